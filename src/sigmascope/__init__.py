@@ -1,0 +1,55 @@
+"""sigmascope: at which noise level a diffusion model decides each attribute of what it generates.
+
+>>> import sigmascope
+>>> results = sigmascope.study("scenes")
+>>> sigmascope.plot(results).savefig("scenes.png")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sigmascope.core import Abstraction as Abstraction
+    from sigmascope.core import Curve as Curve
+    from sigmascope.core import Denoiser as Denoiser
+    from sigmascope.core import LabelledData as LabelledData
+    from sigmascope.data import from_array as from_array
+    from sigmascope.data import load as load
+    from sigmascope.denoisers.finite import FiniteDenoiser as FiniteDenoiser
+    from sigmascope.errors import InputError as InputError
+    from sigmascope.onset import onsets as onsets
+    from sigmascope.studies.plotting import plot as plot
+    from sigmascope.studies.results import to_curves as to_curves
+    from sigmascope.studies.runner import study as study
+
+__version__ = version("sigmascope")
+
+# Names are imported when they are first used: the command line must answer before torch is loaded.
+_HOME = {
+    "Abstraction": "sigmascope.core",
+    "Curve": "sigmascope.core",
+    "Denoiser": "sigmascope.core",
+    "FiniteDenoiser": "sigmascope.denoisers.finite",
+    "InputError": "sigmascope.errors",
+    "LabelledData": "sigmascope.core",
+    "from_array": "sigmascope.data",
+    "load": "sigmascope.data",
+    "onsets": "sigmascope.onset",
+    "plot": "sigmascope.studies.plotting",
+    "study": "sigmascope.studies.runner",
+    "to_curves": "sigmascope.studies.results",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'sigmascope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

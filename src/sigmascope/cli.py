@@ -1,0 +1,179 @@
+"""The command line.  torch is loaded only once there is work to do."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from sigmascope import __version__
+from sigmascope.errors import InputError
+from sigmascope.studies.spec import Spec, read_spec
+
+
+def _shown(metavar: str, hint: str = "") -> Any:
+    """An argument whose empty default is not worth showing."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """At which noise level is each attribute of a data set decided?
+
+    Computes, exactly, the information (in nats) that an image under Gaussian noise of level sigma carries about
+    each of its attributes, for a range of sigma, and when each attribute emerges as noise falls. The folder
+    named by --out receives report.html (open it in a browser), figures/, onset.csv, results.nc (an xarray
+    Dataset) and spec.toml.
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope study scenes --out studies/scenes
+
+    Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
+    """
+
+    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
+    attribute, or a file in the .h5 layout of 3D Shapes."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of the same study."""
+    spec: Annotated[str, _shown("FILE")] = ""
+    """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8."""
+    draws: int = 256
+    """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
+    levels: int = 40
+    """Noise levels between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
+    sigma_min: float = 0.01
+    """Last noise level, in the unit of the data (8-bit pixels: of the full range, black to white)."""
+    sigma_max: float = 90.0
+    """First noise level."""
+    seed: int = 0
+    """Seed of the draws: the same seed gives the same numbers."""
+    size: int = 32
+    """Side of the scenes in pixels: 16, 32 or 64."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved specification and the predicted work and memory, and stop."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``sigmascope``; returns the exit status."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if args in (["--version"], ["-V"]):
+            print(f"sigmascope {__version__}")
+            return 0
+        return _study(_parse(args))
+    except InputError as error:
+        print(f"sigmascope: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("sigmascope: the memory is exhausted: use fewer --draws, or a machine with more", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nsigmascope: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _parse(args: list[str]) -> StudyCommand:
+    default = StudyCommand()
+    given = [b for a, b in pairwise(args) if a == "--spec"]
+    given += [a.removeprefix("--spec=") for a in args if a.startswith("--spec=")]
+    if given and not {"-h", "--help"} & set(args):
+        s = read_spec(Path(given[-1]))
+        same = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("abstractions", "fingerprint")}
+        default = StudyCommand(abstractions=",".join(s.abstractions), **same)
+
+    def study(command: Annotated[StudyCommand, tyro.conf.arg(name="")] = default) -> StudyCommand:
+        return command
+
+    study.__doc__ = StudyCommand.__doc__
+    app = tyro.extras.SubcommandApp()
+    app.command(study)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return app.cli(
+                prog="sigmascope",
+                description="At which noise level a diffusion model decides each attribute, with error bars.",
+                args=args,
+                use_underscores=False,
+            )
+    except SystemExit as stop:
+        if stop.code == 2:
+            raise InputError(_first_line(complaint.getvalue())) from None
+        raise
+
+
+def _first_line(box: str) -> str:
+    """The first sentence of a complaint of the parser, which comes in a box of lines or of dashes, as one line."""
+    ruled = re.split(r"\n(?:[^\n]*───[^\n]*|\s*---+\s*)(?=\n)", f"\n{box}\n")
+    parts = [" ".join(re.sub(r"[│╭╮╰╯]", " ", part).split()) for part in ruled]
+    said = [part for part in parts if part]
+    titled = "───" not in box and len(said) > 1
+    return f"{said[1 if titled else 0] if said else 'the command cannot be read'}: see sigmascope study --help"
+
+
+def _study(command: StudyCommand) -> int:
+    abstractions = tuple(a.strip() for a in command.abstractions.split(",") if a.strip())
+    spec = Spec(
+        command.data,
+        abstractions,
+        command.draws,
+        command.levels,
+        command.sigma_min,
+        command.sigma_max,
+        command.seed,
+        command.size,
+        command.device,
+    ).check()
+    if command.spec:
+        stored = read_spec(Path(command.spec))
+        if replace(stored, fingerprint="").same_numbers(spec):
+            spec = replace(spec, fingerprint=stored.fingerprint)
+    if not command.out and not command.dry_run:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies import runner  # torch is loaded here
+
+    if command.dry_run:
+        return _dry_run(spec)
+    out = Path(command.out)
+    _, table, finished = runner.run(spec, out, progress=True)
+    from sigmascope.report.table import onset_text
+
+    if finished:
+        print(f"{out}: this study is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
+        return 0
+    print(onset_text(table))
+    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _dry_run(spec: Spec) -> int:
+    from sigmascope.data.memory import available_bytes
+    from sigmascope.studies import runner
+
+    data, spec = runner.resolve(spec)
+    work = runner.predict(data, spec)
+    print(spec.to_toml())
+    print(f"items       {len(data):,} of {' × '.join(map(str, data.event))}")
+    print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in data.abstractions)}")
+    print(f"work        {work.operations:.2g} operations, at most {work.exponentials:.2g} exponentials")
+    print(f"time        about {runner.predict_seconds(work, spec):.0f} s on this machine")
+    print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The vocabulary of the package: denoisers, posteriors, abstractions, labelled data, curves, errors.
+
+The one coordinate is the noise level :math:`\\sigma` of :math:`y = v + \\sigma n`, :math:`n \\sim N(0, I)`; the
+signal-to-noise ratio :math:`\\lambda = \\sigma^{-2}` is the time of the filter.  All information is in nats.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sigmascope.errors import InputError as InputError
+
+UNKNOWN = -1
+"""Label of an abstraction that a row has not been told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Abstraction:
+    r"""A discrete attribute A of the data, with its prior.
+
+    Args:
+        name: how the attribute is called.
+        values: names of its values.
+        prior: p(a), shape (values,), float64, sums to one.
+
+    Raises:
+        InputError: fewer than two values, or a prior that is not a distribution over them.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    prior: Float[Tensor, " values"]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise InputError(
+                f"abstraction {self.name!r} has {len(self.values)} value: at least 2 are needed to be informed about; "
+                "leave it out with --abstractions"
+            )
+        prior = self.prior.double()
+        if prior.shape != (len(self.values),):
+            raise InputError(
+                f"abstraction {self.name!r}: prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)"
+            )
+        if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:
+            raise InputError(f"abstraction {self.name!r}: the prior must be non-negative and sum to one")
+        object.__setattr__(self, "prior", prior)
+
+    @property
+    def entropy(self) -> float:
+        """H(A) in nats: the ceiling of I(A; Y)."""
+        return float(torch.special.entr(self.prior).sum())
+
+
+@runtime_checkable
+class ItemSource(Protocol):
+    """Items of a data set, read on demand as float32 rows of shape ``(rows, *event)``."""
+
+    @property
+    def event(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Items ``start`` to ``stop`` (exclusive)."""
+        ...
+
+    def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
+        """The items of these indices, in this order."""
+        ...
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the source itself holds."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledData:
+    r"""A finite, weighted, labelled data set: the law :math:`\sum_k w_k \delta_{v_k}` with labels.
+
+    Args:
+        name: how to call it in titles.
+        source: the items.
+        abstractions: the attributes.
+        labels: for each abstraction, the index of the value of each item, int64, shape (items,).
+        weights: :math:`w_k`, float64, shape (items,), sum to one.
+        fingerprint: identifies the items, labels and weights.
+        unit: what one unit of sigma is, in words.
+    """
+
+    name: str
+    source: ItemSource
+    abstractions: tuple[Abstraction, ...]
+    labels: Mapping[str, Int64[Tensor, " items"]]
+    weights: Float[Tensor, " items"]
+    fingerprint: str
+    unit: str = "the unit of the data"
+
+    def __post_init__(self) -> None:
+        n = len(self.source)
+        if n < 2:
+            raise InputError(f"{self.name}: {n} item came, at least 2 are needed")
+        if self.weights.shape != (n,):
+            raise InputError(f"{self.name}: {self.weights.shape[0]} weights for {n} items: pass one weight per item")
+        if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
+            raise InputError(f"{self.name}: weights must be finite and not negative")
+        for a in self.abstractions:
+            if self.labels[a.name].shape != (n,):
+                raise InputError(
+                    f"{self.name}: {self.labels[a.name].shape[0]} labels of {a.name!r} for {n} items: "
+                    "pass one label per item"
+                )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of one item."""
+        return self.source.event
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates of one item."""
+        return int(np.prod(self.event))
+
+    def abstraction(self, name: str) -> Abstraction:
+        """The abstraction of that name.
+
+        Raises: InputError, naming those that exist.
+        """
+        for a in self.abstractions:
+            if a.name == name:
+                return a
+        known = ", ".join(a.name for a in self.abstractions)
+        raise InputError(f"no abstraction is called {name!r}: choose among {known}")
+
+
+class Denoiser(nn.Module, ABC):
+    r"""The posterior mean :math:`D(y, \sigma, a) = E[V \mid Y_\sigma = y, A = a]`, for any subset of known attributes.
+
+    Attributes:
+        event: shape of one value v.
+        abstractions: what the denoiser can be told.
+    """
+
+    event: tuple[int, ...]
+    abstractions: tuple[Abstraction, ...]
+
+    @abstractmethod
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Int64[Tensor, " batch"]] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """Posterior mean of v.
+
+        Args:
+            y: noisy values.
+            sigma: one noise level per row.
+            known: for some abstractions, the index of the value of each row, -1 where unknown.
+        """
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """Exact models and filters: they know p(a | y)."""
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """Natural logarithm of p(a | Y_sigma = y)."""
+        ...
+
+
+@runtime_checkable
+class HasPosteriorLevels(Protocol):
+    """All levels of shared draws in one pass."""
+
+    def posterior_levels(
+        self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
+    ) -> Mapping[str, Float[Tensor, "levels batch values"]]:
+        """log p(a | v + sigma noise) for every abstraction and level."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Items and noise shared by all levels: y = v + sigma n at every sigma.
+
+    Args:
+        items: index of the item of each draw, shape (draws,).
+        v: its value, float32, shape (draws, *event).
+        noise: standard normal, float32, shape (draws, *event).
+    """
+
+    items: Int64[Tensor, " draws"]
+    v: Tensor
+    noise: Tensor
+
+    def __len__(self) -> int:
+        return self.items.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    r"""I(A; Y_sigma) over noise levels, in nats, float64.
+
+    Args:
+        abstraction: name of A.
+        estimator: name of the estimator.
+        sigma: decreasing noise levels, shape (levels,).
+        value: the estimates, shape (levels,).
+        stderr: their standard errors, shape (levels,).
+        ceiling: H(A).
+        per_draw: contribution of each draw, shape (levels, draws), whose mean over draws is ``value``.
+        kind: ``exact`` (the model is known exactly; the only error is that of the draws), ``estimate``, or
+            ``lower bound``.
+    """
+
+    abstraction: str
+    estimator: str
+    sigma: Float[np.ndarray, " levels"]
+    value: Float[np.ndarray, " levels"]
+    stderr: Float[np.ndarray, " levels"]
+    ceiling: float
+    per_draw: Float[np.ndarray, "levels draws"] = field(repr=False)
+    kind: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("exact", "estimate", "lower bound"):
+            raise ValueError(f"kind is {self.kind!r}: expected 'exact', 'estimate' or 'lower bound'")
+        if np.any(np.diff(self.sigma) >= 0):
+            raise ValueError("sigma must decrease strictly")

@@ -1,0 +1,131 @@
+"""From columns of a table to abstractions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmascope.core import Abstraction, InputError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One entry of ``--abstractions``: a column, and into how many quantile bins to cut it (None: its own values)."""
+
+    name: str
+    bins: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.bins is None else f"{self.name}:bins={self.bins}"
+
+
+def parse_wanted(entry: str) -> Wanted:
+    """Read ``name`` or ``name:bins=8``.
+
+    Raises: InputError.
+    """
+    match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d+))?", entry.strip())
+    if match is None or ":bins" in match["name"]:
+        raise InputError(f"abstraction {entry!r} cannot be read: write a column's name, or name:bins=8")
+    bins = None if match["bins"] is None else int(match["bins"])
+    if bins is not None and bins < 2:
+        raise InputError(f"abstraction {entry!r} asks for {bins} bins: at least 2 are needed")
+    return Wanted(match["name"], bins)
+
+
+def encode(
+    columns: Mapping[str, np.ndarray],
+    items: int,
+    wanted: Sequence[str] = (),
+    weights: np.ndarray | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[tuple[Abstraction, ...], dict[str, Tensor], Tensor]:
+    """Make abstractions, label indices and weights of columns.
+
+    Args:
+        columns: one value per item and attribute; integers, strings and booleans are values, a real-valued column
+            needs ``name:bins=8``.
+        items: how many items there are.
+        wanted: entries of ``--abstractions``; empty means all columns.
+        weights: one non-negative weight per item, or None for equal ones.
+        names: for a column of class indices 0, 1, …, what the classes are called.
+
+    Returns: abstractions, label indices by name, weights that sum to one (float64).
+
+    Raises: InputError.
+    """
+    if not columns:
+        raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
+    w = _weights(weights, items)
+    chosen = [parse_wanted(e) for e in wanted] or [Wanted(n) for n in columns]
+    doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
+    if doubled:
+        raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
+    abstractions, labels = [], {}
+    for entry in chosen:
+        if entry.name not in columns:
+            raise InputError(f"no attribute is called {entry.name!r}: choose among {', '.join(columns)}")
+        column = np.asarray(columns[entry.name])
+        if column.shape != (items,):
+            raise InputError(
+                f"attribute {entry.name!r} has shape {column.shape} for {items} images: expected one label per image, "
+                f"({items},)"
+            )
+        values, codes = _values(entry, column, (names or {}).get(entry.name))
+        prior = torch.from_numpy(np.bincount(codes, weights=w, minlength=len(values)))
+        abstractions.append(Abstraction(entry.name, values, prior / prior.sum()))
+        labels[entry.name] = torch.from_numpy(codes.astype(np.int64))
+    return tuple(abstractions), labels, torch.from_numpy(w)
+
+
+def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
+    if weights is None:
+        return np.full(items, 1.0 / items)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (items,) or not np.all(np.isfinite(w)) or np.any(w < 0) or w.sum() <= 0:
+        raise InputError(
+            f"weights have shape {w.shape} for {items} images: expected one finite, non-negative weight per image, "
+            "not all zero"
+        )
+    return w / w.sum()
+
+
+def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+    if column.dtype.kind == "f":
+        if not np.all(np.isfinite(column)):
+            raise InputError(f"attribute {entry.name!r} has labels that are not finite: remove those items")
+        if entry.bins is None and not np.array_equal(column, np.round(column)):
+            raise InputError(
+                f"attribute {entry.name!r} is real-valued: say into how many quantile bins to cut it, "
+                f"e.g. --abstractions {entry.name}:bins=8"
+            )
+        if entry.bins is None:
+            column = column.astype(np.int64)
+    if column.dtype.kind not in "biufUS":
+        raise InputError(
+            f"attribute {entry.name!r} has type {column.dtype}: expected integers, strings, booleans or real numbers"
+        )
+    if entry.bins is not None:
+        if column.dtype.kind not in "biuf":
+            raise InputError(f"attribute {entry.name!r} is not a number: it cannot be cut into bins")
+        return _quantiles(entry.name, column.astype(np.float64), entry.bins)
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8", "replace")
+    unique, codes = np.unique(column, return_inverse=True)
+    if names is not None and column.dtype.kind in "iu" and unique[0] >= 0 and unique[-1] < len(names):
+        return tuple(str(names[int(u)]) for u in unique), codes
+    return tuple(str(u) for u in unique), codes
+
+
+def _quantiles(name: str, column: np.ndarray, bins: int) -> tuple[tuple[str, ...], np.ndarray]:
+    edges = np.unique(np.quantile(column, np.linspace(0, 1, bins + 1)))
+    if len(edges) < 3:
+        raise InputError(f"attribute {name!r} has one value in all its {bins} bins: leave it out")
+    codes = np.clip(np.searchsorted(edges, column, side="right") - 1, 0, len(edges) - 2)
+    kept, codes = np.unique(codes, return_inverse=True)  # ties can leave a bin empty
+    return tuple(f"{edges[b]:.4g} to {edges[b + 1]:.4g}" for b in kept), codes

@@ -1,0 +1,267 @@
+"""Procedural scenes in the factor layout of 3D Shapes: a lit object in a room, 480,000 images.
+
+Floor hue 10, wall hue 10, object hue 10, scale 8, shape 4, orientation 15 (Burgess & Kim 2018).  The 480 geometries
+(scale, shape, orientation) are ray-cast once; an image is linear in its three colours,
+
+.. math:: v(p) = F(p) c_{floor} + W(p) c_{wall} + O(p) c_{object} + K(p),
+
+so the images of a geometry are composed when they are read and the full set never lies in memory.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import InputError, LabelledData
+from sigmascope.data.labels import encode
+from sigmascope.data.shapes3d import FACTORS, SHAPES
+
+HUES, SCALES, ORIENTATIONS = 10, 8, 15
+COLOURINGS = HUES**3
+GEOMETRIES = SCALES * len(SHAPES) * ORIENTATIONS
+_VERSION = 1  # raise it when a pixel changes: it enters the fingerprint
+_SUPERSAMPLE = 4
+_ROOM, _WALL_TOP = 3.0, 2.3  # half-width of the square room; height of its walls
+_LIGHT = np.array([-2.0, 3.2, 0.3])
+_SKY = np.array([0.72, 0.85, 0.95])
+
+Rays = Float[np.ndarray, "rays 3"]
+
+
+class ScenesSource:
+    """The scenes as items; index = ((scale·4 + shape)·15 + orientation)·1000 + floor·100 + wall·10 + object."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._shade, self._constant = _geometries(size)
+        hue = np.array([colorsys.hsv_to_rgb(h / HUES, 0.9, 1.0) for h in range(HUES)], dtype=np.float32)
+        self._hue = torch.from_numpy(hue)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return (3, self._size, self._size)
+
+    @property
+    def resident_bytes(self) -> int:
+        return (self._shade.numel() + self._constant.numel()) * 4
+
+    def __len__(self) -> int:
+        return GEOMETRIES * COLOURINGS
+
+    def _parts(self, geometry: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Floor, wall and (object + constant) of one geometry in every hue, each (10, pixels)."""
+        floor, wall, thing = ((self._hue[:, :, None] * self._shade[geometry, m]).reshape(HUES, -1) for m in range(3))
+        return floor, wall, thing + self._constant[geometry].reshape(1, -1)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        rows = []
+        for geometry in range(start // COLOURINGS, -(-stop // COLOURINGS)):
+            low = max(start - geometry * COLOURINGS, 0)
+            high = min(stop - geometry * COLOURINGS, COLOURINGS)
+            floor, wall, thing = self._parts(geometry)
+            first, last = low // (HUES * HUES), -(-high // (HUES * HUES))
+            block = (floor[first:last, None] + wall)[:, :, None] + thing
+            offset = first * HUES * HUES
+            rows.append(block.reshape(-1, block.shape[-1])[low - offset : high - offset])
+        flat = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return flat.reshape(-1, *self.event)
+
+    def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
+        return torch.cat([self.read(int(i), int(i) + 1) for i in items])
+
+
+def load_scenes(size: int = 32, abstractions: Sequence[str] = ()) -> LabelledData:
+    """The scenes as labelled data.
+
+    Args:
+        size: side of the square images in pixels: 16, 32 or 64.
+        abstractions: which of the six factors; empty means all.
+
+    Raises: InputError for another size or factor.
+    """
+    if size not in (16, 32, 64):
+        raise InputError(f"size is {size}: scenes are rendered at 16, 32 or 64 pixels")
+    counts = dict(zip(FACTORS, (HUES, HUES, HUES, SCALES, len(SHAPES), ORIENTATIONS), strict=True))
+    grid = {name: np.arange(n, dtype=np.int64) for name, n in counts.items()}
+    order = ("scale", "shape", "orientation", "floor_hue", "wall_hue", "object_hue")
+    mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
+    columns = {name: mesh[order.index(name)].reshape(-1) for name in FACTORS}
+    made, labels, weights = encode(columns, GEOMETRIES * COLOURINGS, abstractions, names={"shape": SHAPES})
+    chosen = ",".join(sorted(a.name for a in made))
+    digest = hashlib.blake2b(f"scenes {_VERSION} {size} {chosen}".encode(), digest_size=16)
+    unit = "the full range of a pixel, black to white"
+    return LabelledData("scenes", ScenesSource(size), made, labels, weights, digest.hexdigest(), unit)
+
+
+@lru_cache(maxsize=2)
+def _geometries(size: int) -> tuple[Tensor, Tensor]:
+    """Shades (geometries, 3 materials, pixels) and constants (geometries, 3 channels, pixels), float32."""
+    shade = np.zeros((GEOMETRIES, 3, size * size), dtype=np.float32)
+    constant = np.zeros((GEOMETRIES, 3, size * size), dtype=np.float32)
+    side = size * _SUPERSAMPLE
+    for orientation in range(ORIENTATIONS):
+        origin, rays = _camera(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), side)
+        distance, material, normal = _room(origin, rays)
+        points = origin + distance[:, None] * rays
+        room_light = _light(points, normal)
+        for scale in range(SCALES):
+            for shape in range(len(SHAPES)):
+                thing = _Thing(shape, 0.75 + 0.5 * scale / (SCALES - 1))
+                maps = _shade(thing, origin, rays, distance, material, points, normal, room_light)
+                pixels = maps.reshape(6, size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((2, 4)).reshape(6, -1)
+                geometry = (scale * len(SHAPES) + shape) * ORIENTATIONS + orientation
+                shade[geometry], constant[geometry] = pixels[:3], pixels[3:]
+    return torch.from_numpy(shade), torch.from_numpy(constant)
+
+
+def _camera(azimuth: float, side: int) -> tuple[np.ndarray, Rays]:
+    """Origin and unit rays of a camera that circles the middle of the room; rows run from top to bottom."""
+    origin = np.array([-2.75 * np.cos(azimuth), 1.55, -2.75 * np.sin(azimuth)])
+    forward = np.array([0.0, 0.62, 0.0]) - origin
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    grid = (np.arange(side) + 0.5) / side * 2 - 1
+    x, y = np.meshgrid(grid, -grid)
+    half = np.tan(np.deg2rad(27.0))
+    rays = forward + half * (x.reshape(-1, 1) * right + y.reshape(-1, 1) * up)
+    return origin, rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+
+def _room(origin: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray, Rays]:
+    """Distance, material (0 floor, 1 wall, 3 sky) and normal of what each ray meets in the empty room."""
+    with np.errstate(divide="ignore"):
+        floor = np.where(rays[:, 1] < 0, -origin[1] / rays[:, 1], np.inf)
+        side_x = (np.sign(rays[:, 0]) * _ROOM - origin[0]) / rays[:, 0]
+        side_z = (np.sign(rays[:, 2]) * _ROOM - origin[2]) / rays[:, 2]
+    wall = np.minimum(side_x, side_z)
+    distance = np.minimum(floor, wall)
+    material = np.where(floor <= wall, 0, 1)
+    height = origin[1] + distance * rays[:, 1]
+    material[(material == 1) & (height > _WALL_TOP)] = 3
+    normal = np.zeros_like(rays)
+    on_x = (material != 0) & (side_x <= side_z)
+    on_z = (material != 0) & (side_x > side_z)
+    normal[material == 0, 1] = 1.0
+    normal[on_x, 0] = -np.sign(rays[on_x, 0])
+    normal[on_z, 2] = -np.sign(rays[on_z, 2])
+    return distance, material, normal
+
+
+def _light(points: Rays, normal: Rays) -> np.ndarray:
+    """Diffuse light (Lambert) at points of these normals, in [0, 1]."""
+    to_light = _LIGHT - points
+    return np.clip((normal * to_light).sum(1) / np.linalg.norm(to_light, axis=1), 0.0, 1.0)
+
+
+def _shade(
+    thing: _Thing,
+    origin: np.ndarray,
+    rays: Rays,
+    distance: np.ndarray,
+    material: np.ndarray,
+    points: Rays,
+    normal: Rays,
+    room_light: np.ndarray,
+) -> Float[np.ndarray, "6 rays"]:
+    """Floor, wall and object shade and the constant colour (three channels) of each ray."""
+    hit, object_normal = thing.meet(np.broadcast_to(origin, rays.shape), rays)
+    seen = hit < distance
+    lit = material != 3
+    to_light = _LIGHT - points[lit]
+    shadow = np.zeros(len(rays))
+    shadow[lit] = thing.meet(points[lit], to_light)[0] < 1.0
+    maps = np.zeros((6, len(rays)))
+    for m in (0, 1):
+        where = ~seen & (material == m)
+        maps[m, where] = 0.35 + 0.55 * room_light[where] * (1.0 - 0.8 * shadow[where])
+    maps[3:, ~seen & (material == 3)] = _SKY[:, None]
+    spot, n, ray = origin + hit[seen, None] * rays[seen], object_normal[seen], rays[seen]
+    maps[2, seen] = 0.34 + 0.50 * _light(spot, n)
+    mirror = ray - 2 * (ray * n).sum(1, keepdims=True) * n
+    aim = _LIGHT - spot
+    gloss = np.clip((mirror * aim).sum(1) / np.linalg.norm(aim, axis=1), 0.0, 1.0) ** 24
+    maps[3:, seen] = 0.16 * gloss
+    return maps
+
+
+class _Thing:
+    """Cube, cylinder, sphere or capsule, standing in the middle of the floor."""
+
+    def __init__(self, shape: int, scale: float) -> None:
+        self.shape = SHAPES[shape]
+        self.half = {"cube": 0.50, "cylinder": 0.58, "sphere": 0.66, "capsule": 0.77}[self.shape] * scale
+        self.radius = {"cube": 0.50, "cylinder": 0.52, "sphere": 0.66, "capsule": 0.44}[self.shape] * scale
+
+    def meet(self, origins: Rays, rays: Rays) -> tuple[np.ndarray, Rays]:
+        """First positive ray parameter (inf: none) and the outward normal there."""
+        o = origins - np.array([0.0, self.half, 0.0])
+        if self.shape == "cube":
+            return self._box(o, rays)
+        if self.shape == "sphere":
+            return self._ball(o, rays, 0.0)
+        side = self.half if self.shape == "cylinder" else self.half - self.radius
+        parts = [self._tube(o, rays, side)]
+        if self.shape == "cylinder":
+            parts += [self._cap(o, rays, s * side) for s in (1.0, -1.0)]
+        else:
+            parts += [self._ball(o, rays, s * side) for s in (1.0, -1.0)]
+        distance, normal = parts[0]
+        for d, n in parts[1:]:
+            nearer = d < distance
+            distance = np.where(nearer, d, distance)
+            normal = np.where(nearer[:, None], n, normal)
+        return distance, normal
+
+    def _box(self, o: Rays, d: Rays) -> tuple[np.ndarray, Rays]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            a, b = (-self.half - o) / d, (self.half - o) / d
+        near, far = np.minimum(a, b), np.maximum(a, b)
+        axis = near.argmax(1)
+        enter = near.max(1)
+        miss = (enter > far.min(1)) | (enter <= 1e-9)
+        normal = np.zeros_like(o)
+        rows = np.arange(len(o))
+        normal[rows, axis] = -np.sign(d[rows, axis])
+        return np.where(miss, np.inf, enter), normal
+
+    def _ball(self, o: Rays, d: Rays, height: float) -> tuple[np.ndarray, Rays]:
+        o = o - np.array([0.0, height, 0.0])
+        hit = _root((d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - self.radius**2)
+        return hit, (o + _finite(hit)[:, None] * d) / self.radius
+
+    def _tube(self, o: Rays, d: Rays, side: float) -> tuple[np.ndarray, Rays]:
+        flat = np.array([1.0, 0.0, 1.0])
+        p, q = o * flat, d * flat
+        hit = _root((q * q).sum(1), (p * q).sum(1), (p * p).sum(1) - self.radius**2)
+        hit = np.where(np.abs(o[:, 1] + _finite(hit) * d[:, 1]) <= side, hit, np.inf)
+        return hit, (p + _finite(hit)[:, None] * q) / self.radius
+
+    def _cap(self, o: Rays, d: Rays, height: float) -> tuple[np.ndarray, Rays]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            hit = (height - o[:, 1]) / d[:, 1]
+        spot = o + _finite(hit)[:, None] * d
+        inside = (spot[:, 0] ** 2 + spot[:, 2] ** 2 <= self.radius**2) & (hit > 1e-9)
+        normal = np.broadcast_to(np.array([0.0, np.sign(height), 0.0]), o.shape)
+        return np.where(inside, hit, np.inf), normal
+
+
+def _root(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Smaller root of a t² + 2 b t + c if it is positive, else inf."""
+    inside = b * b - a * c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = (-b - np.sqrt(np.maximum(inside, 0.0))) / a
+    return np.where((inside > 0) & (t > 1e-9), t, np.inf)
+
+
+def _finite(t: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(t), t, 0.0)

@@ -1,0 +1,256 @@
+r"""The exact filter of a finite data set.
+
+The law :math:`\sum_k w_k \delta_{v_k}` noised by sigma is a Gaussian mixture, so its posterior, its denoiser and every
+conditional denoiser are computable with no network:
+
+.. math:: p(k \mid y) \propto w_k \exp(-\|y - v_k\|^2 / 2\sigma^2), \qquad
+          D(y, \sigma, a) = \frac{\sum_{k: A_k = a} p(k \mid y)\, v_k}{\sum_{k: A_k = a} p(k \mid y)}.
+
+Items are streamed in tiles; nothing is approximated by nearest neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import UNKNOWN, Denoiser, Draws, InputError, LabelledData
+from sigmascope.denoisers.kernel import LevelSums
+
+_TILE_BYTES = 1 << 26
+_TILE_ROWS = 1000
+_DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
+
+
+def tile_rows(size: int, draws: int) -> int:
+    """Items per tile: a tile and its products with the draws stay within about 64 MiB."""
+    return int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, _TILE_ROWS))
+
+
+class FiniteDenoiser(Denoiser):
+    """Exact denoiser and posterior of a finite labelled data set.
+
+    Args:
+        data: items, labels and weights.
+        device: where to compute.
+
+    All methods are exact at every sigma; :meth:`forward`, :meth:`log_posterior` and :meth:`posterior_levels` compute in
+    float64.
+
+    References: Robbins (1956); Miyasawa (1961); Franzese et al. (2025), Section 3.
+    """
+
+    centre: Tensor
+    classes: Tensor
+    log_weight: Tensor
+
+    def __init__(self, data: LabelledData, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.data = data
+        self.event = data.event
+        self.abstractions = data.abstractions
+        widths = [len(a.values) for a in data.abstractions]
+        self._first = np.concatenate([[0], np.cumsum(widths)]).astype(int)
+        columns = [data.labels[a.name] + int(f) for a, f in zip(data.abstractions, self._first, strict=False)]
+        # Any centre is exact; a mean keeps the products, and with them the rounding, small.
+        some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
+        centre = data.source.take(some).reshape(len(some), -1).double().mean(0).float()
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("classes", torch.stack(columns, 1), persistent=False)
+        self.register_buffer("log_weight", data.weights.log(), persistent=False)
+        self.equal_weights = bool((data.weights == data.weights[0]).all())
+        self.to(device)
+
+    def _tiles(self, batch: int) -> Iterator[tuple[slice, Float[Tensor, "rows size"]]]:
+        rows = tile_rows(self.data.size, 2 * batch)
+        for start in range(0, len(self.data), rows):
+            stop = min(start + rows, len(self.data))
+            x = self.data.source.read(start, stop).reshape(stop - start, -1).to(self.centre.device)
+            yield slice(start, stop), x.double() - self.centre
+
+    def _rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        if tuple(y.shape[1:]) != self.event:
+            raise InputError(f"y has shape {tuple(y.shape)}: expected (batch, {', '.join(map(str, self.event))})")
+        if sigma.shape != (len(y),):
+            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
+        if not bool((sigma > 0).all()):
+            raise InputError("sigma must be greater than 0 in every row")
+        flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
+        return flat, sigma.to(self.centre.device).double()
+
+    def _logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
+        distance2 = (tile**2).sum(1, keepdim=True) + (y**2).sum(1) - 2.0 * (tile @ y.T)
+        return distance2 * (-0.5 / sigma**2) + self.log_weight[rows, None]
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Int64[Tensor, " batch"]] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """E[V | Y_sigma = y, known attributes], in the dtype of y.
+
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination that no item has.
+        """
+        flat, level = self._rows(y, sigma)
+        told = self._known(known or {}, len(y))
+        top = torch.full_like(level, -torch.inf)
+        mass = torch.zeros_like(level)
+        total = torch.zeros_like(flat)
+        for rows, tile in self._tiles(len(y)):
+            logit = self._logits(rows, tile, flat, level)
+            for column, value in told:
+                possible = (value == UNKNOWN) | (self.classes[rows, column, None] == value)
+                logit = logit.masked_fill(~possible, -torch.inf)
+            new = torch.maximum(top, logit.max(0).values)
+            safe = torch.where(torch.isfinite(new), new, 0.0)
+            weight = (logit - safe).exp()
+            shrink = (top - safe).exp()
+            mass = mass * shrink + weight.sum(0)
+            total = total * shrink[:, None] + weight.T @ tile
+            top = new
+        if not bool((mass > 0).all()):
+            row = int(torch.nonzero(mass <= 0)[0])
+            raise InputError(f"row {row}: no item has the attributes that are said to be known: leave one unknown (-1)")
+        return (total / mass[:, None] + self.centre).to(y.dtype).reshape(y.shape)
+
+    def _known(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
+        told = []
+        for name, value in known.items():
+            width = len(self.data.abstraction(name).values)
+            if value.shape != (batch,):
+                raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
+            if bool(((value < UNKNOWN) | (value >= width)).any()):
+                raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {width - 1}")
+            column = [a.name for a in self.abstractions].index(name)
+            index = value.to(self.centre.device)
+            told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self._first[column]))))
+        return told
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
+        self.data.abstraction(abstraction)
+        flat, level = self._rows(y, sigma)
+        sums = self._no_sums(1, len(y))
+        for rows, tile in self._tiles(len(y)):
+            sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self._logits(rows, tile, flat, level)))
+        return self._normalised(sums)[abstraction][0]
+
+    def posterior_levels(
+        self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
+    ) -> dict[str, Float[Tensor, "levels batch values"]]:
+        """ln p(a | v + sigma noise) for every abstraction and level; v need not be an item."""
+        ones = torch.ones(len(v), dtype=torch.float64)
+        flat, _ = self._rows(v, ones)
+        n = noise.to(self.centre.device).reshape(len(v), -1).double()
+        sums = self._no_sums(len(sigmas), len(v))
+        for rows, tile in self._tiles(len(v)):
+            distance2 = (tile**2).sum(1, keepdim=True) + (flat**2).sum(1) - 2.0 * (tile @ flat.T)
+            along = tile @ n.T - (flat * n).sum(1)
+            for j, sigma in enumerate(sigmas.tolist()):
+                logit = distance2 * (-0.5 / sigma**2) + along / sigma + self.log_weight[rows, None]
+                sums[j] = torch.logaddexp(sums[j], self._by_class(rows, logit))
+        return self._normalised(sums)
+
+    def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
+        shape = (levels, int(self._first[-1]), batch)
+        return torch.full(shape, -torch.inf, dtype=torch.float64, device=self.centre.device)
+
+    def _by_class(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
+        """Log-sum-exp of each class with a maximum of its own, so that no class is lost to underflow."""
+        shape = (int(self._first[-1]), logit.shape[1])
+        out = logit.new_full(shape, -torch.inf)
+        for column in range(len(self.abstractions)):
+            index = self.classes[rows, column]
+            where = index[:, None].expand_as(logit)
+            top = logit.new_full(shape, -torch.inf).scatter_reduce(0, where, logit, "amax")
+            safe = torch.where(torch.isfinite(top), top, 0.0)
+            mass = logit.new_zeros(shape).index_add_(0, index, (logit - safe[index]).exp())
+            part = slice(int(self._first[column]), int(self._first[column + 1]))
+            out[part] = safe[part] + mass[part].log()
+        return out
+
+    def _normalised(
+        self, sums: Float[Tensor, "levels columns batch"]
+    ) -> dict[str, Float[Tensor, "levels batch values"]]:
+        posterior = {}
+        for i, a in enumerate(self.abstractions):
+            part = sums[:, int(self._first[i]) : int(self._first[i + 1])]
+            posterior[a.name] = (part - part.logsumexp(1, keepdim=True)).movedim(1, 2)
+        return posterior
+
+
+class PosteriorPass:
+    """One pass over a data set that gives the posterior of every abstraction at all levels of shared draws.
+
+    Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
+    by :meth:`restore` ends with the same numbers as an unbroken one.
+
+    Args:
+        denoiser: the exact filter.
+        draws: items of its data set and noise.
+        sigmas: decreasing levels.
+        dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
+            rescored in float64 where rounding would reach the logits (see :mod:`sigmascope.denoisers.kernel`).
+
+    Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials.
+    """
+
+    def __init__(
+        self,
+        denoiser: FiniteDenoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        data, device = denoiser.data, denoiser.centre.device
+        self._denoiser = denoiser
+        if dtype is None:
+            dtype = torch.float64 if 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK else torch.float32
+        self._dtype = dtype
+        self._rows = tile_rows(data.size, len(draws))
+        v = draws.v.reshape(len(draws), -1).to(device)
+        noise = draws.noise.reshape(len(draws), -1).to(device)
+        own = None if denoiser.equal_weights else denoiser.log_weight[draws.items.to(device)]
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, int(denoiser._first[-1]), own, dtype)
+        self.tiles = -(-len(data) // self._rows)
+        self.next_tile = 0
+
+    @property
+    def done(self) -> bool:
+        return self.next_tile >= self.tiles
+
+    def step(self) -> None:
+        """Add the next tile of items."""
+        d = self._denoiser
+        start = self.next_tile * self._rows
+        rows = slice(start, min(start + self._rows, len(d.data)))
+        tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
+        weight = None if d.equal_weights else d.log_weight[rows].to(self._dtype)
+        self._kernel.add(tile, d.classes[rows], weight)
+        self.next_tile += 1
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later pass needs to go on from here."""
+        return {"sums": self._kernel.sums.cpu().numpy(), "next_tile": np.array(self.next_tile)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of a pass with the same data, draws and levels."""
+        sums = torch.from_numpy(state["sums"])
+        if sums.shape != self._kernel.sums.shape:
+            raise InputError(f"the checkpoint holds sums of shape {tuple(sums.shape)}: it is of another study")
+        self._kernel.sums.copy_(sums)
+        self.next_tile = int(state["next_tile"])
+
+    def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
+        """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
+        sums = self._kernel.sums
+        if not bool(torch.isfinite(sums).all()):
+            raise ArithmeticError("the sums overflowed: the weights of the items differ too widely")
+        return self._denoiser._normalised(sums.log())

@@ -1,0 +1,153 @@
+r"""When an abstraction emerges: shares of its entropy, window, peak rate and order, from curves alone.
+
+The onset at share q is the noise level where I(A; Y_sigma) crosses q H(A) on the way down; the window runs from 10 to
+90 %.  The peak rate is the maximum of :math:`-dI/d\ln\sigma`.  (These are not the only transitions that are named in
+the literature: see the README.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline, PchipInterpolator
+from scipy.optimize import isotonic_regression
+
+from sigmascope.core import Curve
+
+SHARES = (0.1, 0.5, 0.9)
+_FINE = 32  # points per interval between levels
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A noise level with its 95 % interval; NaN where the curve does not reach it within the levels.
+
+    ``low`` is NaN when more than 2.5 % of the resamples stay below the share at the last level, ``high`` when more
+    than 2.5 % are above it at the first.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Onset:
+    """Emergence of one abstraction.
+
+    Attributes:
+        abstraction: its name.
+        ceiling: H(A) in nats.
+        at: sigma where I is 10, 50 and 90 % of H(A).
+        peak: sigma where -dI/d ln sigma is largest.
+        peak_rate: that rate, nats per unit of ln sigma.
+        before_next: probability over resamples that this abstraction reaches half of its entropy at a higher noise
+            level than the next one in order; NaN for the last, or when either is not reached.
+        state: "reached", "not reached" (the last level leaves it below half) or "beyond" (the first is above half).
+    """
+
+    abstraction: str
+    ceiling: float
+    at: tuple[Quantity, Quantity, Quantity]
+    peak: Quantity
+    peak_rate: float
+    before_next: float
+    state: str
+
+
+def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> list[Onset]:
+    r"""Onsets in order of emergence, with bootstrap intervals.
+
+    Draws are resampled with replacement, the same for all abstractions (they share items and noise), so the order of
+    two abstractions is judged by their paired difference.  True information never falls as sigma falls; each resampled
+    curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.
+
+    Args:
+        curves: of one estimator, over the same levels and draws.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns: decreasing in the half-information sigma; those not reached come last.
+
+    Raises: ValueError if the curves are not over the same levels and draws.
+
+    References: Efron & Tibshirani (1993), percentile intervals.
+    """
+    if not curves:
+        return []
+    sigma, draws = curves[0].sigma, curves[0].per_draw.shape[1]
+    for c in curves:
+        if not np.array_equal(c.sigma, sigma) or c.per_draw.shape[1] != draws:
+            raise ValueError("the curves differ in levels or draws: onsets are compared on the same ones")
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples)
+    x = np.log(sigma)
+    table = []
+    for c in curves:
+        means = np.concatenate([c.value[None], counts @ c.per_draw.T / draws])
+        rising = np.stack([isotonic_regression(m).x for m in means])
+        levels = np.stack([_crossings(x, rising, share * c.ceiling) for share in SHARES])
+        peaks, rates = _peaks(x, means)
+        table.append((c, levels, peaks, rates))
+    table.sort(key=lambda row: -row[1][1, 0])  # infinities sort: beyond first, not reached last
+    result = []
+    for i, (c, levels, peaks, rates) in enumerate(table):
+        probability = float("nan")
+        if i + 1 < len(table):
+            mine, following = levels[1], table[i + 1][1][1]
+            if np.isfinite(mine[0]) and np.isfinite(following[0]):
+                probability = float(np.mean((mine > following)[1:] + 0.5 * (mine == following)[1:]))
+        half = levels[1, 0]
+        state = "reached" if np.isfinite(half) else ("beyond" if half > 0 else "not reached")
+        at = (_quantity(levels[0]), _quantity(levels[1]), _quantity(levels[2]))
+        result.append(Onset(c.abstraction, c.ceiling, at, _quantity(peaks), float(rates[0]), probability, state))
+    return result
+
+
+def _quantity(log_sigma: Float[np.ndarray, " resamples"]) -> Quantity:
+    """Estimate (first entry) and percentile interval of exp; infinite ends become NaN."""
+    low, high = np.quantile(log_sigma[1:], [0.025, 0.975], method="closest_observation")
+    value, low, high = (float(np.exp(q)) if np.isfinite(q) else float("nan") for q in (log_sigma[0], low, high))
+    return Quantity(value, low, high)
+
+
+def _crossings(
+    x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
+) -> Float[np.ndarray, " curves"]:
+    """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
+    out = np.full(len(rising), -np.inf)
+    above = rising >= target
+    out[above[:, 0]] = np.inf
+    cross = np.flatnonzero(above[:, -1] & ~above[:, 0])
+    if len(cross) == 0:
+        return out
+    after = above[cross].argmax(1)
+    spline = PchipInterpolator(np.arange(len(x)), rising[cross], axis=1)
+    coefficients = spline.c[:, after - 1, np.arange(len(cross))]  # of the interval that holds the crossing
+    t = np.linspace(0.0, 1.0, _FINE + 1)
+    inside = ((coefficients[0, :, None] * t + coefficients[1, :, None]) * t + coefficients[2, :, None]) * t
+    inside += coefficients[3, :, None]
+    k = np.clip((inside >= target).argmax(1), 1, _FINE)
+    row = np.arange(len(cross))
+    low, high = inside[row, k - 1], inside[row, k]
+    share = np.clip((target - low) / np.maximum(high - low, 1e-300), 0.0, 1.0)
+    where = (after - 1) + (k - 1 + share) / _FINE
+    out[cross] = np.interp(where, np.arange(len(x)), x)
+    return out
+
+
+def _peaks(
+    x: Float[np.ndarray, " levels"], means: Float[np.ndarray, "curves levels"]
+) -> tuple[Float[np.ndarray, " curves"], Float[np.ndarray, " curves"]]:
+    """ln sigma and value of the largest -dI/d ln sigma of a cubic spline through each curve."""
+    if len(x) < 4:
+        slopes = np.diff(means, axis=1) / -np.diff(x)
+        k = slopes.argmax(1)
+        return (x[k] + x[k + 1]) / 2, slopes.max(1)
+    fine = np.linspace(x[-1], x[0], _FINE * (len(x) - 1) + 1)
+    rate = -CubicSpline(x[::-1], means[:, ::-1], axis=1)(fine, 1)
+    k = rate.argmax(1)
+    return fine[k], rate[np.arange(len(k)), k]

@@ -1,0 +1,154 @@
+"""Figures: information curves, onset windows, one image at nine noise levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from sigmascope.core import Curve
+from sigmascope.onset import Onset
+
+# Okabe & Ito's colours, told apart by colour-blind readers; dashes begin where they run out.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "text.parse_math": False,  # names of attributes are text, whatever signs they hold
+    "svg.hashsalt": "sigmascope",
+    "svg.fonttype": "path",
+    "figure.dpi": 110,
+}
+
+
+def style_of(index: int) -> tuple[str, str]:
+    """Colour and dash of the index-th attribute."""
+    return _COLOURS[index % len(_COLOURS)], _DASHES[(index // len(_COLOURS)) % len(_DASHES)]
+
+
+def _sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
+    """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
+    ax.set_xscale("log")
+    ax.set_xlim(high, low)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 3e4 else (1.0,)))
+    ax.set_xlabel("noise level σ   (generation runs to the right →)")
+    if decibels:
+        top = ax.secondary_xaxis("top")
+        top.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+        top.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{-20 * math.log10(x) + 0.0:.0f}"))
+        top.xaxis.set_minor_formatter(NullFormatter())
+        top.set_xlabel("signal-to-noise ratio σ⁻², dB")
+
+
+def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
+    """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling H(A), in nats."""
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(8.0, 4.8), layout="constrained")
+        ax = fig.subplots()
+        if not curves:
+            raise ValueError("there is no curve to draw")
+        ceilings: dict[float, list[str]] = {}
+        for i, c in enumerate(curves):
+            colour, dash = style_of(i)
+            ax.fill_between(
+                c.sigma, c.value - 1.96 * c.stderr, c.value + 1.96 * c.stderr, color=colour, alpha=0.22, linewidth=0
+            )
+            ax.plot(
+                c.sigma, c.value, color=colour, linestyle=dash, linewidth=1.6, marker="o", ms=2.2, label=c.abstraction
+            )
+            ceilings.setdefault(round(c.ceiling, 6), []).append(c.abstraction)
+        sigma = curves[0].sigma
+        _sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+        for ceiling in ceilings:
+            ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+        top = max(c.ceiling for c in curves)
+        ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.stderr).min()) for c in curves)), top * 1.06)
+        ax.set_ylabel("information about the attribute, nats")
+        what = "lower bound" if any(c.kind == "lower bound" for c in curves) else "95 % bands; dotted: entropy H(A)"
+        fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
+        legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
+        legend.get_frame().set(linewidth=0, alpha=0.9)
+    return fig
+
+
+def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
+    """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
+    index = {c.abstraction: i for i, c in enumerate(curves)}
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(8.0, 1.5 + 0.42 * len(table)), layout="constrained")
+        ax = fig.subplots()
+        low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
+        for y, row in enumerate(table):
+            colour, _ = style_of(index[row.abstraction])
+            start, half, end = row.at
+            left = high if math.isnan(start.value) else start.value
+            right = low if math.isnan(end.value) else end.value
+            if row.state == "reached" or not math.isnan(start.value) or not math.isnan(end.value):
+                open_end = math.isnan(end.value) or math.isnan(start.value)
+                ax.barh(
+                    y, left - right, left=right, height=0.5, color=colour, alpha=0.35,
+                    hatch="///" if open_end else None,
+                )  # fmt: skip
+            else:
+                text = "not reached within these levels" if row.state == "not reached" else "decided above these levels"
+                ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
+            if not math.isnan(half.value):
+                ends = [high if math.isnan(half.high) else half.high, low if math.isnan(half.low) else half.low]
+                ax.plot(ends, [y, y], color=colour, linewidth=2.5, solid_capstyle="butt")
+                ax.plot([half.value], [y], "o", color=colour, markersize=6)
+            if not math.isnan(row.peak.value) and row.peak_rate > 0:
+                ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
+        ax.set_yticks(range(len(table)), [row.abstraction for row in table])
+        ax.set_ylim(len(table) - 0.4, -0.6)
+        _sigma_axis(ax, low, high, decibels=False)
+        ax.set_title(
+            "bar: 10 to 90 % of H(A) · dot: half, with its 95 % interval · tick: peak rate", fontsize=9, loc="left"
+        )
+    return fig
+
+
+def strip_levels(table: Sequence[Onset], sigma: np.ndarray, count: int = 9) -> np.ndarray:
+    """Noise levels for the strip, spread over the windows of all attributes."""
+    seen = [q.value for row in table for q in row.at if not math.isnan(q.value)]
+    high = min(float(sigma.max()), 2.0 * max(seen)) if seen else float(sigma.max())
+    low = max(float(sigma.min()), 0.1 * min(seen)) if seen else float(sigma.min())
+    return np.geomspace(high, low, count)
+
+
+def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure:
+    """One item under the same noise at several levels; contrast is reduced as noise grows, to stay visible.
+
+    Args:
+        v: an item, shape (channels, height, width), or any other shape: then it is drawn as a line.
+        noise: standard normal, same shape.
+        sigmas: levels, decreasing.
+    """
+    picture = v.ndim == 3 and v.shape[0] in (1, 3) and min(v.shape[1:]) > 1
+    middle, spread = float(v.mean()), max(float(v.std()), 1e-6)
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(9.0, 1.55), layout="constrained")
+        for ax, s in zip(fig.subplots(1, len(sigmas)), sigmas, strict=True):
+            y = v + s * noise
+            if picture:
+                shown = middle + (y - middle) * spread / math.hypot(spread, s) if s > 0.02 else y
+                low, high = min(0.0, float(v.min())), max(1.0, float(v.max()))
+                shown = np.clip((shown - low) / (high - low), 0, 1)
+                image = np.moveaxis(shown, 0, -1)
+                ax.imshow(image if v.shape[0] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+                ax.spines[:].set_visible(False)
+            else:
+                ax.plot(y.reshape(-1), linewidth=0.8, color=_COLOURS[0])
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_title(f"σ = {s:.3g}", fontsize=8.5)
+    return fig

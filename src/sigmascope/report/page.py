@@ -1,0 +1,213 @@
+"""The page of a study: one file, no script, nothing fetched; every name from the data is escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from sigmascope.core import Curve
+from sigmascope.onset import Onset
+from sigmascope.report.figures import STYLE, curves_figure, strip_figure, strip_levels, windows_figure
+from sigmascope.report.table import cells, number, probability
+
+Write = Callable[[str, Callable[[Path], object]], None]
+
+_CSS = """
+:root{color-scheme:light}
+body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}
+img{max-width:100%;height:auto;display:block}figure{margin:0}figcaption,.note{color:#444;font-size:.92rem}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
+th{white-space:nowrap}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-size:.85rem}
+.lead{font-size:1.05rem}
+"""
+
+
+def write_report(
+    write: Write,
+    curves: Sequence[Curve],
+    table: Sequence[Onset],
+    results: xr.Dataset,
+    example: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Write ``figures/`` as PNG and SVG, then ``report.html``.
+
+    Args:
+        write: called with a file's name and a function that writes it.
+        curves: of the study.
+        table: their onsets, in order.
+        results: the study's Dataset, for its attributes.
+        example: an item and a noise, for the strip.
+    """
+    title = str(results.attrs["data_name"])
+    levels = strip_levels(table, curves[0].sigma)
+    figures = {
+        "information": curves_figure(curves, title),
+        "onset": windows_figure(table, curves),
+        "strip": strip_figure(*example, levels),
+    }
+    pictures = {}
+    for name, figure in figures.items():
+        svg, png = _rendered(figure, "svg"), _rendered(figure, "png")
+        write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
+        write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
+        pictures[name] = base64.b64encode(svg).decode()
+    page = _page(title, pictures, curves, table, results)
+    write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
+
+
+def _rendered(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _page(
+    title: str, pictures: dict[str, str], curves: Sequence[Curve], table: Sequence[Onset], results: xr.Dataset
+) -> str:
+    a = results.attrs
+    sizes = results.sizes
+    facts = (
+        f"{int(a['data_items']):,} items of {' × '.join(str(int(s)) for s in np.atleast_1d(a['data_event']))}, "
+        f"{sizes['draw']} draws, {sizes['sigma']} noise levels from {float(results.sigma[0]):g} to "
+        f"{float(results.sigma[-1]):g}. One unit of σ is {escape(str(a['unit_of_sigma']))}."
+    )
+    parts = [
+        f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
+        f'<p class="lead">{_order(table)}</p><p class="note">{facts}</p>',
+        "<h2>What the noisy image tells</h2>",
+        _figure(
+            pictures["information"],
+            "Information curves",
+            "Each curve is the information, in nats, that the noisy image y = v + σn carries about one attribute. "
+            "Far left there is only noise and the curve is at 0: nothing is decided. Where a curve reaches its "
+            "dotted ceiling, the entropy H(A), the image settles the attribute. Bands are 95 % intervals of the mean "
+            "over draws.",
+        ),
+        *(f'<p class="note">{s}</p>' for s in _saturation(curves, results)),
+        "<h2>When it is decided</h2>",
+        _figure(
+            pictures["onset"],
+            "Onset windows",
+            "The bar runs from where 10 % of H(A) is known to where 90 % is; a hatched bar runs out of the levels "
+            "studied.",
+        ),
+        _table(table),
+        f'<p class="note">Intervals: 95 %, by resampling the draws ({sizes["draw"]}), the same for all attributes. '
+        "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
+        "noise level than the one below it; near 0.5 the order of the two is open.</p>",
+        "<h2>What it looks like</h2>",
+        _figure(
+            pictures["strip"],
+            "One image at nine noise levels",
+            "One image under the same noise at nine levels, over the range in which the attributes are decided. "
+            "Contrast is reduced as noise grows, so that the picture stays within the range of the screen.",
+        ),
+        "<h2>What to do with it</h2>",
+        _advice(table),
+        "<h2>Whose information</h2>",
+        "<p>These numbers are those of the <em>exact filter</em> of this finite data set: the best that any denoiser "
+        "trained on exactly these items could know. It has all items in memory, so for natural images it decides as "
+        "soon as the nearest item is clear, earlier than a model of the population would. What a particular trained "
+        "network decides may differ.</p>",
+        "<h2>How it was made</h2>",
+        f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
+        f"<code>{escape(str(a['data_fingerprint']))}</code>. The specification below, in <code>spec.toml</code>, "
+        "repeats the run to the same numbers with <code>sigmascope study --spec spec.toml --out FOLDER</code>.</p>",
+        f"<pre>{escape(str(a['specification']))}</pre>",
+        '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
+        "Diffusion Models”, Entropy 27(4):371, 2025.</p>",
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)} – sigmascope</title><style>{_CSS}</style></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _figure(svg: str, alt: str, caption: str) -> str:
+    return (
+        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{svg}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _order(table: Sequence[Onset]) -> str:
+    """The finding in a sentence or two."""
+    reached = [row for row in table if row.state == "reached"]
+    if not reached:
+        return "No attribute reaches half of its entropy within these levels."
+    steps = []
+    for i, row in enumerate(reached):
+        sure = row.before_next
+        joint = "" if i + 1 == len(reached) else (" → " if sure >= 0.975 else " ≈ ")
+        steps.append(f"<strong>{escape(row.abstraction)}</strong> (σ {number(row.at[1].value)}){joint}")
+    text = "In order of half-information, as noise falls: " + "".join(steps) + "."
+    if any(row.before_next < 0.975 for row in reached[:-1]):
+        text += " Where ≈ stands, these draws do not settle the order (less than 97.5 % of resamples)."
+    words_of = {"not reached": "not reached by the last level", "beyond": "already known at the first level"}
+    for state, words in words_of.items():
+        names = [escape(row.abstraction) for row in table if row.state == state]
+        if names:
+            text += f" Half-information {words}: {', '.join(names)}."
+    return text
+
+
+def _saturation(curves: Sequence[Curve], results: xr.Dataset) -> list[str]:
+    notes = []
+    for c in curves:
+        limit = float(results.information_limit.sel(abstraction=c.abstraction))
+        error = float(results.information_limit_stderr.sel(abstraction=c.abstraction))
+        name = escape(c.abstraction)
+        if c.ceiling - limit > max(4 * error, 1e-6):
+            notes.append(
+                f"{name}: equal images carry different labels, so even the clean image tells only "
+                f"{limit:.3f} ± {1.96 * error:.3f} of {c.ceiling:.3f} nats; the curve saturates there."
+            )
+        elif limit - c.value[-1] > max(4 * float(c.stderr[-1]), 0.02 * c.ceiling):
+            notes.append(
+                f"{name}: at the last level {c.value[-1]:.3f} of {c.ceiling:.3f} nats are reached; a smaller "
+                "--sigma-min shows the rest."
+            )
+    return notes
+
+
+def _table(table: Sequence[Onset]) -> str:
+    head = ("attribute", "σ at 10 %", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)")
+    rows = ["<tr>" + "".join(f'<th scope="col">{h}</th>' for h in head) + "</tr>"]
+    for row in table:
+        texts = [*cells(row), probability(row)]
+        rows.append(
+            f'<tr><th scope="row">{escape(row.abstraction)}</th>'
+            + "".join(f"<td>{escape(t)}</td>" for t in texts)
+            + "</tr>"
+        )
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+
+
+def _advice(table: Sequence[Onset]) -> str:
+    lines = []
+    for row in table:
+        start, _, end = row.at
+        if math.isnan(start.value) or math.isnan(end.value):
+            continue
+        lines.append(
+            f"<li><strong>{escape(row.abstraction)}</strong>: guide it, or fork on it, between σ "
+            f"{number(start.value)} and {number(end.value)}. Re-noise an image to σ "
+            f"{number(end.value)} or less to keep it, to {number(start.value)} or more to let it be drawn anew.</li>"
+        )
+    if not lines:
+        return "<p>No attribute's whole window lies within these levels: widen them (--sigma-max, --sigma-min).</p>"
+    return f"<ul>{''.join(lines)}</ul>"

@@ -1,0 +1,78 @@
+"""The table of onsets: as CSV, and as text for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from sigmascope.onset import Onset, Quantity
+
+_COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
+
+
+def number(x: float) -> str:
+    """Three significant digits without an exponent; empty for NaN."""
+    if math.isnan(x):
+        return ""
+    digits = max(0, 2 - math.floor(math.log10(abs(x)))) if x else 0
+    return f"{x:.{digits}f}"
+
+
+def onset_csv(table: Sequence[Onset]) -> str:
+    """Columns: order, abstraction, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 %
+    interval, peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state.
+
+    A level that is not reached is an empty cell.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = ["order", "abstraction", "ceiling"]
+    for name in _COLUMNS:
+        head += [name, f"{name}_low", f"{name}_high"]
+    writer.writerow([*head, "peak_rate", "before_next", "state"])
+    for i, row in enumerate(table, 1):
+        cells: list[object] = [i, row.abstraction, f"{row.ceiling:.6f}"]
+        for q in (*row.at, row.peak):
+            cells += [_cell(q.value), _cell(q.low), _cell(q.high)]
+        writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state])
+    return out.getvalue()
+
+
+def _cell(x: float) -> str:
+    return "" if math.isnan(x) else f"{x:.6g}"
+
+
+def describe(q: Quantity, state: str) -> str:
+    """``0.62 (0.58 to 0.66)``; says where an end lies outside the levels."""
+    if math.isnan(q.value):
+        return "not reached" if state != "beyond" else "above the levels"
+    low = number(q.low) or "below the levels"
+    high = number(q.high) or "above the levels"
+    return f"{number(q.value)} ({low} to {high})"
+
+
+def cells(row: Onset) -> list[str]:
+    """10, 50, 90 % and the peak of one row in words."""
+    words = []
+    for k, q in enumerate(row.at):
+        beyond = math.isnan(q.value) and any(not math.isnan(later.value) for later in row.at[k + 1 :])
+        words.append(describe(q, "beyond" if beyond or row.state == "beyond" else row.state))
+    return [*words, describe(row.peak, row.state)]
+
+
+def probability(row: Onset) -> str:
+    """The probability of the order to the next row; more digits are not to be had from 2,000 resamples."""
+    p = row.before_next
+    return "" if math.isnan(p) else "> 0.999" if p > 0.999 else f"{p:.3f}"
+
+
+def onset_text(table: Sequence[Onset]) -> str:
+    """The table for a terminal, in order of emergence."""
+    head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
+    rows = [head] + [[row.abstraction, *cells(row), probability(row)] for row in table]
+    widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    lines.insert(1, "─" * max(map(len, lines)))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Studies: the specification, the runner and the store of results."""

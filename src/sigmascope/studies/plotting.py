@@ -1,0 +1,21 @@
+"""A figure of results, from Python."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from sigmascope.report.figures import curves_figure
+from sigmascope.studies.results import to_curves
+
+
+def plot(results: xr.Dataset, estimator: str = "posterior") -> Figure:
+    """Information curves with 95 % bands over ln sigma.
+
+    Args:
+        results: what :func:`sigmascope.study` returned, or an opened ``results.nc``.
+        estimator: which estimator.
+
+    Returns: a matplotlib Figure; save it with ``savefig``.
+    """
+    return curves_figure(to_curves(results, estimator), str(results.attrs.get("data_name", "")))

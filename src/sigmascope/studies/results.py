@@ -1,0 +1,95 @@
+"""Results of a study as one xarray Dataset, and back to curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from sigmascope.core import Curve, Draws, InputError, LabelledData
+from sigmascope.studies.spec import Spec
+
+
+def to_dataset(
+    curves: Sequence[Curve], limit: Mapping[str, tuple[float, float]], data: LabelledData, draws: Draws, spec: Spec
+) -> xr.Dataset:
+    """Arrange curves as a Dataset.
+
+    Args:
+        curves: one per estimator and abstraction, over the same levels and draws.
+        limit: for each abstraction, I(A; V) and its standard error.
+        data: what was studied.
+        draws: its draws.
+        spec: the resolved specification.
+
+    Returns: variables information, stderr, information_per_draw, ceiling, kind, information_limit,
+        information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats.
+    """
+    from sigmascope import __version__
+
+    names = [a.name for a in data.abstractions]
+    estimators = list(dict.fromkeys(c.estimator for c in curves))
+    by = {(c.abstraction, c.estimator): c for c in curves}
+    grid = [[by[n, e] for e in estimators] for n in names]
+    return xr.Dataset(
+        {
+            "information": (("abstraction", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
+            "stderr": (("abstraction", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
+            "information_per_draw": (
+                ("abstraction", "estimator", "sigma", "draw"),
+                np.stack([[c.per_draw for c in row] for row in grid]),
+            ),
+            "ceiling": ("abstraction", [a.entropy for a in data.abstractions]),
+            "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
+            "information_limit": ("abstraction", [limit[n][0] for n in names]),
+            "information_limit_stderr": ("abstraction", [limit[n][1] for n in names]),
+            "item": ("draw", draws.items.numpy()),
+        },
+        coords={
+            "abstraction": names,
+            "estimator": estimators,
+            "sigma": curves[0].sigma,
+            "draw": np.arange(len(draws)),
+        },
+        attrs={
+            "title": f"Information that the noisy image carries about each attribute: {data.name}",
+            "units": "nats",
+            "unit_of_sigma": data.unit,
+            "data_name": data.name,
+            "data_items": len(data),
+            "data_event": list(data.event),
+            "data_fingerprint": data.fingerprint,
+            "sigmascope_version": __version__,
+            "seed": spec.seed,
+            "specification": spec.to_toml(),
+        },
+    )
+
+
+def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
+    """The curves of one estimator.
+
+    Raises: InputError if the Dataset is not that of a study.
+    """
+    missing = {"information", "stderr", "information_per_draw", "ceiling", "kind"} - set(results.data_vars)
+    if missing:
+        raise InputError(f"the results lack {', '.join(sorted(missing))}: pass a Dataset that a study has made")
+    if estimator not in results.estimator.values:
+        raise InputError(
+            f"no estimator is called {estimator!r}: choose among {', '.join(map(str, results.estimator.values))}"
+        )
+    chosen = results.sel(estimator=estimator)
+    return [
+        Curve(
+            abstraction=str(name),
+            estimator=estimator,
+            sigma=chosen.sigma.values,
+            value=chosen.information.sel(abstraction=name).values,
+            stderr=chosen.stderr.sel(abstraction=name).values,
+            ceiling=float(chosen.ceiling.sel(abstraction=name)),
+            per_draw=chosen.information_per_draw.sel(abstraction=name).values,
+            kind=str(chosen.kind.values),
+        )
+        for name in chosen.abstraction.values
+    ]

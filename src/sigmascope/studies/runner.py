@@ -1,0 +1,258 @@
+"""Run a study: load, check, one resumable pass, curves, onsets, page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.core import Draws, InputError, LabelledData
+from sigmascope.data import draw_items, from_array, load
+from sigmascope.data.memory import require
+from sigmascope.denoisers.finite import FiniteDenoiser, PosteriorPass, tile_rows
+from sigmascope.information.posterior import entropy_of, posterior
+from sigmascope.noise import sigma_grid
+from sigmascope.onset import Onset, onsets
+from sigmascope.report.page import write_report
+from sigmascope.report.table import onset_csv
+from sigmascope.studies.results import to_curves, to_dataset
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import StudyFolder, check_folder
+
+CHECKPOINT_SECONDS = 5.0
+_BASE_BYTES = 650_000_000  # interpreter, libraries and their buffers, figures
+
+
+@dataclass(frozen=True)
+class Work:
+    """Predicted cost of a study.
+
+    Attributes:
+        operations: floating-point operations of the two products.
+        exponentials: at most so many.
+        memory: bytes at the peak.
+    """
+
+    operations: float
+    exponentials: float
+    memory: int
+
+
+def predict(data: LabelledData, spec: Spec) -> Work:
+    """Work and memory of a study, from its sizes alone."""
+    n, size, draws = len(data), data.size, spec.draws
+    columns = sum(len(a.values) for a in data.abstractions)
+    rows = min(tile_rows(size, draws), n)
+    tile = 3 * rows * size * 4 + 8 * rows * draws * 4
+    shared = draws * size * (2 * 4 + 4 * 8) + 4 * (spec.levels + 1) * columns * draws * 8
+    labels = n * 8 * (2 * len(data.abstractions) + 2)
+    memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
+    return Work(4.0 * n * size * draws, float(n) * draws * spec.levels, memory)
+
+
+def predict_seconds(work: Work, spec: Spec) -> float:
+    """Time of the pass, from the speed of a product and an exponential measured now."""
+    device = resolve_device(spec.device)
+    a, b = torch.rand(1000, 2048, device=device), torch.rand(2048, 512, device=device)
+    speeds = []
+    for call in (lambda: (a @ b).sum().item(), lambda: a.exp().sum().item()):
+        call()
+        start = time.perf_counter()
+        for _ in range(5):
+            call()
+        speeds.append((time.perf_counter() - start) / 5)
+    per_operation, per_exponential = speeds[0] / (2.0 * 1000 * 2048 * 512), speeds[1] / (1000 * 2048)
+    # A level's exponentials are joined by a product of about 60 columns and four passes over memory; about half of the
+    # pairs are skipped.
+    return work.operations * per_operation + work.exponentials * 2.0 * per_exponential
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one.
+
+    Raises: InputError.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or one that torch sees") from error
+    return found
+
+
+def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
+    """Load the data of a specification and fill in what it leaves open.
+
+    Raises: InputError, also when the data are not those that the specification was made with.
+    """
+    spec.check()
+    data = load(spec.data, spec.abstractions, size=spec.size)
+    return data, complete(spec, data)
+
+
+def complete(spec: Spec, data: LabelledData) -> Spec:
+    """The specification with the fingerprint and all abstractions of its data."""
+    if spec.fingerprint and spec.fingerprint != data.fingerprint:
+        raise InputError(
+            f"{spec.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
+            f"{spec.fingerprint}): restore the file, or delete the line 'fingerprint'"
+        )
+    names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    return replace(spec, abstractions=names, fingerprint=data.fingerprint)
+
+
+def compute(
+    denoiser: FiniteDenoiser, spec: Spec, folder: StudyFolder | None = None, progress: bool = False
+) -> tuple[xr.Dataset, Draws]:
+    """Draw, make the pass (resuming where the folder holds a checkpoint), and estimate."""
+    data = denoiser.data
+    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    draws = draw_items(data, spec.draws, spec.seed)
+    work = PosteriorPass(denoiser, draws, sigma)
+    if folder is not None and (state := folder.checkpoint()) is not None:
+        work.restore(state)
+    with tqdm(
+        total=work.tiles, initial=work.next_tile, disable=not progress, file=sys.stderr, desc=data.name, unit="tile"
+    ) as bar:
+        last = time.monotonic()
+        while not work.done:
+            work.step()
+            bar.update()
+            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
+                folder.store_checkpoint(work.state())
+                last = time.monotonic()
+    curves, limit = [], {}
+    log_posterior = work.log_posterior()
+    for a in data.abstractions:
+        curves.append(posterior(a, sigma, log_posterior[a.name][:-1]))
+        known = a.entropy - entropy_of(log_posterior[a.name][-1]).cpu().numpy()
+        limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
+    return to_dataset(curves, limit, data, draws, spec), draws
+
+
+def table_of(results: xr.Dataset) -> list[Onset]:
+    """Onsets of a study's results, in order of emergence."""
+    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
+
+
+def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
+    """Run a study into a folder.
+
+    Args:
+        spec: the study.
+        out: its folder; a half-done study goes on, a finished one is left as it is.
+        progress: show a bar on stderr.
+
+    Returns: results, onsets in order, and whether the study was already finished.
+
+    Raises: InputError.
+    """
+    check_folder(out)
+    data, spec = resolve(spec)
+    return run_in(FiniteDenoiser(data, resolve_device(spec.device)), spec, out, progress)
+
+
+def run_in(denoiser: FiniteDenoiser, spec: Spec, out: Path, progress: bool) -> tuple[xr.Dataset, list[Onset], bool]:
+    """:func:`run` for data that are loaded."""
+    data = denoiser.data
+    if denoiser.centre.device.type == "cpu":
+        require_memory(data, spec)
+    folder = StudyFolder(out, spec)
+    results = folder.results()
+    if results is not None and folder.has_page:
+        return results, table_of(results), True
+    if results is None:
+        results, _ = compute(denoiser, spec, folder, progress)
+        folder.store_results(results)
+    table = table_of(results)
+    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    draws = draw_items(data, 2, spec.seed)
+    write_report(folder.write, to_curves(results), table, results, (draws.v[0].numpy(), draws.noise[0].numpy()))
+    return results, table, False
+
+
+def require_memory(data: LabelledData, spec: Spec) -> None:
+    """Refuse, before work starts, a study that does not fit."""
+    needed = predict(data, spec).memory - data.source.resident_bytes  # the data are already there
+    require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
+
+
+def study(
+    what: str | Path | LabelledData | FiniteDenoiser | np.ndarray | Tensor,
+    labels: Mapping[str, Any] | None = None,
+    *,
+    abstractions: Sequence[str] = (),
+    weights: np.ndarray | Tensor | None = None,
+    draws: int = 256,
+    levels: int = 40,
+    sigma_min: float = 0.01,
+    sigma_max: float = 90.0,
+    seed: int = 0,
+    size: int = 32,
+    device: str = "auto",
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    r"""Information that :math:`Y_\sigma = V + \sigma n` carries about each attribute of a data set.
+
+    .. math:: I(A; Y_\sigma) = H(A) - E\,H(A \mid Y_\sigma)
+
+    Args:
+        what: ``"scenes"``, the path of a data file, an array (items, ...) with ``labels``, labelled data, or their
+            exact denoiser.
+        labels: for an array, one label per item for each attribute.
+        abstractions: which attributes, e.g. ``("shape", "depth:bins=8")``; empty means all.
+        weights: for an array, one non-negative weight per item.
+        draws: items and noises drawn, shared by all levels.
+        levels: noise levels, evenly spaced in ln sigma.
+        sigma_min: last level, in the unit of the data (8-bit pixels: of the full range).
+        sigma_max: first level.
+        seed: of the draws; the same seed gives the same numbers.
+        size: side of the scenes in pixels.
+        device: ``auto``, ``cpu``, ``cuda``.
+        out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
+        progress: show a bar on stderr.
+
+    Returns: Dataset with ``information``, ``stderr``, ``information_per_draw``, ``ceiling`` and ``kind`` over
+        abstraction, estimator, sigma (decreasing) and draw, in nats.
+
+    Raises: InputError, in one line, for anything that cannot be used.
+
+    References: Franzese et al., Entropy 27(4):371 (2025).
+    """
+    spec = Spec(
+        "array", tuple(abstractions), draws, levels, float(sigma_min), float(sigma_max), seed, size, device
+    ).check()
+    if isinstance(what, (str, Path)):
+        data, spec = resolve(replace(spec, data=str(what)))
+    elif isinstance(what, (np.ndarray, Tensor)):
+        if labels is None:
+            raise InputError("an array came without labels: pass labels={'name': one label per item}")
+        data = from_array(what, labels, weights=weights, abstractions=abstractions)
+    else:
+        data = what.data if isinstance(what, FiniteDenoiser) else what
+        if not isinstance(data, LabelledData):
+            raise InputError(
+                f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData or a "
+                "FiniteDenoiser"
+            )
+        spec = replace(spec, data=data.name)
+        if abstractions and tuple(abstractions) != tuple(a.name for a in data.abstractions):
+            raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
+    spec = complete(spec, data)
+    denoiser = what if isinstance(what, FiniteDenoiser) else FiniteDenoiser(data, resolve_device(device))
+    if out is not None:
+        return run_in(denoiser, spec, Path(out), progress)[0]
+    require_memory(data, spec)
+    return compute(denoiser, spec, None, progress)[0]

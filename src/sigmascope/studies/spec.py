@@ -1,0 +1,118 @@
+"""The specification of a study: what decides its numbers, as a TOML file.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from sigmascope.errors import InputError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides the numbers of a study, and the device that computes them.
+
+    Args:
+        data: ``scenes`` or the path of a data file.
+        abstractions: attributes to study, in order; empty means all of the data.
+        draws: items and noises drawn, shared by all levels.
+        levels: noise levels, evenly spaced in ln sigma.
+        sigma_min: last level.
+        sigma_max: first level.
+        seed: of draws and bootstrap.
+        size: side of the scenes in pixels.
+        device: ``auto``, ``cpu``, ``cuda`` or another torch device.
+        fingerprint: of the data, once they have been read.
+    """
+
+    data: str
+    abstractions: tuple[str, ...] = ()
+    draws: int = 256
+    levels: int = 40
+    sigma_min: float = 0.01
+    sigma_max: float = 90.0
+    seed: int = 0
+    size: int = 32
+    device: str = "auto"
+    fingerprint: str = ""
+
+    def check(self) -> Spec:
+        """Itself.
+
+        Raises: InputError for a value that makes no study.
+        """
+        if not self.data:
+            raise InputError("no data are named: pass 'scenes' or the path of a data file, or --spec FILE")
+        if self.draws < 2:
+            raise InputError(
+                f"draws is {self.draws}: at least 2 are needed for a standard error; pass e.g. --draws 256"
+            )
+        if self.levels < 2:
+            raise InputError(f"levels is {self.levels}: at least 2 noise levels are needed; pass e.g. --levels 40")
+        if not all(math.isfinite(s) and s > 0 for s in (self.sigma_min, self.sigma_max)):
+            raise InputError(
+                f"sigma_min is {self.sigma_min:g} and sigma_max {self.sigma_max:g}: both must be finite and "
+                "greater than 0"
+            )
+        if self.sigma_min >= self.sigma_max:
+            raise InputError(
+                f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the "
+                "smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
+            )
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}: it must not be negative")
+        return self
+
+    def to_toml(self) -> str:
+        """The text of a file that :func:`read_spec` reads back to the same specification."""
+        table = asdict(self)
+        table["abstractions"] = list(self.abstractions)
+        return tomli_w.dumps({"study": table})
+
+    def same_numbers(self, other: Spec) -> bool:
+        """Whether both give the same numbers (the device and the place of the data do not matter)."""
+        return replace(self, device="", data="") == replace(other, device="", data="")
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a specification.
+
+    Raises: InputError, in one line, for a file that is none.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))["study"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file: pass a spec.toml that a study has written") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a specification ({str(error).splitlines()[0]}): expected TOML with a table [study]"
+        ) from error
+    return _from_table(table, path)
+
+
+def _from_table(table: Any, path: Path) -> Spec:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: 'study' is no table: expected [study] with one line per setting")
+    kinds = {f.name: f.type for f in fields(Spec)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in kinds:
+            raise InputError(f"{path}: setting {key!r} is not known: expected {', '.join(kinds)}")
+        kind = str(kinds[key])
+        good = {
+            "str": isinstance(value, str),
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+            "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),
+        }[kind]
+        if not good:
+            raise InputError(f"{path}: {key} is {value!r}: expected {kind}")
+        values[key] = tuple(value) if isinstance(value, list) else float(value) if kind == "float" else value
+    if "data" not in values:
+        raise InputError(f'{path}: the table [study] names no data: add a line data = "…"')
+    return Spec(**values).check()

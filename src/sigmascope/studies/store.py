@@ -1,0 +1,136 @@
+"""The folder of a study: whose it is, what is finished, what is half done.  Every file is written and then renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from sigmascope.core import InputError
+from sigmascope.studies.spec import Spec, read_spec
+
+_RESULTS, _SPEC, _PAGE, _CHECKPOINT = "results.nc", "spec.toml", "report.html", "checkpoint.npz"
+_PART = ".part-"
+
+
+class StudyFolder:
+    """A folder that holds one study.
+
+    Args:
+        path: made if it does not exist.
+        spec: the study, with the fingerprint of its data.
+
+    Raises: InputError if the folder cannot be written, holds something else, or holds another study.
+    """
+
+    def __init__(self, path: Path, spec: Spec) -> None:
+        self.path, self.spec = path, spec
+        check_folder(path)
+        if (path / _SPEC).exists():
+            found = read_spec(path / _SPEC)
+            if not found.same_numbers(spec):
+                raise InputError(f"{path}: it holds another study ({_difference(found, spec)}): choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.write(_SPEC, lambda p: p.write_text(_header() + spec.to_toml(), encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
+        for leftover in path.glob(f"{_PART}*"):
+            leftover.unlink()
+
+    def write(self, name: str, writer: Callable[[Path], object]) -> None:
+        """Write a file through a temporary name, so that it is whole or not there."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=_PART, suffix=target.suffix, dir=self.path)
+        os.close(handle)
+        try:
+            writer(Path(temporary))
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def results(self) -> xr.Dataset | None:
+        """The finished results, or None."""
+        path = self.path / _RESULTS
+        if not path.exists():
+            return None
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as file:
+                results = file.load()
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({str(error).splitlines()[0]}): delete it and run again"
+            ) from error
+        if results.attrs.get("data_fingerprint") != self.spec.fingerprint:
+            raise InputError(f"{path}: the results are of another study: choose another --out")
+        return results
+
+    def store_results(self, results: xr.Dataset) -> None:
+        self.write(_RESULTS, lambda p: results.to_netcdf(p, engine="h5netcdf"))
+        (self.path / _CHECKPOINT).unlink(missing_ok=True)
+
+    @property
+    def has_page(self) -> bool:
+        """The page is written last: with it the study is finished."""
+        return (self.path / _PAGE).exists()
+
+    def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **dict(state))
+
+        self.write(_CHECKPOINT, write)
+
+    def checkpoint(self) -> dict[str, np.ndarray] | None:
+        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew)."""
+        try:
+            with (self.path / _CHECKPOINT).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return {k: file[k] for k in file.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            (self.path / _CHECKPOINT).unlink()
+            return None
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a path that is a file, holds something else, or cannot be written; nothing is made.
+
+    Raises: InputError.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: it is a file: --out must be a folder")
+    if path.exists():
+        foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART)]
+        if foreign and _SPEC not in foreign:
+            raise InputError(f"{path}: it is not empty and holds no study: choose an empty or a new folder for --out")
+    nearest = path
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: {nearest} cannot be written: choose another --out")
+
+
+def _difference(a: Spec, b: Spec) -> str:
+    for name in ("draws", "levels", "sigma_min", "sigma_max", "seed", "size", "abstractions"):
+        if getattr(a, name) != getattr(b, name):
+            return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"
+    return "of other data"
+
+
+def _header() -> str:
+    return "# Run this study again with: sigmascope study --spec THIS-FILE --out FOLDER\n"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

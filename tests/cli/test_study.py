@@ -1,0 +1,231 @@
+"""The command as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sigmascope
+from sigmascope.cli import main
+from sigmascope.denoisers.finite import PosteriorPass
+
+OPTIONS = ["--draws", "24", "--levels", "12"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """An .npz of 3,000 small images with two attributes."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    shape = rng.integers(0, 5, 3000)
+    images = rng.integers(0, 40, (3000, 8, 8, 3), dtype=np.uint8)
+    for s in range(5):
+        images[shape == s, s : s + 3, :, s % 3] += 120
+    np.savez(path, images=images, shape=shape, noise=rng.integers(0, 2, 3000))
+    return path
+
+
+def run(*args: str) -> int:
+    return main([str(a) for a in args])
+
+
+def test_files_of_a_study(digits, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("study", digits, "--out", out, *OPTIONS) == 0
+    printed = capsys.readouterr()
+    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert found == {"results.nc", "spec.toml", "onset.csv", "report.html"} | {
+        f"figures/{n}.{k}" for n in ("information", "onset", "strip") for k in ("png", "svg")
+    }
+    with xr.open_dataset(out / "results.nc", engine="h5netcdf") as results:
+        results.load()
+    assert dict(results.sizes) == {"abstraction": 2, "estimator": 1, "sigma": 12, "draw": 24}
+    assert results.attrs["units"] == "nats"
+    assert results.attrs["seed"] == 0
+    assert results.attrs["sigmascope_version"] == sigmascope.__version__
+    assert tomllib.loads(results.attrs["specification"])["study"]["draws"] == 24
+    assert results.kind.values.tolist() == ["exact"]
+    per_draw = results.information_per_draw
+    assert np.allclose(per_draw.mean("draw"), results.information)
+    assert np.allclose(per_draw.std("draw", ddof=1) / 24**0.5, results.stderr)
+    assert np.all(np.diff(results.sigma) < 0)
+    with (out / "onset.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["abstraction"] for r in rows} == {"shape", "noise"}
+    assert rows[0]["abstraction"] == "shape"
+    assert float(rows[0]["sigma_10"]) > float(rows[0]["sigma_50"]) > float(rows[0]["sigma_90"])
+    assert float(rows[0]["sigma_50_low"]) < float(rows[0]["sigma_50"]) < float(rows[0]["sigma_50_high"])
+    assert "shape" in printed.out
+    assert "100%" in printed.err
+
+
+def test_spec_repeats_the_numbers(digits, tmp_path):
+    assert run("study", digits, "--out", tmp_path / "a", "--abstractions", "shape", "--seed", "7", *OPTIONS) == 0
+    assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--out", tmp_path / "b") == 0
+    one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in "ab")
+    assert xr.testing.assert_identical(one, two) is None
+    assert (tmp_path / "a" / "onset.csv").read_bytes() == (tmp_path / "b" / "onset.csv").read_bytes()
+    assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--seed", "8", "--out", tmp_path / "c") == 0
+    three = xr.load_dataset(tmp_path / "c" / "results.nc", engine="h5netcdf")
+    assert not np.array_equal(one.information, three.information)
+
+
+def test_from_python_the_same_numbers(digits, tmp_path):
+    assert run("study", digits, "--out", tmp_path / "a", *OPTIONS) == 0
+    stored = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
+    with np.load(digits) as file:
+        images, shape, noise = file["images"], file["shape"], file["noise"]
+    results = sigmascope.study(images, labels={"shape": shape, "noise": noise}, draws=24, levels=12)
+    wanted = stored.information.sel(abstraction=results.abstraction)
+    assert np.array_equal(results.information, wanted)
+    data = sigmascope.from_array(images, {"shape": shape, "noise": noise})
+    again = sigmascope.study(sigmascope.FiniteDenoiser(data), draws=24, levels=12)
+    assert np.array_equal(results.information, again.information)
+    figure = sigmascope.plot(results)
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["shape", "noise"]
+
+
+def test_a_finished_study_is_left_alone(digits, tmp_path, capsys):
+    command = ["study", digits, "--out", tmp_path / "a", *OPTIONS]
+    assert run(*command) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.*") if p.name != "spec.toml"}
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert "finished; nothing was done" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_lost_page_is_made_again(digits, tmp_path):
+    command = ["study", digits, "--out", tmp_path / "a", *OPTIONS]
+    assert run(*command) == 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    (tmp_path / "a" / "report.html").unlink()
+    assert run(*command) == 0
+    assert (tmp_path / "a" / "report.html").read_text() == page
+
+
+def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, capsys):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run("study", digits, "--out", whole, *OPTIONS) == 0
+    monkeypatch.setattr("sigmascope.studies.runner.CHECKPOINT_SECONDS", 0.0)
+    step, tiles = PosteriorPass.step, []
+
+    def stop_at_second(self):
+        if len(tiles) == 1:
+            raise KeyboardInterrupt
+        tiles.append(self.next_tile)
+        step(self)
+
+    monkeypatch.setattr(PosteriorPass, "step", stop_at_second)
+    assert run("study", digits, "--out", broken, *OPTIONS) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    assert not (broken / "results.nc").exists()
+
+    def count(self):
+        tiles.append(self.next_tile)
+        step(self)
+
+    monkeypatch.setattr(PosteriorPass, "step", count)
+    assert run("study", digits, "--out", broken, *OPTIONS) == 0
+    assert tiles == [0, 1, 2]  # the first tile was not done again
+    assert (whole / "onset.csv").read_bytes() == (broken / "onset.csv").read_bytes()
+    one, two = (xr.load_dataset(d / "results.nc", engine="h5netcdf") for d in (whole, broken))
+    assert xr.testing.assert_identical(one, two) is None
+    assert not (broken / "checkpoint.npz").exists()
+
+
+def test_killed_for_real(tmp_path):
+    """SIGKILL in the middle of the scenes; the same command goes on from the checkpoint."""
+    out = tmp_path / "out"
+    code = "import sigmascope.studies.runner as r, sigmascope.cli as c; r.CHECKPOINT_SECONDS = 0.2; c.main()"
+    command = [sys.executable, "-c", code, "study", "scenes", "--size", "16", "--draws", "32", "--levels", "12"]
+    child = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.npz").exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (out / "results.nc").exists()
+    (out / ".part-left-over.npz").write_bytes(b"half")
+    again = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=True)
+    first = re.search(r"(\d+)/480", again.stderr)
+    assert first is not None
+    assert int(first[1]) > 0
+    assert not list(out.glob(".part*"))
+    whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True, check=True)
+    assert whole.stdout == again.stdout
+    one, two = (xr.load_dataset(d / "results.nc", engine="h5netcdf") for d in (out, tmp_path / "whole"))
+    assert xr.testing.assert_identical(one, two) is None
+
+
+def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(PosteriorPass, "step", lambda self: pytest.fail("work was done"))
+    assert run("study", digits, "--out", tmp_path / "a", "--dry-run", *OPTIONS) == 0
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "a").exists()
+    table = tomllib.loads(printed.split("\nitems")[0])["study"]
+    assert table["draws"] == 24
+    assert table["abstractions"] == ["shape", "noise"]
+    assert re.search(r"memory +about \d+\.\d+ GB", printed)
+    assert re.search(r"work +\d\.?\d*e\+\d+ operations", printed)
+
+
+def test_order_of_the_scenes(tmp_path):
+    """Floor and wall hue come before object hue, by the measured intervals."""
+    assert run("study", "scenes", "--size", "16", "--draws", "64", "--levels", "24", "--out", tmp_path / "a") == 0
+    with (tmp_path / "a" / "onset.csv").open() as file:
+        rows = {r["abstraction"]: r for r in csv.DictReader(file)}
+    for early in ("floor_hue", "wall_hue"):
+        assert float(rows[early]["sigma_50_low"]) > float(rows["object_hue"]["sigma_50_high"])
+
+
+def test_level_not_reached_is_an_empty_cell(digits, tmp_path, capsys):
+    options = ["--sigma-min", "2", "--sigma-max", "20", *OPTIONS]
+    assert run("study", digits, "--abstractions", "noise", "--out", tmp_path / "a", *options) == 0
+    assert "not reached" in capsys.readouterr().out
+    with (tmp_path / "a" / "onset.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["sigma_50"] == ""
+    assert row["state"] == "not reached"
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert page.count("not reached") >= 3
+
+
+def test_labels_that_the_image_does_not_show(tmp_path):
+    """Equal images with different labels: the curve saturates at I(A; V) < H(A), and the page says so."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.random((40, 3, 3)).astype(np.float32), 2, axis=0)
+    labels = {"known": np.repeat(np.arange(40) % 4, 2), "half": np.tile([0, 1], 40)}
+    results = sigmascope.study(images, labels=labels, draws=40, levels=16, out=tmp_path / "a")
+    last = results.information.isel(sigma=-1, estimator=0)
+    assert float(last.sel(abstraction="known")) == pytest.approx(np.log(4), abs=1e-6)
+    assert float(last.sel(abstraction="half")) == pytest.approx(0.0, abs=1e-9)
+    assert float(results.information_limit.sel(abstraction="half")) == pytest.approx(0.0, abs=1e-9)
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "half: equal images carry different labels" in page
+    assert "known: equal images" not in page
+
+
+def test_help_is_quick_and_loads_no_torch():
+    code = "import sys, sigmascope.cli as c\ntry: c.main(['study', '--help'])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.rstrip().endswith("False")
+    for word in ("report.html", "name:bins=8", "quantile", "--sigma-min", "same numbers"):
+        assert word in done.stdout
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == f"sigmascope {sigmascope.__version__}"

@@ -1,0 +1,67 @@
+"""Which room may import which: the table of the design, held."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "src" / "sigmascope"
+ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
+MAY = {
+    "errors": set(),
+    "core": {"errors"},
+    "noise": {"core"},
+    "data": {"core"},
+    "denoisers": {"core", "noise"},
+    "information": {"core", "noise"},
+    "onset": {"core", "noise"},
+    "report": {"core", "onset"},
+    "studies": ALL,
+    "cli": ALL,
+    "__init__": ALL,
+    "__main__": {"cli"},
+}
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Rooms of the package that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module] if node.module != "sigmascope" else [f"sigmascope.{a.name}" for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path.name} imports relatively")
+        for name in names:
+            if name.startswith("sigmascope."):
+                yield name.split(".")[1]
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows(path):
+    mine = room(path.relative_to(PACKAGE).parts)
+    assert mine in MAY, f"{mine} is a new room: say in this table what it may import"
+    found = {r for r in imports(path) if r != mine and not r.startswith("__")}
+    assert found <= MAY[mine], f"{path.name} imports {sorted(found - MAY[mine])}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_stay_readable(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_table_would_catch_an_arrow(tmp_path):
+    bad = tmp_path / "x.py"
+    bad.write_text("from sigmascope.studies import runner\nimport sigmascope.report.page\n")
+    assert set(imports(bad)) == {"studies", "report"}
