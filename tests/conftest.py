@@ -6,10 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("sigmascope", "typechecking.check")
+
+# The same command gives the same numbers, also here.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
