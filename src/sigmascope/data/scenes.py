@@ -75,7 +75,10 @@ class ScenesSource:
         return flat.reshape(-1, *self.event)
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
-        return torch.cat([self.read(int(i), int(i) + 1) for i in items])
+        geometry, colouring = items // COLOURINGS, items % COLOURINGS
+        hues = (colouring // (HUES * HUES), colouring // HUES % HUES, colouring % HUES)
+        floor, wall, thing = (self._hue[h][:, :, None] * self._shade[geometry, m, None] for m, h in enumerate(hues))
+        return ((floor + wall) + (thing + self._constant[geometry])).reshape(-1, *self.event)
 
 
 def load_scenes(size: int = 32, abstractions: Sequence[str] = ()) -> LabelledData:

@@ -104,15 +104,17 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
                 ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
             if not math.isnan(half.value):
                 ends = [high if math.isnan(half.high) else half.high, low if math.isnan(half.low) else half.low]
-                ax.plot(ends, [y, y], color=colour, linewidth=2.5, solid_capstyle="butt")
-                ax.plot([half.value], [y], "o", color=colour, markersize=6)
+                ax.plot(ends, [y, y], color=colour, linewidth=7, solid_capstyle="butt")
+                ax.plot([half.value], [y], "o", color="white", markersize=3)
             if not math.isnan(row.peak.value) and row.peak_rate > 0:
                 ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
         ax.set_yticks(range(len(table)), [row.abstraction for row in table])
         ax.set_ylim(len(table) - 0.4, -0.6)
         _sigma_axis(ax, low, high, decibels=False)
         ax.set_title(
-            "bar: 10 to 90 % of H(A) · dot: half, with its 95 % interval · tick: peak rate", fontsize=9, loc="left"
+            "pale bar: 10 to 90 % of H(A) · dot in full colour: half, with its 95 % interval · tick: peak rate",
+            fontsize=9,
+            loc="left",
         )
     return fig
 

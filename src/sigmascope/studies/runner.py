@@ -29,7 +29,7 @@ from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
 CHECKPOINT_SECONDS = 5.0
-_BASE_BYTES = 650_000_000  # interpreter, libraries and their buffers, figures
+_BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
 
 
 @dataclass(frozen=True)
