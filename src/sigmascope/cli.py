@@ -81,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("sigmascope: the memory is exhausted: use fewer --draws, or a machine with more", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch reports a full GPU, and a full machine, as a RuntimeError
+            raise
+        print("sigmascope: the memory is exhausted: use fewer --draws, or another --device", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nsigmascope: stopped; run the same command again to go on", file=sys.stderr)
         return 130

@@ -8,7 +8,7 @@ from playwright.sync_api import sync_playwright
 
 import sigmascope
 
-HOSTILE = '<script>document.title="stolen"</script>$x_1$'
+HOSTILE = '<script>document.title="stolen"</script>$\\frac$'
 
 
 @pytest.fixture(scope="module")

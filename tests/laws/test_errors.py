@@ -140,6 +140,28 @@ def test_levels_not_reached_are_told_apart():
     assert np.isnan(table[0].before_next)
 
 
+def test_order_that_is_sure_has_probability_one():
+    rng = np.random.default_rng(0)
+    sigma = sigma_grid(10, 0.1, 12)
+    pair = []
+    for name, shift in (("late", 0.0), ("early", 0.25)):
+        per_draw = np.clip(np.linspace(0, 1, 12)[:, None] + shift + 0.1 * rng.normal(size=60), 0, 1)
+        pair.append(Curve(name, "posterior", sigma, per_draw.mean(1), per_draw.std(1) / 60**0.5, 1.0, per_draw))
+    early, late = onsets(pair, resamples=300)
+    assert (early.abstraction, late.abstraction) == ("early", "late")
+    assert early.before_next > 0.999
+
+
+def test_a_dip_is_levelled_before_the_crossing_is_read():
+    """The projection of .2, .7, .5 on rising curves is .2, .6, .6: half is crossed once, below the first level."""
+    sigma = np.array([8.0, 4.0, 2.0, 1.0])
+    (row,) = onsets([certain("a", sigma, np.array([0.2, 0.7, 0.5, 1.0]), 1.0)], resamples=4)
+    (levelled,) = onsets([certain("a", sigma, np.array([0.2, 0.6, 0.6, 1.0]), 1.0)], resamples=4)
+    assert row.at[1].value == pytest.approx(levelled.at[1].value, rel=1e-12)
+    (spiked,) = onsets([certain("a", sigma, np.array([0.0, 0.6, 0.2, 1.0]), 1.0)], resamples=4)
+    assert spiked.at[1].value < 2.0  # the level 4 alone does not count as crossed
+
+
 def test_entropy_is_the_ceiling():
     prior = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     assert Abstraction("a", ("x", "y", "z"), prior).entropy == pytest.approx(1.5 * np.log(2))

@@ -99,6 +99,19 @@ def test_same_curve_as_dense_softmax(dtype, tolerance, event):
     assert np.abs(truth["many"][-1] - truth["many"][-8]).max() > 0.1
 
 
+def test_reduced_precision_set_by_the_caller_is_not_used():
+    data = random_set(1, event=(3, 32, 32))
+    draws, sigma = draw_items(data, 16, 5), sigma_grid(90, 0.01, 40)
+    wanted = full_pass(data, draws, sigma, torch.float32)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = full_pass(data, draws, sigma, torch.float32)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
 def test_other_points_than_items_agree_with_dense_softmax():
     data = random_set(2)
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, Draws, InputError, LabelledData
-from sigmascope.denoisers.kernel import LevelSums
+from sigmascope.denoisers.kernel import LevelSums, full_precision
 
 _TILE_BYTES = 1 << 26
 _TILE_ROWS = 1000
@@ -233,7 +233,8 @@ class PosteriorPass:
         rows = slice(start, min(start + self._rows, len(d.data)))
         tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
         weight = None if d.equal_weights else d.log_weight[rows].to(self._dtype)
-        self._kernel.add(tile, d.classes[rows], weight)
+        with full_precision():
+            self._kernel.add(tile, d.classes[rows], weight)
         self.next_tile += 1
 
     def state(self) -> dict[str, np.ndarray]:

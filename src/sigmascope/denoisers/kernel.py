@@ -19,6 +19,8 @@ This is plain torch, and the only place to replace by a faster kernel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +48,17 @@ class _Pairs:
 
     def keep(self, mask: Tensor) -> _Pairs:
         return _Pairs(self.row[mask], self.draw[mask], self.distance2[mask], self.product[mask], self.exact)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No product in TF32 or bfloat16, whatever the caller has set: they ruin logits at small sigma."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class LevelSums:

@@ -98,6 +98,8 @@ def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
     """
     spec.check()
     data = load(spec.data, spec.abstractions, size=spec.size)
+    if Path(spec.data).exists():
+        spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
 
 
