@@ -61,6 +61,8 @@ class StudyCommand:
     """Seed of the draws: the same seed gives the same numbers."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
+    estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
+    """Ways to measure: posterior (always), score_gap, mmse_gap. They must agree; the page shows how well they do."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -97,8 +99,10 @@ def _parse(args: list[str]) -> StudyCommand:
     given += [a.removeprefix("--spec=") for a in args if a.startswith("--spec=")]
     if given and not {"-h", "--help"} & set(args):
         s = read_spec(Path(given[-1]))
-        same = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("abstractions", "fingerprint")}
-        default = StudyCommand(abstractions=",".join(s.abstractions), **same)
+        same = {
+            f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("abstractions", "estimators", "fingerprint")
+        }
+        default = StudyCommand(abstractions=",".join(s.abstractions), estimators=",".join(s.estimators), **same)
 
     def study(command: Annotated[StudyCommand, tyro.conf.arg(name="")] = default) -> StudyCommand:
         return command
@@ -130,18 +134,22 @@ def _first_line(box: str) -> str:
     return f"{said[1 if titled else 0] if said else 'the command cannot be read'}: see sigmascope study --help"
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
 def _study(command: StudyCommand) -> int:
-    abstractions = tuple(a.strip() for a in command.abstractions.split(",") if a.strip())
     spec = Spec(
-        command.data,
-        abstractions,
-        command.draws,
-        command.levels,
-        command.sigma_min,
-        command.sigma_max,
-        command.seed,
-        command.size,
-        command.device,
+        data=command.data,
+        abstractions=_listed(command.abstractions),
+        draws=command.draws,
+        levels=command.levels,
+        sigma_min=command.sigma_min,
+        sigma_max=command.sigma_max,
+        seed=command.seed,
+        size=command.size,
+        estimators=_listed(command.estimators),
+        device=command.device,
     ).check()
     if command.spec:
         stored = read_spec(Path(command.spec))

@@ -213,6 +213,30 @@ class Draws:
 
 
 @dataclass(frozen=True, eq=False)
+class Gap:
+    r"""Squared gaps between posterior means with and without knowledge of an abstraction, from projections.
+
+    Args:
+        score: :math:`\sum_a \pi(a|y)\|D_a - D\|^2`, shape (levels, draws).
+        mmse: :math:`\|v - D\|^2 - \|v - D_a\|^2` with the drawn a, shape (levels, draws).
+        score_directions: estimates of the part that was projected on random directions, one for each of them, mean
+            over draws, shape (levels, random); their mean is what ``score`` holds of it.
+        mmse_directions: the same for ``mmse``.
+        spread: :math:`E\|E[V|A] - E[V]\|^2`.
+        spread_directions: its part along random directions, shape (random,).
+        frobenius: :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2`.
+    """
+
+    score: Float[np.ndarray, "levels draws"]
+    mmse: Float[np.ndarray, "levels draws"]
+    score_directions: Float[np.ndarray, "levels random"]
+    mmse_directions: Float[np.ndarray, "levels random"]
+    spread: float
+    spread_directions: Float[np.ndarray, " random"]
+    frobenius: float
+
+
+@dataclass(frozen=True, eq=False)
 class Curve:
     r"""I(A; Y_sigma) over noise levels, in nats, float64.
 
@@ -224,6 +248,8 @@ class Curve:
         stderr: their standard errors, shape (levels,).
         ceiling: H(A).
         per_draw: contribution of each draw, shape (levels, draws), whose mean over draws is ``value``.
+        quadrature_error: estimated error of an integral over levels that is not in ``stderr``, shape (levels,); None
+            where there is no integral.
         kind: ``exact`` (the model is known exactly; the only error is that of the draws), ``estimate``, or
             ``lower bound``.
     """
@@ -236,6 +262,7 @@ class Curve:
     ceiling: float
     per_draw: Float[np.ndarray, "levels draws"] = field(repr=False)
     kind: str = "exact"
+    quadrature_error: Float[np.ndarray, " levels"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "estimate", "lower bound"):

@@ -17,7 +17,7 @@ import xarray as xr
 
 import sigmascope
 from sigmascope.cli import main
-from sigmascope.denoisers.finite import PosteriorPass
+from sigmascope.denoisers.passes import PosteriorPass
 
 OPTIONS = ["--draws", "24", "--levels", "12"]
 

@@ -9,7 +9,8 @@ import torch
 from problems import four_points, two_points
 from sigmascope.core import Abstraction, Curve
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser, PosteriorPass
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.passes import PosteriorPass
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.onset import onsets

@@ -18,12 +18,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Denoiser, Draws, InputError, LabelledData
-from sigmascope.denoisers.kernel import LevelSums, full_precision
+from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
 
 _TILE_BYTES = 1 << 26
 _TILE_ROWS = 1000
-_DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
 
 def tile_rows(size: int, draws: int) -> int:
@@ -54,8 +52,8 @@ class FiniteDenoiser(Denoiser):
         self.event = data.event
         self.abstractions = data.abstractions
         widths = [len(a.values) for a in data.abstractions]
-        self._first = np.concatenate([[0], np.cumsum(widths)]).astype(int)
-        columns = [data.labels[a.name] + int(f) for a, f in zip(data.abstractions, self._first, strict=False)]
+        self.first_column = np.concatenate([[0], np.cumsum(widths)]).astype(int)
+        columns = [data.labels[a.name] + int(f) for a, f in zip(data.abstractions, self.first_column, strict=False)]
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
         some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
         centre = data.source.take(some).reshape(len(some), -1).double().mean(0).float()
@@ -128,7 +126,7 @@ class FiniteDenoiser(Denoiser):
                 raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {width - 1}")
             column = [a.name for a in self.abstractions].index(name)
             index = value.to(self.centre.device)
-            told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self._first[column]))))
+            told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self.first_column[column]))))
         return told
 
     def log_posterior(
@@ -140,7 +138,7 @@ class FiniteDenoiser(Denoiser):
         sums = self._no_sums(1, len(y))
         for rows, tile in self._tiles(len(y)):
             sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self._logits(rows, tile, flat, level)))
-        return self._normalised(sums)[abstraction][0]
+        return self.normalised(sums)[abstraction][0]
 
     def posterior_levels(
         self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
@@ -156,15 +154,15 @@ class FiniteDenoiser(Denoiser):
             for j, sigma in enumerate(sigmas.tolist()):
                 logit = distance2 * (-0.5 / sigma**2) + along / sigma + self.log_weight[rows, None]
                 sums[j] = torch.logaddexp(sums[j], self._by_class(rows, logit))
-        return self._normalised(sums)
+        return self.normalised(sums)
 
     def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
-        shape = (levels, int(self._first[-1]), batch)
+        shape = (levels, int(self.first_column[-1]), batch)
         return torch.full(shape, -torch.inf, dtype=torch.float64, device=self.centre.device)
 
     def _by_class(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
         """Log-sum-exp of each class with a maximum of its own, so that no class is lost to underflow."""
-        shape = (int(self._first[-1]), logit.shape[1])
+        shape = (int(self.first_column[-1]), logit.shape[1])
         out = logit.new_full(shape, -torch.inf)
         for column in range(len(self.abstractions)):
             index = self.classes[rows, column]
@@ -172,86 +170,15 @@ class FiniteDenoiser(Denoiser):
             top = logit.new_full(shape, -torch.inf).scatter_reduce(0, where, logit, "amax")
             safe = torch.where(torch.isfinite(top), top, 0.0)
             mass = logit.new_zeros(shape).index_add_(0, index, (logit - safe[index]).exp())
-            part = slice(int(self._first[column]), int(self._first[column + 1]))
+            part = slice(int(self.first_column[column]), int(self.first_column[column + 1]))
             out[part] = safe[part] + mass[part].log()
         return out
 
-    def _normalised(
+    def normalised(
         self, sums: Float[Tensor, "levels columns batch"]
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
         posterior = {}
         for i, a in enumerate(self.abstractions):
-            part = sums[:, int(self._first[i]) : int(self._first[i + 1])]
+            part = sums[:, int(self.first_column[i]) : int(self.first_column[i + 1])]
             posterior[a.name] = (part - part.logsumexp(1, keepdim=True)).movedim(1, 2)
         return posterior
-
-
-class PosteriorPass:
-    """One pass over a data set that gives the posterior of every abstraction at all levels of shared draws.
-
-    Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
-    by :meth:`restore` ends with the same numbers as an unbroken one.
-
-    Args:
-        denoiser: the exact filter.
-        draws: items of its data set and noise.
-        sigmas: decreasing levels.
-        dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
-            rescored in float64 where rounding would reach the logits (see :mod:`sigmascope.denoisers.kernel`).
-
-    Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials.
-    """
-
-    def __init__(
-        self,
-        denoiser: FiniteDenoiser,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        data, device = denoiser.data, denoiser.centre.device
-        self._denoiser = denoiser
-        if dtype is None:
-            dtype = torch.float64 if 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK else torch.float32
-        self._dtype = dtype
-        self._rows = tile_rows(data.size, len(draws))
-        v = draws.v.reshape(len(draws), -1).to(device)
-        noise = draws.noise.reshape(len(draws), -1).to(device)
-        own = None if denoiser.equal_weights else denoiser.log_weight[draws.items.to(device)]
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, int(denoiser._first[-1]), own, dtype)
-        self.tiles = -(-len(data) // self._rows)
-        self.next_tile = 0
-
-    @property
-    def done(self) -> bool:
-        return self.next_tile >= self.tiles
-
-    def step(self) -> None:
-        """Add the next tile of items."""
-        d = self._denoiser
-        start = self.next_tile * self._rows
-        rows = slice(start, min(start + self._rows, len(d.data)))
-        tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
-        weight = None if d.equal_weights else d.log_weight[rows].to(self._dtype)
-        with full_precision():
-            self._kernel.add(tile, d.classes[rows], weight)
-        self.next_tile += 1
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What a later pass needs to go on from here."""
-        return {"sums": self._kernel.sums.cpu().numpy(), "next_tile": np.array(self.next_tile)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of a pass with the same data, draws and levels."""
-        sums = torch.from_numpy(state["sums"])
-        if sums.shape != self._kernel.sums.shape:
-            raise InputError(f"the checkpoint holds sums of shape {tuple(sums.shape)}: it is of another study")
-        self._kernel.sums.copy_(sums)
-        self.next_tile = int(state["next_tile"])
-
-    def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
-        """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
-        sums = self._kernel.sums
-        if not bool(torch.isfinite(sums).all()):
-            raise ArithmeticError("the sums overflowed: the weights of the items differ too widely")
-        return self._denoiser._normalised(sums.log())

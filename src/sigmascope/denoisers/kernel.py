@@ -28,11 +28,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sigmascope.denoisers.classes import ByClass
+
 DEAD = -40.0
 """Pairs whose logit is below this are left out: a mass of at most e^-40 each."""
 
 _LOGIT_ERROR = 1e-4  # above the level where rounding reaches this, float32 products are used as they are
 _SPARSE = 0.04  # share of living pairs below which a tile is handled as a list
+_SPARSE_MEANS = 0.005  # the same where means are wanted too: each pair then costs a row
 _CHUNK = 1 << 24  # numbers per block of true differences
 
 
@@ -72,10 +75,13 @@ class LevelSums:
         columns: number of classes of all abstractions together.
         log_weight: :math:`\ln w_{self}` of each draw, or None when all weights are equal.
         dtype: of the products, float32 or float64.
+        directions: project items on these to get posterior means by class too, shape (size, directions); None: do not.
 
     Attributes:
         sums: float64, shape (levels + 1, columns, draws); the last row is the limit sigma → 0, where only items
             equal to the draw's are left.
+        means: with directions, the sums of e^l times the projected item (less the centre), float32, shape
+            (levels, columns, draws, directions).
     """
 
     def __init__(
@@ -87,11 +93,13 @@ class LevelSums:
         columns: int,
         log_weight: Float[Tensor, " draws"] | None = None,
         dtype: torch.dtype = torch.float32,
+        directions: Float[Tensor, "size directions"] | None = None,
     ) -> None:
         self._v, self._n = v.double(), noise.double()
         self._centre, self._dtype = centre, dtype
         middle = self._v - centre
-        self._right = torch.cat([middle, self._n]).to(dtype).T.contiguous()
+        along = [] if directions is None else [directions.T.double()]
+        self._right = torch.cat([middle, self._n, *along]).to(dtype).T.contiguous()
         self._vv = (middle**2).sum(1)
         self._nv = (middle * self._n).sum(1)
         self._sigmas = [float(s) for s in sigmas]
@@ -100,26 +108,34 @@ class LevelSums:
         self._rounding = 0.5 * torch.finfo(dtype).eps * float(self._vv.max())
         self._exact_below = (self._rounding / _LOGIT_ERROR) ** 0.5
         self.sums = torch.zeros(len(sigmas) + 1, columns, len(v), dtype=torch.float64, device=v.device)
+        self.means: Tensor | None = None
+        if directions is not None:
+            self.means = torch.zeros(len(sigmas), columns, len(v), directions.shape[1], device=v.device)
 
     def add(
         self,
         tile: Float[Tensor, "rows size"],
         classes: Int64[Tensor, "rows abstractions"],
         log_weight: Float[Tensor, " rows"] | None = None,
-    ) -> None:
+    ) -> Float[Tensor, "rows directions"]:
         """Add a tile of items.
 
         Args:
             tile: items, float32.
             classes: for each abstraction, the column of each item's value.
             log_weight: ln w of each item, where weights differ.
+
+        Returns: the items less the centre, projected on the directions.
         """
         draws = len(self._v)
         middle = tile.to(self._dtype) - self._centre
         product = middle @ self._right
         norm = torch.linalg.vector_norm(middle, dim=1, keepdim=True) ** 2
         distance2 = torch.add(norm + self._vv.to(self._dtype), product[:, :draws], alpha=-2.0).clamp_min_(0.0)
-        along = product[:, draws:] - self._nv.to(self._dtype)
+        along = product[:, draws : 2 * draws] - self._nv.to(self._dtype)
+        projected = product[:, 2 * draws :].float()
+        by_class = ByClass(classes) if self.means is not None else None
+        sparse = _SPARSE if by_class is None else _SPARSE_MEANS
         weight = None
         if log_weight is not None and self._log_weight is not None:
             weight = log_weight[:, None] - self._log_weight
@@ -133,21 +149,30 @@ class LevelSums:
                 exact = sigma <= self._exact_below
                 if exact or typical > 20.0 * sigma**2:
                     alive = logit > DEAD
-                    if exact or int(torch.count_nonzero(alive)) <= _SPARSE * logit.numel():
+                    if exact or int(torch.count_nonzero(alive)) <= sparse * logit.numel():
                         row, draw = torch.nonzero(alive, as_tuple=True)
                         pairs = _Pairs(row, draw, distance2[row, draw].double(), along[row, draw].double(), False)
                 if pairs is None:
                     if weight is not None:
                         logit.add_(weight)
                     # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
-                    self.sums[j] += one_hot @ logit.clamp_min_(2 * DEAD).exp_()
+                    mass = logit.clamp_min_(2 * DEAD).exp_()
+                    self.sums[j] += one_hot @ mass
+                    if self.means is not None and by_class is not None:
+                        by_class.add(self.means[j], mass.float(), projected)
                     continue
             pairs = self._living(pairs, sigma, tile)
             if len(pairs.row) == 0:
-                return
+                return projected
             value = -0.5 / sigma**2 * pairs.distance2 + pairs.product / sigma
-            self._scatter(j, value, pairs, classes, weight)
+            mass = self._scatter(j, value, pairs, classes, weight)
+            if self.means is not None:
+                rows = (mass[:, None] * projected[pairs.row]).float()
+                flat = self.means[j].view(-1, rows.shape[1])
+                for column in classes.T:
+                    flat.index_add_(0, column[pairs.row] * draws + pairs.draw, rows)
         self._limit(pairs, distance2, tile, classes, weight)
+        return projected
 
     def _living(self, pairs: _Pairs, sigma: float, tile: Tensor) -> _Pairs:
         """Drop the dead, and rescore once the products' rounding would show.
@@ -173,12 +198,13 @@ class LevelSums:
             product[part] = (difference * self._n[draw]).sum(1)
         return _Pairs(pairs.row, pairs.draw, distance2, product, True)
 
-    def _scatter(self, j: int, logit: Tensor, pairs: _Pairs, classes: Tensor, weight: Tensor | None) -> None:
+    def _scatter(self, j: int, logit: Tensor, pairs: _Pairs, classes: Tensor, weight: Tensor | None) -> Tensor:
         if weight is not None:
             logit = logit + weight[pairs.row, pairs.draw]
         where = classes[pairs.row] * self.sums.shape[2] + pairs.draw[:, None]
-        mass = logit.exp()[:, None].expand(where.shape)
-        self.sums[j].view(-1).index_add_(0, where.reshape(-1), mass.reshape(-1))
+        mass = logit.exp()
+        self.sums[j].view(-1).index_add_(0, where.reshape(-1), mass[:, None].expand(where.shape).reshape(-1))
+        return mass
 
     def _limit(
         self, pairs: _Pairs | None, distance2: Tensor, tile: Tensor, classes: Tensor, weight: Tensor | None

@@ -23,7 +23,7 @@ def to_dataset(
         draws: its draws.
         spec: the resolved specification.
 
-    Returns: variables information, stderr, information_per_draw, ceiling, kind, information_limit,
+    Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit,
         information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats.
     """
     from sigmascope import __version__
@@ -39,6 +39,13 @@ def to_dataset(
             "information_per_draw": (
                 ("abstraction", "estimator", "sigma", "draw"),
                 np.stack([[c.per_draw for c in row] for row in grid]),
+            ),
+            "quadrature_error": (
+                ("abstraction", "estimator", "sigma"),
+                [
+                    [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in r]
+                    for r in grid
+                ],
             ),
             "ceiling": ("abstraction", [a.entropy for a in data.abstractions]),
             "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
@@ -90,6 +97,7 @@ def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
             ceiling=float(chosen.ceiling.sel(abstraction=name)),
             per_draw=chosen.information_per_draw.sel(abstraction=name).values,
             kind=str(chosen.kind.values),
+            quadrature_error=chosen.quadrature_error.sel(abstraction=name).values,
         )
         for name in chosen.abstraction.values
     ]

@@ -17,8 +17,12 @@ from tqdm import tqdm
 
 from sigmascope.core import Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
+from sigmascope.data.draws import generator
 from sigmascope.data.memory import require
-from sigmascope.denoisers.finite import FiniteDenoiser, PosteriorPass, tile_rows
+from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
+from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.denoisers.sketch import Sketch, make_sketch
+from sigmascope.information.gaps import mmse_gap, score_gap
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
@@ -28,7 +32,8 @@ from sigmascope.studies.results import to_curves, to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 8.0
+EXACT_DIRECTIONS, RANDOM_DIRECTIONS, SKETCH_ITEMS = 32, 32, 1024
 _BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
 
 
@@ -55,6 +60,9 @@ def predict(data: LabelledData, spec: Spec) -> Work:
     tile = 3 * rows * size * 4 + 8 * rows * draws * 4
     shared = draws * size * (2 * 4 + 4 * 8) + 4 * (spec.levels + 1) * columns * draws * 8
     labels = n * 8 * (2 * len(data.abstractions) + 2)
+    if len(spec.estimators) > 1:
+        shared += spec.levels * columns * draws * 4 * (EXACT_DIRECTIONS + RANDOM_DIRECTIONS)
+        shared += 2 * min(n, SKETCH_ITEMS) * size * 8
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
     return Work(4.0 * n * size * draws, float(n) * draws * spec.levels, memory)
 
@@ -121,7 +129,9 @@ def compute(
     data = denoiser.data
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws = draw_items(data, spec.draws, spec.seed)
-    work = PosteriorPass(denoiser, draws, sigma)
+    gaps_wanted = len(spec.estimators) > 1
+    sketch = sketch_of(data, spec.seed) if gaps_wanted else None
+    work = PosteriorPass(denoiser, draws, sigma, sketch=sketch)
     if folder is not None and (state := folder.checkpoint()) is not None:
         work.restore(state)
     with tqdm(
@@ -135,12 +145,22 @@ def compute(
                 folder.store_checkpoint(work.state())
                 last = time.monotonic()
     curves, limit = [], {}
+    gaps = work.gaps() if gaps_wanted else {}
+    ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
     log_posterior = work.log_posterior()
     for a in data.abstractions:
         curves.append(posterior(a, sigma, log_posterior[a.name][:-1]))
+        curves += [ways[e](a, sigma, gaps[a.name]) for e in spec.estimators if e in ways]
         known = a.entropy - entropy_of(log_posterior[a.name][-1]).cpu().numpy()
         limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
     return to_dataset(curves, limit, data, draws, spec), draws
+
+
+def sketch_of(data: LabelledData, seed: int) -> Sketch:
+    """Directions of a sample of the data, for the gaps."""
+    some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
+    items = data.source.take(some).reshape(len(some), -1)
+    return make_sketch(items, EXACT_DIRECTIONS, RANDOM_DIRECTIONS, generator(seed, 0, 1))
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
@@ -202,6 +222,7 @@ def study(
     sigma_max: float = 90.0,
     seed: int = 0,
     size: int = 32,
+    estimators: Sequence[str] = ("posterior", "score_gap"),
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -222,6 +243,7 @@ def study(
         sigma_max: first level.
         seed: of the draws; the same seed gives the same numbers.
         size: side of the scenes in pixels.
+        estimators: ``posterior``, and perhaps ``score_gap`` and ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -234,7 +256,16 @@ def study(
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
     spec = Spec(
-        "array", tuple(abstractions), draws, levels, float(sigma_min), float(sigma_max), seed, size, device
+        data="array",
+        abstractions=tuple(abstractions),
+        draws=draws,
+        levels=levels,
+        sigma_min=float(sigma_min),
+        sigma_max=float(sigma_max),
+        seed=seed,
+        size=size,
+        estimators=tuple(estimators),
+        device=device,
     ).check()
     if isinstance(what, (str, Path)):
         data, spec = resolve(replace(spec, data=str(what)))

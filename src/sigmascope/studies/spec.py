@@ -12,6 +12,8 @@ import tomli_w
 
 from sigmascope.errors import InputError
 
+ESTIMATORS = ("posterior", "score_gap", "mmse_gap")
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -26,6 +28,7 @@ class Spec:
         sigma_max: first level.
         seed: of draws and bootstrap.
         size: side of the scenes in pixels.
+        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
     """
@@ -38,6 +41,7 @@ class Spec:
     sigma_max: float = 90.0
     seed: int = 0
     size: int = 32
+    estimators: tuple[str, ...] = ("posterior", "score_gap")
     device: str = "auto"
     fingerprint: str = ""
 
@@ -64,6 +68,12 @@ class Spec:
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the "
                 "smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
             )
+        unknown = [e for e in self.estimators if e not in ESTIMATORS]
+        if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
+            raise InputError(
+                f"estimators are {', '.join(self.estimators) or 'none'}: expected posterior, and perhaps score_gap and "
+                "mmse_gap, each once, separated by commas"
+            )
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must not be negative")
         return self
@@ -71,7 +81,7 @@ class Spec:
     def to_toml(self) -> str:
         """The text of a file that :func:`read_spec` reads back to the same specification."""
         table = asdict(self)
-        table["abstractions"] = list(self.abstractions)
+        table |= {"abstractions": list(self.abstractions), "estimators": list(self.estimators)}
         return tomli_w.dumps({"study": table})
 
     def same_numbers(self, other: Spec) -> bool:

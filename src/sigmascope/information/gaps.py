@@ -1,0 +1,85 @@
+r"""Information from gaps between denoisers: the paper's own measure, and its sibling in squared errors.
+
+.. math:: I(A; Y_\sigma) = \int_{\ln\sigma}^{\infty} \frac{E\|D_A - D\|^2}{\sigma'^2}\, d\ln\sigma'
+          = \int_{\ln\sigma}^{\infty} \frac{E\|V - D\|^2 - E\|V - D_A\|^2}{\sigma'^2}\, d\ln\sigma'
+
+References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from sigmascope.core import Abstraction, Curve, Gap
+from sigmascope.noise import integral_coarse, integral_from_the_top
+
+_RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
+
+
+def score_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
+    r"""Information by the score gap, its integrand averaged over the posterior.
+
+    .. math:: \tfrac12 \int_0^\lambda E \sum_a \pi(a|Y)\,\|D_a - D\|^2 \, d\lambda'
+
+    Averaging over :math:`\pi(a|y)` instead of taking the drawn label leaves the mean and makes the standard deviation
+    two to three times smaller.  Above the first level the series :math:`\tfrac12\lambda E\|E[V|A]-E[V]\|^2 -
+    \tfrac14\lambda^2(\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2)` is added.
+
+    Args:
+        abstraction: A.
+        sigma: decreasing levels.
+        gap: of an exact denoiser, on shared draws.
+
+    Returns: Curve in nats; ``stderr`` holds the errors of the draws and of the random directions,
+        ``quadrature_error`` that of the integral over levels.
+
+    Valid when: the denoisers are exact.  A learned difference of denoisers biases it in either direction.
+    """
+    return _integrated(abstraction, "score_gap", sigma, gap.score, gap.score_directions, gap)
+
+
+def mmse_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
+    r"""Information by the gap of squared errors at the drawn label.
+
+    .. math:: \tfrac12 \int_0^\lambda \left(\mathrm{mmse}(V|Y) - \mathrm{mmse}(V|Y,A)\right) d\lambda'
+
+    The same mean as :func:`score_gap` where the denoisers are exact, with a larger variance: what the two differ by is
+    a calibration test.  Arguments and result as there.
+    """
+    return _integrated(abstraction, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
+
+
+def _integrated(
+    abstraction: Abstraction,
+    estimator: str,
+    sigma: Float[np.ndarray, " levels"],
+    squared: Float[np.ndarray, "levels draws"],
+    directions: Float[np.ndarray, "levels random"],
+    gap: Gap,
+) -> Curve:
+    fine, coarse = integral_from_the_top(sigma), integral_coarse(sigma)
+    snr = 1.0 / sigma[0] ** 2
+    tail = 0.5 * snr * gap.spread - 0.25 * snr**2 * gap.frobenius
+    rate = squared / sigma[:, None] ** 2
+    per_draw = tail + fine @ rate
+    draws = per_draw.shape[1]
+    variance = per_draw.var(1, ddof=1) / draws
+    random = directions.shape[1]
+    if random > 1:
+        shares = 0.5 * snr * gap.spread_directions + fine @ (directions / sigma[:, None] ** 2)
+        variance = variance + shares.var(1, ddof=1) / random
+    mean = rate.mean(1)
+    # What the series leaves out is of the next order: a factor lambda E|V - E V|^2 or so below its last term.
+    series = np.abs(0.25 * snr**2 * gap.frobenius) * min(1.0, snr * np.sqrt(np.abs(gap.frobenius)))
+    return Curve(
+        abstraction=abstraction.name,
+        estimator=estimator,
+        sigma=np.asarray(sigma, dtype=np.float64),
+        value=per_draw.mean(1),
+        stderr=np.sqrt(variance),
+        ceiling=abstraction.entropy,
+        per_draw=per_draw,
+        kind="exact",
+        quadrature_error=np.abs((fine - coarse) @ mean) / _RICHARDSON + series,
+    )
