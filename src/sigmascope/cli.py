@@ -42,13 +42,15 @@ class StudyCommand:
 
     data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
     """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
-    attribute, or a file in the .h5 layout of 3D Shapes."""
+    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
+    with metadata.csv or metadata.jsonl), or a file in the .h5 layout of 3D Shapes."""
     out: Annotated[str, _shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same study."""
     spec: Annotated[str, _shown("FILE")] = ""
     """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
     abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
-    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8."""
+    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
+    shape+scale is the joint value of two, and gives the information of each given the other."""
     draws: int = 256
     """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
     levels: int = 40
@@ -61,6 +63,8 @@ class StudyCommand:
     """Seed of the draws: the same seed gives the same numbers."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
+    grain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
     estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
     """Ways to measure: posterior (always), score_gap, mmse_gap. They must agree; the page shows how well they do."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
@@ -148,6 +152,7 @@ def _study(command: StudyCommand) -> int:
         sigma_max=command.sigma_max,
         seed=command.seed,
         size=command.size,
+        grain=command.grain,
         estimators=_listed(command.estimators),
         device=command.device,
     ).check()

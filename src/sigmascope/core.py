@@ -236,6 +236,39 @@ class Gap:
     frobenius: float
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far two estimators of one curve, on the same draws, are apart.
+
+    Args:
+        abstraction: name of A.
+        estimator: the one compared with ``posterior``.
+        sigma: decreasing levels.
+        difference: estimator less posterior, nats, shape (levels,).
+        stderr: its standard error: of the paired difference over draws, of random directions and of the quadrature.
+        ceiling: H(A).
+    """
+
+    abstraction: str
+    estimator: str
+    sigma: Float[np.ndarray, " levels"]
+    difference: Float[np.ndarray, " levels"]
+    stderr: Float[np.ndarray, " levels"]
+    ceiling: float
+
+    @property
+    def largest(self) -> tuple[float, float, float]:
+        """The largest difference as a share of H(A), its standard error as such a share, and the level."""
+        j = int(np.abs(self.difference).argmax())
+        return self.difference[j] / self.ceiling, self.stderr[j] / self.ceiling, float(self.sigma[j])
+
+    @property
+    def errors_apart(self) -> float:
+        """The largest difference in standard errors, where either is more than a millionth of H(A)."""
+        seen = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
+        return float(np.max(np.abs(self.difference[seen]) / np.maximum(self.stderr[seen], 1e-300), initial=0.0))
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     r"""I(A; Y_sigma) over noise levels, in nats, float64.

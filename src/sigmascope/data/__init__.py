@@ -8,31 +8,49 @@ from pathlib import Path
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import from_array, load_npz
 from sigmascope.data.draws import draw_items
+from sigmascope.data.folder import load_folder
+from sigmascope.data.labels import grouped
+from sigmascope.data.parquet import load_parquet
 from sigmascope.data.scenes import load_scenes
 from sigmascope.data.shapes3d import load_shapes3d
 
-__all__ = ["draw_items", "from_array", "load", "load_npz", "load_scenes", "load_shapes3d"]
+__all__ = [
+    "draw_items",
+    "from_array",
+    "grouped",
+    "load",
+    "load_folder",
+    "load_npz",
+    "load_parquet",
+    "load_scenes",
+    "load_shapes3d",
+]
 
-_KINDS = "the word 'scenes', an .npz file, or a 3D Shapes .h5 file"
+_KINDS = "the word 'scenes', an .npz, .parquet or 3D Shapes .h5 file, or a folder of pictures"
 
 
-def load(data: str, abstractions: Sequence[str] = (), *, size: int = 32) -> LabelledData:
+def load(data: str, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False) -> LabelledData:
     """Load what ``data`` names.
 
     Args:
-        data: ``scenes``, or the path of an ``.npz`` or ``.h5`` file.
+        data: ``scenes``, or the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.
         abstractions: which attributes; empty means all.
         size: side of the scenes in pixels.
+        grain: give the floor of the scenes a fine texture, one more attribute.
 
     Raises: InputError, in one line, for anything that cannot be used.
     """
     if data == "scenes":
-        return load_scenes(size, abstractions)
+        return load_scenes(size, abstractions, grain=grain)
+    if grain:
+        raise InputError(f"{data}: --grain is a texture of the scenes: leave it out for other data")
     path = Path(data)
     if not path.exists():
         raise InputError(f"{data}: there is no such file: pass {_KINDS}")
     if path.is_dir():
-        raise InputError(f"{data}: this is a folder: pass {_KINDS}")
+        return load_folder(path, abstractions)
+    if path.suffix == ".parquet":
+        return load_parquet(path, abstractions)
     if path.suffix == ".npz":
         return load_npz(path, abstractions)
     if path.suffix in (".h5", ".hdf5"):

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Abstraction, InputError, LabelledData
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One entry of ``--abstractions``: a column, and into how many quantile bins to cut it (None: its own values)."""
+    """One entry of ``--abstractions``: a column, and into how many quantile bins to cut it (None: its own values).
+
+    ``parts`` are the entries of a joint one, ``a+b``.
+    """
 
     name: str
     bins: int | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.bins is None else f"{self.name}:bins={self.bins}"
+    parts: tuple[Wanted, ...] = ()
 
 
-def parse_wanted(entry: str) -> Wanted:
-    """Read ``name`` or ``name:bins=8``.
+def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
+    """Read ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more (unless a column is called so).
 
     Raises: InputError.
     """
+    if "+" in entry and entry.split(":bins=")[0].strip() not in columns:
+        parts = tuple(parse_wanted(p, columns) for p in entry.split("+"))
+        if len({p.name for p in parts}) < len(parts):
+            raise InputError(f"abstraction {entry!r} joins an attribute with itself: name each once")
+        return Wanted("+".join(p.name for p in parts), None, parts)
     match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d+))?", entry.strip())
     if match is None or ":bins" in match["name"]:
         raise InputError(f"abstraction {entry!r} cannot be read: write a column's name, or name:bins=8")
@@ -62,21 +69,13 @@ def encode(
     if not columns:
         raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
     w = _weights(weights, items)
-    chosen = [parse_wanted(e) for e in wanted] or [Wanted(n) for n in columns]
+    chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
     doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
     if doubled:
         raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
     abstractions, labels = [], {}
     for entry in chosen:
-        if entry.name not in columns:
-            raise InputError(f"no attribute is called {entry.name!r}: choose among {', '.join(columns)}")
-        column = np.asarray(columns[entry.name])
-        if column.shape != (items,):
-            raise InputError(
-                f"attribute {entry.name!r} has shape {column.shape} for {items} images: expected one label per image, "
-                f"({items},)"
-            )
-        values, codes = _values(entry, column, (names or {}).get(entry.name))
+        values, codes = _joint(entry, columns, items, names or {})
         prior = torch.from_numpy(np.bincount(codes, weights=w, minlength=len(values)))
         abstractions.append(Abstraction(entry.name, values, prior / prior.sum()))
         labels[entry.name] = torch.from_numpy(codes.astype(np.int64))
@@ -93,6 +92,58 @@ def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
             "not all zero"
         )
     return w / w.sum()
+
+
+def _joint(
+    entry: Wanted, columns: Mapping[str, np.ndarray], items: int, names: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Values and codes of an entry; a joint one has the combinations that occur."""
+    if not entry.parts:
+        if entry.name not in columns:
+            raise InputError(f"no attribute is called {entry.name!r}: choose among {', '.join(columns)}")
+        column = np.asarray(columns[entry.name])
+        if column.shape != (items,):
+            raise InputError(
+                f"attribute {entry.name!r} has shape {column.shape} for {items} images: expected one label per image, "
+                f"({items},)"
+            )
+        return _values(entry, column, names.get(entry.name))
+    found = [_joint(part, columns, items, names) for part in entry.parts]
+    code = np.zeros(items, dtype=np.int64)
+    for values, codes in found:
+        code = code * len(values) + codes
+    kept, code = np.unique(code, return_inverse=True)
+    sizes = [len(values) for values, _ in found]
+    combinations = np.stack(np.unravel_index(kept, sizes), 1)
+    return tuple(" + ".join(found[j][0][i] for j, i in enumerate(row)) for row in combinations), code
+
+
+def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequence[str]]) -> LabelledData:
+    """The data with one more attribute: a coarser view of an existing one.
+
+    Args:
+        data: labelled data.
+        of: the attribute whose values are grouped.
+        name: of the new attribute.
+        groups: for each new value, the values of ``of`` that it joins; every one exactly once.
+
+    Raises: InputError where a value is missing or named twice.
+    """
+    fine = data.abstraction(of)
+    home = {value: g for g, members in enumerate(groups.values()) for value in members}
+    if sorted(home) != sorted(fine.values) or sum(map(len, groups.values())) != len(home):
+        raise InputError(f"groups of {of!r} must hold each of {', '.join(fine.values)} exactly once")
+    table = torch.tensor([home[v] for v in fine.values])
+    prior = torch.zeros(len(groups), dtype=torch.float64).index_add_(0, table, fine.prior)
+    codes = table[data.labels[of]]
+    digest = hashlib.blake2b(f"{data.fingerprint} {name}".encode(), digest_size=16)
+    digest.update(codes.numpy().tobytes())
+    return replace(
+        data,
+        abstractions=(*data.abstractions, Abstraction(name, tuple(groups), prior)),
+        labels={**data.labels, name: codes},
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:

@@ -29,6 +29,8 @@ COLOURINGS = HUES**3
 GEOMETRIES = SCALES * len(SHAPES) * ORIENTATIONS
 _VERSION = 1  # raise it when a pixel changes: it enters the fingerprint
 _SUPERSAMPLE = 4
+GRAINS = ("smooth", "lengthwise", "crosswise", "tiled")
+_GRAIN_PERIOD, _GRAIN_CONTRAST = 0.5, 0.08
 _ROOM, _WALL_TOP = 3.0, 2.3  # half-width of the square room; height of its walls
 _LIGHT = np.array([-2.0, 3.2, 0.3])
 _SKY = np.array([0.72, 0.85, 0.95])
@@ -37,11 +39,15 @@ Rays = Float[np.ndarray, "rays 3"]
 
 
 class ScenesSource:
-    """The scenes as items; index = ((scale·4 + shape)·15 + orientation)·1000 + floor·100 + wall·10 + object."""
+    """The scenes as items.
 
-    def __init__(self, size: int) -> None:
+    index = (((scale·4 + shape)·15 + orientation)·grains + grain)·1000 + floor·100 + wall·10 + object, with one grain
+    or four.
+    """
+
+    def __init__(self, size: int, grain: bool = False) -> None:
         self._size = size
-        self._shade, self._constant = _geometries(size)
+        self._shade, self._constant = _geometries(size, grain)
         hue = np.array([colorsys.hsv_to_rgb(h / HUES, 0.9, 1.0) for h in range(HUES)], dtype=np.float32)
         self._hue = torch.from_numpy(hue)
 
@@ -54,7 +60,7 @@ class ScenesSource:
         return (self._shade.numel() + self._constant.numel()) * 4
 
     def __len__(self) -> int:
-        return GEOMETRIES * COLOURINGS
+        return len(self._shade) * COLOURINGS
 
     def _parts(self, geometry: int) -> tuple[Tensor, Tensor, Tensor]:
         """Floor, wall and (object + constant) of one geometry in every hue, each (10, pixels)."""
@@ -81,48 +87,69 @@ class ScenesSource:
         return ((floor + wall) + (thing + self._constant[geometry])).reshape(-1, *self.event)
 
 
-def load_scenes(size: int = 32, abstractions: Sequence[str] = ()) -> LabelledData:
+def load_scenes(size: int = 32, abstractions: Sequence[str] = (), *, grain: bool = False) -> LabelledData:
     """The scenes as labelled data.
 
     Args:
         size: side of the square images in pixels: 16, 32 or 64.
-        abstractions: which of the six factors; empty means all.
+        abstractions: which of the factors; empty means all.
+        grain: four fine textures of the floor, one more factor: 1,920,000 images.
 
     Raises: InputError for another size or factor.
     """
     if size not in (16, 32, 64):
         raise InputError(f"size is {size}: scenes are rendered at 16, 32 or 64 pixels")
     counts = dict(zip(FACTORS, (HUES, HUES, HUES, SCALES, len(SHAPES), ORIENTATIONS), strict=True))
+    order = ["scale", "shape", "orientation", "floor_hue", "wall_hue", "object_hue"]
+    if grain:
+        counts["grain"] = len(GRAINS)
+        order.insert(3, "grain")
     grid = {name: np.arange(n, dtype=np.int64) for name, n in counts.items()}
-    order = ("scale", "shape", "orientation", "floor_hue", "wall_hue", "object_hue")
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
-    columns = {name: mesh[order.index(name)].reshape(-1) for name in FACTORS}
-    made, labels, weights = encode(columns, GEOMETRIES * COLOURINGS, abstractions, names={"shape": SHAPES})
+    columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
+    made, labels, weights = encode(columns, mesh[0].size, abstractions, names={"shape": SHAPES, "grain": GRAINS})
     chosen = ",".join(sorted(a.name for a in made))
-    digest = hashlib.blake2b(f"scenes {_VERSION} {size} {chosen}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
     unit = "the full range of a pixel, black to white"
-    return LabelledData("scenes", ScenesSource(size), made, labels, weights, digest.hexdigest(), unit)
+    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), unit)
 
 
 @lru_cache(maxsize=2)
-def _geometries(size: int) -> tuple[Tensor, Tensor]:
-    """Shades (geometries, 3 materials, pixels) and constants (geometries, 3 channels, pixels), float32."""
-    shade = np.zeros((GEOMETRIES, 3, size * size), dtype=np.float32)
-    constant = np.zeros((GEOMETRIES, 3, size * size), dtype=np.float32)
+def _geometries(size: int, grain: bool) -> tuple[Tensor, Tensor]:
+    """Shades (geometries · grains, 3 materials, pixels) and constants (the same, 3 channels, pixels), float32."""
+    grains = len(GRAINS) if grain else 1
+    shade = np.zeros((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
+    constant = np.zeros((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     side = size * _SUPERSAMPLE
     for orientation in range(ORIENTATIONS):
         origin, rays = _camera(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), side)
         distance, material, normal = _room(origin, rays)
         points = origin + distance[:, None] * rays
         room_light = _light(points, normal)
+        textures = _textures(points)
         for scale in range(SCALES):
             for shape in range(len(SHAPES)):
                 thing = _Thing(shape, 0.75 + 0.5 * scale / (SCALES - 1))
                 maps = _shade(thing, origin, rays, distance, material, points, normal, room_light)
-                pixels = maps.reshape(6, size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((2, 4)).reshape(6, -1)
                 geometry = (scale * len(SHAPES) + shape) * ORIENTATIONS + orientation
-                shade[geometry], constant[geometry] = pixels[:3], pixels[3:]
-    return torch.from_numpy(shade), torch.from_numpy(constant)
+                pixels = _averaged(maps, size)
+                shade[geometry], constant[geometry] = pixels[None, :3], pixels[None, 3:]
+                for g in range(1, grains):
+                    shade[geometry, g, 0] = _averaged(maps[:1] * textures[g], size)[0]
+    flat = (GEOMETRIES * grains, 3, size * size)
+    return torch.from_numpy(shade.reshape(flat)), torch.from_numpy(constant.reshape(flat))
+
+
+def _averaged(maps: Float[np.ndarray, "maps rays"], size: int) -> Float[np.ndarray, "maps pixels"]:
+    """Mean over the rays of each pixel."""
+    count = len(maps)
+    return maps.reshape(count, size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((2, 4)).reshape(count, -1)
+
+
+def _textures(points: Rays) -> Float[np.ndarray, "grains rays"]:
+    """Relative brightness of the floor at points of it: smooth, boards along x or z, or tiles."""
+    x, z = (np.sign(np.sin(2 * np.pi * points[:, axis] / _GRAIN_PERIOD)) for axis in (0, 2))
+    return 1.0 + _GRAIN_CONTRAST * np.stack([np.zeros_like(x), x, z, x * z])
 
 
 def _camera(azimuth: float, side: int) -> tuple[np.ndarray, Rays]:

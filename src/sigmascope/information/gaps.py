@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from sigmascope.core import Abstraction, Curve, Gap
+from sigmascope.core import Abstraction, Agreement, Curve, Gap
 from sigmascope.noise import integral_coarse, integral_from_the_top
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
@@ -48,6 +48,26 @@ def mmse_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap:
     a calibration test.  Arguments and result as there.
     """
     return _integrated(abstraction, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
+
+
+def agreement(posterior: Curve, other: Curve) -> Agreement:
+    """Paired difference of two estimates of one curve, on the same draws.
+
+    Args:
+        posterior: the curve compared with.
+        other: another estimator's curve of the same abstraction, levels and draws.
+
+    Raises: ValueError if they are not over the same levels and draws.
+    """
+    if posterior.per_draw.shape != other.per_draw.shape or not np.array_equal(posterior.sigma, other.sigma):
+        raise ValueError("the curves are not over the same levels and draws")
+    apart = other.per_draw - posterior.per_draw
+    draws = apart.shape[1]
+    # What a curve's standard error holds beyond the spread of its draws is common to them: the random directions.
+    common = np.maximum(other.stderr**2 - other.per_draw.var(1, ddof=1) / draws, 0.0)
+    quadrature = np.zeros_like(other.value) if other.quadrature_error is None else other.quadrature_error
+    stderr = np.sqrt(apart.var(1, ddof=1) / draws + common + quadrature**2)
+    return Agreement(other.abstraction, other.estimator, other.sigma, apart.mean(1), stderr, other.ceiling)
 
 
 def _integrated(

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from sigmascope.core import Curve
+from sigmascope.core import Agreement, Curve
 from sigmascope.onset import Onset
 
 # Okabe & Ito's colours, told apart by colour-blind readers; dashes begin where they run out.
@@ -78,6 +78,28 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
         legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
         legend.get_frame().set(linewidth=0, alpha=0.9)
+    return fig
+
+
+def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -> Figure:
+    """Difference of each estimator from the posterior one, as a share of H(A), with 95 % bands."""
+    index = {c.abstraction: i for i, c in enumerate(curves)}
+    estimators = list(dict.fromkeys(a.estimator for a in agreements))
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(8.0, 2.4 * len(estimators) + 0.4), layout="constrained")
+        panels = fig.subplots(len(estimators), 1, squeeze=False)[:, 0]
+        for ax, estimator in zip(panels, estimators, strict=True):
+            for a in agreements:
+                if a.estimator != estimator:
+                    continue
+                colour, dash = style_of(index[a.abstraction])
+                middle, half = 100 * a.difference / a.ceiling, 196 * a.stderr / a.ceiling
+                ax.fill_between(a.sigma, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)
+                ax.plot(a.sigma, middle, color=colour, linestyle=dash, linewidth=1.3, label=a.abstraction)
+            ax.axhline(0.0, color="0.3", linewidth=0.8)
+            _sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
+            ax.set_ylabel("% of H(A)")
+            ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
     return fig
 
 

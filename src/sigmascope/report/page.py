@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sigmascope.core import Curve
+from sigmascope.core import Agreement, Curve
 from sigmascope.onset import Onset
-from sigmascope.report.figures import STYLE, curves_figure, strip_figure, strip_levels, windows_figure
+from sigmascope.report.figures import STYLE, agreement_figure, curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
@@ -39,6 +39,7 @@ def write_report(
     table: Sequence[Onset],
     results: xr.Dataset,
     example: tuple[np.ndarray, np.ndarray],
+    agreements: Sequence[Agreement] = (),
 ) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
@@ -48,6 +49,7 @@ def write_report(
         table: their onsets, in order.
         results: the study's Dataset, for its attributes.
         example: an item and a noise, for the strip.
+        agreements: of the other estimators with the posterior one.
     """
     title = str(results.attrs["data_name"])
     levels = strip_levels(table, curves[0].sigma)
@@ -56,13 +58,15 @@ def write_report(
         "onset": windows_figure(table, curves),
         "strip": strip_figure(*example, levels),
     }
+    if agreements:
+        figures["agreement"] = agreement_figure(agreements, curves)
     pictures = {}
     for name, figure in figures.items():
         svg, png = _rendered(figure, "svg"), _rendered(figure, "png")
         write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
         write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
         pictures[name] = base64.b64encode(svg).decode()
-    page = _page(title, pictures, curves, table, results)
+    page = _page(title, pictures, curves, table, results, agreements)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
@@ -75,7 +79,12 @@ def _rendered(figure: Figure, kind: str) -> bytes:
 
 
 def _page(
-    title: str, pictures: dict[str, str], curves: Sequence[Curve], table: Sequence[Onset], results: xr.Dataset
+    title: str,
+    pictures: dict[str, str],
+    curves: Sequence[Curve],
+    table: Sequence[Onset],
+    results: xr.Dataset,
+    agreements: Sequence[Agreement],
 ) -> str:
     a = results.attrs
     sizes = results.sizes
@@ -108,6 +117,7 @@ def _page(
         f'<p class="note">Intervals: 95 %, by resampling the draws ({sizes["draw"]}), the same for all attributes. '
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
+        *_agreement(pictures, agreements),
         "<h2>What it looks like</h2>",
         _figure(
             pictures["strip"],
@@ -182,6 +192,34 @@ def _saturation(curves: Sequence[Curve], results: xr.Dataset) -> list[str]:
                 "--sigma-min shows the rest."
             )
     return notes
+
+
+def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement]) -> list[str]:
+    """The same information measured in other ways, and the largest difference found."""
+    if not agreements:
+        return []
+    lines = []
+    for estimator in dict.fromkeys(a.estimator for a in agreements):
+        mine = [a for a in agreements if a.estimator == estimator]
+        worst = max(mine, key=lambda a: abs(a.largest[0]))
+        share, error, sigma = worst.largest
+        farthest = max(mine, key=lambda a: a.errors_apart)
+        verdict = (
+            "they agree within four standard errors at every level"
+            if farthest.errors_apart <= 4
+            else "<strong>this is more than four standard errors: one of the two is wrong here</strong>"
+        )
+        lines.append(
+            f"<p>{escape(estimator)}: the largest difference is {100 * share:+.2f} ± {196 * error:.2f} % of H(A) "
+            f"({escape(worst.abstraction)}, σ {number(sigma)}); in standard errors of the paired difference, "
+            f"{farthest.errors_apart:.1f} ({escape(farthest.abstraction)}): {verdict}.</p>"
+        )
+    caption = (
+        "The information follows also from the gap between denoisers that know the attribute and those that do not, "
+        "integrated over the levels: the paper's measure (score_gap), or in squared errors (mmse_gap). Shown is the "
+        "difference from the posterior's measure on the same draws, with its 95 % band."
+    )
+    return ["<h2>Measured in other ways</h2>", *lines, _figure(pictures["agreement"], "Agreement", caption)]
 
 
 def _table(table: Sequence[Onset]) -> str:

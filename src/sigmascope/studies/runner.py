@@ -15,25 +15,22 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from sigmascope.core import Draws, InputError, LabelledData
+from sigmascope.core import Agreement, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
-from sigmascope.data.draws import generator
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch, make_sketch
-from sigmascope.information.gaps import mmse_gap, score_gap
+from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv
+from sigmascope.studies.collect import Collected, block_draws, directions_for, sketch_of
 from sigmascope.studies.results import to_curves, to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
 CHECKPOINT_SECONDS = 8.0
-EXACT_DIRECTIONS, RANDOM_DIRECTIONS, SKETCH_ITEMS = 32, 32, 1024
 _BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
 
 
@@ -42,7 +39,7 @@ class Work:
     """Predicted cost of a study.
 
     Attributes:
-        operations: floating-point operations of the two products.
+        operations: floating-point operations of the products.
         exponentials: at most so many.
         memory: bytes at the peak.
     """
@@ -56,15 +53,18 @@ def predict(data: LabelledData, spec: Spec) -> Work:
     """Work and memory of a study, from its sizes alone."""
     n, size, draws = len(data), data.size, spec.draws
     columns = sum(len(a.values) for a in data.abstractions)
-    rows = min(tile_rows(size, draws), n)
-    tile = 3 * rows * size * 4 + 8 * rows * draws * 4
-    shared = draws * size * (2 * 4 + 4 * 8) + 4 * (spec.levels + 1) * columns * draws * 8
+    gaps = len(spec.estimators) > 1
+    directions = min(sum(directions_for(data)), size) if gaps else 0
+    block = block_draws(data, draws, spec.levels, gaps)
+    rows = min(tile_rows(size, block), n)
+    tile = 3 * rows * size * 4 + 8 * rows * block * 4
+    shared = block * size * 24 + draws * size * 8 + 2 * (spec.levels + 1) * columns * (block + draws) * 8
+    if gaps:
+        shared += 2 * spec.levels * columns * block * 4 * directions + 32 * draws * spec.levels * len(data.abstractions)
     labels = n * 8 * (2 * len(data.abstractions) + 2)
-    if len(spec.estimators) > 1:
-        shared += spec.levels * columns * draws * 4 * (EXACT_DIRECTIONS + RANDOM_DIRECTIONS)
-        shared += 2 * min(n, SKETCH_ITEMS) * size * 8
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
-    return Work(4.0 * n * size * draws, float(n) * draws * spec.levels, memory)
+    work = 4.0 * n * size * draws + 0.5 * spec.levels * n * draws * directions * len(data.abstractions)
+    return Work(work, float(n) * draws * spec.levels, memory)
 
 
 def predict_seconds(work: Work, spec: Spec) -> float:
@@ -105,7 +105,7 @@ def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
     Raises: InputError, also when the data are not those that the specification was made with.
     """
     spec.check()
-    data = load(spec.data, spec.abstractions, size=spec.size)
+    data = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
     if Path(spec.data).exists():
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
@@ -129,13 +129,13 @@ def compute(
     data = denoiser.data
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws = draw_items(data, spec.draws, spec.seed)
-    gaps_wanted = len(spec.estimators) > 1
-    sketch = sketch_of(data, spec.seed) if gaps_wanted else None
-    work = PosteriorPass(denoiser, draws, sigma, sketch=sketch)
+    ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
+    extra = [e for e in spec.estimators if e in ways]
+    work = Collected(denoiser, draws, sigma, sketch_of(data, spec.seed) if extra else None)
     if folder is not None and (state := folder.checkpoint()) is not None:
         work.restore(state)
     with tqdm(
-        total=work.tiles, initial=work.next_tile, disable=not progress, file=sys.stderr, desc=data.name, unit="tile"
+        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=data.name, unit="tile"
     ) as bar:
         last = time.monotonic()
         while not work.done:
@@ -145,27 +145,25 @@ def compute(
                 folder.store_checkpoint(work.state())
                 last = time.monotonic()
     curves, limit = [], {}
-    gaps = work.gaps() if gaps_wanted else {}
-    ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
-    log_posterior = work.log_posterior()
     for a in data.abstractions:
-        curves.append(posterior(a, sigma, log_posterior[a.name][:-1]))
-        curves += [ways[e](a, sigma, gaps[a.name]) for e in spec.estimators if e in ways]
-        known = a.entropy - entropy_of(log_posterior[a.name][-1]).cpu().numpy()
+        log_posterior = work.log_posterior(a.name)
+        curves.append(posterior(a, sigma, log_posterior[:-1]))
+        curves += [ways[e](a, sigma, work.gap(a.name)) for e in extra]
+        known = a.entropy - entropy_of(log_posterior[-1]).numpy()
         limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
     return to_dataset(curves, limit, data, draws, spec), draws
-
-
-def sketch_of(data: LabelledData, seed: int) -> Sketch:
-    """Directions of a sample of the data, for the gaps."""
-    some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
-    items = data.source.take(some).reshape(len(some), -1)
-    return make_sketch(items, EXACT_DIRECTIONS, RANDOM_DIRECTIONS, generator(seed, 0, 1))
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
     """Onsets of a study's results, in order of emergence."""
     return onsets(to_curves(results), seed=int(results.attrs["seed"]))
+
+
+def agreements_of(results: xr.Dataset) -> list[Agreement]:
+    """How far the other estimators of a study are from the posterior one."""
+    base = {c.abstraction: c for c in to_curves(results)}
+    others = [str(e) for e in results.estimator.values if e != "posterior"]
+    return [agreement(base[c.abstraction], c) for e in others for c in to_curves(results, e)]
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -200,7 +198,8 @@ def run_in(denoiser: FiniteDenoiser, spec: Spec, out: Path, progress: bool) -> t
     table = table_of(results)
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     draws = draw_items(data, 2, spec.seed)
-    write_report(folder.write, to_curves(results), table, results, (draws.v[0].numpy(), draws.noise[0].numpy()))
+    example = draws.v[0].numpy(), draws.noise[0].numpy()
+    write_report(folder.write, to_curves(results), table, results, example, agreements_of(results))
     return results, table, False
 
 
@@ -222,6 +221,7 @@ def study(
     sigma_max: float = 90.0,
     seed: int = 0,
     size: int = 32,
+    grain: bool = False,
     estimators: Sequence[str] = ("posterior", "score_gap"),
     device: str = "auto",
     out: str | Path | None = None,
@@ -243,6 +243,7 @@ def study(
         sigma_max: first level.
         seed: of the draws; the same seed gives the same numbers.
         size: side of the scenes in pixels.
+        grain: give the floor of the scenes a fine texture, one more attribute.
         estimators: ``posterior``, and perhaps ``score_gap`` and ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
@@ -264,6 +265,7 @@ def study(
         sigma_max=float(sigma_max),
         seed=seed,
         size=size,
+        grain=grain,
         estimators=tuple(estimators),
         device=device,
     ).check()

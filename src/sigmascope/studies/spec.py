@@ -28,6 +28,7 @@ class Spec:
         sigma_max: first level.
         seed: of draws and bootstrap.
         size: side of the scenes in pixels.
+        grain: whether the floor of the scenes has a texture.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
@@ -41,6 +42,7 @@ class Spec:
     sigma_max: float = 90.0
     seed: int = 0
     size: int = 32
+    grain: bool = False
     estimators: tuple[str, ...] = ("posterior", "score_gap")
     device: str = "auto"
     fingerprint: str = ""
@@ -116,6 +118,7 @@ def _from_table(table: Any, path: Path) -> Spec:
         kind = str(kinds[key])
         good = {
             "str": isinstance(value, str),
+            "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool),
             "float": isinstance(value, (int, float)) and not isinstance(value, bool),
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),

@@ -1,0 +1,136 @@
+"""The passes of a study: draws in blocks of bounded memory, joined to what the estimators read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Draws, Gap, InputError, LabelledData
+from sigmascope.data.draws import generator
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.denoisers.sketch import Sketch, make_sketch
+
+_BLOCK = 256
+_MEANS_BYTES = 4e8  # sums of posterior means of one block
+_DIRECTION_WORK = 2.76e8  # items · abstractions · directions: small sets afford more directions
+_FEWEST, _MOST = 96, 256
+_SKETCH_ITEMS = 1024
+
+
+def directions_for(data: LabelledData) -> tuple[int, int]:
+    """How many exact and random directions the gaps are measured along: two thirds are exact."""
+    work = len(data) * max(len(data.abstractions), 1)
+    total = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST))
+    return 2 * total // 3, total - 2 * total // 3
+
+
+def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
+    """Draws of one pass: as many as keep its sums within some 400 MB."""
+    if not gaps:
+        return min(draws, 4 * _BLOCK)
+    columns = sum(len(a.values) for a in data.abstractions)
+    per_draw = 4 * levels * columns * min(sum(directions_for(data)), data.size)
+    return min(draws, int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK)))
+
+
+def sketch_of(data: LabelledData, seed: int) -> Sketch:
+    """Directions of a sample of the data, for the gaps."""
+    some = torch.linspace(0, len(data) - 1, min(len(data), _SKETCH_ITEMS), dtype=torch.float64).round().long()
+    items = data.source.take(some).reshape(len(some), -1)
+    return make_sketch(items, *directions_for(data), generator(seed, 0, 1))
+
+
+class Collected:
+    """Passes over the data, one for each block of draws; step by step, and resumable between steps.
+
+    Args:
+        denoiser: the exact filter.
+        draws: all draws.
+        sigmas: decreasing levels.
+        sketch: directions for the gaps, or None for the posterior alone.
+    """
+
+    def __init__(
+        self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch | None
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._sketch = denoiser, draws, sigmas, sketch
+        self._size = block_draws(denoiser.data, len(draws), len(sigmas), sketch is not None)
+        self._finished: list[dict[str, np.ndarray]] = []
+        self._blocks = -(-len(draws) // self._size)
+        self._pass = self._new_pass()
+        self.total = self._blocks * self._pass.tiles
+
+    def _new_pass(self) -> PosteriorPass:
+        start = len(self._finished) * self._size
+        part = slice(start, start + self._size)
+        d = self._draws
+        block = Draws(d.items[part], d.v[part], d.noise[part])
+        return PosteriorPass(self._denoiser, block, self._sigmas, sketch=self._sketch)
+
+    @property
+    def position(self) -> int:
+        """Steps done."""
+        return len(self._finished) * self._pass.tiles + (0 if self.done else self._pass.next_tile)
+
+    @property
+    def done(self) -> bool:
+        return len(self._finished) == self._blocks
+
+    def step(self) -> None:
+        """Add the next tile of items to the block at hand."""
+        self._pass.step()
+        if self._pass.done:
+            self._finished.append(self._harvest())
+            if not self.done:
+                self._pass = self._new_pass()
+
+    def _harvest(self) -> dict[str, np.ndarray]:
+        found = {f"posterior.{n}": v.cpu().numpy() for n, v in self._pass.log_posterior().items()}
+        if self._sketch is not None:
+            for name, gap in self._pass.gaps().items():
+                found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
+        return found
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        held = {f"block{i}.{k}": v for i, block in enumerate(self._finished) for k, v in block.items()}
+        current = {} if self.done else self._pass.state()
+        return held | {f"pass.{k}": v for k, v in current.items()} | {"blocks": np.array(len(self._finished))}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        if "blocks" not in state or not 0 <= int(state["blocks"]) <= self._blocks:
+            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
+        for i in range(int(state["blocks"])):
+            prefix = f"block{i}."
+            self._finished.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        if not self.done:
+            self._pass = self._new_pass()
+            self._pass.restore({k.removeprefix("pass."): v for k, v in state.items() if k.startswith("pass.")})
+
+    def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
+        """ln p(a | y) of all draws; the last row is the limit sigma → 0."""
+        return torch.from_numpy(np.concatenate([b[f"posterior.{name}"] for b in self._finished], 1))
+
+    def gap(self, name: str) -> Gap:
+        """The gaps of all draws."""
+        blocks, sizes = self._finished, [b[f"score.{name}"].shape[1] for b in self._finished]
+
+        def mean(key: str) -> np.ndarray:
+            return np.asarray(np.average([b[f"{key}.{name}"] for b in blocks], axis=0, weights=sizes))
+
+        return Gap(
+            score=np.concatenate([b[f"score.{name}"] for b in blocks], 1),
+            mmse=np.concatenate([b[f"mmse.{name}"] for b in blocks], 1),
+            score_directions=mean("score_directions"),
+            mmse_directions=mean("mmse_directions"),
+            spread=float(mean("spread")),
+            spread_directions=mean("spread_directions"),
+            frobenius=float(mean("frobenius")),
+        )
