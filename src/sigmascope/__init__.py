@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sigmascope.errors import InputError as InputError
     from sigmascope.onset import onsets as onsets
     from sigmascope.studies.plotting import plot as plot
+    from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.runner import study as study
 
@@ -35,6 +36,7 @@ _HOME = {
     "FiniteDenoiser": "sigmascope.denoisers.finite",
     "InputError": "sigmascope.errors",
     "LabelledData": "sigmascope.core",
+    "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",
     "load": "sigmascope.data",
     "onsets": "sigmascope.onset",

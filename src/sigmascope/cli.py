@@ -65,6 +65,9 @@ class StudyCommand:
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
+    law: Annotated[str, tyro.conf.arg(metavar="LAW")] = "empirical"
+    """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
+    from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
     estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
     """Ways to measure: posterior (always), score_gap, mmse_gap. They must agree; the page shows how well they do."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
@@ -153,6 +156,7 @@ def _study(command: StudyCommand) -> int:
         seed=command.seed,
         size=command.size,
         grain=command.grain,
+        law=command.law,
         estimators=_listed(command.estimators),
         device=command.device,
     ).check()

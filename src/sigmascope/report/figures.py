@@ -74,7 +74,8 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         top = max(c.ceiling for c in curves)
         ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.stderr).min()) for c in curves)), top * 1.06)
         ax.set_ylabel("information about the attribute, nats")
-        what = "lower bound" if any(c.kind == "lower bound" for c in curves) else "95 % bands; dotted: entropy H(A)"
+        bound = any(c.kind == "lower bound" for c in curves)
+        what = ("lower bounds; " if bound else "") + "95 % bands; dotted: entropy H(A)"
         fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
         legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
         legend.get_frame().set(linewidth=0, alpha=0.9)
@@ -100,6 +101,25 @@ def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -
             _sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
             ax.set_ylabel("% of H(A)")
             ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
+    return fig
+
+
+def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
+    """Information about an attribute when another is known (full), beside when nothing is (dashed)."""
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(8.0, 4.4), layout="constrained")
+        ax = fig.subplots()
+        for i, (given, alone) in enumerate(pairs):
+            colour, _ = style_of(i)
+            half = 1.96 * given.stderr
+            ax.fill_between(given.sigma, given.value - half, given.value + half, color=colour, alpha=0.22, linewidth=0)
+            ax.plot(given.sigma, given.value, color=colour, linewidth=1.6, label=f"I({given.abstraction})")
+            ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
+        sigma = pairs[0][0].sigma
+        _sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+        ax.set_ylabel("information, nats")
+        legend = ax.legend(loc="upper left", title="full: the other known; dashed: not", title_fontsize=8, fontsize=9)
+        legend.get_frame().set(linewidth=0, alpha=0.9)
     return fig
 
 
@@ -145,7 +165,7 @@ def strip_levels(table: Sequence[Onset], sigma: np.ndarray, count: int = 9) -> n
     """Noise levels for the strip, spread over the windows of all attributes."""
     seen = [q.value for row in table for q in row.at if not math.isnan(q.value)]
     high = min(float(sigma.max()), 2.0 * max(seen)) if seen else float(sigma.max())
-    low = max(float(sigma.min()), 0.1 * min(seen)) if seen else float(sigma.min())
+    low = max(float(sigma.min()), 0.05 * min(seen)) if seen else float(sigma.min())
     return np.geomspace(high, low, count)
 
 

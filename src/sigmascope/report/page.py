@@ -15,8 +15,16 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from sigmascope.core import Agreement, Curve
-from sigmascope.onset import Onset
-from sigmascope.report.figures import STYLE, agreement_figure, curves_figure, strip_figure, strip_levels, windows_figure
+from sigmascope.onset import Onset, onsets
+from sigmascope.report.figures import (
+    STYLE,
+    agreement_figure,
+    conditional_figure,
+    curves_figure,
+    strip_figure,
+    strip_levels,
+    windows_figure,
+)
 from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
@@ -33,6 +41,21 @@ th{white-space:nowrap}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-
 """
 
 
+_EXACT = (
+    "<p>These numbers are those of the <em>exact filter</em> of this finite data set: the best that any denoiser "
+    "trained on exactly these items could know. It has all items in memory, so for natural images it decides as soon as "
+    "the nearest item is clear, earlier than a model of the population would (for that, --law heldout gives lower "
+    "bounds). What a particular trained network decides may differ.</p>"
+)
+_MARK = " <strong>All curves are lower bounds.</strong>"
+_BOUND = (
+    "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
+    "classified under noise by a filter made of the rest, with a kernel that was chosen on other draws. The "
+    "population's information is at least this much, and may be much more: a better classifier of noisy images would "
+    "raise the bound. Where the bound is at 10 % of H(A), the truth is at 10 % or more.</p>"
+)
+
+
 def write_report(
     write: Write,
     curves: Sequence[Curve],
@@ -40,6 +63,7 @@ def write_report(
     results: xr.Dataset,
     example: tuple[np.ndarray, np.ndarray],
     agreements: Sequence[Agreement] = (),
+    conditionals: Sequence[tuple[Curve, Curve]] = (),
 ) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
@@ -50,6 +74,7 @@ def write_report(
         results: the study's Dataset, for its attributes.
         example: an item and a noise, for the strip.
         agreements: of the other estimators with the posterior one.
+        conditionals: information about an attribute given another, and given nothing.
     """
     title = str(results.attrs["data_name"])
     levels = strip_levels(table, curves[0].sigma)
@@ -60,13 +85,15 @@ def write_report(
     }
     if agreements:
         figures["agreement"] = agreement_figure(agreements, curves)
+    if conditionals:
+        figures["conditional"] = conditional_figure(conditionals)
     pictures = {}
     for name, figure in figures.items():
         svg, png = _rendered(figure, "svg"), _rendered(figure, "png")
         write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
         write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
         pictures[name] = base64.b64encode(svg).decode()
-    page = _page(title, pictures, curves, table, results, agreements)
+    page = _page(title, pictures, curves, table, results, agreements, conditionals)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
@@ -85,6 +112,7 @@ def _page(
     table: Sequence[Onset],
     results: xr.Dataset,
     agreements: Sequence[Agreement],
+    conditionals: Sequence[tuple[Curve, Curve]],
 ) -> str:
     a = results.attrs
     sizes = results.sizes
@@ -103,7 +131,7 @@ def _page(
             "Each curve is the information, in nats, that the noisy image y = v + σn carries about one attribute. "
             "Far left there is only noise and the curve is at 0: nothing is decided. Where a curve reaches its "
             "dotted ceiling, the entropy H(A), the image settles the attribute. Bands are 95 % intervals of the mean "
-            "over draws.",
+            "over draws." + (_MARK if curves[0].kind == "lower bound" else ""),
         ),
         *(f'<p class="note">{s}</p>' for s in _saturation(curves, results)),
         "<h2>When it is decided</h2>",
@@ -117,6 +145,7 @@ def _page(
         f'<p class="note">Intervals: 95 %, by resampling the draws ({sizes["draw"]}), the same for all attributes. '
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
+        *_conditional(pictures, conditionals),
         *_agreement(pictures, agreements),
         "<h2>What it looks like</h2>",
         _figure(
@@ -125,13 +154,9 @@ def _page(
             "One image under the same noise at nine levels, over the range in which the attributes are decided. "
             "Contrast is reduced as noise grows, so that the picture stays within the range of the screen.",
         ),
-        "<h2>What to do with it</h2>",
-        _advice(table),
+        *([] if curves[0].kind == "lower bound" else ["<h2>What to do with it</h2>", _advice(table)]),
         "<h2>Whose information</h2>",
-        "<p>These numbers are those of the <em>exact filter</em> of this finite data set: the best that any denoiser "
-        "trained on exactly these items could know. It has all items in memory, so for natural images it decides as "
-        "soon as the nearest item is clear, earlier than a model of the population would. What a particular trained "
-        "network decides may differ.</p>",
+        _BOUND if curves[0].kind == "lower bound" else _EXACT,
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
         f"<code>{escape(str(a['data_fingerprint']))}</code>. The specification below, in <code>spec.toml</code>, "
@@ -192,6 +217,18 @@ def _saturation(curves: Sequence[Curve], results: xr.Dataset) -> list[str]:
                 "--sigma-min shows the rest."
             )
     return notes
+
+
+def _conditional(pictures: dict[str, str], pairs: Sequence[tuple[Curve, Curve]]) -> list[str]:
+    """What the noisy image adds about one attribute once another is known."""
+    if not pairs:
+        return []
+    caption = (
+        "I(B; Y | A) = I(A, B; Y) − I(A; Y): what the noisy image still tells about an attribute when another is "
+        "known. Where the full curve lies above the dashed one, knowing the other helps to read it."
+    )
+    table = _table(onsets([given for given, _ in pairs], resamples=500))
+    return ["<h2>When another attribute is known</h2>", _figure(pictures["conditional"], "Conditional", caption), table]
 
 
 def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.core import Curve, Draws, InputError, LabelledData
+from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.studies.spec import Spec
 
 
@@ -72,6 +73,44 @@ def to_dataset(
             "specification": spec.to_toml(),
         },
     )
+
+
+def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "posterior") -> Curve:
+    r"""Information about one attribute when another is known, from a study of their joint value.
+
+    .. math:: I(B; Y_\sigma \mid A) = I(A, B; Y_\sigma) - I(A; Y_\sigma)
+
+    Args:
+        results: of a study with the attributes ``given`` and ``given+of`` (or ``of+given``).
+        of: B.
+        given: A.
+        estimator: which estimator.
+
+    Returns: Curve with ceiling H(B | A).
+
+    Raises: InputError if the study lacks the joint attribute, or is one of bounds.
+    """
+    curves = {c.abstraction: c for c in to_curves(results, estimator)}
+    joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in curves), None)
+    if joint is None or given not in curves:
+        raise InputError(
+            f"the study has not both {given!r} and {given}+{of}: run it with --abstractions {given},{given}+{of}"
+        )
+    try:
+        return chain_rule(joint, curves[given], f"{of} | {given}")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
+    """For each joint of two attributes that were studied too: each given the other, beside it when nothing is given."""
+    curves = {c.abstraction: c for c in to_curves(results)}
+    found = []
+    for name, curve in curves.items():
+        parts = name.split("+")
+        if len(parts) == 2 and all(p in curves for p in parts) and curve.kind == "exact":
+            found += [(conditional(results, of, given), curves[of]) for of, given in (parts, parts[::-1])]
+    return found
 
 
 def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:

@@ -19,6 +19,8 @@ from sigmascope.core import Agreement, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
+from sigmascope.denoisers.heldout import HeldOutPass
+from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.noise import sigma_grid
@@ -26,7 +28,7 @@ from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv
 from sigmascope.studies.collect import Collected, block_draws, directions_for, sketch_of
-from sigmascope.studies.results import to_curves, to_dataset
+from sigmascope.studies.results import conditionals, to_curves, to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
@@ -129,21 +131,20 @@ def compute(
     data = denoiser.data
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws = draw_items(data, spec.draws, spec.seed)
+    if spec.law == "heldout":
+        held = HeldOutPass(denoiser, draws, sigma)
+        _advance(held, data.name, folder, progress)
+        levels = [j for j, _ in held.pairs]
+        nothing = {a.name: (float("nan"), float("nan")) for a in data.abstractions}
+        bounds = [
+            heldout_bound(a, sigma, levels, held.own_probability(a.name), data.labels[a.name][draws.items].numpy())
+            for a in data.abstractions
+        ]
+        return to_dataset(bounds, nothing, data, draws, spec), draws
     ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
     extra = [e for e in spec.estimators if e in ways]
     work = Collected(denoiser, draws, sigma, sketch_of(data, spec.seed) if extra else None)
-    if folder is not None and (state := folder.checkpoint()) is not None:
-        work.restore(state)
-    with tqdm(
-        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=data.name, unit="tile"
-    ) as bar:
-        last = time.monotonic()
-        while not work.done:
-            work.step()
-            bar.update()
-            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
-                folder.store_checkpoint(work.state())
-                last = time.monotonic()
+    _advance(work, data.name, folder, progress)
     curves, limit = [], {}
     for a in data.abstractions:
         log_posterior = work.log_posterior(a.name)
@@ -152,6 +153,22 @@ def compute(
         known = a.entropy - entropy_of(log_posterior[-1]).numpy()
         limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
     return to_dataset(curves, limit, data, draws, spec), draws
+
+
+def _advance(work: Collected | HeldOutPass, name: str, folder: StudyFolder | None, progress: bool) -> None:
+    """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
+    if folder is not None and (state := folder.checkpoint()) is not None:
+        work.restore(state)
+    with tqdm(
+        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=name, unit="tile"
+    ) as bar:
+        last = time.monotonic()
+        while not work.done:
+            work.step()
+            bar.update()
+            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
+                folder.store_checkpoint(work.state())
+                last = time.monotonic()
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
@@ -199,7 +216,9 @@ def run_in(denoiser: FiniteDenoiser, spec: Spec, out: Path, progress: bool) -> t
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     draws = draw_items(data, 2, spec.seed)
     example = draws.v[0].numpy(), draws.noise[0].numpy()
-    write_report(folder.write, to_curves(results), table, results, example, agreements_of(results))
+    write_report(
+        folder.write, to_curves(results), table, results, example, agreements_of(results), conditionals(results)
+    )
     return results, table, False
 
 
@@ -222,6 +241,7 @@ def study(
     seed: int = 0,
     size: int = 32,
     grain: bool = False,
+    law: str = "empirical",
     estimators: Sequence[str] = ("posterior", "score_gap"),
     device: str = "auto",
     out: str | Path | None = None,
@@ -244,6 +264,8 @@ def study(
         seed: of the draws; the same seed gives the same numbers.
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
+        law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
+            come from, by items held out and a filter made of the rest.
         estimators: ``posterior``, and perhaps ``score_gap`` and ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
@@ -266,6 +288,7 @@ def study(
         seed=seed,
         size=size,
         grain=grain,
+        law=law,
         estimators=tuple(estimators),
         device=device,
     ).check()

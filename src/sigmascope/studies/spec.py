@@ -12,6 +12,7 @@ import tomli_w
 
 from sigmascope.errors import InputError
 
+LAWS = ("empirical", "heldout")
 ESTIMATORS = ("posterior", "score_gap", "mmse_gap")
 
 
@@ -29,6 +30,7 @@ class Spec:
         seed: of draws and bootstrap.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
@@ -43,6 +45,7 @@ class Spec:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    law: str = "empirical"
     estimators: tuple[str, ...] = ("posterior", "score_gap")
     device: str = "auto"
     fingerprint: str = ""
@@ -70,14 +73,21 @@ class Spec:
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the "
                 "smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
             )
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}: it must not be negative")
+        if self.law not in LAWS:
+            raise InputError(f"law is {self.law!r}: expected empirical or heldout")
+        if self.law == "heldout":  # a bound has one way to be measured
+            return replace(self, estimators=("posterior",))
+        return self._checked_estimators()
+
+    def _checked_estimators(self) -> Spec:
         unknown = [e for e in self.estimators if e not in ESTIMATORS]
         if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
                 f"estimators are {', '.join(self.estimators) or 'none'}: expected posterior, and perhaps score_gap and "
                 "mmse_gap, each once, separated by commas"
             )
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}: it must not be negative")
         return self
 
     def to_toml(self) -> str:

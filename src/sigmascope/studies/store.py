@@ -120,7 +120,18 @@ def check_folder(path: Path) -> None:
 
 
 def _difference(a: Spec, b: Spec) -> str:
-    for name in ("draws", "levels", "sigma_min", "sigma_max", "seed", "size", "grain", "abstractions", "estimators"):
+    for name in (
+        "draws",
+        "levels",
+        "sigma_min",
+        "sigma_max",
+        "seed",
+        "size",
+        "grain",
+        "law",
+        "abstractions",
+        "estimators",
+    ):
         if getattr(a, name) != getattr(b, name):
             return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"
     return "of other data"

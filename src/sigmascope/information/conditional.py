@@ -1,0 +1,46 @@
+r"""Information about one attribute when another is known.
+
+.. math:: I(B; Y_\sigma \mid A) = I(A, B; Y_\sigma) - I(A; Y_\sigma)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sigmascope.core import Curve
+
+
+def conditional(joint: Curve, given: Curve, name: str) -> Curve:
+    r"""Chain rule on shared draws.
+
+    Args:
+        joint: curve of the joint attribute (A, B).
+        given: curve of A, by the same estimator on the same draws.
+        name: what to call the result, e.g. ``"scale | shape"``.
+
+    Returns: Curve of I(B; Y | A), with ceiling H(B | A).
+
+    Raises: ValueError if the curves are not over the same levels and draws, or are bounds (the difference of two
+        bounds is no bound).
+    """
+    if joint.per_draw.shape != given.per_draw.shape or not np.array_equal(joint.sigma, given.sigma):
+        raise ValueError("the curves are not over the same levels and draws")
+    if "lower bound" in (joint.kind, given.kind):
+        raise ValueError(
+            "the difference of two lower bounds is not a bound: conditional information needs the exact law"
+        )
+    per_draw = joint.per_draw - given.per_draw
+    draws = per_draw.shape[1]
+    common = sum(np.maximum(c.stderr**2 - c.per_draw.var(1, ddof=1) / draws, 0.0) for c in (joint, given))
+    errors = [c.quadrature_error for c in (joint, given) if c.quadrature_error is not None]
+    return Curve(
+        abstraction=name,
+        estimator=joint.estimator,
+        sigma=joint.sigma,
+        value=per_draw.mean(1),
+        stderr=np.sqrt(per_draw.var(1, ddof=1) / draws + common),
+        ceiling=joint.ceiling - given.ceiling,
+        per_draw=per_draw,
+        kind=joint.kind,
+        quadrature_error=np.sum(errors, axis=0) if errors else None,
+    )

@@ -1,0 +1,241 @@
+"""Score gap and MMSE gap against quadrature, the full space, and the posterior's measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from problems import four_points, random_set
+from sigmascope.data import draw_items, from_array
+from sigmascope.denoisers.classes import ByClass
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.denoisers.sketch import Sketch, make_sketch
+from sigmascope.information.conditional import conditional
+from sigmascope.information.gaps import agreement, mmse_gap, score_gap
+from sigmascope.information.posterior import posterior
+from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
+from sigmascope.onset import onsets
+
+
+def whole_space(size: int) -> Sketch:
+    return Sketch(torch.eye(size), size)
+
+
+def finished(data, draws, sigma, sketch, dtype=None):
+    work = PosteriorPass(FiniteDenoiser(data), draws, sigma, dtype, sketch)
+    while not work.done:
+        work.step()
+    return work
+
+
+def exact_rate(line, name, sigma):
+    """E|D_A - D|^2 / sigma^2 by quadrature over y, independent of the package."""
+    y, _ = line.grid(sigma)
+    joint, step = line.kernel(y, sigma), y[1] - y[0]
+    overall = (joint * line.points).sum(1) / np.maximum(joint.sum(1), 1e-300)
+    total = 0.0
+    for a in np.unique(line.labels[name]):
+        part = joint[:, line.labels[name] == a]
+        told = (part * line.points[line.labels[name] == a]).sum(1) / np.maximum(part.sum(1), 1e-300)
+        total += float((part.sum(1) * (told - overall) ** 2).sum() * step)
+    return total / sigma**2
+
+
+@pytest.fixture(scope="module")
+def four():
+    line = four_points()
+    data = line.data()
+    sigma = sigma_grid()
+    draws = draw_items(data, 6000, 1)
+    work = finished(data, draws, sigma, whole_space(1))
+    truth = {n: np.array([line.information(n, s) for s in sigma]) for n in line.labels}
+    return line, data, sigma, work, truth
+
+
+@pytest.mark.parametrize("name", ["point", "coarse", "alternate"])
+@pytest.mark.parametrize("way", [score_gap, mmse_gap])
+def test_gaps_find_the_information_of_four_points(four, name, way):
+    _, data, sigma, work, truth = four
+    curve = way(data.abstraction(name), sigma, work.gaps()[name])
+    error = np.sqrt(curve.stderr**2 + curve.quadrature_error**2)
+    assert np.all(np.abs(curve.value - truth[name]) < 4 * error + 2e-7)
+    assert error.max() < (0.012 if way is score_gap else 0.05) * curve.ceiling
+
+
+def test_score_gap_has_the_smaller_error(four):
+    _, data, sigma, work, _ = four
+    gap = work.gaps()["point"]
+    a = data.abstraction("point")
+    assert score_gap(a, sigma, gap).stderr[-1] < 0.6 * mmse_gap(a, sigma, gap).stderr[-1]
+
+
+def test_pairs_agree_and_the_verdict_can_fail(four):
+    _, data, sigma, work, _ = four
+    a = data.abstraction("point")
+    base = posterior(a, sigma, work.log_posterior()["point"][:-1])
+    score = score_gap(a, sigma, work.gaps()["point"])
+    found = agreement(base, score)
+    assert found.errors_apart < 4
+    assert abs(found.largest[0]) < 0.02
+    wrong = score_gap(a, sigma, work.gaps()["coarse"])
+    assert agreement(base, wrong).errors_apart > 20
+
+
+@pytest.mark.parametrize("name", ["point", "coarse", "alternate"])
+def test_quadrature_error_is_an_honest_one(four, name):
+    line, _, _, _, truth = four
+    for levels in (20, 40, 80):
+        sigma = sigma_grid(90, 0.05, levels)
+        rate = np.array([exact_rate(line, name, s) for s in sigma])
+        information = np.array([line.information(name, s) for s in sigma])
+        found = information[0] + integral_from_the_top(sigma) @ rate
+        coarse = information[0] + integral_coarse(sigma) @ rate
+        claimed = np.abs(found - coarse) / 15
+        assert np.abs(found - information).max() < 3 * claimed.max() + 1e-7
+        if levels == 40:
+            assert np.abs(found - information).max() < 1e-3 * truth[name][-1]
+        assert claimed.max() < 60 * np.abs(found - information).max() + 1e-7  # nor is it a blanket
+
+
+def test_quadrature_weights_integrate_cubics_exactly():
+    sigma = np.array([9.0, 5.0, 2.0, 1.5, 0.7, 0.3])
+    x = np.log(sigma)
+    f = 1 + 2 * x - 0.5 * x**2 + 0.3 * x**3
+    primitive = x + x**2 - x**3 / 6 + 0.075 * x**4
+    assert np.allclose(integral_from_the_top(sigma) @ f, primitive[0] - primitive)
+    few = np.array([3.0, 2.0, 1.0])
+    line = np.log(few)
+    assert np.allclose(integral_from_the_top(few) @ line, (line[0] ** 2 - line**2) / 2)
+
+
+def test_tail_above_the_first_level(four):
+    """The two terms of the series come nearer to the truth than the first alone."""
+    line, data, _, _, _ = four
+    for top in (40.0, 90.0):
+        sigma = sigma_grid(top, 1.0, 8)
+        work = finished(data, draw_items(data, 8, 0), sigma, whole_space(1))
+        for name in ("point", "coarse"):
+            gap, truth, snr = work.gaps()[name], line.information(name, top), 1 / top**2
+            one = 0.5 * snr * gap.spread
+            two = one - 0.25 * snr**2 * gap.frobenius
+            curve = score_gap(data.abstraction(name), sigma, gap)
+            assert curve.value[0] == pytest.approx(two, rel=1e-9)
+            assert abs(two - truth) < 0.2 * abs(one - truth)
+            assert abs(two - truth) < curve.quadrature_error[0]
+
+
+def test_projected_gaps_are_those_of_the_denoisers():
+    """Along all directions the gaps equal those of the denoiser told each value."""
+    data = random_set(4, items=120, event=(1, 3, 4))
+    denoiser = FiniteDenoiser(data)
+    draws = draw_items(data, 10, 2)
+    sigma = sigma_grid(3.0, 0.05, 5)
+    for dtype in (torch.float64, torch.float32):
+        gaps = finished(data, draws, sigma, whole_space(12), dtype).gaps()
+        for j, s in enumerate(sigma):
+            v = draws.v.double()
+            y, level = v + s * draws.noise.double(), torch.full((10,), s, dtype=torch.float64)
+            free = denoiser(y, level)
+            pi = denoiser.log_posterior(y, level, "many").exp()
+            own = data.labels["many"][draws.items]
+            score, told = 0, denoiser(y, level, {"many": own})
+            for a in range(pi.shape[1]):
+                gap = denoiser(y, level, {"many": torch.full((10,), a)}) - free
+                score = score + pi[:, a] * (gap**2).flatten(1).sum(1)
+            mmse = ((v - free) ** 2 - (v - told) ** 2).flatten(1).sum(1)
+            assert np.allclose(gaps["many"].score[j], score.numpy(), atol=2e-5)
+            assert np.allclose(gaps["many"].mmse[j], mmse.numpy(), atol=2e-5)
+    # by law of total covariance, on the labels' own moments
+    x, w = data.source.read(0, len(data)).double().flatten(1), data.weights
+    mean = (w[:, None] * x).sum(0)
+    spread = 0.0
+    for a in range(len(data.abstraction("many").values)):
+        mine = data.labels["many"] == a
+        p = w[mine].sum()
+        spread += float(p * (((w[mine, None] * x[mine]).sum(0) / p - mean) ** 2).sum())
+    assert gaps["many"].spread == pytest.approx(spread, rel=1e-4)
+
+
+def test_error_of_the_random_directions_covers():
+    """Over many choices of directions the estimate scatters about that of the whole space as its error says."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 80)).astype(np.float32) * np.linspace(2, 0.5, 80, dtype=np.float32)
+    data = from_array(x, {"a": np.arange(60) % 3})
+    draws, sigma = draw_items(data, 12, 0), sigma_grid(40.0, 0.5, 10)
+    a = data.abstraction("a")
+    truth = score_gap(a, sigma, finished(data, draws, sigma, whole_space(80)).gaps()["a"])
+    inside = narrow = 0
+    seeds = 150
+    for seed in range(seeds):
+        sketch = make_sketch(torch.from_numpy(x), 6, 24, torch.Generator().manual_seed(seed))
+        curve = score_gap(a, sigma, finished(data, draws, sigma, sketch).gaps()["a"])
+        common = np.sqrt(curve.stderr**2 - curve.per_draw.var(1, ddof=1) / 12)[6]
+        inside += abs(curve.value[6] - truth.value[6]) < 1.96 * common
+        narrow += abs(curve.value[6] - truth.value[6]) < 1.3 * common
+        assert common < 0.2 * truth.value[6]
+    s = 4 * np.sqrt(0.95 * 0.05 / seeds)
+    assert 0.95 - s - 0.01 < inside / seeds
+    assert narrow / seeds < 0.95 - 0.02
+
+
+def test_sketch_splits_a_norm_without_bias():
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randn(50, 200, generator=generator)
+    sketch = make_sketch(items, 8, 16, generator)
+    assert sketch.directions.shape == (200, 24)
+    lead, rest = sketch.directions[:, :8].double(), sketch.directions[:, 8:].double()
+    assert torch.allclose(lead.T @ lead, torch.eye(8).double(), atol=1e-5)
+    assert float((lead.T @ rest).abs().max()) < 1e-5
+    x = torch.randn(200, generator=generator).double()
+    found = [
+        float(((x @ make_sketch(items, 8, 16, torch.Generator().manual_seed(s)).directions.double()) ** 2).sum())
+        for s in range(200)
+    ]
+    assert np.mean(found) == pytest.approx(float((x**2).sum()), abs=4 * np.std(found) / 200**0.5)
+
+
+def test_sums_by_class_are_those_of_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(30, n, generator=generator, dtype=torch.float64) for n in (4, 5))
+    for kinds in (
+        [0] * 30,
+        [k % 3 for k in range(30)],
+        [min(k, 2) for k in range(30)],
+        sorted([k % 3 for k in range(30)]),
+    ):
+        second = torch.arange(30) % 5
+        classes = torch.stack([torch.tensor(kinds), 3 + second, torch.full((30,), 9)], 1)
+        out = torch.zeros(10, 4, 5, dtype=torch.float64)
+        ByClass(classes).add(out, left, right)
+        for c in range(10):
+            expected = sum(
+                (torch.outer(left[k], right[k]) for k in range(30) if c in classes[k].tolist()), torch.zeros(4, 5)
+            )
+            assert torch.allclose(out[c], expected.double(), atol=1e-12)
+
+
+def test_chain_rule_and_conditional_information(four):
+    """I(B; Y | A) of four points is the mean of two problems of two points, of half-width 2 and 1."""
+    line, data, sigma, work, truth = four
+    joint = from_array(line.points[:, None], line.labels, abstractions=["coarse", "coarse+alternate"])
+    assert joint.abstraction("coarse+alternate").values == ("0 + 0", "0 + 1", "1 + 0", "1 + 1")
+    found = finished(joint, draw_items(joint, 6000, 1), sigma, None).log_posterior()
+    both = posterior(joint.abstraction("coarse+alternate"), sigma, found["coarse+alternate"][:-1])
+    coarse = posterior(joint.abstraction("coarse"), sigma, found["coarse"][:-1])
+    point = posterior(data.abstraction("point"), sigma, work.log_posterior()["point"][:-1])
+    assert np.allclose(both.value, point.value, atol=1e-12)
+    given = conditional(both, coarse, "alternate | coarse")
+    from problems import two_points
+
+    expected = np.array([np.mean([two_points(m).information("sign", s) for m in (1.0, 2.0)]) for s in sigma])
+    assert np.allclose(expected, truth["point"] - truth["coarse"], atol=1e-7)
+    common = expected < 0.99 * np.log(2)
+    assert np.all(np.abs(given.value - expected)[common] < 4 * given.stderr[common] + 1e-9)
+    assert given.ceiling == pytest.approx(np.log(2))
+    # TRUTHS: the finer splits, once the coarse one is known, are half decided at 1.957 and .979
+    for m, half in ((2.0, 1.957), (1.0, 0.979)):
+        value = np.array([two_points(m).information("sign", s) for s in sigma])
+        curve = type(given)("x", "posterior", sigma, value, 0 * value, np.log(2), np.stack([value, value], 1))
+        assert onsets([curve], resamples=4)[0].at[1].value == pytest.approx(half, rel=3e-3)
