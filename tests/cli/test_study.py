@@ -45,19 +45,21 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     printed = capsys.readouterr()
     found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert found == {"results.nc", "spec.toml", "onset.csv", "report.html"} | {
-        f"figures/{n}.{k}" for n in ("information", "onset", "strip") for k in ("png", "svg")
+        f"figures/{n}.{k}" for n in ("information", "onset", "strip", "agreement") for k in ("png", "svg")
     }
     with xr.open_dataset(out / "results.nc", engine="h5netcdf") as results:
         results.load()
-    assert dict(results.sizes) == {"abstraction": 2, "estimator": 1, "sigma": 12, "draw": 24}
+    assert dict(results.sizes) == {"abstraction": 2, "estimator": 2, "sigma": 12, "draw": 24}
     assert results.attrs["units"] == "nats"
     assert results.attrs["seed"] == 0
     assert results.attrs["sigmascope_version"] == sigmascope.__version__
     assert tomllib.loads(results.attrs["specification"])["study"]["draws"] == 24
-    assert results.kind.values.tolist() == ["exact"]
+    assert results.kind.values.tolist() == ["exact", "exact"]
     per_draw = results.information_per_draw
     assert np.allclose(per_draw.mean("draw"), results.information)
-    assert np.allclose(per_draw.std("draw", ddof=1) / 24**0.5, results.stderr)
+    spread = per_draw.std("draw", ddof=1) / 24**0.5
+    assert np.allclose(spread.sel(estimator="posterior"), results.stderr.sel(estimator="posterior"))
+    assert np.all(spread <= results.stderr + 1e-12)  # the random directions add to the others' error
     assert np.all(np.diff(results.sigma) < 0)
     with (out / "onset.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -229,3 +231,85 @@ def test_help_is_quick_and_loads_no_torch():
 def test_version(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out.strip() == f"sigmascope {sigmascope.__version__}"
+
+
+def test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another(digits, tmp_path):
+    options = ["--draws", "64", "--levels", "30", "--estimators", "posterior,score_gap,mmse_gap"]
+    assert run("study", digits, "--abstractions", "shape,noise,shape+noise", "--out", tmp_path / "a", *options) == 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "score_gap: the largest difference is" in page
+    assert "mmse_gap: the largest difference is" in page
+    assert page.count("they agree within four standard errors") == 2
+    assert "shape | noise" in page
+    assert (tmp_path / "a" / "figures" / "agreement.png").exists()
+    assert (tmp_path / "a" / "figures" / "conditional.svg").exists()
+    results = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
+    assert results.estimator.values.tolist() == ["posterior", "score_gap", "mmse_gap"]
+    given = sigmascope.conditional(results, "shape", given="noise")
+    joint, noise = (results.information.sel(abstraction=n, estimator="posterior") for n in ("shape+noise", "noise"))
+    assert np.allclose(given.value, joint - noise)
+    with pytest.raises(sigmascope.InputError, match="--abstractions shape,shape\\+colour"):
+        sigmascope.conditional(results, "colour", given="shape")
+
+
+def test_blocks_of_draws_and_interruption_give_the_same_numbers(digits, tmp_path, monkeypatch):
+    """Draws are worked off in blocks; neither the size of a block nor a kill between two changes a number."""
+    options = ["--draws", "40", "--levels", "12"]
+    assert run("study", digits, "--out", tmp_path / "whole", *options) == 0
+    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 16)
+    monkeypatch.setattr("sigmascope.studies.runner.CHECKPOINT_SECONDS", 0.0)
+    step, count = PosteriorPass.step, []
+
+    def stop(self):
+        if len(count) == 5:
+            raise KeyboardInterrupt
+        count.append(1)
+        step(self)
+
+    monkeypatch.setattr(PosteriorPass, "step", stop)
+    assert run("study", digits, "--out", tmp_path / "blocks", *options) == 130
+    monkeypatch.setattr(PosteriorPass, "step", step)
+    assert run("study", digits, "--out", tmp_path / "blocks", *options) == 0
+    one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in ("whole", "blocks"))
+    for name in ("information", "stderr", "information_per_draw"):
+        assert np.allclose(one[name], two[name], atol=2e-6), name
+
+
+def test_lower_bounds_are_marked(digits, tmp_path, capsys):
+    assert run("study", digits, "--law", "heldout", "--out", tmp_path / "a", *OPTIONS) == 0
+    results = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
+    assert results.kind.values.tolist() == ["lower bound"]
+    assert results.estimator.values.tolist() == ["posterior"]
+    assert float(results.information.sel(abstraction="shape")[0, -1]) > 1.0
+    assert abs(float(results.information.sel(abstraction="noise")[0, -1])) < 0.1  # labels that say nothing
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "All curves are lower bounds" in page
+    assert "exact filter" not in page
+    assert "What to do with it" not in page
+    capsys.readouterr()
+    assert run("study", digits, "--law", "popular", "--out", tmp_path / "b", *OPTIONS) == 2
+    assert "expected empirical or heldout" in capsys.readouterr().err
+    assert run("study", digits, "--estimators", "score_gap", "--out", tmp_path / "b", *OPTIONS) == 2
+    assert "expected posterior" in capsys.readouterr().err
+
+
+def test_heldout_resumes_to_the_same_numbers(digits, tmp_path, monkeypatch):
+    from sigmascope.denoisers.heldout import HeldOutPass
+
+    command = ["study", digits, "--law", "heldout", *OPTIONS, "--out"]
+    assert run(*command, tmp_path / "whole") == 0
+    monkeypatch.setattr("sigmascope.studies.runner.CHECKPOINT_SECONDS", 0.0)
+    step, done = HeldOutPass.step, []
+
+    def stop(self):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(1)
+        step(self)
+
+    monkeypatch.setattr(HeldOutPass, "step", stop)
+    assert run(*command, tmp_path / "broken") == 130
+    monkeypatch.setattr(HeldOutPass, "step", step)
+    assert run(*command, tmp_path / "broken") == 0
+    one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in ("whole", "broken"))
+    assert xr.testing.assert_identical(one, two) is None

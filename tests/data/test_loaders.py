@@ -182,7 +182,7 @@ def test_npz_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [("nowhere.npz", "no such file"), (".", "this is a folder"), ("pyproject.toml", "are not read: pass")],
+    [("nowhere.npz", "no such file"), ("src", "no pictures are found"), ("pyproject.toml", "are not read: pass")],
 )
 def test_no_data_there(data, words, monkeypatch):
     from conftest import ROOT

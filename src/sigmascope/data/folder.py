@@ -26,8 +26,9 @@ def load_folder(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         raise InputError(f"{path}: it holds metadata.csv and metadata.jsonl: keep one of them")
     files, columns = _from_table(tables[0]) if tables else _from_classes(path)
     sources = ((str(f.relative_to(path)), file_bytes(f)) for f in files)
-    images = decode_all(len(files), sources, path.name)
-    return from_array(images, columns, abstractions=abstractions, name=path.resolve().name)
+    name = path.resolve().name
+    images = decode_all(len(files), sources, name)
+    return from_array(images, columns, abstractions=abstractions, name=name)
 
 
 def _from_classes(path: Path) -> tuple[list[Path], dict[str, np.ndarray]]:

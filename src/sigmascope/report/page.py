@@ -43,8 +43,8 @@ th{white-space:nowrap}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-
 
 _EXACT = (
     "<p>These numbers are those of the <em>exact filter</em> of this finite data set: the best that any denoiser "
-    "trained on exactly these items could know. It has all items in memory, so for natural images it decides as soon as "
-    "the nearest item is clear, earlier than a model of the population would (for that, --law heldout gives lower "
+    "trained on exactly these items could know. It has all items in memory, so for natural images it decides as soon "
+    "as the nearest item is clear, earlier than a model of the population would (for that, --law heldout gives lower "
     "bounds). What a particular trained network decides may differ.</p>"
 )
 _MARK = " <strong>All curves are lower bounds.</strong>"
