@@ -191,7 +191,7 @@ def _dry_run(spec: Spec) -> int:
     print(spec.to_toml())
     print(f"items       {len(data):,} of {' × '.join(map(str, data.event))}")
     print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in data.abstractions)}")
-    print(f"work        {work.operations:.2g} operations, at most {work.exponentials:.2g} exponentials")
+    print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
     print(f"time        about {runner.predict_seconds(work, spec):.0f} s on this machine")
     print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,16 @@ class _Group:
     """
 
     rows: Tensor | None
-    columns: Tensor
+    columns: slice | Tensor
     counts: list[int]
+
+
+def add_rows(out: Tensor, columns: slice | Tensor, part: Tensor) -> None:
+    """``out[columns] += part``; no column comes twice."""
+    if isinstance(columns, slice):
+        out[columns] += part
+    else:
+        out[columns] = out[columns] + part.to(out.dtype)
 
 
 class ByClass:
@@ -32,20 +41,20 @@ class ByClass:
         self._groups = []
         for column in classes.T:
             unique, counts = torch.unique(column, return_counts=True)
+            first, last = int(unique[0]), int(unique[-1])
+            columns = slice(first, last + 1) if last - first + 1 == len(unique) else unique
             order = torch.argsort(column, stable=True) if len(unique) > 1 else None
             if order is not None and torch.equal(order, torch.arange(len(order), device=order.device)):
                 order = None
-            self._groups.append(_Group(order, unique, counts.tolist()))
+            self._groups.append(_Group(order, columns, counts.tolist()))
 
-    def add(
-        self, out: Float[Tensor, "columns p q"], left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
-    ) -> None:
-        r"""Add :math:`\sum_{k \in c} left_k \, right_k^\top` to ``out[c]`` for every class c of every abstraction."""
+    def products(
+        self, left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
+    ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "classes p q"]]]:
+        r"""For each abstraction, its classes c here and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
         total: Tensor | None = None
-        constant = []
         for group in self._groups:
             if len(group.counts) == 1:
-                constant.append(int(group.columns[0]))
                 continue
             a = left if group.rows is None else left[group.rows]
             b = right if group.rows is None else right[group.rows]
@@ -55,9 +64,18 @@ class ByClass:
             else:
                 pieces = zip(a.split(group.counts), b.split(group.counts), strict=True)
                 part = torch.stack([p.T @ q for p, q in pieces])
-            out.index_add_(0, group.columns, part.to(out.dtype))
-            total = part.sum(0)
-        if constant:
-            total = left.T @ right if total is None else total
-            for column in constant:
-                out[column] += total
+            if total is None:
+                total = part.sum(0, keepdim=True)
+            yield group.columns, part
+        for group in self._groups:  # those of one class here share the sum over all rows
+            if len(group.counts) == 1:
+                if total is None:
+                    total = (left.T @ right)[None]
+                yield group.columns, total
+
+    def add(
+        self, out: Float[Tensor, "columns p q"], left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
+    ) -> None:
+        """Add the products to ``out[c]`` for every class c of every abstraction."""
+        for columns, part in self.products(left, right):
+            add_rows(out, columns, part)

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.denoisers.classes import ByClass
+from sigmascope.denoisers.classes import ByClass, add_rows
 
 DEAD = -40.0
 """Pairs whose logit is below this are left out: a mass of at most e^-40 each."""
@@ -133,7 +133,8 @@ class LevelSums:
         norm = torch.linalg.vector_norm(middle, dim=1, keepdim=True) ** 2
         distance2 = torch.add(norm + self._vv.to(self._dtype), product[:, :draws], alpha=-2.0).clamp_min_(0.0)
         along = product[:, draws : 2 * draws] - self._nv.to(self._dtype)
-        projected = product[:, 2 * draws :].float()
+        projected = product[:, 2 * draws :]
+        joined = torch.nn.functional.pad(projected, (0, 1), value=1.0)  # the ones give the sums of the weights
         by_class = ByClass(classes) if self.means is not None else None
         sparse = _SPARSE if by_class is None else _SPARSE_MEANS
         weight = None
@@ -157,9 +158,12 @@ class LevelSums:
                         logit.add_(weight)
                     # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
                     mass = logit.clamp_min_(2 * DEAD).exp_()
-                    self.sums[j] += one_hot @ mass
-                    if self.means is not None and by_class is not None:
-                        by_class.add(self.means[j], mass.float(), projected)
+                    if self.means is None or by_class is None:
+                        self.sums[j] += one_hot @ mass
+                    else:
+                        for columns, part in by_class.products(mass, joined):
+                            add_rows(self.means[j], columns, part[..., :-1])
+                            add_rows(self.sums[j], columns, part[..., -1])
                     continue
             pairs = self._living(pairs, sigma, tile)
             if len(pairs.row) == 0:

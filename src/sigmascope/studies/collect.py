@@ -26,7 +26,7 @@ _SKETCH_ITEMS = 1024
 def directions_for(data: LabelledData) -> tuple[int, int]:
     """How many exact and random directions the gaps are measured along: two thirds are exact."""
     work = len(data) * max(len(data.abstractions), 1)
-    total = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST))
+    total = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 16 * 16 - 1  # and one column of ones
     return 2 * total // 3, total - 2 * total // 3
 
 

@@ -19,7 +19,7 @@ from sigmascope.core import Agreement, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.heldout import HeldOutPass
+from sigmascope.denoisers.heldout import HeldOutPass, widths_for
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import entropy_of, posterior
@@ -33,6 +33,7 @@ from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
 CHECKPOINT_SECONDS = 8.0
+_STARTING_SECONDS = 6.0  # imports, the scenes' geometry, figures
 _BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
 
 
@@ -41,12 +42,14 @@ class Work:
     """Predicted cost of a study.
 
     Attributes:
-        operations: floating-point operations of the products.
+        products: floating-point operations of the two products.
+        means: at most so many more, in small products, for the posterior means of the gaps.
         exponentials: at most so many.
         memory: bytes at the peak.
     """
 
-    operations: float
+    products: float
+    means: float
     exponentials: float
     memory: int
 
@@ -65,8 +68,13 @@ def predict(data: LabelledData, spec: Spec) -> Work:
         shared += 2 * spec.levels * columns * block * 4 * directions + 32 * draws * spec.levels * len(data.abstractions)
     labels = n * 8 * (2 * len(data.abstractions) + 2)
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
-    work = 4.0 * n * size * draws + 0.5 * spec.levels * n * draws * directions * len(data.abstractions)
-    return Work(work, float(n) * draws * spec.levels, memory)
+    pairs = float(n) * draws
+    if spec.law == "heldout":
+        classifiers = len(widths_for(np.arange(spec.levels, 0, -1.0)))
+        memory += 4 * classifiers * (columns + 2) * draws
+        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
+    means = pairs * spec.levels * directions * len(data.abstractions)
+    return Work(4.0 * pairs * size, means, pairs * spec.levels, memory)
 
 
 def predict_seconds(work: Work, spec: Spec) -> float:
@@ -81,9 +89,10 @@ def predict_seconds(work: Work, spec: Spec) -> float:
             call()
         speeds.append((time.perf_counter() - start) / 5)
     per_operation, per_exponential = speeds[0] / (2.0 * 1000 * 2048 * 512), speeds[1] / (1000 * 2048)
-    # A level's exponentials are joined by a product of about 60 columns and four passes over memory; about half of the
-    # pairs are skipped.
-    return work.operations * per_operation + work.exponentials * 2.0 * per_exponential
+    # Small products run at half the speed; an exponential is joined by four passes over memory and a product; about
+    # half of the pairs of all levels are skipped.
+    work_seconds = (work.products + work.means) * per_operation + 2.0 * work.exponentials * per_exponential
+    return _STARTING_SECONDS + work_seconds
 
 
 def resolve_device(device: str) -> torch.device:
