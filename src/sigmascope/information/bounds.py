@@ -30,7 +30,7 @@ def heldout_bound(
     Candidates at a level are all classifiers of that level or of a higher one, each mixed with a share of the prior
     (so that no probability is zero), and the prior itself, whose bound is zero.  Draws are split in two; each half is
     judged by the choice of the other, since the maximum of noisy bounds is biased upward.  Going down in sigma the
-    choice moves on only for a gain of more than one standard error.
+    choice moves on only for a gain of more than two standard errors.
 
     Args:
         abstraction: A, with the population's prior.
@@ -54,7 +54,7 @@ def heldout_bound(
             candidates = gains[levels == j]
             best = candidates[candidates[:, ~judged].mean(1).argmax()] if len(candidates) else chosen
             rise = (best - chosen)[~judged]
-            if rise.mean() > rise.std(ddof=1) / np.sqrt(len(rise)):
+            if rise.mean() > 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
                 chosen = best
             per_draw[j, judged] = chosen[judged]
     return Curve(

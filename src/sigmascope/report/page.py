@@ -183,7 +183,13 @@ def _order(table: Sequence[Onset]) -> str:
     """The finding in a sentence or two."""
     reached = [row for row in table if row.state == "reached"]
     if not reached:
-        return "No attribute reaches half of its entropy within these levels."
+        known = [escape(row.abstraction) for row in table if row.state == "beyond"]
+        first = f"Half-information is already known at the first level: {', '.join(known)}. " if known else ""
+        return (
+            first + "No other attribute reaches half of its entropy within these levels."
+            if first
+            else ("No attribute reaches half of its entropy within these levels.")
+        )
     steps = []
     for i, row in enumerate(reached):
         sure = row.before_next
