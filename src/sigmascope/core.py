@@ -302,3 +302,35 @@ class Curve:
             raise ValueError(f"kind is {self.kind!r}: expected 'exact', 'estimate' or 'lower bound'")
         if np.any(np.diff(self.sigma) >= 0):
             raise ValueError("sigma must decrease strictly")
+
+    @classmethod
+    def of_draws(
+        cls,
+        abstraction: str,
+        estimator: str,
+        sigma: Float[np.ndarray, " levels"],
+        per_draw: Float[np.ndarray, "levels draws"],
+        ceiling: float,
+        *,
+        kind: str = "exact",
+        common_variance: Float[np.ndarray, " levels"] | float = 0.0,
+        quadrature_error: Float[np.ndarray, " levels"] | None = None,
+    ) -> Curve:
+        """The mean over independent draws, with its standard error.
+
+        Args:
+            common_variance: of an error that all draws share, which their spread does not show.
+        """
+        variance = per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance
+        value, stderr = per_draw.mean(1), np.sqrt(variance)
+        levels = np.asarray(sigma, dtype=np.float64)
+        return cls(abstraction, estimator, levels, value, stderr, ceiling, per_draw, kind, quadrature_error)
+
+    @property
+    def common_variance(self) -> Float[np.ndarray, " levels"]:
+        """What the squared standard error holds beyond the spread of the draws."""
+        return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
+
+    def same_draws(self, other: Curve) -> bool:
+        """Whether both are over the same levels and number of draws."""
+        return self.per_draw.shape == other.per_draw.shape and np.array_equal(self.sigma, other.sigma)

@@ -100,6 +100,18 @@ def test_same_curve_as_dense_softmax(dtype, tolerance, event):
     assert np.abs(truth["many"][-1] - truth["many"][-8]).max() > 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_levels_far_below_the_rounding_of_products(dtype):
+    """At sigma 1e-4 float32 distances are noise; the item itself and its duplicates must survive it."""
+    data = random_set(1, event=(3, 32, 32))
+    draws, sigma = draw_items(data, 32, 5), sigma_grid(1e-3, 1e-5, 8)
+    truth = dense_posterior_entropy(data, draws.v.numpy(), draws.noise.numpy(), sigma)
+    ours = full_pass(data, draws, sigma, dtype)
+    for name, h in truth.items():
+        assert np.abs(entropy_of(ours[name][:-1]).numpy() - h).max() < 1e-6
+    assert truth["many"].max() > 0.1
+
+
 def test_reduced_precision_set_by_the_caller_is_not_used():
     data = random_set(1, event=(3, 32, 32))
     draws, sigma = draw_items(data, 16, 5), sigma_grid(90, 0.01, 40)

@@ -149,7 +149,7 @@ class LevelSums:
                 torch.mul(distance2, -0.5 / sigma**2, out=logit).add_(along, alpha=1.0 / sigma)
                 exact = sigma <= self._exact_below
                 if exact or typical > 20.0 * sigma**2:
-                    alive = logit > DEAD
+                    alive = logit > DEAD - self._slack(sigma)
                     if exact or int(torch.count_nonzero(alive)) <= sparse * logit.numel():
                         row, draw = torch.nonzero(alive, as_tuple=True)
                         pairs = _Pairs(row, draw, distance2[row, draw].double(), along[row, draw].double(), False)
@@ -178,14 +178,14 @@ class LevelSums:
         self._limit(pairs, distance2, tile, classes, weight)
         return projected
 
-    def _living(self, pairs: _Pairs, sigma: float, tile: Tensor) -> _Pairs:
-        """Drop the dead, and rescore once the products' rounding would show.
+    def _slack(self, sigma: float) -> float:
+        """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
+        return 8.0 * self._rounding / sigma**2
 
-        Until then a pair within the error of the threshold is kept, so rounding kills none.
-        """
+    def _living(self, pairs: _Pairs, sigma: float, tile: Tensor) -> _Pairs:
+        """Drop the dead, and rescore once the products' rounding would show."""
         logit = -0.5 / sigma**2 * pairs.distance2 + pairs.product / sigma
-        slack = 0.0 if pairs.exact else 8.0 * self._rounding / sigma**2
-        pairs = pairs.keep(logit > DEAD - slack)
+        pairs = pairs.keep(logit > DEAD - (0.0 if pairs.exact else self._slack(sigma)))
         if not pairs.exact and sigma <= self._exact_below:
             pairs = self._rescored(pairs, tile)
         return pairs

@@ -57,13 +57,4 @@ def heldout_bound(
             if rise.mean() > 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
                 chosen = best
             per_draw[j, judged] = chosen[judged]
-    return Curve(
-        abstraction=abstraction.name,
-        estimator="posterior",
-        sigma=np.asarray(sigma, dtype=np.float64),
-        value=per_draw.mean(1),
-        stderr=per_draw.std(1, ddof=1) / np.sqrt(per_draw.shape[1]),
-        ceiling=abstraction.entropy,
-        per_draw=per_draw,
-        kind="lower bound",
-    )
+    return Curve.of_draws(abstraction.name, "posterior", sigma, per_draw, abstraction.entropy, kind="lower bound")

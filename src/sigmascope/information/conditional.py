@@ -23,24 +23,20 @@ def conditional(joint: Curve, given: Curve, name: str) -> Curve:
     Raises: ValueError if the curves are not over the same levels and draws, or are bounds (the difference of two
         bounds is no bound).
     """
-    if joint.per_draw.shape != given.per_draw.shape or not np.array_equal(joint.sigma, given.sigma):
+    if not joint.same_draws(given):
         raise ValueError("the curves are not over the same levels and draws")
     if "lower bound" in (joint.kind, given.kind):
         raise ValueError(
             "the difference of two lower bounds is not a bound: conditional information needs the exact law"
         )
-    per_draw = joint.per_draw - given.per_draw
-    draws = per_draw.shape[1]
-    common = sum(np.maximum(c.stderr**2 - c.per_draw.var(1, ddof=1) / draws, 0.0) for c in (joint, given))
     errors = [c.quadrature_error for c in (joint, given) if c.quadrature_error is not None]
-    return Curve(
-        abstraction=name,
-        estimator=joint.estimator,
-        sigma=joint.sigma,
-        value=per_draw.mean(1),
-        stderr=np.sqrt(per_draw.var(1, ddof=1) / draws + common),
-        ceiling=joint.ceiling - given.ceiling,
-        per_draw=per_draw,
+    return Curve.of_draws(
+        name,
+        joint.estimator,
+        joint.sigma,
+        joint.per_draw - given.per_draw,
+        joint.ceiling - given.ceiling,
         kind=joint.kind,
+        common_variance=joint.common_variance + given.common_variance,
         quadrature_error=np.sum(errors, axis=0) if errors else None,
     )

@@ -59,14 +59,11 @@ def agreement(posterior: Curve, other: Curve) -> Agreement:
 
     Raises: ValueError if they are not over the same levels and draws.
     """
-    if posterior.per_draw.shape != other.per_draw.shape or not np.array_equal(posterior.sigma, other.sigma):
+    if not posterior.same_draws(other):
         raise ValueError("the curves are not over the same levels and draws")
     apart = other.per_draw - posterior.per_draw
-    draws = apart.shape[1]
-    # What a curve's standard error holds beyond the spread of its draws is common to them: the random directions.
-    common = np.maximum(other.stderr**2 - other.per_draw.var(1, ddof=1) / draws, 0.0)
     quadrature = np.zeros_like(other.value) if other.quadrature_error is None else other.quadrature_error
-    stderr = np.sqrt(apart.var(1, ddof=1) / draws + common + quadrature**2)
+    stderr = np.sqrt(apart.var(1, ddof=1) / apart.shape[1] + other.common_variance + quadrature**2)
     return Agreement(other.abstraction, other.estimator, other.sigma, apart.mean(1), stderr, other.ceiling)
 
 
@@ -82,24 +79,19 @@ def _integrated(
     snr = 1.0 / sigma[0] ** 2
     tail = 0.5 * snr * gap.spread - 0.25 * snr**2 * gap.frobenius
     rate = squared / sigma[:, None] ** 2
-    per_draw = tail + fine @ rate
-    draws = per_draw.shape[1]
-    variance = per_draw.var(1, ddof=1) / draws
     random = directions.shape[1]
+    common: Float[np.ndarray, " levels"] | float = 0.0
     if random > 1:
         shares = 0.5 * snr * gap.spread_directions + fine @ (directions / sigma[:, None] ** 2)
-        variance = variance + shares.var(1, ddof=1) / random
-    mean = rate.mean(1)
+        common = shares.var(1, ddof=1) / random
     # What the series leaves out is of the next order: a factor lambda E|V - E V|^2 or so below its last term.
     series = np.abs(0.25 * snr**2 * gap.frobenius) * min(1.0, snr * np.sqrt(np.abs(gap.frobenius)))
-    return Curve(
-        abstraction=abstraction.name,
-        estimator=estimator,
-        sigma=np.asarray(sigma, dtype=np.float64),
-        value=per_draw.mean(1),
-        stderr=np.sqrt(variance),
-        ceiling=abstraction.entropy,
-        per_draw=per_draw,
-        kind="exact",
-        quadrature_error=np.abs((fine - coarse) @ mean) / _RICHARDSON + series,
+    return Curve.of_draws(
+        abstraction.name,
+        estimator,
+        sigma,
+        tail + fine @ rate,
+        abstraction.entropy,
+        common_variance=common,
+        quadrature_error=np.abs((fine - coarse) @ rate.mean(1)) / _RICHARDSON + series,
     )

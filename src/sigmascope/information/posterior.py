@@ -39,13 +39,4 @@ def posterior(
     References: Franzese et al. (2025); Cover & Thomas (2006), Chapter 2.
     """
     per_draw = (abstraction.entropy - entropy_of(log_posterior)).cpu().numpy()
-    return Curve(
-        abstraction=abstraction.name,
-        estimator="posterior",
-        sigma=np.asarray(sigma, dtype=np.float64),
-        value=per_draw.mean(1),
-        stderr=per_draw.std(1, ddof=1) / np.sqrt(per_draw.shape[1]),
-        ceiling=abstraction.entropy,
-        per_draw=per_draw,
-        kind="exact",
-    )
+    return Curve.of_draws(abstraction.name, "posterior", sigma, per_draw, abstraction.entropy)

@@ -105,7 +105,7 @@ def resolve_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or one that torch sees") from error
     return found
 
