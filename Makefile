@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study figures test lint bench clean
+.PHONY: help install study test lint bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile

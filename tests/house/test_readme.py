@@ -39,3 +39,14 @@ def test_figures_of_the_readme_are_there():
     for link in links:
         if not link.startswith("http"):
             assert (ROOT / link).exists(), link
+
+
+def test_example_runs_on_the_real_file(shared, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "cifar10.py"), str(shared / "data" / "cifar10-train.parquet")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out"), "--draws", "12", "--levels", "5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(exact)") == done.stdout.count("(lower bound)") == 2
+    for law in ("empirical", "heldout"):
+        assert (tmp_path / "out" / law / "report.html").exists()

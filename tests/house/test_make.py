@@ -1,0 +1,46 @@
+"""The Makefile says in one line what is wanting."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+
+def make(folder, python):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    return subprocess.run(
+        ["make", "install", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (
+            'case "$2" in *version_info*) exit 1;; *platform*) echo 3.9.2;; esac',
+            "3.9.2: Python 3.11 or newer is needed",
+        ),
+        ('case "$2" in *ensurepip*) exit 1;; esac', "has no venv module: install it"),
+    ],
+)
+def test_python_that_will_not_do(tmp_path, script, words):
+    fake = tmp_path / "python9"
+    fake.write_text(f"#!/bin/sh\n{script}\nexit 0\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IEXEC)
+    done = make(tmp_path, fake)
+    assert done.returncode != 0
+    assert words in done.stdout
+    assert len(done.stdout.strip().splitlines()) == 1
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_no_python_at_all(tmp_path):
+    done = make(tmp_path, tmp_path / "nothing")
+    assert done.returncode != 0
+    assert "is not found: install Python 3.11 or newer" in done.stdout
