@@ -73,7 +73,17 @@ def test_choice_is_not_flattered():
     assert np.mean(flattered) > 5 * np.std(flattered) / 40**0.5
 
 
-def test_classifier_is_the_dense_one_without_the_drawn_items():
+def test_each_half_is_judged_by_the_choice_of_the_other():
+    even = np.arange(200) % 2 == 0
+    better_on_even, better_on_odd = np.where(even, 0.9, 0.7), np.where(even, 0.7, 0.9)
+    prior = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
+    q = np.stack([better_on_even, better_on_odd])
+    curve = heldout_bound(prior, SIGMA, [0, 0], q, np.zeros(200, dtype=int))
+    assert curve.value == pytest.approx(np.log(0.7 / 0.5), abs=2e-4)
+
+
+def test_classifier_is_the_dense_one_without_the_drawn_items(monkeypatch):
+    monkeypatch.setattr("sigmascope.denoisers.heldout.tile_rows", lambda *a: 37)  # several tiles, one of them short
     data = population(3, items=200, size=6)
     draws = draw_items(data, 20, 1)
     _, work = bound_of(data, 1, 20)

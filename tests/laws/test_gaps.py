@@ -158,6 +158,17 @@ def test_projected_gaps_are_those_of_the_denoisers():
     assert gaps["many"].spread == pytest.approx(spread, rel=1e-4)
 
 
+def test_gaps_of_near_duplicates_at_small_sigma():
+    """Where only near-duplicates are left, the listed pairs of float32 give the gaps of float64's full sums."""
+    data = random_set(4, items=240, event=(1, 3, 4))
+    draws, sigma = draw_items(data, 40, 2), sigma_grid(0.03, 0.001, 6)
+    fine, coarse = (finished(data, draws, sigma, whole_space(12), t).gaps() for t in (torch.float64, torch.float32))
+    for name in ("many", "even"):
+        assert fine[name].score.max() > 1e-5
+        assert np.allclose(coarse[name].score, fine[name].score, rtol=2e-2, atol=1e-8)
+        assert np.allclose(coarse[name].mmse, fine[name].mmse, rtol=2e-2, atol=1e-7)
+
+
 def test_error_of_the_random_directions_covers():
     """Over many choices of directions the estimate scatters about that of the whole space as its error says."""
     rng = np.random.default_rng(0)
@@ -172,6 +183,7 @@ def test_error_of_the_random_directions_covers():
         sketch = make_sketch(torch.from_numpy(x), 6, 24, torch.Generator().manual_seed(seed))
         curve = score_gap(a, sigma, finished(data, draws, sigma, sketch).gaps()["a"])
         common = np.sqrt(curve.stderr**2 - curve.per_draw.var(1, ddof=1) / 12)[6]
+        assert np.all(agreement(curve, curve).stderr >= np.sqrt(curve.common_variance) - 1e-12)
         inside += abs(curve.value[6] - truth.value[6]) < 1.96 * common
         narrow += abs(curve.value[6] - truth.value[6]) < 1.3 * common
         assert common < 0.2 * truth.value[6]

@@ -154,7 +154,7 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
         ax.set_ylim(len(table) - 0.4, -0.6)
         _sigma_axis(ax, low, high, decibels=False)
         ax.set_title(
-            "pale bar: 10 to 90 % of H(A) · dot in full colour: half, with its 95 % interval · tick: peak rate",
+            "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate",
             fontsize=9,
             loc="left",
         )
