@@ -87,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"sigmascope: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"sigmascope: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except MemoryError:
         print("sigmascope: the memory is exhausted: use fewer --draws, or a machine with more", file=sys.stderr)
         return 2
@@ -162,7 +165,9 @@ def _study(command: StudyCommand) -> int:
     ).check()
     if command.spec:
         stored = read_spec(Path(command.spec))
-        if replace(stored, fingerprint="").same_numbers(spec):
+        if command.abstractions == ",".join(stored.abstractions):  # a column's name may hold a comma
+            spec = replace(spec, abstractions=stored.abstractions)
+        if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain")):
             spec = replace(spec, fingerprint=stored.fingerprint)
     if not command.out and not command.dry_run:
         raise InputError("no folder for the results was named: pass --out FOLDER")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +30,7 @@ class Abstraction:
         name: how the attribute is called.
         values: names of its values.
         prior: p(a), shape (values,), float64, sums to one.
+        parts: for a joint attribute, the names of those that it joins.
 
     Raises:
         InputError: fewer than two values, or a prior that is not a distribution over them.
@@ -38,6 +39,7 @@ class Abstraction:
     name: str
     values: tuple[str, ...]
     prior: Float[Tensor, " values"]
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.values) < 2:
@@ -283,8 +285,8 @@ class Curve:
         per_draw: contribution of each draw, shape (levels, draws), whose mean over draws is ``value``.
         quadrature_error: estimated error of an integral over levels that is not in ``stderr``, shape (levels,); None
             where there is no integral.
-        kind: ``exact`` (the model is known exactly; the only error is that of the draws), ``estimate``, or
-            ``lower bound``.
+        kind: ``exact`` (the model is known exactly; the only error is that of the draws), ``estimate`` (there are
+            others), or ``lower bound``.
     """
 
     abstraction: str
@@ -330,6 +332,18 @@ class Curve:
     def common_variance(self) -> Float[np.ndarray, " levels"]:
         """What the squared standard error holds beyond the spread of the draws."""
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
+
+    def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
+        """The curve at some of its levels."""
+        quadrature = None if self.quadrature_error is None else self.quadrature_error[levels]
+        return replace(
+            self,
+            sigma=self.sigma[levels],
+            value=self.value[levels],
+            stderr=self.stderr[levels],
+            per_draw=self.per_draw[levels],
+            quadrature_error=quadrature,
+        )
 
     def same_draws(self, other: Curve) -> bool:
         """Whether both are over the same levels and number of draws."""

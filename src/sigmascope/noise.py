@@ -6,8 +6,10 @@ One coordinate serves every linear noising process: :math:`y = v + \sigma n`.  T
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from scipy.interpolate import CubicSpline
 
 from sigmascope.core import InputError
@@ -44,6 +46,31 @@ def sigma_grid(sigma_max: float = 90.0, sigma_min: float = 0.01, levels: int = 4
     return grid
 
 
+def integration_grid(
+    sigma: Float[np.ndarray, " levels"], top: float, spacing: float = 0.3
+) -> tuple[Float[np.ndarray, " nodes"], Int64[np.ndarray, " levels"]]:
+    r"""A grid fit for integrals in :math:`\ln\sigma` that holds given levels.
+
+    Args:
+        sigma: decreasing levels.
+        top: the grid goes up to this level at least.
+        spacing: the largest step in ln sigma.
+
+    Returns: decreasing nodes, and where among them the levels are.
+    """
+    x = np.log(sigma)
+    above = max(0.0, np.log(top / sigma[0])) if top > 0 else 0.0
+    steps = int(np.ceil(above / spacing))
+    pieces = [x[0] + above * np.arange(steps, 0, -1) / max(steps, 1)]
+    for left, right in itertools.pairwise(x):
+        count = int(np.ceil((left - right) / spacing - 1e-9))
+        pieces.append(np.linspace(left, right, count, endpoint=False))
+    nodes = np.exp(np.concatenate([*pieces, x[-1:]]))
+    where = np.searchsorted(-nodes, -sigma * (1 + 1e-12))
+    nodes[where] = sigma
+    return nodes, where.astype(np.int64)
+
+
 def integral_from_the_top(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
     r"""Quadrature weights in :math:`\ln\sigma`: ``W @ f`` is :math:`\int_{\ln\sigma_j}^{\ln\sigma_0} f\, d\ln\sigma`.
 
@@ -77,8 +104,3 @@ def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(at, x, c[::-1]) for c in cumulative.T], 1)
     antiderivative = CubicSpline(nodes[::-1], unit[::-1]).antiderivative()
     return antiderivative(nodes[0]) - antiderivative(at)
-
-
-def snr_db(sigma: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
-    r"""Signal-to-noise ratio :math:`\lambda = \sigma^{-2}` in decibels, :math:`-20\log_{10}\sigma`."""
-    return -20.0 * np.log10(sigma)

@@ -23,15 +23,20 @@ _FINE = 32  # points per interval between levels
 
 @dataclass(frozen=True)
 class Quantity:
-    """A noise level with its 95 % interval; NaN where the curve does not reach it within the levels.
+    """A noise level with its 95 % interval.
 
-    ``low`` is NaN when more than 2.5 % of the resamples stay below the share at the last level, ``high`` when more
-    than 2.5 % are above it at the first.
+    0 stands for a level below the last one studied (the curve does not reach it), infinity for one above the first (the
+    curve begins beyond it), NaN for a peak that does not stand out.
     """
 
     value: float
     low: float
     high: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the value lies within the levels."""
+        return 0.0 < self.value < float("inf")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Onset:
         abstraction: its name.
         ceiling: H(A) in nats.
         at: sigma where I is 10, 50 and 90 % of H(A).
-        peak: sigma where -dI/d ln sigma is largest.
+        peak: sigma where -dI/d ln sigma is largest; NaN where the curve rises by less than 5 % of H(A), or the rate is
+            largest at an end of the levels.
         peak_rate: that rate, nats per unit of ln sigma.
         before_next: probability over resamples that this abstraction reaches half of its entropy at a higher noise
             level than the next one in order; NaN for the last, or when either is not reached.
@@ -103,15 +109,18 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
         half = levels[1, 0]
         state = "reached" if np.isfinite(half) else ("beyond" if half > 0 else "not reached")
         at = (_quantity(levels[0]), _quantity(levels[1]), _quantity(levels[2]))
-        result.append(Onset(c.abstraction, c.ceiling, at, _quantity(peaks), float(rates[0]), probability, state))
+        peak = _quantity(peaks)
+        rises = float(c.value.max() - c.value.min()) > 0.05 * c.ceiling
+        if not rises or not x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9:
+            peak = Quantity(float("nan"), float("nan"), float("nan"))
+        result.append(Onset(c.abstraction, c.ceiling, at, peak, float(rates[0]), probability, state))
     return result
 
 
 def _quantity(log_sigma: Float[np.ndarray, " resamples"]) -> Quantity:
-    """Estimate (first entry) and percentile interval of exp; infinite ends become NaN."""
+    """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity."""
     low, high = np.quantile(log_sigma[1:], [0.025, 0.975], method="closest_observation")
-    value, low, high = (float(np.exp(q)) if np.isfinite(q) else float("nan") for q in (log_sigma[0], low, high))
-    return Quantity(value, low, high)
+    return Quantity(float(np.exp(log_sigma[0])), float(np.exp(low)), float(np.exp(high)))
 
 
 def _crossings(

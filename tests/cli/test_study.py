@@ -54,7 +54,7 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     assert results.attrs["seed"] == 0
     assert results.attrs["sigmascope_version"] == sigmascope.__version__
     assert tomllib.loads(results.attrs["specification"])["study"]["draws"] == 24
-    assert results.kind.values.tolist() == ["exact", "exact"]
+    assert results.kind.values.tolist() == ["exact", "estimate"]
     per_draw = results.information_per_draw
     assert np.allclose(per_draw.mean("draw"), results.information)
     spread = per_draw.std("draw", ddof=1) / 24**0.5
@@ -313,3 +313,36 @@ def test_heldout_resumes_to_the_same_numbers(digits, tmp_path, monkeypatch):
     assert run(*command, tmp_path / "broken") == 0
     one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in ("whole", "broken"))
     assert xr.testing.assert_identical(one, two) is None
+
+
+def test_columns_with_commas_and_overrides_keep_the_check_of_the_data(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, **{"x,y": np.arange(60) % 2, "_z": np.arange(60) % 3})
+    assert run("study", tmp_path / "x.npz", "--out", tmp_path / "a", *OPTIONS) == 0
+    assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--seed", "1", "--out", tmp_path / "b") == 0
+    np.savez(tmp_path / "x.npz", images=255 - images, **{"x,y": np.arange(60) % 2, "_z": np.arange(60) % 3})
+    capsys.readouterr()
+    assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--seed", "2", "--out", tmp_path / "c") == 2
+    assert "fingerprint" in capsys.readouterr().err
+    figure = sigmascope.plot(xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf"))
+    assert [t.get_text().strip() for t in figure.axes[0].get_legend().get_texts()] == ["x,y", "_z"]
+
+
+def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):
+    x, a = np.random.default_rng(0).random((60, 4)), np.arange(60) % 2
+    sigmascope.study(x, labels={"a": a}, draws=8, levels=5, seed=3, out=tmp_path / "a")
+    assert "The data came from Python" in (tmp_path / "a" / "report.html").read_text()
+    assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--out", tmp_path / "b") == 2
+    assert "came from Python" in capsys.readouterr().err
+    with pytest.raises(sigmascope.InputError, match="go with an array"):
+        sigmascope.study(sigmascope.from_array(x, {"a": a}), weights=np.ones(60))
+
+
+def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch):
+    from sigmascope.studies.runner import resolve
+    from sigmascope.studies.spec import Spec
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    assert resolve(Spec("scenes", size=16))[1].data == "scenes"

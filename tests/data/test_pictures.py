@@ -15,7 +15,7 @@ from PIL import Image
 
 from sigmascope.cli import main
 from sigmascope.core import InputError
-from sigmascope.data import grouped, load
+from sigmascope.data import from_array, grouped, load
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
@@ -227,3 +227,67 @@ def test_grain_of_the_scenes():
     assert float(x.max()) <= 1.0
     with pytest.raises(InputError, match="--grain is a texture of the scenes"):
         load("pyproject.toml", grain=True)
+
+
+def test_pictures_of_more_than_8_bits_are_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(RNG.integers(0, 65535, (6, 5)).astype(np.uint16)).save(tmp_path / name / "x.png")
+    refused(tmp_path, "more than 8 bits")
+
+
+def test_names_that_look_like_numbers_stay_apart(tmp_path):
+    codes = ["1_0", "10", "1", "01"]
+    root = table_folder(tmp_path / "x", "csv", lambda r: [{**x, "code": codes[i % 4]} for i, x in enumerate(r)])
+    assert load(str(root), ["code"]).abstraction("code").values == ("01", "1", "10", "1_0")
+    doubled = root / "metadata.csv"
+    doubled.write_text(doubled.read_text().replace("file_name,count", "file_name,mood", 1))
+    refused(root, "two columns have one name")
+
+
+def test_folders_within_folders_are_refused(tmp_path):
+    class_folder(tmp_path / "root" / "train")
+    class_folder(tmp_path / "root" / "test")
+    refused(tmp_path / "root", "lies deeper than a folder per class")
+
+
+def test_a_row_without_a_picture(tmp_path):
+    root = table_folder(tmp_path / "x", "jsonl")
+    lines = (root / "metadata.jsonl").read_text().splitlines()
+    (root / "metadata.jsonl").write_text("\n".join([lines[0], json.dumps({"count": 1, "mood": "sad"})]))
+    refused(root, "row 2 has no file_name")
+
+
+def test_bins_in_a_joint_attribute():
+    x = RNG.random((60, 4))
+    labels = {
+        "depth": x[:, 0],
+        "flag": x[:, 1] > 0.5,
+        "a+b": np.arange(60) % 2,
+        "a": np.arange(60) % 3,
+        "b": np.arange(60) % 4,
+    }
+    joint = from_array(x, labels, abstractions=["depth:bins=3+flag", "flag", "depth:bins=3"])
+    assert joint.abstraction("depth+flag").parts == ("depth", "flag")
+    assert len(joint.abstraction("depth+flag").values) == 6
+    with pytest.raises(InputError, match="different bins"):
+        from_array(x, labels, abstractions=["depth:bins=3+flag", "depth:bins=8"])
+    assert from_array(x, labels, abstractions=["a+b", "a"]).abstraction("a+b").parts == ()
+    close = from_array(x, {"d": 1e6 + x[:, 0]}, abstractions=["d:bins=4"])
+    assert len(set(close.abstraction("d").values)) == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (np.full((6, 2), 1e39), {"a": [0, 1] * 3}, "rescale"),
+        (np.zeros((6, 2)), {"a": [[1], [2, 3]] * 3}, "ragged"),
+        (np.zeros((6, 2)), [0, 1] * 3, "pass a mapping"),
+        (np.zeros((6, 2)), {"a": [1e20, 2e20] * 3}, "bins=8"),
+    ],
+)
+def test_arrays_that_cannot_be_used(images, labels, words):
+    import inspect
+
+    with pytest.raises(InputError, match=words):
+        inspect.unwrap(from_array)(images, labels)

@@ -110,3 +110,34 @@ def test_a_value_without_items_is_said():
     data = from_array(np.random.default_rng(0).normal(size=(6, 2)), {"a": [0, 0, 0, 0, 0, 1]})
     with pytest.raises(InputError, match="leaves none with a = "):
         HeldOutPass(FiniteDenoiser(data), draw_items(data, 60, 0), SIGMA)
+
+
+def test_copies_of_held_out_items_are_left_out():
+    """Every item twice, labels independent of it: a filter that kept the copies would know half of the answers."""
+    rng = np.random.default_rng(0)
+    v = np.repeat(rng.normal(size=(400, 3)).astype(np.float32), 2, axis=0)
+    data = from_array(v, {"a": np.repeat(rng.integers(0, 2, 400), 2)})
+    curve, _ = bound_of(data, draws=150)
+    assert curve.value[-1] < 4 * curve.stderr[-1] + 0.02
+
+
+def test_held_out_draws_are_distinct_and_unweighted():
+    data = population(0, items=300)
+    items = draw_items(data, 120, 3, distinct=True).items
+    assert len(torch.unique(items)) == 120
+    assert torch.equal(draw_items(data, 50, 3, distinct=True).items, items[:50])
+    with pytest.raises(InputError, match="at most half"):
+        draw_items(data, 151, 3, distinct=True)
+    weighted = from_array(np.eye(40), {"a": np.arange(40) % 2}, weights=np.arange(1.0, 41.0))
+    with pytest.raises(InputError, match="unequal weights"):
+        draw_items(weighted, 4, 0, distinct=True)
+
+
+def test_items_without_weight_do_not_spoil_the_bound():
+    base = population(0, items=1200)
+    x, a = base.source.read(0, 1200).numpy(), base.labels["a"].numpy()
+    weights = (np.arange(1200) >= 1050).astype(float)
+    data = from_array(x, {"a": a}, weights=weights)
+    curve, work = bound_of(data, draws=60)
+    assert np.isfinite(work.own_probability("a")).all()
+    assert curve.value[-1] > 0.05

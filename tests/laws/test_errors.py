@@ -134,10 +134,13 @@ def test_levels_not_reached_are_told_apart():
     high = certain("high", sigma, np.linspace(0.6, 1.0, 10), 1.0)
     table = onsets([low, high], resamples=4)
     assert [(o.abstraction, o.state) for o in table] == [("high", "beyond"), ("low", "not reached")]
-    assert np.isnan(table[1].at[1].value)
-    assert np.isfinite(table[1].at[0].value)
-    assert np.isnan(table[0].at[0].value)
-    assert np.isfinite(table[0].at[2].value)
+    assert [q.value for q in table[1].at[1:]] == [0.0, 0.0]
+    assert table[1].at[0].reached
+    assert [q.value for q in table[0].at[:2]] == [np.inf, np.inf]
+    assert table[0].at[2].reached
+    (flat,) = onsets([certain("flat", sigma, np.full(10, 0.3), 1.0)], resamples=4)
+    assert [q.value for q in flat.at] == [np.inf, 0.0, 0.0]
+    assert np.isnan(flat.peak.value)  # nothing rises: there is no peak
     assert np.isnan(table[0].before_next)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import sigmascope
 from problems import four_points, random_set
 from sigmascope.data import draw_items, from_array
 from sigmascope.denoisers.classes import ByClass
@@ -15,8 +16,9 @@ from sigmascope.denoisers.sketch import Sketch, make_sketch
 from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import posterior
-from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
+from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
 from sigmascope.onset import onsets
+from sigmascope.studies.runner import agreements_of
 
 
 def whole_space(size: int) -> Sketch:
@@ -251,3 +253,29 @@ def test_chain_rule_and_conditional_information(four):
         value = np.array([two_points(m).information("sign", s) for s in sigma])
         curve = type(given)("x", "posterior", sigma, value, 0 * value, np.log(2), np.stack([value, value], 1))
         assert onsets([curve], resamples=4)[0].at[1].value == pytest.approx(half, rel=3e-3)
+
+
+@pytest.mark.parametrize(("levels", "sigma_max"), [(2, 90.0), (3, 90.0), (5, 90.0), (30, 1.0), (30, 0.3)])
+def test_gaps_do_not_depend_on_the_levels_asked_for(levels, sigma_max):
+    """Few levels, or a first one where much is known already: the integral takes the levels that it needs."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2, 400)
+    x = (10 * rng.random((400, 12)) + 2.0 * a[:, None]).astype(np.float32)
+    options = {"draws": 200, "levels": levels, "sigma_max": sigma_max, "sigma_min": 0.05}
+    results = sigmascope.study(x, labels={"a": a}, **options)
+    assert results.sizes["sigma"] == levels
+    (found,) = agreements_of(results)
+    assert found.errors_apart < 4
+    assert np.all(found.stderr < 0.1 * found.ceiling)
+
+
+def test_integration_grid_holds_the_levels():
+    sigma = np.array([9.0, 2.0, 1.9, 0.1])
+    nodes, where = integration_grid(sigma, 50.0)
+    assert np.array_equal(nodes[where], sigma)
+    assert np.all(np.diff(nodes) < 0)
+    assert np.abs(np.diff(np.log(nodes))).max() <= 0.3 + 1e-9
+    assert nodes[0] == pytest.approx(50.0)
+    same, index = integration_grid(sigma_grid(), 40.0)
+    assert np.array_equal(same, sigma_grid())
+    assert np.array_equal(index, np.arange(40))

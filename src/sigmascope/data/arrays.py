@@ -17,6 +17,7 @@ from sigmascope.core import InputError, LabelledData
 from sigmascope.data.labels import encode
 from sigmascope.data.memory import require
 
+_LARGEST = 1e9  # squared distances must stay within float32
 UNIT_8_BIT = "the full range of a pixel, black to white (8-bit pixels divided by 255)"
 UNIT_FLOAT = "the unit in which the data are stored"
 
@@ -86,7 +87,7 @@ def from_array(
 
     Raises: InputError for a shape, a type or a value that cannot be used.
     """
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    array = _numpy(images) if isinstance(images, Tensor) else np.asarray(images)
     if array.dtype == object:
         raise InputError(f"{name}: the images differ in size: give all the same shape")
     if array.ndim < 2 or array.size == 0:
@@ -95,13 +96,27 @@ def from_array(
         raise InputError(f"{name}: images have type {array.dtype}: expected uint8, or floats")
     if array.dtype.kind == "f":
         _check_finite(array, name)
-    columns = {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for k, v in labels.items()}
+    if not isinstance(labels, Mapping):
+        raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
+    columns = {str(k): _column(str(k), v) for k, v in labels.items()}
     w = None if weights is None else np.asarray(weights)
     made, codes, prior = encode(columns, len(array), abstractions, w, names)
     indices = {a.name: codes[a.name].numpy() for a in made}
     fingerprint = _fingerprint(array, indices, None if w is None else prior.numpy())
     unit = UNIT_8_BIT if array.dtype == np.uint8 else UNIT_FLOAT
     return LabelledData(name, ArraySource(array), made, codes, prior, fingerprint, unit)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.ndarray:
+    try:
+        return _numpy(values) if isinstance(values, Tensor) else np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"attribute {name!r} is ragged: expected one label per image") from error
 
 
 def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
@@ -132,6 +147,8 @@ def _check_finite(array: np.ndarray, name: str, rows: int = 4096) -> None:
         if bad.any():
             item = start + int(np.argwhere(bad)[0][0])
             raise InputError(f"{name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it")
+        if np.abs(array[start : start + rows]).max() > _LARGEST:
+            raise InputError(f"{name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")
 
 
 def _fingerprint(array: np.ndarray, codes: Mapping[str, np.ndarray], weights: np.ndarray | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def load_folder(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
 def _from_classes(path: Path) -> tuple[list[Path], dict[str, np.ndarray]]:
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     files = [(f, folder.name) for folder in folders for f in sorted(folder.rglob("*")) if f.suffix.lower() in SUFFIXES]
+    deep = next((f for f, _ in files if f.parent.parent != path), None)
+    if deep is not None:
+        raise InputError(
+            f"{path}: {deep.relative_to(path)} lies deeper than a folder per class: pass the folder that holds the "
+            "classes"
+        )
     if not files:
         raise InputError(
             f"{path}: no pictures are found in its folders: expected a folder per class, or metadata.csv or "
@@ -45,7 +52,7 @@ def _from_classes(path: Path) -> tuple[list[Path], dict[str, np.ndarray]]:
 def _from_table(table: Path) -> tuple[list[Path], dict[str, np.ndarray]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(text.splitlines())) if table.suffix == ".csv" else _json_lines(text)
+        rows = _csv_rows(text) if table.suffix == ".csv" else _json_lines(text)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise InputError(f"{table}: it cannot be read ({str(error).splitlines()[0]}): correct it") from error
     if not rows or "file_name" not in rows[0]:
@@ -53,6 +60,8 @@ def _from_table(table: Path) -> tuple[list[Path], dict[str, np.ndarray]]:
     root = table.parent.resolve()
     files = []
     for number, row in enumerate(rows, 1):
+        if not row.get("file_name"):
+            raise InputError(f"{table}: row {number} has no file_name: name its picture")
         file = (table.parent / str(row["file_name"])).resolve()
         if not file.is_relative_to(root):
             raise InputError(
@@ -73,6 +82,14 @@ def _from_table(table: Path) -> tuple[list[Path], dict[str, np.ndarray]]:
     return files, columns
 
 
+def _csv_rows(text: str) -> list[dict[str, object]]:
+    reader = csv.DictReader(text.splitlines())
+    names = list(reader.fieldnames or [])
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
+    return list(reader)
+
+
 def _json_lines(text: str) -> list[dict[str, object]]:
     rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     if not all(isinstance(r, dict) for r in rows):
@@ -85,9 +102,11 @@ def _typed(values: Sequence[object]) -> np.ndarray:
     if all(isinstance(v, bool) for v in values):
         return np.asarray(values, dtype=bool)
     text = [str(v) for v in values]
-    for kind in (int, float):
-        try:
-            return np.asarray([kind(t) for t in text])
-        except ValueError:
-            continue
+    if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", t) for t in text):  # 01 and 1_0 are names, not numbers
+        return np.asarray([int(t) for t in text])
+    try:
+        if not any("_" in t for t in text) and any("." in t for t in text):
+            return np.asarray([float(t) for t in text])
+    except ValueError:
+        pass  # not all are numbers
     return np.asarray(text)

@@ -31,7 +31,7 @@ def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
 
     Raises: InputError.
     """
-    if "+" in entry and entry.split(":bins=")[0].strip() not in columns:
+    if "+" in entry and re.sub(r":bins=\d+$", "", entry.strip()) not in columns:
         parts = tuple(parse_wanted(p, columns) for p in entry.split("+"))
         if len({p.name for p in parts}) < len(parts):
             raise InputError(f"abstraction {entry!r} joins an attribute with itself: name each once")
@@ -73,11 +73,16 @@ def encode(
     doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
     if doubled:
         raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
+    cuts: dict[str, int | None] = {}
+    for part in (p for entry in chosen for p in entry.parts or (entry,)):
+        if cuts.setdefault(part.name, part.bins) != part.bins:
+            raise InputError(f"attribute {part.name!r} is asked for with different bins: use one number of bins for it")
     abstractions, labels = [], {}
     for entry in chosen:
         values, codes = _joint(entry, columns, items, names or {})
         prior = torch.from_numpy(np.bincount(codes, weights=w, minlength=len(values)))
-        abstractions.append(Abstraction(entry.name, values, prior / prior.sum()))
+        parts = tuple(p.name for p in entry.parts)
+        abstractions.append(Abstraction(entry.name, values, prior / prior.sum(), parts))
         labels[entry.name] = torch.from_numpy(codes.astype(np.int64))
     return tuple(abstractions), labels, torch.from_numpy(w)
 
@@ -85,7 +90,11 @@ def encode(
 def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
     if weights is None:
         return np.full(items, 1.0 / items)
-    w = np.asarray(weights, dtype=np.float64)
+    try:
+        w = np.asarray(weights)
+        w = w.astype(np.float64, casting="same_kind" if w.dtype.kind == "c" else "unsafe")
+    except (TypeError, ValueError) as error:
+        raise InputError("weights are not numbers: expected one non-negative number per image") from error
     if w.shape != (items,) or not np.all(np.isfinite(w)) or np.any(w < 0) or w.sum() <= 0:
         raise InputError(
             f"weights have shape {w.shape} for {items} images: expected one finite, non-negative weight per image, "
@@ -150,7 +159,8 @@ def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> t
     if column.dtype.kind == "f":
         if not np.all(np.isfinite(column)):
             raise InputError(f"attribute {entry.name!r} has labels that are not finite: remove those items")
-        if entry.bins is None and not np.array_equal(column, np.round(column)):
+        whole = np.array_equal(column, np.round(column)) and float(np.abs(column).max(initial=0.0)) < 2.0**53
+        if entry.bins is None and not whole:
             raise InputError(
                 f"attribute {entry.name!r} is real-valued: say into how many quantile bins to cut it, "
                 f"e.g. --abstractions {entry.name}:bins=8"
@@ -179,4 +189,5 @@ def _quantiles(name: str, column: np.ndarray, bins: int) -> tuple[tuple[str, ...
         raise InputError(f"attribute {name!r} has one value in all its {bins} bins: leave it out")
     codes = np.clip(np.searchsorted(edges, column, side="right") - 1, 0, len(edges) - 2)
     kept, codes = np.unique(codes, return_inverse=True)  # ties can leave a bin empty
-    return tuple(f"{edges[b]:.4g} to {edges[b + 1]:.4g}" for b in kept), codes
+    digits = next(d for d in range(4, 18) if d == 17 or len({f"{e:.{d}g}" for e in edges}) == len(edges))
+    return tuple(f"{edges[b]:.{digits}g} to {edges[b + 1]:.{digits}g}" for b in kept), codes

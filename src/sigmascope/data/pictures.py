@@ -50,7 +50,11 @@ def decode_all(count: int, sources: Iterator[tuple[str, Callable[[], bytes]]], n
 def _decode(label: str, read: Callable[[], bytes], name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(read())) as image:
-            grey = image.mode in ("1", "L", "LA", "I;16", "I", "F")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"mode {image.mode}: more than 8 bits a channel; store the pixels as an .npz of floats"
+                )
+            grey = image.mode in ("1", "L", "LA")
             return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -34,7 +34,7 @@ class HeldOutPass:
     """One pass over the items that were not drawn, for every level and width; resumable between steps.
 
     Args:
-        denoiser: the filter of all items; those drawn are left out.
+        denoiser: the filter of all items; those drawn, and exact copies of them, are left out.
         draws: held-out items and noise.
         sigmas: decreasing levels.
 
@@ -46,16 +46,18 @@ class HeldOutPass:
         data, device = denoiser.data, denoiser.centre.device
         self.pairs = widths_for(sigmas)
         self._sigmas = sigmas
-        self._kept = torch.ones(len(data), dtype=torch.bool)
+        self._kept = data.weights > 0
         self._kept[draws.items] = False
         for a in data.abstractions:
             left = torch.bincount(data.labels[a.name][self._kept], minlength=len(a.values))
-            if bool((left == 0).any()):
-                value = a.values[int((left == 0).nonzero()[0])]
+            gone = (left == 0) & (a.prior > 0)
+            if bool(gone.any()):
+                value = a.values[int(gone.nonzero()[0])]
                 raise InputError(
-                    f"holding {int((~self._kept).sum())} items out leaves none with {a.name} = {value}: use fewer "
+                    f"holding {len(draws)} items out leaves none with {a.name} = {value}: use fewer "
                     "--draws, or more data"
                 )
+        self._drawn = {v.numpy().tobytes() for v in draws.v}
         v = draws.v.reshape(len(draws), -1).to(device) - denoiser.centre
         noise = draws.noise.reshape(len(draws), -1).to(device)
         self._vv, self._nv = (v * v).sum(1), (noise * v).sum(1)
@@ -77,10 +79,13 @@ class HeldOutPass:
         start = self.position * self._rows
         rows = slice(start, min(start + self._rows, len(d.data)))
         self.position += 1
-        kept = self._kept[rows]
+        kept = self._kept[rows].clone()
+        read = d.data.source.read(rows.start, rows.stop)
+        for i in torch.nonzero(kept)[:, 0].tolist():  # a copy of a held-out item would know it
+            kept[i] = read[i].numpy().tobytes() not in self._drawn
         if not bool(kept.any()):
             return
-        tile = d.data.source.read(rows.start, rows.stop)[kept].reshape(int(kept.sum()), -1).to(d.centre.device)
+        tile = read[kept].reshape(int(kept.sum()), -1).to(d.centre.device)
         with full_precision():
             self._add(tile - d.centre, d.classes[rows][kept], d.log_weight[rows][kept].float())
 

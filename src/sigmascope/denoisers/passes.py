@@ -15,6 +15,7 @@ from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.kernel import LevelSums, full_precision
 from sigmascope.denoisers.sketch import Sketch
 
+_LEADING = 16  # principal directions along which second moments of each value are kept
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
 
@@ -62,7 +63,8 @@ class PosteriorPass:
             zeros = torch.zeros(columns, along.shape[1], device=device, dtype=torch.float64)
             self._moments["mass"] = zeros[:, :1].clone()
             self._moments["first"] = zeros
-            self._moments["second"] = zeros.new_zeros(columns, sketch.exact, sketch.exact)
+            lead = min(sketch.exact, _LEADING)
+            self._moments["second"] = zeros.new_zeros(columns, lead, lead)
         self.tiles = -(-len(data) // self._rows)
         self.next_tile = 0
 
@@ -81,7 +83,7 @@ class PosteriorPass:
             projected = self._kernel.add(tile, d.classes[rows], weight)
         if self._sketch is not None:
             z, w = projected.double(), d.log_weight[rows].exp()[:, None]
-            by_class, lead = ByClass(d.classes[rows]), z[:, : self._sketch.exact]
+            by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]
             by_class.add(self._moments["mass"][:, :, None], w, torch.ones_like(w))
             by_class.add(self._moments["first"][:, None], w, z)
             by_class.add(self._moments["second"], w * lead, lead)
@@ -153,7 +155,7 @@ class PosteriorPass:
 
     def _tail(self, part: slice) -> tuple[float, np.ndarray, float]:
         r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
-        :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the exact directions, which hold nearly all of it."""
+        :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the leading directions, which hold most of it."""
         mass, first, second = (self._moments[k][part] for k in ("mass", "first", "second"))
         lead = second.shape[1]
         prior = mass[:, 0] / mass.sum()

@@ -51,7 +51,8 @@ def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, gen
     gram = (centred @ centred.T).double()
     values, vectors = torch.linalg.eigh(gram)
     keep = min(exact, int((values > 1e-9 * values[-1]).sum()))
-    basis, _ = torch.linalg.qr(centred.T.double() @ vectors[:, -keep:])
+    leading = torch.flip(vectors[:, -keep:], (1,))  # the largest variance first
+    basis, _ = torch.linalg.qr(centred.T.double() @ leading)
     omega = torch.randn(size, random, generator=generator, dtype=torch.float64).to(items.device)
     omega = omega - basis @ (basis.T @ omega)
     return Sketch(torch.cat([basis, omega / random**0.5], 1).float(), keep)

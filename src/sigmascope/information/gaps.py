@@ -92,6 +92,7 @@ def _integrated(
         sigma,
         tail + fine @ rate,
         abstraction.entropy,
+        kind="estimate",
         common_variance=common,
         quadrature_error=np.abs((fine - coarse) @ rate.mean(1)) / _RICHARDSON + series,
     )

@@ -34,6 +34,11 @@ def style_of(index: int) -> tuple[str, str]:
     return _COLOURS[index % len(_COLOURS)], _DASHES[(index // len(_COLOURS)) % len(_DASHES)]
 
 
+def _label(name: str) -> str:
+    """A name for a legend, which would leave out one that begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def _sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
     """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
     ax.set_xscale("log")
@@ -60,11 +65,18 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         ceilings: dict[float, list[str]] = {}
         for i, c in enumerate(curves):
             colour, dash = style_of(i)
-            ax.fill_between(
-                c.sigma, c.value - 1.96 * c.stderr, c.value + 1.96 * c.stderr, color=colour, alpha=0.22, linewidth=0
-            )
+            quadrature = 0.0 if c.quadrature_error is None else c.quadrature_error
+            half = 1.96 * np.hypot(c.stderr, quadrature)
+            ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.22, linewidth=0)
             ax.plot(
-                c.sigma, c.value, color=colour, linestyle=dash, linewidth=1.6, marker="o", ms=2.2, label=c.abstraction
+                c.sigma,
+                c.value,
+                color=colour,
+                linestyle=dash,
+                linewidth=1.6,
+                marker="o",
+                ms=2.2,
+                label=_label(c.abstraction),
             )
             ceilings.setdefault(round(c.ceiling, 6), []).append(c.abstraction)
         sigma = curves[0].sigma
@@ -133,22 +145,21 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
         for y, row in enumerate(table):
             colour, _ = style_of(index[row.abstraction])
             start, half, end = row.at
-            left = high if math.isnan(start.value) else start.value
-            right = low if math.isnan(end.value) else end.value
-            if row.state == "reached" or not math.isnan(start.value) or not math.isnan(end.value):
-                open_end = math.isnan(end.value) or math.isnan(start.value)
+            left, right = min(start.value, high), max(end.value, low)
+            if left > right:
+                open_end = not (start.reached and end.reached)
                 ax.barh(
                     y, left - right, left=right, height=0.5, color=colour, alpha=0.35,
                     hatch="///" if open_end else None,
                 )  # fmt: skip
             else:
-                text = "not reached within these levels" if row.state == "not reached" else "decided above these levels"
+                text = "not reached within these levels" if start.value == 0.0 else "decided above these levels"
                 ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
-            if not math.isnan(half.value):
-                ends = [high if math.isnan(half.high) else half.high, low if math.isnan(half.low) else half.low]
+            if half.reached:
+                ends = [min(half.high, high), max(half.low, low)]
                 ax.plot(ends, [y, y], color=colour, linewidth=7, solid_capstyle="butt")
                 ax.plot([half.value], [y], "o", color="white", markersize=3)
-            if not math.isnan(row.peak.value) and row.peak_rate > 0:
+            if row.peak.reached:
                 ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
         ax.set_yticks(range(len(table)), [row.abstraction for row in table])
         ax.set_ylim(len(table) - 0.4, -0.6)
@@ -163,7 +174,7 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
 
 def strip_levels(table: Sequence[Onset], sigma: np.ndarray, count: int = 9) -> np.ndarray:
     """Noise levels for the strip, spread over the windows of all attributes."""
-    seen = [q.value for row in table for q in row.at if not math.isnan(q.value)]
+    seen = [q.value for row in table for q in row.at if q.reached]
     high = min(float(sigma.max()), 2.0 * max(seen)) if seen else float(sigma.max())
     low = max(float(sigma.min()), 0.05 * min(seen)) if seen else float(sigma.min())
     return np.geomspace(high, low, count)

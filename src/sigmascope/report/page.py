@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -29,6 +28,7 @@ from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
 
+_ENOUGH = 64  # draws for a verdict on agreement: below, four standard errors are crossed by chance
 _CSS = """
 :root{color-scheme:light}
 body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -52,7 +52,9 @@ _BOUND = (
     "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
     "classified under noise by a filter made of the rest, with a kernel that was chosen on other draws. The "
     "population's information is at least this much, and may be much more: a better classifier of noisy images would "
-    "raise the bound. Where the bound is at 10 % of H(A), the truth is at 10 % or more.</p>"
+    "raise the bound. Where the bound is at 10 % of H(A), the truth is at 10 % or more, up to the bound's own error. "
+    "Near copies among the items (augmented pictures, frames of a video) void it: a filter that holds a near copy of a "
+    "held-out image knows it.</p>"
 )
 
 
@@ -129,7 +131,7 @@ def _page(
             pictures["information"],
             "Information curves",
             "Each curve is the information, in nats, that the noisy image y = v + σn carries about one attribute. "
-            "Far left there is only noise and the curve is at 0: nothing is decided. Where a curve reaches its "
+            "At 0 nothing is decided yet. Where a curve reaches its "
             "dotted ceiling, the entropy H(A), the image settles the attribute. Bands are 95 % intervals of the mean "
             "over draws." + (_MARK if curves[0].kind == "lower bound" else ""),
         ),
@@ -146,7 +148,7 @@ def _page(
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
         *_conditional(pictures, conditionals),
-        *_agreement(pictures, agreements),
+        *_agreement(pictures, agreements, sizes["draw"]),
         "<h2>What it looks like</h2>",
         _figure(
             pictures["strip"],
@@ -159,8 +161,7 @@ def _page(
         _BOUND if curves[0].kind == "lower bound" else _EXACT,
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
-        f"<code>{escape(str(a['data_fingerprint']))}</code>. The specification below, in <code>spec.toml</code>, "
-        "repeats the run to the same numbers with <code>sigmascope study --spec spec.toml --out FOLDER</code>.</p>",
+        f"<code>{escape(str(a['data_fingerprint']))}</code>. {_repeat(str(a['specification']))}</p>",
         f"<pre>{escape(str(a['specification']))}</pre>",
         '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
         "Diffusion Models”, Entropy 27(4):371, 2025.</p>",
@@ -169,6 +170,15 @@ def _page(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)} – sigmascope</title><style>{_CSS}</style></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _repeat(specification: str) -> str:
+    if 'data = "<' in specification:
+        return "The data came from Python: the same call of <code>sigmascope.study</code> repeats the numbers."
+    return (
+        "The specification below, in <code>spec.toml</code>, repeats the run to the same numbers with "
+        "<code>sigmascope study --spec spec.toml --out FOLDER</code>."
     )
 
 
@@ -233,11 +243,11 @@ def _conditional(pictures: dict[str, str], pairs: Sequence[tuple[Curve, Curve]])
         "I(B; Y | A) = I(A, B; Y) − I(A; Y): what the noisy image still tells about an attribute when another is "
         "known. Where the full curve lies above the dashed one, knowing the other helps to read it."
     )
-    table = _table(onsets([given for given, _ in pairs], resamples=500))
+    table = _table(onsets([given for given, _ in pairs]))
     return ["<h2>When another attribute is known</h2>", _figure(pictures["conditional"], "Conditional", caption), table]
 
 
-def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement]) -> list[str]:
+def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws: int) -> list[str]:
     """The same information measured in other ways, and the largest difference found."""
     if not agreements:
         return []
@@ -248,7 +258,9 @@ def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement]) -> lis
         share, error, sigma = worst.largest
         farthest = max(mine, key=lambda a: a.errors_apart)
         verdict = (
-            "they agree within four standard errors at every level"
+            f"with fewer than {_ENOUGH} draws, standard errors are too rough for a verdict"
+            if draws < _ENOUGH
+            else "they agree within four standard errors at every level"
             if farthest.errors_apart <= 4
             else "<strong>this is more than four standard errors: one of the two is wrong here</strong>"
         )
@@ -282,7 +294,7 @@ def _advice(table: Sequence[Onset]) -> str:
     lines = []
     for row in table:
         start, _, end = row.at
-        if math.isnan(start.value) or math.isnan(end.value):
+        if not (start.reached and end.reached):
             continue
         lines.append(
             f"<li><strong>{escape(row.abstraction)}</strong>: guide it, or fork on it, between σ "

@@ -13,9 +13,7 @@ _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
 
 
 def number(x: float) -> str:
-    """Three significant digits without an exponent; empty for NaN."""
-    if math.isnan(x):
-        return ""
+    """Three significant digits without an exponent."""
     digits = max(0, 2 - math.floor(math.log10(abs(x)))) if x else 0
     return f"{x:.{digits}f}"
 
@@ -41,25 +39,23 @@ def onset_csv(table: Sequence[Onset]) -> str:
 
 
 def _cell(x: float) -> str:
-    return "" if math.isnan(x) else f"{x:.6g}"
+    return f"{x:.6g}" if 0.0 < x < math.inf else ""
 
 
-def describe(q: Quantity, state: str) -> str:
+def describe(q: Quantity) -> str:
     """``0.62 (0.58 to 0.66)``; says where an end lies outside the levels."""
     if math.isnan(q.value):
-        return "not reached" if state != "beyond" else "above the levels"
-    low = number(q.low) or "below the levels"
-    high = number(q.high) or "above the levels"
+        return "–"
+    if not q.reached:
+        return "not reached" if q.value == 0.0 else "above the levels"
+    low = number(q.low) if q.low > 0.0 else "below the levels"
+    high = number(q.high) if q.high < math.inf else "above the levels"
     return f"{number(q.value)} ({low} to {high})"
 
 
 def cells(row: Onset) -> list[str]:
     """10, 50, 90 % and the peak of one row in words."""
-    words = []
-    for k, q in enumerate(row.at):
-        beyond = math.isnan(q.value) and any(not math.isnan(later.value) for later in row.at[k + 1 :])
-        words.append(describe(q, "beyond" if beyond or row.state == "beyond" else row.state))
-    return [*words, describe(row.peak, row.state)]
+    return [describe(q) for q in (*row.at, row.peak)]
 
 
 def probability(row: Onset) -> str:

@@ -67,6 +67,7 @@ def to_dataset(
             "data_name": data.name,
             "data_items": len(data),
             "data_event": list(data.event),
+            "joint_attributes": [a.name for a in data.abstractions if a.parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": __version__,
             "seed": spec.seed,
@@ -91,7 +92,8 @@ def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "post
     Raises: InputError if the study lacks the joint attribute, or is one of bounds.
     """
     curves = {c.abstraction: c for c in to_curves(results, estimator)}
-    joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in curves), None)
+    joints = _joints(results)
+    joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in joints), None)
     if joint is None or given not in curves:
         raise InputError(
             f"the study has not both {given!r} and {given}+{of}: run it with --abstractions {given},{given}+{of}"
@@ -102,15 +104,21 @@ def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "post
         raise InputError(str(error)) from error
 
 
+def _joints(results: xr.Dataset) -> set[str]:
+    """Names of the joint attributes (a column may be called a+b without being one)."""
+    return {str(n) for n in np.atleast_1d(results.attrs.get("joint_attributes", []))}
+
+
 def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
     """For each joint of two attributes that were studied too: each given the other, beside it when nothing is given."""
     curves = {c.abstraction: c for c in to_curves(results)}
     found = []
-    for name, curve in curves.items():
-        parts = name.split("+")
-        if len(parts) == 2 and all(p in curves for p in parts) and curve.kind == "exact":
-            found += [(conditional(results, of, given), curves[of]) for of, given in (parts, parts[::-1])]
-    return found
+    for name in sorted(_joints(results)):
+        for of in curves:
+            given = next((g for g in curves if name in (f"{of}+{g}", f"{g}+{of}")), None)
+            if given is not None and curves[name].kind == "exact":
+                found.append((conditional(results, of, given), curves[of]))
+    return [(c, alone) for c, alone in found if c.ceiling > 1e-9]  # a function of the other has nothing left to tell
 
 
 def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
@@ -118,7 +126,9 @@ def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
 
     Raises: InputError if the Dataset is not that of a study.
     """
-    missing = {"information", "stderr", "information_per_draw", "ceiling", "kind"} - set(results.data_vars)
+    missing = {"information", "stderr", "quadrature_error", "information_per_draw", "ceiling", "kind"} - set(
+        results.data_vars
+    )
     if missing:
         raise InputError(f"the results lack {', '.join(sorted(missing))}: pass a Dataset that a study has made")
     if estimator not in results.estimator.values:

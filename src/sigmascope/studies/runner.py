@@ -23,11 +23,11 @@ from sigmascope.denoisers.heldout import HeldOutPass, widths_for
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import entropy_of, posterior
-from sigmascope.noise import sigma_grid
+from sigmascope.noise import integration_grid, sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv
-from sigmascope.studies.collect import Collected, block_draws, directions_for, sketch_of
+from sigmascope.studies.collect import Collected, block_draws, directions_for, series_level, sketch_of
 from sigmascope.studies.results import conditionals, to_curves, to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
@@ -60,21 +60,23 @@ def predict(data: LabelledData, spec: Spec) -> Work:
     columns = sum(len(a.values) for a in data.abstractions)
     gaps = len(spec.estimators) > 1
     directions = min(sum(directions_for(data)), size) if gaps else 0
-    block = block_draws(data, draws, spec.levels, gaps)
+    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    levels = len(integration_grid(sigma, series_level(data))[0]) if gaps else spec.levels
+    block = block_draws(data, draws, levels, gaps)
     rows = min(tile_rows(size, block), n)
     tile = 3 * rows * size * 4 + 8 * rows * block * 4
-    shared = block * size * 24 + draws * size * 8 + 2 * (spec.levels + 1) * columns * (block + draws) * 8
+    shared = block * size * 24 + draws * size * 8 + 2 * (levels + 1) * columns * (block + draws) * 8
     if gaps:
-        shared += 2 * spec.levels * columns * block * 4 * directions + 32 * draws * spec.levels * len(data.abstractions)
+        shared += 2 * levels * columns * block * 4 * directions + 32 * draws * levels * len(data.abstractions)
     labels = n * 8 * (2 * len(data.abstractions) + 2)
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
     pairs = float(n) * draws
     if spec.law == "heldout":
-        classifiers = len(widths_for(np.arange(spec.levels, 0, -1.0)))
+        classifiers = len(widths_for(sigma))
         memory += 4 * classifiers * (columns + 2) * draws
         return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
-    means = pairs * spec.levels * directions * len(data.abstractions)
-    return Work(4.0 * pairs * size, means, pairs * spec.levels, memory)
+    means = pairs * levels * directions * len(data.abstractions)
+    return Work(4.0 * pairs * size, means, pairs * levels, memory)
 
 
 def predict_seconds(work: Work, spec: Spec) -> float:
@@ -104,7 +106,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.zeros(1, device=found)
+        torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or one that torch sees") from error
     return found
@@ -116,8 +118,10 @@ def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
     Raises: InputError, also when the data are not those that the specification was made with.
     """
     spec.check()
+    if spec.data.startswith("<"):
+        raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
     data = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
-    if Path(spec.data).exists():
+    if spec.data != "scenes":
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
 
@@ -139,7 +143,7 @@ def compute(
     """Draw, make the pass (resuming where the folder holds a checkpoint), and estimate."""
     data = denoiser.data
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    draws = draw_items(data, spec.draws, spec.seed)
+    draws = draw_items(data, spec.draws, spec.seed, distinct=spec.law == "heldout")
     if spec.law == "heldout":
         held = HeldOutPass(denoiser, draws, sigma)
         _advance(held, data.name, folder, progress)
@@ -152,13 +156,16 @@ def compute(
         return to_dataset(bounds, nothing, data, draws, spec), draws
     ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
     extra = [e for e in spec.estimators if e in ways]
-    work = Collected(denoiser, draws, sigma, sketch_of(data, spec.seed) if extra else None)
+    sketch = sketch_of(data, spec.seed) if extra else None
+    # The gaps are integrals: they need levels near enough to each other, up to where the series above them holds.
+    nodes, wanted = integration_grid(sigma, series_level(data)) if extra else (sigma, np.arange(len(sigma)))
+    work = Collected(denoiser, draws, nodes, sketch)
     _advance(work, data.name, folder, progress)
     curves, limit = [], {}
     for a in data.abstractions:
         log_posterior = work.log_posterior(a.name)
-        curves.append(posterior(a, sigma, log_posterior[:-1]))
-        curves += [ways[e](a, sigma, work.gap(a.name)) for e in extra]
+        curves.append(posterior(a, sigma, log_posterior[wanted]))
+        curves += [ways[e](a, nodes, work.gap(a.name)).at_levels(wanted) for e in extra]
         known = a.entropy - entropy_of(log_posterior[-1]).numpy()
         limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
     return to_dataset(curves, limit, data, draws, spec), draws
@@ -237,11 +244,16 @@ def require_memory(data: LabelledData, spec: Spec) -> None:
     require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
 
 
+def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """A tuple of names, which may come as one string separated by commas."""
+    return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)
+
+
 def study(
     what: str | Path | LabelledData | FiniteDenoiser | np.ndarray | Tensor,
     labels: Mapping[str, Any] | None = None,
     *,
-    abstractions: Sequence[str] = (),
+    abstractions: str | Sequence[str] = (),
     weights: np.ndarray | Tensor | None = None,
     draws: int = 256,
     levels: int = 40,
@@ -251,7 +263,7 @@ def study(
     size: int = 32,
     grain: bool = False,
     law: str = "empirical",
-    estimators: Sequence[str] = ("posterior", "score_gap"),
+    estimators: str | Sequence[str] = ("posterior", "score_gap"),
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -288,25 +300,27 @@ def study(
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
     spec = Spec(
-        data="array",
-        abstractions=tuple(abstractions),
-        draws=draws,
-        levels=levels,
+        data="<array>",
+        abstractions=_listed(abstractions),
+        draws=int(draws),
+        levels=int(levels),
         sigma_min=float(sigma_min),
         sigma_max=float(sigma_max),
-        seed=seed,
-        size=size,
+        seed=int(seed),
+        size=int(size),
         grain=grain,
         law=law,
-        estimators=tuple(estimators),
+        estimators=_listed(estimators),
         device=device,
     ).check()
+    if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):
+        raise InputError("labels and weights go with an array: data that are named or labelled bring their own")
     if isinstance(what, (str, Path)):
         data, spec = resolve(replace(spec, data=str(what)))
     elif isinstance(what, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
-        data = from_array(what, labels, weights=weights, abstractions=abstractions)
+        data = from_array(what, labels, weights=weights, abstractions=spec.abstractions)
     else:
         data = what.data if isinstance(what, FiniteDenoiser) else what
         if not isinstance(data, LabelledData):
@@ -314,8 +328,8 @@ def study(
                 f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData or a "
                 "FiniteDenoiser"
             )
-        spec = replace(spec, data=data.name)
-        if abstractions and tuple(abstractions) != tuple(a.name for a in data.abstractions):
+        spec = replace(spec, data=f"<{data.name}>")
+        if spec.abstractions and spec.abstractions != tuple(a.name for a in data.abstractions):
             raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
     spec = complete(spec, data)
     denoiser = what if isinstance(what, FiniteDenoiser) else FiniteDenoiser(data, resolve_device(device))

@@ -73,10 +73,14 @@ class Spec:
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the "
                 "smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
             )
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}: it must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}: it must not be negative, and less than 2^63")
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
+        if self.law == "heldout" and self.draws < 16:
+            raise InputError(
+                f"draws is {self.draws}: the held-out law chooses on half of them; pass at least --draws 16"
+            )
         if self.law == "heldout":  # a bound has one way to be measured
             return replace(self, estimators=("posterior",))
         return self._checked_estimators()

@@ -41,13 +41,14 @@ class StudyFolder:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
         for leftover in path.glob(f"{_PART}*"):
-            leftover.unlink()
+            if not _alive(leftover.name.removeprefix(_PART).split("-")[0]):
+                leftover.unlink(missing_ok=True)
 
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
         """Write a file through a temporary name, so that it is whole or not there."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=_PART, suffix=target.suffix, dir=self.path)
+        handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=self.path)
         os.close(handle)
         try:
             writer(Path(temporary))
@@ -135,6 +136,17 @@ def _difference(a: Spec, b: Spec) -> str:
         if getattr(a, name) != getattr(b, name):
             return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"
     return "of other data"
+
+
+def _alive(pid: str) -> bool:
+    """Whether the process that a half-written file belongs to still runs."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _header() -> str:
