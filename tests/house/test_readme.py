@@ -44,7 +44,7 @@ def test_figures_of_the_readme_are_there():
 def test_example_runs_on_the_real_file(shared, tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "cifar10.py"), str(shared / "data" / "cifar10-train.parquet")]
     done = subprocess.run(
-        [*command, str(tmp_path / "out"), "--draws", "12", "--levels", "5"], capture_output=True, text=True, check=False
+        [*command, str(tmp_path / "out"), "--draws", "16", "--levels", "5"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(exact)") == done.stdout.count("(lower bound)") == 2
