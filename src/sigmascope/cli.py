@@ -16,7 +16,7 @@ import tyro
 
 from sigmascope import __version__
 from sigmascope.errors import InputError
-from sigmascope.studies.spec import Spec, read_spec
+from sigmascope.studies.spec import Spec, listed, read_spec
 
 
 def _shown(metavar: str, hint: str = "") -> Any:
@@ -144,14 +144,10 @@ def _first_line(box: str) -> str:
     return f"{said[1 if titled else 0] if said else 'the command cannot be read'}: see sigmascope study --help"
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
-
-
 def _study(command: StudyCommand) -> int:
     spec = Spec(
         data=command.data,
-        abstractions=_listed(command.abstractions),
+        abstractions=listed(command.abstractions),
         draws=command.draws,
         levels=command.levels,
         sigma_min=command.sigma_min,
@@ -160,7 +156,7 @@ def _study(command: StudyCommand) -> int:
         size=command.size,
         grain=command.grain,
         law=command.law,
-        estimators=_listed(command.estimators),
+        estimators=listed(command.estimators),
         device=command.device,
     ).check()
     if command.spec:

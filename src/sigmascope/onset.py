@@ -86,7 +86,7 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
         return []
     sigma, draws = curves[0].sigma, curves[0].per_draw.shape[1]
     for c in curves:
-        if not np.array_equal(c.sigma, sigma) or c.per_draw.shape[1] != draws:
+        if not c.same_draws(curves[0]):
             raise ValueError("the curves differ in levels or draws: onsets are compared on the same ones")
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples)

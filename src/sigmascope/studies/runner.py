@@ -29,7 +29,7 @@ from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv
 from sigmascope.studies.collect import Collected, block_draws, directions_for, series_level, sketch_of
 from sigmascope.studies.results import conditionals, to_curves, to_dataset
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
 
 CHECKPOINT_SECONDS = 8.0
@@ -117,7 +117,7 @@ def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
 
     Raises: InputError, also when the data are not those that the specification was made with.
     """
-    spec.check()
+    spec = spec.check()
     if spec.data.startswith("<"):
         raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
     data = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
@@ -244,11 +244,6 @@ def require_memory(data: LabelledData, spec: Spec) -> None:
     require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
 
 
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """A tuple of names, which may come as one string separated by commas."""
-    return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)
-
-
 def study(
     what: str | Path | LabelledData | FiniteDenoiser | np.ndarray | Tensor,
     labels: Mapping[str, Any] | None = None,
@@ -301,7 +296,7 @@ def study(
     """
     spec = Spec(
         data="<array>",
-        abstractions=_listed(abstractions),
+        abstractions=listed(abstractions),
         draws=int(draws),
         levels=int(levels),
         sigma_min=float(sigma_min),
@@ -310,7 +305,7 @@ def study(
         size=int(size),
         grain=grain,
         law=law,
-        estimators=_listed(estimators),
+        estimators=listed(estimators),
         device=device,
     ).check()
     if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):

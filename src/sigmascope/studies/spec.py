@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,11 @@ class Spec:
     def same_numbers(self, other: Spec) -> bool:
         """Whether both give the same numbers (the device and the place of the data do not matter)."""
         return replace(self, device="", data="") == replace(other, device="", data="")
+
+
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """A tuple of names, which may come as one string separated by commas."""
+    return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)
 
 
 def read_spec(path: Path) -> Spec:
