@@ -14,6 +14,7 @@ import sys
 
 import sigmascope
 from sigmascope.studies.runner import agreements_of
+from sigmascope.studies.spec import listed
 
 
 def main() -> None:
@@ -21,9 +22,20 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--draws", type=int, default=1024)
     parser.add_argument("--levels", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--abstractions", default="", help="comma-separated; all by default")
     args = parser.parse_args()
+    some = tuple(listed(args.abstractions)) if args.abstractions else None
     ways = ("posterior", "score_gap", "mmse_gap")
-    results = sigmascope.study(args.data, draws=args.draws, levels=args.levels, estimators=ways, progress=True)
+    results = sigmascope.study(
+        args.data,
+        abstractions=some,
+        draws=args.draws,
+        levels=args.levels,
+        seed=args.seed,
+        estimators=ways,
+        progress=True,
+    )
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(
         ["draws", "estimator", "attribute", "largest_%", "stderr_%", "sigma", "errors_apart", "most_stderr_%"]
