@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--abstractions", default="", help="comma-separated; all by default")
     args = parser.parse_args()
-    some = tuple(listed(args.abstractions)) if args.abstractions else None
+    some = listed(args.abstractions)
     ways = ("posterior", "score_gap", "mmse_gap")
     results = sigmascope.study(
         args.data,

@@ -1,0 +1,87 @@
+"""The filtering equations against Bayes' rule, path by path, with their order of convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmascope.checks.rows import Effort, Outcome, check
+from sigmascope.checks.systems import chain, four_points
+from sigmascope.filtering import Filter, KushnerFilter, Path, WonhamFilter, ZakaiFilter, run, simulate, uniform_times
+
+_GROUPS = 8
+
+
+@check(
+    "kushner-stratonovich",
+    "dπ(φ) = (π(φH) − π(φ)π(H)) · (dY − π(H) dt) is Bayes' rule path by path: order of Euler's scheme, ½",
+    "Kushner 1967; Bain & Crisan 2009, Thm 3.30",
+    "four points, static",
+    "the innovation's correction is dropped: dY in place of dY − π(H) dt",
+)
+def _kushner(effort: Effort) -> Outcome:
+    system = four_points()
+    fine = simulate(system, uniform_times(1.0, 2048), effort.paths(4000), effort.generator())
+    exact = run(WonhamFilter(system), fine).mean[-1]
+
+    def solved(path: Path) -> Tensor:
+        filter, grid = KushnerFilter(system), path.times.tolist()
+        state = filter.init(path.y[0])
+        for k, dy in enumerate(path.increments):
+            dt = grid[k + 1] - grid[k]
+            wrong = filter.drift(state, grid[k]) * dt if effort.broken else 0.0
+            state = filter.step(state, dy + wrong, grid[k], dt)
+        return filter.mean(state)
+
+    return _order(fine, exact, solved, (32, 128, 512, 2048), 0.5)
+
+
+@check(
+    "zakai",
+    "dρ(φ) = ρ(Aφ) dt + ρ(φH) · dY, normalised, is the filter: order of its logarithmic form, 1",
+    "Zakai 1969; Bain & Crisan 2009, Thm 3.24",
+    "chain of three states",
+    "ρ itself is moved by Euler's scheme, whose order is ½",
+)
+def _zakai(effort: Effort) -> Outcome:
+    system = chain()
+    fine = simulate(system, uniform_times(1.0, 4096), effort.paths(3200), effort.generator())
+    exact = run(WonhamFilter(system), fine).mean[-1]
+    filter: Filter[object] = ZakaiFilter(system, scheme="euler" if effort.broken else "log")  # type: ignore[assignment]
+    return _order(fine, exact, lambda path: run(filter, path).mean[-1], (16, 64, 256), 1.0)
+
+
+@check(
+    "zakai-normalised",
+    "π = ρ/ρ(1), path by path: largest difference from the filter that is normalised at each step",
+    "Bain & Crisan 2009, Cor. 3.41",
+    "chain of three states",
+    "ρ is not normalised",
+)
+def _normalised(effort: Effort) -> Outcome:
+    system = chain()
+    path = simulate(system, uniform_times(1.0, 100), effort.paths(800), effort.generator())
+    zakai = run(ZakaiFilter(system), path)
+    pi = zakai.final.log_weight.exp() if effort.broken else zakai.mean[-1]
+    return Outcome(float((pi - run(WonhamFilter(system), path).mean[-1]).abs().max()), 0.0, allowance=1e-11)
+
+
+def _order(
+    fine: Path, exact: Tensor, solved: Callable[[Path], Tensor], steps: tuple[int, ...], expected: float
+) -> Outcome:
+    """Slope of the log root-mean-square error over the log step, with its error over groups of paths."""
+    squares = []
+    for count in steps:
+        every = torch.arange(0, len(fine.times), (len(fine.times) - 1) // count)
+        squares.append(((solved(fine.at(every)) - exact) ** 2).sum(1))
+    x = -np.log(np.asarray(steps, dtype=float))
+    slopes = [
+        np.polyfit(x, [0.5 * np.log(float(part[i].mean())) for part in (s.chunk(_GROUPS) for s in squares)], 1)[0]
+        for i in range(_GROUPS)
+    ]
+    whole = np.polyfit(x, [0.5 * np.log(float(s.mean())) for s in squares], 1)[0]
+    # Coarse steps are not yet where the order is sharp.
+    return Outcome(float(whole), expected, float(np.std(slopes, ddof=1)) / _GROUPS**0.5, allowance=0.15)

@@ -1,0 +1,137 @@
+r"""One interface for every filter, and one driver.
+
+A filter carries :math:`\pi_t = \mathrm{law}(X_t \mid Y_0, Y_s, s \le t)` along measurements on a grid.  Its evidence is
+the likelihood ratio
+
+.. math:: \ln \frac{dP_Y}{dP_{ref}}, \qquad P_{ref}:\ Y - Y_0 \text{ a standard Brownian motion, and for a random } Y_0
+          \text{ Lebesgue measure}
+
+so that differences between two filters of one path do not depend on the reference.
+
+References: Girsanov (1960); Kallianpur & Striebel (1968); Bain & Crisan (2009), §3.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.filtering.systems import Path, System
+from sigmascope.paths import check_times
+
+State = TypeVar("State")
+
+
+class Filter(ABC, Generic[State]):
+    """A filter of batched paths; its state is a value that the filter alone reads.
+
+    Attributes:
+        system: what is filtered.
+    """
+
+    system: System
+
+    @abstractmethod
+    def init(self, y0: Float[Tensor, "paths dim"]) -> State:
+        """The filter after :math:`Y_0`."""
+
+    @abstractmethod
+    def step(self, state: State, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> State:
+        """The filter at t + dt, after the increment dy of the measurement over that step."""
+
+    @abstractmethod
+    def mean(self, state: State) -> Tensor:
+        """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
+
+    @abstractmethod
+    def drift(self, state: State, t: float) -> Float[Tensor, "paths dim"]:
+        r""":math:`\pi_t(H)`, what the filter expects of the measurement."""
+
+    @abstractmethod
+    def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
+        """Logarithm of the likelihood ratio of the measurements so far."""
+
+    def diagnostics(self, state: State) -> dict[str, Tensor]:
+        """What else is worth knowing at each time, each of shape (paths,)."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered:
+    """A filter's account of a path.
+
+    Args:
+        times: shape (times,).
+        mean: shape (times, paths, n or states).
+        drift: :math:`\\pi(H)`, shape (times, paths, dim).
+        log_evidence: shape (times, paths).
+        diagnostics: e.g. ``effective_sample_size`` of a particle filter, each of shape (times, paths).
+        final: the filter's state at the last time.
+    """
+
+    times: Float[Tensor, " times"]
+    mean: Tensor
+    drift: Float[Tensor, "times paths dim"]
+    log_evidence: Float[Tensor, "times paths"]
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    final: Any = None
+
+
+def run(filter: Filter[Any], path: Path) -> Filtered:
+    """Filter every path at once.
+
+    Args:
+        filter: of the same number of measured coordinates.
+        path: measurements; the states in it are not looked at.
+
+    Raises: ValueError for measurements that are not finite or of another dimension; ArithmeticError where the filter
+        itself leaves the numbers, naming the time.
+    Warns: CoarseStepWarning.
+    """
+    times = check_times(path.times)
+    if path.y.shape[0] != len(times) or path.y.shape[2] != filter.system.dim:
+        raise ValueError(
+            f"y has shape {tuple(path.y.shape)}: expected (times, paths, dim) with {len(times)} times and dim "
+            f"{filter.system.dim}"
+        )
+    if not bool(torch.isfinite(path.y).all()):
+        raise ValueError("the measurements are not finite: clean the path, or cut it where it breaks")
+    filter.system.check_steps(times)
+    grid, dy = times.tolist(), path.increments
+    state = filter.init(path.y[0])
+    first = filter.mean(state)
+    mean = first.new_empty(len(grid), *first.shape)
+    drift, evidence = torch.empty_like(path.y), path.y.new_empty(path.y.shape[:2])
+    kept: dict[str, list[Tensor]] = {}
+    for k, t in enumerate(grid):
+        if k:
+            state = filter.step(state, dy[k - 1], grid[k - 1], t - grid[k - 1])
+        mean[k], drift[k] = filter.mean(state), filter.drift(state, t)
+        evidence[k] = filter.log_evidence(state)
+        for name, value in filter.diagnostics(state).items():
+            kept.setdefault(name, []).append(value)
+    fine = torch.isfinite(mean).flatten(1).all(1) & torch.isfinite(evidence).all(1)
+    if not bool(fine.all()):
+        raise ArithmeticError(
+            f"the filter left the numbers at t = {grid[int((~fine).nonzero()[0])]:g}: use smaller steps"
+        )
+    return Filtered(times, mean, drift, evidence, {k: torch.stack(v) for k, v in kept.items()}, state)
+
+
+def told_path(path: Path) -> Filtered:
+    r"""The account of one who knows the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
+
+    The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
+    :math:`\ln p(Y_0 | X_0)`.
+    """
+    grid = path.times.tolist()
+    drift = torch.stack([path.system.drift(path.y[k], path.state[k], t) for k, t in enumerate(grid)])
+    dt = path.times.diff()[:, None]
+    gain = (drift[:-1] * path.increments).sum(2) - 0.5 * (drift[:-1] ** 2).sum(2) * dt
+    first = path.system.start_log_density(path.y[0], path.state[0])[None]
+    return Filtered(path.times, path.state, drift, torch.cat([first, first + gain.cumsum(0)]))

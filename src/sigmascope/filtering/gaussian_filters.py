@@ -1,0 +1,159 @@
+"""The Kalman–Bucy filter, and that of Beneš, which is one in disguise."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.filtering.diffusion import BenesSystem
+from sigmascope.filtering.filters import Filter
+from sigmascope.filtering.linear import LinearSystem, start_posterior
+from sigmascope.filtering.systems import covariance_factor, log_normal
+
+
+class GaussianState(NamedTuple):
+    """Mean of each path, the covariance that they share, the measurement and the log evidence."""
+
+    mean: Float[Tensor, "paths n"]
+    covariance: Float[Tensor, "n n"]
+    y: Float[Tensor, "paths dim"]
+    log_evidence: Float[Tensor, " paths"]
+
+
+class KalmanBucyFilter(Filter[GaussianState]):
+    r"""The filter of a linear system.
+
+    .. math:: dm = (A m + a)\,dt + (P C^\top + B S)(dY - (C m + F Y + c)\,dt)
+
+    with P of the Riccati equation.  A step does not discretise it: state and increment of the measurement are jointly
+    Gaussian given the past, so for constant coefficients the result is *exactly* the conditional law given the
+    measurements at the grid, whatever the step; it converges to the equation above as the grid becomes fine.  The
+    covariance is updated in Joseph's form for correlated noises, which keeps it positive.
+
+    Args:
+        system: linear.
+        mean: of :math:`X_0` for each path, shape (paths, n), in place of the system's: so a filter is told something.
+        covariance: of :math:`X_0`, shape (n, n), for all paths.
+
+    Raises: ValueError for a covariance that is none, or shapes that disagree.
+    References: Kalman & Bucy (1961); Bucy & Joseph (1968); Liptser & Shiryaev (2001), ch. 10.
+    """
+
+    def __init__(self, system: LinearSystem, mean: Tensor | None = None, covariance: Tensor | None = None) -> None:
+        self.system: LinearSystem = system
+        n = len(system.mean)
+        self._mean = system.mean[None] if mean is None else torch.as_tensor(mean, dtype=torch.float64)
+        if self._mean.ndim != 2 or self._mean.shape[1] != n:
+            raise ValueError(f"mean has shape {tuple(self._mean.shape)}: expected (paths, {n})")
+        self._covariance = system.covariance
+        if covariance is not None:
+            self._covariance, _ = covariance_factor(covariance, "covariance", n)
+
+    def init(self, y0: Float[Tensor, "paths dim"]) -> GaussianState:
+        s = self.system
+        mean = self._mean.expand(len(y0), -1)
+        gain, p = start_posterior(s, self._covariance)
+        evidence = y0.new_zeros(len(y0))
+        if gain is not None and s.start_gain is not None and s.start_covariance is not None:
+            residual = y0 - mean @ s.start_gain.T
+            spread = s.start_gain @ self._covariance @ s.start_gain.T + s.start_covariance
+            evidence = log_normal(residual, torch.linalg.cholesky(spread))
+            mean = mean + residual @ gain.T
+        return GaussianState(mean, p, y0, evidence)
+
+    def step(self, state: GaussianState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> GaussianState:
+        n, p = state.mean.shape[1], state.covariance
+        move = self.system.transition(t, dt)
+        to_x, to_y = move.matrix[:n, :n], move.matrix[n:, :n]
+        noise_x, noise_y, both = move.covariance[:n, :n], move.covariance[n:, n:], move.covariance[:n, n:]
+        expected = state.mean @ to_y.T + move.offset[n:]
+        if self.system.feedback is not None:
+            expected = expected + state.y @ move.matrix[n:, n:].T - state.y
+        residual = dy - expected
+        spread = to_y @ p @ to_y.T + noise_y
+        chol = torch.linalg.cholesky(spread)
+        gain = torch.cholesky_solve((to_x @ p @ to_y.T + both).T, chol).T
+        left = to_x - gain @ to_y
+        crossed = gain @ both.T
+        p = left @ p @ left.T + noise_x - crossed - crossed.T + gain @ noise_y @ gain.T
+        mean = state.mean @ to_x.T + move.offset[:n] + residual @ gain.T
+        # Against Wiener measure: the density of the increment over that of N(0, dt I).
+        wiener = -0.5 * (dy**2).sum(1) / dt - 0.5 * self.system.dim * math.log(2 * math.pi * dt)
+        evidence = state.log_evidence + log_normal(residual, chol) - wiener
+        return GaussianState(mean, 0.5 * (p + p.T), state.y + dy, evidence)
+
+    def mean(self, state: GaussianState) -> Float[Tensor, "paths n"]:
+        return state.mean
+
+    def covariance(self, state: GaussianState) -> Float[Tensor, "n n"]:
+        """Covariance of the state given the measurements; the same for every path."""
+        return state.covariance
+
+    def drift(self, state: GaussianState, t: float) -> Float[Tensor, "paths dim"]:
+        return self.system.drift(state.y, state.mean, t)
+
+    def log_evidence(self, state: GaussianState) -> Float[Tensor, " paths"]:
+        return state.log_evidence
+
+
+class BenesFilter(Filter[GaussianState]):
+    r"""The exact nonlinear filter of :class:`~sigmascope.filtering.diffusion.BenesSystem`.
+
+    By Girsanov's theorem the law of X has the density
+    :math:`\cosh(\mu X_t + c)/\cosh(\mu X_0 + c)\; e^{-\mu^2 t/2}` with respect to a Brownian motion, so the filter is
+    that of a Brownian motion, :math:`N(m, P)` by Kalman–Bucy, tilted:
+
+    .. math:: p(x \mid Y) \propto \cosh(\mu x + c)\, N(x; m, P),
+
+    two Gaussians at :math:`m \pm \mu P`.  Exact for measurements at any grid.
+
+    Args:
+        system: the system of Beneš.
+
+    References: Beneš (1981); Bain & Crisan (2009), §6.1.
+    """
+
+    def __init__(self, system: BenesSystem) -> None:
+        self.system: BenesSystem = system
+        self._brownian = KalmanBucyFilter(system.with_drift(0.0))
+
+    def init(self, y0: Float[Tensor, "paths dim"]) -> GaussianState:
+        return self._brownian.init(y0)
+
+    def step(self, state: GaussianState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> GaussianState:
+        before = self._log_tilt(state)
+        after = self._brownian.step(state, dy, t, dt)
+        gained = self._log_tilt(after) - before - 0.5 * self.system.mu**2 * dt
+        return after._replace(log_evidence=after.log_evidence + gained)
+
+    def _log_tilt(self, state: GaussianState) -> Float[Tensor, " paths"]:
+        """ln E cosh(mu x + c) for x of N(m, P)."""
+        arm = self.system.mu * state.mean[:, 0] + self.system.shift
+        return torch.logaddexp(arm, -arm) - math.log(2) + 0.5 * self.system.mu**2 * state.covariance[0, 0]
+
+    def mean(self, state: GaussianState) -> Float[Tensor, "paths 1"]:
+        arm = torch.tanh(self.system.mu * state.mean + self.system.shift)
+        return state.mean + self.system.mu * state.covariance[0, 0] * arm
+
+    def variance(self, state: GaussianState) -> Float[Tensor, " paths"]:
+        """Variance of the state given the measurements."""
+        p = state.covariance[0, 0]
+        arm = torch.tanh(self.system.mu * state.mean[:, 0] + self.system.shift)
+        return p + (self.system.mu * p) ** 2 * (1 - arm**2)
+
+    def log_density(self, state: GaussianState, x: Float[Tensor, " points"]) -> Float[Tensor, "paths points"]:
+        """Log density of the state at the points."""
+        p = state.covariance[0, 0]
+        arm = self.system.mu * x + self.system.shift
+        normal = -0.5 * (x - state.mean) ** 2 / p - 0.5 * torch.log(2 * math.pi * p)
+        return normal + torch.logaddexp(arm, -arm) - math.log(2) - self._log_tilt(state)[:, None]
+
+    def drift(self, state: GaussianState, t: float) -> Float[Tensor, "paths dim"]:
+        return self.system.drift(state.y, self.mean(state), t)
+
+    def log_evidence(self, state: GaussianState) -> Float[Tensor, " paths"]:
+        return state.log_evidence

@@ -1,0 +1,195 @@
+r"""Signals with a continuously observed measurement, :math:`dY_t = H(Y_t, X_t, t)\,dt + dW_t`.
+
+X is the hidden state, Y the measurement in :math:`R^N`, W a standard Brownian motion independent of
+:math:`(X, Y_0)`.  H may depend on Y itself (feedback), and :math:`Y_0` may depend on :math:`X_0`.
+
+References: Bain & Crisan, Fundamentals of Stochastic Filtering (2009), ch. 2-3; Franzese et al. (2025).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.paths import BrownianPath, check_times
+
+COARSE = 0.5
+"""A step is too coarse where it times the fastest rate of the system exceeds this."""
+
+
+class CoarseStepWarning(UserWarning):
+    """The time step is too long for the dynamics."""
+
+
+class NoInformation(ValueError):
+    """The information theorem does not hold for this system."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """States and measurements on a time grid.
+
+    Args:
+        system: what they are of.
+        times: shape (times,).
+        y: measurement, shape (times, paths, dim).
+        state: of a finite system the index of the state, int64, shape (times, paths); else shape (times, paths, n).
+        drawn: what else was drawn, by which the path is refined; depends on the system.
+    """
+
+    system: System
+    times: Float[Tensor, " times"]
+    y: Float[Tensor, "times paths dim"]
+    state: Tensor
+    drawn: Any = None
+
+    @property
+    def paths(self) -> int:
+        return self.y.shape[1]
+
+    @property
+    def increments(self) -> Float[Tensor, "steps paths dim"]:
+        """Differences of the measurement."""
+        return self.y.diff(dim=0)
+
+    def refined(self, times: Tensor, generator: torch.Generator) -> Path:
+        """The same paths on a finer grid: nothing that was drawn changes.
+
+        States and measurements at the old times stay as they are, but for systems that are solved by a scheme (a
+        feedback drift, a nonlinear diffusion): there the Brownian motions stay, and the solution improves.
+
+        Args:
+            times: a grid that holds every time of the old one, with the same ends.
+            generator: of the new points.
+
+        Raises: ValueError if an old time is missing or the ends differ.
+        """
+        return self.system.refine(self, check_times(times), generator)
+
+    def at(self, index: Tensor) -> Path:
+        """The path seen at some of its times only; it can no longer be refined."""
+        return replace(self, times=self.times[index], y=self.y[index], state=self.state[index], drawn=None)
+
+
+class System(ABC):
+    """A state and its measurement.
+
+    Attributes:
+        dim: number N of measured coordinates.
+        correlated: whether the noises of state and measurement are correlated.
+    """
+
+    dim: int
+    correlated: bool = False
+
+    @abstractmethod
+    def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:
+        """Independent paths on a checked grid."""
+
+    @abstractmethod
+    def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
+        """See :meth:`Path.refined`."""
+
+    @abstractmethod
+    def initial(self, paths: int, generator: torch.Generator) -> Tensor:
+        """Draws of :math:`X_0`."""
+
+    @abstractmethod
+    def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
+        """Draws of :math:`X_{t+dt}` given :math:`X_t`, elementwise over all leading dimensions."""
+
+    @abstractmethod
+    def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
+        """H(y, x, t), shape (..., dim), for y of shape (..., dim) and states with the same leading dimensions."""
+
+    @abstractmethod
+    def start_log_density(self, y: Tensor, state: Tensor) -> Tensor:
+        r""":math:`\ln p(y_0 \mid x_0)` with respect to Lebesgue measure; zero where :math:`Y_0` is not random."""
+
+    @abstractmethod
+    def fastest(self) -> float:
+        """The fastest rate that a step must resolve, per unit of time; 0 where the scheme is exact."""
+
+    def check_steps(self, times: Float[Tensor, " times"]) -> None:
+        """Warn where a step is too coarse."""
+        rate, step = self.fastest(), float(times.diff().max())
+        if rate * step > COARSE:
+            warnings.warn(
+                f"the largest step is {step:.3g} where the fastest rate is {rate:.3g}: use steps of "
+                f"{0.1 / rate:.2g} or less",
+                CoarseStepWarning,
+                stacklevel=3,
+            )
+
+
+def simulate(system: System, times: Tensor, paths: int, generator: torch.Generator) -> Path:
+    """Independent paths of state and measurement on an explicit, possibly irregular grid.
+
+    Args:
+        system: what to simulate.
+        times: finite and strictly increasing; the first is the time of :math:`X_0` and :math:`Y_0`.
+        paths: how many.
+        generator: of everything random.
+
+    Raises: ValueError for times that are not so, or no paths.
+    Warns: CoarseStepWarning, naming the step to use.
+    """
+    grid = check_times(times)
+    if paths < 1:
+        raise ValueError(f"paths is {paths}: at least 1 is needed")
+    system.check_steps(grid)
+    return system.simulate(grid, paths, generator)
+
+
+def uniform_times(end: float, steps: int, start: float = 0.0) -> Float[Tensor, " times"]:
+    """``steps`` equal steps from ``start`` to ``end``, float64."""
+    if steps < 1 or not (math.isfinite(start) and math.isfinite(end)) or end <= start:
+        raise ValueError(f"{steps} steps from {start:g} to {end:g}: expected at least one step and start < end")
+    return torch.linspace(start, end, steps + 1, dtype=torch.float64)
+
+
+def covariance_factor(
+    covariance: Tensor, name: str, size: int, *, definite: bool = False
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """A checked covariance and a square root of it.
+
+    Raises: ValueError if it is not square of that size, finite, symmetric and positive (semi)definite.
+    """
+    c = torch.as_tensor(covariance, dtype=torch.float64)
+    if c.shape != (size, size):
+        raise ValueError(f"{name} has shape {tuple(c.shape)}: expected ({size}, {size})")
+    if not bool(torch.isfinite(c).all()) or not torch.allclose(c, c.T, rtol=1e-10, atol=1e-12):
+        raise ValueError(f"{name} must be finite and symmetric: use (c + c.T) / 2")
+    values, vectors = torch.linalg.eigh(c)
+    floor = -1e-12 * float(values.abs().max().clamp_min(1.0))
+    if float(values[0]) < floor or (definite and float(values[0]) <= 0):
+        kind = "positive definite" if definite else "positive semidefinite"
+        raise ValueError(f"{name} has the eigenvalue {float(values[0]):.3g}: a covariance must be {kind}")
+    return c, vectors * values.clamp_min(0.0).sqrt()
+
+
+def log_normal(residual: Float[Tensor, "*batch n"], chol: Float[Tensor, "n n"]) -> Float[Tensor, "*batch"]:
+    """Log density of a centred normal law with covariance ``chol @ chol.T``."""
+    white = torch.linalg.solve_triangular(chol, residual.reshape(-1, residual.shape[-1]).T, upper=False)
+    log_det = torch.diagonal(chol).log().sum()
+    value = -0.5 * (white**2).sum(0) - log_det - 0.5 * residual.shape[-1] * math.log(2 * math.pi)
+    return value.reshape(residual.shape[:-1])
+
+
+def euler(
+    drift: Any, y0: Float[Tensor, "paths dim"], times: Float[Tensor, " times"], noise: BrownianPath
+) -> Float[Tensor, "times paths dim"]:
+    """Solve dY = drift(y, k) dt + dW, the drift taken at the left end of step k."""
+    y = y0.new_empty(len(times), *y0.shape)
+    y[0] = y0
+    dt, dw = times.diff().tolist(), noise.increments
+    for k, step in enumerate(dt):
+        y[k + 1] = y[k] + drift(y[k], k) * step + dw[k]
+    return y
