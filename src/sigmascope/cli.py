@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,26 @@ class StudyCommand:
     """Print the resolved specification and the predicted work and memory, and stop."""
 
 
+@dataclass(frozen=True)
+class CheckCommand:
+    """Are the statements of the theory true, as this program computes them?
+
+    Simulates small systems whose answer is known, one row for each statement (Bayes, innovation, change of measure,
+    Kushner-Stratonovich, Zakai, information theorem, sufficiency, time reversal, denoiser = filter, ...), and compares
+    what is measured with what the theory demands. Exit status 1 if any row is red.
+
+    Try it: sigmascope check --fast
+    """
+
+    out: Annotated[str, _shown("FILE", "(default: none)")] = ""
+    """Write the table as JSON into this file."""
+    fast: tyro.conf.FlagCreatePairsOff[bool] = False
+    """An eighth of the paths: seconds in place of minutes, wider margins."""
+    seed: int = 0
+    """Seed of the simulations: the same seed gives the same numbers."""
+    spoil: tyro.conf.Suppress[str] = ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``sigmascope``; returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
@@ -83,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args in (["--version"], ["-V"]):
             print(f"sigmascope {__version__}")
             return 0
-        return _study(_parse(args))
+        command = _parse(args)
+        return _check(command) if isinstance(command, CheckCommand) else _study(command)
     except InputError as error:
         print(f"sigmascope: {error}", file=sys.stderr)
         return 2
@@ -103,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(args: list[str]) -> StudyCommand:
+def _parse(args: list[str]) -> StudyCommand | CheckCommand:
     default = StudyCommand()
+    args, spoil = _without_break(args)
     given = [b for a, b in pairwise(args) if a == "--spec"]
     given += [a.removeprefix("--spec=") for a in args if a.startswith("--spec=")]
     if given and not {"-h", "--help"} & set(args):
@@ -117,9 +140,13 @@ def _parse(args: list[str]) -> StudyCommand:
     def study(command: Annotated[StudyCommand, tyro.conf.arg(name="")] = default) -> StudyCommand:
         return command
 
-    study.__doc__ = StudyCommand.__doc__
+    def check(command: Annotated[CheckCommand, tyro.conf.arg(name="")] = CheckCommand()) -> CheckCommand:
+        return replace(command, spoil=spoil)
+
+    study.__doc__, check.__doc__ = StudyCommand.__doc__, CheckCommand.__doc__
     app = tyro.extras.SubcommandApp()
     app.command(study)
+    app.command(check)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -131,8 +158,19 @@ def _parse(args: list[str]) -> StudyCommand:
             )
     except SystemExit as stop:
         if stop.code == 2:
-            raise InputError(_first_line(complaint.getvalue())) from None
+            of = f" {args[0]}" if args and args[0] in ("study", "check") else ""
+            raise InputError(f"{_first_line(complaint.getvalue())}: see sigmascope{of} --help") from None
         raise
+
+
+def _without_break(args: list[str]) -> tuple[list[str], str]:
+    """``check --break NAME`` corrupts an ingredient of a row, so that a test can see it fail; not in the help."""
+    if args[:1] != ["check"] or "--break" not in args:
+        return args, ""
+    place = args.index("--break")
+    if place + 1 == len(args):
+        raise InputError("--break wants the name of a row of the table")
+    return args[:place] + args[place + 2 :], args[place + 1]
 
 
 def _first_line(box: str) -> str:
@@ -141,7 +179,7 @@ def _first_line(box: str) -> str:
     parts = [" ".join(re.sub(r"[│╭╮╰╯]", " ", part).split()) for part in ruled]
     said = [part for part in parts if part]
     titled = "───" not in box and len(said) > 1
-    return f"{said[1 if titled else 0] if said else 'the command cannot be read'}: see sigmascope study --help"
+    return said[1 if titled else 0] if said else "the command cannot be read"
 
 
 def _study(command: StudyCommand) -> int:
@@ -181,6 +219,32 @@ def _study(command: StudyCommand) -> int:
     print(onset_text(table))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
     return 0
+
+
+def _check(command: CheckCommand) -> int:
+    if command.seed < 0:
+        raise InputError(f"seed is {command.seed}: it must not be negative")
+    out = Path(command.out) if command.out else None
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise InputError(f"{out}: it is a folder, or in none that can be written: pass --out a file's name")
+    from sigmascope.checks import HEADER, run_checks, table, to_json  # torch is loaded here
+
+    verdicts = []
+    trials = run_checks(fast=command.fast, seed=command.seed, spoil=command.spoil)
+    print(HEADER)
+    for verdict in trials:
+        verdicts.append(verdict)
+        print(table(verdict), flush=True)
+    if out is not None:
+        part = out.with_name(f".{out.name}.part")  # whole, or not there
+        try:
+            part.write_text(to_json(verdicts, fast=command.fast, seed=command.seed), encoding="utf-8")
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
+    red = [v.row.name for v in verdicts if not v.green]
+    print(f"\n{len(verdicts) - len(red)} of {len(verdicts)} green" + (f"; red: {', '.join(red)}" if red else ""))
+    return 1 if red else 0
 
 
 def _dry_run(spec: Spec) -> int:

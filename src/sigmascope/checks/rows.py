@@ -138,19 +138,28 @@ def run_checks(*, fast: bool = False, seed: int = 0, spoil: str = "") -> Iterato
     found = rows()
     if spoil and spoil not in names():
         raise InputError(f"no check is called {spoil!r}: choose among {', '.join(names())}")
-    for i, row in enumerate(found):
-        start = time.perf_counter()
-        outcome = row.trial(Effort(fast, seed, row.name == spoil, i))
-        yield Verdict(row, outcome, time.perf_counter() - start)
+    return (_judged(row, Effort(fast, seed, row.name == spoil, i)) for i, row in enumerate(found))
+
+
+def _judged(row: Row, effort: Effort) -> Verdict:
+    start = time.perf_counter()
+    outcome = row.trial(effort)
+    return Verdict(row, outcome, time.perf_counter() - start)
+
+
+HEADER = "verdict  row                   measured ± error    expected (margin)\n"
+"""Over the table."""
 
 
 def table(verdict: Verdict) -> str:
-    """One line of the table."""
+    """One row of the table, as text: numbers, the statement, whose it is and where it was tried."""
     o, sign = verdict.outcome, "≥" if verdict.outcome.at_least else "="
     margin = SIGMAS * o.error + o.allowance
     colour = "green" if verdict.green else "RED"
     measured = f"{_short(o.statistic)} ± {o.error:.1g}" if o.error else _short(o.statistic)
-    return f"{colour:5}  {verdict.row.name:22} {measured:>17}  {sign} {_short(o.expected):<7} (within {margin:.1g})"
+    numbers = f"{measured:>17}  {sign} {_short(o.expected):<7} (within {margin:.1g})"
+    row = verdict.row
+    return f"{colour:7}  {row.name:21}{numbers}\n         {row.statement}\n         [{row.system}; {row.reference}]"
 
 
 def _short(x: float) -> str:

@@ -14,11 +14,11 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def chain(strength: float = 1.0) -> FiniteSystem:
+def chain() -> FiniteSystem:
     """Three states that the chain visits unevenly, measured in one dimension, each state with its own size of H."""
     rates = torch.tensor([[-1.0, 0.7, 0.3], [0.5, -1.0, 0.5], [0.2, 1.3, -1.5]], dtype=torch.float64)
     prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    return FiniteSystem(prior, strength * column(-1.0, 0.5, 2.0), rates)
+    return FiniteSystem(prior, column(-1.0, 0.5, 2.0), rates)
 
 
 def four_points() -> FiniteSystem:

@@ -87,9 +87,9 @@ class _FiniteFilter(Filter[FiniteState]):
 class WonhamFilter(_FiniteFilter):
     r"""The filter of a finite chain, in the log domain; Bayes' rule for a static state.
 
-    Each step weighs by :math:`e^{H_x \cdot dY - \frac12\|H_x\|^2 dt}` and then moves by :math:`e^{Q\,dt}`: the forward
-    algorithm of the chain observed at the grid, strong order one in the step; exact for a static state whose H is a
-    table.
+    Each step moves by :math:`e^{Q\,dt/2}`, weighs by :math:`e^{H_x \cdot dY - \frac12\|H_x\|^2 dt}` and moves again:
+    the forward algorithm of the chain seen at the middles of the steps.  Of strong order one in the step, as any scheme
+    that knows increments alone, but with no bias of that order; exact for a static state whose H is a table.
 
     Args:
         system: the chain.
@@ -100,12 +100,14 @@ class WonhamFilter(_FiniteFilter):
     """
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
-        weight = state.log_weight + self._log_likelihood(state.y, dy, t, dt)
+        half = self._transition(0.5 * dt)
+        weight = state.log_weight if half is None else (state.probability @ half).log()
+        weight = weight + self._log_likelihood(state.y, dy, t, dt)
         gain = torch.logsumexp(weight, 1, keepdim=True)
-        log_pi, move = weight - gain, self._transition(dt)
+        log_pi = weight - gain
         pi = log_pi.exp()
-        if move is not None:
-            pi = pi @ move
+        if half is not None:
+            pi = pi @ half
             log_pi = pi.log()
         return FiniteState(log_pi, pi, state.y + dy, state.log_evidence + gain[:, 0])
 
@@ -116,9 +118,9 @@ class ZakaiFilter(_FiniteFilter):
     Args:
         system: the chain.
         prior: as for :class:`WonhamFilter`.
-        scheme: ``log`` moves ln ρ by :math:`H \cdot dY - \tfrac12\|H\|^2 dt` and by :math:`e^{Q\,dt}` (strong order 1,
-            never negative); ``euler`` moves ρ by :math:`Q^\top\rho\,dt + \rho H \cdot dY` (order ½; weights that would
-            become negative are set to zero).
+        scheme: ``log`` moves ln ρ by :math:`H \cdot dY - \tfrac12\|H\|^2 dt` between two moves by
+            :math:`e^{Q\,dt/2}` (strong order 1, never negative); ``euler`` moves ρ by
+            :math:`Q^\top\rho\,dt + \rho H \cdot dY` (order ½; weights that would become negative are set to zero).
 
     References: Zakai (1969).
     """
@@ -134,13 +136,12 @@ class ZakaiFilter(_FiniteFilter):
         return s._replace(log_weight=s.log_weight + s.log_evidence[:, None])
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
-        top = state.log_weight.max(1, keepdim=True).values
         if self._scheme == "log":
-            weight, move = state.log_weight + self._log_likelihood(state.y, dy, t, dt), self._transition(dt)
-            if move is not None:
-                top = weight.max(1, keepdim=True).values
-                weight = ((weight - top).exp() @ move).log() + top
+            half = self._transition(0.5 * dt)
+            weight = _moved(state.log_weight, half) + self._log_likelihood(state.y, dy, t, dt)
+            weight = _moved(weight, half)
         else:
+            top = state.log_weight.max(1, keepdim=True).values
             h = self.system.drifts(state.y, t)
             push = dy @ h.T if h.ndim == 2 else (h @ dy[:, :, None])[:, :, 0]
             rho = (state.log_weight - top).exp()
@@ -177,6 +178,14 @@ class KushnerFilter(_FiniteFilter):
         moved = moved / moved.sum(1, keepdim=True).clamp_min(_TINY)
         evidence = state.log_evidence + (expected * dy).sum(1) - 0.5 * (expected**2).sum(1) * dt
         return FiniteState(moved.log(), moved, state.y + dy, evidence)
+
+
+def _moved(log_weight: Float[Tensor, "paths states"], move: Tensor | None) -> Float[Tensor, "paths states"]:
+    """ln of (weights @ move), without overflow."""
+    if move is None:
+        return log_weight
+    top = log_weight.max(1, keepdim=True).values
+    return ((log_weight - top).exp() @ move).log() + top
 
 
 def told(system: FiniteSystem, labels: Tensor, values: Tensor) -> Float[Tensor, "paths states"]:
