@@ -58,7 +58,7 @@ def _sufficiency(effort: Effort) -> Outcome:
     system = _telegraph()
     path = simulate(system, uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
     account, x = run(WonhamFilter(system), path), path.state[-1]
-    prior = (system.prior @ torch.linalg.matrix_exp(2.0 * system.rates))[x]  # type: ignore[operator]
+    prior = (system.prior @ system.transition(2.0))[x]  # type: ignore[operator]
     whole = (account.mean[-1].gather(1, x[:, None])[:, 0] / prior).log()
     kept = _binned(account.mean[100 if effort.broken else -1, :, 0], x)
     return _mean(kept - whole, allowance=2e-3)

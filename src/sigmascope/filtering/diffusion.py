@@ -107,7 +107,7 @@ class BenesSystem(System):
     """
 
     mu: float
-    gain: Float[Tensor, " dim"]
+    gain: Tensor
     shift: float = 0.0
     offset: Tensor | None = None
     mean: float = 0.0

@@ -127,11 +127,13 @@ def told_path(path: Path) -> Filtered:
     r"""The account of one who knows the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
 
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
-    :math:`\ln p(Y_0 | X_0)`.
+    :math:`\ln p(Y_0 | X_0)`.  In the sums Y is taken at the left of a step (the integral is Itô's), and of the state,
+    which is independent of W, both ends are.
     """
-    grid = path.times.tolist()
-    drift = torch.stack([path.system.drift(path.y[k], path.state[k], t) for k, t in enumerate(grid)])
-    dt = path.times.diff()[:, None]
-    gain = (drift[:-1] * path.increments).sum(2) - 0.5 * (drift[:-1] ** 2).sum(2) * dt
+    grid, system = path.times.tolist(), path.system
+    drift = torch.stack([system.drift(path.y[k], path.state[k], t) for k, t in enumerate(grid)])
+    ahead = torch.stack([system.drift(path.y[k], path.state[k + 1], t) for k, t in enumerate(grid[:-1])])
+    h, dt = 0.5 * (drift[:-1] + ahead), path.times.diff()[:, None]
+    gain = (h * path.increments).sum(2) - 0.5 * (h**2).sum(2) * dt
     first = path.system.start_log_density(path.y[0], path.state[0])[None]
     return Filtered(path.times, path.state, drift, torch.cat([first, first + gain.cumsum(0)]))

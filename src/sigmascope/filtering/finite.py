@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.filtering.systems import Path, System, covariance_factor, euler, log_normal
+from sigmascope.filtering.systems import Path, System, covariance_factor, euler, expm, log_normal, same_step
 from sigmascope.paths import BrownianPath, brownian
 
 Drifts = Callable[[Tensor, float], Tensor]
@@ -42,12 +42,13 @@ class FiniteSystem(System):
     References: Wonham (1965); Bain & Crisan (2009), §3.
     """
 
-    prior: Float[Tensor, " states"]
+    prior: Tensor
     h: Tensor | Drifts
     rates: Tensor | None = None
     dim: int = 0
     start_mean: Tensor | None = None
     start_covariance: Tensor | None = None
+    _moves: dict[float, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         p = torch.as_tensor(self.prior, dtype=torch.float64)
@@ -96,7 +97,14 @@ class FiniteSystem(System):
 
     def transition(self, dt: float) -> Float[Tensor, "states states"] | None:
         """exp(Q dt), or None for a static state."""
-        return None if self.rates is None else torch.linalg.matrix_exp(self.rates * dt).clamp_min(0.0)
+        if self.rates is None:
+            return None
+        step = same_step(dt)
+        if step not in self._moves:
+            if len(self._moves) >= 64:
+                self._moves.clear()
+            self._moves[step] = expm(self.rates * step).clamp_min(0.0)
+        return self._moves[step]
 
     def start_log_likelihood(self, y: Float[Tensor, "paths dim"]) -> Float[Tensor, "paths states"]:
         r""":math:`\ln p(y_0 | x)` of every state; zero where Y_0 is not random."""

@@ -45,7 +45,6 @@ class _FiniteFilter(Filter[FiniteState]):
 
     def __init__(self, system: FiniteSystem, prior: Tensor | None = None) -> None:
         self.system: FiniteSystem = system
-        self._transitions: dict[float, Tensor | None] = {}
         p = system.prior[None] if prior is None else torch.as_tensor(prior).to(system.prior)
         if p.ndim != 2 or p.shape[1] != system.states or not bool(((p.sum(1) - 1).abs() < 1e-6).all()):
             raise ValueError(f"prior has shape {tuple(p.shape)}: expected (paths, {system.states}), rows with sum one")
@@ -68,13 +67,6 @@ class _FiniteFilter(Filter[FiniteState]):
     def drift(self, state: FiniteState, t: float) -> Float[Tensor, "paths dim"]:
         h = self.system.drifts(state.y, t)
         return state.probability @ h if h.ndim == 2 else (state.probability[:, None] @ h)[:, 0]
-
-    def _transition(self, dt: float) -> Tensor | None:
-        if dt not in self._transitions:
-            if len(self._transitions) > 256:
-                self._transitions.clear()
-            self._transitions[dt] = self.system.transition(dt)
-        return self._transitions[dt]
 
     def _log_likelihood(self, y: Tensor, dy: Tensor, t: float, dt: float) -> Float[Tensor, "paths states"]:
         """H · dy − ½ ‖H‖² dt of every state."""
@@ -100,7 +92,7 @@ class WonhamFilter(_FiniteFilter):
     """
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
-        half = self._transition(0.5 * dt)
+        half = self.system.transition(0.5 * dt)
         weight = state.log_weight if half is None else (state.probability @ half).log()
         weight = weight + self._log_likelihood(state.y, dy, t, dt)
         gain = torch.logsumexp(weight, 1, keepdim=True)
@@ -137,7 +129,7 @@ class ZakaiFilter(_FiniteFilter):
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         if self._scheme == "log":
-            half = self._transition(0.5 * dt)
+            half = self.system.transition(0.5 * dt)
             weight = _moved(state.log_weight, half) + self._log_likelihood(state.y, dy, t, dt)
             weight = _moved(weight, half)
         else:

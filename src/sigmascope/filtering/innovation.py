@@ -38,7 +38,7 @@ def innovation(path: Path, account: Filtered) -> Float[Tensor, "times paths dim"
     return path.y - path.y[0] - torch.cat([torch.zeros_like(pushed[:1]), pushed])
 
 
-def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Float[Tensor, " times"]) -> TestResult:
+def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestResult:
     """Whether Σ (ΔW)²/Δt is chi-squared: z-score of that sum, two-sided.
 
     Blind, on a fine grid, to any drift: thin the grid to see one.
@@ -49,7 +49,7 @@ def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Float[T
     return TestResult(score, 2.0 * float(stats.norm.sf(abs(score))))
 
 
-def whiteness_test(w: Float[Tensor, "times paths dim"], times: Float[Tensor, " times"], lags: int = 5) -> TestResult:
+def whiteness_test(w: Float[Tensor, "times paths dim"], times: Tensor, lags: int = 5) -> TestResult:
     """Whether increments at different times are uncorrelated: Σ over lags of squared correlations, chi-squared.
 
     Args:
@@ -67,7 +67,7 @@ def whiteness_test(w: Float[Tensor, "times paths dim"], times: Float[Tensor, " t
     return TestResult(total, float(stats.chi2.sf(total, lags)))
 
 
-def normality_test(w: Float[Tensor, "times paths dim"], times: Float[Tensor, " times"]) -> TestResult:
+def normality_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestResult:
     """Whether increments are N(0, Δt), by skewness and kurtosis about the known mean and variance, chi-squared(2)."""
     z = _standard(w, times)
     third = float((z**3 - 3 * z).sum()) ** 2 / (6.0 * z.numel())
@@ -78,7 +78,7 @@ def normality_test(w: Float[Tensor, "times paths dim"], times: Float[Tensor, " t
 def martingale_test(
     w: Float[Tensor, "times paths dim"],
     times: Float[Tensor, " times"],
-    predictor: Float[Tensor, "times paths dim"],
+    predictor: Tensor,
 ) -> TestResult:
     r"""Whether a process that is known at each time predicts the next increment: z-score of :math:`\int P \cdot dW`.
 

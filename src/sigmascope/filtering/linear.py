@@ -16,17 +16,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.filtering.systems import Path, System, covariance_factor, log_normal
+from sigmascope.filtering.systems import Path, System, covariance_factor, expm, log_normal, same_step
 
 Coefficient = Tensor | Callable[[float], Tensor]
 
 
 class Transition(NamedTuple):
-    """z(t + dt) = matrix z(t) + offset + noise of this covariance, z = (x, y)."""
+    """z(t + dt) = matrix z(t) + offset + noise of this covariance, z = (x, y); its square roots of z and of x."""
 
     matrix: Float[Tensor, "z z"]
     offset: Float[Tensor, " z"]
     covariance: Float[Tensor, "z z"]
+    factor: Float[Tensor, "z z"]
+    state_factor: Float[Tensor, "n n"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,8 @@ class LinearSystem(System):
     a_matrix: Coefficient
     b_matrix: Coefficient
     c_matrix: Coefficient
-    mean: Float[Tensor, " n"]
-    covariance: Float[Tensor, "n n"]
+    mean: Tensor
+    covariance: Tensor
     feedback: Tensor | None = None
     offset: Tensor | None = None
     measured_offset: Tensor | None = None
@@ -113,6 +115,7 @@ class LinearSystem(System):
 
     def transition(self, t: float, dt: float) -> Transition:
         """The law of (X, Y) after a step, given it before."""
+        dt = same_step(dt)
         if self.constant and dt in self._cache:
             return self._cache[dt]
         a, b, c = self.coefficients(t + 0.5 * dt)
@@ -131,11 +134,16 @@ class LinearSystem(System):
         spread = a.new_zeros(z + 1, z + 1)
         spread[:z, :z] = torch.cat([torch.cat([b @ b.T, b @ s], 1), torch.cat([s.T @ b.T, eye], 1)])
         top = torch.cat([-generator, spread], 1)
-        block = torch.linalg.matrix_exp(torch.cat([top, torch.cat([0 * generator, generator.T], 1)]) * dt)
+        block = expm(torch.cat([top, torch.cat([0 * generator, generator.T], 1)]) * dt)
         matrix = block[z + 1 :, z + 1 :].T
         covariance = (matrix @ block[: z + 1, z + 1 :])[:z, :z]
-        found = Transition(matrix[:z, :z], matrix[:z, z], 0.5 * (covariance + covariance.T))
-        if self.constant and len(self._cache) < 4096:
+        covariance = 0.5 * (covariance + covariance.T)
+        _, factor = covariance_factor(covariance, "covariance", z)
+        _, state_factor = covariance_factor(covariance[:n, :n], "covariance", n)
+        found = Transition(matrix[:z, :z], matrix[:z, z], covariance, factor, state_factor)
+        if self.constant:
+            if len(self._cache) >= 4096:
+                self._cache.clear()
             self._cache[dt] = found
         return found
 
@@ -151,9 +159,8 @@ class LinearSystem(System):
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
         n = len(self.mean)
         step = self.transition(t, dt)
-        _, factor = covariance_factor(step.covariance[:n, :n], "covariance", n)
         white = torch.randn(state.shape, generator=generator, dtype=torch.float64).to(state.device)
-        return state @ step.matrix[:n, :n].T + step.offset[:n] + white @ factor.T
+        return state @ step.matrix[:n, :n].T + step.offset[:n] + white @ step.state_factor.T
 
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         h = state @ self.coefficients(t)[2].T
@@ -176,9 +183,8 @@ class LinearSystem(System):
         grid = times.tolist()
         for t, following in pairwise(grid):
             step = self.transition(t, following - t)
-            _, factor = covariance_factor(step.covariance, "covariance", len(step.offset))
-            white = _white(paths, len(step.offset), generator).to(factor.device)
-            z.append(z[-1] @ step.matrix.T + step.offset + white @ factor.T)
+            white = _white(paths, len(step.offset), generator).to(step.factor.device)
+            z.append(z[-1] @ step.matrix.T + step.offset + white @ step.factor.T)
         return self._path(times, torch.stack(z))
 
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
@@ -240,9 +246,7 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
         free = a - b @ s @ c
         noise = b @ (torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T) @ b.T
         flow = torch.cat([torch.cat([free, noise], 1), torch.cat([c.T @ c, -free.T], 1)])
-        pair = torch.linalg.matrix_exp(flow * (following - t)) @ torch.cat(
-            [p, torch.eye(n, dtype=p.dtype, device=p.device)]
-        )
+        pair = expm(flow * (following - t)) @ torch.cat([p, torch.eye(n, dtype=p.dtype, device=p.device)])
         p = torch.linalg.solve(pair[n:].T, pair[:n].T).T
         p = 0.5 * (p + p.T)
         found.append(p)

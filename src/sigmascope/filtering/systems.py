@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -173,6 +175,16 @@ def covariance_factor(
         kind = "positive definite" if definite else "positive semidefinite"
         raise ValueError(f"{name} has the eigenvalue {float(values[0]):.3g}: a covariance must be {kind}")
     return c, vectors * values.clamp_min(0.0).sqrt()
+
+
+def same_step(dt: float) -> float:
+    """The step to twelve digits: those of a uniform grid are then one, and what is made for a step is made once."""
+    return float(f"{dt:.12g}")
+
+
+def expm(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Matrix exponential by scipy: torch's own is good to ten digits only."""
+    return torch.from_numpy(np.asarray(scipy.linalg.expm(matrix.cpu().numpy()))).to(matrix)
 
 
 def log_normal(residual: Float[Tensor, "*batch n"], chol: Float[Tensor, "n n"]) -> Float[Tensor, "*batch"]:
