@@ -10,10 +10,14 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
+ALL |= {"paths", "filtering", "checks"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
     "noise": {"core"},
+    "paths": {"core"},
+    "filtering": {"noise", "paths"},
+    "checks": ALL,
     "data": {"core"},
     "denoisers": {"core", "noise"},
     "information": {"core", "noise"},

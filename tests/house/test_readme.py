@@ -26,9 +26,10 @@ def test_commands_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     for target in re.findall(r"`?make ([a-z]+)`?", README):
         assert target in targets
-    options = subprocess.run(
-        [sys.executable, "-m", "sigmascope", "study", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    options = ""
+    for command in ("study", "check"):
+        called = [sys.executable, "-m", "sigmascope", command, "--help"]
+        options += subprocess.run(called, capture_output=True, text=True, check=True).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
         assert option in options or option in {"--index-url"}, option
 
@@ -39,6 +40,18 @@ def test_figures_of_the_readme_are_there():
     for link in links:
         if not link.startswith("http"):
             assert (ROOT / link).exists(), link
+
+
+def test_example_of_the_filter_runs(tmp_path):
+    figure = tmp_path / "wonham.png"
+    command = [sys.executable, str(ROOT / "examples" / "wonham.py"), str(figure), "--paths", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert figure.stat().st_size > 10_000
+    found = re.findall(r": ([\d.]+) ± ([\d.]+) nats, by ratio ([\d.]+) ± ([\d.]+)", done.stdout)
+    assert len(found) == 2
+    for gap, gap_error, ratio, ratio_error in (map(float, f) for f in found):
+        assert abs(gap - ratio) < 4 * (gap_error + ratio_error)
 
 
 def test_example_runs_on_the_real_file(shared, tmp_path):
