@@ -9,6 +9,7 @@ ratios, taken turn by turn), time of filterpy over ours on the same paths (extra
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import sys
 import time
@@ -92,6 +93,68 @@ def plain_kalman(system: f.LinearSystem, path: f.Path) -> torch.Tensor:
     return means
 
 
+def plain_zakai(system: f.FiniteSystem, path: f.Path) -> torch.Tensor:
+    h, dt, dy = system.h, 1.0 / STEPS, path.increments
+    half = system.transition(dt / 2)
+    assert isinstance(h, torch.Tensor)
+    assert half is not None
+    w = system.prior.log().expand(PATHS, -1)
+    means, drifts, evidence = (torch.empty(STEPS, *s, dtype=torch.float64) for s in ((PATHS, 3), (PATHS, 1), (PATHS,)))
+    for k in range(STEPS):
+        top = w.max(1, keepdim=True).values
+        w = ((w - top).exp() @ half).log() + top + dy[k] @ h.T - 0.5 * dt * (h**2).sum(1)
+        top = w.max(1, keepdim=True).values
+        w = ((w - top).exp() @ half).log() + top
+        mass = torch.logsumexp(w, 1)
+        p = (w - mass[:, None]).exp()
+        means[k], drifts[k], evidence[k] = p, p @ h, mass
+    return means
+
+
+def plain_benes(system: f.BenesSystem, path: f.Path) -> torch.Tensor:
+    dt, dy, mu, c = 1.0 / STEPS, path.increments, system.mu, system.shift
+    m, p, z = torch.zeros(PATHS, dtype=torch.float64), 0.0, torch.zeros(PATHS, dtype=torch.float64)
+    means, drifts, evidence = (torch.empty(STEPS, *s, dtype=torch.float64) for s in ((PATHS, 1), (PATHS, 1), (PATHS,)))
+    for k in range(STEPS):
+        told = dy[k] @ system.gain.double()
+        r = told - m * dt
+        s = dt**2 * p + dt + dt**3 / 3
+        gain = (p * dt + dt**2 / 2) / s
+        p = (1 - gain * dt) ** 2 * p + dt - gain * dt**2 + gain**2 * (dt + dt**3 / 3)
+        m = m + gain * r
+        z = z + 0.5 * (told**2 / dt - r**2 / s) - 0.5 * math.log(s / dt) - 0.5 * mu**2 * dt
+        arm = mu * m + c
+        means[k] = (m + mu * p * torch.tanh(arm))[:, None]
+        drifts[k] = means[k] * system.gain
+        evidence[k] = z + torch.logaddexp(arm, -arm) + 0.5 * mu**2 * p
+    return means
+
+
+def plain_particle(system: f.LinearSystem, path: f.Path, count: int, g: torch.Generator) -> torch.Tensor:
+    n, dt, dy, paths = 2, 1.0 / STEPS, path.increments, path.paths
+    move, c = system.transition(0.0, dt), system.coefficients(0.0)[2]
+    fx, root = move.matrix[:n, :n], move.state_factor
+    x = torch.randn(paths, count, n, generator=g, dtype=torch.float64)
+    w, z = torch.full((paths, count), -float(torch.tensor(count).log()), dtype=torch.float64), torch.zeros(paths)
+    means, drifts = torch.empty(STEPS, paths, n, dtype=torch.float64), torch.empty(STEPS, paths, 1, dtype=torch.float64)
+    for k in range(STEPS):
+        few = torch.exp(-torch.logsumexp(2 * w, 1)) < 0.5 * count
+        if bool(few.any()):
+            total = w[few].exp().cumsum(1)
+            ladder = (torch.arange(count) + torch.rand(len(total), 1, generator=g, dtype=torch.float64)) / count
+            index = torch.searchsorted(total / total[:, -1:], ladder).clamp_max(count - 1)
+            x[few] = torch.take_along_dim(x[few], index[:, :, None].expand(-1, -1, n), 1)
+            w[few] = -float(torch.tensor(count).log())
+        h = x @ c.T
+        w = w + (h * dy[k][:, None]).sum(-1) - 0.5 * dt * (h**2).sum(-1)
+        x = x @ fx.T + torch.randn(x.shape, generator=g, dtype=torch.float64) @ root.T
+        gain = torch.logsumexp(w, 1)
+        w, z = w - gain[:, None], z + gain
+        means[k] = (w.exp()[:, None] @ x)[:, 0]
+        drifts[k] = (w.exp()[:, None] @ (x @ c.T))[:, 0]
+    return means
+
+
 def filterpy_seconds(system: f.LinearSystem, path: f.Path, some: int = 10) -> float:
     import numpy as np
     from filterpy.common import van_loan_discretization
@@ -122,15 +185,15 @@ def main() -> None:
     finite, linear, benes = chain(), plane(), f.BenesSystem(1.0, torch.ones(1))
     seen, moved, bent = (f.simulate(s, times, PATHS, g) for s in (finite, linear, benes))
     wonham, zakai, kushner = f.WonhamFilter(finite), f.ZakaiFilter(finite), f.KushnerFilter(finite)
-    kalman = f.KalmanBucyFilter(linear)
+    kalman, tilted = f.KalmanBucyFilter(linear), f.BenesFilter(benes)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["filter", "paths", "steps", "million_path_steps_per_s", "over_plain_loop", "filterpy_over_ours"])
     jobs: list[tuple[str, Callable[[], Any], Callable[[], Any] | None]] = [
         ("wonham", lambda: f.run(wonham, seen), lambda: plain_wonham(finite, seen)),
-        ("zakai", lambda: f.run(zakai, seen), None),
+        ("zakai", lambda: f.run(zakai, seen), lambda: plain_zakai(finite, seen)),
         ("kushner", lambda: f.run(kushner, seen), lambda: plain_kushner(finite, seen)),
         ("kalman_bucy", lambda: f.run(kalman, moved), lambda: plain_kalman(linear, moved)),
-        ("benes", lambda: f.run(f.BenesFilter(benes), bent), None),
+        ("benes", lambda: f.run(tilted, bent), lambda: plain_benes(benes, bent)),
     ]
     for name, ours, plain in jobs:
         ours()
@@ -145,8 +208,16 @@ def main() -> None:
         writer.writerow([name, PATHS, STEPS, f"{PATHS * STEPS / best / 1e6:.2f}", ratio, other])
         sys.stdout.flush()
     some = f.simulate(linear, times, 50, g)
-    cloud = seconds(lambda: f.run(f.ParticleFilter(linear, 1000, g), some))
-    writer.writerow(["particle (1000 each)", 50, STEPS, f"{50 * STEPS * 1000 / cloud / 1e6:.2f} (particles)", "", ""])
+    pairs = [
+        (
+            seconds(lambda: f.run(f.ParticleFilter(linear, 1000, g), some)),
+            seconds(lambda: plain_particle(linear, some, 1000, g)),
+        )
+        for _ in range(3)
+    ]
+    speed = 50 * STEPS * 1000 / min(a for a, _ in pairs) / 1e6
+    against = statistics.median(a / b for a, b in pairs)
+    writer.writerow(["particle (1000 each)", 50, STEPS, f"{speed:.2f} (particles)", f"{against:.2f}", ""])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _benes(effort: Effort) -> Outcome:
     density = torch.cosh(1.5 * x + 0.2) * torch.exp(-0.5 * (x - 0.1) ** 2 / 0.3)
     grid = grid_system(x, lambda v: 1.5 * torch.tanh(1.5 * v + 0.2), 1.0, x[:, None], density)
     closed = run(BenesFilter(system), path)
-    mean = closed.final.mean if effort.broken else closed.mean[-1]
+    mean = closed.final.untilted[:, None] if effort.broken else closed.mean[-1]
     # Second order in the spacing, first in the time step.
     return Outcome(float((run(WonhamFilter(grid), path).mean[-1] @ x - mean[:, 0]).abs().max()), 0.0, allowance=0.015)
 

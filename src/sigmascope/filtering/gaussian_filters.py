@@ -82,8 +82,9 @@ class KalmanBucyFilter(Filter[GaussianState]):
         p = left @ p @ left.T + noise_x - crossed - crossed.T + gain @ noise_y @ gain.T
         mean = state.mean @ to_x.T + move.offset[:n] + residual @ gain.T
         # Against Wiener measure: the density of the increment over that of N(0, dt I).
-        wiener = -0.5 * (dy**2).sum(1) / dt - 0.5 * self.system.dim * math.log(2 * math.pi * dt)
-        evidence = state.log_evidence + log_normal(residual, chol) - wiener
+        square = (dy**2).sum(1) / dt - (residual @ torch.cholesky_inverse(chol) * residual).sum(1)
+        log_volume = (torch.diagonal(chol) / dt**0.5).log().sum()
+        evidence = state.log_evidence + (0.5 * square - log_volume)
         return GaussianState(mean, 0.5 * (p + p.T), state.y + dy, evidence)
 
     def mean(self, state: GaussianState) -> Float[Tensor, "paths n"]:
@@ -100,16 +101,28 @@ class KalmanBucyFilter(Filter[GaussianState]):
         return state.log_evidence
 
 
-class BenesFilter(Filter[GaussianState]):
+class BenesState(NamedTuple):
+    """Of the Brownian motion in disguise: mean of each path and their variance; what the tilt makes of them; the
+    measurement, and the log evidence without the tilt."""
+
+    untilted: Float[Tensor, " paths"]
+    variance: float
+    mean: Float[Tensor, "paths 1"]
+    log_tilt: Float[Tensor, " paths"]
+    y: Float[Tensor, "paths dim"]
+    log_evidence: Float[Tensor, " paths"]
+
+
+class BenesFilter(Filter[BenesState]):
     r"""The exact nonlinear filter of :class:`~sigmascope.filtering.diffusion.BenesSystem`.
 
     By Girsanov's theorem the law of X has the density
     :math:`\cosh(\mu X_t + c)/\cosh(\mu X_0 + c)\; e^{-\mu^2 t/2}` with respect to a Brownian motion, so the filter is
-    that of a Brownian motion, :math:`N(m, P)` by Kalman–Bucy, tilted:
+    that of a Brownian motion, :math:`N(m, P)`, tilted:
 
     .. math:: p(x \mid Y) \propto \cosh(\mu x + c)\, N(x; m, P),
 
-    two Gaussians at :math:`m \pm \mu P`.  Exact for measurements at any grid.
+    two Gaussians at :math:`m \pm \mu P`.  Exact for measurements at any grid, as :class:`KalmanBucyFilter` is.
 
     Args:
         system: the system of Beneš.
@@ -119,41 +132,60 @@ class BenesFilter(Filter[GaussianState]):
 
     def __init__(self, system: BenesSystem) -> None:
         self.system: BenesSystem = system
-        self._brownian = KalmanBucyFilter(system.with_drift(0.0))
+        gain = system.gain.double()
+        self._strength = float(gain.norm())
+        self._along = gain / self._strength if self._strength else gain  # the measured combination that tells of X
+        offset = torch.zeros_like(gain) if system.offset is None else system.offset.double()
+        self._offset = float(offset @ self._along)
+        rest = offset - self._offset * self._along
+        self._rest = rest if bool((rest != 0).any()) else None
+        self._known = 0.5 * float(rest @ rest + system.mu**2)
 
-    def init(self, y0: Float[Tensor, "paths dim"]) -> GaussianState:
-        return self._brownian.init(y0)
+    def init(self, y0: Float[Tensor, "paths dim"]) -> BenesState:
+        start = torch.full_like(y0[:, 0], self.system.mean)
+        state = self._tilted(start, self.system.variance, y0, torch.zeros_like(start))
+        return state._replace(log_evidence=-state.log_tilt)
 
-    def step(self, state: GaussianState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> GaussianState:
-        before = self._log_tilt(state)
-        after = self._brownian.step(state, dy, t, dt)
-        gained = self._log_tilt(after) - before - 0.5 * self.system.mu**2 * dt
-        return after._replace(log_evidence=after.log_evidence + gained)
+    def _tilted(self, m: Tensor, p: float, y: Tensor, evidence: Tensor) -> BenesState:
+        mu = self.system.mu
+        arm = mu * m + self.system.shift
+        # ln E cosh(mu x + c) for x of N(m, p)
+        log_tilt = torch.logaddexp(arm, -arm) + (0.5 * mu**2 * p - math.log(2))
+        return BenesState(m, p, (m + mu * p * torch.tanh(arm))[:, None], log_tilt, y, evidence)
 
-    def _log_tilt(self, state: GaussianState) -> Float[Tensor, " paths"]:
-        """ln E cosh(mu x + c) for x of N(m, P)."""
-        arm = self.system.mu * state.mean[:, 0] + self.system.shift
-        return torch.logaddexp(arm, -arm) - math.log(2) + 0.5 * self.system.mu**2 * state.covariance[0, 0]
+    def step(self, state: BenesState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> BenesState:
+        h, p = self._strength, state.variance
+        told = dy @ self._along
+        residual = (told - self._offset * dt) - state.untilted * (h * dt)
+        # (X, h ∫X + W) after a step of a Brownian motion X, given its start: covariances dt, h dt²/2, dt + h² dt³/3.
+        to_y, both, noise = h * dt, 0.5 * h * dt**2, dt + h**2 * dt**3 / 3.0
+        spread = to_y**2 * p + noise
+        gain = (p * to_y + both) / spread
+        left = (1.0 - gain * to_y) ** 2 * p + dt - 2.0 * gain * both + gain**2 * noise
+        gained = 0.5 * (told**2 / dt - residual**2 / spread) - (0.5 * math.log(spread / dt) + self._known * dt)
+        if self._rest is not None:
+            gained = gained + dy @ self._rest
+        return self._tilted(state.untilted + gain * residual, left, state.y + dy, state.log_evidence + gained)
 
-    def mean(self, state: GaussianState) -> Float[Tensor, "paths 1"]:
-        arm = torch.tanh(self.system.mu * state.mean + self.system.shift)
-        return state.mean + self.system.mu * state.covariance[0, 0] * arm
+    def mean(self, state: BenesState) -> Float[Tensor, "paths 1"]:
+        return state.mean
 
-    def variance(self, state: GaussianState) -> Float[Tensor, " paths"]:
+    def variance(self, state: BenesState) -> Float[Tensor, " paths"]:
         """Variance of the state given the measurements."""
-        p = state.covariance[0, 0]
-        arm = torch.tanh(self.system.mu * state.mean[:, 0] + self.system.shift)
-        return p + (self.system.mu * p) ** 2 * (1 - arm**2)
+        p = state.variance
+        return p + (self.system.mu * p) ** 2 * (
+            1 - torch.tanh(self.system.mu * state.untilted + self.system.shift) ** 2
+        )
 
-    def log_density(self, state: GaussianState, x: Float[Tensor, " points"]) -> Float[Tensor, "paths points"]:
-        """Log density of the state at the points."""
-        p = state.covariance[0, 0]
+    def log_density(self, state: BenesState, x: Float[Tensor, " points"]) -> Float[Tensor, "paths points"]:
+        """Log density of the state at the points, once it has one (not at the start from a point)."""
+        p = state.variance
         arm = self.system.mu * x + self.system.shift
-        normal = -0.5 * (x - state.mean) ** 2 / p - 0.5 * torch.log(2 * math.pi * p)
-        return normal + torch.logaddexp(arm, -arm) - math.log(2) - self._log_tilt(state)[:, None]
+        normal = -0.5 * (x - state.untilted[:, None]) ** 2 / p - 0.5 * math.log(2 * math.pi * p)
+        return normal + torch.logaddexp(arm, -arm) - math.log(2) - state.log_tilt[:, None]
 
-    def drift(self, state: GaussianState, t: float) -> Float[Tensor, "paths dim"]:
-        return self.system.drift(state.y, self.mean(state), t)
+    def drift(self, state: BenesState, t: float) -> Float[Tensor, "paths dim"]:
+        return self.system.drift(state.y, state.mean, t)
 
-    def log_evidence(self, state: GaussianState) -> Float[Tensor, " paths"]:
-        return state.log_evidence
+    def log_evidence(self, state: BenesState) -> Float[Tensor, " paths"]:
+        return state.log_evidence + state.log_tilt
