@@ -57,7 +57,7 @@ class BrownianPath:
             raise ValueError("the finer grid must begin and end where the old one does")
         values = self.values.new_empty(len(fine), *self.values.shape[1:])
         values[place] = self.values
-        known = torch.zeros(len(fine), dtype=torch.bool)
+        known = torch.zeros(len(fine), dtype=torch.bool, device=fine.device)
         known[place] = True
         right = torch.searchsorted(self.times, fine, right=False)
         for k in torch.nonzero(~known)[:, 0].tolist():  # from left to right: each is conditioned on the last new one
@@ -82,6 +82,6 @@ def brownian(
     """
     grid = check_times(times)
     steps = torch.randn(len(grid) - 1, paths, dim, generator=generator, dtype=torch.float64)
-    steps *= grid.diff().sqrt()[:, None, None]
+    steps *= grid.cpu().diff().sqrt()[:, None, None]
     values = torch.cat([steps.new_zeros(1, paths, dim), steps.cumsum(0)])
     return BrownianPath(grid.to(device), values.to(device))

@@ -11,12 +11,14 @@ from sigmascope.filtering import (
     CoarseStepWarning,
     FiniteSystem,
     KushnerFilter,
+    Path,
     WonhamFilter,
     ZakaiFilter,
     grid_system,
     run,
     simulate,
     told,
+    told_path,
     uniform_times,
 )
 
@@ -184,3 +186,17 @@ def test_a_grid_is_not_taken_for_coarse():
     x = torch.linspace(-5.0, 5.0, 401, dtype=torch.float64)
     system = grid_system(x, lambda v: -v, 1.0, x[:, None], torch.exp(-(x**2)))
     simulate(system, uniform_times(0.1, 10), 2, gen())  # warnings are errors here
+
+
+def test_measurements_of_ones_own():
+    """Float32 measurements without a state are filtered; what needs the state, or the noise, says so."""
+    system = chain()
+    path = simulate(system, uniform_times(1.0, 50), 4, gen(9))
+    mine = Path(system, path.times.float(), path.y.float())
+    assert torch.allclose(run(WonhamFilter(system), mine).mean, run(WonhamFilter(system), path).mean, atol=1e-5)
+    with pytest.raises(ValueError, match="not known"):
+        told_path(mine)
+    with pytest.raises(ValueError, match="cannot be refined"):
+        mine.refined(uniform_times(1.0, 100), gen())
+    with pytest.raises(ValueError, match="cannot be refined"):
+        path.at(torch.arange(0, 51, 10)).refined(uniform_times(1.0, 100), gen())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from filtering.helpers import chain, column, gen, plane
-from sigmascope.filtering import BenesSystem, DiffusionSystem, FiniteSystem, simulate, uniform_times
+from sigmascope.filtering import BenesSystem, CoarseStepWarning, DiffusionSystem, FiniteSystem, simulate, uniform_times
 from sigmascope.paths import brownian, check_times
 
 COARSE = torch.tensor([0.0, 0.4, 0.5, 1.3], dtype=torch.float64)
@@ -120,3 +120,14 @@ def test_bad_refinement(system):
             path.refined(grid, gen())
     with pytest.raises(ValueError, match="at least 1"):
         simulate(system, COARSE, 0, gen())
+
+
+def test_the_steepness_of_a_diffusion_is_seen():
+    def steep(slope, rate=None):
+        draw = lambda n, g: torch.randn(n, 1, generator=g, dtype=torch.float64)  # noqa: E731
+        return DiffusionSystem(lambda x, t: -slope * x, torch.ones(1, 1), lambda y, x, t: x, draw, dim=1, rate=rate)
+
+    with pytest.warns(CoarseStepWarning, match=r"fastest rate is 40: use steps of 0\.0025 or less"):
+        simulate(steep(40.0), uniform_times(1.0, 50), 2, gen())
+    simulate(steep(40.0, rate=0.0), uniform_times(1.0, 50), 2, gen())  # warnings are errors here
+    simulate(steep(4.0), uniform_times(1.0, 50), 2, gen())

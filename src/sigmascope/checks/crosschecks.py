@@ -47,13 +47,13 @@ def _riccati(effort: Effort) -> Outcome:
 def _benes(effort: Effort) -> Outcome:
     system = BenesSystem(1.5, torch.ones(1), shift=0.2, mean=0.1, variance=0.3)
     path = simulate(system, uniform_times(1.0, 500), 40, effort.generator())
-    x = torch.linspace(-8.0, 8.0, 161 if effort.fast else 321, dtype=torch.float64)
+    x = torch.linspace(-8.0, 8.0, 321, dtype=torch.float64)
     density = torch.cosh(1.5 * x + 0.2) * torch.exp(-0.5 * (x - 0.1) ** 2 / 0.3)
     grid = grid_system(x, lambda v: 1.5 * torch.tanh(1.5 * v + 0.2), 1.0, x[:, None], density)
     closed = run(BenesFilter(system), path)
     mean = closed.final.untilted[:, None] if effort.broken else closed.mean[-1]
     # Second order in the spacing, first in the time step.
-    return Outcome(float((run(WonhamFilter(grid), path).mean[-1] @ x - mean[:, 0]).abs().max()), 0.0, allowance=0.015)
+    return Outcome(float((run(WonhamFilter(grid), path).mean[-1] @ x - mean[:, 0]).abs().max()), 0.0, allowance=0.006)
 
 
 @check(

@@ -31,9 +31,9 @@ def _reversal(effort: Effort) -> Outcome:
     pull = (v - y) / level[:, None, None]
     if effort.broken:
         pull = -pull
-    # The pull grows as the level falls: its integral over a step, the level's logarithm, at the left end of Y.
-    pushed = pull[:-1] * (level[:-1] * (level[:-1] / level[1:]).log())[:, None, None]
-    w = torch.cat([torch.zeros_like(y[:1]), (y.diff(dim=0) - pushed).cumsum(0)])
+    # Given V, the pull is a martingale and Y a bridge: over a step the rest is normal with variance dt level'/level.
+    rest = y.diff(dim=0) - pull[:-1] * clock.diff()[:, None, None]
+    w = torch.cat([torch.zeros_like(y[:1]), (rest * (level[:-1] / level[1:]).sqrt()[:, None, None]).cumsum(0)])
     every = torch.arange(0, len(w), 60)
     tests = (
         martingale_test(w, clock, pull),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import expm
 from torch import Tensor
 
-from sigmascope.filtering import FiniteSystem, LinearSystem
+from sigmascope.filtering import FiniteSystem, LinearSystem, Path
 
 
 def column(*values: float) -> Tensor:
@@ -32,6 +33,20 @@ def oscillator() -> LinearSystem:
     b = torch.tensor([[0.2, 0.0], [0.0, 1.0]], dtype=torch.float64)
     c = torch.tensor([[1.5, 0.5]], dtype=torch.float64)
     return LinearSystem(a, b, c, torch.zeros(2), torch.diag(torch.tensor([1.0, 0.5])), feedback=-0.3 * torch.ones(1, 1))
+
+
+def forward(system: FiniteSystem, path: Path) -> Tensor:
+    """Forward algorithm of a chain seen at the middle of equal steps, written apart from the filters: p(x | Y)."""
+    q, h = system.rates, system.h
+    if q is None or not isinstance(h, Tensor):
+        raise ValueError("a chain with a table of H is needed")
+    p, dt = system.prior.expand(path.paths, -1), float(path.times.diff().mean())
+    half = torch.from_numpy(expm(0.5 * dt * q.numpy()))
+    for dy in path.increments:
+        squares = ((dy[:, None] - h * dt) ** 2).sum(2) / dt
+        p = (p @ half) * torch.exp(0.5 * (squares.min(1, keepdim=True).values - squares))
+        p = (p / p.sum(1, keepdim=True)) @ half
+    return p
 
 
 def two_points_information(snr: float) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sigmascope.filtering.finite import FiniteSystem
 from sigmascope.filtering.linear import LinearSystem
-from sigmascope.filtering.systems import Path, System, euler
+from sigmascope.filtering.systems import Path, System, euler, was_drawn
 from sigmascope.paths import BrownianPath, brownian
 
 
@@ -31,7 +31,8 @@ class DiffusionSystem(System):
         h: maps y (..., dim), states (..., n) and a time to (..., dim).
         draw: maps a number and a generator to draws of :math:`X_0`, shape (number, n).
         dim: number of measured coordinates.
-        rate: the fastest rate of the dynamics, for the warning of a coarse step; 0 warns of nothing.
+        rate: the fastest rate of the dynamics, for the warning of a coarse step; None takes the steepest slope of f at
+            64 draws of :math:`X_0`, 0 warns of nothing.
 
     Solved by Euler's scheme, whose strong order is one where the noise is additive.
     """
@@ -41,10 +42,16 @@ class DiffusionSystem(System):
     h: Callable[[Tensor, Tensor, float], Tensor]
     draw: Callable[[int, torch.Generator], Tensor]
     dim: int
-    rate: float = 0.0
+    rate: float | None = None
 
-    def fastest(self) -> float:
-        return self.rate
+    def fastest(self, times: Float[Tensor, " times"]) -> float:
+        if self.rate is not None:
+            return self.rate
+        x, small, steepest = self.initial(64, torch.Generator().manual_seed(0)), 1e-4, 0.0
+        for t in times[:: max(1, len(times) // 4)].tolist():
+            for e in torch.eye(x.shape[1], dtype=x.dtype, device=x.device):
+                steepest = max(steepest, float((self.f(x + small * e, t) - self.f(x, t)).norm(dim=1).max()) / small)
+        return steepest
 
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
         x = self.draw(paths, generator).double()
@@ -66,13 +73,14 @@ class DiffusionSystem(System):
         return y.new_zeros(state.shape[:-1])
 
     def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:
-        x0, device = self.initial(paths, generator), self.b_matrix.device
+        device = self.b_matrix.device
+        x0 = self.initial(paths, generator).to(device)
         v = brownian(times, paths, self.b_matrix.shape[1], generator, device=device)
         w = brownian(times, paths, self.dim, generator, device=device)
         return self._solved(x0, _Drawn(v, w))
 
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
-        d: _Drawn = path.drawn
+        d: _Drawn = was_drawn(path)
         finer = _Drawn(d.state.refined(times, generator), d.measurement.refined(times, generator))
         return self._solved(path.state[0], finer)
 
@@ -121,7 +129,7 @@ class BenesSystem(System):
             raise ValueError(f"variance is {self.variance:g}: it must not be negative")
         object.__setattr__(self, "dim", len(self.gain))
 
-    def fastest(self) -> float:
+    def fastest(self, times: Float[Tensor, " times"]) -> float:
         return 0.0
 
     def with_drift(self, slope: float) -> LinearSystem:
@@ -198,7 +206,7 @@ def grid_system(
     """
     x = points.double()
     spacing = x.diff()
-    if x.ndim != 1 or len(x) < 3 or not bool((spacing > 0).all()) or not torch.allclose(spacing, spacing[0], rtol=1e-6):
+    if x.ndim != 1 or len(x) < 3 or not bool((spacing > 0).all()) or not torch.allclose(spacing, spacing[0], rtol=1e-4):
         raise ValueError("points must be a uniform, increasing grid of at least 3: use torch.linspace")
     middle = 0.5 * (x[1:] + x[:-1])
     force = f(middle) if callable(f) else 0.5 * (f[1:] + f[:-1]).double()

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.filtering.systems import Path, System
+from sigmascope.filtering.systems import NoInformation, Path, System, known_state
 from sigmascope.paths import check_times
 
 State = TypeVar("State")
@@ -102,11 +102,11 @@ def run(filter: Filter[Any], path: Path) -> Filtered:
     if not bool(torch.isfinite(path.y).all()):
         raise ValueError("the measurements are not finite: clean the path, or cut it where it breaks")
     filter.system.check_steps(times)
-    grid, dy = times.tolist(), path.increments
-    state = filter.init(path.y[0])
+    y, grid = path.y.double(), times.tolist()
+    dy, state = y.diff(dim=0), filter.init(y[0])
     first = filter.mean(state)
     mean = first.new_empty(len(grid), *first.shape)
-    drift, evidence = torch.empty_like(path.y), path.y.new_empty(path.y.shape[:2])
+    drift, evidence = torch.empty_like(y), y.new_empty(y.shape[:2])
     kept: dict[str, list[Tensor]] = {}
     for k, t in enumerate(grid):
         if k:
@@ -129,11 +129,16 @@ def told_path(path: Path) -> Filtered:
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
     :math:`\ln p(Y_0 | X_0)`.  In the sums Y is taken at the left of a step (the integral is Itô's), and of the state,
     which is independent of W, both ends are.
+
+    Raises: NoInformation for correlated noises (the state's path then tells of W too); ValueError where the state is
+        not known.
     """
-    grid, system = path.times.tolist(), path.system
-    drift = torch.stack([system.drift(path.y[k], path.state[k], t) for k, t in enumerate(grid)])
-    ahead = torch.stack([system.drift(path.y[k], path.state[k + 1], t) for k, t in enumerate(grid[:-1])])
+    if path.system.correlated:
+        raise NoInformation("the noises are correlated: the state's path tells of the measurement's noise too")
+    grid, system, state = path.times.tolist(), path.system, known_state(path)
+    drift = torch.stack([system.drift(path.y[k], state[k], t) for k, t in enumerate(grid)])
+    ahead = torch.stack([system.drift(path.y[k], state[k + 1], t) for k, t in enumerate(grid[:-1])])
     h, dt = 0.5 * (drift[:-1] + ahead), path.times.diff()[:, None]
     gain = (h * path.increments).sum(2) - 0.5 * (h**2).sum(2) * dt
-    first = path.system.start_log_density(path.y[0], path.state[0])[None]
-    return Filtered(path.times, path.state, drift, torch.cat([first, first + gain.cumsum(0)]))
+    first = system.start_log_density(path.y[0], state[0])[None]
+    return Filtered(path.times, state, drift, torch.cat([first, first + gain.cumsum(0)]))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.filtering.systems import Path, System, covariance_factor, euler, expm, log_normal, same_step
+from sigmascope.filtering.systems import Path, System, covariance_factor, euler, expm, log_normal, same_step, was_drawn
 from sigmascope.paths import BrownianPath, brownian
 
 Drifts = Callable[[Tensor, float], Tensor]
@@ -116,14 +116,17 @@ class FiniteSystem(System):
         """The same system with another law of :math:`X_0`."""
         return replace(self, prior=prior)
 
-    def fastest(self) -> float:
-        """How fast H moves along the chain, relative to its range; and how soon a step tells a jump by itself."""
-        if self.rates is None:
-            return 0.0
+    def fastest(self, times: Float[Tensor, " times"]) -> float:
+        """How fast H moves along the chain, relative to its range; how soon a step tells a jump; a feedback's slope."""
         if not isinstance(self.h, Tensor):
-            return float(self.rates.abs().max())
+            y, small, t = self.prior.new_zeros(1, self.dim), 1e-4, float(times[0])
+            moved = [self.drifts(y + small * e, t) for e in torch.eye(self.dim, dtype=y.dtype, device=y.device)]
+            slope = torch.stack([(m - self.drifts(y, t)).norm(dim=-1).max() for m in moved]).max() / small
+            return max(float(slope), 0.0 if self.rates is None else float(self.rates.abs().max()))
         jump = (self.h[:, None] - self.h).norm(dim=2)
-        spread = float(jump.max().clamp_min(1e-300))
+        spread = float(jump.max())
+        if self.rates is None or spread == 0.0:
+            return 0.0
         off = self.rates - torch.diag(torch.diagonal(self.rates))
         drift = float((self.rates @ self.h).norm(dim=1).max()) / spread
         spreading = float((off * jump**2).sum(1).max()) / spread**2
@@ -163,7 +166,7 @@ class FiniteSystem(System):
         return self._solved(noise, jumps, states, y0)
 
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
-        drawn: _Drawn = path.drawn
+        drawn: _Drawn = was_drawn(path)
         return self._solved(drawn.noise.refined(times, generator), drawn.jumps, drawn.states, path.y[0])
 
     def _jumps(self, x0: Tensor, start: float, end: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -195,6 +198,8 @@ class FiniteSystem(System):
         else:
             share, grid = spent / times.diff()[:, None, None], times.tolist()
             y = euler(lambda v, k: (share[k, :, None] @ self.drifts(v, grid[k]))[:, 0], y0, times, noise)
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement left the numbers: use smaller steps, or a feedback that does not explode")
         return Path(self, times, y, state, _Drawn(noise, jumps, states))
 
     def _spent(self, times: Tensor, jumps: Tensor, states: Tensor) -> Float[Tensor, "steps paths states"]:

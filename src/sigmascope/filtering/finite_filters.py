@@ -46,8 +46,15 @@ class _FiniteFilter(Filter[FiniteState]):
     def __init__(self, system: FiniteSystem, prior: Tensor | None = None) -> None:
         self.system: FiniteSystem = system
         p = system.prior[None] if prior is None else torch.as_tensor(prior).to(system.prior)
-        if p.ndim != 2 or p.shape[1] != system.states or not bool(((p.sum(1) - 1).abs() < 1e-6).all()):
-            raise ValueError(f"prior has shape {tuple(p.shape)}: expected (paths, {system.states}), rows with sum one")
+        if (
+            p.ndim != 2
+            or p.shape[1] != system.states
+            or not bool((p >= 0).all())
+            or not bool(((p.sum(1) - 1).abs() < 1e-6).all())
+        ):
+            raise ValueError(
+                f"prior has shape {tuple(p.shape)}: expected (paths, {system.states}), rows of probabilities"
+            )
         self._prior = p / p.sum(1, keepdim=True)
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> FiniteState:

@@ -178,8 +178,13 @@ class BenesFilter(Filter[BenesState]):
         )
 
     def log_density(self, state: BenesState, x: Float[Tensor, " points"]) -> Float[Tensor, "paths points"]:
-        """Log density of the state at the points, once it has one (not at the start from a point)."""
+        """Log density of the state at the points, once it has one.
+
+        Raises: ValueError at a start from a point.
+        """
         p = state.variance
+        if p <= 0.0:
+            raise ValueError("the state is known for certain: it has no density yet")
         arm = self.system.mu * x + self.system.shift
         normal = -0.5 * (x - state.untilted[:, None]) ** 2 / p - 0.5 * math.log(2 * math.pi * p)
         return normal + torch.logaddexp(arm, -arm) - math.log(2) - state.log_tilt[:, None]

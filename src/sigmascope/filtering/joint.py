@@ -54,4 +54,4 @@ def simulate_joint(
         evidence.append(filter.log_evidence(state))
     mean = torch.stack(means)
     account = Filtered(grid, mean, torch.stack(drifts), torch.stack(evidence), final=state)
-    return Path(filter.system, grid, torch.stack(y), mean), account
+    return Path(filter.system, grid.to(y0.device), torch.stack(y), mean), account

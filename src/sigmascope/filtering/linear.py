@@ -7,6 +7,7 @@ constant coefficients, whatever the step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.filtering.systems import Path, System, covariance_factor, expm, log_normal, same_step
+from sigmascope.filtering.systems import Path, System, covariance_factor, expm, known_state, log_normal, same_step
 
 Coefficient = Tensor | Callable[[float], Tensor]
 
@@ -133,11 +134,16 @@ class LinearSystem(System):
             generator[n:z, z] = self.measured_offset
         spread = a.new_zeros(z + 1, z + 1)
         spread[:z, :z] = torch.cat([torch.cat([b @ b.T, b @ s], 1), torch.cat([s.T @ b.T, eye], 1)])
+        # Van Loan's block holds exp(-G dt): over a short piece of the step it is harmless, and pieces are joined.
+        doublings = max(0, math.ceil(math.log2(max(float(torch.linalg.matrix_norm(generator, 2)) * dt, 1e-300))))
         top = torch.cat([-generator, spread], 1)
-        block = expm(torch.cat([top, torch.cat([0 * generator, generator.T], 1)]) * dt)
+        block = expm(torch.cat([top, torch.cat([0 * generator, generator.T], 1)]) * (dt / 2**doublings))
         matrix = block[z + 1 :, z + 1 :].T
-        covariance = (matrix @ block[: z + 1, z + 1 :])[:z, :z]
-        covariance = 0.5 * (covariance + covariance.T)
+        covariance = matrix @ block[: z + 1, z + 1 :]
+        for _ in range(doublings):
+            covariance = matrix @ covariance @ matrix.T + covariance
+            matrix = matrix @ matrix
+        covariance = 0.5 * (covariance + covariance.T)[:z, :z]
         _, factor = covariance_factor(covariance, "covariance", z)
         _, state_factor = covariance_factor(covariance[:n, :n], "covariance", n)
         found = Transition(matrix[:z, :z], matrix[:z, z], covariance, factor, state_factor)
@@ -147,10 +153,11 @@ class LinearSystem(System):
             self._cache[dt] = found
         return found
 
-    def fastest(self) -> float:
+    def fastest(self, times: Float[Tensor, " times"]) -> float:
         if self.constant:
             return 0.0
-        return max(float(torch.linalg.matrix_norm(self.coefficients(0.0)[0], 2)), 0.0)
+        some = times[:: max(1, len(times) // 16)].tolist()
+        return max(float(torch.linalg.matrix_norm(self.coefficients(t)[0], 2)) for t in some)
 
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
         _, factor = covariance_factor(self.covariance, "covariance", len(self.mean))
@@ -189,7 +196,7 @@ class LinearSystem(System):
 
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
         """Draws the new points from their law given the neighbours on both sides."""
-        old = torch.cat([path.state, path.y], 2)
+        old = torch.cat([known_state(path), path.y], 2)
         place = torch.searchsorted(times, path.times)
         if (
             bool((place >= len(times)).any())
@@ -238,19 +245,36 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
         times: grid.
         covariance: at the first time; None takes that of :math:`X_0` given :math:`Y_0`.
     """
+    return riccati_and_gain(system, times, covariance)[0]
+
+
+def riccati_and_gain(
+    system: LinearSystem, times: Tensor, covariance: Tensor | None = None
+) -> tuple[Float[Tensor, "times n n"], Float[Tensor, " times"]]:
+    r"""The covariance, and :math:`\int \mathrm{tr}(C P C^\top)\,ds` up to each time, both from one matrix fraction.
+
+    With P = U/V, :math:`d \ln\det V = (\mathrm{tr}(C^\top C P) - \mathrm{tr} A)\,dt` (for uncorrelated noises).
+    """
     p = start_posterior(system)[1] if covariance is None else torch.as_tensor(covariance, dtype=torch.float64)
-    found, grid, n = [p], torch.as_tensor(times, dtype=torch.float64).tolist(), len(system.mean)
-    for t, following in pairwise(grid):
+    found, gained, n = [p], [p.new_zeros(())], len(system.mean)
+    for t, following in pairwise(torch.as_tensor(times, dtype=torch.float64).tolist()):
         a, b, c = system.coefficients(0.5 * (t + following))
         s = b.new_zeros(b.shape[1], system.dim) if system.correlation is None else system.correlation
         free = a - b @ s @ c
         noise = b @ (torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T) @ b.T
         flow = torch.cat([torch.cat([free, noise], 1), torch.cat([c.T @ c, -free.T], 1)])
-        pair = expm(flow * (following - t)) @ torch.cat([p, torch.eye(n, dtype=p.dtype, device=p.device)])
-        p = torch.linalg.solve(pair[n:].T, pair[:n].T).T
-        p = 0.5 * (p + p.T)
+        # The flow grows in some directions and decays in others: over short pieces the fraction keeps its digits.
+        pieces = max(1, math.ceil(float(torch.linalg.matrix_norm(flow, 2)) * (following - t) / 2.0))
+        dt, gain = (following - t) / pieces, gained[-1]
+        move = expm(flow * dt)
+        for _ in range(pieces):
+            pair = move @ torch.cat([p, torch.eye(n, dtype=p.dtype, device=p.device)])
+            p = torch.linalg.solve(pair[n:].T, pair[:n].T).T
+            p = 0.5 * (p + p.T)
+            gain = gain + torch.logdet(pair[n:]) + torch.trace(free) * dt
         found.append(p)
-    return torch.stack(found)
+        gained.append(gain)
+    return torch.stack(found), torch.stack(gained)
 
 
 def start_posterior(

@@ -35,14 +35,14 @@ class ParticleFilter(Filter[ParticleState]):
     times their number.  A static state is never renewed by resampling: use an exact filter there, or many particles.
 
     Args:
-        system: any.
+        system: any whose noises are uncorrelated.
         particles: for each path.
         generator: of the particles; it advances with every step.
         threshold: share of the particles, in [0, 1]; 0 never resamples (importance sampling).
         finite_states: number of states where the system is finite, so that the mean is a vector of probabilities.
 
     Errors: of order particles^-1/2, and one in the step.  The evidence is unbiased (not its logarithm).
-    Raises: WeightsVanished where all weights of a path do.
+    Raises: ValueError for correlated noises; WeightsVanished where all weights of a path do.
     References: Gordon, Salmond & Smith (1993); Kitagawa (1996); Crisan & Lyons (1999).
     """
 
@@ -53,6 +53,11 @@ class ParticleFilter(Filter[ParticleState]):
             raise ValueError(f"particles is {particles}: at least 2 are needed")
         if not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold:g}: expected a share of the particles, between 0 and 1")
+        if system.correlated:
+            raise ValueError(
+                "the noises of state and measurement are correlated: particles that move by the state's own law "
+                "are then no filter; use KalmanBucyFilter"
+            )
         self.system = system
         self._count, self._generator, self._threshold = particles, generator, threshold
         self._states = finite_states

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,20 +36,23 @@ class NoInformation(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """States and measurements on a time grid.
+    """Measurements on a time grid, and the states that made them where they are known.
+
+    Your own measurements are ``Path(system, times, y)``.
 
     Args:
         system: what they are of.
         times: shape (times,).
         y: measurement, shape (times, paths, dim).
-        state: of a finite system the index of the state, int64, shape (times, paths); else shape (times, paths, n).
+        state: of a finite system the index of the state, int64, shape (times, paths); else shape (times, paths, n);
+            empty where it is not known.
         drawn: what else was drawn, by which the path is refined; depends on the system.
     """
 
     system: System
     times: Float[Tensor, " times"]
     y: Float[Tensor, "times paths dim"]
-    state: Tensor
+    state: Tensor = field(default_factory=lambda: torch.empty(0))
     drawn: Any = None
 
     @property
@@ -71,13 +74,15 @@ class Path:
             times: a grid that holds every time of the old one, with the same ends.
             generator: of the new points.
 
-        Raises: ValueError if an old time is missing or the ends differ.
+        Raises: ValueError if an old time is missing or the ends differ, or the path was not simulated.
         """
-        return self.system.refine(self, check_times(times), generator)
+        finer = self.system.refine(self, check_times(times), generator)
+        return replace(finer, times=finer.times.to(finer.y.device))
 
     def at(self, index: Tensor) -> Path:
-        """The path seen at some of its times only; it can no longer be refined."""
-        return replace(self, times=self.times[index], y=self.y[index], state=self.state[index], drawn=None)
+        """The path seen at some of its times only; what was drawn between is forgotten."""
+        state = self.state[index] if len(self.state) else self.state
+        return replace(self, times=self.times[index], y=self.y[index], state=state, drawn=None)
 
 
 class System(ABC):
@@ -116,12 +121,12 @@ class System(ABC):
         r""":math:`\ln p(y_0 \mid x_0)` with respect to Lebesgue measure; zero where :math:`Y_0` is not random."""
 
     @abstractmethod
-    def fastest(self) -> float:
+    def fastest(self, times: Float[Tensor, " times"]) -> float:
         """The fastest rate that a step must resolve, per unit of time; 0 where the scheme is exact."""
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse."""
-        rate, step = self.fastest(), float(times.diff().max())
+        rate, step = self.fastest(times), float(times.diff().max())
         if rate * step > COARSE:
             warnings.warn(
                 f"the largest step is {step:.3g} where the fastest rate is {rate:.3g}: use steps of "
@@ -147,7 +152,8 @@ def simulate(system: System, times: Tensor, paths: int, generator: torch.Generat
     if paths < 1:
         raise ValueError(f"paths is {paths}: at least 1 is needed")
     system.check_steps(grid)
-    return system.simulate(grid, paths, generator)
+    path = system.simulate(grid, paths, generator)
+    return replace(path, times=path.times.to(path.y.device))
 
 
 def uniform_times(end: float, steps: int, start: float = 0.0) -> Float[Tensor, " times"]:
@@ -185,6 +191,26 @@ def same_step(dt: float) -> float:
 def expm(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """Matrix exponential by scipy: torch's own is good to ten digits only."""
     return torch.from_numpy(np.asarray(scipy.linalg.expm(matrix.cpu().numpy()))).to(matrix)
+
+
+def known_state(path: Path) -> Tensor:
+    """The state of a path.
+
+    Raises: ValueError where it is not known.
+    """
+    if len(path.state) != len(path.times):
+        raise ValueError("the state of this path is not known: simulate one, or pass its state to Path")
+    return path.state
+
+
+def was_drawn(path: Path) -> Any:
+    """What a path was drawn with.
+
+    Raises: ValueError for one that was not simulated, or was thinned.
+    """
+    if path.drawn is None:
+        raise ValueError("this path cannot be refined: refine one that simulate gave, before it is thinned")
+    return path.drawn
 
 
 def log_normal(residual: Float[Tensor, "*batch n"], chol: Float[Tensor, "n n"]) -> Float[Tensor, "*batch"]:
