@@ -159,7 +159,7 @@ def _parse(args: list[str]) -> StudyCommand | CheckCommand:
     except SystemExit as stop:
         if stop.code == 2:
             of = f" {args[0]}" if args and args[0] in ("study", "check") else ""
-            raise InputError(f"{_first_line(complaint.getvalue())}: see sigmascope{of} --help") from None
+            raise InputError(f"{_first_line(complaint.getvalue()).rstrip('.')}: see sigmascope{of} --help") from None
         raise
 
 

@@ -200,3 +200,23 @@ def test_measurements_of_ones_own():
         mine.refined(uniform_times(1.0, 100), gen())
     with pytest.raises(ValueError, match="cannot be refined"):
         path.at(torch.arange(0, 51, 10)).refined(uniform_times(1.0, 100), gen())
+
+
+def test_edges():
+    system = chain()
+    blind = FiniteSystem(system.prior, torch.full((3, 1), 0.7), system.rates)  # H tells nothing
+    path = simulate(blind, uniform_times(1.0, 20), 3, gen(1))
+    assert torch.allclose(run(WonhamFilter(blind), path).mean[-1], system.prior @ system.transition(1.0), atol=1e-12)
+    with pytest.raises(ValueError, match="rows of probabilities"):
+        WonhamFilter(system, torch.tensor([[1.5, -0.5, 0.0]]))
+    wild = FiniteSystem(system.prior, lambda y, t: -1e9 * y[..., None, :].expand(*y.shape[:-1], 3, 1), dim=1)
+    with pytest.warns(CoarseStepWarning), pytest.raises(ValueError, match="left the numbers"):
+        simulate(wild, uniform_times(1.0, 50), 2, gen(2))
+    absorbing = FiniteSystem(
+        system.prior, system.h, torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+    )
+    late = simulate(absorbing, uniform_times(3.0, 60), 4000, gen(3))
+    share = (late.state[-1][:, None] == torch.arange(3)).double().mean(0)
+    expected = absorbing.prior @ absorbing.transition(3.0)
+    assert (share - expected).abs().max() < 4 * 0.5 / 4000**0.5
+    assert torch.isfinite(run(WonhamFilter(absorbing), late).mean).all()

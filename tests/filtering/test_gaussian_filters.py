@@ -18,6 +18,7 @@ from sigmascope.filtering import (
     KalmanBucyFilter,
     LinearSystem,
     WonhamFilter,
+    gaussian_information,
     grid_system,
     riccati,
     run,
@@ -279,3 +280,35 @@ def test_other_bad_input():
     varying = LinearSystem(lambda t: -20.0 * one, one, one, torch.zeros(1), one)
     with pytest.warns(CoarseStepWarning, match=r"use steps of 0\.005 or less"):
         simulate(varying, uniform_times(1.0, 10), 2, gen())
+
+
+def test_long_steps_keep_their_digits():
+    """exp(-G dt) of Van Loan's block would drown the covariance: after a long step the law is the stationary one."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for rate, dt in ((1.0, 18.0), (1.0, 100.0), (50.0, 1.0)):
+        system = LinearSystem(-rate * one, one, one, torch.zeros(1), one)
+        move = system.transition(0.0, dt)
+        assert float(move.covariance[0, 0]) == pytest.approx((1 - np.exp(-2 * rate * dt)) / (2 * rate), rel=1e-10)
+        # Y after a long step: the integral of an Ornstein-Uhlenbeck process from 0, and its own noise.
+        swing = (dt - 2 * (1 - np.exp(-rate * dt)) / rate + (1 - np.exp(-2 * rate * dt)) / (2 * rate)) / rate**2
+        assert float(move.covariance[1, 1]) == pytest.approx(dt + swing, rel=1e-10)
+
+
+def test_stiff_riccati_and_its_information():
+    system = LinearSystem(
+        torch.tensor([[-1.0, 1.0], [-0.3, -0.5]]),
+        torch.eye(2),
+        40.0 * torch.tensor([[1.0, 0.5], [0.2, 1.0]]),
+        torch.zeros(2),
+        torch.eye(2),
+    )
+    fine, long = uniform_times(2.0, 400), torch.tensor([0.0, 2.0])
+    assert torch.allclose(riccati(system, long)[-1], riccati(system, fine)[-1], rtol=1e-9)
+    assert torch.allclose(gaussian_information(system, long)[-1], gaussian_information(system, fine)[-1], rtol=1e-9)
+    times = uniform_times(2.0, 20_000)
+    c = system.coefficients(0.0)[2]
+    rate = torch.einsum("ij,tjk,ik->t", c, riccati(system, times), c)
+    assert float(gaussian_information(system, long)[-1]) == pytest.approx(
+        0.5 * float(torch.trapezoid(rate, times)), rel=1e-3
+    )
+    assert torch.isfinite(riccati(system, torch.tensor([0.0, 400.0]))).all()

@@ -115,3 +115,8 @@ def test_vanished_weights_are_loud():
 def test_bad_arguments(count, threshold, said):
     with pytest.raises(ValueError, match=said):
         ParticleFilter(plane(), count, gen(), threshold)
+
+
+def test_correlated_noises_are_refused():
+    with pytest.raises(ValueError, match="use KalmanBucyFilter"):
+        ParticleFilter(plane(0.6), 10, gen())

@@ -74,6 +74,7 @@ def test_refined_diffusion_converges_at_order_one():
         lambda y, x, t: torch.sin(2 * x) - 0.5 * y,
         lambda n, g: torch.randn(n, 1, generator=g, dtype=torch.float64),
         dim=1,
+        rate=0.0,
     )
     path = simulate(system, uniform_times(1.0, 16), 2000, gen(1))
     ends = [path.y[-1]]
