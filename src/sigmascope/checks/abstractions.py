@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sigmascope.checks.rows import Effort, Outcome, check
+from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import column, four_points
 from sigmascope.filtering import (
     Filtered,
@@ -20,10 +20,6 @@ from sigmascope.filtering import (
 )
 
 _BINS = 60
-
-
-def _mean(values: Tensor, expected: float = 0.0, *, allowance: float = 0.0, at_least: bool = False) -> Outcome:
-    return Outcome(float(values.mean()), expected, float(values.std()) / len(values) ** 0.5, allowance, at_least)
 
 
 def _knowing(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
@@ -61,7 +57,7 @@ def _sufficiency(effort: Effort) -> Outcome:
     prior = (system.prior @ system.transition(2.0))[x]  # type: ignore[operator]
     whole = (account.mean[-1].gather(1, x[:, None])[:, 0] / prior).log()
     kept = _binned(account.mean[100 if effort.broken else -1, :, 0], x)
-    return _mean(kept - whole, allowance=2e-3)
+    return average(kept - whole, allowance=2e-3)
 
 
 @check(
@@ -88,7 +84,7 @@ def _initial(effort: Effort) -> Outcome:
         kept = _binned(law[:, 0] + law[:, 2], first)
     else:
         kept = (law[:, :2].sum(1).where(first == 0, law[:, 2:].sum(1)) / system.prior[first]).log()
-    return _mean(kept - gap, allowance=2e-3)
+    return average(kept - gap, allowance=2e-3)
 
 
 @check(
@@ -124,7 +120,7 @@ def _monotone(effort: Effort) -> Outcome:
     if effort.broken:
         gains = -gains
     worst = gains[int(gains.mean(1).argmin())]
-    return _mean(worst, at_least=True)
+    return average(worst, at_least=True)
 
 
 @check(
@@ -140,7 +136,7 @@ def _processing(effort: Effort) -> Outcome:
     plain, sign = run(WonhamFilter(system), path), torch.tensor([0, 0, 1, 1])
     whole = information_by_gap(path, plain, _knowing(system, path, torch.arange(4))).per_path[-1]
     part = information_by_gap(path, plain, _knowing(system, path, sign)).per_path[-1]
-    return _mean(part - whole if effort.broken else whole - part, at_least=True)
+    return average(part - whole if effort.broken else whole - part, at_least=True)
 
 
 @check(
@@ -159,4 +155,4 @@ def _chain_rule(effort: Effort) -> Outcome:
     one = _knowing(system, path, sign, value.roll(1) if effort.broken else value)
     joint = information_by_gap(path, plain, both).per_path[-1]
     first, second = information_by_gap(path, plain, one).per_path[-1], information_by_gap(path, one, both).per_path[-1]
-    return _mean(joint - first - second, allowance=1e-3)
+    return average(joint - first - second, allowance=1e-3)

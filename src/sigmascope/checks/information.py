@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from sigmascope.checks.rows import Effort, Outcome, check
+from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import chain, column, oscillator, two_points_information
 from sigmascope.filtering import (
     Filtered,
@@ -29,10 +28,6 @@ _THEOREM = "I(Y_[0,t]; φ) = I(Y_0; φ) + ½ E ∫ ‖E[H | R] − E[H | F]‖²
 _SOURCE = "Duncan 1970; Mayer-Wolf & Zakai 1984; Franzese et al. 2025"
 
 
-def _mean(values: Tensor, expected: float, allowance: float = 0.0) -> Outcome:
-    return Outcome(float(values.mean()), expected, float(values.std()) / len(values) ** 0.5, allowance)
-
-
 def _told(system: FiniteSystem, path: Path) -> Filtered:
     return run(WonhamFilter(system, told(system, torch.arange(system.states), path.state[0])), path)
 
@@ -42,7 +37,7 @@ def _information(effort: Effort) -> Outcome:
     system = FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
     path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
     found = information_by_gap(path, run(WonhamFilter(system), path), _told(system, path)).per_path[-1]
-    return _mean(2.0 * found if effort.broken else found, two_points_information(1.0), allowance=1e-3)
+    return average(2.0 * found if effort.broken else found, two_points_information(1.0), allowance=1e-3)
 
 
 @check(
@@ -64,7 +59,7 @@ def _feedback(effort: Effort) -> Outcome:
     path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
     found = information_by_gap(path, run(WonhamFilter(system), path), _told(system, path)).per_path
     total = found[-1] - found[0] if effort.broken else found[-1]
-    return _mean(total, two_points_information(1.5), allowance=1e-3)
+    return average(total, two_points_information(1.5), allowance=1e-3)
 
 
 @check(
@@ -79,7 +74,7 @@ def _gaussian(effort: Effort) -> Outcome:
     path = simulate(system, times, effort.paths(8000), effort.generator())
     found = information_by_gap(path, run(KalmanBucyFilter(system), path), told_path(path)).per_path[-1]
     expected = float(gaussian_information(system, times)[-1])
-    return _mean(2.0 * found if effort.broken else found, expected, allowance=5e-3)
+    return average(2.0 * found if effort.broken else found, expected, allowance=5e-3)
 
 
 @check(
@@ -97,7 +92,7 @@ def _ratio(effort: Effort) -> Outcome:
     ratio = information_by_ratio(path, plain, knowing).per_path[-1]
     if effort.broken:
         ratio = ratio + 0.5 * (knowing.drift[:-1] ** 2).sum(2).mean(0) * 1.5
-    return _mean(ratio - gap, 0.0, allowance=2e-3)
+    return average(ratio - gap, 0.0, allowance=2e-3)
 
 
 @check(
@@ -117,9 +112,9 @@ def _moving(effort: Effort) -> Outcome:
     if float(expected.max() - expected[-1]) < 0.1:
         raise ArithmeticError("this state does not forget: the row would show nothing")
     if effort.broken:
-        return _mean(information_by_gap(path, account, told_path(path)).per_path[-1], float(expected[-1]))
+        return average(information_by_gap(path, account, told_path(path)).per_path[-1], float(expected[-1]))
     x, free = path.state[-1, :, 0], path.state[-1, :, 0]
     variance = float(account.final.covariance[0, 0])
     spread = 16.0 * torch.exp(torch.tensor(-6.0)) + (1 - torch.exp(torch.tensor(-6.0))) / 3.0
     given = -0.5 * (x - account.mean[-1, :, 0]) ** 2 / variance - 0.5 * torch.log(torch.tensor(variance))
-    return _mean(given + 0.5 * free**2 / spread + 0.5 * torch.log(spread), float(expected[-1]))
+    return average(given + 0.5 * free**2 / spread + 0.5 * torch.log(spread), float(expected[-1]))

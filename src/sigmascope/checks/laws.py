@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sigmascope.checks.rows import Effort, Outcome, check
+from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import chain, four_points, oscillator
 from sigmascope.filtering import (
     Filter,
@@ -56,7 +56,7 @@ def _bayes(effort: Effort) -> Outcome:
     mean = (share * hit).sum(1)
     variance = (share**2 * (hit - mean[:, None]) ** 2).sum(1)
     exact = run(WonhamFilter(system), path).mean[-1, :, 2]
-    return _average((mean - exact) ** 2 / variance, 1.0, allowance=0.1)
+    return average((mean - exact) ** 2 / variance, 1.0, allowance=0.1)
 
 
 @check(
@@ -124,11 +124,7 @@ def _mean_one(effort: Effort) -> Outcome:
     evidence = account.log_evidence[-1]
     if effort.broken:
         evidence = evidence + 0.5 * (account.drift**2).sum(2).mean(0)
-    return _average(evidence.exp(), 1.0)
-
-
-def _average(values: Tensor, expected: float, allowance: float = 0.0) -> Outcome:
-    return Outcome(float(values.mean()), expected, float(values.std()) / len(values) ** 0.5, allowance)
+    return average(evidence.exp(), 1.0)
 
 
 def _brownian(path: Path, knows: Filtered, drift: Tensor) -> Outcome:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import torch
+from torch import Tensor
 
 from sigmascope.data.draws import generator
 from sigmascope.errors import InputError
@@ -61,6 +62,11 @@ class Outcome:
         if not math.isfinite(off) or not math.isfinite(self.error):
             return False
         return (min(off, 0.0) if self.at_least else off) ** 2 <= (SIGMAS * self.error + self.allowance) ** 2
+
+
+def average(values: Tensor, expected: float = 0.0, *, allowance: float = 0.0, at_least: bool = False) -> Outcome:
+    """The mean of independent values, with its standard error."""
+    return Outcome(float(values.mean()), expected, float(values.std()) / len(values) ** 0.5, allowance, at_least)
 
 
 @dataclass(frozen=True)
