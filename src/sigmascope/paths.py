@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
@@ -20,6 +20,19 @@ def check_times(times: Tensor) -> Float[Tensor, " times"]:
     if not bool(torch.isfinite(grid).all()) or not bool((grid.diff() > 0).all()):
         raise ValueError("times must be finite and increase strictly: sort them and remove doubles")
     return grid
+
+
+def places_in(finer: Float[Tensor, " finer"], times: Float[Tensor, " times"]) -> Int64[Tensor, " times"]:
+    """Where the times of a grid are in a finer one with the same ends.
+
+    Raises: ValueError if one is missing or the ends differ.
+    """
+    place = torch.searchsorted(finer, times)
+    if bool((place >= len(finer)).any()) or not torch.equal(finer[place], times):
+        raise ValueError("the finer grid must hold every time of the old one: join the two grids")
+    if finer[0] != times[0] or finer[-1] != times[-1]:
+        raise ValueError("the finer grid must begin and end where the old one does")
+    return place
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +63,7 @@ class BrownianPath:
         Raises: ValueError if an old time is missing or the ends differ.
         """
         fine = check_times(times).to(self.times.device)
-        place = torch.searchsorted(fine, self.times)
-        if bool((place >= len(fine)).any()) or not torch.equal(fine[place], self.times):
-            raise ValueError("the finer grid must hold every time of the old one: join the two grids")
-        if len(self.times) and (fine[0] != self.times[0] or fine[-1] != self.times[-1]):
-            raise ValueError("the finer grid must begin and end where the old one does")
+        place = places_in(fine, self.times)
         values = self.values.new_empty(len(fine), *self.values.shape[1:])
         values[place] = self.values
         known = torch.zeros(len(fine), dtype=torch.bool, device=fine.device)

@@ -12,6 +12,7 @@ from sigmascope.filtering import BenesSystem, CoarseStepWarning, DiffusionSystem
 from sigmascope.paths import brownian, check_times
 
 COARSE = torch.tensor([0.0, 0.4, 0.5, 1.3], dtype=torch.float64)
+EARLY = torch.tensor([-0.5, 0.0, 0.4, 0.5, 1.3], dtype=torch.float64)
 FINE = torch.tensor([0.0, 0.1, 0.15, 0.4, 0.42, 0.5, 0.9, 1.3], dtype=torch.float64)
 
 
@@ -116,7 +117,7 @@ def test_bad_times(times, said):
 @pytest.mark.parametrize("system", [chain(), plane()])
 def test_bad_refinement(system):
     path = simulate(system, COARSE, 3, gen())
-    for grid in (torch.tensor([0.0, 0.4, 0.7, 1.3]), torch.tensor([0.0, 0.4, 0.5, 1.3, 1.5])):
+    for grid in (torch.tensor([0.0, 0.4, 0.7, 1.3]), torch.tensor([0.0, 0.4, 0.5, 1.3, 1.5]), EARLY):
         with pytest.raises(ValueError, match="finer grid"):
             path.refined(grid, gen())
     with pytest.raises(ValueError, match="at least 1"):

@@ -6,25 +6,17 @@ import torch
 from torch import Tensor
 
 from sigmascope.checks.rows import Effort, Outcome, average, check
-from sigmascope.checks.systems import column, four_points
+from sigmascope.checks.systems import column, four_points, knowing
 from sigmascope.filtering import (
-    Filtered,
     FiniteSystem,
-    Path,
     WonhamFilter,
     information_by_gap,
     run,
     simulate,
-    told,
     uniform_times,
 )
 
 _BINS = 60
-
-
-def _knowing(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
-    of = labels[path.state[0]] if values is None else values
-    return run(WonhamFilter(system, told(system, labels, of)), path)
 
 
 def _binned(score: Tensor, label: Tensor) -> Tensor:
@@ -78,7 +70,7 @@ def _initial(effort: Effort) -> Outcome:
     path = simulate(pair, uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
     first, began = path.state[0] // 2, torch.tensor([0, 0, 1, 1])
     account = run(WonhamFilter(pair), path)
-    gap = information_by_gap(path, account, _knowing(pair, path, began)).per_path[-1]
+    gap = information_by_gap(path, account, knowing(pair, path, began)).per_path[-1]
     law = account.mean[-1]
     if effort.broken:
         kept = _binned(law[:, 0] + law[:, 2], first)
@@ -101,7 +93,7 @@ def _independent(effort: Effort) -> Outcome:
     system = FiniteSystem(torch.full((4,), 0.25), h)
     path = simulate(system, uniform_times(1.0, 100), effort.paths(8000), effort.generator())
     coin = torch.tensor([0, 0, 1, 1])
-    found = information_by_gap(path, run(WonhamFilter(system), path), _knowing(system, path, coin)).per_path[-1]
+    found = information_by_gap(path, run(WonhamFilter(system), path), knowing(system, path, coin)).per_path[-1]
     return Outcome(float(found.mean()), 0.0, allowance=1e-12)
 
 
@@ -134,8 +126,8 @@ def _processing(effort: Effort) -> Outcome:
     system = four_points()
     path = simulate(system, uniform_times(1.5, 150), effort.paths(16_000), effort.generator())
     plain, sign = run(WonhamFilter(system), path), torch.tensor([0, 0, 1, 1])
-    whole = information_by_gap(path, plain, _knowing(system, path, torch.arange(4))).per_path[-1]
-    part = information_by_gap(path, plain, _knowing(system, path, sign)).per_path[-1]
+    whole = information_by_gap(path, plain, knowing(system, path, torch.arange(4))).per_path[-1]
+    part = information_by_gap(path, plain, knowing(system, path, sign)).per_path[-1]
     return average(part - whole if effort.broken else whole - part, at_least=True)
 
 
@@ -151,8 +143,8 @@ def _chain_rule(effort: Effort) -> Outcome:
     path = simulate(system, uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
     sign = torch.tensor([0, 0, 1, 1])
     value = sign[path.state[0]]
-    plain, both = run(WonhamFilter(system), path), _knowing(system, path, torch.arange(4))
-    one = _knowing(system, path, sign, value.roll(1) if effort.broken else value)
+    plain, both = run(WonhamFilter(system), path), knowing(system, path, torch.arange(4))
+    one = knowing(system, path, sign, value.roll(1) if effort.broken else value)
     joint = information_by_gap(path, plain, both).per_path[-1]
     first, second = information_by_gap(path, plain, one).per_path[-1], information_by_gap(path, one, both).per_path[-1]
     return average(joint - first - second, allowance=1e-3)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 
 from sigmascope.checks.rows import Effort, Outcome, average, check
-from sigmascope.checks.systems import chain, column, oscillator, two_points_information
+from sigmascope.checks.systems import chain, column, knowing, oscillator, two_points_information
 from sigmascope.filtering import (
-    Filtered,
     FiniteSystem,
     KalmanBucyFilter,
     LinearSystem,
-    Path,
     WonhamFilter,
     gaussian_information,
     gaussian_state_information,
@@ -19,7 +17,6 @@ from sigmascope.filtering import (
     information_by_ratio,
     run,
     simulate,
-    told,
     told_path,
     uniform_times,
 )
@@ -28,15 +25,13 @@ _THEOREM = "I(Y_[0,t]; φ) = I(Y_0; φ) + ½ E ∫ ‖E[H | R] − E[H | F]‖²
 _SOURCE = "Duncan 1970; Mayer-Wolf & Zakai 1984; Franzese et al. 2025"
 
 
-def _told(system: FiniteSystem, path: Path) -> Filtered:
-    return run(WonhamFilter(system, told(system, torch.arange(system.states), path.state[0])), path)
-
-
 @check("information", f"{_THEOREM}: nats against quadrature", _SOURCE, "a sign, static, t = 1", "the ½ is dropped")
 def _information(effort: Effort) -> Outcome:
     system = FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
     path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
-    found = information_by_gap(path, run(WonhamFilter(system), path), _told(system, path)).per_path[-1]
+    found = information_by_gap(
+        path, run(WonhamFilter(system), path), knowing(system, path, torch.arange(system.states))
+    ).per_path[-1]
     return average(2.0 * found if effort.broken else found, two_points_information(1.0), allowance=1e-3)
 
 
@@ -57,7 +52,9 @@ def _feedback(effort: Effort) -> Outcome:
         start_covariance=torch.tensor([[2.0]]),
     )
     path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
-    found = information_by_gap(path, run(WonhamFilter(system), path), _told(system, path)).per_path
+    found = information_by_gap(
+        path, run(WonhamFilter(system), path), knowing(system, path, torch.arange(system.states))
+    ).per_path
     total = found[-1] - found[0] if effort.broken else found[-1]
     return average(total, two_points_information(1.5), allowance=1e-3)
 
@@ -87,11 +84,11 @@ def _gaussian(effort: Effort) -> Outcome:
 def _ratio(effort: Effort) -> Outcome:
     system = chain()
     path = simulate(system, uniform_times(1.5, 300), effort.paths(32_000), effort.generator())
-    plain, knowing = run(WonhamFilter(system), path), _told(system, path)
-    gap = information_by_gap(path, plain, knowing).per_path[-1]
-    ratio = information_by_ratio(path, plain, knowing).per_path[-1]
+    plain, account = run(WonhamFilter(system), path), knowing(system, path, torch.arange(3))
+    gap = information_by_gap(path, plain, account).per_path[-1]
+    ratio = information_by_ratio(path, plain, account).per_path[-1]
     if effort.broken:
-        ratio = ratio + 0.5 * (knowing.drift[:-1] ** 2).sum(2).mean(0) * 1.5
+        ratio = ratio + 0.5 * (account.drift[:-1] ** 2).sum(2).mean(0) * 1.5
     return average(ratio - gap, 0.0, allowance=2e-3)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from sigmascope.checks.rows import Effort, Outcome, average, check
-from sigmascope.checks.systems import chain, four_points, oscillator
+from sigmascope.checks.systems import chain, four_points, knowing, oscillator
 from sigmascope.filtering import (
     Filter,
     Filtered,
@@ -25,7 +25,6 @@ from sigmascope.filtering import (
     run,
     simulate,
     simulate_joint,
-    told,
     uniform_times,
     whiteness_test,
 )
@@ -103,10 +102,8 @@ def _innovation(effort: Effort) -> Outcome:
 def _innovation_told(effort: Effort) -> Outcome:
     system = chain()
     path = simulate(system, uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
-    prior = told(system, torch.arange(3), path.state[0])
-    knowing = run(WonhamFilter(system, prior), path)
-    plain = run(WonhamFilter(system), path)
-    return _brownian(path, knowing, plain.drift if effort.broken else knowing.drift)
+    account, plain = knowing(system, path, torch.arange(3)), run(WonhamFilter(system), path)
+    return _brownian(path, account, plain.drift if effort.broken else account.drift)
 
 
 @check(

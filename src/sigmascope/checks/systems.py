@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import expm
 from torch import Tensor
 
-from sigmascope.filtering import FiniteSystem, LinearSystem, Path
+from sigmascope.filtering import Filtered, FiniteSystem, LinearSystem, Path, WonhamFilter, run, told
 
 
 def column(*values: float) -> Tensor:
@@ -47,6 +47,12 @@ def forward(system: FiniteSystem, path: Path) -> Tensor:
         p = (p @ half) * torch.exp(0.5 * (squares.min(1, keepdim=True).values - squares))
         p = (p / p.sum(1, keepdim=True)) @ half
     return p
+
+
+def knowing(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
+    """The account of who is told a function of X_0: its value on each path, or the values given."""
+    of = labels[path.state[0]] if values is None else values
+    return run(WonhamFilter(system, told(system, labels, of)), path)
 
 
 def two_points_information(snr: float) -> float:

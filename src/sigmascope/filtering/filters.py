@@ -14,6 +14,7 @@ References: Girsanov (1960); Kallianpur & Striebel (1968); Bain & Crisan (2009),
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -102,15 +103,32 @@ def run(filter: Filter[Any], path: Path) -> Filtered:
     if not bool(torch.isfinite(path.y).all()):
         raise ValueError("the measurements are not finite: clean the path, or cut it where it breaks")
     filter.system.check_steps(times)
-    y, grid = path.y.double(), times.tolist()
-    dy, state = y.diff(dim=0), filter.init(y[0])
+    y = path.y.double()
+    dy = y.diff(dim=0)
+    return drive(filter, times, y[0], lambda k, drift: dy[k])
+
+
+def drive(
+    filter: Filter[Any],
+    times: Float[Tensor, " times"],
+    y0: Float[Tensor, "paths dim"],
+    increment: Callable[[int, Tensor], Tensor],
+) -> Filtered:
+    """Step a filter along a checked grid, keeping its account.
+
+    Args:
+        increment: of the measurement over step k, given k and what the filter expects at its left end.
+
+    Raises: ArithmeticError where the filter leaves the numbers, naming the time.
+    """
+    grid, state = times.tolist(), filter.init(y0)
     first = filter.mean(state)
     mean = first.new_empty(len(grid), *first.shape)
-    drift, evidence = torch.empty_like(y), y.new_empty(y.shape[:2])
+    drift, evidence = y0.new_empty(len(grid), *y0.shape), y0.new_empty(len(grid), len(y0))
     kept: dict[str, list[Tensor]] = {}
     for k, t in enumerate(grid):
         if k:
-            state = filter.step(state, dy[k - 1], grid[k - 1], t - grid[k - 1])
+            state = filter.step(state, increment(k - 1, drift[k - 1]), grid[k - 1], t - grid[k - 1])
         mean[k], drift[k] = filter.mean(state), filter.drift(state, t)
         evidence[k] = filter.log_evidence(state)
         for name, value in filter.diagnostics(state).items():

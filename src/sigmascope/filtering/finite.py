@@ -123,9 +123,11 @@ class FiniteSystem(System):
             moved = [self.drifts(y + small * e, t) for e in torch.eye(self.dim, dtype=y.dtype, device=y.device)]
             slope = torch.stack([(m - self.drifts(y, t)).norm(dim=-1).max() for m in moved]).max() / small
             return max(float(slope), 0.0 if self.rates is None else float(self.rates.abs().max()))
+        if self.rates is None:
+            return 0.0
         jump = (self.h[:, None] - self.h).norm(dim=2)
         spread = float(jump.max())
-        if self.rates is None or spread == 0.0:
+        if spread == 0.0:
             return 0.0
         off = self.rates - torch.diag(torch.diagonal(self.rates))
         drift = float((self.rates @ self.h).norm(dim=1).max()) / spread

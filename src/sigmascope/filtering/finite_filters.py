@@ -78,9 +78,7 @@ class _FiniteFilter(Filter[FiniteState]):
     def _log_likelihood(self, y: Tensor, dy: Tensor, t: float, dt: float) -> Float[Tensor, "paths states"]:
         """H · dy − ½ ‖H‖² dt of every state."""
         h = self.system.drifts(y, t)
-        if h.ndim == 2:
-            return dy @ h.T - (0.5 * dt) * (h**2).sum(1)
-        return (h @ dy[:, :, None])[:, :, 0] - (0.5 * dt) * (h**2).sum(2)
+        return _along(h, dy) - (0.5 * dt) * (h**2).sum(-1)
 
 
 class WonhamFilter(_FiniteFilter):
@@ -141,13 +139,11 @@ class ZakaiFilter(_FiniteFilter):
             weight = _moved(weight, half)
         else:
             top = state.log_weight.max(1, keepdim=True).values
-            h = self.system.drifts(state.y, t)
-            push = dy @ h.T if h.ndim == 2 else (h @ dy[:, :, None])[:, :, 0]
             rho = (state.log_weight - top).exp()
-            rho = rho + rho * push
+            moved = rho + rho * _along(self.system.drifts(state.y, t), dy)
             if self.system.rates is not None:
-                rho = rho + (state.log_weight - top).exp() @ self.system.rates * dt
-            weight = rho.clamp_min(0.0).log() + top
+                moved = moved + rho @ self.system.rates * dt
+            weight = moved.clamp_min(0.0).log() + top
         mass = torch.logsumexp(weight, 1)
         return FiniteState(weight, (weight - mass[:, None]).exp(), state.y + dy, mass)
 
@@ -177,6 +173,11 @@ class KushnerFilter(_FiniteFilter):
         moved = moved / moved.sum(1, keepdim=True).clamp_min(_TINY)
         evidence = state.log_evidence + (expected * dy).sum(1) - 0.5 * (expected**2).sum(1) * dt
         return FiniteState(moved.log(), moved, state.y + dy, evidence)
+
+
+def _along(h: Tensor, dy: Float[Tensor, "paths dim"]) -> Float[Tensor, "paths states"]:
+    """H · dy of every state, H a table or one for each path."""
+    return dy @ h.T if h.ndim == 2 else (h @ dy[:, :, None])[:, :, 0]
 
 
 def _moved(log_weight: Float[Tensor, "paths states"], move: Tensor | None) -> Float[Tensor, "paths states"]:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.filtering.filters import Filter, Filtered
+from sigmascope.filtering.filters import Filter, Filtered, drive
 from sigmascope.filtering.systems import Path
 from sigmascope.paths import brownian, check_times
 
@@ -41,17 +41,7 @@ def simulate_joint(
         raise ValueError(f"y0 has shape {tuple(y0.shape)}: expected (paths, {filter.system.dim})")
     filter.system.check_steps(grid)
     noise = brownian(grid, len(y0), filter.system.dim, generator, device=y0.device).increments
-    state, at = filter.init(y0), grid.tolist()
-    y, means = [y0], [filter.mean(state)]
-    drifts, evidence = [filter.drift(state, at[0])], [filter.log_evidence(state)]
-    for k, t in enumerate(at[:-1]):
-        dt = at[k + 1] - t
-        dy = drifts[-1] * dt + noise[k]
-        state = filter.step(state, dy, t, dt)
-        y.append(y[-1] + dy)
-        means.append(filter.mean(state))
-        drifts.append(filter.drift(state, at[k + 1]))
-        evidence.append(filter.log_evidence(state))
-    mean = torch.stack(means)
-    account = Filtered(grid, mean, torch.stack(drifts), torch.stack(evidence), final=state)
-    return Path(filter.system, grid.to(y0.device), torch.stack(y), mean), account
+    dt = grid.diff().to(y0.device)[:, None, None]
+    account = drive(filter, grid, y0, lambda k, drift: drift * dt[k] + noise[k])
+    y = torch.cat([y0[None], y0 + (account.drift[:-1] * dt + noise).cumsum(0)])
+    return Path(filter.system, grid.to(y0.device), y, account.mean), account

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.filtering.systems import Path, System, covariance_factor, expm, known_state, log_normal, same_step
+from sigmascope.paths import places_in
 
 Coefficient = Tensor | Callable[[float], Tensor]
 
@@ -197,13 +198,7 @@ class LinearSystem(System):
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
         """Draws the new points from their law given the neighbours on both sides."""
         old = torch.cat([known_state(path), path.y], 2)
-        place = torch.searchsorted(times, path.times)
-        if (
-            bool((place >= len(times)).any())
-            or not torch.equal(times[place], path.times)
-            or int(place[-1]) + 1 < len(times)
-        ):
-            raise ValueError("the finer grid must hold every time of the old one, and end where it ends")
+        place = places_in(times, path.times.cpu())
         z = old.new_empty(len(times), *old.shape[1:])
         z[place] = old
         grid, ends = times.tolist(), torch.searchsorted(place, torch.arange(len(times)), right=False)
