@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from scipy import stats
 
 from sigmascope.core import LabelledData
 from sigmascope.data import from_array
+from sigmascope.denoisers.gaussian import MixtureDenoiser
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,66 @@ def dense_posterior_entropy(
                 q = np.bincount(data.labels[a.name].numpy(), weights=p, minlength=len(a.values))
                 out[a.name][j, i] = -(q[q > 0] * np.log(q[q > 0])).sum()
     return out
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Normal components on a line with labels: information by quadrature in float64, independent of the package."""
+
+    means: np.ndarray
+    spread: np.ndarray
+    weights: np.ndarray
+    labels: dict[str, np.ndarray]
+
+    def denoiser(self) -> MixtureDenoiser:
+        return MixtureDenoiser(
+            torch.tensor(self.weights),
+            torch.tensor(self.means)[:, None],
+            torch.tensor(self.spread) ** 2,
+            {k: v.tolist() for k, v in self.labels.items()},
+        )
+
+    def density(self, y: np.ndarray, sigma: float) -> np.ndarray:
+        """Joint density of y and each component, shape (y, components)."""
+        scale = np.hypot(self.spread, sigma)
+        return self.weights * stats.norm.pdf((y[:, None] - self.means) / scale) / scale
+
+    def distribution(self, y: np.ndarray, sigma: float) -> np.ndarray:
+        """P(Y <= y)."""
+        return (self.weights * stats.norm.cdf((y[:, None] - self.means) / np.hypot(self.spread, sigma))).sum(1)
+
+    def grid(self, sigma: float, points: int = 20_001) -> tuple[np.ndarray, np.ndarray]:
+        """Points of y and their quadrature weights times p(y)."""
+        reach = 12 * np.hypot(self.spread.max(), sigma)
+        y = np.linspace(self.means.min() - reach, self.means.max() + reach, points)
+        return y, self.density(y, sigma).sum(1) * (y[1] - y[0])
+
+    def information(self, name: str, sigma: float) -> float:
+        y, mass = self.grid(sigma)
+        joint = self.density(y, sigma)
+        by_value = np.stack([joint[:, self.labels[name] == a].sum(1) for a in np.unique(self.labels[name])], 1)
+        p = by_value / np.maximum(by_value.sum(1, keepdims=True), 1e-300)
+        prior = np.bincount(self.labels[name], weights=self.weights)
+        h = -(prior * np.log(prior)).sum()
+        return float(h + (mass * (p * np.log(np.maximum(p, 1e-300))).sum(1)).sum())
+
+
+def points(line: Line) -> Mixture:
+    """Points on a line, as a mixture without spread."""
+    return Mixture(line.points, np.zeros(len(line.points)), line.weights, line.labels)
+
+
+def mixture() -> Mixture:
+    """Four overlapping normal components of unequal weight and width, of two attributes."""
+    labels = {"side": np.array([0, 0, 1, 1]), "width": np.array([0, 1, 0, 1])}
+    return Mixture(
+        np.array([-3.0, -1.0, 0.5, 2.5]), np.array([0.2, 0.6, 0.3, 0.5]), np.array([0.1, 0.3, 0.4, 0.2]), labels
+    )
+
+
+def clones(m: float = 16.0, s: float = 1.0) -> Mixture:
+    """Two normal classes at ±m: Biroli's clones, seen along m."""
+    return Mixture(np.array([-m, m]), np.array([s, s]), np.array([0.5, 0.5]), {"class": np.array([0, 1])})
 
 
 Problem = Callable[[], Line]

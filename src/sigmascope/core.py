@@ -22,6 +22,12 @@ UNKNOWN = -1
 """Label of an abstraction that a row has not been told."""
 
 
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
+    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
 @dataclass(frozen=True, eq=False)
 class Abstraction:
     r"""A discrete attribute A of the data, with its prior.
@@ -163,14 +169,15 @@ class Denoiser(nn.Module, ABC):
         self,
         y: Float[Tensor, "batch *event"],
         sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Int64[Tensor, " batch"]] | None = None,
+        known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """Posterior mean of v.
 
         Args:
             y: noisy values.
             sigma: one noise level per row.
-            known: for some abstractions, the index of the value of each row, -1 where unknown.
+            known: for some abstractions, the index of the value of each row, int64, -1 where unknown; of a continuous
+                one its value, float, shape (batch, dim).
         """
 
 
@@ -196,19 +203,43 @@ class HasPosteriorLevels(Protocol):
         ...
 
 
+@runtime_checkable
+class HasMeansByValue(Protocol):
+    """Denoisers told each value of an abstraction in one pass."""
+
+    def means_by_value(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "values batch *event"]:
+        """E[V | Y_sigma = y, A = a] for every value a."""
+        ...
+
+
+@runtime_checkable
+class SamplesPosterior(Protocol):
+    """Exact models from which clean values can be drawn given a noisy one: continuations at once."""
+
+    def sample_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n batch *event"]:
+        """n independent draws of V given Y_sigma = y, for each row."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Items and noise shared by all levels: y = v + sigma n at every sigma.
 
     Args:
-        items: index of the item of each draw, shape (draws,).
+        items: index of the item of each draw, shape (draws,); 0, 1, ... where the law has no items.
         v: its value, float32, shape (draws, *event).
         noise: standard normal, float32, shape (draws, *event).
+        labels: for each abstraction, the index of the value of each draw, shape (draws,).
     """
 
     items: Int64[Tensor, " draws"]
     v: Tensor
     noise: Tensor
+    labels: Mapping[str, Int64[Tensor, " draws"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.items.shape[0]

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
-ALL |= {"paths", "filtering", "checks"}
+ALL |= {"paths", "filtering", "checks", "sample"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
@@ -20,7 +20,8 @@ MAY = {
     "checks": ALL,
     "data": {"core"},
     "denoisers": {"core", "noise"},
-    "information": {"core", "noise"},
+    "sample": {"core", "noise", "paths", "filtering"},
+    "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},
     "report": {"core", "onset"},
     "studies": ALL,

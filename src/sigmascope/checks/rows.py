@@ -12,7 +12,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from sigmascope.data.draws import generator
+from sigmascope.core import generator
 from sigmascope.errors import InputError
 
 _MODULES = ("laws", "equations", "information", "abstractions", "crosschecks", "diffusion")

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from sigmascope.core import Draws, InputError, LabelledData
-
-
-def generator(seed: int, *stream: int) -> torch.Generator:
-    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
-    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+from sigmascope.core import generator as generator
 
 
 def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = False) -> Draws:
@@ -57,4 +51,5 @@ def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = Fa
         found.append(item)
         noise.append(torch.randn(data.event, generator=g))
     items = torch.tensor(found)
-    return Draws(items, data.source.take(items), torch.stack(noise))
+    labels = {name: label[items] for name, label in data.labels.items()}
+    return Draws(items, data.source.take(items), torch.stack(noise), labels)

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
+from sigmascope.denoisers.classes import ByClass
 
 _TILE_BYTES = 1 << 26
 _TILE_ROWS = 1000
@@ -63,14 +64,14 @@ class FiniteDenoiser(Denoiser):
         self.equal_weights = bool((data.weights == data.weights[0]).all())
         self.to(device)
 
-    def _tiles(self, batch: int) -> Iterator[tuple[slice, Float[Tensor, "rows size"]]]:
+    def tiles(self, batch: int) -> Iterator[tuple[slice, Float[Tensor, "rows size"]]]:
         rows = tile_rows(self.data.size, 2 * batch)
         for start in range(0, len(self.data), rows):
             stop = min(start + rows, len(self.data))
             x = self.data.source.read(start, stop).reshape(stop - start, -1).to(self.centre.device)
             yield slice(start, stop), x.double() - self.centre
 
-    def _rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         if tuple(y.shape[1:]) != self.event:
             raise InputError(f"y has shape {tuple(y.shape)}: expected (batch, {', '.join(map(str, self.event))})")
         if sigma.shape != (len(y),):
@@ -80,7 +81,7 @@ class FiniteDenoiser(Denoiser):
         flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
         return flat, sigma.to(self.centre.device).double()
 
-    def _logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
+    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
         distance2 = (tile**2).sum(1, keepdim=True) + (y**2).sum(1) - 2.0 * (tile @ y.T)
         return distance2 * (-0.5 / sigma**2) + self.log_weight[rows, None]
 
@@ -88,19 +89,19 @@ class FiniteDenoiser(Denoiser):
         self,
         y: Float[Tensor, "batch *event"],
         sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Int64[Tensor, " batch"]] | None = None,
+        known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination that no item has.
         """
-        flat, level = self._rows(y, sigma)
+        flat, level = self.rows(y, sigma)
         told = self._known(known or {}, len(y))
         top = torch.full_like(level, -torch.inf)
         mass = torch.zeros_like(level)
         total = torch.zeros_like(flat)
-        for rows, tile in self._tiles(len(y)):
-            logit = self._logits(rows, tile, flat, level)
+        for rows, tile in self.tiles(len(y)):
+            logit = self.logits(rows, tile, flat, level)
             for column, value in told:
                 possible = (value == UNKNOWN) | (self.classes[rows, column, None] == value)
                 logit = logit.masked_fill(~possible, -torch.inf)
@@ -129,15 +130,70 @@ class FiniteDenoiser(Denoiser):
             told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self.first_column[column]))))
         return told
 
+    def means_by_value(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "values batch *event"]:
+        """E[V | Y_sigma = y, A = a] for every value a, in one pass, float64."""
+        a = self.data.abstraction(abstraction)
+        column = [x.name for x in self.abstractions].index(abstraction)
+        flat, level = self.rows(y, sigma)
+        shape = (len(a.values), len(y))
+        top, mass = level.new_full(shape, -torch.inf), level.new_zeros(shape)
+        total = level.new_zeros(*shape, flat.shape[1])
+        for rows, tile in self.tiles(len(y)):
+            logit = self.logits(rows, tile, flat, level)
+            index = self.classes[rows, column] - int(self.first_column[column])
+            new = top.scatter_reduce(0, index[:, None].expand_as(logit), logit, "amax")
+            safe = torch.where(torch.isfinite(new), new, 0.0)
+            weight, shrink = (logit - safe[index]).exp(), (top - safe).exp()
+            mass = (mass * shrink).index_add_(0, index, weight)
+            changed = shrink != 1.0
+            if bool(changed.any()):
+                total *= shrink[:, :, None]
+            ByClass(index[:, None]).add(total, weight, tile)
+            top = new
+        return (total / mass[:, :, None] + self.centre).reshape(*shape, *self.event)
+
+    def sample_items(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Int64[Tensor, "n batch"]:
+        """n independent items from p(item | y) for each row, by inversion of its distribution function.
+
+        Cost: one pass, and a second look at the tiles that the draws fall into.
+        """
+        flat, level = self.rows(y, sigma)
+        sums = [self.logits(rows, tile, flat, level).logsumexp(0) for rows, tile in self.tiles(len(y))]
+        by_tile = torch.stack(sums).softmax(0).cumsum(0)
+        u = torch.rand(n, len(y), generator=generator, dtype=torch.float64).to(flat.device) * by_tile[-1]
+        where = torch.searchsorted(by_tile.T.contiguous(), u.T.contiguous(), right=True).T.clamp_max(len(sums) - 1)
+        wanted = set(where.flatten().tolist())
+        items = torch.zeros_like(where)
+        for i, (rows, tile) in enumerate(self.tiles(len(y))):
+            if i not in wanted:
+                continue
+            below = by_tile[i - 1] if i else torch.zeros_like(by_tile[0])
+            share = ((u - below) / (by_tile[i] - below).clamp_min(1e-300)).clamp(0.0, 1.0)
+            inside = self.logits(rows, tile, flat, level).softmax(0).cumsum(0).T.contiguous()
+            pick = torch.searchsorted(inside, (share * inside[:, -1]).T.contiguous(), right=True).T
+            items = torch.where(where == i, rows.start + pick.clamp_max(len(tile) - 1), items)
+        return items
+
+    def sample_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n batch *event"]:
+        """n independent draws of V given Y_sigma = y, for each row: items of the data."""
+        items = self.sample_items(y, sigma, n, generator)
+        return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
+
     def log_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
         self.data.abstraction(abstraction)
-        flat, level = self._rows(y, sigma)
+        flat, level = self.rows(y, sigma)
         sums = self._no_sums(1, len(y))
-        for rows, tile in self._tiles(len(y)):
-            sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self._logits(rows, tile, flat, level)))
+        for rows, tile in self.tiles(len(y)):
+            sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self.logits(rows, tile, flat, level)))
         return self.normalised(sums)[abstraction][0]
 
     def posterior_levels(
@@ -145,10 +201,10 @@ class FiniteDenoiser(Denoiser):
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
         """ln p(a | v + sigma noise) for every abstraction and level; v need not be an item."""
         ones = torch.ones(len(v), dtype=torch.float64)
-        flat, _ = self._rows(v, ones)
+        flat, _ = self.rows(v, ones)
         n = noise.to(self.centre.device).reshape(len(v), -1).double()
         sums = self._no_sums(len(sigmas), len(v))
-        for rows, tile in self._tiles(len(v)):
+        for rows, tile in self.tiles(len(v)):
             distance2 = (tile**2).sum(1, keepdim=True) + (flat**2).sum(1) - 2.0 * (tile @ flat.T)
             along = tile @ n.T - (flat * n).sum(1)
             for j, sigma in enumerate(sigmas.tolist()):

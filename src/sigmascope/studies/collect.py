@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Draws, Gap, InputError, LabelledData
-from sigmascope.data.draws import generator
+from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.passes import PosteriorPass
 from sigmascope.denoisers.sketch import Sketch, make_sketch

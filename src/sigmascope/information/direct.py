@@ -1,0 +1,69 @@
+"""Gaps and posteriors of any denoiser, by calling it at every draw and level."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Denoiser, Draws, Gap, HasPosterior
+from sigmascope.sample.joint import told_each
+
+
+def gaps_at(
+    denoiser: Denoiser, draws: Draws, sigma: float, abstraction: str, average: bool = True
+) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    r"""Squared gaps at one level: of means, :math:`\|D_a - D\|^2`, and of errors, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
+
+    Args:
+        denoiser: exact or learned.
+        draws: with labels.
+        sigma: noise level.
+        abstraction: A.
+        average: take the mean of :math:`\|D_a - D\|^2` over the posterior where the denoiser knows it, in place of the
+            drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
+    """
+    y = draws.v.double() + sigma * draws.noise.double()
+    level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
+    own = draws.labels[abstraction]
+    with torch.no_grad():
+        free = denoiser(y, level).double()
+        if average and isinstance(denoiser, HasPosterior):
+            each = told_each(denoiser, y, sigma, abstraction)
+            told = each[own, torch.arange(len(own))]
+            pi = denoiser.log_posterior(y, level, abstraction).exp()
+            score = (pi.T * _norm2(each - free, 2)).sum(0)
+        else:
+            told = denoiser(y, level, {abstraction: own}).double()
+            score = _norm2(told - free, 1)
+    mmse = _norm2(draws.v.double() - free, 1) - _norm2(draws.v.double() - told, 1)
+    return score, mmse
+
+
+def direct_gap(
+    denoiser: Denoiser, draws: Draws, sigma: Float[np.ndarray, " levels"], abstraction: str, average: bool = True
+) -> Gap:
+    """Gaps at all levels, in the whole space: no sketch, no random directions."""
+    found = [gaps_at(denoiser, draws, float(s), abstraction, average) for s in sigma]
+    score, mmse = (torch.stack(x).cpu().numpy() for x in zip(*found, strict=True))
+    return as_gap(score, mmse, sigma)
+
+
+def as_gap(
+    score: Float[np.ndarray, "levels draws"],
+    mmse: Float[np.ndarray, "levels draws"],
+    sigma: Float[np.ndarray, " levels"],
+) -> Gap:
+    r"""Gaps without random directions.
+
+    What the series above the first level needs is read off the first two: :math:`E\|D_a - D\|^2 = s_0 - \lambda F`.
+    """
+    none = np.zeros((len(sigma), 0))
+    snr, mean = sigma[:2] ** -2.0, score[:2].mean(1)
+    frobenius = float((mean[0] - mean[1]) / (snr[1] - snr[0]))
+    return Gap(score, mmse, none, none, float(mean[0] + snr[0] * frobenius), np.zeros(0), frobenius)
+
+
+def _norm2(x: Tensor, batch_dims: int) -> Tensor:
+    return (x**2).flatten(batch_dims).sum(-1)

@@ -1,0 +1,43 @@
+"""Samplers of diffusion models: the generative SDE, the probability-flow ODE, joint (Y, π) generation, forks."""
+
+from sigmascope.sample.forks import fork, levels_below
+from sigmascope.sample.guidance import Guided
+from sigmascope.sample.joint import JointState, ValueBelief, joint
+from sigmascope.sample.schemes import (
+    Ancestral,
+    Bridge,
+    Churn,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    Scheme,
+    State,
+    StochasticHeun,
+    final,
+    sample,
+    start,
+)
+from sigmascope.sample.streams import Streams, rows
+
+__all__ = [
+    "Ancestral",
+    "Bridge",
+    "Churn",
+    "Euler",
+    "EulerMaruyama",
+    "Guided",
+    "Heun",
+    "JointState",
+    "Scheme",
+    "State",
+    "StochasticHeun",
+    "Streams",
+    "ValueBelief",
+    "final",
+    "fork",
+    "joint",
+    "levels_below",
+    "rows",
+    "sample",
+    "start",
+]

@@ -1,0 +1,89 @@
+r"""Forks: independent continuations of the generative process from one noisy state.
+
+From :math:`Y_\sigma = y` the exact generative SDE ends at a draw of :math:`p(v \mid y)`; so the attributes of K
+continuations are K draws of :math:`p(a \mid y)`.  A probability-flow ODE does not fork: its end is a function of y.  It
+can be forked by noising y further first, to :math:`y'`, and going down from there (the U-turn): its children are then
+draws of :math:`p(v \mid Y_{\sigma'} = y')`, over the noise added, and vary more than :math:`p(v \mid y)` does.
+
+References: Franzese et al. (2025); Meng et al. (2022), SDEdit; Sclocchi et al. (2025); Biroli et al. (2024), clones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.sample.schemes import Scheme, State, StochasticHeun, checked_levels, sample
+from sigmascope.sample.streams import Streams
+
+_VALUES = 2**31  # stream of the clean values that a bridge draws
+
+
+def fork(
+    denoiser: Denoiser,
+    y: Tensor,
+    sigmas: Sequence[float] | np.ndarray | Tensor,
+    forks: int,
+    seed: int,
+    scheme: Scheme | None = None,
+    *,
+    renoise: float | None = None,
+    known: Mapping[str, Tensor] | None = None,
+    first_parent: int = 0,
+) -> Iterator[State]:
+    """Follow several independent continuations of each parent.
+
+    Args:
+        denoiser: any.
+        y: parents at the first level, shape (parents, *event).
+        sigmas: decreasing levels, from the parents' own.
+        forks: how many children of each.
+        seed: each child's stream depends on it, on the parent's number and on its own number alone.
+        scheme: None is StochasticHeun; it must be stochastic, unless ``renoise`` is given.
+        renoise: noise the parents further, to this level, with the child's own noise, before going down.
+        known: what the denoiser is told of each parent.
+        first_parent: number of the first parent.
+
+    Yields: states of shape (parents · forks, *event), the children of a parent together.
+
+    Raises: InputError for a deterministic scheme without ``renoise``, or a level of it that is not above the first.
+    """
+    how, levels = scheme or StochasticHeun(), checked_levels(sigmas)
+    if forks < 1:
+        raise InputError(f"forks is {forks}: at least 1 is needed")
+    if not how.stochastic and renoise is None:
+        raise InputError(
+            f"{type(how).__name__} is deterministic: all forks of a state would be the same. Use a stochastic sampler, "
+            "or noise the state further first (renoise)"
+        )
+    if renoise is not None and not (math.isfinite(renoise) and renoise > levels[0]):
+        raise InputError(f"renoise is {renoise:g}, the state is at {levels[0]:g}: noise it to a higher level")
+    keys = [(first_parent + i, j) for i in range(len(y)) for j in range(forks)]
+    streams = Streams(seed, keys, tuple(y.shape[1:]))
+    rows = y.double().repeat_interleave(forks, 0)
+    if renoise is not None:
+        rows = rows + math.sqrt(renoise**2 - levels[0] ** 2) * streams()
+        levels = [*_on_the_way(renoise, levels), *levels]
+    told = {name: value.repeat_interleave(forks, 0) for name, value in (known or {}).items()}
+    of_values = generator(seed, _VALUES, first_parent)
+    return sample(denoiser, rows, levels, how, noise=streams, known=told or None, generator=of_values)
+
+
+def _on_the_way(top: float, levels: list[float]) -> list[float]:
+    """Levels from the top to just above the first, spaced as the given ones are."""
+    positive = [s for s in levels if s > 0]
+    step = math.log(positive[0] / positive[-1]) / max(len(positive) - 1, 1) if len(positive) > 1 else 0.2
+    count = max(1, math.ceil(math.log(top / levels[0]) / max(step, 1e-9)))
+    return np.geomspace(top, levels[0], count + 1)[:-1].tolist()
+
+
+def levels_below(sigma: float, lowest: float, steps: int, zero: bool = True) -> list[float]:
+    """A grid from a level down to a lowest one, even in ln sigma, and then 0."""
+    if not 0 < lowest < sigma:
+        raise InputError(f"the state is at sigma {sigma:g}: continuations go down to {lowest:g}, which must be lower")
+    grid = np.geomspace(sigma, lowest, steps + 1).tolist()
+    return [*grid, 0.0] if zero else grid

@@ -1,0 +1,327 @@
+r"""Samplers: schemes for the generative SDE and for the probability-flow ODE, as generators of states.
+
+In the filter's clock :math:`\lambda = \sigma^{-2}` the generative SDE is a measurement of what is inferred, with noise
+of constant strength,
+
+.. math:: dZ = D(Z/\lambda, \lambda^{-1/2})\, d\lambda + dB, \qquad Z = \lambda Y,
+
+and in :math:`\ln\sigma` it is :math:`dY = 2(D - Y)\,dx + \sqrt 2\,\sigma\, dW` with :math:`x = -\ln\sigma`.  The ODE of
+the same marginals is :math:`dY/d\sigma = (Y - D)/\sigma`.
+
+References: Song et al. (2021); Karras et al. (2022); Ho et al. (2020); Franzese et al. (2025).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmascope.core import Denoiser, InputError, SamplesPosterior
+
+Noise = Callable[[], Tensor]
+"""Gives the next standard normal noise of all rows, float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a sampler is.
+
+    Args:
+        step: 0 at the first level.
+        sigma: noise level; 0 at the end of a grid that ends there.
+        y: float64, shape (rows, *event).
+    """
+
+    step: int
+    sigma: float
+    y: Tensor
+
+
+class Model:
+    """A denoiser as schemes see it: float64 in and out, one level for all rows.
+
+    Args:
+        denoiser: works in the type of its own parameters, or in float64 where it has none.
+        known: what it is told of each row.
+        generator: of clean values drawn from the posterior.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        known: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.denoiser, self._known, self._generator = denoiser, known, generator
+        first = next(denoiser.parameters(), None)
+        self._dtype = torch.float64 if first is None else first.dtype
+        self.calls = 0
+
+    def denoise(self, y: Tensor, sigma: float) -> Tensor:
+        """D(y, sigma)."""
+        self.calls += 1
+        level = torch.full((len(y),), sigma, dtype=self._dtype, device=y.device)
+        return self.denoiser(y.to(self._dtype), level, self._known).double()
+
+    def draw(self, y: Tensor, sigma: float) -> Tensor:
+        """A clean value from p(v | y)."""
+        if not isinstance(self.denoiser, SamplesPosterior) or self._known:
+            raise InputError(
+                "the bridge draws clean values from p(v | y), which this denoiser cannot give: use another scheme, "
+                "e.g. StochasticHeun()"
+            )
+        if self._generator is None:
+            raise InputError("the bridge draws clean values: pass a generator for them")
+        self.calls += 1
+        level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
+        return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].double()
+
+
+class Scheme(ABC):
+    """One step of a sampler, from one noise level to a lower one.
+
+    Attributes:
+        stochastic: whether it draws noise; one that does not cannot fork.
+        order: weak order of convergence in the step of ln sigma (of an ODE: its order); 0 where a step is exact.
+    """
+
+    stochastic: bool
+    order: int
+
+    @abstractmethod
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        """The state at level ``after``, which is greater than 0."""
+
+    @abstractmethod
+    def last(self, model: Model, y: Tensor, sigma: float) -> Tensor:
+        """The clean value from the last level."""
+
+
+class _Denoised(Scheme):
+    """Schemes that end with the posterior mean at the last level."""
+
+    def last(self, model: Model, y: Tensor, sigma: float) -> Tensor:
+        return model.denoise(y, sigma)
+
+
+class EulerMaruyama(_Denoised):
+    r"""The generative SDE by Euler–Maruyama in :math:`\ln\sigma`.
+
+    .. math:: y' = y + 2h(D - y) + \sigma\sqrt{2h}\,\xi, \qquad h = \ln(\sigma/\sigma')
+
+    Weak and strong order 1 (the noise is additive); unstable for h > 1.
+    """
+
+    stochastic, order = True, 1
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        h = math.log(sigma / after)
+        return y + 2 * h * (model.denoise(y, sigma) - y) + sigma * math.sqrt(2 * h) * noise()
+
+
+class Ancestral(_Denoised):
+    r"""Euler in the filter's clock: the bridge to the posterior mean, as in DDPM's ancestral sampling.
+
+    .. math:: y' = y + (1 - \sigma'^2/\sigma^2)(D - y) + \sigma'\sqrt{1 - \sigma'^2/\sigma^2}\,\xi
+
+    Weak and strong order 1, stable at any step; exact in one step for a single point.
+
+    References: Ho et al. (2020), with the smaller of their two variances.
+    """
+
+    stochastic, order = True, 1
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        share = 1.0 - (after / sigma) ** 2
+        return y + share * (model.denoise(y, sigma) - y) + after * math.sqrt(share) * noise()
+
+
+class StochasticHeun(_Denoised):
+    r"""The generative SDE at weak order 2: predictor and corrector in the filter's clock, where the noise is constant.
+
+    .. math:: \tilde z = z + D\,\Delta\lambda + \Delta B, \qquad
+              z' = z + w_0 D + w_1 D(\tilde z/\lambda', \sigma') + \Delta B
+
+    with the weights that are exact for a denoiser linear in :math:`\ln\lambda` over the step,
+    :math:`w_1 = \lambda ((r-1)e^r + 1)/r`, :math:`w_0 + w_1 = \Delta\lambda`, :math:`r = \ln(\lambda'/\lambda)`.  Two
+    calls a step; strong order 1, since the increment is all that is drawn of the noise.
+
+    References: Kloeden & Platen (1992), §15.1, for additive noise.
+    """
+
+    stochastic, order = True, 2
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        share = 1.0 - (after / sigma) ** 2
+        white = after * math.sqrt(share) * noise()
+        first = model.denoise(y, sigma)
+        ahead = y + share * (first - y) + white
+        r = 2.0 * math.log(sigma / after)
+        # ((r-1)e^r + 1)/(r e^r), by its series where the difference would lose digits.
+        weight = r / 2 - r * r / 6 if r < 1e-4 else (r - 1.0 + math.exp(-r)) / r
+        return ahead + weight * (model.denoise(ahead, after) - first)
+
+
+@dataclass(frozen=True)
+class Churn(_Denoised):
+    r"""EDM's stochastic sampler: add a little noise, then a step of the ODE by Heun.
+
+    .. math:: \hat\sigma = \sigma\,(\sigma/\sigma')^c \le \sqrt2\,\sigma, \qquad
+              \hat y = y + s\sqrt{\hat\sigma^2 - \sigma^2}\,\xi, \qquad \hat y \to y' \text{ by the ODE}
+
+    Args:
+        amount: c, noise added for noise removed: 0 is the ODE, 1 the generative SDE (in the limit of small steps); on
+            a grid even in ln sigma its authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
+        lowest, highest: levels between which noise is added.
+        inflation: s, the authors' remedy for networks that denoise too much; 1 keeps the law.
+
+    The law at each level is right for every amount, but only amount 1 continues as p(v | y) does: forks by another are
+    of another process.
+
+    References: Karras et al. (2022), Algorithm 2.
+    """
+
+    amount: float = 1.0
+    lowest: float = 0.0
+    highest: float = math.inf
+    inflation: float = 1.0
+    stochastic = True
+    order = 2
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        raised = sigma
+        if self.lowest <= sigma <= self.highest:
+            raised = sigma * min((sigma / after) ** self.amount, math.sqrt(2.0))
+            y = y + self.inflation * math.sqrt(raised**2 - sigma**2) * noise()
+        return _heun(model, y, raised, after)
+
+
+class Euler(_Denoised):
+    """The probability-flow ODE by Euler in sigma: order 1."""
+
+    stochastic, order = False, 1
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        return y + (after - sigma) / sigma * (y - model.denoise(y, sigma))
+
+
+class Heun(_Denoised):
+    """The probability-flow ODE by Heun in sigma: order 2, two calls a step."""
+
+    stochastic, order = False, 2
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        return _heun(model, y, sigma, after)
+
+
+def _heun(model: Model, y: Tensor, sigma: float, after: float) -> Tensor:
+    slope = (y - model.denoise(y, sigma)) / sigma
+    ahead = y + (after - sigma) * slope
+    other = (ahead - model.denoise(ahead, after)) / after
+    return y + (after - sigma) * 0.5 * (slope + other)
+
+
+class Bridge(Scheme):
+    r"""The exact ancestral sampler: draw a clean value from p(v | y), then the noise that lies between.
+
+    .. math:: v \sim p(v \mid y), \qquad y' \mid y, v \sim N\!\left(v + \tfrac{\sigma'^2}{\sigma^2}(y - v),
+              \sigma'^2(1 - \tfrac{\sigma'^2}{\sigma^2}) I\right)
+
+    Exact at any step, for a denoiser whose posterior can be drawn from (:class:`~sigmascope.core.SamplesPosterior`).
+    """
+
+    stochastic, order = True, 0
+
+    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+        share = 1.0 - (after / sigma) ** 2
+        return y + share * (model.draw(y, sigma) - y) + after * math.sqrt(share) * noise()
+
+    def last(self, model: Model, y: Tensor, sigma: float) -> Tensor:
+        return model.draw(y, sigma)
+
+
+def checked_levels(sigmas: Sequence[float] | np.ndarray | Tensor) -> list[float]:
+    """Decreasing levels; the last may be 0.
+
+    Raises: InputError.
+    """
+    levels = [float(s) for s in sigmas]
+    good = all(math.isfinite(s) for s in levels) and len(levels) >= 2 and levels[-1] >= 0
+    if not good or any(a <= b for a, b in itertools.pairwise(levels)):
+        raise InputError(
+            f"{len(levels)} levels from {levels[0] if levels else '-'} came: expected at least two, finite, strictly "
+            "decreasing, the last 0 or more"
+        )
+    return levels
+
+
+def sample(
+    denoiser: Denoiser,
+    y: Tensor,
+    sigmas: Sequence[float] | np.ndarray | Tensor,
+    scheme: Scheme | None = None,
+    *,
+    noise: Noise | None = None,
+    known: Mapping[str, Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """Follow the generative process down from a noisy state.
+
+    Args:
+        denoiser: any.
+        y: states at the first level, shape (rows, *event).
+        sigmas: decreasing levels; 0 at the end gives the clean value.
+        scheme: how to step; None is :class:`StochasticHeun`.
+        noise: of the rows, e.g. :class:`~sigmascope.sample.streams.Streams`; a deterministic scheme needs none.
+        known: what the denoiser is told of each row.
+        generator: for :class:`Bridge` only.
+
+    Yields: the state at every level, the first included.
+
+    Raises: InputError for levels that do not decrease, or a stochastic scheme without noise.
+
+    Errors: those of the scheme, and of the law of ``y``: a start from noise alone lacks the variance of the data,
+        a share of ‖Σ_V‖/σ² of it.
+    """
+    levels, how = checked_levels(sigmas), scheme or StochasticHeun()
+    if how.stochastic and noise is None:
+        raise InputError(f"{type(how).__name__} draws noise: pass noise=Streams(seed, rows(len(y)), event)")
+
+    def no_noise() -> Tensor:
+        raise InputError(f"{type(how).__name__} has no noise to draw")
+
+    return _run(Model(denoiser, known, generator), y.double(), levels, how, noise or no_noise)
+
+
+def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise) -> Iterator[State]:
+    yield State(0, levels[0], y)
+    for k, (sigma, after) in enumerate(itertools.pairwise(levels), 1):
+        with torch.no_grad():
+            y = how.step(model, y, sigma, after, noise) if after > 0 else how.last(model, y, sigma)
+        yield State(k, after, y)
+
+
+def final(states: Iterator[State]) -> State:
+    """The last state of a sampler."""
+    state = next(states)
+    for state in states:  # noqa: B007
+        pass
+    return state
+
+
+def start(denoiser: Denoiser, sigma: float, noise: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
+    r"""States at a high level from noise alone: :math:`E[V] + \sigma n`, float64.
+
+    The mean is what the denoiser says at that level.  The law lacks the variance of the data: choose sigma well above
+    its largest standard deviation.
+    """
+    white = noise.double()
+    middle = Model(denoiser, known).denoise(torch.zeros_like(white), sigma)
+    return middle + sigma * white
