@@ -193,13 +193,13 @@ class HasPosterior(Protocol):
 
 
 @runtime_checkable
-class HasPosteriorLevels(Protocol):
-    """All levels of shared draws in one pass."""
+class HasAllPosteriors(Protocol):
+    """Exact models that give the posteriors of all their abstractions at once."""
 
-    def posterior_levels(
-        self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
-    ) -> Mapping[str, Float[Tensor, "levels batch values"]]:
-        """log p(a | v + sigma noise) for every abstraction and level."""
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> Mapping[str, Float[Tensor, "batch values"]]:
+        """Natural logarithm of p(a | Y_sigma = y), for every abstraction."""
         ...
 
 

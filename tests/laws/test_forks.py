@@ -111,7 +111,9 @@ def test_labels_at_once_are_those_of_continuations():
     found = torch.stack([p.mean(0) for p in of_end])
     error = torch.stack([p.std(0) for p in of_end]) / 6000**0.5
     assert bool(((found - pi).abs() < 4 * error + 2e-3).all())
-    at_once = count_labels(draw_labels(pi.log(), 6000, generator(1)), 2) / 6000
+    at_once = (
+        count_labels(draw_labels(pi.log(), torch.rand(3, 6000, generator=generator(1), dtype=torch.float64)), 2) / 6000
+    )
     assert bool(((at_once - pi).abs() < 4 * (pi * (1 - pi) / 6000).sqrt()).all())
     drawn = denoiser.sample_posterior(y, level, 6000, generator(2))[:, :, 0]
     mean = denoiser(y, level)[:, 0]

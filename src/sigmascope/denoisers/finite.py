@@ -190,11 +190,17 @@ class FiniteDenoiser(Denoiser):
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
         self.data.abstraction(abstraction)
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every abstraction, in one pass, float64."""
         flat, level = self.rows(y, sigma)
         sums = self._no_sums(1, len(y))
         for rows, tile in self.tiles(len(y)):
             sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self.logits(rows, tile, flat, level)))
-        return self.normalised(sums)[abstraction][0]
+        return {name: log_p[0] for name, log_p in self.normalised(sums).items()}
 
     def posterior_levels(
         self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]

@@ -188,10 +188,19 @@ class MixtureDenoiser(Denoiser):
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64."""
-        a = self.abstraction(abstraction)
+        self.abstraction(abstraction)
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every abstraction, float64."""
         logit = self._components(y, sigma)[0]
-        out = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
-        return torch.stack(out, 1).log_softmax(1)
+        found = {}
+        for a in self.abstractions:
+            out = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
+            found[a.name] = torch.stack(out, 1).log_softmax(1)
+        return found
 
     def sample_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator

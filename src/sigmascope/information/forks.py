@@ -25,12 +25,12 @@ def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Te
 
 
 def draw_labels(
-    log_posterior: Float[Tensor, "*batch values"], forks: int, generator: torch.Generator
+    log_posterior: Float[Tensor, "*batch values"], uniform: Float[Tensor, "*batch forks"]
 ) -> Int64[Tensor, "forks *batch"]:
-    """Labels of continuations of the exact process, drawn at once from p(a | y)."""
-    flat = log_posterior.double().exp().flatten(0, -2)
-    drawn = torch.multinomial(flat, forks, replacement=True, generator=generator)
-    return drawn.T.reshape(forks, *log_posterior.shape[:-1])
+    """Labels of continuations of the exact process, drawn at once from p(a | y), by inversion of uniform numbers."""
+    ladder = log_posterior.double().exp().cumsum(-1)
+    u = (uniform * ladder[..., -1:]).expand(*ladder.shape[:-1], uniform.shape[-1])
+    return torch.searchsorted(ladder, u.contiguous(), right=True).clamp_max(ladder.shape[-1] - 1).movedim(-1, 0)
 
 
 def enough(abstraction: Abstraction, forks: int) -> bool:

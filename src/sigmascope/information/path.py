@@ -21,20 +21,26 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser
 from sigmascope.sample.joint import from_prior, gather, told_each
+from sigmascope.sample.schemes import Noise
 
 
 def markov_path(
-    v: Float[Tensor, "draws *event"], sigma: Float[np.ndarray, " levels"], generator: torch.Generator
+    v: Float[Tensor, "draws *event"], sigma: Float[np.ndarray, " levels"], noise: Noise
 ) -> Float[Tensor, "levels draws *event"]:
     """Noisier and noisier versions of v, float64: y at decreasing levels, each noised from the one below.
 
     At each level its law is that of v + sigma n; over levels it is a Markov chain, which draws that share their noise
     are not.
+
+    Args:
+        v: clean values.
+        sigma: decreasing levels.
+        noise: called once for each level, the lowest first.
     """
     steps = np.sqrt(np.diff(np.concatenate([[0.0], sigma[::-1] ** 2])))
     out, y = [], v.double()
     for step in steps:
-        y = y + step * torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device)
+        y = y + step * noise().to(y.device)
         out.append(y)
     return torch.stack(out[::-1])
 

@@ -55,17 +55,22 @@ class JointState:
 
 
 def told_each(denoiser: Denoiser, y: Tensor, sigma: float, abstraction: str) -> Float[Tensor, "values batch *event"]:
-    """D_a(y, sigma) for every value a, float64: in one pass where the denoiser can, else told one after the other."""
+    """D_a(y, sigma) for every value a, float64: in one pass where the denoiser can, else told one after the other.
+
+    Of a value that never occurs the mean is 0.
+    """
     first = next(denoiser.parameters(), None)
     dtype = torch.float64 if first is None else first.dtype
     level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
     with torch.no_grad():
         if isinstance(denoiser, HasMeansByValue):
             return denoiser.means_by_value(y.to(dtype), level, abstraction).double()
-        count = len(next(a for a in denoiser.abstractions if a.name == abstraction).values)
+        prior = next(a for a in denoiser.abstractions if a.name == abstraction).prior
         each = [
             denoiser(y.to(dtype), level, {abstraction: torch.full((len(y),), a, device=y.device)}).double()
-            for a in range(count)
+            if p > 0
+            else torch.zeros_like(y, dtype=torch.float64)
+            for a, p in enumerate(prior.tolist())
         ]
     return torch.stack(each)
 

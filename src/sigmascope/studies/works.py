@@ -1,0 +1,207 @@
+"""Works of a study that call a denoiser at every level: step by step, and resumable between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError
+from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.information.direct import as_gap, gaps_at
+from sigmascope.information.path import markov_path, path_posterior
+from sigmascope.sample import Streams
+
+_PATH_BYTES = 3e8  # means told each value, for one block of draws
+
+
+class Work(Protocol):
+    """A resumable computation."""
+
+    total: int
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def step(self) -> None: ...
+
+    def state(self) -> dict[str, np.ndarray]: ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+
+class _Units:
+    """Independent units, each with arrays as its result."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self.total = name, total
+        self.found: list[dict[str, np.ndarray]] = []
+
+    @property
+    def position(self) -> int:
+        """Units done."""
+        return len(self.found)
+
+    @property
+    def done(self) -> bool:
+        return len(self.found) == self.total
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        held = {f"{self._name}{i}.{k}": v for i, unit in enumerate(self.found) for k, v in unit.items()}
+        return held | {f"{self._name}.units": np.array(len(self.found))}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        count = int(state.get(f"{self._name}.units", -1))
+        if not 0 <= count <= self.total:
+            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
+        for i in range(count):
+            prefix = f"{self._name}{i}."
+            self.found.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+class LevelWork(_Units):
+    """Posterior, and gaps where they are asked for, of any denoiser with a posterior: a level at a time.
+
+    Args:
+        denoiser: exact.
+        draws: with labels.
+        sigmas: decreasing levels.
+        abstractions: which.
+        gaps: whether to measure gaps.
+        average: whether the score gap is averaged over the posterior (a denoising for each value), or taken at the
+            drawn label.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        gaps: bool,
+        average: bool,
+    ) -> None:
+        super().__init__("level", len(sigmas))
+        self._denoiser, self._draws, self._sigmas = denoiser, draws, sigmas
+        self._abstractions, self._gaps, self._average = abstractions, gaps, average
+
+    def step(self) -> None:
+        """Measure at the next level."""
+        sigma = float(self._sigmas[len(self.found)])
+        d = self._draws
+        y = d.v.double() + sigma * d.noise.double()
+        level = torch.full((len(d),), sigma, dtype=torch.float64)
+        log_p = all_log_posteriors(self._denoiser, y, level)
+        unit = {f"posterior.{a.name}": log_p[a.name].numpy() for a in self._abstractions}
+        if self._gaps:
+            for a in self._abstractions:
+                score, mmse = gaps_at(self._denoiser, d, sigma, a.name, self._average)
+                unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
+        if isinstance(self._denoiser, HierarchyDenoiser):
+            unit["whole"] = self._denoiser.level_entropies(y, level).numpy()
+        self.found.append(unit)
+
+    def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
+        """ln p(a | y) at all levels."""
+        return torch.from_numpy(np.stack([u[f"posterior.{name}"] for u in self.found]))
+
+    def gap(self, name: str) -> Gap:
+        """Gaps at all levels."""
+        score, mmse = (np.stack([u[f"{k}.{name}"] for u in self.found]) for k in ("score", "mmse"))
+        return as_gap(score, mmse, self._sigmas)
+
+    def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"] | None:
+        """H of all nodes of each level of the tree together, for a hierarchy."""
+        return np.stack([u["whole"] for u in self.found], 1) if "whole" in self.found[0] else None
+
+
+class PathWork(_Units):
+    """The filter along one Markov path of each draw: an abstraction and a block of draws at a time.
+
+    Args:
+        denoiser: one that can be told the abstractions.
+        draws: their values begin the paths; the noise of the paths is their own.
+        sigmas: decreasing levels.
+        abstractions: which.
+        seed: of the paths.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        seed: int,
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
+        self._abstractions = list(abstractions)
+        widest = max(len(a.values) for a in abstractions)
+        size = int(np.prod(draws.v.shape[1:]))
+        self._block = int(np.clip(_PATH_BYTES // (8 * size * (2 * widest + len(sigmas))), 1, len(draws)))
+        self._blocks = -(-len(draws) // self._block)
+        super().__init__("path", len(self._abstractions) * self._blocks)
+
+    def step(self) -> None:
+        """Follow the next block of paths for the next abstraction."""
+        i, block = divmod(len(self.found), self._blocks)
+        part = slice(block * self._block, (block + 1) * self._block)
+        v = self._draws.v[part]
+        streams = Streams(self._seed, [(part.start + k, 1) for k in range(len(v))], tuple(v.shape[1:]))
+        path = markov_path(v, self._sigmas, streams)
+        fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
+        self.found.append({"fine": fine.numpy(), "rough": rough.numpy()})
+
+    def log_q(self, index: int) -> tuple[Tensor, Tensor]:
+        """ln q along the paths, and its coarser twin, of the index-th abstraction, (levels, draws, values)."""
+        mine = self.found[index * self._blocks : (index + 1) * self._blocks]
+        fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
+        return fine, rough
+
+
+class InTurn:
+    """Several works, one after the other, as one."""
+
+    def __init__(self, works: Sequence[Work]) -> None:
+        self._works = works
+        self.total = sum(w.total for w in works)
+
+    @property
+    def position(self) -> int:
+        """Steps done."""
+        return sum(w.position for w in self._works)
+
+    @property
+    def done(self) -> bool:
+        return all(w.done for w in self._works)
+
+    def step(self) -> None:
+        """A step of the first that is not done."""
+        next(w for w in self._works if not w.done).step()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        return {f"work{i}.{k}": v for i, w in enumerate(self._works) for k, v in w.state().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        for i, w in enumerate(self._works):
+            prefix = f"work{i}."
+            w.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def all_log_posteriors(denoiser: Denoiser, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
+    """ln p(a | y) of every abstraction of a denoiser that has posteriors."""
+    if not isinstance(denoiser, HasAllPosteriors):
+        raise InputError(f"a {type(denoiser).__name__} has no posterior: use an exact denoiser")
+    with torch.no_grad():
+        return denoiser.all_log_posteriors(y, sigma)
