@@ -7,8 +7,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,85 +16,13 @@ from typing import Annotated, Any
 import tyro
 
 from sigmascope import __version__
+from sigmascope.commands import CheckCommand, Command, ForkCommand, GenerateCommand, StudyCommand
 from sigmascope.errors import InputError
 from sigmascope.studies.spec import Spec, listed, read_spec
+from sigmascope.studies.tasks import ForkTask, GenerateTask
 
-
-def _shown(metavar: str, hint: str = "") -> Any:
-    """An argument whose empty default is not worth showing."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
-
-
-@dataclass(frozen=True)
-class StudyCommand:
-    """At which noise level is each attribute of a data set decided?
-
-    Computes, exactly, the information (in nats) that an image under Gaussian noise of level sigma carries about
-    each of its attributes, for a range of sigma, and when each attribute emerges as noise falls. The folder
-    named by --out receives report.html (open it in a browser), figures/, onset.csv, results.nc (an xarray
-    Dataset) and spec.toml.
-
-    Interrupted? Run the same command again: it goes on where it stopped.
-
-    Try it: sigmascope study scenes --out studies/scenes
-
-    Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
-    """
-
-    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
-    """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
-    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
-    with metadata.csv or metadata.jsonl), or a file in the .h5 layout of 3D Shapes."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
-    """Folder for the results: new, empty, or that of the same study."""
-    spec: Annotated[str, _shown("FILE")] = ""
-    """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
-    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
-    shape+scale is the joint value of two, and gives the information of each given the other."""
-    draws: int = 256
-    """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
-    levels: int = 40
-    """Noise levels between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
-    sigma_min: float = 0.01
-    """Last noise level, in the unit of the data (8-bit pixels: of the full range, black to white)."""
-    sigma_max: float = 90.0
-    """First noise level."""
-    seed: int = 0
-    """Seed of the draws: the same seed gives the same numbers."""
-    size: int = 32
-    """Side of the scenes in pixels: 16, 32 or 64."""
-    grain: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
-    law: Annotated[str, tyro.conf.arg(metavar="LAW")] = "empirical"
-    """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
-    from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
-    estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
-    """Ways to measure: posterior (always), score_gap, mmse_gap. They must agree; the page shows how well they do."""
-    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
-    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the resolved specification and the predicted work and memory, and stop."""
-
-
-@dataclass(frozen=True)
-class CheckCommand:
-    """Are the statements of the theory true, as this program computes them?
-
-    Simulates small systems whose answer is known, one row for each statement (Bayes, innovation, change of measure,
-    Kushner-Stratonovich, Zakai, information theorem, sufficiency, time reversal, denoiser = filter, ...), and compares
-    what is measured with what the theory demands. Exit status 1 if any row is red.
-
-    Try it: sigmascope check --fast
-    """
-
-    out: Annotated[str, _shown("FILE", "(default: none)")] = ""
-    """Write the table as JSON into this file."""
-    fast: tyro.conf.FlagCreatePairsOff[bool] = False
-    """An eighth of the paths: seconds in place of minutes, wider margins."""
-    seed: int = 0
-    """Seed of the simulations: the same seed gives the same numbers."""
-    spoil: tyro.conf.Suppress[str] = ""
+_CHECK, _GENERATE, _FORK = CheckCommand(), GenerateCommand(), ForkCommand()
+_COMMANDS = (StudyCommand, GenerateCommand, ForkCommand, CheckCommand)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"sigmascope {__version__}")
             return 0
         command = _parse(args)
-        return _check(command) if isinstance(command, CheckCommand) else _study(command)
+        if isinstance(command, CheckCommand):
+            return _check(command)
+        return _study(command) if isinstance(command, StudyCommand) else _make(command)
     except InputError as error:
         print(f"sigmascope: {error}", file=sys.stderr)
         return 2
@@ -125,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(args: list[str]) -> StudyCommand | CheckCommand:
+def _parse(args: list[str]) -> Command:
     default = StudyCommand()
     args, spoil = _without_break(args)
     given = [b for a, b in pairwise(args) if a == "--spec"]
@@ -140,13 +70,20 @@ def _parse(args: list[str]) -> StudyCommand | CheckCommand:
     def study(command: Annotated[StudyCommand, tyro.conf.arg(name="")] = default) -> StudyCommand:
         return command
 
-    def check(command: Annotated[CheckCommand, tyro.conf.arg(name="")] = CheckCommand()) -> CheckCommand:
+    def check(command: Annotated[CheckCommand, tyro.conf.arg(name="")] = _CHECK) -> CheckCommand:
         return replace(command, spoil=spoil)
 
-    study.__doc__, check.__doc__ = StudyCommand.__doc__, CheckCommand.__doc__
+    def generate(command: Annotated[GenerateCommand, tyro.conf.arg(name="")] = _GENERATE) -> GenerateCommand:
+        return command
+
+    def fork(command: Annotated[ForkCommand, tyro.conf.arg(name="")] = _FORK) -> ForkCommand:
+        return command
+
     app = tyro.extras.SubcommandApp()
-    app.command(study)
-    app.command(check)
+    functions: tuple[Callable[..., Any], ...] = (study, generate, fork, check)
+    for function, described in zip(functions, _COMMANDS, strict=True):
+        function.__doc__ = described.__doc__
+        app.command(function)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -158,7 +95,7 @@ def _parse(args: list[str]) -> StudyCommand | CheckCommand:
             )
     except SystemExit as stop:
         if stop.code == 2:
-            of = f" {args[0]}" if args and args[0] in ("study", "check") else ""
+            of = f" {args[0]}" if args and args[0] in ("study", "generate", "fork", "check") else ""
             raise InputError(f"{_first_line(complaint.getvalue()).rstrip('.')}: see sigmascope{of} --help") from None
         raise
 
@@ -195,6 +132,7 @@ def _study(command: StudyCommand) -> int:
         grain=command.grain,
         law=command.law,
         estimators=listed(command.estimators),
+        forks=command.forks,
         device=command.device,
     ).check()
     if command.spec:
@@ -218,6 +156,28 @@ def _study(command: StudyCommand) -> int:
         return 0
     print(onset_text(table))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _make(command: GenerateCommand | ForkCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
+    given["abstractions"] = listed(command.abstractions)
+    kind = GenerateTask if isinstance(command, GenerateCommand) else ForkTask
+    task = kind(**given).check()
+    if not command.out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies import making  # torch is loaded here
+
+    out = Path(command.out)
+    if isinstance(task, GenerateTask):
+        words, finished = making.generate(task, out)
+    else:
+        words, finished = making.make_forks(task, out)
+    if finished:
+        print(f"{out}: this is finished; nothing was done", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nSee {out / ('images.png' if isinstance(task, GenerateTask) else 'forks.png')}", file=sys.stderr)
     return 0
 
 
@@ -254,10 +214,14 @@ def _dry_run(spec: Spec) -> int:
     data, spec = runner.resolve(spec)
     work = runner.predict(data, spec)
     print(spec.to_toml())
-    print(f"items       {len(data):,} of {' × '.join(map(str, data.event))}")
-    print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in data.abstractions)}")
-    print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
-    print(f"time        about {runner.predict_seconds(work, spec):.0f} s on this machine")
+    print(f"data        {data.words}")
+    studied = [a for a in data.abstractions if a.name in spec.abstractions]
+    print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in studied)}")
+    if work.calls:
+        print(f"work        {work.calls:,.0f} denoisings")
+    else:
+        print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
+    print(f"time        about {runner.predict_seconds(work, spec, data):.0f} s on this machine")
     print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
     return 0
 

@@ -141,6 +141,11 @@ class LabelledData:
         """Number of coordinates of one item."""
         return int(np.prod(self.event))
 
+    @property
+    def words(self) -> str:
+        """How many items of what shape."""
+        return f"{len(self):,} items of {' × '.join(map(str, self.event))}"
+
     def abstraction(self, name: str) -> Abstraction:
         """The abstraction of that name.
 

@@ -1,18 +1,24 @@
 r"""The noise level and its relatives.
 
 One coordinate serves every linear noising process: :math:`y = v + \sigma n`.  The signal-to-noise ratio
-:math:`\lambda = \sigma^{-2}` is the time of the filter.
+:math:`\lambda = \sigma^{-2}` is the time of the filter.  A ``Schedule`` reads and writes other times and scales.
 """
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, final
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from scipy.interpolate import CubicSpline
 
 from sigmascope.core import InputError
+
+Values = float | np.ndarray  # of any shape
 
 
 def sigma_grid(sigma_max: float = 90.0, sigma_min: float = 0.01, levels: int = 40) -> Float[np.ndarray, " levels"]:
@@ -29,21 +35,45 @@ def sigma_grid(sigma_max: float = 90.0, sigma_min: float = 0.01, levels: int = 4
 
     Raises: InputError if not 0 < sigma_min < sigma_max < inf, or levels < 2.
     """
-    if not (np.isfinite(sigma_min) and np.isfinite(sigma_max)) or sigma_min <= 0:
-        raise InputError(
-            f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: both must be finite and greater than 0"
-        )
-    if sigma_min >= sigma_max:
-        raise InputError(
-            f"sigma_min is {sigma_min:g} and sigma_max is {sigma_max:g}: sigma_min must be the smaller; "
-            "pass e.g. --sigma-min 0.01 --sigma-max 90"
-        )
-    if levels < 2:
-        raise InputError(f"levels is {levels}: at least 2 noise levels are needed; pass e.g. --levels 40")
+    _check_ends(sigma_max, sigma_min)
+    _expect(levels >= 2, f"levels is {levels}: at least 2 noise levels are needed; pass e.g. --levels 40")
     grid = np.geomspace(sigma_max, sigma_min, levels, dtype=np.float64)
     if np.any(np.diff(grid) >= 0):
         raise InputError(f"{levels} levels between {sigma_max:g} and {sigma_min:g} coincide: pass fewer --levels")
     return grid
+
+
+def karras_grid(
+    sigma_max: float = 80.0, sigma_min: float = 0.002, steps: int = 32, rho: float = 7.0
+) -> Float[np.ndarray, " steps"]:
+    r"""Noise levels evenly spaced in :math:`\sigma^{1/\rho}`, decreasing: the grid of EDM, without its last level 0.
+
+    Steps are counted from 0: of the default 32, steps 17 to 22 are 1.609, 1.174, .845, .598, .415 and .283.
+
+    Returns: float64, shape (steps,), from sigma_max to sigma_min (Karras et al. 2022, equation 5).
+
+    Raises: InputError if not 0 < sigma_min < sigma_max < inf, steps < 2, or rho is not positive and finite.
+    """
+    _check_ends(sigma_max, sigma_min)
+    _expect(steps >= 2, f"steps is {steps}: at least 2 noise levels are needed; pass e.g. steps=32")
+    _expect(0 < rho < np.inf, f"rho is {rho:g}: it must be finite and greater than 0; pass e.g. rho=7")
+    grid = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps) ** rho
+    grid[0], grid[-1] = sigma_max, sigma_min  # the powers do not quite cancel
+    _expect(np.all(np.diff(grid) < 0), f"{steps} steps from {sigma_max:g} to {sigma_min:g} coincide: pass fewer")
+    return grid
+
+
+def _check_ends(sigma_max: float, sigma_min: float) -> None:
+    came = f"sigma_min is {sigma_min:g} and sigma_max"
+    good = 0 < sigma_min < np.inf and np.isfinite(sigma_max)
+    _expect(good, f"{came} {sigma_max:g}: both must be finite and greater than 0")
+    advice = "sigma_min must be the smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
+    _expect(sigma_min < sigma_max, f"{came} is {sigma_max:g}: {advice}")
+
+
+def _expect(good: bool | np.bool_, message: str) -> None:
+    if not good:
+        raise InputError(message)
 
 
 def integration_grid(
@@ -104,3 +134,267 @@ def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(at, x, c[::-1]) for c in cumulative.T], 1)
     antiderivative = CubicSpline(nodes[::-1], unit[::-1]).antiderivative()
     return antiderivative(nodes[0]) - antiderivative(at)
+
+
+class Schedule(ABC):
+    r"""A linear noising process :math:`x = \alpha(t) (v + \sigma(t) n)`, :math:`n \sim N(0, I)`, in its own time t.
+
+    Methods take a number or an array and return float64 of its shape.  Ends count: at the data sigma is 0 and the snr
+    infinite; at noise alone sigma is infinite, the snr and alpha are 0, and x has the scale of n.  What is within a
+    millionth of an end (a float32's rounding) is at the end.  Methods raise InputError for values out of range or NaN,
+    constructors for numbers that make no schedule.  Near an infinite sigma(1) (cosine, flow) a float64 of time hardly
+    tells levels apart: sigma of time(sigma) is off by a share of 1e-16 sigma.  A new schedule says ``name``,
+    ``_sigma``, ``_time`` and ``_alpha``, which get values in range.
+
+    Attributes: name, how to call it; least and most, its times of least and of most noise (either may be the larger).
+    """
+
+    name: str
+    least: float = 0.0
+    most: float = 1.0
+    _alpha: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # of sigma
+
+    @abstractmethod
+    def _sigma(self, time: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def _time(self, sigma: np.ndarray) -> np.ndarray: ...
+
+    @final
+    def sigma(self, time: Values) -> Float64[np.ndarray, "..."]:
+        r"""The noise level :math:`\sigma(t)` of x/alpha, in the unit of v."""
+        return self._at(self._sigma, "time", time, self.least, self.most)
+
+    @final
+    def alpha(self, time: Values) -> Float64[np.ndarray, "..."]:
+        r"""The scale :math:`\alpha(t)` of v in x."""
+        return self._at(self._alpha, "sigma", self.sigma(time))
+
+    @final
+    def time(self, sigma: Values) -> Float64[np.ndarray, "..."]:
+        """The time at which the noise level is sigma: the inverse of ``sigma``."""
+        ends = np.array([self.least, self.most])
+        return np.asarray(np.clip(self._at(self._time, "sigma", sigma, *self.sigma(ends)), ends.min(), ends.max()))
+
+    @final
+    def snr(self, time: Values) -> Float64[np.ndarray, "..."]:
+        r"""The signal-to-noise ratio :math:`\lambda = \sigma(t)^{-2}`."""
+        return self._at(lambda sigma: (1 / sigma) ** 2, "sigma", self.sigma(time))
+
+    @final
+    def time_of_snr(self, snr: Values) -> Float64[np.ndarray, "..."]:
+        """The time at which the signal-to-noise ratio is snr: the inverse of ``snr``."""
+        ends = self.snr(np.array([self.least, self.most]))
+        return self.time(self._at(lambda snr: 1 / np.sqrt(snr), "snr", snr, *ends))
+
+    @final
+    def noise_scale(self, time: Values) -> Float64[np.ndarray, "..."]:
+        r"""The standard deviation :math:`\alpha \sigma` of the noise in x; 1 where x is noise alone."""
+        alpha = self.alpha(time)
+        return self._at(lambda sigma: np.where(alpha > 0, alpha * sigma, 1.0), "sigma", self.sigma(time))
+
+    @final
+    def rescaled(self, x: np.ndarray, time: Values) -> Float64[np.ndarray, "..."]:
+        r"""From x, shape (*batch, *event), to :math:`y = x/\alpha(t)`; time is a number or one per row, alpha not 0."""
+        alpha = self.alpha(time)
+        _expect(x.shape[: alpha.ndim] == alpha.shape, f"time has shape {alpha.shape}, x {x.shape}: pass one per row")
+        _expect(np.all(alpha > 0), f"time is {self.most:g}, where {self.name!r} has no signal: pass less noise")
+        return np.asarray(x / alpha.reshape(alpha.shape + (1,) * (x.ndim - alpha.ndim)), dtype=np.float64)
+
+    def _at(self, function: Callable, what: str, value: Values, a: float = 0.0, b: float = np.inf) -> np.ndarray:
+        """The function of a value that must be between a and b, without numpy's warnings of limits at the ends."""
+        (low, high), given = sorted((a, b)), np.asarray(value, dtype=np.float64)
+        outside = ~((given >= low - 1e-6 * abs(low)) & (given <= high + 1e-6 * abs(high)))  # NaN is outside
+        if outside.any():
+            came, known = f"{what} is {given[outside].flat[0]:.8g}", f"has {what} from {low:.8g} to {high:.8g}"
+            raise InputError(f"{came}: the schedule {self.name!r} {known}; leave out what is outside, or take another")
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.reshape(function(np.atleast_1d(np.clip(given, low, high))), given.shape)
+
+
+def _preserving(sigma: np.ndarray) -> np.ndarray:
+    return 1 / np.hypot(1, sigma)
+
+
+@final
+@dataclass(frozen=True)
+class VarianceExploding(Schedule):
+    r""":math:`\sigma = \sigma_{min} (\sigma_{max}/\sigma_{min})^\tau`, alpha 1; its time is tau (Song et al. 2021)."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 90.0
+    name, _alpha = "ve", staticmethod(np.ones_like)
+
+    def __post_init__(self) -> None:
+        _check_ends(self.sigma_max, self.sigma_min)
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** time
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        return np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+
+
+@dataclass(frozen=True)
+class _LinearBeta(Schedule):
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    _level: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # sigma of B
+    _taken: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # B of sigma
+
+    def __post_init__(self) -> None:
+        came = f"beta_min is {self.beta_min:g} and beta_max {self.beta_max:g}"  # above 700, e^B overflows
+        _expect(0 < self.beta_min <= self.beta_max < 700, f"{came}: pass 0 < beta_min <= beta_max < 700, as .1 and 20")
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        return self._level(time * (self.beta_min + (self.beta_max - self.beta_min) * time / 2))
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        # the root without a difference of near numbers, for small B and for equal betas
+        b = self._taken(sigma)
+        return 2 * b / (self.beta_min + np.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b))
+
+
+@final
+class VariancePreserving(_LinearBeta):
+    r"""The SDE :math:`dx = -\beta x\, dt/2 + \sqrt\beta\, dW` (Song et al. 2021), beta linear in its time t in [0, 1].
+
+    .. math:: \alpha = e^{-B/2}, \quad \sigma^2 = e^B - 1, \quad B = \beta_{min} t + (\beta_{max} - \beta_{min}) t^2/2
+    """
+
+    name, _alpha = "vp", staticmethod(_preserving)
+    _level = staticmethod(lambda b: np.sqrt(np.expm1(b)))
+    _taken = staticmethod(lambda sigma: np.log1p(sigma**2))
+
+
+@final
+class SubVariancePreserving(_LinearBeta):
+    r"""As ``VariancePreserving``, less noise: :math:`\alpha\sigma = 1 - e^{-B}`, so :math:`\sigma = 2 \sinh(B/2)`."""
+
+    name, _alpha = "sub-vp", staticmethod(lambda sigma: 1 / (np.hypot(1, sigma / 2) + sigma / 2))
+    _level = staticmethod(lambda b: 2 * np.sinh(b / 2))
+    _taken = staticmethod(lambda sigma: 2 * np.arcsinh(sigma / 2))
+
+
+@final
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    r"""The cosine schedule (Nichol, Dhariwal 2021) in continuous time t in [0, 1]; sigma is infinite at 1.
+
+    .. math:: \alpha = \cos b(t) / \cos b(0), \quad \sigma^2 = \alpha^{-2} - 1, \quad b = \tfrac\pi2 (t + s)/(1 + s)
+    """
+
+    s: float = 0.008
+    name, _alpha = "cosine", staticmethod(_preserving)
+
+    def __post_init__(self) -> None:
+        _expect(0 <= self.s < np.inf, f"s is {self.s:g}: it must be finite and not negative; pass e.g. s=0.008")
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): exact at both ends
+        rate = np.pi / 2 / (1 + self.s)
+        above = np.sin(rate * time) * np.sin(rate * (time + 2 * self.s))
+        return np.sqrt(above) / np.sin(rate * (1 - time))
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        # tan(b - b(0)) = (h - sine) cosine / (cosine^2 + sine h), h^2 = sigma^2 + sine^2: all divided by sigma
+        rate = np.pi / 2 / (1 + self.s)
+        sine, cosine = np.sin(rate * self.s), np.cos(rate * self.s)
+        q = sine / sigma if self.s > 0 else np.zeros_like(sigma)
+        h = np.hypot(1, q)
+        return np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate
+
+
+@final
+@dataclass(frozen=True)
+class Karras(Schedule):
+    """EDM (Karras et al. 2022): its time is sigma itself, alpha = 1; ``karras_grid`` gives its steps."""
+
+    name, most, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        return time
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        return sigma
+
+
+@final
+@dataclass(frozen=True)
+class FlowMatching(Schedule):
+    r"""Rectified flow :math:`x = (1 - t) v + t n` with the shift of SD3 and Flux (Esser et al. 2024, equation 23).
+
+    .. math:: t = shift\, u / (1 + (shift - 1) u), \quad \alpha = 1 - t, \quad \sigma = t/(1 - t) = shift\, u/(1 - u)
+
+    Its time is the clock u in [0, 1] *before* the shift, in which samplers step evenly.  The share of noise t after it,
+    which networks are told (often as 1000 t), is ``noise_scale(u)``, or the time of ``FlowMatching()``, where t = u.
+    """
+
+    shift: float = 1.0
+    name, _alpha = "flow", staticmethod(lambda sigma: 1 / (1 + sigma))
+
+    def __post_init__(self) -> None:
+        _expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        return self.shift * time / (1 - time)
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        return 1 / (1 + self.shift / sigma)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Discrete(Schedule):
+    r"""A table of DDPM (Ho et al. 2020): :math:`\alpha^2 = (1 + \sigma^2)^{-1} = \prod_{i \le k} (1-\beta_i)`.
+
+    Its time is the timestep 0 .. steps - 1; between whole ones ln sigma is linear.
+
+    Args:
+        alphas_cumprod: falls strictly within (0, 1), shape (steps,); in float32 its least levels have 3 good digits.
+            Of a table with zero terminal SNR leave out the last, noise alone: the other timesteps stay what they are.
+    """
+
+    alphas_cumprod: np.ndarray = field(repr=False)
+    name: str = "discrete"
+    _log_sigma: np.ndarray = field(init=False, repr=False)
+    _alpha = staticmethod(_preserving)
+
+    def __post_init__(self) -> None:
+        table = np.array(self.alphas_cumprod, dtype=np.float64)
+        _expect(table.ndim == 1 and len(table) > 1, f"alphas_cumprod has shape {table.shape}: pass (steps,), 2 or more")
+        came = f"alphas_cumprod goes from {table[0]:g} to {table[-1]:g}"
+        _expect(table[-1] != 0, f"{came} (zero terminal SNR), noise alone: pass alphas_cumprod[:-1]")
+        good = np.all(np.diff(table, prepend=1.0, append=0.0) < 0)  # NaN is not
+        _expect(good, f"{came}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
+        object.__setattr__(self, "alphas_cumprod", table)
+        object.__setattr__(self, "most", len(table) - 1.0)
+        object.__setattr__(self, "_log_sigma", (np.log1p(-table) - np.log(table)) / 2)
+
+    @classmethod
+    def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Discrete:
+        """Betas evenly spaced: DDPM."""
+        return cls(np.cumprod(1 - np.linspace(beta_start, beta_end, steps)), "ddpm-linear")
+
+    @classmethod
+    def scaled_linear(cls, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Discrete:
+        """Square roots of betas evenly spaced: Stable Diffusion."""
+        return cls(np.cumprod(1 - np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2), "ddpm-scaled-linear")
+
+    @classmethod
+    def cosine(cls, steps: int = 1000, s: float = 0.008, cap: float = 0.999) -> Discrete:
+        """Betas of the cosine schedule, at most cap: improved DDPM (``squaredcos_cap_v2``)."""
+        kept = Cosine(s).alpha(np.arange(steps + 1) / steps) ** 2
+        return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
+
+    def _sigma(self, time: np.ndarray) -> np.ndarray:
+        return np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma))
+
+    def _time(self, sigma: np.ndarray) -> np.ndarray:
+        return np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma)))
+
+
+_CONTINUOUS = (VarianceExploding, VariancePreserving, SubVariancePreserving, Cosine, Karras, FlowMatching)
+_TABLES = (Discrete.linear, Discrete.scaled_linear, Discrete.cosine)
+SCHEDULES: Mapping[str, Callable[[], Schedule]] = {make().name: make for make in (*_CONTINUOUS, *_TABLES)}
+"""The schedules with their default numbers, by name."""

@@ -25,7 +25,8 @@ MAY = {
     "onset": {"core", "noise"},
     "report": {"core", "onset"},
     "studies": ALL,
-    "cli": ALL,
+    "commands": {"errors"},
+    "cli": ALL | {"commands"},
     "__init__": ALL,
     "__main__": {"cli"},
 }

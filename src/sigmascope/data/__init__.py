@@ -9,24 +9,51 @@ from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import from_array, load_npz
 from sigmascope.data.draws import draw_items
 from sigmascope.data.folder import load_folder
+from sigmascope.data.hierarchy import Hierarchy, parse_hierarchy, random_hierarchy
 from sigmascope.data.labels import grouped
 from sigmascope.data.parquet import load_parquet
 from sigmascope.data.scenes import load_scenes
 from sigmascope.data.shapes3d import load_shapes3d
 
 __all__ = [
+    "Hierarchy",
     "draw_items",
     "from_array",
     "grouped",
     "load",
+    "load_any",
     "load_folder",
     "load_npz",
     "load_parquet",
     "load_scenes",
     "load_shapes3d",
+    "parse_hierarchy",
+    "random_hierarchy",
 ]
 
-_KINDS = "the word 'scenes', an .npz, .parquet or 3D Shapes .h5 file, or a folder of pictures"
+_KINDS = "the word 'scenes' or 'hierarchy', an .npz, .parquet or 3D Shapes .h5 file, or a folder of pictures"
+
+
+def load_any(
+    data: str, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False
+) -> LabelledData | Hierarchy:
+    """Load what ``data`` names, as :func:`load`, or make a hierarchy.
+
+    Args:
+        data: also ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
+        abstractions: which attributes; empty means all.
+        size: side of the scenes in pixels.
+        grain: give the floor of the scenes a fine texture, one more attribute.
+
+    Raises: InputError, in one line, for anything that cannot be used.
+    """
+    if data != "hierarchy" and not data.startswith("hierarchy:"):
+        return load(data, abstractions, size=size, grain=grain)
+    if grain:
+        raise InputError(f"{data}: --grain is a texture of the scenes: leave it out for other data")
+    hierarchy = parse_hierarchy(data)
+    hierarchy.check_names(abstractions)
+    return hierarchy
 
 
 def load(data: str, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False) -> LabelledData:

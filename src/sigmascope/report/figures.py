@@ -34,12 +34,12 @@ def style_of(index: int) -> tuple[str, str]:
     return _COLOURS[index % len(_COLOURS)], _DASHES[(index // len(_COLOURS)) % len(_DASHES)]
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
     """A name for a legend, which would leave out one that begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
-def _sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
+def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
     """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
     ax.set_xscale("log")
     ax.set_xlim(high, low)
@@ -76,11 +76,11 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
                 linewidth=1.6,
                 marker="o",
                 ms=2.2,
-                label=_label(c.abstraction),
+                label=label_of(c.abstraction),
             )
             ceilings.setdefault(round(c.ceiling, 6), []).append(c.abstraction)
         sigma = curves[0].sigma
-        _sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
         for ceiling in ceilings:
             ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
         top = max(c.ceiling for c in curves)
@@ -91,6 +91,76 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
         legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
         legend.get_frame().set(linewidth=0, alpha=0.9)
+    return fig
+
+
+def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figure:
+    """Every estimator of every attribute on one axis of nats, with 95 % bands."""
+    estimators = list(dict.fromkeys(c.estimator for c in (*curves, *others)))
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(9.0, 2.5 * rows + 0.5), layout="constrained")
+        panels = fig.subplots(rows, columns, squeeze=False, sharex=True).flat
+        for ax in panels[len(curves) :]:
+            ax.set_axis_off()
+        for ax, base in zip(panels, curves, strict=False):
+            for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
+                colour, _ = style_of(estimators.index(c.estimator))
+                extra = 0.0 if c.quadrature_error is None else c.quadrature_error
+                half = 1.96 * np.hypot(c.stderr, extra)
+                first = c is base
+                ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.15, linewidth=0)
+                ax.plot(
+                    c.sigma, c.value, color=colour, linestyle="-" if first else "--", linewidth=2.4 if first else 1.2,
+                    alpha=0.55 if first else 1.0, label=c.estimator,
+                )  # fmt: skip
+            ax.axhline(base.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+            sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
+            ax.set_xlabel("")
+            ax.set_title(base.abstraction, fontsize=9.5, loc="left")
+        handles, labels = fig.axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+        fig.supxlabel("noise level σ", fontsize=9)
+        fig.supylabel("information, nats", fontsize=9)
+    return fig
+
+
+def tree_figure(curves: Sequence[Curve], whole: np.ndarray, error: np.ndarray, ceiling: np.ndarray) -> Figure:
+    """A hierarchy: shares I/H of the first node of each level, and information about all of each level together.
+
+    Args:
+        curves: of the first nodes that were studied, from the root down.
+        whole: I(A_l; Y) of whole levels, shape (tree, levels).
+        error: its standard error.
+        ceiling: H(A_l), shape (tree,).
+    """
+    sigma = curves[0].sigma
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(9.0, 4.0), layout="constrained")
+        left, right = fig.subplots(1, 2)
+        for i, c in enumerate(curves):
+            colour, dash = style_of(i)
+            share, half = c.value / c.ceiling, 1.96 * c.stderr / c.ceiling
+            left.fill_between(sigma, share - half, share + half, color=colour, alpha=0.2, linewidth=0)
+            left.plot(sigma, share, color=colour, linestyle=dash, linewidth=1.5, label=c.abstraction)
+        left.set_ylabel("share I/H of the first node of a level")
+        left.legend(loc="upper left", fontsize=8, frameon=False)
+        for level, (value, half) in enumerate(zip(whole, 1.96 * error, strict=True)):
+            colour, dash = style_of(level)
+            name = "root" if level == 0 else "leaves" if level == len(whole) - 1 else f"level {level}"
+            right.fill_between(sigma, value - half, value + half, color=colour, alpha=0.2, linewidth=0)
+            right.plot(sigma, value, color=colour, linestyle=dash, linewidth=1.5, label=name)
+            right.axhline(ceiling[level], color=colour, linewidth=0.6, linestyle=(0, (1, 3)))
+        right.set_yscale("log")
+        right.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        right.yaxis.set_minor_formatter(NullFormatter())
+        right.set_ylim(max(1e-3, float(whole[0, 0]) / 2), float(ceiling[-1]) * 1.5)
+        right.set_ylabel("information about all nodes of a level, nats")
+        right.legend(loc="lower right", fontsize=8, frameon=False)
+        for ax in (left, right):
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.set_xlabel("noise level σ")
     return fig
 
 
@@ -110,7 +180,7 @@ def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -
                 ax.fill_between(a.sigma, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)
                 ax.plot(a.sigma, middle, color=colour, linestyle=dash, linewidth=1.3, label=a.abstraction)
             ax.axhline(0.0, color="0.3", linewidth=0.8)
-            _sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
+            sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
             ax.set_ylabel("% of H(A)")
             ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
     return fig
@@ -128,7 +198,7 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
             ax.plot(given.sigma, given.value, color=colour, linewidth=1.6, label=f"I({given.abstraction})")
             ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
         sigma = pairs[0][0].sigma
-        _sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
         ax.set_ylabel("information, nats")
         legend = ax.legend(loc="upper left", title="full: the other known; dashed: not", title_fontsize=8, fontsize=9)
         legend.get_frame().set(linewidth=0, alpha=0.9)
@@ -163,7 +233,7 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
                 ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
         ax.set_yticks(range(len(table)), [row.abstraction for row in table])
         ax.set_ylim(len(table) - 0.4, -0.6)
-        _sigma_axis(ax, low, high, decibels=False)
+        sigma_axis(ax, low, high, decibels=False)
         ax.set_title(
             "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate",
             fontsize=9,
@@ -201,6 +271,8 @@ def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure
                 image = np.moveaxis(shown, 0, -1)
                 ax.imshow(image if v.shape[0] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
                 ax.spines[:].set_visible(False)
+            elif v.ndim == 2 and min(v.shape) > 1:
+                ax.imshow(y.T, cmap="gray_r", aspect="auto", interpolation="nearest")
             else:
                 ax.plot(y.reshape(-1), linewidth=0.8, color=_COLOURS[0])
             ax.set_xticks([])

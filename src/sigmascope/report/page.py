@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import base64
-import io
+import itertools
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from sigmascope.core import Agreement, Curve
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.figures import (
-    STYLE,
     agreement_figure,
     conditional_figure,
     curves_figure,
+    estimators_figure,
     strip_figure,
     strip_levels,
+    tree_figure,
     windows_figure,
 )
+from sigmascope.report.gallery import rendered
 from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
@@ -47,6 +47,14 @@ _EXACT = (
     "as the nearest item is clear, earlier than a model of the population would (for that, --law heldout gives lower "
     "bounds). What a particular trained network decides may differ.</p>"
 )
+_WAYS = {
+    "score_gap": "score_gap (the paper's measure): the gap between denoisers that know the attribute and those that do "
+    "not, integrated over the levels.",
+    "mmse_gap": "mmse_gap: the same in squared errors.",
+    "filter": "filter: a lower bound, by the filter carried along one path of falling noise, on denoisers alone; what "
+    "its steps lose is in its band.",
+    "forks": "forks: the entropy of the labels of independent continuations from the noisy image.",
+}
 _MARK = " <strong>All curves are lower bounds.</strong>"
 _BOUND = (
     "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
@@ -66,6 +74,7 @@ def write_report(
     example: tuple[np.ndarray, np.ndarray],
     agreements: Sequence[Agreement] = (),
     conditionals: Sequence[tuple[Curve, Curve]] = (),
+    others: Sequence[Curve] = (),
 ) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
@@ -77,6 +86,7 @@ def write_report(
         example: an item and a noise, for the strip.
         agreements: of the other estimators with the posterior one.
         conditionals: information about an attribute given another, and given nothing.
+        others: curves of the other estimators.
     """
     title = str(results.attrs["data_name"])
     levels = strip_levels(table, curves[0].sigma)
@@ -86,25 +96,21 @@ def write_report(
         "strip": strip_figure(*example, levels),
     }
     if agreements:
+        figures["estimators"] = estimators_figure(curves, others)
         figures["agreement"] = agreement_figure(agreements, curves)
+    if "whole_information" in results:
+        whole = (results[f"whole_{k}"].values for k in ("information", "stderr", "ceiling"))
+        figures["tree"] = tree_figure(curves, *whole)
     if conditionals:
         figures["conditional"] = conditional_figure(conditionals)
     pictures = {}
     for name, figure in figures.items():
-        svg, png = _rendered(figure, "svg"), _rendered(figure, "png")
+        svg, png = rendered(figure, "svg"), rendered(figure, "png")
         write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
         write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
         pictures[name] = base64.b64encode(svg).decode()
     page = _page(title, pictures, curves, table, results, agreements, conditionals)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _page(
@@ -119,9 +125,9 @@ def _page(
     a = results.attrs
     sizes = results.sizes
     facts = (
-        f"{int(a['data_items']):,} items of {' × '.join(str(int(s)) for s in np.atleast_1d(a['data_event']))}, "
-        f"{sizes['draw']} draws, {sizes['sigma']} noise levels from {float(results.sigma[0]):g} to "
-        f"{float(results.sigma[-1]):g}. One unit of σ is {escape(str(a['unit_of_sigma']))}."
+        f"{escape(str(a['data_words']))}, {sizes['draw']} draws, {sizes['sigma']} noise levels from "
+        f"{float(results.sigma[0]):g} to {float(results.sigma[-1]):g}. "
+        f"One unit of σ is {escape(str(a['unit_of_sigma']))}."
     )
     parts = [
         f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
@@ -148,6 +154,7 @@ def _page(
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
         *_conditional(pictures, conditionals),
+        *_tree(pictures, curves),
         *_agreement(pictures, agreements, sizes["draw"]),
         "<h2>What it looks like</h2>",
         _figure(
@@ -247,6 +254,29 @@ def _conditional(pictures: dict[str, str], pairs: Sequence[tuple[Curve, Curve]])
     return ["<h2>When another attribute is known</h2>", _figure(pictures["conditional"], "Conditional", caption), table]
 
 
+def _tree(pictures: dict[str, str], curves: Sequence[Curve]) -> list[str]:
+    """Levels of a hierarchy, and where the shares of two of them cross."""
+    if "tree" not in pictures:
+        return []
+    found = []
+    for above, below in itertools.pairwise(curves):
+        ahead = above.per_draw / above.ceiling - below.per_draw / below.ceiling
+        z = ahead.mean(1) / np.maximum(ahead.std(1, ddof=1) / ahead.shape[1] ** 0.5, 1e-12)
+        sign = np.where(np.abs(z) > 3, np.sign(z), 0)
+        some = np.flatnonzero(sign)
+        turns = [int(k) for j, k in itertools.pairwise(some) if sign[j] != sign[k]]
+        names = f"{escape(above.abstraction)} and {escape(below.abstraction)}"
+        where = ", ".join(f"σ {number(float(above.sigma[k]))}" for k in turns)
+        found.append(f"{names} cross by {where}" if turns else f"{names} do not cross")
+    caption = (
+        "Left: the share of its entropy that is known of the first node of each level. No order of these shares is "
+        "laid down: a leaf can be ahead of the root. Right: information about all nodes of a level together; here a "
+        "level below always holds what the levels above it do. Of the shares on the left, seen beyond three standard "
+        f"errors: {'; '.join(found)}."
+    )
+    return ["<h2>Level by level</h2>", _figure(pictures["tree"], "Levels of the hierarchy", caption)]
+
+
 def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws: int) -> list[str]:
     """The same information measured in other ways, and the largest difference found."""
     if not agreements:
@@ -269,12 +299,15 @@ def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws:
             f"({escape(worst.abstraction)}, σ {number(sigma)}); in standard errors of the paired difference, "
             f"{farthest.errors_apart:.1f} ({escape(farthest.abstraction)}): {verdict}.</p>"
         )
-    caption = (
-        "The information follows also from the gap between denoisers that know the attribute and those that do not, "
-        "integrated over the levels: the paper's measure (score_gap), or in squared errors (mmse_gap). Shown is the "
-        "difference from the posterior's measure on the same draws, with its 95 % band."
-    )
-    return ["<h2>Measured in other ways</h2>", *lines, _figure(pictures["agreement"], "Agreement", caption)]
+    ways = [_WAYS[e] for e in dict.fromkeys(a.estimator for a in agreements) if e in _WAYS]
+    together = f"All ways on one axis; bands are 95 %. {' '.join(ways)}"
+    apart = "The difference from the posterior's measure on the same draws, with its 95 % band."
+    return [
+        "<h2>Measured in other ways</h2>",
+        *lines,
+        _figure(pictures["estimators"], "Every estimator", together),
+        _figure(pictures["agreement"], "Agreement", apart),
+    ]
 
 
 def _table(table: Sequence[Onset]) -> str:

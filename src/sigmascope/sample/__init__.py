@@ -1,6 +1,6 @@
 """Samplers of diffusion models: the generative SDE, the probability-flow ODE, joint (Y, π) generation, forks."""
 
-from sigmascope.sample.forks import fork, levels_below
+from sigmascope.sample.forks import fork, fork_levels, levels_below
 from sigmascope.sample.guidance import Guided
 from sigmascope.sample.joint import JointState, ValueBelief, joint
 from sigmascope.sample.schemes import (
@@ -35,6 +35,7 @@ __all__ = [
     "ValueBelief",
     "final",
     "fork",
+    "fork_levels",
     "joint",
     "levels_below",
     "rows",

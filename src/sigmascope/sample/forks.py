@@ -34,6 +34,7 @@ def fork(
     renoise: float | None = None,
     known: Mapping[str, Tensor] | None = None,
     first_parent: int = 0,
+    resume: tuple[int, Tensor] | None = None,
 ) -> Iterator[State]:
     """Follow several independent continuations of each parent.
 
@@ -47,12 +48,13 @@ def fork(
         renoise: noise the parents further, to this level, with the child's own noise, before going down.
         known: what the denoiser is told of each parent.
         first_parent: number of the first parent.
+        resume: go on from the state of this step, as it was yielded, of a scheme that draws one noise a step.
 
-    Yields: states of shape (parents · forks, *event), the children of a parent together.
+    Yields: states of shape (parents · forks, *event), the children of a parent together, at :func:`fork_levels`.
 
     Raises: InputError for a deterministic scheme without ``renoise``, or a level of it that is not above the first.
     """
-    how, levels = scheme or StochasticHeun(), checked_levels(sigmas)
+    how, levels = scheme or StochasticHeun(), fork_levels(sigmas, renoise)
     if forks < 1:
         raise InputError(f"forks is {forks}: at least 1 is needed")
     if not how.stochastic and renoise is None:
@@ -60,17 +62,29 @@ def fork(
             f"{type(how).__name__} is deterministic: all forks of a state would be the same. Use a stochastic sampler, "
             "or noise the state further first (renoise)"
         )
-    if renoise is not None and not (math.isfinite(renoise) and renoise > levels[0]):
-        raise InputError(f"renoise is {renoise:g}, the state is at {levels[0]:g}: noise it to a higher level")
     keys = [(first_parent + i, j) for i in range(len(y)) for j in range(forks)]
     streams = Streams(seed, keys, tuple(y.shape[1:]))
     rows = y.double().repeat_interleave(forks, 0)
     if renoise is not None:
-        rows = rows + math.sqrt(renoise**2 - levels[0] ** 2) * streams()
-        levels = [*_on_the_way(renoise, levels), *levels]
+        rows = rows + math.sqrt(renoise**2 - float(sigmas[0]) ** 2) * streams()
     told = {name: value.repeat_interleave(forks, 0) for name, value in (known or {}).items()}
+    done = 0
+    if resume is not None:
+        done, rows = resume
+        for _ in range(done if how.stochastic else 0):
+            streams()
     of_values = generator(seed, _VALUES, first_parent)
-    return sample(denoiser, rows, levels, how, noise=streams, known=told or None, generator=of_values)
+    return sample(denoiser, rows, levels[done:], how, noise=streams, known=told or None, generator=of_values)
+
+
+def fork_levels(sigmas: Sequence[float] | np.ndarray | Tensor, renoise: float | None = None) -> list[float]:
+    """The levels that children go through: from that of their parent, or from the one it is noised to."""
+    levels = checked_levels(sigmas)
+    if renoise is None:
+        return levels
+    if not (math.isfinite(renoise) and renoise > levels[0]):
+        raise InputError(f"renoise is {renoise:g}, the state is at {levels[0]:g}: noise it to a higher level")
+    return [*_on_the_way(renoise, levels), *levels]
 
 
 def _on_the_way(top: float, levels: list[float]) -> list[float]:

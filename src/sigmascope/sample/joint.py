@@ -157,7 +157,11 @@ class ValueBelief:
 
 
 def joint(
-    belief: Belief, y: Tensor, sigmas: Sequence[float] | np.ndarray | Tensor, noise: Noise
+    belief: Belief,
+    y: Tensor,
+    sigmas: Sequence[float] | np.ndarray | Tensor,
+    noise: Noise,
+    log_pi: Tensor | None = None,
 ) -> Iterator[JointState]:
     """Simulate the noisy state and the filter together, each driven by the same innovation.
 
@@ -166,6 +170,7 @@ def joint(
         y: states at the first level, shape (rows, *event).
         sigmas: decreasing levels; 0 at the end gives the clean value, as π sees it.
         noise: the innovation's, of all rows.
+        log_pi: ln π at the first level, to go on from a state; None asks the belief for p(· | y).
 
     Yields: the pair at every level.
 
@@ -173,7 +178,7 @@ def joint(
     """
     levels = checked_levels(sigmas)
     y = y.double()
-    log_pi = belief.first(y, levels[0])
+    log_pi = belief.first(y, levels[0]) if log_pi is None else log_pi
     yield JointState(0, levels[0], y, log_pi)
     for k, (sigma, after) in enumerate(itertools.pairwise(levels), 1):
         d = belief.denoised(log_pi, y, sigma)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
+from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.passes import PosteriorPass
 from sigmascope.denoisers.sketch import Sketch, make_sketch
@@ -38,7 +39,9 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
     return min(draws, int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK)))
 
 
-def _sample(data: LabelledData) -> Tensor:
+def _sample(data: LabelledData | Hierarchy) -> Tensor:
+    if isinstance(data, Hierarchy):
+        return data.sample(_SKETCH_ITEMS, generator(0, 0, 3))[0].flatten(1)
     some = torch.linspace(0, len(data) - 1, min(len(data), _SKETCH_ITEMS), dtype=torch.float64).round().long()
     return data.source.take(some).reshape(len(some), -1)
 
@@ -48,7 +51,7 @@ def sketch_of(data: LabelledData, seed: int) -> Sketch:
     return make_sketch(_sample(data), *directions_for(data), generator(seed, 0, 1))
 
 
-def series_level(data: LabelledData) -> float:
+def series_level(data: LabelledData | Hierarchy) -> float:
     r"""The level :math:`\sqrt{20 \|\Sigma_V\|_F}`, from which the gaps' series in 1/sigma^2 holds upward.
 
     Its second term is then at most 0.0006 nats.

@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from sigmascope.core import Curve, Draws, InputError, LabelledData
+from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.studies.spec import Spec
 
 
 def to_dataset(
-    curves: Sequence[Curve], limit: Mapping[str, tuple[float, float]], data: LabelledData, draws: Draws, spec: Spec
+    curves: Sequence[Curve],
+    limit: Mapping[str, tuple[float, float]],
+    data: LabelledData | Hierarchy,
+    draws: Draws,
+    spec: Spec,
 ) -> xr.Dataset:
     """Arrange curves as a Dataset.
 
@@ -29,7 +35,8 @@ def to_dataset(
     """
     from sigmascope import __version__
 
-    names = [a.name for a in data.abstractions]
+    names = list(limit)
+    of = {a.name: a for a in data.abstractions}
     estimators = list(dict.fromkeys(c.estimator for c in curves))
     by = {(c.abstraction, c.estimator): c for c in curves}
     grid = [[by[n, e] for e in estimators] for n in names]
@@ -48,7 +55,7 @@ def to_dataset(
                     for r in grid
                 ],
             ),
-            "ceiling": ("abstraction", [a.entropy for a in data.abstractions]),
+            "ceiling": ("abstraction", [of[n].entropy for n in names]),
             "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
             "information_limit": ("abstraction", [limit[n][0] for n in names]),
             "information_limit_stderr": ("abstraction", [limit[n][1] for n in names]),
@@ -65,15 +72,33 @@ def to_dataset(
             "units": "nats",
             "unit_of_sigma": data.unit,
             "data_name": data.name,
-            "data_items": len(data),
+            "data_words": data.words,
             "data_event": list(data.event),
-            "joint_attributes": [a.name for a in data.abstractions if a.parts],
+            "joint_attributes": [n for n in names if of[n].parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": __version__,
             "seed": spec.seed,
             "specification": spec.to_toml(),
         },
     )
+
+
+def with_tree(
+    results: xr.Dataset, entropy: Float[np.ndarray, "tree sigma draws"], prior: Float[np.ndarray, " tree"]
+) -> xr.Dataset:
+    """The results of a hierarchy with the information about all nodes of each level of its tree together.
+
+    Args:
+        results: of :func:`to_dataset`.
+        entropy: H(A_l | Y = y) of the whole vector A_l of a level, from the root to the leaves.
+        prior: H(A_l).
+    """
+    known = prior[:, None, None] - entropy
+    return results.assign(
+        whole_information=(("tree", "sigma"), known.mean(2)),
+        whole_stderr=(("tree", "sigma"), known.std(2, ddof=1) / known.shape[2] ** 0.5),
+        whole_ceiling=("tree", prior),
+    ).assign_coords(tree=np.arange(len(prior)))
 
 
 def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "posterior") -> Curve:

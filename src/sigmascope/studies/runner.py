@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,26 +12,26 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm import tqdm
 
-from sigmascope.core import Agreement, Draws, InputError, LabelledData
-from sigmascope.data import draw_items, from_array, load
+from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
+from sigmascope.data import from_array, load_any
+from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.heldout import HeldOutPass, widths_for
-from sigmascope.information.bounds import heldout_bound
-from sigmascope.information.gaps import agreement, mmse_gap, score_gap
-from sigmascope.information.posterior import entropy_of, posterior
-from sigmascope.noise import integration_grid, sigma_grid
+from sigmascope.denoisers.heldout import widths_for
+from sigmascope.information.forks import enough
+from sigmascope.information.gaps import agreement
+from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv
-from sigmascope.studies.collect import Collected, block_draws, directions_for, series_level, sketch_of
-from sigmascope.studies.results import conditionals, to_curves, to_dataset
+from sigmascope.studies.collect import block_draws, directions_for
+from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
+from sigmascope.studies.results import conditionals, to_curves
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
+from sigmascope.studies.works import PATH_BYTES
 
-CHECKPOINT_SECONDS = 8.0
 _STARTING_SECONDS = 6.0  # imports, the scenes' geometry, figures
 _BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
 
@@ -46,42 +45,57 @@ class Work:
         means: at most so many more, in small products, for the posterior means of the gaps.
         exponentials: at most so many.
         memory: bytes at the peak.
+        calls: of the denoiser of a hierarchy.
     """
 
     products: float
     means: float
     exponentials: float
     memory: int
+    calls: float = 0.0
 
 
-def predict(data: LabelledData, spec: Spec) -> Work:
+def predict(data: Data, spec: Spec) -> Work:
     """Work and memory of a study, from its sizes alone."""
+    levels = len(levels_of(data, spec)[0])
+    abstractions = chosen(data, spec.abstractions)
+    columns, count = sum(len(a.values) for a in abstractions), len(abstractions)
+    gaps = bool({"score_gap", "mmse_gap"} & set(spec.estimators))
+    told = columns * levels * spec.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
+    if isinstance(data, Hierarchy):
+        calls = spec.draws * levels * (2 + 2 * count * gaps) + told
+        memory = _BASE_BYTES + 8 * spec.draws * (2 * data.size + 4 * levels * columns * len(spec.estimators))
+        return Work(0.0, 0.0, 0.0, memory + 24 * spec.draws * data.size, float(calls))
     n, size, draws = len(data), data.size, spec.draws
-    columns = sum(len(a.values) for a in data.abstractions)
-    gaps = len(spec.estimators) > 1
     directions = min(sum(directions_for(data)), size) if gaps else 0
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    levels = len(integration_grid(sigma, series_level(data))[0]) if gaps else spec.levels
     block = block_draws(data, draws, levels, gaps)
     rows = min(tile_rows(size, block), n)
     tile = 3 * rows * size * 4 + 8 * rows * block * 4
     shared = block * size * 24 + draws * size * 8 + 2 * (levels + 1) * columns * (block + draws) * 8
     if gaps:
-        shared += 2 * levels * columns * block * 4 * directions + 32 * draws * levels * len(data.abstractions)
-    labels = n * 8 * (2 * len(data.abstractions) + 2)
+        shared += 2 * levels * columns * block * 4 * directions + 32 * draws * levels * count
+    labels = n * 8 * (2 * count + 2)
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
     pairs = float(n) * draws
     if spec.law == "heldout":
-        classifiers = len(widths_for(sigma))
+        classifiers = len(widths_for(sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)))
         memory += 4 * classifiers * (columns + 2) * draws
         return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
-    means = pairs * levels * directions * len(data.abstractions)
+    means = pairs * levels * directions * count
+    if told:  # two products in float64, for each abstraction
+        means += 8.0 * pairs * levels * size * count
+        memory += int(PATH_BYTES) + 16 * draws * levels * columns
     return Work(4.0 * pairs * size, means, pairs * levels, memory)
 
 
-def predict_seconds(work: Work, spec: Spec) -> float:
-    """Time of the pass, from the speed of a product and an exponential measured now."""
+def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
+    """Time of the work, from the speed of what it is made of, measured now."""
     device = resolve_device(spec.device)
+    if isinstance(data, Hierarchy):
+        denoiser, y = denoiser_of(data, device), torch.zeros(256, *data.event)
+        start = time.perf_counter()
+        denoiser(y, torch.ones(256))
+        return _STARTING_SECONDS + work.calls * (time.perf_counter() - start) / 256
     a, b = torch.rand(1000, 2048, device=device), torch.rand(2048, 512, device=device)
     speeds = []
     for call in (lambda: (a @ b).sum().item(), lambda: a.exp().sum().item()):
@@ -112,7 +126,7 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
+def resolve(spec: Spec) -> tuple[Data, Spec]:
     """Load the data of a specification and fill in what it leaves open.
 
     Raises: InputError, also when the data are not those that the specification was made with.
@@ -120,71 +134,30 @@ def resolve(spec: Spec) -> tuple[LabelledData, Spec]:
     spec = spec.check()
     if spec.data.startswith("<"):
         raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
-    data = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
-    if spec.data != "scenes":
+    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    if isinstance(data, LabelledData) and spec.data != "scenes":
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
 
 
-def complete(spec: Spec, data: LabelledData) -> Spec:
+def complete(spec: Spec, data: Data) -> Spec:
     """The specification with the fingerprint and all abstractions of its data."""
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
             f"{spec.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
             f"{spec.fingerprint}): restore the file, or delete the line 'fingerprint'"
         )
+    if isinstance(data, Hierarchy) and spec.law == "heldout":
+        raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
     names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    if "forks" in spec.estimators:
+        widest = max((a for a in data.abstractions if a.name in names), key=lambda a: int((a.prior > 0).sum()))
+        if not enough(widest, spec.forks):
+            raise InputError(
+                f"forks is {spec.forks}, {widest.name!r} has {len(widest.values)} values: fewer children than values "
+                f"cannot show its entropy; pass at least --forks {len(widest.values)}"
+            )
     return replace(spec, abstractions=names, fingerprint=data.fingerprint)
-
-
-def compute(
-    denoiser: FiniteDenoiser, spec: Spec, folder: StudyFolder | None = None, progress: bool = False
-) -> tuple[xr.Dataset, Draws]:
-    """Draw, make the pass (resuming where the folder holds a checkpoint), and estimate."""
-    data = denoiser.data
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    draws = draw_items(data, spec.draws, spec.seed, distinct=spec.law == "heldout")
-    if spec.law == "heldout":
-        held = HeldOutPass(denoiser, draws, sigma)
-        _advance(held, data.name, folder, progress)
-        levels = [j for j, _ in held.pairs]
-        nothing = {a.name: (float("nan"), float("nan")) for a in data.abstractions}
-        bounds = [
-            heldout_bound(a, sigma, levels, held.own_probability(a.name), data.labels[a.name][draws.items].numpy())
-            for a in data.abstractions
-        ]
-        return to_dataset(bounds, nothing, data, draws, spec), draws
-    ways = {"score_gap": score_gap, "mmse_gap": mmse_gap}
-    extra = [e for e in spec.estimators if e in ways]
-    sketch = sketch_of(data, spec.seed) if extra else None
-    # The gaps are integrals: they need levels near enough to each other, up to where the series above them holds.
-    nodes, wanted = integration_grid(sigma, series_level(data)) if extra else (sigma, np.arange(len(sigma)))
-    work = Collected(denoiser, draws, nodes, sketch)
-    _advance(work, data.name, folder, progress)
-    curves, limit = [], {}
-    for a in data.abstractions:
-        log_posterior = work.log_posterior(a.name)
-        curves.append(posterior(a, sigma, log_posterior[wanted]))
-        curves += [ways[e](a, nodes, work.gap(a.name)).at_levels(wanted) for e in extra]
-        known = a.entropy - entropy_of(log_posterior[-1]).numpy()
-        limit[a.name] = (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))))
-    return to_dataset(curves, limit, data, draws, spec), draws
-
-
-def _advance(work: Collected | HeldOutPass, name: str, folder: StudyFolder | None, progress: bool) -> None:
-    """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
-    if folder is not None and (state := folder.checkpoint()) is not None:
-        work.restore(state)
-    with tqdm(
-        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=name, unit="tile"
-    ) as bar:
-        last = time.monotonic()
-        while not work.done:
-            work.step()
-            bar.update()
-            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
-                folder.store_checkpoint(work.state())
-                last = time.monotonic()
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
@@ -195,8 +168,12 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
     """How far the other estimators of a study are from the posterior one."""
     base = {c.abstraction: c for c in to_curves(results)}
-    others = [str(e) for e in results.estimator.values if e != "posterior"]
-    return [agreement(base[c.abstraction], c) for e in others for c in to_curves(results, e)]
+    return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
+
+
+def others(results: xr.Dataset) -> list[str]:
+    """The estimators of a study beside the posterior one."""
+    return [str(e) for e in results.estimator.values if e != "posterior"]
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -213,39 +190,43 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
     """
     check_folder(out)
     data, spec = resolve(spec)
-    return run_in(FiniteDenoiser(data, resolve_device(spec.device)), spec, out, progress)
+    return run_in(data, denoiser_of(data, resolve_device(spec.device)), spec, out, progress)
 
 
-def run_in(denoiser: FiniteDenoiser, spec: Spec, out: Path, progress: bool) -> tuple[xr.Dataset, list[Onset], bool]:
+def run_in(
+    data: Data, denoiser: Denoiser, spec: Spec, out: Path, progress: bool
+) -> tuple[xr.Dataset, list[Onset], bool]:
     """:func:`run` for data that are loaded."""
-    data = denoiser.data
-    if denoiser.centre.device.type == "cpu":
+    if resolve_device(spec.device).type == "cpu":
         require_memory(data, spec)
     folder = StudyFolder(out, spec)
     results = folder.results()
     if results is not None and folder.has_page:
         return results, table_of(results), True
     if results is None:
-        results, _ = compute(denoiser, spec, folder, progress)
+        results, _ = compute(data, denoiser, spec, folder, progress)
         folder.store_results(results)
     table = table_of(results)
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
-    draws = draw_items(data, 2, spec.seed)
+    draws = draws_of(data, 2, spec.seed)
     example = draws.v[0].numpy(), draws.noise[0].numpy()
     write_report(
-        folder.write, to_curves(results), table, results, example, agreements_of(results), conditionals(results)
-    )
+        folder.write, to_curves(results), table, results, example, agreements_of(results), conditionals(results),
+        [c for e in others(results) for c in to_curves(results, e)],
+    )  # fmt: skip
     return results, table, False
 
 
-def require_memory(data: LabelledData, spec: Spec) -> None:
+def require_memory(data: Data, spec: Spec) -> None:
     """Refuse, before work starts, a study that does not fit."""
-    needed = predict(data, spec).memory - data.source.resident_bytes  # the data are already there
+    needed = predict(data, spec).memory
+    if isinstance(data, LabelledData):
+        needed -= data.source.resident_bytes  # the data are already there
     require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
 
 
 def study(
-    what: str | Path | LabelledData | FiniteDenoiser | np.ndarray | Tensor,
+    what: str | Path | LabelledData | Hierarchy | FiniteDenoiser | np.ndarray | Tensor,
     labels: Mapping[str, Any] | None = None,
     *,
     abstractions: str | Sequence[str] = (),
@@ -259,6 +240,7 @@ def study(
     grain: bool = False,
     law: str = "empirical",
     estimators: str | Sequence[str] = ("posterior", "score_gap"),
+    forks: int = 64,
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -268,8 +250,8 @@ def study(
     .. math:: I(A; Y_\sigma) = H(A) - E\,H(A \mid Y_\sigma)
 
     Args:
-        what: ``"scenes"``, the path of a data file, an array (items, ...) with ``labels``, labelled data, or their
-            exact denoiser.
+        what: ``"scenes"``, ``"hierarchy"``, the path of a data file, an array (items, ...) with ``labels``, labelled
+            data or their exact denoiser, or a :class:`~sigmascope.data.hierarchy.Hierarchy`.
         labels: for an array, one label per item for each attribute.
         abstractions: which attributes, e.g. ``("shape", "depth:bins=8")``; empty means all.
         weights: for an array, one non-negative weight per item.
@@ -282,7 +264,8 @@ def study(
         grain: give the floor of the scenes a fine texture, one more attribute.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
             come from, by items held out and a filter made of the rest.
-        estimators: ``posterior``, and perhaps ``score_gap`` and ``mmse_gap``.
+        estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``.
+        forks: children of each draw, for the estimator ``forks``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -306,8 +289,10 @@ def study(
         grain=grain,
         law=law,
         estimators=listed(estimators),
+        forks=int(forks),
         device=device,
     ).check()
+    data: Data
     if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):
         raise InputError("labels and weights go with an array: data that are named or labelled bring their own")
     if isinstance(what, (str, Path)):
@@ -317,18 +302,21 @@ def study(
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
         data = from_array(what, labels, weights=weights, abstractions=spec.abstractions)
     else:
-        data = what.data if isinstance(what, FiniteDenoiser) else what
-        if not isinstance(data, LabelledData):
+        given = what.data if isinstance(what, FiniteDenoiser) else what
+        if not isinstance(given, (LabelledData, Hierarchy)):
             raise InputError(
-                f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData or a "
-                "FiniteDenoiser"
+                f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData, a "
+                "FiniteDenoiser or a Hierarchy"
             )
-        spec = replace(spec, data=f"<{data.name}>")
-        if spec.abstractions and spec.abstractions != tuple(a.name for a in data.abstractions):
+        data, spec = given, replace(spec, data=f"<{given.name}>")
+        names = [a.name for a in data.abstractions]
+        if isinstance(data, LabelledData) and spec.abstractions and list(spec.abstractions) != names:
             raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
+        if isinstance(data, Hierarchy):
+            data.check_names(spec.abstractions)
     spec = complete(spec, data)
-    denoiser = what if isinstance(what, FiniteDenoiser) else FiniteDenoiser(data, resolve_device(device))
+    denoiser = what if isinstance(what, FiniteDenoiser) else denoiser_of(data, resolve_device(device))
     if out is not None:
-        return run_in(denoiser, spec, Path(out), progress)[0]
+        return run_in(data, denoiser, spec, Path(out), progress)[0]
     require_memory(data, spec)
-    return compute(denoiser, spec, None, progress)[0]
+    return compute(data, denoiser, spec, None, progress)[0]

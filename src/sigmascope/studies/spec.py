@@ -14,7 +14,7 @@ import tomli_w
 from sigmascope.errors import InputError
 
 LAWS = ("empirical", "heldout")
-ESTIMATORS = ("posterior", "score_gap", "mmse_gap")
+ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Spec:
     """Everything that decides the numbers of a study, and the device that computes them.
 
     Args:
-        data: ``scenes`` or the path of a data file.
+        data: ``scenes``, ``hierarchy`` (perhaps with sizes), or the path of a data file.
         abstractions: attributes to study, in order; empty means all of the data.
         draws: items and noises drawn, shared by all levels.
         levels: noise levels, evenly spaced in ln sigma.
@@ -32,7 +32,8 @@ class Spec:
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
-        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``.
+        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``.
+        forks: children of each draw, for the estimator ``forks``.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
     """
@@ -48,6 +49,7 @@ class Spec:
     grain: bool = False
     law: str = "empirical"
     estimators: tuple[str, ...] = ("posterior", "score_gap")
+    forks: int = 64
     device: str = "auto"
     fingerprint: str = ""
 
@@ -90,9 +92,11 @@ class Spec:
         unknown = [e for e in self.estimators if e not in ESTIMATORS]
         if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
-                f"estimators are {', '.join(self.estimators) or 'none'}: expected posterior, and perhaps score_gap and "
-                "mmse_gap, each once, separated by commas"
+                f"estimators are {', '.join(self.estimators) or 'none'}: expected posterior, and perhaps score_gap, "
+                "mmse_gap, filter and forks, each once, separated by commas"
             )
+        if self.forks < 2:
+            raise InputError(f"forks is {self.forks}: at least 2 children are needed to differ; pass e.g. --forks 64")
         return self
 
     def to_toml(self) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a study: whose it is, what is finished, what is half done.  Every file is written and then renamed."""
+"""Folders of results: whose they are, what is finished, what is half done.  Every file is written and then renamed."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ import xarray as xr
 
 from sigmascope.core import InputError
 from sigmascope.studies.spec import Spec, read_spec
+from sigmascope.studies.tasks import Task, same_numbers, to_toml
 
 _RESULTS, _SPEC, _PAGE, _CHECKPOINT = "results.nc", "spec.toml", "report.html", "checkpoint.npz"
 _PART = ".part-"
 
 
-class StudyFolder:
-    """A folder that holds one study.
+class Folder:
+    """A folder of results: files are written whole, and a checkpoint is kept on the way.
 
     Args:
         path: made if it does not exist.
-        spec: the study, with the fingerprint of its data.
+        marker: name of the file that says whose the folder is.
+        text: what that file holds.
 
-    Raises: InputError if the folder cannot be written, holds something else, or holds another study.
+    Raises: InputError if the folder cannot be written.
     """
 
-    def __init__(self, path: Path, spec: Spec) -> None:
-        self.path, self.spec = path, spec
-        check_folder(path)
-        if (path / _SPEC).exists():
-            found = read_spec(path / _SPEC)
-            if not found.same_numbers(spec):
-                raise InputError(f"{path}: it holds another study ({_difference(found, spec)}): choose another --out")
+    def __init__(self, path: Path, marker: str, text: str) -> None:
+        self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self.write(_SPEC, lambda p: p.write_text(_header() + spec.to_toml(), encoding="utf-8"))
+            self.write(marker, lambda p: p.write_text(text, encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
         for leftover in path.glob(f"{_PART}*"):
@@ -58,6 +55,82 @@ class StudyFolder:
             Path(temporary).unlink(missing_ok=True)
             raise
 
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write arrays as an .npz file."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **dict(arrays))
+
+        self.write(name, write)
+
+    def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
+        """Keep the state of a run."""
+        self.write_arrays(_CHECKPOINT, state)
+
+    def drop_checkpoint(self) -> None:
+        """Forget it, once the results are written."""
+        (self.path / _CHECKPOINT).unlink(missing_ok=True)
+
+    def checkpoint(self) -> dict[str, np.ndarray] | None:
+        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew)."""
+        try:
+            with (self.path / _CHECKPOINT).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return {k: file[k] for k in file.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            (self.path / _CHECKPOINT).unlink()
+            return None
+
+
+class TaskFolder(Folder):
+    """A folder that holds what one ``generate`` or ``fork`` made.
+
+    Args:
+        path: made if it does not exist.
+        task: with the fingerprint of its data.
+
+    Raises: InputError if the folder cannot be written, or holds another task.
+    """
+
+    def __init__(self, path: Path, task: Task) -> None:
+        marker = path / f"{task.kind}.toml"
+        if marker.exists() and not same_numbers(marker.read_text(encoding="utf-8", errors="replace"), task):
+            raise InputError(f"{path}: it was made with other settings or data: choose another --out")
+        super().__init__(path, marker.name, to_toml(task))
+        self._last = f"{task.kind}.npz"
+
+    @property
+    def finished(self) -> bool:
+        """Arrays are written last: with them the task is finished."""
+        return (self.path / self._last).exists()
+
+    def finish(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays and forget the checkpoint."""
+        self.write_arrays(self._last, arrays)
+        self.drop_checkpoint()
+
+
+class StudyFolder(Folder):
+    """A folder that holds one study.
+
+    Args:
+        path: made if it does not exist.
+        spec: the study, with the fingerprint of its data.
+
+    Raises: InputError if the folder cannot be written, holds something else, or holds another study.
+    """
+
+    def __init__(self, path: Path, spec: Spec) -> None:
+        self.spec = spec
+        check_folder(path)
+        if (path / _SPEC).exists():
+            found = read_spec(path / _SPEC)
+            if not found.same_numbers(spec):
+                raise InputError(f"{path}: it holds another study ({_difference(found, spec)}): choose another --out")
+        super().__init__(path, _SPEC, _header() + spec.to_toml())
+
     def results(self) -> xr.Dataset | None:
         """The finished results, or None."""
         path = self.path / _RESULTS
@@ -76,34 +149,16 @@ class StudyFolder:
 
     def store_results(self, results: xr.Dataset) -> None:
         self.write(_RESULTS, lambda p: results.to_netcdf(p, engine="h5netcdf"))
-        (self.path / _CHECKPOINT).unlink(missing_ok=True)
+        self.drop_checkpoint()
 
     @property
     def has_page(self) -> bool:
         """The page is written last: with it the study is finished."""
         return (self.path / _PAGE).exists()
 
-    def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **dict(state))
 
-        self.write(_CHECKPOINT, write)
-
-    def checkpoint(self) -> dict[str, np.ndarray] | None:
-        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew)."""
-        try:
-            with (self.path / _CHECKPOINT).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                return {k: file[k] for k in file.files}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            (self.path / _CHECKPOINT).unlink()
-            return None
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a path that is a file, holds something else, or cannot be written; nothing is made.
+def check_folder(path: Path, marker: str = _SPEC) -> None:
+    """Refuse a path that is a file, holds something else than its marker says, or cannot be written; nothing is made.
 
     Raises: InputError.
     """
@@ -111,8 +166,9 @@ def check_folder(path: Path) -> None:
         raise InputError(f"{path}: it is a file: --out must be a folder")
     if path.exists():
         foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART)]
-        if foreign and _SPEC not in foreign:
-            raise InputError(f"{path}: it is not empty and holds no study: choose an empty or a new folder for --out")
+        if foreign and marker not in foreign:
+            what = "study" if marker == _SPEC else f"{marker} of an earlier run"
+            raise InputError(f"{path}: it is not empty and holds no {what}: choose an empty or a new folder for --out")
     nearest = path
     while not nearest.exists():
         nearest = nearest.parent
@@ -132,6 +188,7 @@ def _difference(a: Spec, b: Spec) -> str:
         "law",
         "abstractions",
         "estimators",
+        "forks",
     ):
         if getattr(a, name) != getattr(b, name):
             return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"

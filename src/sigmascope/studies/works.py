@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
 
-_PATH_BYTES = 3e8  # means told each value, for one block of draws
+PATH_BYTES = 3e8  # means told each value, for one block of draws
 
 
+@runtime_checkable
 class Work(Protocol):
     """A resumable computation."""
 
@@ -119,9 +120,9 @@ class LevelWork(_Units):
         score, mmse = (np.stack([u[f"{k}.{name}"] for u in self.found]) for k in ("score", "mmse"))
         return as_gap(score, mmse, self._sigmas)
 
-    def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"] | None:
-        """H of all nodes of each level of the tree together, for a hierarchy."""
-        return np.stack([u["whole"] for u in self.found], 1) if "whole" in self.found[0] else None
+    def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"]:
+        """H of all nodes of each level of the tree together; of a hierarchy only."""
+        return np.stack([u["whole"] for u in self.found], 1)
 
 
 class PathWork(_Units):
@@ -147,7 +148,7 @@ class PathWork(_Units):
         self._abstractions = list(abstractions)
         widest = max(len(a.values) for a in abstractions)
         size = int(np.prod(draws.v.shape[1:]))
-        self._block = int(np.clip(_PATH_BYTES // (8 * size * (2 * widest + len(sigmas))), 1, len(draws)))
+        self._block = int(np.clip(PATH_BYTES // (8 * size * (2 * widest + len(sigmas))), 1, len(draws)))
         self._blocks = -(-len(draws) // self._block)
         super().__init__("path", len(self._abstractions) * self._blocks)
 

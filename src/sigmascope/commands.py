@@ -1,0 +1,177 @@
+"""What each command takes, and what its help says.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+
+def _shown(metavar: str, hint: str = "") -> Any:
+    """An argument whose empty default is not worth showing."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """At which noise level is each attribute of a data set decided?
+
+    Computes, exactly, the information (in nats) that an image under Gaussian noise of level sigma carries about
+    each of its attributes, for a range of sigma, and when each attribute emerges as noise falls. The folder
+    named by --out receives report.html (open it in a browser), figures/, onset.csv, results.nc (an xarray
+    Dataset) and spec.toml.
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope study scenes --out studies/scenes
+
+    Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
+    """
+
+    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
+    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
+    with metadata.csv or metadata.jsonl), a file in the .h5 layout of 3D Shapes, or 'hierarchy', data that a random
+    grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, children, depth and grammar)."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of the same study."""
+    spec: Annotated[str, _shown("FILE")] = ""
+    """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
+    shape+scale is the joint value of two, and gives the information of each given the other."""
+    draws: int = 256
+    """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
+    levels: int = 40
+    """Noise levels between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
+    sigma_min: float = 0.01
+    """Last noise level, in the unit of the data (8-bit pixels: of the full range, black to white)."""
+    sigma_max: float = 90.0
+    """First noise level."""
+    seed: int = 0
+    """Seed of the draws: the same seed gives the same numbers."""
+    size: int = 32
+    """Side of the scenes in pixels: 16, 32 or 64."""
+    grain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
+    law: Annotated[str, tyro.conf.arg(metavar="LAW")] = "empirical"
+    """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
+    from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
+    estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
+    """Ways to measure: posterior (always), score_gap, mmse_gap, filter, forks. They must agree; the page shows how well
+    they do. (filter is a lower bound, and the slowest by far.)"""
+    forks: int = 64
+    """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved specification and the predicted work and memory, and stop."""
+
+
+@dataclass(frozen=True)
+class GenerateCommand:
+    """Generate images by the exact filter of a data set, and see when each attribute of them was decided.
+
+    The folder named by --out receives images.png (the images, with their attributes), decisions.png (what was still
+    open of each attribute along the way), images.csv, and generate.npz (images, and posteriors at every level).
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope generate hierarchy --sampler filter --out made
+    """
+
+    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of the same command."""
+    n: int = 16
+    """Images."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="SAMPLER")] = "sde"
+    """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter: the noisy image and the
+    filter's belief simulated together, with the denoiser computed from that belief alone."""
+    about: Annotated[str, _shown("A", "(default: the items, or the root of a hierarchy)")] = ""
+    """For --sampler filter: the attribute on whose values the belief lives."""
+    steps: int = 30
+    """Steps between --sigma-max and --sigma-min, even in ln sigma."""
+    sigma_max: float = 90.0
+    """First noise level: well above the standard deviation of the data."""
+    sigma_min: float = 0.02
+    """Last noise level above 0."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes to follow, as for a study."""
+    seed: int = 0
+    """Seed of the noise; each image has its own stream."""
+    size: int = 32
+    """Side of the scenes in pixels: 16, 32 or 64."""
+    grain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the floor of the scenes a fine texture, one more attribute."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
+
+
+@dataclass(frozen=True)
+class ForkCommand:
+    """Continue noisy images several times each: what do the continuations agree in?
+
+    Where all children of a noisy image share an attribute, its noise level has decided it. The folder named by --out
+    receives forks.png (each noisy parent, its children, and what they agree in), forks.csv (per parent and attribute:
+    the commonest value, its share, the entropy of the children and the exact one), and forks.npz.
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope fork hierarchy --sigma 0.4 --forks 32 --out forked
+    """
+
+    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of the same command."""
+    sigma: float = 3.0
+    """Noise level of the parents."""
+    forks: int = 16
+    """Children of each parent."""
+    seeds: int = 8
+    """Parents: images of the data under noise."""
+    sampler: Annotated[str, tyro.conf.arg(metavar="SAMPLER")] = "exact"
+    """exact (children drawn at once from the posterior), sde (followed down the levels), or ode, which is deterministic
+    and forks only with --renoise."""
+    renoise: float = 0.0
+    """Noise the parent further, up to this level, before going down (the U-turn); 0: do not."""
+    steps: int = 30
+    """Steps down to --sigma-min, even in ln sigma."""
+    sigma_min: float = 0.02
+    """Last noise level above 0."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes to compare, as for a study."""
+    seed: int = 0
+    """Seed of parents and noise; each child has its own stream."""
+    size: int = 32
+    """Side of the scenes in pixels: 16, 32 or 64."""
+    grain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the floor of the scenes a fine texture, one more attribute."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
+
+
+@dataclass(frozen=True)
+class CheckCommand:
+    """Are the statements of the theory true, as this program computes them?
+
+    Simulates small systems whose answer is known, one row for each statement (Bayes, innovation, change of measure,
+    Kushner-Stratonovich, Zakai, information theorem, sufficiency, time reversal, denoiser = filter, ...), and compares
+    what is measured with what the theory demands. Exit status 1 if any row is red.
+
+    Try it: sigmascope check --fast
+    """
+
+    out: Annotated[str, _shown("FILE", "(default: none)")] = ""
+    """Write the table as JSON into this file."""
+    fast: tyro.conf.FlagCreatePairsOff[bool] = False
+    """An eighth of the paths: seconds in place of minutes, wider margins."""
+    seed: int = 0
+    """Seed of the simulations: the same seed gives the same numbers."""
+    spoil: tyro.conf.Suppress[str] = ""
+
+
+Command = StudyCommand | CheckCommand | GenerateCommand | ForkCommand

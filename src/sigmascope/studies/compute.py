@@ -1,0 +1,155 @@
+"""The numbers of a study: draws, resumable works, estimators."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData, generator
+from sigmascope.data import draw_items
+from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.heldout import HeldOutPass
+from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.information.bounds import heldout_bound
+from sigmascope.information.forks import count_labels, draw_labels, forks
+from sigmascope.information.gaps import mmse_gap, score_gap
+from sigmascope.information.path import path_bound
+from sigmascope.information.posterior import entropy_of, posterior
+from sigmascope.noise import integration_grid, sigma_grid
+from sigmascope.studies.collect import Collected, series_level, sketch_of
+from sigmascope.studies.results import to_dataset, with_tree
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import StudyFolder
+from sigmascope.studies.works import InTurn, LevelWork, PathWork, Work
+
+CHECKPOINT_SECONDS = 8.0
+Data = LabelledData | Hierarchy
+_WAYS = {"score_gap": score_gap, "mmse_gap": mmse_gap}
+_CHILDREN = 5  # stream of the labels of children
+_FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
+
+
+def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
+    """The exact filter of the data."""
+    if isinstance(data, Hierarchy):
+        return HierarchyDenoiser(data.rules, data.vectors, data.abstractions).to(device)
+    return FiniteDenoiser(data, device)
+
+
+def chosen(data: Data, names: Sequence[str]) -> list[Abstraction]:
+    """The abstractions of these names, in this order; all where there are none."""
+    by_name = {a.name: a for a in data.abstractions}
+    return [by_name[n] for n in names] if names else list(data.abstractions)
+
+
+def draws_of(data: Data, draws: int, seed: int, *, distinct: bool = False) -> Draws:
+    """Draws of the data with noise."""
+    return data.draw(draws, seed) if isinstance(data, Hierarchy) else draw_items(data, draws, seed, distinct=distinct)
+
+
+def levels_of(data: Data, spec: Spec) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:
+    """The levels to work at, and where among them those of the study are.
+
+    Integrals and paths need levels near enough to each other, up to where the series above them holds.
+    """
+    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    if not {*_WAYS, "filter"} & set(spec.estimators):
+        return sigma, np.arange(len(sigma))
+    return integration_grid(sigma, series_level(data))
+
+
+def compute(
+    data: Data, denoiser: Denoiser, spec: Spec, folder: StudyFolder | None = None, progress: bool = False
+) -> tuple[xr.Dataset, Draws]:
+    """Draw, work (resuming where the folder holds a checkpoint), and estimate."""
+    draws = draws_of(data, spec.draws, spec.seed, distinct=spec.law == "heldout")
+    if isinstance(denoiser, FiniteDenoiser) and spec.law == "heldout":
+        return _bounds(denoiser, draws, spec, folder, progress), draws
+    nodes, wanted = levels_of(data, spec)
+    abstractions = chosen(data, spec.abstractions)
+    gaps = bool(_WAYS.keys() & set(spec.estimators))
+    main: Collected | LevelWork
+    if isinstance(denoiser, FiniteDenoiser):
+        main = Collected(denoiser, draws, nodes, sketch_of(denoiser.data, spec.seed) if gaps else None)
+    else:
+        few = max(len(a.values) for a in abstractions) <= _FEW_VALUES
+        main = LevelWork(denoiser, draws, nodes, abstractions, gaps, average=few)
+    works: list[Work] = [main]
+    paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if "filter" in spec.estimators else None
+    if paths is not None:
+        works.append(paths)
+    _advance(InTurn(works), data.name, folder, progress)
+    curves, limit = [], {}
+    for i, a in enumerate(abstractions):
+        log_p = main.log_posterior(a.name)
+        for way in spec.estimators:
+            if way == "posterior":
+                curves.append(posterior(a, nodes[wanted], log_p[wanted]))
+            elif way in _WAYS:
+                curves.append(_WAYS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
+            elif way == "forks":
+                curves.append(_by_forks(a, nodes[wanted], log_p[wanted], spec))
+            elif paths is not None:
+                curves.append(path_bound(a, nodes, *paths.log_q(i), draws.labels[a.name]).at_levels(wanted))
+        limit[a.name] = _limit(a, log_p[-1]) if isinstance(main, Collected) else (a.entropy, 0.0)
+    results = to_dataset(curves, limit, data, draws, spec)
+    if isinstance(denoiser, HierarchyDenoiser) and isinstance(main, LevelWork):
+        results = with_tree(results, main.whole_entropies()[:, wanted], denoiser.level_prior_entropies().numpy())
+    return results, draws
+
+
+def _limit(abstraction: Abstraction, log_p: Float[Tensor, "draws values"]) -> tuple[float, float]:
+    """I(A; V) and its standard error, from the posterior at sigma → 0."""
+    known = abstraction.entropy - entropy_of(log_p).numpy()
+    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def _by_forks(a: Abstraction, sigma: np.ndarray, log_p: Float[Tensor, "levels draws values"], spec: Spec) -> Curve:
+    """Labels of children drawn at once; a draw has its own uniform numbers, shared by levels."""
+    each = [
+        torch.rand(spec.forks, generator=generator(spec.seed, i, _CHILDREN), dtype=torch.float64)
+        for i in range(log_p.shape[1])
+    ]
+    counts = [count_labels(draw_labels(p, torch.stack(each)), len(a.values)) for p in log_p]
+    return forks(a, sigma, torch.stack(counts))
+
+
+def _bounds(
+    denoiser: FiniteDenoiser, draws: Draws, spec: Spec, folder: StudyFolder | None, progress: bool
+) -> xr.Dataset:
+    """Lower bounds for the population that the items come from."""
+    data, sigma = denoiser.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    held = HeldOutPass(denoiser, draws, sigma)
+    _advance(held, data.name, folder, progress)
+    levels = [j for j, _ in held.pairs]
+    nothing = {a.name: (float("nan"), float("nan")) for a in data.abstractions}
+    bounds: Sequence[Curve] = [
+        heldout_bound(a, sigma, levels, held.own_probability(a.name), draws.labels[a.name].numpy())
+        for a in data.abstractions
+    ]
+    return to_dataset(bounds, nothing, data, draws, spec)
+
+
+def _advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:
+    """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
+    if folder is not None and (state := folder.checkpoint()) is not None:
+        work.restore(state)
+    with tqdm(
+        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=name, unit="step"
+    ) as bar:
+        last = time.monotonic()
+        while not work.done:
+            work.step()
+            bar.update()
+            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
+                folder.store_checkpoint(work.state())
+                last = time.monotonic()

@@ -1,0 +1,328 @@
+"""Run ``generate`` and ``fork``: follow states down the levels, keep what is done, draw what came out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.core import Abstraction, InputError, LabelledData, generator
+from sigmascope.data import load_any
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.denoisers.items import ItemBelief
+from sigmascope.information.entropies import zhang
+from sigmascope.information.forks import count_labels, enough
+from sigmascope.noise import sigma_grid
+from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure, rendered
+from sigmascope.sample import (
+    Heun,
+    JointState,
+    State,
+    StochasticHeun,
+    Streams,
+    ValueBelief,
+    fork,
+    fork_levels,
+    joint,
+    levels_below,
+    rows,
+    sample,
+)
+from sigmascope.sample import start as start_from_noise
+from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.store import TaskFolder, check_folder
+from sigmascope.studies.tasks import ForkTask, GenerateTask
+from sigmascope.studies.works import all_log_posteriors
+
+CHECKPOINT_SECONDS = 8.0
+_RECORDS = 24  # levels at which the posteriors are looked at
+Exact = FiniteDenoiser | HierarchyDenoiser
+Some = TypeVar("Some", GenerateTask, ForkTask)
+
+
+@dataclass
+class Followed:
+    """What was seen on the way down: levels, posteriors (levels, rows, values) by attribute, and the last state."""
+
+    sigmas: list[float]
+    posterior: dict[str, list[np.ndarray]]
+    y: Tensor
+    log_pi: Tensor | None = None
+
+
+def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str, bool]:
+    """Generate images into a folder.
+
+    Args:
+        task: what to make.
+        out: its folder; a half-done task goes on, a finished one is left as it is.
+        progress: show a bar on stderr.
+
+    Returns: what to print, and whether it was already finished.
+
+    Raises: InputError.
+    """
+    folder, task, data, denoiser = _open(task.check(), out)
+    if folder.finished:
+        return "", True
+    abstractions = chosen(data, task.abstractions)
+    levels = [*sigma_grid(task.sigma_max, task.sigma_min, task.steps + 1).tolist(), 0.0]
+    looks = _looks(levels)
+    seen = _follow(folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
+                   lambda s: _posteriors(denoiser, s, abstractions, task), looks, data.name, progress)  # fmt: skip
+    images = seen.y.float().numpy()
+    posterior = {n: np.stack(p) for n, p in seen.posterior.items()}
+    captions = [[_caption(a, posterior[a.name][-1, i]) for a in abstractions] for i in range(task.n)]
+    folder.write("images.csv", lambda p: p.write_text(_csv(abstractions, posterior), encoding="utf-8"))
+    for name, figure in (
+        ("images", grid_figure(images, captions)),
+        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, abstractions)),
+    ):
+        _draw(folder, name, rendered(figure, "png"), rendered(figure, "svg"))
+    held = {f"posterior.{n}": p for n, p in posterior.items()}
+    folder.finish({"images": images, "sigma": np.array(seen.sigmas), **held})
+    return _generated_words(task, abstractions, posterior, seen, denoiser), False
+
+
+def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
+    """Fork noisy images into a folder; arguments and result as of :func:`generate`."""
+    folder, task, data, denoiser = _open(task.check(), out)
+    if folder.finished:
+        return "", True
+    abstractions = chosen(data, task.abstractions)
+    draws = draws_of(data, task.seeds, task.seed)
+    parents = draws.v.double() + task.sigma * draws.noise.double()
+    level = torch.full((task.seeds,), task.sigma, dtype=torch.float64)
+    if task.sampler == "exact":
+        children, labels = _at_once(denoiser, parents, level, task)
+    else:
+        levels = levels_below(task.sigma, task.sigma_min, task.steps)
+        children, labels = _continued(folder, denoiser, parents, levels, task, data.name, progress)
+    exact = all_log_posteriors(denoiser, parents, level)
+    table, words = _compare(abstractions, labels, exact, task)
+    folder.write("forks.csv", lambda p: p.write_text(table, encoding="utf-8"))
+    shared = [_alike(abstractions, labels, i) for i in range(task.seeds)]
+    figure = forks_figure(parents.float().numpy(), children.float().numpy(), task.sigma, shared)
+    _draw(folder, "forks", rendered(figure, "png"), rendered(figure, "svg"))
+    held = {f"label.{n}": v.numpy() for n, v in labels.items()}
+    folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **held})
+    return words, False
+
+
+def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
+    check_folder(out, f"{task.kind}.toml")
+    data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain)
+    if isinstance(data, LabelledData) and task.data != "scenes":
+        task = replace(task, data=str(Path(task.data).resolve()))
+    known = [a.name for a in data.abstractions]
+    if isinstance(task, GenerateTask) and task.about and task.about not in known:
+        raise InputError(f"no abstraction is called {task.about!r}: choose --about among {', '.join(known)}")
+    names = task.abstractions or tuple(known)
+    task = replace(task, abstractions=names, fingerprint=data.fingerprint)
+    return TaskFolder(out, task), task, data, denoiser_of(data, resolve_device(task.device))
+
+
+def _looks(levels: list[float]) -> set[int]:
+    """Steps after which the posteriors are looked at: all of a few levels, else some, the last above 0 included."""
+    last = len(levels) - 2
+    return set(np.linspace(0, last, min(last + 1, _RECORDS)).round().astype(int).tolist())
+
+
+def _follow(
+    folder: TaskFolder,
+    levels: list[float],
+    states: Callable[[int, Tensor | None, Tensor | None], Iterator[State | JointState]],
+    look: Callable[[State | JointState], Mapping[str, np.ndarray]],
+    looks: set[int],
+    name: str,
+    progress: bool,
+) -> Followed:
+    """Run states to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
+    seen, first = Followed([], {}, torch.empty(0)), 0
+    if (held := folder.checkpoint()) is not None and len(held.get("levels", ())) == len(levels):
+        first, seen.sigmas = int(held["step"]), held["sigmas"].tolist()
+        seen.y = torch.from_numpy(held["y"])
+        seen.log_pi = torch.from_numpy(held["log_pi"]) if "log_pi" in held else None
+        seen.posterior = {k.removeprefix("p."): list(v) for k, v in held.items() if k.startswith("p.")}
+        running = states(first, seen.y, seen.log_pi)
+        next(running)  # the state that is held
+    else:
+        running = states(0, None, None)
+    with tqdm(total=len(levels), initial=first + bool(first), disable=not progress, file=sys.stderr, desc=name) as bar:
+        last = time.monotonic()
+        for step, state in enumerate(running, first + 1 if first else 0):
+            seen.y, seen.log_pi = state.y, getattr(state, "log_pi", None)
+            if step in looks:
+                seen.sigmas.append(state.sigma)
+                for key, p in look(state).items():
+                    seen.posterior.setdefault(key, []).append(p)
+            bar.update()
+            if step and time.monotonic() - last > CHECKPOINT_SECONDS:
+                folder.store_checkpoint(_held(seen, step, levels))
+                last = time.monotonic()
+    return seen
+
+
+def _held(seen: Followed, step: int, levels: list[float]) -> dict[str, np.ndarray]:
+    state = {"step": np.array(step), "y": seen.y.numpy(), "sigmas": np.array(seen.sigmas), "levels": np.array(levels)}
+    if seen.log_pi is not None:
+        state["log_pi"] = seen.log_pi.numpy()
+    return state | {f"p.{k}": np.stack(v) for k, v in seen.posterior.items()}
+
+
+def _generation(
+    task: GenerateTask, denoiser: Exact, levels: list[float], first: int, y: Tensor | None, log_pi: Tensor | None
+) -> Iterator[State | JointState]:
+    """States of the sampler from a step on; every step takes one noise of each row."""
+    streams = Streams(task.seed, rows(task.n), denoiser.event)
+    begin = streams()
+    for _ in range(first):
+        streams()
+    here = start_from_noise(denoiser, levels[0], begin) if y is None else y
+    if task.sampler == "filter":
+        belief = _belief(task, denoiser)
+        return joint(belief, here, levels[first:], streams, log_pi)
+    scheme = StochasticHeun() if task.sampler == "sde" else Heun()
+    return sample(denoiser, here, levels[first:], scheme, noise=streams)
+
+
+def _belief(task: GenerateTask, denoiser: Exact) -> ItemBelief | ValueBelief:
+    if task.about or not isinstance(denoiser, FiniteDenoiser):
+        return ValueBelief(denoiser, task.about or denoiser.abstractions[0].name)
+    return ItemBelief(denoiser)
+
+
+def _posteriors(
+    denoiser: Exact, state: State | JointState, abstractions: list[Abstraction], task: GenerateTask
+) -> dict[str, np.ndarray]:
+    """π of every attribute: the filter's own where it holds one, else the exact posterior at the state."""
+    if isinstance(state, JointState) and isinstance(denoiser, FiniteDenoiser) and not task.about:
+        found = ItemBelief(denoiser).marginals(state.log_pi)
+        return {a.name: found[a.name].numpy() for a in abstractions}
+    level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
+    exact = all_log_posteriors(denoiser, state.y, level)
+    found = {a.name: exact[a.name].exp() for a in abstractions}
+    if isinstance(state, JointState):
+        found[task.about or denoiser.abstractions[0].name] = state.log_pi.exp()
+    return {n: p.numpy() for n, p in found.items()}
+
+
+def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent: int) -> list[str]:
+    """The attributes in which all children of a parent agree, with their values."""
+    found = {a: set(labels[a.name][:, parent].tolist()) for a in abstractions}
+    return [f"{a.name}: {a.values[values.pop()]}" for a, values in found.items() if len(values) == 1]
+
+
+def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
+    g = generator(task.seed, 2**31)
+    if isinstance(denoiser, FiniteDenoiser):
+        items = denoiser.sample_items(parents, level, task.forks, g)
+        children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
+        return children, {n: label[items] for n, label in denoiser.data.labels.items()}
+    symbols = denoiser.sample_symbols(parents, level, task.forks, g)
+    labels = {a.name: s[:, :, 0] for a, s in zip(denoiser.abstractions, symbols, strict=True)}
+    return denoiser.vectors[symbols[-1]], labels
+
+
+def _continued(
+    folder: TaskFolder, denoiser: Exact, parents: Tensor, levels: list[float], task: ForkTask, name: str, progress: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Children by the sampler; their labels are the likeliest at the last level."""
+    scheme = StochasticHeun() if task.sampler == "sde" else Heun()
+    renoise = task.renoise or None
+    full = fork_levels(levels, renoise)
+
+    def states(first: int, y: Tensor | None, log_pi: Tensor | None) -> Iterator[State]:
+        resume = None if y is None else (first, y)
+        return fork(denoiser, parents, levels, task.forks, task.seed, scheme, renoise=renoise, resume=resume)
+
+    def look(state: State | JointState) -> dict[str, np.ndarray]:
+        level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
+        return {n: p.argmax(1).numpy() for n, p in all_log_posteriors(denoiser, state.y, level).items()}
+
+    seen = _follow(folder, full, states, look, {len(full) - 2}, name, progress)
+    shape = (task.seeds, task.forks)
+    labels = {n: torch.from_numpy(p[-1]).reshape(shape).T for n, p in seen.posterior.items()}
+    return seen.y.reshape(*shape, *denoiser.event).movedim(1, 0), labels
+
+
+def _compare(
+    abstractions: list[Abstraction], labels: Mapping[str, Tensor], exact: Mapping[str, Tensor], task: ForkTask
+) -> tuple[str, str]:
+    """A table of every parent and attribute, and a summary of the attributes in words."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["parent", "abstraction", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
+    lines = [f"sigma {task.sigma:g}, {task.seeds} parents of {task.forks} children:", ""]
+    wide = max(len(a.name) for a in abstractions)
+    for a in abstractions:
+        counts = count_labels(labels[a.name], len(a.values))
+        entropy, share = zhang(counts), counts.max(1).values / task.forks
+        known = torch.special.entr(exact[a.name].exp()).sum(1)
+        note = "" if enough(a, task.forks) else f"{task.forks} children are too few for {len(a.values)} values"
+        for i in range(task.seeds):
+            value = a.values[int(counts[i].argmax())]
+            row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(known[i]):.5f}"]
+            writer.writerow([*row, note])
+        alike = int((share == 1).sum())
+        error = float(entropy.std()) / task.seeds**0.5
+        text = f"all children agree for {alike} of {task.seeds} parents; "
+        text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
+        lines.append(f"{a.name.ljust(wide)}  {text}")
+    return out.getvalue(), "\n".join(lines)
+
+
+def _caption(a: Abstraction, p: np.ndarray) -> str:
+    return f"{a.name}: {a.values[int(p.argmax())]}" if p.max() > 0.9 else f"{a.name}: open"
+
+
+def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", *(x for a in abstractions for x in (a.name, f"{a.name}_probability"))])
+    for i in range(len(posterior[abstractions[0].name][-1])):
+        row: list[object] = [i]
+        for a in abstractions:
+            p = posterior[a.name][-1, i]
+            row += [a.values[int(p.argmax())], f"{p.max():.4f}"]
+        writer.writerow(row)
+    return out.getvalue()
+
+
+def _generated_words(
+    task: GenerateTask,
+    abstractions: list[Abstraction],
+    posterior: Mapping[str, np.ndarray],
+    seen: Followed,
+    denoiser: Exact,
+) -> str:
+    """How many images have settled each attribute; for the filter, whether the image carries what π settled on."""
+    lines = []
+    wide = max(len(a.name) for a in abstractions)
+    level = torch.full((task.n,), task.sigma_min, dtype=torch.float64)
+    carried = all_log_posteriors(denoiser, seen.y, level) if task.sampler == "filter" else {}
+    for a in abstractions:
+        p = posterior[a.name][-1]
+        text = f"settled (p > 0.9) in {int((p.max(1) > 0.9).sum())} of {task.n} images"
+        if carried:
+            same = int((carried[a.name].argmax(1).numpy() == p.argmax(1)).sum())
+            text += f"; the image carries what π settled on in {same} of {task.n}"
+        lines.append(f"{a.name.ljust(wide)}  {text}")
+    return "\n".join(lines)
+
+
+def _draw(folder: TaskFolder, name: str, png: bytes, svg: bytes) -> None:
+    folder.write(f"{name}.png", lambda p: p.write_bytes(png))
+    folder.write(f"{name}.svg", lambda p: p.write_bytes(svg))

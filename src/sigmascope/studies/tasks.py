@@ -1,0 +1,167 @@
+"""Specifications of ``generate`` and ``fork``: what decides their numbers.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import tomli_w
+
+from sigmascope.errors import InputError
+
+GENERATE_SAMPLERS = ("sde", "ode", "filter")
+FORK_SAMPLERS = ("exact", "sde", "ode")
+
+
+@dataclass(frozen=True)
+class GenerateTask:
+    """Images from noise, with what the filter knows on the way.
+
+    Args:
+        data: as for a study.
+        abstractions: attributes to follow; empty means all.
+        n: images.
+        sampler: ``sde``, ``ode`` or ``filter`` (state and filter together).
+        about: for ``filter``, the attribute whose values it holds a belief on; empty means the items themselves, or
+            the root of a hierarchy.
+        steps: between the levels, even in ln sigma, and one more to sigma 0.
+        sigma_max: first level.
+        sigma_min: last level above 0.
+        seed: of the noise; each image has its own stream.
+        size: side of the scenes in pixels.
+        grain: whether the floor of the scenes has a texture.
+        device: as for a study.
+        fingerprint: of the data, once they have been read.
+    """
+
+    data: str
+    abstractions: tuple[str, ...] = ()
+    n: int = 16
+    sampler: str = "sde"
+    about: str = ""
+    steps: int = 30
+    sigma_max: float = 90.0
+    sigma_min: float = 0.02
+    seed: int = 0
+    size: int = 32
+    grain: bool = False
+    device: str = "auto"
+    fingerprint: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "generate"
+
+    def check(self) -> GenerateTask:
+        """Itself.
+
+        Raises: InputError for a value that cannot be used.
+        """
+        _check_common(self.data, self.steps, self.sigma_max, self.sigma_min, self.seed)
+        if not 1 <= self.n <= 4096:
+            raise InputError(f"n is {self.n}: from 1 to 4096 images can be generated; pass e.g. --n 16")
+        if self.sampler not in GENERATE_SAMPLERS:
+            raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(GENERATE_SAMPLERS)}")
+        if self.about and self.sampler != "filter":
+            raise InputError("--about says what the filter holds a belief on: it goes with --sampler filter")
+        return self
+
+
+@dataclass(frozen=True)
+class ForkTask:
+    """Continuations of noisy images.
+
+    Args:
+        data: as for a study.
+        abstractions: attributes to compare; empty means all.
+        sigma: noise level of the parents.
+        forks: children of each.
+        seeds: parents.
+        sampler: ``exact`` (children drawn at once from the posterior), ``sde``, or ``ode`` (which needs ``renoise``).
+        renoise: noise the parent further, to this level, before going down; 0 means not.
+        steps: from ``sigma`` (or ``renoise``) to ``sigma_min``.
+        sigma_min: last level above 0.
+        seed: of parents and noise; each child has its own stream.
+        size: side of the scenes in pixels.
+        grain: whether the floor of the scenes has a texture.
+        device: as for a study.
+        fingerprint: of the data, once they have been read.
+    """
+
+    data: str
+    abstractions: tuple[str, ...] = ()
+    sigma: float = 3.0
+    forks: int = 16
+    seeds: int = 8
+    sampler: str = "exact"
+    renoise: float = 0.0
+    steps: int = 30
+    sigma_min: float = 0.02
+    seed: int = 0
+    size: int = 32
+    grain: bool = False
+    device: str = "auto"
+    fingerprint: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "fork"
+
+    def check(self) -> ForkTask:
+        """Itself.
+
+        Raises: InputError for a value that cannot be used.
+        """
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise InputError(f"sigma is {self.sigma:g}: it must be finite and greater than 0; pass e.g. --sigma 3")
+        _check_common(self.data, self.steps, self.sigma, self.sigma_min, self.seed)
+        if self.forks < 2 or self.seeds < 2 or self.forks * self.seeds > 1 << 16:
+            raise InputError(
+                f"forks is {self.forks} and seeds {self.seeds}: at least 2 of each are needed to compare, and at most "
+                "65,536 children in all; pass e.g. --forks 16 --seeds 8"
+            )
+        if self.sampler not in FORK_SAMPLERS:
+            raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(FORK_SAMPLERS)}")
+        if self.sampler == "ode" and not self.renoise:
+            raise InputError(
+                "the ode is deterministic, all forks of an image would be the same: use --sampler sde, or noise the "
+                f"image further first with --renoise {2 * self.sigma:g}"
+            )
+        if self.renoise and not (math.isfinite(self.renoise) and self.renoise > self.sigma):
+            raise InputError(f"renoise is {self.renoise:g}: it must be above sigma, which is {self.sigma:g}")
+        if self.renoise and self.sampler == "exact":
+            raise InputError("exact children are drawn at once, without a path: --renoise goes with sde and ode")
+        return self
+
+
+Task = GenerateTask | ForkTask
+
+
+def to_toml(task: Task) -> str:
+    """The text of a file that holds the task."""
+    return tomli_w.dumps({task.kind: asdict(task) | {"abstractions": list(task.abstractions)}})
+
+
+def same_numbers(text: str, task: Task) -> bool:
+    """Whether a file's text is that of a task with the same numbers (device and place of the data do not matter)."""
+    try:
+        table: dict[str, Any] = tomllib.loads(text)[task.kind]
+        found = type(task)(**(table | {"abstractions": tuple(table["abstractions"])}))
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        return False
+    return replace(found, device="", data="") == replace(task, device="", data="")
+
+
+def _check_common(data: str, steps: int, first: float, last: float, seed: int) -> None:
+    if not data:
+        raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    if not 1 <= steps <= 100_000:
+        raise InputError(f"steps is {steps}: from 1 to 100000; pass e.g. --steps 30")
+    if not (math.isfinite(first) and math.isfinite(last) and 0 < last < first):
+        raise InputError(
+            f"the levels go from {first:g} down to {last:g}: both must be finite, the last above 0 and lower"
+        )
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}: it must not be negative, and less than 2^63")
