@@ -45,7 +45,7 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     printed = capsys.readouterr()
     found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert found == {"results.nc", "spec.toml", "onset.csv", "report.html"} | {
-        f"figures/{n}.{k}" for n in ("information", "onset", "strip", "agreement") for k in ("png", "svg")
+        f"figures/{n}.{k}" for n in ("information", "onset", "strip", "estimators", "agreement") for k in ("png", "svg")
     }
     with xr.open_dataset(out / "results.nc", engine="h5netcdf") as results:
         results.load()
@@ -177,7 +177,7 @@ def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypat
     assert run("study", digits, "--out", tmp_path / "a", "--dry-run", *OPTIONS) == 0
     printed = capsys.readouterr().out
     assert not (tmp_path / "a").exists()
-    table = tomllib.loads(printed.split("\nitems")[0])["study"]
+    table = tomllib.loads(printed.split("\ndata ")[0])["study"]
     assert table["draws"] == 24
     assert table["abstractions"] == ["shape", "noise"]
     assert re.search(r"memory +about \d+\.\d+ GB", printed)

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from problems import four_points, mixture, points, two_points
-from sigmascope.core import Denoiser, generator
+from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.information.direct import direct_gap
-from sigmascope.information.forks import count_labels, draw_labels, forks
-from sigmascope.information.gaps import mmse_gap, score_gap
+from sigmascope.information.direct import direct_gap, measure
+from sigmascope.information.gaps import score_gap
 from sigmascope.information.path import markov_path, path_bound, path_posterior
-from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.sample import Streams, rows
 
@@ -30,23 +28,7 @@ IDS = ["two points", "four points", "coarse", "alternate", "mixture side", "mixt
 
 def estimate(problem, name, sigma, way, count=3000, seed=1):
     denoiser = problem.denoiser()
-    a, draws = denoiser.abstraction(name), denoiser.draw(count, seed)
-    if way == "filter":
-        path = markov_path(draws.v, sigma, Streams(seed, rows(count), (1,)))
-        return path_bound(a, sigma, *path_posterior(denoiser, name, path, sigma), draws.labels[name])
-    if way in ("score_gap", "mmse_gap"):
-        return {"score_gap": score_gap, "mmse_gap": mmse_gap}[way](a, sigma, direct_gap(denoiser, draws, sigma, name))
-    log_pi = torch.stack(
-        [
-            denoiser.log_posterior(draws.v + s * draws.noise, torch.full((count,), s, dtype=torch.float64), name)
-            for s in sigma.tolist()
-        ]
-    )
-    if way == "posterior":
-        return posterior(a, sigma, log_pi)
-    uniform = torch.rand(len(sigma), count, 32, generator=generator(seed, 8), dtype=torch.float64)
-    labels = draw_labels(log_pi, uniform)
-    return forks(a, sigma, count_labels(labels, len(a.values)))
+    return measure(denoiser, denoiser.draw(count, seed), sigma, name, [way], seed=seed, children=32)[way]
 
 
 @pytest.mark.parametrize("way", ["posterior", "score_gap", "mmse_gap", "filter", "forks"])
@@ -158,6 +140,17 @@ def test_gaussian_information_of_a_continuous_attribute():
     assert np.all(np.abs(per_draw.mean(1) - truth) < 4 * error + 2e-4)
     assert error.max() < 0.02 * truth[-1]
     assert truth[-1] > 0.5
+
+
+def test_measure_refuses_what_it_cannot_do():
+    denoiser = mixture().denoiser()
+    draws = denoiser.draw(10, 0)
+    with pytest.raises(InputError, match="no estimator is called 'guess'"):
+        measure(denoiser, draws, sigma_grid(9, 1, 4), "side", ["guess"])
+    with pytest.raises(InputError, match="no posterior of 'smell'"):
+        measure(denoiser, draws, sigma_grid(9, 1, 4), "smell")
+    with pytest.raises(InputError, match="has no posterior"):
+        measure(Spoiled(denoiser, 1.0, 0.0), draws, sigma_grid(9, 1, 4), "side")
 
 
 def test_mixtures_as_a_dense_computation_says():

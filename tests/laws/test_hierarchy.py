@@ -19,6 +19,15 @@ from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 SMALL = [(4, 2, 2, 2, None), (3, 2, 3, 2, None), (3, 2, 2, 3, 2), (4, 2, 2, 1, 3)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The problems are small: threads would mostly wait for each other, for long where others use the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def exact(grammar: Hierarchy, **options) -> HierarchyDenoiser:
     return HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.abstractions, **options)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sigmascope.core import generator
 from sigmascope.errors import InputError
 
-_MODULES = ("laws", "equations", "information", "abstractions", "crosschecks", "diffusion")
+_MODULES = ("laws", "equations", "information", "abstractions", "crosschecks", "diffusion", "generation")
 SIGMAS = 4.0
 """A row is red where it is more than so many standard errors off."""
 

@@ -174,6 +174,10 @@ class MixtureDenoiser(Denoiser):
             raise InputError("no component has the attributes that are said to be known: leave one unknown (-1)")
         return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y.dtype)
 
+    def log_density(self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """ln p(Y_sigma = y), float64."""
+        return self._components(y, sigma)[0].logsumexp(0)
+
     def abstraction(self, name: str) -> Abstraction:
         """The attribute of that name.
 

@@ -1,0 +1,271 @@
+"""Generation as filtering: estimators, the joint process, forks, clones, guidance, a hierarchy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmascope.checks.rows import Effort, Outcome, average, check
+from sigmascope.core import generator
+from sigmascope.data.hierarchy import random_hierarchy
+from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.information.direct import measure
+from sigmascope.noise import integration_grid
+from sigmascope.sample import (
+    Guided,
+    Heun,
+    StochasticHeun,
+    Streams,
+    ValueBelief,
+    final,
+    fork,
+    joint,
+    levels_below,
+    rows,
+    sample,
+)
+
+# I in nats at sigma, by quadrature in float64.
+_TWO = {m**-0.5: i for m, i in ((0.25, 0.11142), (0.5, 0.20135), (1.0, 0.33683), (2.0, 0.50007), (4.0, 0.63272))}
+_FOUR = {16.0: 0.0805, 8.0: 0.2622, 4.0: 0.6018, 2.0: 0.9085, 1.0: 1.1779, 0.5: 1.3560}
+_ROUNDED = 6e-5  # of these figures
+_REFERENCE = "Guo, Shamai & Verdú 2005; Barber & Agakov 2003; Franzese et al. 2025"
+
+
+def _points(*places: float) -> MixtureDenoiser:
+    count = len(places)
+    means = torch.tensor(places, dtype=torch.float64)[:, None]
+    labels = {"point": range(count), "alternate": [i % 2 for i in range(count)]}
+    return MixtureDenoiser(torch.full((count,), 1 / count), means, torch.zeros(count), labels)
+
+
+def _overlapping() -> MixtureDenoiser:
+    weights, means = torch.tensor([0.1, 0.3, 0.4, 0.2]), torch.tensor([[-3.0], [-1.0], [0.5], [2.5]])
+    variances = torch.tensor([0.04, 0.36, 0.09, 0.25])
+    return MixtureDenoiser(weights, means, variances, {"side": [0, 0, 1, 1], "width": [0, 1, 0, 1]})
+
+
+def _quadrature(denoiser: MixtureDenoiser, name: str, sigma: float) -> float:
+    """I(A; Y_sigma) of a law on a line, integrated over y."""
+    reach = 4.0 + 12.0 * (sigma**2 + 1.0) ** 0.5
+    y = torch.linspace(-reach, reach, 8001, dtype=torch.float64)[:, None]
+    level = torch.full((len(y),), sigma, dtype=torch.float64)
+    log_p = denoiser.log_posterior(y, level, name)
+    mass = denoiser.log_density(y, level).exp() * float(y[1] - y[0])
+    a = denoiser.abstraction(name)
+    return a.entropy - float((mass * torch.special.entr(log_p.exp()).sum(1)).sum())
+
+
+def _largest(effort: Effort, denoiser: MixtureDenoiser, truth: dict[str, dict[float, float]]) -> Outcome:
+    """The largest difference of any estimator from the truth, in standard errors, less what its steps may lose."""
+    worst, draws = 0.0, denoiser.draw(effort.paths(16_000), effort.seed)
+    for name, at in truth.items():
+        sigma = np.array(sorted(at, reverse=True))
+        nodes, where = integration_grid(sigma, 80.0, 0.2)
+        curves = measure(denoiser, draws, nodes, name, seed=effort.seed)
+        for way, curve in curves.items():
+            value = curve.value[where] * (2.0 if effort.broken and way == "score_gap" else 1.0)
+            known = np.array([at[s] for s in sigma.tolist()])
+            extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error[where]
+            z = np.maximum(np.abs(value - known) - extra - _ROUNDED, 0.0) / np.maximum(curve.stderr[where], 1e-9)
+            # Near the ceiling the few draws that are undecided carry what is missing; no standard error sees them.
+            worst = max(worst, float(z[known < 0.99 * curve.ceiling].max()))
+    return Outcome(worst, 0.0, error=1.0)
+
+
+@check(
+    "estimators-two",
+    "Posterior, score gap, MMSE gap, filter and forks agree with quadrature: largest difference, in standard errors",
+    _REFERENCE,
+    "two points, five levels",
+    "the score gap counts double",
+)
+def _two(effort: Effort) -> Outcome:
+    return _largest(effort, _points(-1.0, 1.0), {"point": _TWO})
+
+
+@check(
+    "estimators-four",
+    "… on four points, of the point and of every other one",
+    _REFERENCE,
+    "four points at −8, −4, 6, 8, six levels",
+    "the score gap counts double",
+)
+def _four(effort: Effort) -> Outcome:
+    denoiser = _points(-8.0, -4.0, 6.0, 8.0)
+    alternate = {s: _quadrature_of_points(denoiser, s) for s in _FOUR}
+    return _largest(effort, denoiser, {"point": _FOUR, "alternate": alternate})
+
+
+def _quadrature_of_points(denoiser: MixtureDenoiser, sigma: float) -> float:
+    reach = 8.0 + 12.0 * sigma
+    y = torch.linspace(-reach, reach, 16001, dtype=torch.float64)[:, None]
+    level = torch.full((len(y),), sigma, dtype=torch.float64)
+    mass = denoiser.log_density(y, level).exp() * float(y[1] - y[0])
+    h = torch.special.entr(denoiser.log_posterior(y, level, "alternate").exp()).sum(1)
+    return denoiser.abstraction("alternate").entropy - float((mass * h).sum())
+
+
+@check(
+    "estimators-mixture",
+    "… on a mixture of overlapping normal laws, of two attributes",
+    _REFERENCE,
+    "four normal components on a line, five levels",
+    "the score gap counts double",
+)
+def _mixture(effort: Effort) -> Outcome:
+    denoiser = _overlapping()
+    truth = {n: {s: _quadrature(denoiser, n, s) for s in (3.0, 1.5, 0.8, 0.4, 0.2)} for n in ("side", "width")}
+    return _largest(effort, denoiser, truth)
+
+
+def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    draws = denoiser.draw(count, int(torch.randint(2**31, (), generator=g)))
+    return draws.v + sigma * draws.noise, draws.items
+
+
+@check(
+    "joint-generation",
+    "(Y, π) from the filter alone: π, driven by Kushner–Stratonovich, is p(a | Y_σ): order of its error in the step",
+    "Kushner 1967; Franzese et al. 2025",
+    "four points; σ from 40 to 0.5, 64 and 1,024 steps",
+    "π starts from the prior although Y_0 tells more, at σ = 5",
+)
+def _joint(effort: Effort) -> Outcome:
+    denoiser, count = _points(-8.0, -4.0, 6.0, 8.0), effort.paths(4000)
+    first = 5.0 if effort.broken else 40.0
+    y, _ = _start(denoiser, first, count, effort.generator())
+    errors = []
+    for steps in (64, 1024):
+        belief = ValueBelief(denoiser, "alternate")
+        log_pi = torch.full((count, 2), -math.log(2.0), dtype=torch.float64) if effort.broken else None
+        apart = []
+        states = joint(belief, y, np.geomspace(first, 0.5, steps + 1), Streams(effort.seed, rows(count), (1,)), log_pi)
+        for s in states:
+            if s.step % (steps // 16) == 0:
+                exact = denoiser.log_posterior(s.y, torch.full((count,), s.sigma, dtype=torch.float64), "alternate")
+                apart.append(((s.log_pi.exp() - exact.exp()) ** 2).sum(1).mean())
+        errors.append(float(torch.stack(apart).mean().sqrt()))
+    return Outcome(math.log2(errors[0] / errors[1]) / 4, 0.5, allowance=0.15)
+
+
+@check(
+    "joint-law",
+    "… and Y has the law of the data: probability of one half of them at the end",
+    "Franzese et al. 2025",
+    "overlapping normal components; 200 steps",
+    "the denoiser forgets π's weights",
+)
+def _law(effort: Effort) -> Outcome:
+    denoiser, count = _overlapping(), effort.paths(16_000)
+    y, _ = _start(denoiser, 30.0, count, effort.generator())
+    belief = ValueBelief(denoiser, "side")
+    log_pi = None
+    if effort.broken:
+        log_pi = torch.tensor([[0.95, 0.05]], dtype=torch.float64).log().expand(count, 2)
+    *_, end = joint(belief, y, np.geomspace(30.0, 0.05, 201), Streams(effort.seed, rows(count), (1,)), log_pi)
+    level = torch.full((count,), 0.05, dtype=torch.float64)
+    return average(denoiser.log_posterior(end.y, level, "side").exp()[:, 0], 0.4, allowance=0.01)
+
+
+@check(
+    "forks",
+    "Labels of continuations of the generative SDE are draws of p(a | Y_σ): difference of their mean from it",
+    "Anderson 1982; Franzese et al. 2025",
+    "overlapping normal components at σ = 1, 40 steps",
+    "the sampler is the probability-flow ODE",
+)
+def _forks(effort: Effort) -> Outcome:
+    denoiser, parents, children = _overlapping(), effort.paths(2000), 8
+    y, _ = _start(denoiser, 1.0, parents, effort.generator())
+    levels = levels_below(1.0, 0.02, 40, zero=False)
+    if effort.broken:
+        ends = final(sample(denoiser, y, levels, Heun())).y.repeat_interleave(children, 0)
+    else:
+        ends = final(fork(denoiser, y, levels, children, effort.seed, StochasticHeun())).y
+    p = denoiser.log_posterior(ends, torch.full((len(ends),), 0.02, dtype=torch.float64), "side").exp()[:, 0]
+    pi = denoiser.log_posterior(y, torch.full((parents,), 1.0, dtype=torch.float64), "side").exp()[:, 0]
+    # Weighed by π itself: a sampler that always takes the likelier value has the right mean, but not this one.
+    return average((p.reshape(parents, children).mean(1) - pi) * (pi - pi.mean()), 0.0, allowance=1e-3)
+
+
+@check(
+    "clones",
+    "Two clones that part at time t of an Ornstein–Uhlenbeck process end in the same class with probability φ(t)",
+    "Biroli, Bonnaire, de Bortoli & Mézard 2024",
+    "½N(m, 1) + ½N(−m, 1), m = 16, t = 2.5, 60 steps of weak order 2",
+    "the clones share their noise",
+)
+def _clones(effort: Effort) -> Outcome:
+    means = torch.tensor([[-16.0], [16.0]])
+    denoiser = MixtureDenoiser(torch.full((2,), 0.5), means, torch.ones(2), {"class": [0, 1]})
+    first, pairs = math.sqrt(math.expm1(5.0)), effort.paths(16_000)
+    y, _ = _start(denoiser, first, pairs, effort.generator())
+    levels = levels_below(first, 0.5, 60, zero=False)
+    ends = final(fork(denoiser, y, levels, 1 if effort.broken else 2, effort.seed, StochasticHeun())).y
+    signs = (ends > 0).reshape(pairs, -1)
+    return average((signs[:, 0] == signs[:, -1]).double(), 0.8621, allowance=1e-3)
+
+
+@check(
+    "guidance",
+    "Guidance inflates information: of A in the guided image, by the flow from p(y | A), weight 2",
+    "Ho & Salimans 2022; closed form for a normal law",
+    "X ~ N(0, 1), A = X + N(0, 1)",
+    "the guided model is measured in place of the flow's own law",
+)
+def _guidance(effort: Effort) -> Outcome:
+    one, top = torch.ones(1, 1), 200.0
+    base = GaussianDenoiser(torch.zeros(1), one, one, one)
+    denoiser = base if effort.broken else Guided(base, 2.0)
+    y = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    known = {"a": torch.tensor([[0.0], [1.0]], dtype=torch.float64)}
+    levels = [*np.geomspace(top, 1e-3, 300), 0.0]
+    of_y, of_a = final(sample(denoiser, y, levels, Heun(), known=known)).y[:, 0].tolist()
+    variance, slope = of_y**2 * (0.5 + top**2), 0.5 * of_y + of_a
+    return Outcome(0.5 * math.log1p(2.0 * slope**2 / variance), 1.4166, allowance=0.014)
+
+
+@check(
+    "conditional-pathway",
+    "The conditional flow carries the information that noised data do: difference in nats",
+    "Song et al. 2021; Franzese et al. 2025",
+    "overlapping normal components at σ = 0.8, from σ = 12",
+    "the flow is told nothing",
+)
+def _pathway(effort: Effort) -> Outcome:
+    denoiser = _overlapping()
+    draws = denoiser.draw(effort.paths(16_000), effort.seed)
+    y, own = draws.v + 12.0 * draws.noise, draws.labels["side"]
+    known = None if effort.broken else {"side": own}
+    end = final(sample(denoiser, y, np.geomspace(12.0, 0.8, 61), Heun(), known=known)).y
+    log_p = denoiser.log_posterior(end, torch.full((len(end),), 0.8, dtype=torch.float64), "side")
+    told = torch.gather(log_p, 1, own[:, None])[:, 0] - denoiser.abstraction("side").prior.log()[own]
+    return average(told, _quadrature(denoiser, "side", 0.8), allowance=1e-3)
+
+
+@check(
+    "hierarchy",
+    "Belief propagation on a random grammar: mean belief of the root's symbol, soft evidence 0.3 on the leaves' symbols",
+    "Cagnetta et al. 2024; Sclocchi et al. 2025",
+    "32 symbols of 8 rules, 7 levels of 2 children; 8 grammars",
+    "the evidence is on symbols of another tree",
+)
+def _hierarchy(effort: Effort) -> Outcome:
+    epsilon, grammars, trees = 0.7, 8, effort.paths(256)
+    found = []
+    for seed in range(grammars):
+        h = random_hierarchy(32, 8, 2, 7, seed=1000 * effort.seed + seed)
+        denoiser = HierarchyDenoiser(h.rules, h.vectors, h.abstractions)
+        _, symbols = h.sample(trees, generator(effort.seed, 11, seed))
+        leaves = symbols[-1].roll(1, 0) if effort.broken else symbols[-1]
+        evidence = torch.full((trees, h.leaves, 32), epsilon / 32, dtype=torch.float64)
+        evidence.scatter_add_(2, leaves[:, :, None], torch.full((trees, h.leaves, 1), 1 - epsilon, dtype=torch.float64))
+        root = denoiser.beliefs(evidence.log()).nodes[0][:, 0]
+        found.append(root[torch.arange(trees), symbols[0][:, 0]].mean())
+    # Grammars scatter by about 0.02; with few trees each mean has its own error too, which their spread holds.
+    return average(torch.stack(found), 0.678, allowance=0.01)
