@@ -250,7 +250,7 @@ def _pathway(effort: Effort) -> Outcome:
 
 @check(
     "hierarchy",
-    "Belief propagation on a random grammar: mean belief of the root's symbol, soft evidence 0.3 on the leaves' symbols",
+    "Belief propagation on a random grammar: mean belief of the root's symbol, evidence 0.3 on the leaves' own",
     "Cagnetta et al. 2024; Sclocchi et al. 2025",
     "32 symbols of 8 rules, 7 levels of 2 children; 8 grammars",
     "the evidence is on symbols of another tree",

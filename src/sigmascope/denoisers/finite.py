@@ -23,6 +23,7 @@ from sigmascope.denoisers.classes import ByClass
 
 _TILE_BYTES = 1 << 26
 _TILE_ROWS = 1000
+_CACHED_ROWS = 400  # of float64: a larger tile is read from memory twice
 
 
 def tile_rows(size: int, draws: int) -> int:
@@ -61,15 +62,20 @@ class FiniteDenoiser(Denoiser):
         self.register_buffer("centre", centre, persistent=False)
         self.register_buffer("classes", torch.stack(columns, 1), persistent=False)
         self.register_buffer("log_weight", data.weights.log(), persistent=False)
+        self._squares: Tensor | None = None
         self.equal_weights = bool((data.weights == data.weights[0]).all())
         self.to(device)
 
     def tiles(self, batch: int) -> Iterator[tuple[slice, Float[Tensor, "rows size"]]]:
-        rows = tile_rows(self.data.size, 2 * batch)
+        """The items less the centre, float64, tile by tile; a tile is overwritten by the next."""
+        rows = min(tile_rows(self.data.size, 2 * batch), _CACHED_ROWS, len(self.data))
+        buffer = torch.empty(rows, self.data.size, dtype=torch.float64, device=self.centre.device)
+        centre = self.centre.double()
         for start in range(0, len(self.data), rows):
             stop = min(start + rows, len(self.data))
-            x = self.data.source.read(start, stop).reshape(stop - start, -1).to(self.centre.device)
-            yield slice(start, stop), x.double() - self.centre
+            tile = buffer[: stop - start]
+            tile.copy_(self.data.source.read(start, stop).reshape(stop - start, -1)).sub_(centre)
+            yield slice(start, stop), tile
 
     def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         if tuple(y.shape[1:]) != self.event:
@@ -82,8 +88,18 @@ class FiniteDenoiser(Denoiser):
         return flat, sigma.to(self.centre.device).double()
 
     def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
-        distance2 = (tile**2).sum(1, keepdim=True) + (y**2).sum(1) - 2.0 * (tile @ y.T)
-        return distance2 * (-0.5 / sigma**2) + self.log_weight[rows, None]
+        r""":math:`\ln w_k - \|y - v_k\|^2 / 2\sigma^2` of a tile of items."""
+        distance2 = torch.addmm((y**2).sum(1), tile, y.T, alpha=-2.0).add_(self.squares(rows, tile)[:, None])
+        return distance2.mul_(-0.5 / sigma**2).add_(self.log_weight[rows, None])
+
+    def squares(self, rows: slice, tile: Tensor) -> Float[Tensor, " rows"]:
+        """Squared norms of the items of a tile, less the centre; computed once."""
+        if self._squares is None:
+            self._squares = torch.full_like(self.log_weight, torch.nan)
+        mine = self._squares[rows]
+        if bool(mine.isnan().any()):
+            mine.copy_(torch.linalg.vector_norm(tile, dim=1) ** 2)
+        return mine
 
     def forward(
         self,

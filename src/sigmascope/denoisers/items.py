@@ -51,7 +51,7 @@ class ItemBelief:
         d = self.denoiser
         change = after**-2 - sigma**-2
         dz = (after_y / after**2 - y / sigma**2).flatten(1) - change * d.centre
-        gain = [tile @ dz.T - 0.5 * change * (tile**2).sum(1, keepdim=True) for _, tile in d.tiles(len(y))]
+        gain = [tile @ dz.T - 0.5 * change * d.squares(rows, tile)[:, None] for rows, tile in d.tiles(len(y))]
         return (log_pi + torch.cat(gain).T).log_softmax(1)
 
     def marginals(self, log_pi: Float[Tensor, "rows items"]) -> dict[str, Float[Tensor, "rows values"]]:

@@ -29,7 +29,7 @@ from sigmascope.studies.collect import Collected, series_level, sketch_of
 from sigmascope.studies.results import to_dataset, with_tree
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder
-from sigmascope.studies.works import InTurn, LevelWork, PathWork, Work
+from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
 
 CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
@@ -77,19 +77,21 @@ def compute(
     nodes, wanted = levels_of(data, spec)
     abstractions = chosen(data, spec.abstractions)
     gaps = bool(_WAYS.keys() & set(spec.estimators))
+    along = "filter" in spec.estimators
     main: Collected | LevelWork
+    paths: FinitePathWork | PathWork | None
     if isinstance(denoiser, FiniteDenoiser):
-        main = Collected(denoiser, draws, nodes, sketch_of(denoiser.data, spec.seed) if gaps else None)
+        sketch = sketch_of(denoiser.data, spec.seed) if gaps or along else None
+        main = Collected(denoiser, draws, nodes, sketch if gaps else None)
+        paths = FinitePathWork(denoiser, draws, nodes, sketch, spec.seed) if along and sketch is not None else None
     else:
         few = max(len(a.values) for a in abstractions) <= _FEW_VALUES
         main = LevelWork(denoiser, draws, nodes, abstractions, gaps, average=few)
-    works: list[Work] = [main]
-    paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if "filter" in spec.estimators else None
-    if paths is not None:
-        works.append(paths)
+        paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if along else None
+    works: list[Work] = [main] if paths is None else [main, paths]
     _advance(InTurn(works), data.name, folder, progress)
     curves, limit = [], {}
-    for i, a in enumerate(abstractions):
+    for a in abstractions:
         log_p = main.log_posterior(a.name)
         for way in spec.estimators:
             if way == "posterior":
@@ -99,7 +101,7 @@ def compute(
             elif way == "forks":
                 curves.append(_by_forks(a, nodes[wanted], log_p[wanted], spec))
             elif paths is not None:
-                curves.append(path_bound(a, nodes, *paths.log_q(i), draws.labels[a.name]).at_levels(wanted))
+                curves.append(path_bound(a, nodes, *paths.log_q(a.name), draws.labels[a.name]).at_levels(wanted))
         limit[a.name] = _limit(a, log_p[-1]) if isinstance(main, Collected) else (a.entropy, 0.0)
     results = to_dataset(curves, limit, data, draws, spec)
     if isinstance(denoiser, HierarchyDenoiser) and isinstance(main, LevelWork):

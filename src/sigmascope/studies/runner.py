@@ -82,10 +82,13 @@ def predict(data: Data, spec: Spec) -> Work:
         memory += 4 * classifiers * (columns + 2) * draws
         return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
     means = pairs * levels * directions * count
-    if told:  # two products in float64, for each abstraction
-        means += 8.0 * pairs * levels * size * count
+    exponentials = pairs * levels
+    if told:  # a product for every level, in float64 at half the speed, and the classes' sums
+        directions = min(sum(directions_for(data)), size)
+        means += 4.0 * pairs * levels * (size + directions * count)
+        exponentials *= 5
         memory += int(PATH_BYTES) + 16 * draws * levels * columns
-    return Work(4.0 * pairs * size, means, pairs * levels, memory)
+    return Work(4.0 * pairs * size, means, exponentials, memory)
 
 
 def predict_seconds(work: Work, spec: Spec, data: Data) -> float:

@@ -10,13 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError
+from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
+from sigmascope.denoisers.along import PathPass
+from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.denoisers.sketch import Sketch
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
 
-PATH_BYTES = 3e8  # means told each value, for one block of draws
+PATH_BYTES = 3e8  # of what a block of draws holds along its paths
 
 
 @runtime_checkable
@@ -156,17 +159,99 @@ class PathWork(_Units):
         """Follow the next block of paths for the next abstraction."""
         i, block = divmod(len(self.found), self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
-        v = self._draws.v[part]
-        streams = Streams(self._seed, [(part.start + k, 1) for k in range(len(v))], tuple(v.shape[1:]))
-        path = markov_path(v, self._sigmas, streams)
+        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
         fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
         self.found.append({"fine": fine.numpy(), "rough": rough.numpy()})
 
-    def log_q(self, index: int) -> tuple[Tensor, Tensor]:
-        """ln q along the paths, and its coarser twin, of the index-th abstraction, (levels, draws, values)."""
+    def log_q(self, name: str) -> tuple[Tensor, Tensor]:
+        """ln q along the paths, and its coarser twin, (levels, draws, values)."""
+        index = [a.name for a in self._abstractions].index(name)
         mine = self.found[index * self._blocks : (index + 1) * self._blocks]
         fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
         return fine, rough
+
+
+class FinitePathWork:
+    """The same for a finite set: one pass over the data for each block of draws, for all abstractions at once.
+
+    Args:
+        denoiser: the exact filter.
+        draws: of its items.
+        sigmas: decreasing levels.
+        sketch: directions along which squared norms are measured.
+        seed: of the paths.
+    """
+
+    def __init__(
+        self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch, seed: int
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._sketch, self._seed = denoiser, draws, sigmas, sketch, seed
+        self._block = path_block(denoiser.data, len(sigmas), sketch.directions.shape[1], len(draws))
+        self._blocks = -(-len(draws) // self._block)
+        self._finished: list[dict[str, np.ndarray]] = []
+        self._pass = self._new_pass()
+        self.total = self._blocks * self._pass.tiles
+
+    def _new_pass(self) -> PathPass:
+        first = len(self._finished) * self._block
+        part, d = slice(first, first + self._block), self._draws
+        path = _paths(d.v[part], first, self._sigmas, self._seed)
+        return PathPass(self._denoiser, d.items[part], path, self._sigmas, self._sketch)
+
+    @property
+    def position(self) -> int:
+        """Steps done."""
+        return len(self._finished) * self._pass.tiles + (0 if self.done else self._pass.next_tile)
+
+    @property
+    def done(self) -> bool:
+        return len(self._finished) == self._blocks
+
+    def step(self) -> None:
+        """Add the next tile of items to the block at hand."""
+        self._pass.step()
+        if self._pass.done:
+            pairs = self._pass.log_q().items()
+            self._finished.append({f"{k}.{n}": q.numpy() for n, both in pairs for k, q in zip("fr", both, strict=True)})
+            if not self.done:
+                self._pass = self._new_pass()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later run needs to go on from here."""
+        held = {f"paths{i}.{k}": v for i, block in enumerate(self._finished) for k, v in block.items()}
+        current = {} if self.done else self._pass.state()
+        return held | {f"along.{k}": v for k, v in current.items()} | {"paths": np.array(len(self._finished))}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        if "paths" not in state or not 0 <= int(state["paths"]) <= self._blocks:
+            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
+        for i in range(int(state["paths"])):
+            prefix = f"paths{i}."
+            self._finished.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        if not self.done:
+            self._pass = self._new_pass()
+            self._pass.restore({k.removeprefix("along."): v for k, v in state.items() if k.startswith("along.")})
+
+    def log_q(self, name: str) -> tuple[Tensor, Tensor]:
+        """ln q along the paths, and its coarser twin, (levels, draws, values)."""
+        fine, rough = (
+            torch.from_numpy(np.concatenate([b[f"{k}.{name}"] for b in self._finished], 1)) for k in ("f", "r")
+        )
+        return fine, rough
+
+
+def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> int:
+    """Draws of one pass along paths: as many as keep its sums and products within some 300 MB."""
+    columns = sum(len(a.values) for a in data.abstractions)
+    per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * 400)
+    return int(np.clip(PATH_BYTES // per_draw, 1, draws))
+
+
+def _paths(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
+    """Markov paths of draws, numbered from ``first``: each has its own stream."""
+    streams = Streams(seed, [(first + k, 1) for k in range(len(v))], tuple(v.shape[1:]))
+    return markov_path(v, sigmas, streams)
 
 
 class InTurn:
