@@ -10,7 +10,14 @@ from problems import four_points, mixture, points, random_set
 from sigmascope.core import Abstraction, InputError, generator
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.entropies import CORRECTIONS, chao_shen, grassberger, miller_madow, plug_in, zhang
-from sigmascope.information.forks import count_labels, draw_labels, enough, forks
+from sigmascope.information.forks import (
+    by_posterior,
+    count_labels,
+    draw_labels,
+    enough,
+    forks,
+    forks_by_sampling,
+)
 from sigmascope.information.posterior import entropy_of
 from sigmascope.sample import Bridge, Churn, Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample
 
@@ -82,21 +89,38 @@ def children_of(problem, y, sigma, count, scheme, steps=60, seed=3):
 
 
 @pytest.mark.parametrize("name", ["coarse", "alternate"])
-@pytest.mark.parametrize("scheme", [StochasticHeun(), Bridge()], ids=["sde", "at once"])
-def test_information_of_four_points(name, scheme):
+@pytest.mark.parametrize("way", ["posterior", "callable", "at once"])
+def test_information_of_four_points(name, way):
     problem = points(four_points())
     denoiser, sigmas = problem.denoiser(), np.array([8.0, 4.0, 2.0, 1.0])
-    draws, count = denoiser.draw(400, 2), 24
-    counts = []
-    for sigma in sigmas:
-        y = draws.v + sigma * draws.noise
-        ends = children_of(problem, y, sigma, count, scheme)
-        nearest = (ends[:, :, None].numpy() - problem.means).__abs__().argmin(2)
-        counts.append(count_labels(torch.from_numpy(problem.labels[name][nearest]), 2))
-    curve = forks(denoiser.abstraction(name), sigmas, torch.stack(counts))
+    draws = denoiser.draw(400, 2)
+
+    def nearest(v):
+        return torch.from_numpy(problem.labels[name])[(v - torch.from_numpy(problem.means)).abs().argmin(1)]
+
+    labeller = by_posterior(denoiser, name, 0.02) if way == "posterior" else nearest
+    scheme = Bridge() if way == "at once" else None
+    a = denoiser.abstraction(name)
+    curve = forks_by_sampling(denoiser, a, draws, sigmas, 24, labeller, seed=3, scheme=scheme, lowest=0.02, steps=60)
     truth = np.array([problem.information(name, s) for s in sigmas])
     assert np.all(np.abs(curve.value - truth) < 4 * curve.stderr + curve.quadrature_error + 1e-5)
     assert curve.stderr.max() < 0.03
+    # The U-turn's children vary more than p(a | y): less is shared.
+    u_turn = forks_by_sampling(
+        denoiser, a, draws, sigmas[1:2], 24, nearest, scheme=Heun(), renoise=2.0, lowest=0.02, steps=60
+    )
+    assert u_turn.value[0] < truth[1] - 0.05
+
+
+def test_what_cannot_be_forked_is_said():
+    denoiser = points(four_points()).denoiser()
+    a, draws, sigma = denoiser.abstraction("coarse"), denoiser.draw(5, 0), np.array([2.0])
+    with pytest.raises(InputError, match="deterministic"):
+        forks_by_sampling(denoiser, a, draws, sigma, 8, lambda v: v[:, 0].long(), scheme=Heun())
+    with pytest.raises(InputError, match="expected one index of the 2 values for each of 40 rows"):
+        forks_by_sampling(denoiser, a, draws, sigma, 8, lambda v: v.long()[:, 0], steps=5)
+    with pytest.raises(InputError, match="correction is 'luck'"):
+        forks_by_sampling(denoiser, a, draws, sigma, 8, lambda v: (v[:, 0] > 0).long(), steps=5, correction="luck")
 
 
 def test_labels_at_once_are_those_of_continuations():

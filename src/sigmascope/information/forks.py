@@ -8,13 +8,20 @@ References: Franzese et al. (2025).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, InputError
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasPosterior, InputError
 from sigmascope.information.entropies import CORRECTIONS, zhang
+from sigmascope.sample.forks import fork, levels_below
+from sigmascope.sample.schemes import Scheme, final
+
+Labeller = Callable[[Tensor], Tensor]
+"""From clean values, shape (rows, *event), to the index of each one's value, int64."""
 
 
 def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Tensor, "*batch values"]:
@@ -71,3 +78,77 @@ def forks(
     return Curve.of_draws(
         abstraction.name, "forks", sigma, per_draw, abstraction.entropy, kind="estimate", quadrature_error=bias
     )
+
+
+def by_posterior(denoiser: HasPosterior, abstraction: str, sigma: float) -> Labeller:
+    """Labels by the likeliest value at a level low enough for it to be plain.
+
+    Args:
+        denoiser: with a posterior.
+        abstraction: A.
+        sigma: the nearest level above 0 to which children were brought.
+    """
+
+    def label(values: Tensor) -> Tensor:
+        level = torch.full((len(values),), sigma, dtype=torch.float64, device=values.device)
+        return denoiser.log_posterior(values, level, abstraction).argmax(1)
+
+    return label
+
+
+def forks_by_sampling(
+    denoiser: Denoiser,
+    abstraction: Abstraction,
+    draws: Draws,
+    sigma: Float[np.ndarray, " levels"],
+    children: int,
+    labeller: Labeller,
+    *,
+    seed: int = 0,
+    scheme: Scheme | None = None,
+    lowest: float = 0.01,
+    steps: int = 40,
+    renoise: float | None = None,
+    correction: str = "zhang",
+) -> Curve:
+    """Information by continuing noisy draws with a sampler: for any denoiser, learned ones too.
+
+    Args:
+        denoiser: any.
+        abstraction: A, whose labels are read off the children.
+        draws: values and noise; y = v + sigma n is continued.
+        sigma: decreasing levels.
+        children: continuations of each draw.
+        labeller: from clean values, shape (rows, *event), to indices of values, int64, shape (rows,): a classifier, any
+            function, or :func:`by_posterior`.
+        seed: each child of each draw has its own stream.
+        scheme: a stochastic one; None is :class:`~sigmascope.sample.schemes.StochasticHeun`.
+        lowest: last level above 0.
+        steps: of each continuation, even in ln sigma.
+        renoise: factor by which the level is raised first, for a deterministic scheme: then what is measured is the
+            U-turn's entropy, more than that of p(a | y).
+        correction: of the entropy's bias.
+
+    Returns: as of :func:`forks`.
+
+    Raises: InputError for a deterministic scheme without ``renoise``, too few children, or labels out of range.
+
+    Cost: levels · draws · children · steps denoisings, twice for a second-order scheme.
+    """
+    counts = []
+    for s in sigma.tolist():
+        y = draws.v.double() + s * draws.noise.double()
+        raised = None if renoise is None else renoise * s
+        states = fork(denoiser, y, levels_below(s, lowest, steps), children, seed, scheme, renoise=raised)
+        labels = labeller(final(states).y)
+        if (
+            labels.shape != (len(y) * children,)
+            or int(labels.min()) < 0
+            or int(labels.max()) >= len(abstraction.values)
+        ):
+            raise InputError(
+                f"the labeller gave shape {tuple(labels.shape)} between {int(labels.min())} and {int(labels.max())}: "
+                f"expected one index of the {len(abstraction.values)} values for each of {len(y) * children} rows"
+            )
+        counts.append(count_labels(labels.reshape(len(y), children).T, len(abstraction.values)))
+    return forks(abstraction, sigma, torch.stack(counts), correction)
