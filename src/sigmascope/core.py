@@ -303,8 +303,17 @@ class Agreement:
     @property
     def errors_apart(self) -> float:
         """The largest difference in standard errors, where either is more than a millionth of H(A)."""
+        return float(np.abs(self._errors).max(initial=0.0))
+
+    @property
+    def errors_above(self) -> float:
+        """The same of differences by which the estimator lies above: what a lower bound must not."""
+        return float(self._errors.max(initial=0.0))
+
+    @property
+    def _errors(self) -> np.ndarray:
         seen = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
-        return float(np.max(np.abs(self.difference[seen]) / np.maximum(self.stderr[seen], 1e-300), initial=0.0))
+        return self.difference[seen] / np.maximum(self.stderr[seen], 1e-300)
 
 
 @dataclass(frozen=True, eq=False)

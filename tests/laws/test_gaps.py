@@ -8,6 +8,7 @@ import torch
 
 import sigmascope
 from problems import four_points, random_set
+from sigmascope.core import Agreement
 from sigmascope.data import draw_items, from_array
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser
@@ -83,6 +84,15 @@ def test_pairs_agree_and_the_verdict_can_fail(four):
     assert abs(found.largest[0]) < 0.02
     wrong = score_gap(a, sigma, work.gaps()["coarse"])
     assert agreement(base, wrong).errors_apart > 20
+
+
+def test_a_bound_may_lie_below_but_not_above():
+    sigma = np.array([2.0, 1.0, 0.5])
+    below = Agreement("a", "filter", sigma, np.array([0.0, -0.5, -0.1]), np.full(3, 0.05), 1.0)
+    above = Agreement("a", "filter", sigma, np.array([0.0, 0.5, -0.1]), np.full(3, 0.05), 1.0)
+    assert below.errors_apart == above.errors_apart == pytest.approx(10.0)
+    assert below.errors_above == 0.0
+    assert above.errors_above == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("name", ["point", "coarse", "alternate"])

@@ -23,7 +23,8 @@ from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.sketch import Sketch
 
-_ROWS = 400
+ROWS = 400
+"""Items of a tile."""
 _FAINTEST = -690.0  # of a logit, relative to the path's own item: the smallest that float64 holds as a normal number
 
 
@@ -69,7 +70,7 @@ class PathPass:
         # itself: masses with projections, and products with the first level.
         shapes = {"means": (cells, k + 1), "ahead": (2 * cells,), "law": (k + 1,), "first": (self._draws,)}
         self._sums = {n: torch.zeros(columns, *s, dtype=torch.float64, device=y.device) for n, s in shapes.items()}
-        self._rows = min(_ROWS, len(d.data))
+        self._rows = min(ROWS, len(d.data))
         self.tiles = -(-len(d.data) // self._rows)
         self.next_tile = 0
 

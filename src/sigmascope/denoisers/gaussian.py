@@ -43,17 +43,26 @@ class GaussianDenoiser(Denoiser):
     """
 
     abstractions: tuple[Abstraction, ...] = ()
+    mean: Tensor
+    covariance: Tensor
+    gain: Tensor
+    noise: Tensor
+    regression: Tensor
+    told_covariance: Tensor
 
     def __init__(self, mean: Tensor, covariance: Tensor, gain: Tensor, noise: Tensor, name: str = "a") -> None:
         super().__init__()
         self.event = tuple(mean.shape)
         self.name = name
-        self.mean, self.covariance, self.gain = mean.double(), covariance.double(), gain.double()
-        self.noise = noise.double()
-        self.of_attribute = self.gain @ self.covariance @ self.gain.T + self.noise
-        cross = self.covariance @ self.gain.T
-        self.regression = torch.linalg.solve(self.of_attribute, cross.T).T  # of V on A
-        self.told_covariance = self.covariance - self.regression @ cross.T
+        b, sigma_v, r = gain.double(), covariance.double(), noise.double()
+        cross = sigma_v @ b.T
+        regression = torch.linalg.solve(b @ cross + r, cross.T).T  # of V on A
+        self.register_buffer("mean", mean.double(), persistent=False)
+        self.register_buffer("covariance", sigma_v, persistent=False)
+        self.register_buffer("gain", b, persistent=False)
+        self.register_buffer("noise", r, persistent=False)
+        self.register_buffer("regression", regression, persistent=False)
+        self.register_buffer("told_covariance", sigma_v - regression @ cross.T, persistent=False)
 
     def forward(
         self,
@@ -107,6 +116,11 @@ class MixtureDenoiser(Denoiser):
     Raises: InputError for shapes that do not fit.
     """
 
+    means: Tensor
+    log_weight: Tensor
+    variances: Tensor
+    axes: Tensor
+
     def __init__(
         self,
         weights: Tensor,
@@ -123,14 +137,15 @@ class MixtureDenoiser(Denoiser):
                 f"expected ({count},), ({count}, {size}), and ({count}, {size}, {size}) or ({count},)"
             )
         self.event = (size,)
-        self.means = means.double()
-        self.log_weight = (weights.double() / weights.double().sum()).log()
         if covariances.ndim == 1:
-            self.variances = covariances.double()[:, None].expand(count, size)
-            self.axes = torch.eye(size, dtype=torch.float64).expand(count, size, size)
+            variances = covariances.double()[:, None].expand(count, size)
+            axes = torch.eye(size, dtype=torch.float64).expand(count, size, size)
         else:
-            self.variances, self.axes = torch.linalg.eigh(covariances.double())
-            self.variances = self.variances.clamp_min(0.0)
+            variances, axes = torch.linalg.eigh(covariances.double())
+        self.register_buffer("means", means.double(), persistent=False)
+        self.register_buffer("log_weight", (weights.double() / weights.double().sum()).log(), persistent=False)
+        self.register_buffer("variances", variances.clamp_min(0.0), persistent=False)
+        self.register_buffer("axes", axes, persistent=False)
         self.labels = {n: torch.as_tensor(list(label)) for n, label in labels.items()}
         self.abstractions = tuple(self._abstraction(n, (values or {}).get(n)) for n in self.labels)
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Abstraction
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
@@ -87,6 +88,7 @@ def decisions_figure(
             ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
             ax.axhline(a.entropy, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
             ax.set_title(label_of(a.name), fontsize=9.5, loc="left")
         fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)

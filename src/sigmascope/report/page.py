@@ -55,6 +55,7 @@ _WAYS = {
     "its steps lose is in its band.",
     "forks": "forks: the entropy of the labels of independent continuations from the noisy image.",
 }
+_BOUNDS = ("filter",)
 _MARK = " <strong>All curves are lower bounds.</strong>"
 _BOUND = (
     "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
@@ -292,6 +293,8 @@ def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws:
             if draws < _ENOUGH
             else "they agree within four standard errors at every level"
             if farthest.errors_apart <= 4
+            else "it lies below by more than four standard errors, as a bound may: more --levels raise it"
+            if estimator in _BOUNDS and all(a.errors_above <= 4 for a in mine)
             else "<strong>this is more than four standard errors: one of the two is wrong here</strong>"
         )
         lines.append(

@@ -68,7 +68,8 @@ class Model:
         """D(y, sigma)."""
         self.calls += 1
         level = torch.full((len(y),), sigma, dtype=self._dtype, device=y.device)
-        return self.denoiser(y.to(self._dtype), level, self._known).double()
+        with torch.no_grad():
+            return self.denoiser(y.to(self._dtype), level, self._known).double()
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
         """A clean value from p(v | y)."""
@@ -81,7 +82,8 @@ class Model:
             raise InputError("the bridge draws clean values: pass a generator for them")
         self.calls += 1
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
-        return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].double()
+        with torch.no_grad():
+            return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].double()
 
 
 class Scheme(ABC):
@@ -303,8 +305,7 @@ def sample(
 def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise) -> Iterator[State]:
     yield State(0, levels[0], y)
     for k, (sigma, after) in enumerate(itertools.pairwise(levels), 1):
-        with torch.no_grad():
-            y = how.step(model, y, sigma, after, noise) if after > 0 else how.last(model, y, sigma)
+        y = how.step(model, y, sigma, after, noise) if after > 0 else how.last(model, y, sigma)
         yield State(k, after, y)
 
 

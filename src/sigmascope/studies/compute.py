@@ -121,7 +121,8 @@ def _by_forks(a: Abstraction, sigma: np.ndarray, log_p: Float[Tensor, "levels dr
         torch.rand(spec.forks, generator=generator(spec.seed, i, _CHILDREN), dtype=torch.float64)
         for i in range(log_p.shape[1])
     ]
-    counts = [count_labels(draw_labels(p, torch.stack(each)), len(a.values)) for p in log_p]
+    uniform = torch.stack(each)
+    counts = [count_labels(draw_labels(p, uniform), len(a.values)) for p in log_p]
     return forks(a, sigma, torch.stack(counts))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
-from sigmascope.denoisers.along import PathPass
+from sigmascope.denoisers.along import ROWS, PathPass
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.denoisers.sketch import Sketch
@@ -244,7 +244,7 @@ class FinitePathWork:
 def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> int:
     """Draws of one pass along paths: as many as keep its sums and products within some 300 MB."""
     columns = sum(len(a.values) for a in data.abstractions)
-    per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * 400)
+    per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * ROWS)
     return int(np.clip(PATH_BYTES // per_draw, 1, draws))
 
 
