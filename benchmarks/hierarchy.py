@@ -47,7 +47,7 @@ def main() -> None:
     alone = per_second(lambda: denoiser(y, sigma))
     print(
         f"{data.name}, 2 threads, float64: {denoised:.0f} exact denoisings/s, "
-        f"{denoised / DEMANDED:.1f} times the demanded {DEMANDED}/s; posteriors {posteriors:.0f}/s, beliefs and level "
+        f"{denoised / DEMANDED:.1f} times the aim of {DEMANDED}/s; posteriors {posteriors:.0f}/s, beliefs and level "
         f"entropies {beliefs:.0f}/s; one thread: {alone:.0f} denoisings/s"
     )
 

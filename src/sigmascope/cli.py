@@ -43,12 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sigmascope: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except MemoryError:
-        print("sigmascope: the memory is exhausted: use fewer --draws, or a machine with more", file=sys.stderr)
+        print(
+            "sigmascope: the memory is exhausted: ask for fewer draws or images, or use a machine with more",
+            file=sys.stderr,
+        )
         return 2
     except RuntimeError as error:
         if "memory" not in str(error):  # torch reports a full GPU, and a full machine, as a RuntimeError
             raise
-        print("sigmascope: the memory is exhausted: use fewer --draws, or another --device", file=sys.stderr)
+        print(
+            "sigmascope: the memory is exhausted: ask for fewer draws or images, or another --device", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("\nsigmascope: stopped; run the same command again to go on", file=sys.stderr)

@@ -40,7 +40,7 @@ class StudyCommand:
     """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
     abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
     """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
-    shape+scale is the joint value of two, and gives the information of each given the other."""
+    shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""
     draws: int = 256
     """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
     levels: int = 40
@@ -74,7 +74,7 @@ class GenerateCommand:
     """Generate images by the exact filter of a data set, and see when each attribute of them was decided.
 
     The folder named by --out receives images.png (the images, with their attributes), decisions.png (what was still
-    open of each attribute along the way), images.csv, and generate.npz (images, and posteriors at every level).
+    open of each attribute along the way), images.csv, and generate.npz (images, and posteriors at up to 16 levels).
 
     Interrupted? Run the same command again: it goes on where it stopped.
 
@@ -134,8 +134,8 @@ class ForkCommand:
     seeds: int = 8
     """Parents: images of the data under noise."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SAMPLER")] = "exact"
-    """exact (children drawn at once from the posterior), sde (followed down the levels), or ode, which is deterministic
-    and forks only with --renoise."""
+    """exact (children drawn at once from the posterior), sde (followed down the levels; labels are then drawn from the
+    posterior at --sigma-min), or ode, which is deterministic and forks only with --renoise."""
     renoise: float = 0.0
     """Noise the parent further, up to this level, before going down (the U-turn); 0: do not."""
     steps: int = 30

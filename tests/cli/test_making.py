@@ -54,7 +54,7 @@ def test_generate_from_items(blocks, tmp_path, capsys, sampler):
         assert "the image carries what π settled on in 6 of 6" in printed
     made = arrays(out / "generate.npz")
     assert made["images"].shape == (6, 3, 8, 8)
-    assert made["posterior.place"].shape == (21, 6, 4)
+    assert made["posterior.place"].shape == (16, 6, 4)
     assert np.all(np.diff(made["sigma"]) < 0)
     # The exact model of a finite set makes its items (and what a coarse grid leaves of noise).
     with np.load(blocks) as file:
@@ -125,6 +125,77 @@ def test_interrupted_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch, 
     capsys.readouterr()
     assert run(command, blocks, *rest, "--out", tmp_path / "broken") == 0
     assert "finished; nothing was done" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["generate", "fork"])
+def test_stopped_while_it_draws(blocks, tmp_path, monkeypatch, capsys, command):
+    """The last step is done and held: only the figures are made again."""
+    monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", -1.0)
+    options = {"generate": ["--n", 3], "fork": ["--forks", 4, "--seeds", 2, "--sampler", "sde"]}[command]
+    name = {"generate": "grid_figure", "fork": "forks_figure"}[command]
+
+    def stops(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(f"sigmascope.studies.making.{name}", stops)
+        assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "a") == 130
+    assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "a") == 0
+    assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "b") == 0
+    one, two = (arrays(tmp_path / d / f"{command}.npz") for d in "ab")
+    assert all(np.array_equal(one[k], two[k]) for k in one)
+
+
+def test_u_turn_is_not_called_information(blocks, tmp_path, capsys):
+    options = ["--sigma", 0.4, "--sampler", "ode", "--renoise", 8, "--forks", 8, "--seeds", 3, "--steps", 9]
+    assert run("fork", blocks, *options, "--out", tmp_path / "a") == 0
+    printed = capsys.readouterr().out
+    assert "sigma 0.4, after noising to 8, 3 parents of 8 children" in printed
+    assert "entropy of the children" in printed
+    assert "I = " not in printed
+    assert {r["note"] for r in rows_of(tmp_path / "a" / "forks.csv")} == {"children after noising to 8"}
+
+
+def test_labels_are_right_at_any_last_level(blocks, tmp_path):
+    """Where the last level leaves an attribute open, labels are drawn from what is known, not taken for decided."""
+    options = ["--sigma", 6, "--forks", 64, "--seeds", 16, "--steps", 8, "--seed", 1]
+    means = []
+    for extra in (["--sampler", "exact"], ["--sampler", "sde", "--sigma-min", 5]):
+        out = tmp_path / extra[1]
+        assert run("fork", blocks, *options, *extra, "--out", out) == 0
+        table = rows_of(out / "forks.csv")
+        apart = np.array([float(r["forked_entropy"]) - float(r["exact_entropy"]) for r in table])
+        means.append((apart.mean(), apart.std() / len(apart) ** 0.5))
+    for mean, error in means:
+        assert abs(mean) < 4 * error + 0.01, means
+
+
+def test_a_start_too_low_for_the_data_is_refused(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "far.npz", images=np.r_[rng.normal(size=(9, 1)), [[1000.0]]], side=np.arange(10) == 9)
+    assert run("generate", tmp_path / "far.npz", "--out", tmp_path / "a") == 2
+    assert "too low for the spread of these data" in capsys.readouterr().err
+    options = ["--n", 400, "--sigma-max", 3000, "--steps", 60]
+    assert run("generate", tmp_path / "far.npz", *options, "--out", tmp_path / "a") == 0
+    made = arrays(tmp_path / "a" / "generate.npz")["images"]
+    assert abs(float((made > 500).mean()) - 0.1) < 4 * (0.09 / 400) ** 0.5
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_of_odd_shapes(tmp_path):
+    rng = np.random.default_rng(0)
+    many = {f"attribute number {i} with a long name": rng.integers(0, 2, 40) for i in range(13)}
+    many["_under"] = np.array(["<script>alert(1)</script>", "a$b$c"])[rng.integers(0, 2, 40)]
+    np.savez(tmp_path / "many.npz", images=rng.random((40, 6, 6)), **many)
+    np.savez(tmp_path / "one.npz", images=rng.random((40, 1)), a=rng.integers(0, 2, 40))
+    for name, options in {"many": ["--n", 1], "one": ["--n", 2]}.items():
+        out = tmp_path / f"g-{name}"
+        assert run("generate", tmp_path / f"{name}.npz", *options, "--steps", 4, "--out", out) == 0
+        assert "<script>" not in (out / "images.svg").read_text()
+        assert (
+            run("fork", tmp_path / f"{name}.npz", "--sigma", 0.05, "--forks", 20, "--out", tmp_path / f"f-{name}") == 0
+        )
+        assert "<script>" not in (tmp_path / f"f-{name}" / "forks.svg").read_text()
 
 
 @pytest.mark.parametrize("sampler", ["exact", "sde"])
@@ -207,7 +278,8 @@ def test_every_estimator_on_one_page(blocks, tmp_path):
         (["generate", "DATA", "--n", "0"], "n is 0"),
         (["generate", "DATA", "--sampler", "magic"], "sampler is 'magic': expected sde, ode, filter"),
         (["generate", "DATA", "--about", "place"], "goes with --sampler filter"),
-        (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "no abstraction is called 'smell'"),
+        (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "--about 'smell': choose among"),
+        (["study", SMALL, "--abstractions", "root+leaf"], "joint attributes, a+b, are of data files"),
         (["generate", "DATA", "--sigma-max", "0.01"], "the last above 0 and lower"),
         (["generate", "DATA", "--steps", "0"], "steps is 0"),
         (["generate", "DATA", "--seed", "-1"], "must not be negative"),
@@ -252,7 +324,7 @@ def test_folders_of_others_are_not_touched(blocks, tmp_path, capsys):
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
     assert run("fork", blocks, "--forks", 4, "--seeds", 2, "--out", tmp_path / "a") == 0
     assert run("fork", blocks, "--forks", 5, "--seeds", 2, "--out", tmp_path / "a") == 2
-    assert "other settings or data" in capsys.readouterr().err
+    assert "its forks is 4, not 5" in capsys.readouterr().err
     (tmp_path / "a" / "fork.toml").write_text("nonsense = [")
     assert run("fork", blocks, "--forks", 4, "--seeds", 2, "--out", tmp_path / "a") == 2
 

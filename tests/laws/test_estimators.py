@@ -142,6 +142,33 @@ def test_gaussian_information_of_a_continuous_attribute():
     assert truth[-1] > 0.5
 
 
+class Single(Denoiser):
+    """A denoiser that works in float32, as networks do."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.base, self.event, self.abstractions = base, base.event, base.abstractions
+
+    def forward(self, y, sigma, known=None):
+        assert y.dtype == sigma.dtype == torch.float32
+        return self.base(y, sigma, known).float() * self.weight
+
+
+def test_a_float32_model_is_measured():
+    problem, sigma = mixture(), sigma_grid(60.0, 0.3, 24)
+    draws = problem.denoiser().draw(500, 0)
+    rough = direct_gap(Single(problem.denoiser()), draws, sigma, "side", average=False)
+    fine = direct_gap(problem.denoiser(), draws, sigma, "side", average=False)
+    assert np.allclose(rough.score, fine.score, atol=1e-4)
+    path = markov_path(draws.v, sigma, Streams(0, rows(500), (1,)))
+    log_q, _ = path_posterior(Single(problem.denoiser()), "side", path, sigma)
+    exact, _ = path_posterior(problem.denoiser(), "side", path, sigma)
+    assert np.allclose(log_q, exact, atol=1e-2)
+    with pytest.raises(InputError, match="at least 2 are needed"):
+        direct_gap(problem.denoiser(), draws, sigma[:1], "side")
+
+
 def test_measure_refuses_what_it_cannot_do():
     denoiser = mixture().denoiser()
     draws = denoiser.draw(10, 0)

@@ -178,9 +178,9 @@ def test_bridge_keeps_the_joint_law():
 def test_a_row_has_its_own_stream():
     one = Streams(7, rows(5), (3,))
     two = Streams(7, rows(2), (3,))
-    large = Streams(7, [(1,)], (3,))
+    alone = Streams(7, [(0, 1)], (3,))
     for _ in range(600):  # past the blocks that are drawn ahead
-        a, b, c = one(), two(), large()
+        a, b, c = one(), two(), alone()
         assert torch.equal(a[:2], b)
         assert torch.equal(a[1:2], c)
     white = torch.stack([Streams(0, rows(200), (4,))() for _ in range(1)] + [Streams(1, rows(200), (4,))()])
@@ -297,7 +297,7 @@ def test_what_cannot_be_sampled_is_said():
         fork(denoiser, y, [1.0, 0.5], 3, 0, Heun(), renoise=1.0)
     with pytest.raises(InputError, match=r"p\(v \| y\)"):
         final(sample(normal(), y, [1.0, 0.5], Bridge(), noise=Streams(0, rows(2), (1,)), generator=generator(0)))
-    with pytest.raises(InputError, match="must be lower"):
+    with pytest.raises(InputError, match="the last must be lower"):
         levels_below(0.1, 0.2, 4)
 
 
@@ -305,3 +305,35 @@ def test_start_has_the_mean_of_the_data():
     problem = mixture()
     y = start(problem.denoiser(), 50.0, torch.zeros(1, 1))
     assert float(y) == pytest.approx(float(problem.weights @ problem.means), abs=0.01)
+
+
+def test_churn_without_noise_is_refused():
+    for amount in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="without noise, use Heun"):
+            Churn(amount)
+    with pytest.raises(InputError, match="0 <= lowest < highest"):
+        Churn(1.0, 3.0, 2.0)
+
+
+def test_churn_continues_at_first_order():
+    """Its law is of order 2, but E[V | start] under it is not: what forks see."""
+    s, first, last = 1.0, 2.0, 0.01
+    exact = (s**2 + last**2) / (s**2 + first**2)
+    errors = []
+    for n in (40, 80, 160):
+        y = torch.ones(1, 1, dtype=torch.float64)
+        sigmas = np.geomspace(first, last, n + 1)
+        end = final(sample(normal(s), y, sigmas, Churn(), noise=lambda: torch.zeros(1, 1, dtype=torch.float64))).y
+        errors.append(abs(float(end) - exact))
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 1.0) < 0.2), errors
+
+
+def test_uses_of_a_seed_do_not_share_noise():
+    problem = mixture()
+    y = torch.zeros(1, 1, dtype=torch.float64)
+    child = list(fork(problem.denoiser(), y, [1.0, 0.5], 1, seed=0, scheme=Ancestral()))[1].y
+    image = list(sample(problem.denoiser(), y, [1.0, 0.5], Ancestral(), noise=Streams(0, rows(1), (1,))))[1].y
+    assert not torch.equal(child, image)
+    with pytest.raises(InputError, match="cannot be resumed"):
+        fork(problem.denoiser(), y, [1.0, 0.5], 2, seed=0, scheme=Bridge(), resume=(1, y))

@@ -121,7 +121,8 @@ class Hierarchy:
         known = [a.name for a in self.abstractions]
         for name in names:
             if name not in known:
-                raise InputError(f"no attribute is called {name!r}: choose among {', '.join(known)}")
+                more = " (joint attributes, a+b, are of data files)" if "+" in name else ""
+                raise InputError(f"no attribute is called {name!r}: choose among {', '.join(known)}{more}")
             if list(names).count(name) > 1:
                 raise InputError(f"abstraction {name!r} is asked for twice: name each once")
 
@@ -248,7 +249,7 @@ def random_hierarchy(
     )
     if embedding is None:
         return Hierarchy(rules, torch.eye(symbols))
-    vectors = torch.randn(symbols, embedding, generator=generator(seed, 1), dtype=torch.float64)
+    vectors = torch.randn(symbols, embedding, generator=generator(seed, 0, depth), dtype=torch.float64)
     return Hierarchy(rules, (vectors / vectors.norm(dim=1, keepdim=True)).float())
 
 

@@ -3,7 +3,8 @@ r"""The filter on the items of a finite set, carried along a path: Bayes' rule i
 .. math:: \ln\pi'(k) = \ln\pi(k) + \langle v_k, \Delta z\rangle - \tfrac12\|v_k\|^2 \Delta\lambda + c,
           \qquad z = \lambda y
 
-Each item is a constant of the clock, so this is exact at any step.
+Each item is a constant of the clock, so this is exact at any step, given the path of Y.  (In joint generation the path
+itself errs as :class:`~sigmascope.sample.schemes.Ancestral` does.)
 """
 
 from __future__ import annotations

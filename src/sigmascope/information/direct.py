@@ -15,6 +15,7 @@ from sigmascope.information.gaps import mmse_gap, score_gap
 from sigmascope.information.path import markov_path, path_bound, path_posterior
 from sigmascope.information.posterior import posterior
 from sigmascope.sample.joint import told_each
+from sigmascope.sample.schemes import Model
 from sigmascope.sample.streams import Streams, rows
 
 
@@ -31,19 +32,17 @@ def gaps_at(
         average: take the mean of :math:`\|D_a - D\|^2` over the posterior where the denoiser knows it, in place of the
             drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
     """
-    y = draws.v.double() + sigma * draws.noise.double()
-    level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
-    own = draws.labels[abstraction]
-    with torch.no_grad():
-        free = denoiser(y, level).double()
-        if average and isinstance(denoiser, HasPosterior):
-            each = told_each(denoiser, y, sigma, abstraction)
-            told = each[own, torch.arange(len(own))]
-            pi = denoiser.log_posterior(y, level, abstraction).exp()
-            score = (pi.T * _norm2(each - free, 2)).sum(0)
-        else:
-            told = denoiser(y, level, {abstraction: own}).double()
-            score = _norm2(told - free, 1)
+    y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[abstraction]
+    free = Model(denoiser).denoise(y, sigma)
+    if average and isinstance(denoiser, HasPosterior):
+        each = told_each(denoiser, y, sigma, abstraction)
+        told = each[own, torch.arange(len(own))]
+        level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
+        pi = denoiser.log_posterior(y, level, abstraction).exp()
+        score = (pi.T * _norm2(each - free, 2)).sum(0)
+    else:
+        told = Model(denoiser, {abstraction: own}).denoise(y, sigma)
+        score = _norm2(told - free, 1)
     mmse = _norm2(draws.v.double() - free, 1) - _norm2(draws.v.double() - told, 1)
     return score, mmse
 
@@ -65,7 +64,11 @@ def as_gap(
     r"""Gaps without random directions.
 
     What the series above the first level needs is read off the first two: :math:`E\|D_a - D\|^2 = s_0 - \lambda F`.
+
+    Raises: InputError for fewer than two levels.
     """
+    if len(sigma) < 2:
+        raise InputError(f"{len(sigma)} level came: a gap is integrated over levels, at least 2 are needed")
     none = np.zeros((len(sigma), 0))
     snr, mean = sigma[:2] ** -2.0, score[:2].mean(1)
     frobenius = float((mean[0] - mean[1]) / (snr[1] - snr[0]))

@@ -36,8 +36,8 @@ def grassberger(counts: Counts) -> Float[Tensor, "*batch"]:
     .. math:: \ln K - \frac1K \sum_a n_a G(n_a), \qquad
               G(n) = \psi(n) + \tfrac12 (-1)^n \left(\psi(\tfrac{n+1}2) - \psi(\tfrac n2)\right)
 
-    Made for counts that are Poisson; of a fixed number of draws it is high by about 1/2K, but right where one value is
-    certain.
+    Made for counts that are Poisson; of a fixed number of draws it is high by about 1/2K. Where one value is certain it
+    is nearly right for even K, and high by 1/K for odd.
     """
     n = counts.double()
     some = n.clamp_min(1.0)

@@ -20,6 +20,7 @@ from sigmascope.information.entropies import CORRECTIONS, zhang
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Scheme, final
 
+_PLAIN = 0.98
 Labeller = Callable[[Tensor], Tensor]
 """From clean values, shape (rows, *event), to the index of each one's value, int64."""
 
@@ -61,7 +62,7 @@ def forks(
 
     Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error is that over
         draws, which holds the chance of the children too. ``quadrature_error`` holds a gauge of the bias that is left:
-        what the later half of the children added to Zhang's series.
+        what the later half of the children added to Zhang's series, and how far another correction is from Zhang's.
 
     Raises: InputError where children are fewer than values: no correction then helps.
     """
@@ -73,10 +74,17 @@ def forks(
         )
     if correction not in CORRECTIONS:
         raise InputError(f"correction is {correction!r}: expected {', '.join(CORRECTIONS)}")
-    per_draw = (abstraction.entropy - CORRECTIONS[correction](counts)).cpu().numpy()
-    bias = (zhang(counts) - zhang(counts, (children + 1) // 2)).mean(1).cpu().numpy()
+    entropy, least = CORRECTIONS[correction](counts), zhang(counts)
+    per_draw = (abstraction.entropy - entropy).cpu().numpy()
+    bias = (least - zhang(counts, (children + 1) // 2)).mean(1) + (entropy - least).mean(1).abs()
     return Curve.of_draws(
-        abstraction.name, "forks", sigma, per_draw, abstraction.entropy, kind="estimate", quadrature_error=bias
+        abstraction.name,
+        "forks",
+        sigma,
+        per_draw,
+        abstraction.entropy,
+        kind="estimate",
+        quadrature_error=bias.cpu().numpy(),
     )
 
 
@@ -87,11 +95,20 @@ def by_posterior(denoiser: HasPosterior, abstraction: str, sigma: float) -> Labe
         denoiser: with a posterior.
         abstraction: A.
         sigma: the nearest level above 0 to which children were brought.
+
+    The labeller raises InputError where the likeliest value has a mean probability below 0.98: taking it would then
+    make children too alike.
     """
 
     def label(values: Tensor) -> Tensor:
         level = torch.full((len(values),), sigma, dtype=torch.float64, device=values.device)
-        return denoiser.log_posterior(values, level, abstraction).argmax(1)
+        p, likeliest = denoiser.log_posterior(values, level, abstraction).exp().max(1)
+        if float(p.mean()) < _PLAIN:
+            raise InputError(
+                f"at sigma {sigma:g} {abstraction!r} is not decided (mean largest probability {float(p.mean()):.2f}): "
+                "bring children further down"
+            )
+        return likeliest
 
     return label
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator
 from sigmascope.core import Abstraction
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 
-_CHILDREN, _PARENTS = 16, 16  # at most so many are drawn
+_CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
@@ -26,6 +26,11 @@ def rendered(figure: Figure, kind: str) -> bytes:
     with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
+
+
+def shortened(text: str, most: int = 26) -> str:
+    """A name that fits a figure."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = None) -> None:
@@ -45,6 +50,9 @@ def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = N
     elif v.ndim == 2 and min(v.shape) > 1:
         ax.imshow(v.T, cmap="gray_r", aspect="auto", interpolation="nearest")
         ax.spines[:].set(visible=True, color="0.7", linewidth=0.5)
+    elif v.size < 3:
+        ax.bar(range(v.size), v.reshape(-1), color=style_of(0)[0])
+        ax.axhline(0.0, color="0.3", linewidth=0.6)
     else:
         ax.plot(v.reshape(-1), linewidth=0.8, color=style_of(0)[0])
 
@@ -53,15 +61,15 @@ def grid_figure(images: Float[np.ndarray, "images *event"], captions: Sequence[S
     """Images in a grid, under each what it shows."""
     columns = min(8, math.ceil(math.sqrt(len(images)) * 1.3))
     count = -(-len(images) // columns)
-    height = 1.25 + 0.11 * max(len(c) for c in captions)
+    lines = max(len(c) for c in captions)
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(1.35 * columns, height * count), layout="constrained")
-        for ax in fig.subplots(count, columns, squeeze=False).flat:
+        fig = Figure(figsize=(1.35 * columns, (1.4 + 0.1 * lines) * count), layout="constrained")
+        panels = list(fig.subplots(count, columns, squeeze=False).flat)
+        for ax in panels[len(images) :]:
             ax.set_axis_off()
-        for ax, v, words in zip(fig.axes, images, captions, strict=False):
-            ax.set_axis_on()
+        for ax, v, words in zip(panels, images, captions, strict=False):
             show_item(ax, v)
-            ax.set_xlabel("\n".join(words), fontsize=5.5)
+            ax.set_xlabel("\n".join(shortened(w) for w in words), fontsize=5.5)
     return fig
 
 
@@ -69,28 +77,38 @@ def decisions_figure(
     sigma: Float[np.ndarray, " levels"],
     posterior: Mapping[str, Float[np.ndarray, "levels images values"]],
     abstractions: Sequence[Abstraction],
+    held: Container[str] = (),
 ) -> Figure:
-    """When each image was decided: what is still open of each attribute, H(A | Y = y), along its path."""
+    """When each image was decided: what is still open of each attribute, H(A | Y = y), along its path.
+
+    Args:
+        sigma: decreasing levels.
+        posterior: of every attribute.
+        abstractions: which, in order.
+        held: names of those whose posterior is the filter's own π; of the others it is the exact one at the state.
+    """
     columns = min(3, len(abstractions))
     count = -(-len(abstractions) // columns)
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 2.3 * count + 0.3), layout="constrained")
-        panels = fig.subplots(count, columns, squeeze=False, sharex=True)
-        for ax in panels.flat:
+        fig = Figure(figsize=(9.0, 2.3 * count + 0.6), layout="constrained")
+        panels = list(fig.subplots(count, columns, squeeze=False).flat)
+        for ax in panels[len(abstractions) :]:
             ax.set_axis_off()
-        for ax, a in zip(panels.flat, abstractions, strict=False):
-            ax.set_axis_on()
+        for ax, a in zip(panels, abstractions, strict=False):
             p = posterior[a.name]
             entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(2)
             ends = p[-1].argmax(1)
             for i, line in enumerate(entropy.T):
                 ax.plot(sigma, line, color=style_of(int(ends[i]))[0], linewidth=0.8, alpha=0.7)
-            ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
+            if entropy.shape[1] > 1:
+                ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
             ax.axhline(a.entropy, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
-            ax.set_title(label_of(a.name), fontsize=9.5, loc="left")
+            ax.set_title(shortened(label_of(a.name)) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
+        mean = "black: their mean; " if len(entropy.T) > 1 else ""
+        fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
         fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
         fig.supylabel("still open: H(A | Y = y), nats", fontsize=9)
     return fig
@@ -99,24 +117,36 @@ def decisions_figure(
 def forks_figure(
     parents: Float[np.ndarray, "parents *event"],
     children: Float[np.ndarray, "forks parents *event"],
-    sigma: float,
+    noise: str,
     shared: Sequence[Sequence[str]],
 ) -> Figure:
-    """Each noisy parent, its children, and the attributes in which all of them agree."""
+    """Each noisy parent, its children, and the attributes in which all of them agree.
+
+    Args:
+        parents: noisy values.
+        children: their continuations.
+        noise: the parents' level, in words.
+        shared: for each parent, what all its children agree in.
+    """
     rows, forks = min(len(parents), _PARENTS), min(len(children), _CHILDREN)
     spread = float(children.std())
+    words = [[shortened(w) for w in line[:_LINES]] + (["…"] if len(line) > _LINES else []) for line in shared[:rows]]
+    shown = f" ({forks} of {len(children)} shown)" if forks < len(children) else ""
+    cut = f"; {rows} of {len(parents)} parents shown" if rows < len(parents) else ""
     with matplotlib.rc_context(STYLE):
-        height = max(0.75, 0.13 * (1 + max(len(s) for s in shared)))
-        fig = Figure(figsize=(2.6 + 0.72 * (forks + 1), height * rows + 0.4), layout="constrained")
-        panels = fig.subplots(rows, forks + 2, squeeze=False, width_ratios=[2.2, *[1.0] * (forks + 1)])
+        height = max(0.75, 0.13 * (1 + max(map(len, words))))
+        fig = Figure(figsize=(3.0 + 0.72 * (forks + 1), height * rows + 0.5), layout="constrained")
+        panels = fig.subplots(rows, forks + 2, squeeze=False, width_ratios=[2.6, *[1.0] * (forks + 1)])
         for i, line in enumerate(panels):
             line[0].set_axis_off()
-            words = "\n".join(shared[i]) or "nothing"
-            line[0].text(1.0, 0.5, words, ha="right", va="center", fontsize=6.5, transform=line[0].transAxes)
+            text = "\n".join(words[i]) or "nothing"
+            line[0].text(1.0, 0.5, text, ha="right", va="center", fontsize=6.5, transform=line[0].transAxes)
             show_item(line[1], parents[i], spread)
             for k in range(forks):
                 show_item(line[k + 2], children[k, i])
-        panels[0, 0].set_title("all children agree in", fontsize=7.5, loc="right")
-        panels[0, 1].set_title(f"σ = {sigma:g}", fontsize=7.5)
-        panels[0, 2].set_title("children", fontsize=7.5, loc="left")
+        fig.suptitle(
+            f"left: what all {len(children)} children agree in · first: the parent, {noise} · then its children"
+            f"{shown}{cut}",
+            fontsize=8.5,
+        )
     return fig

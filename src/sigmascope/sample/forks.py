@@ -17,9 +17,10 @@ import numpy as np
 from torch import Tensor
 
 from sigmascope.core import Denoiser, InputError, generator
-from sigmascope.sample.schemes import Scheme, State, StochasticHeun, checked_levels, sample
+from sigmascope.sample.schemes import Bridge, Scheme, State, StochasticHeun, checked_levels, sample
 from sigmascope.sample.streams import Streams
 
+_FORKS = 1  # use of streams, apart from other uses of a seed
 _VALUES = 2**31  # stream of the clean values that a bridge draws
 
 
@@ -43,16 +44,19 @@ def fork(
         y: parents at the first level, shape (parents, *event).
         sigmas: decreasing levels, from the parents' own.
         forks: how many children of each.
-        seed: each child's stream depends on it, on the parent's number and on its own number alone.
+        seed: each child's noise depends on it, on the parent's number and on its own number alone. (The clean values
+            that a Bridge draws come from one stream of all children.)
         scheme: None is StochasticHeun; it must be stochastic, unless ``renoise`` is given.
         renoise: noise the parents further, to this level, with the child's own noise, before going down.
         known: what the denoiser is told of each parent.
         first_parent: number of the first parent.
-        resume: go on from the state of this step, as it was yielded, of a scheme that draws one noise a step.
+        resume: go on from the state of this step, as it was yielded; of a scheme that draws one noise a step, so not
+            of Bridge, and of Churn only without an interval.
 
     Yields: states of shape (parents · forks, *event), the children of a parent together, at :func:`fork_levels`.
 
-    Raises: InputError for a deterministic scheme without ``renoise``, or a level of it that is not above the first.
+    Raises: InputError for a deterministic scheme without ``renoise``, a level of it that is not above the first, or a
+        Bridge to be resumed.
     """
     how, levels = scheme or StochasticHeun(), fork_levels(sigmas, renoise)
     if forks < 1:
@@ -62,7 +66,9 @@ def fork(
             f"{type(how).__name__} is deterministic: all forks of a state would be the same. Use a stochastic sampler, "
             "or noise the state further first (renoise)"
         )
-    keys = [(first_parent + i, j) for i in range(len(y)) for j in range(forks)]
+    if resume is not None and isinstance(how, Bridge):
+        raise InputError("a Bridge draws clean values from one stream, which cannot be resumed: begin anew")
+    keys = [(_FORKS, first_parent + i, j) for i in range(len(y)) for j in range(forks)]
     streams = Streams(seed, keys, tuple(y.shape[1:]))
     rows = y.double().repeat_interleave(forks, 0)
     if renoise is not None:
@@ -96,8 +102,13 @@ def _on_the_way(top: float, levels: list[float]) -> list[float]:
 
 
 def levels_below(sigma: float, lowest: float, steps: int, zero: bool = True) -> list[float]:
-    """A grid from a level down to a lowest one, even in ln sigma, and then 0."""
-    if not 0 < lowest < sigma:
-        raise InputError(f"the state is at sigma {sigma:g}: continuations go down to {lowest:g}, which must be lower")
+    """A grid from a level down to a lowest one, even in ln sigma, and then 0.
+
+    Raises: InputError for a lowest level that is not lower, or no step.
+    """
+    if not 0 < lowest < sigma or steps < 1:
+        raise InputError(
+            f"from sigma {sigma:g} to {lowest:g} in {steps} steps: the last must be lower and above 0, in 1 or more"
+        )
     grid = np.geomspace(sigma, lowest, steps + 1).tolist()
     return [*grid, 0.0] if zero else grid

@@ -1,9 +1,9 @@
 r"""Generation from the latent filter alone: (Y, π), with the denoiser computed from π.
 
 .. math:: dZ = \Big(\sum_a \pi(a) D_a\Big) d\lambda + dB^F, \qquad
-          d\ln\pi(a) = (D_a - D)\cdot dB^F - \tfrac12\|D_a - D\|^2 d\lambda + \ldots
+          d\ln\pi(a) = (D_a - D)\cdot dB^F - \tfrac12\|D_a - D\|^2 d\lambda
 
-in the filter's clock :math:`\lambda = \sigma^{-2}`, :math:`Z = \lambda Y`; the dots normalise.  No clean value and no
+in the filter's clock :math:`\lambda = \sigma^{-2}`, :math:`Z = \lambda Y`; steps are normalised.  No clean value and no
 hidden attribute is ever drawn: the innovation :math:`B^F` drives both.  This is Kushner and Stratonovich's equation of
 a diffusion model.
 
@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, HasMeansByValue, HasPosterior, InputError
-from sigmascope.sample.schemes import Noise, checked_levels
+from sigmascope.sample.schemes import Model, Noise, checked_levels
 
 
 @runtime_checkable
@@ -59,19 +59,18 @@ def told_each(denoiser: Denoiser, y: Tensor, sigma: float, abstraction: str) -> 
 
     Of a value that never occurs the mean is 0.
     """
-    first = next(denoiser.parameters(), None)
-    dtype = torch.float64 if first is None else first.dtype
-    level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
-    with torch.no_grad():
-        if isinstance(denoiser, HasMeansByValue):
+    if isinstance(denoiser, HasMeansByValue):
+        dtype = Model(denoiser).dtype
+        with torch.no_grad():
+            level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
             return denoiser.means_by_value(y.to(dtype), level, abstraction).double()
-        prior = next(a for a in denoiser.abstractions if a.name == abstraction).prior
-        each = [
-            denoiser(y.to(dtype), level, {abstraction: torch.full((len(y),), a, device=y.device)}).double()
-            if p > 0
-            else torch.zeros_like(y, dtype=torch.float64)
-            for a, p in enumerate(prior.tolist())
-        ]
+    prior = next(a for a in denoiser.abstractions if a.name == abstraction).prior
+    each = [
+        Model(denoiser, {abstraction: torch.full((len(y),), a, device=y.device)}).denoise(y, sigma)
+        if p > 0
+        else torch.zeros_like(y, dtype=torch.float64)
+        for a, p in enumerate(prior.tolist())
+    ]
     return torch.stack(each)
 
 
@@ -106,8 +105,8 @@ def from_prior(denoiser: Denoiser, abstraction: str, y: Tensor, sigma: float) ->
 
     .. math:: \ln p(a) + \mu_a \cdot \lambda y - \tfrac12 \lambda \|\mu_a\|^2 + c
 
-    with :math:`\mu_a = D_a(D(y, \sigma), \sigma)` for :math:`E[V \mid a]`, which it is up to
-    :math:`O(\lambda)`: at the denoised value no noise enters it.
+    with :math:`\mu_a = D_a(\bar y, \sigma)`, :math:`\bar y = \sum_a p(a) D_a(y, \sigma)`, for :math:`E[V \mid a]`,
+    which it is up to :math:`O(\lambda)`: at a denoised value no noise enters it.
     """
     a = next(x for x in denoiser.abstractions if x.name == abstraction)
     each = told_each(denoiser, y, sigma, abstraction)

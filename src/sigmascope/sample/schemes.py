@@ -61,15 +61,15 @@ class Model:
     ) -> None:
         self.denoiser, self._known, self._generator = denoiser, known, generator
         first = next(denoiser.parameters(), None)
-        self._dtype = torch.float64 if first is None else first.dtype
+        self.dtype = torch.float64 if first is None else first.dtype
         self.calls = 0
 
     def denoise(self, y: Tensor, sigma: float) -> Tensor:
         """D(y, sigma)."""
         self.calls += 1
-        level = torch.full((len(y),), sigma, dtype=self._dtype, device=y.device)
+        level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
         with torch.no_grad():
-            return self.denoiser(y.to(self._dtype), level, self._known).double()
+            return self.denoiser(y.to(self.dtype), level, self._known).double()
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
         """A clean value from p(v | y)."""
@@ -91,7 +91,8 @@ class Scheme(ABC):
 
     Attributes:
         stochastic: whether it draws noise; one that does not cannot fork.
-        order: weak order of convergence in the step of ln sigma (of an ODE: its order); 0 where a step is exact.
+        order: weak order of convergence of the law of a level, in the step of ln sigma (of an ODE: its order); 0 where
+            a step is exact.
     """
 
     stochastic: bool
@@ -179,13 +180,16 @@ class Churn(_Denoised):
               \hat y = y + s\sqrt{\hat\sigma^2 - \sigma^2}\,\xi, \qquad \hat y \to y' \text{ by the ODE}
 
     Args:
-        amount: c, noise added for noise removed: 0 is the ODE, 1 the generative SDE (in the limit of small steps); on
-            a grid even in ln sigma its authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
+        amount: c > 0, noise added for noise removed: towards 0 it is the ODE, 1 is the generative SDE (in the limit of
+            small steps, below the bound of :math:`\sqrt2`: steps of ln sigma up to 0.35); on a grid even in ln sigma
+            its authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
         lowest, highest: levels between which noise is added.
         inflation: s, the authors' remedy for networks that denoise too much; 1 keeps the law.
 
-    The law at each level is right for every amount, but only amount 1 continues as p(v | y) does: forks by another are
-    of another process.
+    The law at each level is right for every amount, at order 2, but only amount 1 continues as p(v | y) does, and at
+    order 1: forks by another amount are of another process.
+
+    Raises: InputError for an amount or inflation that is not positive, or an interval that is none.
 
     References: Karras et al. (2022), Algorithm 2.
     """
@@ -196,6 +200,14 @@ class Churn(_Denoised):
     inflation: float = 1.0
     stochastic = True
     order = 2
+
+    def __post_init__(self) -> None:
+        good = math.isfinite(self.amount) and self.amount > 0 and math.isfinite(self.inflation) and self.inflation > 0
+        if not good or not 0.0 <= self.lowest < self.highest:
+            raise InputError(
+                f"churn of amount {self.amount:g} and inflation {self.inflation:g} between {self.lowest:g} and "
+                f"{self.highest:g}: expected both positive and 0 <= lowest < highest; without noise, use Heun()"
+            )
 
     def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
         raised = sigma

@@ -18,7 +18,7 @@ class Streams:
 
     Args:
         seed: not negative.
-        keys: for each row, the words that name its stream, e.g. ``(parent, fork)``.
+        keys: for each row, the words that name its stream, e.g. ``(use, parent, fork)``.
         event: shape of one row.
 
     Calling it gives the next noise of all rows, float64, shape (rows, *event).
@@ -44,4 +44,4 @@ class Streams:
 
 def rows(count: int) -> list[tuple[int, ...]]:
     """Keys of rows that are named by their number."""
-    return [(i,) for i in range(count)]
+    return [(0, i) for i in range(count)]

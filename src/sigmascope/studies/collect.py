@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,32 +62,48 @@ def series_level(data: LabelledData | Hierarchy) -> float:
     return (20.0 * float(torch.linalg.matrix_norm(centred @ centred.T)) / len(items)) ** 0.5
 
 
-class Collected:
-    """Passes over the data, one for each block of draws; step by step, and resumable between steps.
+@runtime_checkable
+class Pass(Protocol):
+    """One pass over the data for a block of draws."""
+
+    tiles: int
+    next_tile: int
+
+    @property
+    def done(self) -> bool: ...
+
+    def step(self) -> None: ...
+
+    def state(self) -> dict[str, np.ndarray]: ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+
+P = TypeVar("P", bound=Pass)
+
+
+class Blocks(Generic[P]):
+    """A pass over the data for each block of draws; step by step, and resumable between steps.
 
     Args:
-        denoiser: the exact filter.
-        draws: all draws.
-        sigmas: decreasing levels.
-        sketch: directions for the gaps, or None for the posterior alone.
+        draws: how many in all.
+        size: of a block.
+        begin: makes the pass of some draws.
+        harvest: what to keep of a pass that is done.
     """
 
     def __init__(
-        self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch | None
+        self, draws: int, size: int, begin: Callable[[slice], P], harvest: Callable[[P], dict[str, np.ndarray]]
     ) -> None:
-        self._denoiser, self._draws, self._sigmas, self._sketch = denoiser, draws, sigmas, sketch
-        self._size = block_draws(denoiser.data, len(draws), len(sigmas), sketch is not None)
+        self._size, self._begin, self._harvest = size, begin, harvest
         self._finished: list[dict[str, np.ndarray]] = []
-        self._blocks = -(-len(draws) // self._size)
-        self._pass = self._new_pass()
+        self._blocks = -(-draws // size)
+        self._pass = self._next()
         self.total = self._blocks * self._pass.tiles
 
-    def _new_pass(self) -> PosteriorPass:
+    def _next(self) -> P:
         start = len(self._finished) * self._size
-        part = slice(start, start + self._size)
-        d = self._draws
-        block = Draws(d.items[part], d.v[part], d.noise[part])
-        return PosteriorPass(self._denoiser, block, self._sigmas, sketch=self._sketch)
+        return self._begin(slice(start, start + self._size))
 
     @property
     def position(self) -> int:
@@ -101,16 +118,9 @@ class Collected:
         """Add the next tile of items to the block at hand."""
         self._pass.step()
         if self._pass.done:
-            self._finished.append(self._harvest())
+            self._finished.append(self._harvest(self._pass))
             if not self.done:
-                self._pass = self._new_pass()
-
-    def _harvest(self) -> dict[str, np.ndarray]:
-        found = {f"posterior.{n}": v.cpu().numpy() for n, v in self._pass.log_posterior().items()}
-        if self._sketch is not None:
-            for name, gap in self._pass.gaps().items():
-                found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
-        return found
+                self._pass = self._next()
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
@@ -126,12 +136,44 @@ class Collected:
             prefix = f"block{i}."
             self._finished.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         if not self.done:
-            self._pass = self._new_pass()
+            self._pass = self._next()
             self._pass.restore({k.removeprefix("pass."): v for k, v in state.items() if k.startswith("pass.")})
+
+    def joined(self, key: str) -> np.ndarray:
+        """An array of all draws, which are its second axis."""
+        return np.concatenate([b[key] for b in self._finished], 1)
+
+
+class Collected(Blocks[PosteriorPass]):
+    """Posteriors of all draws and levels, and gaps where there is a sketch.
+
+    Args:
+        denoiser: the exact filter.
+        draws: all draws.
+        sigmas: decreasing levels.
+        sketch: directions for the gaps, or None for the posterior alone.
+    """
+
+    def __init__(
+        self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch | None
+    ) -> None:
+        def begin(part: slice) -> PosteriorPass:
+            block = Draws(draws.items[part], draws.v[part], draws.noise[part])
+            return PosteriorPass(denoiser, block, sigmas, sketch=sketch)
+
+        def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
+            found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
+            if sketch is not None:
+                for name, gap in done.gaps().items():
+                    found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
+            return found
+
+        size = block_draws(denoiser.data, len(draws), len(sigmas), sketch is not None)
+        super().__init__(len(draws), size, begin, harvest)
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) of all draws; the last row is the limit sigma → 0."""
-        return torch.from_numpy(np.concatenate([b[f"posterior.{name}"] for b in self._finished], 1))
+        return torch.from_numpy(self.joined(f"posterior.{name}"))
 
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""
@@ -141,8 +183,8 @@ class Collected:
             return np.asarray(np.average([b[f"{key}.{name}"] for b in blocks], axis=0, weights=sizes))
 
         return Gap(
-            score=np.concatenate([b[f"score.{name}"] for b in blocks], 1),
-            mmse=np.concatenate([b[f"mmse.{name}"] for b in blocks], 1),
+            score=self.joined(f"score.{name}"),
+            mmse=self.joined(f"mmse.{name}"),
             score_directions=mean("score_directions"),
             mmse_directions=mean("mmse_directions"),
             spread=float(mean("spread")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.denoisers.items import ItemBelief
 from sigmascope.information.entropies import zhang
-from sigmascope.information.forks import count_labels, enough
+from sigmascope.information.forks import count_labels, draw_labels, enough
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure, rendered
 from sigmascope.sample import (
@@ -40,6 +41,7 @@ from sigmascope.sample import (
     sample,
 )
 from sigmascope.sample import start as start_from_noise
+from sigmascope.studies.collect import series_level
 from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.store import TaskFolder, check_folder
@@ -47,7 +49,8 @@ from sigmascope.studies.tasks import ForkTask, GenerateTask
 from sigmascope.studies.works import all_log_posteriors
 
 CHECKPOINT_SECONDS = 8.0
-_RECORDS = 24  # levels at which the posteriors are looked at
+_LABELS = 2**31 + 1  # stream of the labels of children
+_RECORDS = 16  # levels at which the posteriors are looked at
 Exact = FiniteDenoiser | HierarchyDenoiser
 Some = TypeVar("Some", GenerateTask, ForkTask)
 
@@ -88,7 +91,7 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     folder.write("images.csv", lambda p: p.write_text(_csv(abstractions, posterior), encoding="utf-8"))
     for name, figure in (
         ("images", grid_figure(images, captions)),
-        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, abstractions)),
+        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, abstractions, _held_by(task, denoiser))),
     ):
         _draw(folder, name, rendered(figure, "png"), rendered(figure, "svg"))
     held = {f"posterior.{n}": p for n, p in posterior.items()}
@@ -114,7 +117,8 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
     table, words = _compare(abstractions, labels, exact, task)
     folder.write("forks.csv", lambda p: p.write_text(table, encoding="utf-8"))
     shared = [_alike(abstractions, labels, i) for i in range(task.seeds)]
-    figure = forks_figure(parents.float().numpy(), children.float().numpy(), task.sigma, shared)
+    noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
+    figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
     _draw(folder, "forks", rendered(figure, "png"), rendered(figure, "svg"))
     held = {f"label.{n}": v.numpy() for n, v in labels.items()}
     folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **held})
@@ -127,11 +131,24 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     if isinstance(data, LabelledData) and task.data != "scenes":
         task = replace(task, data=str(Path(task.data).resolve()))
     known = [a.name for a in data.abstractions]
-    if isinstance(task, GenerateTask) and task.about and task.about not in known:
-        raise InputError(f"no abstraction is called {task.about!r}: choose --about among {', '.join(known)}")
+    if isinstance(task, GenerateTask):
+        if task.about and task.about not in known:
+            raise InputError(f"--about {task.about!r}: choose among {', '.join(known)} (all that --abstractions names)")
+        _check_start(task, data)
     names = task.abstractions or tuple(known)
     task = replace(task, abstractions=names, fingerprint=data.fingerprint)
     return TaskFolder(out, task), task, data, denoiser_of(data, resolve_device(task.device))
+
+
+def _check_start(task: GenerateTask, data: Data) -> None:
+    """A start from noise lacks the variance of the data: it must be small beside that of the noise."""
+    enough = series_level(data)
+    if task.sigma_max < enough / 2**0.5:
+        digits = 10.0 ** (math.floor(math.log10(enough)) - 1)
+        raise InputError(
+            f"sigma_max is {task.sigma_max:g}, too low for the spread of these data: a start from noise would not have "
+            f"their law; pass --sigma-max {math.ceil(enough / digits) * digits:g} or more"
+        )
 
 
 def _looks(levels: list[float]) -> set[int]:
@@ -151,11 +168,14 @@ def _follow(
 ) -> Followed:
     """Run states to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
     seen, first = Followed([], {}, torch.empty(0)), 0
+    last_step = len(levels) - 1
     if (held := folder.checkpoint()) is not None and len(held.get("levels", ())) == len(levels):
         first, seen.sigmas = int(held["step"]), held["sigmas"].tolist()
         seen.y = torch.from_numpy(held["y"])
         seen.log_pi = torch.from_numpy(held["log_pi"]) if "log_pi" in held else None
         seen.posterior = {k.removeprefix("p."): list(v) for k, v in held.items() if k.startswith("p.")}
+        if first == last_step:
+            return seen
         running = states(first, seen.y, seen.log_pi)
         next(running)  # the state that is held
     else:
@@ -204,6 +224,15 @@ def _belief(task: GenerateTask, denoiser: Exact) -> ItemBelief | ValueBelief:
     return ItemBelief(denoiser)
 
 
+def _held_by(task: GenerateTask, denoiser: Exact) -> set[str]:
+    """Attributes on which the filter holds a belief of its own while it generates."""
+    if task.sampler != "filter":
+        return set()
+    if isinstance(denoiser, FiniteDenoiser) and not task.about:
+        return {a.name for a in denoiser.abstractions}
+    return {task.about or denoiser.abstractions[0].name}
+
+
 def _posteriors(
     denoiser: Exact, state: State | JointState, abstractions: list[Abstraction], task: GenerateTask
 ) -> dict[str, np.ndarray]:
@@ -239,7 +268,7 @@ def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) ->
 def _continued(
     folder: TaskFolder, denoiser: Exact, parents: Tensor, levels: list[float], task: ForkTask, name: str, progress: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Children by the sampler; their labels are the likeliest at the last level."""
+    """Children by the sampler; their labels are drawn from their posteriors at the last level above 0."""
     scheme = StochasticHeun() if task.sampler == "sde" else Heun()
     renoise = task.renoise or None
     full = fork_levels(levels, renoise)
@@ -249,8 +278,11 @@ def _continued(
         return fork(denoiser, parents, levels, task.forks, task.seed, scheme, renoise=renoise, resume=resume)
 
     def look(state: State | JointState) -> dict[str, np.ndarray]:
-        level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
-        return {n: p.argmax(1).numpy() for n, p in all_log_posteriors(denoiser, state.y, level).items()}
+        # A label drawn from the child's own posterior is right at any last level; the likeliest one would not be.
+        level, g = torch.full((len(state.y),), state.sigma, dtype=torch.float64), generator(task.seed, _LABELS)
+        uniform = torch.rand(len(state.y), 1, generator=g, dtype=torch.float64)
+        found = all_log_posteriors(denoiser, state.y, level)
+        return {n: draw_labels(p, uniform)[0].numpy() for n, p in found.items()}
 
     seen = _follow(folder, full, states, look, {len(full) - 2}, name, progress)
     shape = (task.seeds, task.forks)
@@ -265,7 +297,8 @@ def _compare(
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["parent", "abstraction", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
-    lines = [f"sigma {task.sigma:g}, {task.seeds} parents of {task.forks} children:", ""]
+    turn = f"after noising to {task.renoise:g}" if task.renoise else ""
+    lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} parents of {task.forks} children:", ""]
     wide = max(len(a.name) for a in abstractions)
     for a in abstractions:
         counts = count_labels(labels[a.name], len(a.values))
@@ -275,11 +308,14 @@ def _compare(
         for i in range(task.seeds):
             value = a.values[int(counts[i].argmax())]
             row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(known[i]):.5f}"]
-            writer.writerow([*row, note])
+            writer.writerow([*row, "; ".join(n for n in (note, turn and f"children {turn}") if n)])
         alike = int((share == 1).sum())
         error = float(entropy.std()) / task.seeds**0.5
         text = f"all children agree for {alike} of {task.seeds} parents; "
-        text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
+        if turn:  # the children of a U-turn tell of the level that it reaches, not of the parent's
+            text += note or f"entropy of the children {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
+        else:
+            text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         lines.append(f"{a.name.ljust(wide)}  {text}")
     return out.getvalue(), "\n".join(lines)
 
@@ -313,10 +349,11 @@ def _generated_words(
     wide = max(len(a.name) for a in abstractions)
     level = torch.full((task.n,), task.sigma_min, dtype=torch.float64)
     carried = all_log_posteriors(denoiser, seen.y, level) if task.sampler == "filter" else {}
+    held = _held_by(task, denoiser)
     for a in abstractions:
         p = posterior[a.name][-1]
         text = f"settled (p > 0.9) in {int((p.max(1) > 0.9).sum())} of {task.n} images"
-        if carried:
+        if a.name in held:
             same = int((carried[a.name].argmax(1).numpy() == p.argmax(1)).sum())
             text += f"; the image carries what π settled on in {same} of {task.n}"
         lines.append(f"{a.name.ljust(wide)}  {text}")

@@ -13,7 +13,7 @@ import xarray as xr
 
 from sigmascope.core import InputError
 from sigmascope.studies.spec import Spec, read_spec
-from sigmascope.studies.tasks import Task, same_numbers, to_toml
+from sigmascope.studies.tasks import Task, difference, to_toml
 
 _RESULTS, _SPEC, _PAGE, _CHECKPOINT = "results.nc", "spec.toml", "report.html", "checkpoint.npz"
 _PART = ".part-"
@@ -96,8 +96,10 @@ class TaskFolder(Folder):
 
     def __init__(self, path: Path, task: Task) -> None:
         marker = path / f"{task.kind}.toml"
-        if marker.exists() and not same_numbers(marker.read_text(encoding="utf-8", errors="replace"), task):
-            raise InputError(f"{path}: it was made with other settings or data: choose another --out")
+        if marker.exists():
+            apart = difference(marker.read_text(encoding="utf-8", errors="replace"), task)
+            if apart:
+                raise InputError(f"{path}: it holds something else ({apart}): choose another --out")
         super().__init__(path, marker.name, to_toml(task))
         self._last = f"{task.kind}.npz"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import tomli_w
@@ -144,14 +144,18 @@ def to_toml(task: Task) -> str:
     return tomli_w.dumps({task.kind: asdict(task) | {"abstractions": list(task.abstractions)}})
 
 
-def same_numbers(text: str, task: Task) -> bool:
-    """Whether a file's text is that of a task with the same numbers (device and place of the data do not matter)."""
+def difference(text: str, task: Task) -> str:
+    """How the task of a file's text differs from another (device and place of the data do not matter); empty: not."""
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
-        found = type(task)(**(table | {"abstractions": tuple(table["abstractions"])}))
+        found = asdict(type(task)(**(table | {"abstractions": tuple(table["abstractions"])})))
     except (tomllib.TOMLDecodeError, KeyError, TypeError):
-        return False
-    return replace(found, device="", data="") == replace(task, device="", data="")
+        return "its settings cannot be read"
+    wanted = asdict(task)
+    for name in wanted:
+        if name not in ("device", "data", "fingerprint") and found[name] != wanted[name]:
+            return f"its {name} is {found[name]!r}, not {wanted[name]!r}"
+    return "" if found["fingerprint"] == wanted["fingerprint"] else "of other data"
 
 
 def _check_common(data: str, steps: int, first: float, last: float, seed: int) -> None:

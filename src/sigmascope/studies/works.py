@@ -18,7 +18,9 @@ from sigmascope.denoisers.sketch import Sketch
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
+from sigmascope.studies.collect import Blocks
 
+_PATHS = 2  # use of streams, apart from other uses of a seed
 PATH_BYTES = 3e8  # of what a block of draws holds along its paths
 
 
@@ -171,7 +173,7 @@ class PathWork(_Units):
         return fine, rough
 
 
-class FinitePathWork:
+class FinitePathWork(Blocks[PathPass]):
     """The same for a finite set: one pass over the data for each block of draws, for all abstractions at once.
 
     Args:
@@ -185,60 +187,20 @@ class FinitePathWork:
     def __init__(
         self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch, seed: int
     ) -> None:
-        self._denoiser, self._draws, self._sigmas, self._sketch, self._seed = denoiser, draws, sigmas, sketch, seed
-        self._block = path_block(denoiser.data, len(sigmas), sketch.directions.shape[1], len(draws))
-        self._blocks = -(-len(draws) // self._block)
-        self._finished: list[dict[str, np.ndarray]] = []
-        self._pass = self._new_pass()
-        self.total = self._blocks * self._pass.tiles
+        def begin(part: slice) -> PathPass:
+            path = _paths(draws.v[part], part.start, sigmas, seed)
+            return PathPass(denoiser, draws.items[part], path, sigmas, sketch)
 
-    def _new_pass(self) -> PathPass:
-        first = len(self._finished) * self._block
-        part, d = slice(first, first + self._block), self._draws
-        path = _paths(d.v[part], first, self._sigmas, self._seed)
-        return PathPass(self._denoiser, d.items[part], path, self._sigmas, self._sketch)
+        def harvest(done: PathPass) -> dict[str, np.ndarray]:
+            pairs = done.log_q().items()
+            return {f"{k}.{n}": q.numpy() for n, both in pairs for k, q in zip(("fine", "rough"), both, strict=True)}
 
-    @property
-    def position(self) -> int:
-        """Steps done."""
-        return len(self._finished) * self._pass.tiles + (0 if self.done else self._pass.next_tile)
-
-    @property
-    def done(self) -> bool:
-        return len(self._finished) == self._blocks
-
-    def step(self) -> None:
-        """Add the next tile of items to the block at hand."""
-        self._pass.step()
-        if self._pass.done:
-            pairs = self._pass.log_q().items()
-            self._finished.append({f"{k}.{n}": q.numpy() for n, both in pairs for k, q in zip("fr", both, strict=True)})
-            if not self.done:
-                self._pass = self._new_pass()
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
-        held = {f"paths{i}.{k}": v for i, block in enumerate(self._finished) for k, v in block.items()}
-        current = {} if self.done else self._pass.state()
-        return held | {f"along.{k}": v for k, v in current.items()} | {"paths": np.array(len(self._finished))}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study."""
-        if "paths" not in state or not 0 <= int(state["paths"]) <= self._blocks:
-            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
-        for i in range(int(state["paths"])):
-            prefix = f"paths{i}."
-            self._finished.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        if not self.done:
-            self._pass = self._new_pass()
-            self._pass.restore({k.removeprefix("along."): v for k, v in state.items() if k.startswith("along.")})
+        size = path_block(denoiser.data, len(sigmas), sketch.directions.shape[1], len(draws))
+        super().__init__(len(draws), size, begin, harvest)
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
-        fine, rough = (
-            torch.from_numpy(np.concatenate([b[f"{k}.{name}"] for b in self._finished], 1)) for k in ("f", "r")
-        )
-        return fine, rough
+        return torch.from_numpy(self.joined(f"fine.{name}")), torch.from_numpy(self.joined(f"rough.{name}"))
 
 
 def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> int:
@@ -250,7 +212,7 @@ def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> 
 
 def _paths(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
     """Markov paths of draws, numbered from ``first``: each has its own stream."""
-    streams = Streams(seed, [(first + k, 1) for k in range(len(v))], tuple(v.shape[1:]))
+    streams = Streams(seed, [(_PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
     return markov_path(v, sigmas, streams)
 
 
