@@ -28,9 +28,17 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def shortened(text: str, most: int = 26) -> str:
-    """A name that fits a figure."""
+Labelled = tuple[str, str]
+"""An attribute and its value."""
+
+
+def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _line(said: Labelled) -> str:
+    """An attribute and its value, as far as they fit."""
+    return f"{_short(said[0], 16)}: {_short(said[1], 12)}"
 
 
 def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = None) -> None:
@@ -57,19 +65,19 @@ def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = N
         ax.plot(v.reshape(-1), linewidth=0.8, color=style_of(0)[0])
 
 
-def grid_figure(images: Float[np.ndarray, "images *event"], captions: Sequence[Sequence[str]]) -> Figure:
+def grid_figure(images: Float[np.ndarray, "images *event"], captions: Sequence[Sequence[Labelled]]) -> Figure:
     """Images in a grid, under each what it shows."""
     columns = min(8, math.ceil(math.sqrt(len(images)) * 1.3))
     count = -(-len(images) // columns)
     lines = max(len(c) for c in captions)
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(1.35 * columns, (1.4 + 0.1 * lines) * count), layout="constrained")
+        fig = Figure(figsize=(1.35 * columns, (1.4 + 0.125 * lines) * count), layout="constrained")
         panels = list(fig.subplots(count, columns, squeeze=False).flat)
         for ax in panels[len(images) :]:
             ax.set_axis_off()
         for ax, v, words in zip(panels, images, captions, strict=False):
             show_item(ax, v)
-            ax.set_xlabel("\n".join(shortened(w) for w in words), fontsize=5.5)
+            ax.set_xlabel("\n".join(map(_line, words)), fontsize=5.5)
     return fig
 
 
@@ -106,7 +114,7 @@ def decisions_figure(
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
-            ax.set_title(shortened(label_of(a.name)) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
+            ax.set_title(_short(label_of(a.name), 26) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
         mean = "black: their mean; " if len(entropy.T) > 1 else ""
         fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
         fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
@@ -118,7 +126,7 @@ def forks_figure(
     parents: Float[np.ndarray, "parents *event"],
     children: Float[np.ndarray, "forks parents *event"],
     noise: str,
-    shared: Sequence[Sequence[str]],
+    shared: Sequence[Sequence[Labelled]],
 ) -> Figure:
     """Each noisy parent, its children, and the attributes in which all of them agree.
 
@@ -130,7 +138,7 @@ def forks_figure(
     """
     rows, forks = min(len(parents), _PARENTS), min(len(children), _CHILDREN)
     spread = float(children.std())
-    words = [[shortened(w) for w in line[:_LINES]] + (["…"] if len(line) > _LINES else []) for line in shared[:rows]]
+    words = [[_line(w) for w in line[:_LINES]] + (["…"] if len(line) > _LINES else []) for line in shared[:rows]]
     shown = f" ({forks} of {len(children)} shown)" if forks < len(children) else ""
     cut = f"; {rows} of {len(parents)} parents shown" if rows < len(parents) else ""
     with matplotlib.rc_context(STYLE):

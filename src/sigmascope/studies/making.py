@@ -248,10 +248,10 @@ def _posteriors(
     return {n: p.numpy() for n, p in found.items()}
 
 
-def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent: int) -> list[str]:
+def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:
     """The attributes in which all children of a parent agree, with their values."""
     found = {a: set(labels[a.name][:, parent].tolist()) for a in abstractions}
-    return [f"{a.name}: {a.values[values.pop()]}" for a, values in found.items() if len(values) == 1]
+    return [(a.name, a.values[values.pop()]) for a, values in found.items() if len(values) == 1]
 
 
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
@@ -320,8 +320,8 @@ def _compare(
     return out.getvalue(), "\n".join(lines)
 
 
-def _caption(a: Abstraction, p: np.ndarray) -> str:
-    return f"{a.name}: {a.values[int(p.argmax())]}" if p.max() > 0.9 else f"{a.name}: open"
+def _caption(a: Abstraction, p: np.ndarray) -> tuple[str, str]:
+    return a.name, a.values[int(p.argmax())] if p.max() > 0.9 else "open"
 
 
 def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -> str:
