@@ -47,6 +47,20 @@ def test_one_pass_is_the_filter_told_each_value(tile, monkeypatch):
         assert float(found[name][0][-1].exp().max(1).values.mean()) > 0.7
 
 
+def test_the_first_belief_is_a_step_from_the_prior():
+    """ln p(a) + ⟨μ_a, λy⟩ − ½λ‖μ_a‖², with the means of the law itself."""
+    data = random_set(4, items=120, event=(1, 3, 4))
+    denoiser, draws, sigma = FiniteDenoiser(data), draw_items(data, 9, 2), sigma_grid(1.5, 0.5, 3)
+    path = markov_path(draws.v, sigma, Streams(0, rows(9), (1, 3, 4)))
+    found = finished(denoiser, draws, path, sigma, Sketch(torch.eye(12), 12)).log_q()
+    v, y, snr = data.source.read(0, 120).double().flatten(1), path[0].flatten(1), sigma[0] ** -2
+    for a in data.abstractions:
+        mine = torch.stack([data.weights * (data.labels[a.name] == k) for k in range(len(a.values))])
+        mean = mine @ v / mine.sum(1, keepdim=True)
+        wanted = (a.prior.log() + snr * (y @ mean.T) - 0.5 * snr * (mean**2).sum(1)).log_softmax(1)
+        assert torch.allclose(found[a.name][0][0], wanted, atol=1e-6)
+
+
 def test_a_broken_pass_goes_on():
     data = random_set(4, items=1200, event=(1, 3, 4))
     denoiser, draws, sigma = FiniteDenoiser(data), draw_items(data, 5, 2), sigma_grid(12.0, 0.1, 8)

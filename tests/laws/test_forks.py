@@ -35,6 +35,7 @@ def test_entropies_of_a_few_counts_by_hand():
     # Chao and Shen, first row: one value met once, so coverage 3/4.
     p = np.array([0.75, 0.25]) * 0.75
     assert float(chao_shen(counts)[0]) == pytest.approx(-(p * np.log(p) / (1 - (1 - p) ** 4)).sum())
+    assert float(chao_shen(torch.tensor([1, 1, 0]))) == pytest.approx(-0.5 * np.log(0.25) / (1 - 0.75**2))
     # Grassberger's G(1) = -γ - ln 2, G(2) = 2 - γ - ln 2, G(2n+1) = G(2n), G(2n+2) = G(2n) + 2/(2n+1).
     g = np.array([0.0, -np.euler_gamma - np.log(2), 2 - np.euler_gamma - np.log(2)])
     g = np.append(g, [g[2], g[2] + 2 / 3])
@@ -107,9 +108,10 @@ def test_information_of_four_points(name, way):
     assert curve.stderr.max() < 0.03
     # The U-turn's children vary more than p(a | y): less is shared.
     u_turn = forks_by_sampling(
-        denoiser, a, draws, sigmas[1:2], 24, nearest, scheme=Heun(), renoise=2.0, lowest=0.02, steps=60
+        denoiser, a, draws, sigmas[1:2], 24, nearest, scheme=Heun(), renoise=10.0, lowest=0.02, steps=60
     )
-    assert u_turn.value[0] < truth[1] - 0.05 or name == "alternate"  # of which little is known there
+    assert u_turn.value[0] < 0.04
+    assert truth[1] > (0.04 if name == "alternate" else 0.5)
 
 
 def test_the_gauge_sees_what_a_correction_leaves():

@@ -109,7 +109,8 @@ def test_usual_path_and_joint_path_are_the_same_process():
     assert apart[1] / apart[2] > 1.5
 
 
-def test_first_belief_from_denoisers_alone():
+@pytest.mark.parametrize("name", ["side", "width"])
+def test_first_belief_from_denoisers_alone(name):
     """One step from the prior: near the exact posterior at a high level, and nearer the higher."""
     problem = mixture()
     denoiser = problem.denoiser()
@@ -117,13 +118,22 @@ def test_first_belief_from_denoisers_alone():
     for sigma in (20.0, 40.0, 80.0):
         draws = denoiser.draw(4000, 1)
         y = draws.v + sigma * draws.noise
-        exact = denoiser.log_posterior(y, torch.full((4000,), sigma, dtype=torch.float64), "side").exp()
-        found = from_prior(denoiser, "side", y, sigma).exp()
+        exact = denoiser.log_posterior(y, torch.full((4000,), sigma, dtype=torch.float64), name).exp()
+        found = from_prior(denoiser, name, y, sigma).exp()
         errors.append(float(((found - exact) ** 2).mean().sqrt()))
-        prior = float(((denoiser.abstraction("side").prior - exact) ** 2).mean().sqrt())
+        prior = float(((denoiser.abstraction(name).prior - exact) ** 2).mean().sqrt())
         assert errors[-1] < 0.3 * prior
     assert errors[1] < 0.6 * errors[0]
     assert errors[2] < 0.6 * errors[1]
+
+
+def test_means_told_do_not_depend_on_the_tiles(monkeypatch):
+    data = random_set(5, items=400, event=(1, 2, 3))
+    denoiser = FiniteDenoiser(data)
+    y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = told_each(denoiser, y, 0.4, "many")
+    monkeypatch.setattr("sigmascope.denoisers.finite._CACHED_ROWS", 13)
+    assert torch.allclose(told_each(denoiser, y, 0.4, "many"), whole, atol=1e-10)
 
 
 def test_means_told_in_one_pass_are_those_told_one_by_one():
