@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from problems import four_points, mixture, points, random_set
+from problems import Mixture, four_points, mixture, points, random_set
 from sigmascope.core import InputError
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.items import ItemBelief
@@ -125,6 +125,16 @@ def test_first_belief_from_denoisers_alone(name):
         assert errors[-1] < 0.3 * prior
     assert errors[1] < 0.6 * errors[0]
     assert errors[2] < 0.6 * errors[1]
+
+
+def test_first_belief_favours_no_spread():
+    """Two classes of one mean and unequal spread: at a high level nothing is known, in the mean over y."""
+    law = Mixture(np.zeros(2), np.array([0.0, 3.0]), np.array([0.5, 0.5]), {"wide": np.array([0, 1])})
+    denoiser = law.denoiser()
+    draws = denoiser.draw(4000, 1)
+    y = draws.v + 15.0 * draws.noise
+    found = from_prior(denoiser, "wide", y, 15.0).exp()[:, 1]
+    assert abs(float(found.mean()) - 0.5) < 1e-3
 
 
 def test_means_told_do_not_depend_on_the_tiles(monkeypatch):

@@ -268,12 +268,13 @@ def _tree(pictures: dict[str, str], curves: Sequence[Curve]) -> list[str]:
         turns = [int(k) for j, k in itertools.pairwise(some) if sign[j] != sign[k]]
         names = f"{escape(above.abstraction)} and {escape(below.abstraction)}"
         where = ", ".join(f"σ {number(float(above.sigma[k]))}" for k in turns)
-        found.append(f"{names} cross by {where}" if turns else f"{names} do not cross")
+        if turns:
+            found.append(f"{names} cross by {where}")
     caption = (
         "Left: the share of its entropy that is known of the first node of each level. No order of these shares is "
         "laid down: a leaf can be ahead of the root. Right: information about all nodes of a level together; here a "
         "level below always holds what the levels above it do. Of the shares on the left, seen beyond three standard "
-        f"errors: {'; '.join(found)}."
+        f"errors: {'; '.join(found) or 'no two neighbouring levels cross'}."
     )
     return ["<h2>Level by level</h2>", _figure(pictures["tree"], "Levels of the hierarchy", caption)]
 
