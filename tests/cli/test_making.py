@@ -272,6 +272,21 @@ def test_every_estimator_on_one_page(blocks, tmp_path):
     assert (out / "figures" / "estimators.svg").exists()
 
 
+@pytest.mark.parametrize("data", ["DATA", SMALL])
+def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
+    """A path has its own noise, whatever the block of draws that it is worked in."""
+    chosen = blocks if data == "DATA" else data
+    found = []
+    for size in (3e8, 1e5):
+        monkeypatch.setattr("sigmascope.studies.works.PATH_BYTES", size)
+        options = ["--draws", 7, "--levels", 5, "--estimators", "posterior,filter", "--out", tmp_path / f"{size:g}"]
+        assert run("study", chosen, *options) == 0
+        results = xr.load_dataset(tmp_path / f"{size:g}" / "results.nc", engine="h5netcdf")
+        found.append(results.information_per_draw.sel(estimator="filter").values)
+    assert np.allclose(*found, atol=1e-8)
+    assert len(np.unique(found[0][0, 2].round(6))) > 5
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
