@@ -177,7 +177,7 @@ def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypat
     assert run("study", digits, "--out", tmp_path / "a", "--dry-run", *OPTIONS) == 0
     printed = capsys.readouterr().out
     assert not (tmp_path / "a").exists()
-    table = tomllib.loads(printed.split("\ndata ")[0])["study"]
+    table = tomllib.loads(printed.split("\ndata  ")[0])["study"]
     assert table["draws"] == 24
     assert table["abstractions"] == ["shape", "noise"]
     assert re.search(r"memory +about \d+\.\d+ GB", printed)

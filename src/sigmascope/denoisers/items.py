@@ -33,17 +33,17 @@ class ItemBelief:
         d = self.denoiser
         flat, level = d.rows(y, torch.full((len(y),), sigma, dtype=torch.float64))
         parts = [d.logits(rows, tile, flat, level) for rows, tile in d.tiles(len(y))]
-        return torch.cat(parts).log_softmax(0).T
+        return torch.cat(parts).log_softmax(0).T.to(y.device)
 
     def denoised(
         self, log_pi: Float[Tensor, "rows items"], y: Float[Tensor, "rows *event"], sigma: float
     ) -> Float[Tensor, "rows *event"]:
         """Σ_k π(k) v_k, float64."""
         d = self.denoiser
-        total = torch.zeros(len(y), d.data.size, dtype=torch.float64, device=log_pi.device)
+        total = torch.zeros(len(y), d.data.size, dtype=torch.float64, device=d.centre.device)
         for rows, tile in d.tiles(len(y)):
-            total += log_pi[:, rows].exp() @ tile
-        return (total + d.centre).reshape(y.shape)
+            total += log_pi[:, rows].to(tile.device).exp() @ tile
+        return (total + d.centre).reshape(y.shape).to(y.device)
 
     def update(
         self, log_pi: Float[Tensor, "rows items"], y: Tensor, sigma: float, after_y: Tensor, after: float
@@ -51,16 +51,16 @@ class ItemBelief:
         """ln π once the measurement has moved from (y, sigma) to (after_y, after)."""
         d = self.denoiser
         change = after**-2 - sigma**-2
-        dz = (after_y / after**2 - y / sigma**2).flatten(1) - change * d.centre
+        dz = (after_y / after**2 - y / sigma**2).flatten(1).to(d.centre.device) - change * d.centre
         gain = [tile @ dz.T - 0.5 * change * d.squares(rows, tile)[:, None] for rows, tile in d.tiles(len(y))]
-        return (log_pi + torch.cat(gain).T).log_softmax(1)
+        return (log_pi + torch.cat(gain).T.to(log_pi.device)).log_softmax(1)
 
     def marginals(self, log_pi: Float[Tensor, "rows items"]) -> dict[str, Float[Tensor, "rows values"]]:
         """π of every abstraction, as probabilities."""
         d = self.denoiser
         found = {}
         for i, a in enumerate(d.abstractions):
-            index = d.classes[:, i] - int(d.first_column[i])
+            index = (d.classes[:, i] - int(d.first_column[i])).to(log_pi.device)
             mass = torch.zeros(len(a.values), len(log_pi), dtype=torch.float64, device=log_pi.device)
             found[a.name] = mass.index_add_(0, index, log_pi.exp().T).T
         return found

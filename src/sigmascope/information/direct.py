@@ -38,7 +38,7 @@ def gaps_at(
         each = told_each(denoiser, y, sigma, abstraction)
         told = each[own, torch.arange(len(own))]
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
-        pi = denoiser.log_posterior(y, level, abstraction).exp()
+        pi = denoiser.log_posterior(y, level, abstraction).to(y.device).exp()
         score = (pi.T * _norm2(each - free, 2)).sum(0)
     else:
         told = Model(denoiser, {abstraction: own}).denoise(y, sigma)

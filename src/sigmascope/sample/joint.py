@@ -63,7 +63,7 @@ def told_each(denoiser: Denoiser, y: Tensor, sigma: float, abstraction: str) -> 
         dtype = Model(denoiser).dtype
         with torch.no_grad():
             level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
-            return denoiser.means_by_value(y.to(dtype), level, abstraction).double()
+            return denoiser.means_by_value(y.to(dtype), level, abstraction).to(y.device, torch.float64)
     prior = next(a for a in denoiser.abstractions if a.name == abstraction).prior
     each = [
         Model(denoiser, {abstraction: torch.full((len(y),), a, device=y.device)}).denoise(y, sigma)
@@ -144,7 +144,7 @@ class ValueBelief:
     def first(self, y: Tensor, sigma: float) -> Tensor:
         if isinstance(self._denoiser, HasPosterior):
             level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
-            return self._denoiser.log_posterior(y, level, self._name)
+            return self._denoiser.log_posterior(y, level, self._name).to(y.device)
         return from_prior(self._denoiser, self._name, y, sigma)
 
     def denoised(self, log_pi: Tensor, y: Tensor, sigma: float) -> Tensor:

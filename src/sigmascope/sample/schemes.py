@@ -45,7 +45,7 @@ class State:
 
 
 class Model:
-    """A denoiser as schemes see it: float64 in and out, one level for all rows.
+    """A denoiser as schemes see it: float64 in and out, one level for all rows, states where they are.
 
     Args:
         denoiser: works in the type of its own parameters, or in float64 where it has none.
@@ -69,7 +69,7 @@ class Model:
         self.calls += 1
         level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
         with torch.no_grad():
-            return self.denoiser(y.to(self.dtype), level, self._known).double()
+            return self.denoiser(y.to(self.dtype), level, self._known).to(y.device, torch.float64)
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
         """A clean value from p(v | y)."""
@@ -83,7 +83,7 @@ class Model:
         self.calls += 1
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
         with torch.no_grad():
-            return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].double()
+            return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].to(y.device, torch.float64)
 
 
 class Scheme(ABC):

@@ -257,12 +257,12 @@ def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
     g = generator(task.seed, 2**31)
     if isinstance(denoiser, FiniteDenoiser):
-        items = denoiser.sample_items(parents, level, task.forks, g)
+        items = denoiser.sample_items(parents, level, task.forks, g).cpu()
         children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
         return children, {n: label[items] for n, label in denoiser.data.labels.items()}
-    symbols = denoiser.sample_symbols(parents, level, task.forks, g)
+    symbols = [s.cpu() for s in denoiser.sample_symbols(parents, level, task.forks, g)]
     labels = {a.name: s[:, :, 0] for a, s in zip(denoiser.abstractions, symbols, strict=True)}
-    return denoiser.vectors[symbols[-1]], labels
+    return denoiser.vectors.cpu()[symbols[-1]], labels
 
 
 def _continued(

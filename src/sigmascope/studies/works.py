@@ -113,7 +113,7 @@ class LevelWork(_Units):
                 score, mmse = gaps_at(self._denoiser, d, sigma, a.name, self._average)
                 unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
         if isinstance(self._denoiser, HierarchyDenoiser):
-            unit["whole"] = self._denoiser.level_entropies(y, level).numpy()
+            unit["whole"] = self._denoiser.level_entropies(y, level).cpu().numpy()
         self.found.append(unit)
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
@@ -252,4 +252,4 @@ def all_log_posteriors(denoiser: Denoiser, y: Tensor, sigma: Tensor) -> Mapping[
     if not isinstance(denoiser, HasAllPosteriors):
         raise InputError(f"a {type(denoiser).__name__} has no posterior: use an exact denoiser")
     with torch.no_grad():
-        return denoiser.all_log_posteriors(y, sigma)
+        return {name: log_p.cpu() for name, log_p in denoiser.all_log_posteriors(y, sigma).items()}
