@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
 from sigmascope.denoisers.classes import ByClass
+from sigmascope.denoisers.rows import check_rows
 
 _TILE_BYTES = 1 << 26
 _TILE_ROWS = 1000
@@ -78,12 +79,7 @@ class FiniteDenoiser(Denoiser):
             yield slice(start, stop), tile
 
     def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        if tuple(y.shape[1:]) != self.event:
-            raise InputError(f"y has shape {tuple(y.shape)}: expected (batch, {', '.join(map(str, self.event))})")
-        if sigma.shape != (len(y),):
-            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
-        if not bool((sigma > 0).all()):
-            raise InputError("sigma must be greater than 0 in every row")
+        check_rows(y, sigma, self.event)
         flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
         return flat, sigma.to(self.centre.device).double()
 

@@ -15,19 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, Draws, InputError, generator
+from sigmascope.denoisers.rows import check_rows
 
 
-def checked_rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """y as float64 rows and sigma in float64.
-
-    Raises: InputError for shapes that do not fit or a level that is not positive.
-    """
-    if tuple(y.shape[1:]) != event:
-        raise InputError(f"y has shape {tuple(y.shape)}: expected (batch, {', '.join(map(str, event))})")
-    if sigma.shape != (len(y),):
-        raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
-    if not bool((sigma > 0).all()):
-        raise InputError("sigma must be greater than 0 in every row")
+def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """y as float64 rows and sigma in float64, checked."""
+    check_rows(y, sigma, event)
     return y.reshape(len(y), -1).double(), sigma.double()
 
 
@@ -71,7 +64,7 @@ class GaussianDenoiser(Denoiser):
         known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """E[V | Y_sigma = y], and given A where it is known."""
-        flat, level = checked_rows(y, sigma, self.event)
+        flat, level = _rows(y, sigma, self.event)
         mean, covariance = self.mean.expand_as(flat), self.covariance
         for name, value in (known or {}).items():
             if name != self.name or value.shape != (len(y), len(self.gain)):
@@ -159,7 +152,7 @@ class MixtureDenoiser(Denoiser):
 
     def _components(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Float[Tensor, "components batch size"]]:
         """ln w_k N(y; ...), shape (components, batch), and y along the axes of each component."""
-        flat, level = checked_rows(y, sigma, self.event)
+        flat, level = _rows(y, sigma, self.event)
         along = torch.einsum("kbi,kij->kbj", flat - self.means[:, None], self.axes)
         total = self.variances[:, None] + (level**2)[:, None]
         log_density = -0.5 * (along**2 / total + total.log() + math.log(2 * math.pi)).sum(2)

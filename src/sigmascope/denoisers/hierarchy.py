@@ -26,6 +26,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError
+from sigmascope.denoisers.rows import check_rows
 
 _WORK_BYTES = 1 << 25  # less is as fast alone, but threads that wait for each other suffer under load
 _LEAST_LOG = math.log(5e-324)  # of the smallest positive double
@@ -255,12 +256,7 @@ class HierarchyDenoiser(Denoiser):
         return told
 
     def _seen(self, y: Tensor, sigma: Tensor) -> Evidence:
-        if tuple(y.shape[1:]) != self.event:
-            raise InputError(f"y has shape {tuple(y.shape)}: expected (batch, {', '.join(map(str, self.event))})")
-        if sigma.shape != (len(y),):
-            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
-        if not bool((sigma > 0).all()):
-            raise InputError("sigma must be greater than 0 in every row")
+        check_rows(y, sigma, self.event)
 
         def evidence(rows: slice) -> Tensor:
             x = self.vectors
