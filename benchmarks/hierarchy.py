@@ -4,7 +4,7 @@
 
 A datum has 64 leaves (v = 32, m = 8, s = 2, L = 6); the batch is 1024 and belief propagation passes all levels.  One
 line: the denoiser (upward and downward), posteriors of the first node of every level (upward), and beliefs of all nodes
-with the entropy of every level, in data per second, beside what is demanded; and the denoiser on one thread, which
+with the entropy of every level, in data per second, beside the aim; and the denoiser on one thread, which
 other programs on the same cores disturb less.  Each is the best of the rounds: whatever else runs only slows them.
 """
 
@@ -19,7 +19,7 @@ import torch
 from sigmascope.data.hierarchy import random_hierarchy
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 
-BATCH, ROUNDS, SIGMA, DEMANDED = 1024, 7, 0.5, 2000
+BATCH, ROUNDS, SIGMA, AIM = 1024, 7, 0.5, 2000
 
 
 def per_second(call: Callable[[], Any]) -> float:
@@ -47,7 +47,7 @@ def main() -> None:
     alone = per_second(lambda: denoiser(y, sigma))
     print(
         f"{data.name}, 2 threads, float64: {denoised:.0f} exact denoisings/s, "
-        f"{denoised / DEMANDED:.1f} times the aim of {DEMANDED}/s; posteriors {posteriors:.0f}/s, beliefs and level "
+        f"{denoised / AIM:.1f} times the aim of {AIM}/s; posteriors {posteriors:.0f}/s, beliefs and level "
         f"entropies {beliefs:.0f}/s; one thread: {alone:.0f} denoisings/s"
     )
 
