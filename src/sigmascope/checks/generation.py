@@ -51,8 +51,8 @@ def _overlapping() -> MixtureDenoiser:
 
 def _quadrature(denoiser: MixtureDenoiser, name: str, sigma: float) -> float:
     """I(A; Y_sigma) of a law on a line, integrated over y."""
-    reach = 4.0 + 12.0 * (sigma**2 + 1.0) ** 0.5
-    y = torch.linspace(-reach, reach, 8001, dtype=torch.float64)[:, None]
+    reach = float(denoiser.means.abs().max()) + 12.0 * float((denoiser.variances.max() + sigma**2).sqrt())
+    y = torch.linspace(-reach, reach, 16001, dtype=torch.float64)[:, None]
     level = torch.full((len(y),), sigma, dtype=torch.float64)
     log_p = denoiser.log_posterior(y, level, name)
     mass = denoiser.log_density(y, level).exp() * float(y[1] - y[0])
@@ -97,17 +97,8 @@ def _two(effort: Effort) -> Outcome:
 )
 def _four(effort: Effort) -> Outcome:
     denoiser = _points(-8.0, -4.0, 6.0, 8.0)
-    alternate = {s: _quadrature_of_points(denoiser, s) for s in _FOUR}
+    alternate = {s: _quadrature(denoiser, "alternate", s) for s in _FOUR}
     return _largest(effort, denoiser, {"point": _FOUR, "alternate": alternate})
-
-
-def _quadrature_of_points(denoiser: MixtureDenoiser, sigma: float) -> float:
-    reach = 8.0 + 12.0 * sigma
-    y = torch.linspace(-reach, reach, 16001, dtype=torch.float64)[:, None]
-    level = torch.full((len(y),), sigma, dtype=torch.float64)
-    mass = denoiser.log_density(y, level).exp() * float(y[1] - y[0])
-    h = torch.special.entr(denoiser.log_posterior(y, level, "alternate").exp()).sum(1)
-    return denoiser.abstraction("alternate").entropy - float((mass * h).sum())
 
 
 @check(
@@ -123,9 +114,9 @@ def _mixture(effort: Effort) -> Outcome:
     return _largest(effort, denoiser, truth)
 
 
-def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generator) -> Tensor:
     draws = denoiser.draw(count, int(torch.randint(2**31, (), generator=g)))
-    return draws.v + sigma * draws.noise, draws.items
+    return draws.v + sigma * draws.noise
 
 
 @check(
@@ -138,7 +129,7 @@ def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generat
 def _joint(effort: Effort) -> Outcome:
     denoiser, count = _points(-8.0, -4.0, 6.0, 8.0), effort.paths(4000)
     first = 5.0 if effort.broken else 40.0
-    y, _ = _start(denoiser, first, count, effort.generator())
+    y = _start(denoiser, first, count, effort.generator())
     errors = []
     for steps in (64, 1024):
         belief = ValueBelief(denoiser, "alternate")
@@ -158,11 +149,11 @@ def _joint(effort: Effort) -> Outcome:
     "… and Y has the law of the data: probability of one half of them at the end",
     "Franzese et al. 2025",
     "overlapping normal components; 200 steps",
-    "the denoiser forgets π's weights",
+    "π starts from other weights than p(a | Y_0)",
 )
 def _law(effort: Effort) -> Outcome:
     denoiser, count = _overlapping(), effort.paths(16_000)
-    y, _ = _start(denoiser, 30.0, count, effort.generator())
+    y = _start(denoiser, 30.0, count, effort.generator())
     belief = ValueBelief(denoiser, "side")
     log_pi = None
     if effort.broken:
@@ -181,7 +172,7 @@ def _law(effort: Effort) -> Outcome:
 )
 def _forks(effort: Effort) -> Outcome:
     denoiser, parents, children = _overlapping(), effort.paths(2000), 8
-    y, _ = _start(denoiser, 1.0, parents, effort.generator())
+    y = _start(denoiser, 1.0, parents, effort.generator())
     levels = levels_below(1.0, 0.02, 40, zero=False)
     if effort.broken:
         ends = final(sample(denoiser, y, levels, Heun())).y.repeat_interleave(children, 0)
@@ -204,7 +195,7 @@ def _clones(effort: Effort) -> Outcome:
     means = torch.tensor([[-16.0], [16.0]])
     denoiser = MixtureDenoiser(torch.full((2,), 0.5), means, torch.ones(2), {"class": [0, 1]})
     first, pairs = math.sqrt(math.expm1(5.0)), effort.paths(16_000)
-    y, _ = _start(denoiser, first, pairs, effort.generator())
+    y = _start(denoiser, first, pairs, effort.generator())
     levels = levels_below(first, 0.5, 60, zero=False)
     ends = final(fork(denoiser, y, levels, 1 if effort.broken else 2, effort.seed, StochasticHeun())).y
     signs = (ends > 0).reshape(pairs, -1)
@@ -216,7 +207,7 @@ def _clones(effort: Effort) -> Outcome:
     "Guidance inflates information: of A in the guided image, by the flow from p(y | A), weight 2",
     "Ho & Salimans 2022; closed form for a normal law",
     "X ~ N(0, 1), A = X + N(0, 1)",
-    "the guided model is measured in place of the flow's own law",
+    "guidance is left out",
 )
 def _guidance(effort: Effort) -> Outcome:
     one, top = torch.ones(1, 1), 200.0

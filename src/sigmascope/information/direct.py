@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Curve, Denoiser, Draws, Gap, HasPosterior, InputError, generator
-from sigmascope.information.forks import count_labels, draw_labels, forks
-from sigmascope.information.gaps import mmse_gap, score_gap
+from sigmascope.information.forks import forks_at_once
+from sigmascope.information.gaps import GAPS
 from sigmascope.information.path import markov_path, path_bound, path_posterior
 from sigmascope.information.posterior import posterior
 from sigmascope.sample.joint import told_each
@@ -117,19 +117,18 @@ def measure(
             for s in sigma.tolist()
         ]
     )
-    gap = direct_gap(denoiser, draws, sigma, a.name) if {"score_gap", "mmse_gap"} & set(estimators) else None
+    gap = direct_gap(denoiser, draws, sigma, a.name) if GAPS.keys() & set(estimators) else None
     for way in estimators:
         if way == "posterior":
             found[way] = posterior(a, sigma, log_p)
         elif way == "forks":
             u = torch.rand(len(draws), children, generator=generator(seed, 1), dtype=torch.float64)
-            counts = [count_labels(draw_labels(p, u), len(a.values)) for p in log_p]
-            found[way] = forks(a, sigma, torch.stack(counts))
+            found[way] = forks_at_once(a, sigma, log_p, u)
         elif way == "filter":
             path = markov_path(draws.v, sigma, Streams(seed, rows(len(draws)), tuple(draws.v.shape[1:])))
             found[way] = path_bound(a, sigma, *path_posterior(denoiser, a.name, path, sigma), draws.labels[a.name])
-        elif gap is not None and way in ("score_gap", "mmse_gap"):
-            found[way] = {"score_gap": score_gap, "mmse_gap": mmse_gap}[way](a, sigma, gap)
+        elif gap is not None and way in GAPS:
+            found[way] = GAPS[way](a, sigma, gap)
         else:
             raise InputError(
                 f"no estimator is called {way!r}: choose among posterior, score_gap, mmse_gap, filter, forks"

@@ -88,6 +88,24 @@ def forks(
     )
 
 
+def forks_at_once(
+    abstraction: Abstraction,
+    sigma: Float[np.ndarray, " levels"],
+    log_posterior: Float[Tensor, "levels draws values"],
+    uniform: Float[Tensor, "draws children"],
+) -> Curve:
+    """:func:`forks` of an exact filter, whose children's labels are drawn at once from p(a | y).
+
+    Args:
+        abstraction: A.
+        sigma: decreasing levels.
+        log_posterior: ln p(a | y) of draws of Y.
+        uniform: uniform numbers of each draw's children, shared by levels.
+    """
+    counts = [count_labels(draw_labels(p, uniform), len(abstraction.values)) for p in log_posterior]
+    return forks(abstraction, sigma, torch.stack(counts))
+
+
 def by_posterior(denoiser: HasPosterior, abstraction: str, sigma: float) -> Labeller:
     """Labels by the likeliest value at a level low enough for it to be plain.
 

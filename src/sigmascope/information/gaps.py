@@ -8,6 +8,8 @@ References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -48,6 +50,10 @@ def mmse_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap:
     a calibration test.  Arguments and result as there.
     """
     return _integrated(abstraction, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
+
+
+GAPS: dict[str, Callable[[Abstraction, np.ndarray, Gap], Curve]] = {"score_gap": score_gap, "mmse_gap": mmse_gap}
+"""Both, by name."""
 
 
 def agreement(posterior: Curve, other: Curve) -> Agreement:

@@ -62,11 +62,9 @@ class Model:
         self.denoiser, self._known, self._generator = denoiser, known, generator
         first = next(denoiser.parameters(), None)
         self.dtype = torch.float64 if first is None else first.dtype
-        self.calls = 0
 
     def denoise(self, y: Tensor, sigma: float) -> Tensor:
         """D(y, sigma)."""
-        self.calls += 1
         level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
         with torch.no_grad():
             return self.denoiser(y.to(self.dtype), level, self._known).to(y.device, torch.float64)
@@ -80,7 +78,6 @@ class Model:
             )
         if self._generator is None:
             raise InputError("the bridge draws clean values: pass a generator for them")
-        self.calls += 1
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
         with torch.no_grad():
             return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].to(y.device, torch.float64)

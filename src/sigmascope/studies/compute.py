@@ -20,8 +20,8 @@ from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.heldout import HeldOutPass
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.information.bounds import heldout_bound
-from sigmascope.information.forks import count_labels, draw_labels, forks
-from sigmascope.information.gaps import mmse_gap, score_gap
+from sigmascope.information.forks import forks_at_once
+from sigmascope.information.gaps import GAPS
 from sigmascope.information.path import path_bound
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.noise import integration_grid, sigma_grid
@@ -33,7 +33,6 @@ from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork
 
 CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
-_WAYS = {"score_gap": score_gap, "mmse_gap": mmse_gap}
 _CHILDREN = 5  # stream of the labels of children
 _FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
 
@@ -62,7 +61,7 @@ def levels_of(data: Data, spec: Spec) -> tuple[Float[np.ndarray, " nodes"], np.n
     Integrals and paths need levels near enough to each other, up to where the series above them holds.
     """
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    if not {*_WAYS, "filter"} & set(spec.estimators):
+    if not {*GAPS, "filter"} & set(spec.estimators):
         return sigma, np.arange(len(sigma))
     return integration_grid(sigma, series_level(data))
 
@@ -76,7 +75,7 @@ def compute(
         return _bounds(denoiser, draws, spec, folder, progress), draws
     nodes, wanted = levels_of(data, spec)
     abstractions = chosen(data, spec.abstractions)
-    gaps = bool(_WAYS.keys() & set(spec.estimators))
+    gaps = bool(GAPS.keys() & set(spec.estimators))
     along = "filter" in spec.estimators
     main: Collected | LevelWork
     paths: FinitePathWork | PathWork | None
@@ -96,8 +95,8 @@ def compute(
         for way in spec.estimators:
             if way == "posterior":
                 curves.append(posterior(a, nodes[wanted], log_p[wanted]))
-            elif way in _WAYS:
-                curves.append(_WAYS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
+            elif way in GAPS:
+                curves.append(GAPS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
             elif way == "forks":
                 curves.append(_by_forks(a, nodes[wanted], log_p[wanted], spec))
             elif paths is not None:
@@ -121,9 +120,7 @@ def _by_forks(a: Abstraction, sigma: np.ndarray, log_p: Float[Tensor, "levels dr
         torch.rand(spec.forks, generator=generator(spec.seed, i, _CHILDREN), dtype=torch.float64)
         for i in range(log_p.shape[1])
     ]
-    uniform = torch.stack(each)
-    counts = [count_labels(draw_labels(p, uniform), len(a.values)) for p in log_p]
-    return forks(a, sigma, torch.stack(counts))
+    return forks_at_once(a, sigma, log_p, torch.stack(each))
 
 
 def _bounds(

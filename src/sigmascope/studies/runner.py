@@ -20,7 +20,7 @@ from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.heldout import widths_for
 from sigmascope.information.forks import enough
-from sigmascope.information.gaps import agreement
+from sigmascope.information.gaps import GAPS, agreement
 from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
@@ -60,7 +60,7 @@ def predict(data: Data, spec: Spec) -> Work:
     levels = len(levels_of(data, spec)[0])
     abstractions = chosen(data, spec.abstractions)
     columns, count = sum(len(a.values) for a in abstractions), len(abstractions)
-    gaps = bool({"score_gap", "mmse_gap"} & set(spec.estimators))
+    gaps = bool(GAPS.keys() & set(spec.estimators))
     told = columns * levels * spec.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
     if isinstance(data, Hierarchy):
         calls = spec.draws * levels * (2 + 2 * count * gaps) + told
