@@ -10,16 +10,17 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
-ALL |= {"paths", "filtering", "checks", "sample"}
+ALL |= {"paths", "filtering", "checks", "sample", "ranks"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
+    "ranks": {"errors"},
     "noise": {"core"},
     "paths": {"core"},
     "filtering": {"noise", "paths"},
     "checks": ALL,
-    "data": {"core"},
-    "denoisers": {"core", "noise"},
+    "data": {"core", "ranks"},
+    "denoisers": {"core", "noise", "ranks"},
     "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},

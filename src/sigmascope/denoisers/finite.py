@@ -22,14 +22,14 @@ from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.rows import check_rows
 
-_TILE_BYTES = 1 << 26
-_TILE_ROWS = 1000
-_CACHED_ROWS = 400  # of float64: a larger tile is read from memory twice
+_TILE_BYTES = 1 << 25
+_TILE_ROWS = 1024
+_CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
 
 
 def tile_rows(size: int, draws: int) -> int:
-    """Items per tile: a tile and its products with the draws stay within about 64 MiB."""
-    return int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, _TILE_ROWS))
+    """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each."""
+    return 1 << int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, _TILE_ROWS)).bit_length() - 1
 
 
 class FiniteDenoiser(Denoiser):

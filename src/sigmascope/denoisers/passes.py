@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import Draws, Gap, InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.kernel import LevelSums, full_precision
 from sigmascope.denoisers.sketch import Sketch
+from sigmascope.denoisers.sums import Sums
+from sigmascope.denoisers.threads import in_threads, workers
 
 _LEADING = 16  # principal directions along which second moments of each value are kept
+_SPREAD = 30.0  # nats between weights beyond which float32 could overflow
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
 
@@ -23,15 +28,19 @@ class PosteriorPass:
     """One pass over a data set that gives the posterior of every abstraction at all levels of shared draws.
 
     Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
-    by :meth:`restore` ends with the same numbers as an unbroken one.
+    by :meth:`restore` ends with the same numbers as an unbroken one.  On a CPU each thread works on a tile of its own.
+    Of several processes (see :mod:`sigmascope.ranks`), each passes over the items that it holds.
 
     Args:
         denoiser: the exact filter.
-        draws: items of its data set and noise.
+        draws: values and noise; items of the data set, or, where ``draws.items`` is -1 throughout, from outside of it.
         sigmas: decreasing levels.
         dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
             rescored in float64 where rounding would reach the logits (see :mod:`sigmascope.denoisers.kernel`).
         sketch: directions for :meth:`gaps`; None leaves the posterior means out.
+        compiled: whether to use numba; None: where it can be.
+
+    Raises: InputError where some draws are items and others not.
 
     Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials; with a
         sketch, 2 · items · draws · directions operations more for each level and abstraction.
@@ -44,19 +53,23 @@ class PosteriorPass:
         sigmas: Float[np.ndarray, " levels"],
         dtype: torch.dtype | None = None,
         sketch: Sketch | None = None,
+        compiled: bool | None = None,
     ) -> None:
         data, device = denoiser.data, denoiser.centre.device
         self._denoiser, self._draws, self._sketch = denoiser, draws, sketch
+        inside = bool((draws.items >= 0).all())
+        if not inside and bool((draws.items >= 0).any()):
+            raise InputError("some draws are items and others (-1) are not: make a pass for each kind")
+        own = denoiser.log_weight[draws.items.to(device)] if inside else None
         if dtype is None:
-            dtype = torch.float64 if 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK else torch.float32
-        self._dtype = dtype
+            small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
+            dtype = torch.float64 if small or self._spread(own) > _SPREAD else torch.float32
         self._rows = tile_rows(data.size, len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
-        own = None if denoiser.equal_weights else denoiser.log_weight[draws.items.to(device)]
         columns = int(denoiser.first_column[-1])
         along = None if sketch is None else sketch.directions.to(device)
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, along)
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, along, compiled)
         self._moments: dict[str, Tensor] = {}
         if along is not None and sketch is not None:
             self._projected = (v.double() - denoiser.centre) @ along.double()
@@ -65,54 +78,89 @@ class PosteriorPass:
             self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
             self._moments["second"] = zeros.new_zeros(columns, lead, lead)
-        self.tiles = -(-len(data) // self._rows)
+        mine = ranks.rows(len(data))
+        self._items = range(mine.start, mine.stop, self._rows), mine.stop
+        self.tiles = len(self._items[0])
         self.next_tile = 0
+        self._each = [self._kernel.total]  # what each worker adds up
+        self._joined = False
+
+    def _spread(self, own: Tensor | None) -> float:
+        """How far above a draw's own weight another may be, in nats."""
+        weights = self._denoiser.log_weight
+        least = weights[torch.isfinite(weights)].min() if own is None else own.min()
+        return float(weights.max() - least)
 
     @property
     def done(self) -> bool:
         return self.next_tile >= self.tiles
 
     def step(self) -> None:
-        """Add the next tile of items."""
-        d = self._denoiser
-        start = self.next_tile * self._rows
-        rows = slice(start, min(start + self._rows, len(d.data)))
-        tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
-        weight = None if d.equal_weights else d.log_weight[rows].to(self._dtype)
+        """Add the next tiles of items, one for each thread."""
+        count = min(workers(self._denoiser.centre.device), self.tiles - self.next_tile)
+        while len(self._each) < count:
+            self._each.append(self._kernel.total.empty())
         with full_precision():
-            projected = self._kernel.add(tile, d.classes[rows], weight)
-        if self._sketch is not None:
-            z, w = projected.double(), d.log_weight[rows].exp()[:, None]
-            by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]
-            by_class.add(self._moments["mass"][:, :, None], w, torch.ones_like(w))
-            by_class.add(self._moments["first"][:, None], w, z)
-            by_class.add(self._moments["second"], w * lead, lead)
-        self.next_tile += 1
+            found = in_threads([partial(self._add, self.next_tile + i, self._each[i]) for i in range(count)])
+        for rows, projected in found:
+            self._add_moments(rows, projected)
+        self.next_tile += count
+
+    def _add(self, tile: int, into: Sums) -> tuple[slice, Tensor]:
+        d = self._denoiser
+        start = self._items[0][tile]
+        rows = slice(start, min(start + self._rows, self._items[1]))
+        raw = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
+        return rows, self._kernel.add(raw, d.classes[rows], d.log_weight[rows], into)
+
+    def _add_moments(self, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
+        if self._sketch is None:
+            return
+        d = self._denoiser
+        z, w = projected.double(), d.log_weight[rows].exp()[:, None]
+        by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]
+        by_class.add(self._moments["mass"][:, :, None], w, torch.ones_like(w))
+        by_class.add(self._moments["first"][:, None], w, z)
+        by_class.add(self._moments["second"], w * lead, lead)
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later pass needs to go on from here."""
-        held = {"sums": self._kernel.sums, **self._moments}
-        if self._kernel.means is not None:
-            held["means"] = self._kernel.means
+        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
         return {k: v.cpu().numpy() for k, v in held.items()} | {"next_tile": np.array(self.next_tile)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of a pass with the same data, draws and levels."""
-        held = {"sums": self._kernel.sums, **self._moments}
-        if self._kernel.means is not None:
-            held["means"] = self._kernel.means
+        self._each = [self._kernel.total]
+        while f"worker{len(self._each)}.sums" in state:
+            self._each.append(self._kernel.total.empty())
+        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
         for name, tensor in held.items():
             if name not in state or state[name].shape != tensor.shape:
                 raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
             tensor.copy_(torch.from_numpy(state[name]))
         self.next_tile = int(state["next_tile"])
 
+    def _total(self) -> Sums:
+        """What all workers and all ranks have added up; every rank must ask."""
+        if not self._joined:
+            for other in self._each[1:]:
+                self._kernel.total.merge(other)
+            self._kernel.total.join()
+            for moment in self._moments.values():
+                ranks.add_up(moment)
+            self._each, self._joined = [self._kernel.total], True
+        if not bool(torch.isfinite(self._kernel.total.sums).all()):
+            raise ArithmeticError("the sums overflowed: the weights of the items differ too widely")
+        return self._kernel.total
+
     def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
         """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
-        sums = self._kernel.sums
-        if not bool(torch.isfinite(sums).all()):
-            raise ArithmeticError("the sums overflowed: the weights of the items differ too widely")
-        return self._denoiser.normalised(sums.log())
+        return self._denoiser.normalised(self._total().sums.log().movedim(2, 0).movedim(1, 2))
+
+    def effective_items(self) -> Float[Tensor, "levels draws"]:
+        r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last row is the limit sigma → 0."""
+        s, a = self._total(), self._denoiser.abstractions[0]
+        return (s.sums[:, : len(a.values)].sum(1) ** 2 / s.squares).T
 
     def gaps(self) -> dict[str, Gap]:
         r"""Squared gaps between the posterior means with and without knowledge of each abstraction.
@@ -120,14 +168,19 @@ class PosteriorPass:
         For each draw and level, the score gap averaged over the posterior, :math:`\sum_a \pi(a|y) \|D_a - D\|^2`, and
         the gap of squared errors at the drawn label, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
         """
-        if self._sketch is None or self._kernel.means is None:
+        if self._sketch is None:
             raise ValueError("this pass has no sketch: give it one to get gaps")
-        d, means, sums = self._denoiser, self._kernel.means, self._kernel.sums
+        if bool((self._draws.items < 0).any()):
+            raise InputError("draws from outside of the data have no label: gaps are of its own items")
+        total = self._total()
+        d, means, sums = self._denoiser, total.means.movedim(2, 0), total.sums.movedim(2, 0)
         found = {}
         for i, a in enumerate(d.abstractions):
             part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            levels = [self._gap_of_level(means[j, part], sums[j, part], own) for j in range(len(means))]
+            levels = [
+                self._gap_of_level(means[j][:, part].transpose(0, 1), sums[j][:, part].T, own) for j in range(len(means))
+            ]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )
@@ -139,8 +192,8 @@ class PosteriorPass:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score gap and error gap per draw, and the mean over draws of each random direction's share of them."""
         total = sums.sum(0)
-        mean = means.sum(0).double() / total[:, None]
-        by_value = means.double() / sums.clamp_min(1e-300)[:, :, None]
+        mean = means.sum(0) / total[:, None]
+        by_value = means / sums.clamp_min(1e-300)[:, :, None]
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (self._projected - mean) ** 2 - (self._projected - told) ** 2

@@ -1,0 +1,239 @@
+"""The steps of the exact filter's inner loop, compiled: for each pair, levels are walked until it is dead.
+
+Importing this module imports numba.  What each function does is said in :mod:`sigmascope.denoisers.plain`.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from sigmascope.denoisers.classes import ByClass
+from sigmascope.denoisers.lanes import WIDTH, add_to, exp, lane, quadratic, square, store
+from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile
+
+_LISTED = 0.02  # room for living pairs, as a share of all: where more live, the caller has a better way
+_SPARSE_MEANS = 0.02  # share of living pairs below which means are added pair by pair
+_DRAWS, _ROWS = 16, 64  # of a block that stays in the first cache
+
+
+def compiled(**options):
+    """numba's compiler, with its results kept on disk where that can be written."""
+
+    def decorate(function):
+        try:
+            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # no place for the cache
+            return njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorate
+
+
+class TooMany(Exception):
+    """More pairs live where rounding reaches the logits than a list is made for."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__("too many pairs live")
+        self.level = level
+
+
+@no_type_check
+@compiled()
+def _class_sums(
+    product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, work, sums, squares, rows, draws
+):
+    """Add e^l to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
+    count = vv.shape[0]
+    columns, width = work.shape[0] - 1, work.shape[1]
+    dead = np.float32(DEAD)
+    found = 0
+    for d in range(count):
+        work[:] = np.float32(0.0)
+        for r in range(norm.shape[0]):
+            d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
+            s = product[count + d, r] - nv[d]
+            w = weight[r] - own[d]
+            alive = True
+            for b in range(blocks):
+                logit = quadratic(half, inverse, b * WIDTH, d2, s, w)
+                if lane(logit, 0) - w < dead:  # without weights, it stays so
+                    alive = False
+                    break
+                mass = exp(logit)
+                for a in range(classes.shape[1]):
+                    add_to(work, classes[r, a] * width + b * WIDTH, mass)
+                add_to(work, columns * width + b * WIDTH, square(mass))
+            if alive and d2 * last[0] + s * last[1] > last[2]:
+                if found < rows.shape[0]:
+                    rows[found] = r
+                    draws[found] = d
+                found += 1
+        for c in range(columns):
+            for j in range(levels):
+                sums[d, c, j] += work[c, j]
+        for j in range(levels):
+            squares[d, j] += work[columns, j]
+    return found
+
+
+@no_type_check
+@compiled()
+def _masses(product, norm, vv, nv, weight, own, half, inverse, start, stop, out, squares):
+    """e^l at eight levels from start on for every pair, as (rows, draws, 8); returns how many live at the last."""
+    count, total = vv.shape[0], norm.shape[0]
+    dead = np.float32(DEAD)
+    held = np.zeros((count, WIDTH), np.float32)
+    found = 0
+    for d0 in range(0, count, _DRAWS):
+        for r0 in range(0, total, _ROWS):
+            for r in range(r0, min(r0 + _ROWS, total)):
+                for d in range(d0, min(d0 + _DRAWS, count)):
+                    d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
+                    s = product[count + d, r] - nv[d]
+                    w = weight[r] - own[d]
+                    logit = quadratic(half, inverse, start, d2, s, w)
+                    mass = exp(logit)
+                    store(out, (r * count + d) * WIDTH, mass)
+                    add_to(held, d * WIDTH, square(mass))
+                    if d2 * half[stop - 1] + s * inverse[stop - 1] > dead:
+                        found += 1
+    for d in range(count):
+        for j in range(stop - start):
+            squares[d, start + j] += held[d, j]
+    return found
+
+
+@no_type_check
+@compiled()
+def _living(product, norm, vv, nv, last, rows, draws):
+    """List the pairs whose logit at one level is above a threshold."""
+    count = vv.shape[0]
+    found = 0
+    for d in range(count):
+        for r in range(norm.shape[0]):
+            d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
+            s = product[count + d, r] - nv[d]
+            if d2 * last[0] + s * last[1] > last[2]:
+                if found < rows.shape[0]:
+                    rows[found] = r
+                    draws[found] = d
+                found += 1
+    return found
+
+
+@no_type_check
+@compiled()
+def _scatter(
+    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, sums, squares, means, projected
+):
+    """Add e^l of listed pairs to the levels from start to stop, each until it is dead."""
+    directions = means.shape[3]
+    for i in range(row.shape[0]):
+        r, d = row[i], draw[i]
+        w = np.float64(weight[r]) - own[d]
+        for j in range(start, stop):
+            logit = half[j] * distance2[i] + inverse[j] * along[i]
+            if logit < DEAD:
+                break
+            mass = np.exp(logit + w)
+            squares[d, j] += mass * mass
+            for a in range(classes.shape[1]):
+                c = classes[r, a]
+                sums[d, c, j] += mass
+                for k in range(directions):
+                    means[d, c, j, k] += mass * projected[k, r]
+
+
+@no_type_check
+@compiled(fastmath={"reassoc", "contract"})
+def _differences(row, draw, raw, v, noise, distance2, along):
+    """Squared distances and noise products from differences in float64."""
+    for i in range(row.shape[0]):
+        r, d = row[i], draw[i]
+        total, product = 0.0, 0.0
+        for k in range(raw.shape[1]):
+            difference = np.float64(raw[r, k]) - np.float64(v[d, k])
+            total += difference * difference
+            product += difference * np.float64(noise[d, k])
+        distance2[i] = total
+        along[i] = product
+
+
+def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
+    """As :func:`sigmascope.denoisers.plain.dense`, from the first level on.
+
+    Raises: TooMany.
+    """
+    levels = tile.exact_from(s.half)
+    common = (*(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv)),)
+    weights = tile.weight.float().numpy(), s.own.float().numpy()
+    blocks = -(-levels // WIDTH)
+    half, inverse = _padded(s.half[:levels]), _padded(s.inverse[:levels])
+    room = max(1024, int(_LISTED * tile.norm.numel() * len(tile.vv)))
+    rows, draws = np.empty(room, np.int64), np.empty(room, np.int64)
+    if not s.means.numel():
+        work = np.empty((s.sums.shape[1] + 1, max(blocks, 1) * WIDTH), np.float32)
+        found = _class_sums(
+            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), work,
+            s.sums.numpy(), s.squares.numpy(), rows, draws,
+        )  # fmt: skip
+        return _listed(rows, draws, found, levels)
+    pairs = tile.norm.numel() * len(tile.vv)
+    mass = np.empty((len(tile.norm), len(tile.vv), WIDTH), np.float32)
+    by_class = ByClass(tile.classes)
+    joined = torch.nn.functional.pad(tile.projected, (0, 1), value=1.0)
+    for begin in range(0, levels, WIDTH):
+        stop = min(begin + WIDTH, levels)
+        living = _masses(*common, *weights, half, inverse, begin, stop, mass, s.squares.numpy())
+        left = torch.from_numpy(mass).view(len(tile.norm), -1)
+        for columns, part in by_class.products(left, joined):
+            apart = part.view(len(part), len(tile.vv), WIDTH, -1)[:, :, : stop - begin].transpose(0, 1)
+            s.means[:, columns, begin:stop] += apart[..., :-1]
+            s.sums[:, columns, begin:stop] += apart[..., -1]
+        if living <= _SPARSE_MEANS * pairs:
+            levels = stop
+            break
+    found = _living(*common, _onward(s, tile, levels), rows, draws)
+    return _listed(rows, draws, found, levels)
+
+
+def _padded(x: Tensor) -> np.ndarray:
+    """To whole blocks of eight; what is computed there is not used."""
+    return torch.nn.functional.pad(x, (0, -len(x) % WIDTH)).float().numpy()
+
+
+def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
+    """The test for pairs that live at a level; beyond the last one, for the nearest."""
+    if level == s.levels:
+        return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5)], np.float32)
+    half = float(s.half[level])
+    return np.array([half, float(s.inverse[level]), DEAD - tile.slack(half)], np.float32)
+
+
+def _listed(rows: np.ndarray, draws: np.ndarray, found: int, level: int) -> tuple[Tensor, Tensor, int]:
+    if found > len(rows):
+        raise TooMany(level)
+    return torch.from_numpy(rows[:found]), torch.from_numpy(draws[:found]), level
+
+
+def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
+    """As :func:`sigmascope.denoisers.plain.scatter`."""
+    found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
+    projected = tile.product[2 * len(tile.vv) :].numpy()
+    sums = s.sums.numpy(), s.squares.numpy(), s.means.numpy(), projected
+    _scatter(*(x.numpy() for x in found), start, stop, *sums)
+
+
+def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:
+    """As :func:`sigmascope.denoisers.plain.rescored`."""
+    distance2, along = torch.empty_like(pairs.distance2), torch.empty_like(pairs.distance2)
+    _differences(
+        *(x.numpy() for x in (pairs.row, pairs.draw, tile.raw, s.v, s.noise, distance2, along))
+    )
+    return Pairs(pairs.row, pairs.draw, distance2 - s.distance2[pairs.draw], along - s.along[pairs.draw])

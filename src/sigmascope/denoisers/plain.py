@@ -1,0 +1,96 @@
+"""The steps of the exact filter's inner loop in plain torch: for any device, and where there is no compiler."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sigmascope.denoisers.classes import ByClass
+from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile
+
+_SPARSE = 0.04  # share of living pairs below which a tile is handled as a list
+_SPARSE_MEANS = 0.005  # the same where means are wanted too: each pair then costs a row
+_CHUNK = 1 << 24  # numbers per block of true differences
+
+
+def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
+    """Add a tile to all levels at which many pairs live and rounding stays out of the logits.
+
+    Args:
+        start: the first level.
+
+    Returns: rows and draws of the pairs that live on, and the first level that is left for them.
+    """
+    draws, rows = len(tile.vv), len(tile.norm)
+    distance2 = torch.add(tile.norm + tile.vv[:, None], tile.product[:draws], alpha=-2.0).clamp_min_(0.0)
+    along = tile.product[draws : 2 * draws] - tile.nv[:, None]
+    weight = (tile.weight - s.own[:, None]).to(distance2)
+    with_means = s.means.numel() > 0
+    by_class = ByClass(tile.classes) if with_means else None
+    joined = torch.nn.functional.pad(tile.projected, (0, 1), value=1.0)  # the ones give the sums of the weights
+    sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
+    columns = s.sums.shape[1]
+    one_hot = distance2.new_zeros(rows, columns).scatter_(1, tile.classes, 1.0)
+    typical = float(distance2.mean())
+    logit = torch.empty_like(distance2)
+    last = tile.exact_from(s.half)
+    for j in range(start, s.levels):
+        half, inverse = float(s.half[j]), float(s.inverse[j])
+        torch.mul(distance2, half, out=logit).add_(along, alpha=inverse)
+        if j >= last or typical * -half > 10.0:
+            alive = logit > DEAD - tile.slack(half)
+            if j >= last or int(torch.count_nonzero(alive)) <= sparse:
+                draw, row = torch.nonzero(alive, as_tuple=True)
+                return row, draw, j
+        # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
+        mass = logit.add_(weight).clamp_min_(2 * DEAD).exp_()
+        s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
+        if by_class is None:
+            s.sums[:, :, j] += mass @ one_hot
+        else:
+            for where, part in by_class.products(mass.T, joined):
+                s.means[:, where, j] += part[..., :-1].transpose(0, 1)
+                s.sums[:, where, j] += part[..., -1].T
+    draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
+    return row, draw, s.levels
+
+
+def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
+    """Add a list of pairs to the levels from start to stop, each until it is dead."""
+    weight = tile.weight[pairs.row].double() - s.own[pairs.draw]
+    projected = tile.projected.double() if s.means.numel() else None
+    for j in range(start, stop):
+        logit = pairs.logit(float(s.half[j]), float(s.inverse[j]))
+        alive = logit > DEAD
+        if not bool(alive.all()):
+            pairs, weight, logit = pairs.keep(alive), weight[alive], logit[alive]
+        if not len(pairs):
+            return
+        mass = (logit + weight).exp()
+        add_masses(s, tile, pairs, mass, j)
+        if projected is not None:
+            rows = mass[:, None] * projected[pairs.row]
+            flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
+            for column in tile.classes.T:
+                flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)
+
+
+def add_masses(s: Sums, tile: Tile, pairs: Pairs, mass: Tensor, j: int) -> None:
+    """Add the masses of pairs to the sums of their classes at one level, or in the limit."""
+    where = pairs.draw[:, None] * s.sums.shape[1] + tile.classes[pairs.row]
+    flat = s.sums.reshape(-1, s.sums.shape[2])[:, j]
+    flat.index_add_(0, where.reshape(-1), mass[:, None].expand(where.shape).reshape(-1))
+    s.squares[:, j].index_add_(0, pairs.draw, mass**2)
+
+
+def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:
+    """Squared distances and noise products from differences taken in float64."""
+    distance2, along = torch.empty_like(pairs.distance2), torch.empty_like(pairs.distance2)
+    step = max(1, _CHUNK // tile.raw.shape[1])
+    for start in range(0, len(pairs), step):
+        part = slice(start, start + step)
+        draw = pairs.draw[part]
+        difference = tile.raw[pairs.row[part]].double() - s.v[draw].double()
+        distance2[part] = (difference * difference).sum(1)
+        along[part] = (difference * s.noise[draw].double()).sum(1)
+    return Pairs(pairs.row, pairs.draw, distance2 - s.distance2[pairs.draw], along - s.along[pairs.draw])

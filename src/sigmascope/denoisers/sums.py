@@ -1,0 +1,178 @@
+"""What the passes of the exact filter add up, and what a tile of items brings to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope import ranks
+
+DEAD = -40.0
+"""Pairs whose logit is below this are left out: a mass of at most e^-40 each."""
+
+LOGIT_ERROR = 1e-4
+"""Where rounding of the products could reach this in a logit, they are taken again from true differences."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    r"""Sums of :math:`e^{\ell}` by class, with :math:`\ell` relative to a reference item of each draw.
+
+    Args:
+        v: values of the draws, float32, shape (draws, size).
+        noise: standard normal, float32, shape (draws, size).
+        centre: subtracted from items before products, float32, shape (size,).
+        half, inverse: :math:`-1/2\sigma^2` and :math:`1/\sigma` of decreasing levels, float64, shape (levels,).
+        own: ln w of the draws' reference items, float64, shape (draws,).
+        distance2, along: :math:`\|v - v_0\|^2` and :math:`\langle n, v_0 - v\rangle` of the reference item 0, float64,
+            shape (draws,); the item nearest to v of those seen, so that no other one is nearer.
+        sums: :math:`\sum_{k \in c} e^{\ell_k}` for every class c of every abstraction, float64, shape
+            (draws, columns, levels + 1); the last entry is the limit sigma → 0, where the nearest items are left.
+        squares: :math:`\sum_k e^{2 \ell_k}`, float64, shape (draws, levels + 1).
+        means: :math:`\sum_{k \in c} e^{\ell_k} z_k` of the projected items z, float64, shape
+            (draws, columns, levels, directions); no directions where means are not wanted.
+    """
+
+    v: Float[Tensor, "draws size"]
+    noise: Float[Tensor, "draws size"]
+    centre: Float[Tensor, " size"]
+    half: Float[Tensor, " levels"]
+    inverse: Float[Tensor, " levels"]
+    own: Float[Tensor, " draws"]
+    distance2: Float[Tensor, " draws"]
+    along: Float[Tensor, " draws"]
+    sums: Float[Tensor, "draws columns levels_and_limit"]
+    squares: Float[Tensor, "draws levels_and_limit"]
+    means: Float[Tensor, "draws columns levels directions"]
+
+    @property
+    def levels(self) -> int:
+        return len(self.half)
+
+    def held(self) -> dict[str, Tensor]:
+        """The tensors that a pass changes."""
+        names = ("own", "distance2", "along", "sums", "squares", "means")
+        return {n: getattr(self, n) for n in names if getattr(self, n).numel()}
+
+    def empty(self) -> Sums:
+        """The same before any item was added, with memory of its own."""
+        fresh = {n: torch.zeros_like(x) for n, x in self.held().items() if n not in ("own", "distance2", "along")}
+        return replace(self, own=self.own.clone(), distance2=self.distance2.clone(), along=self.along.clone(), **fresh)
+
+    def refer(self, changed: Tensor, distance2: Tensor, along: Tensor, own: Tensor) -> None:
+        """Take other reference items.
+
+        Args:
+            changed: of which draws, shape (draws,), bool.
+            distance2, along, own: of the new references, none farther than the old.
+        """
+        which = torch.nonzero(changed)[:, 0]
+        if not len(which):
+            return
+        old, new = ([x[which] for x in xs] for xs in ((self.distance2, self.along, self.own), (distance2, along, own)))
+        first = torch.isinf(old[0])  # nothing was added yet
+        apart, step, heavier = (torch.where(first, 0.0, a - b)[:, None] for a, b in zip(old, new, strict=True))
+        gain = apart * self.half + step * self.inverse + heavier
+        limit = torch.where(apart == 0.0, heavier, -torch.inf)  # only the nearest are left there
+        scale = torch.cat([gain, limit], 1).exp()
+        self.sums[which] *= scale[:, None]
+        self.squares[which] *= scale**2
+        if self.means.numel():
+            self.means[which] *= scale[:, None, :-1, None]
+        for held, x in zip((self.distance2, self.along, self.own), new, strict=True):
+            held[which] = x
+
+    def merge(self, other: Sums) -> None:
+        """Add what another pass with the same draws has added."""
+        self.refer(other.distance2 < self.distance2, other.distance2, other.along, other.own)
+        same = replace(other, **{n: x.clone() for n, x in other.held().items()}) if self._apart(other).any() else other
+        same.refer(self._apart(other), self.distance2, self.along, self.own)
+        self.sums.add_(same.sums)
+        self.squares.add_(same.squares)
+        if self.means.numel():
+            self.means.add_(same.means)
+
+    def join(self) -> None:
+        """Add up over the ranks of this run."""
+        if ranks.world() == 1:
+            return
+        for distance2, along, own in ranks.gathered((self.distance2, self.along, self.own)):
+            self.refer(distance2 < self.distance2, distance2, along, own)
+        # Of several nearest ones all take that of the first rank that has one.
+        nearest = self.distance2.clone()
+        for distance2, along, own in reversed(ranks.gathered((self.distance2, self.along, self.own))):
+            self.refer(distance2 == nearest, distance2, along, own)
+        for tensor in (self.sums, self.squares, self.means):
+            if tensor.numel():
+                ranks.add_up(tensor)
+
+    def _apart(self, other: Sums) -> Tensor:
+        return (self.distance2 != other.distance2) | (self.along != other.along) | (self.own != other.own)
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Items, and their products with the draws.
+
+    Args:
+        raw: the items as they were read, float32, shape (rows, size).
+        product: of the items less the centre with v less the centre, the noise and the directions, shape
+            (2 draws + directions, rows).
+        norm: squared norms of the items less the centre, shape (rows,).
+        vv, nv: what completes the products to the squared distance and the noise product, relative to the reference:
+            :math:`\\|v\\|^2 - d_0^2` and :math:`\\langle n, v\\rangle + s_0`, shape (draws,).
+        weight: ln w, shape (rows,).
+        classes: for each abstraction the column of each item's value, shape (rows, abstractions).
+        rounding: size of the products' rounding errors.
+    """
+
+    raw: Float[Tensor, "rows size"]
+    product: Float[Tensor, "products rows"]
+    norm: Float[Tensor, " rows"]
+    vv: Float[Tensor, " draws"]
+    nv: Float[Tensor, " draws"]
+    weight: Float[Tensor, " rows"]
+    classes: Int64[Tensor, "rows abstractions"]
+    rounding: float
+
+    @property
+    def projected(self) -> Float[Tensor, "rows directions"]:
+        return self.product[2 * len(self.vv) :].T
+
+    def slack(self, half: float) -> float:
+        """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
+        return -16.0 * self.rounding * half
+
+    def exact_from(self, half: Tensor) -> int:
+        """The first level at which rounding could reach the logits."""
+        return int((-2.0 * self.rounding * half < LOGIT_ERROR).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Living pairs (row of the tile, draw), their squared distance and noise product relative to the reference."""
+
+    row: Int64[Tensor, " pairs"]
+    draw: Int64[Tensor, " pairs"]
+    distance2: Float[Tensor, " pairs"]
+    along: Float[Tensor, " pairs"]
+
+    @classmethod
+    def of(cls, tile: Tile, row: Tensor, draw: Tensor) -> Pairs:
+        """From the products."""
+        draws = len(tile.vv)
+        distance2 = (tile.norm[row] + tile.vv[draw] - 2.0 * tile.product[draw, row]).clamp_min_(0.0)
+        return cls(row, draw, distance2.double(), (tile.product[draws + draw, row] - tile.nv[draw]).double())
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def keep(self, mask: Tensor) -> Pairs:
+        return Pairs(self.row[mask], self.draw[mask], self.distance2[mask], self.along[mask])
+
+    def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
+        """Without weights."""
+        return self.distance2 * half + self.along * inverse
