@@ -78,7 +78,7 @@ class ItemSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Items ``start`` to ``stop`` (exclusive)."""
+        """Items ``start`` to ``stop`` (exclusive), to be left as they are: they may be the stored ones."""
         ...
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:

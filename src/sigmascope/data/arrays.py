@@ -1,21 +1,19 @@
-"""Items in an array: from Python, or from an ``.npz`` file."""
+"""Items in an array: from Python, or read from a file."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.labels import encode
-from sigmascope.data.memory import require
+from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 
 _LARGEST = 1e9  # squared distances must stay within float32
 UNIT_8_BIT = "the full range of a pixel, black to white (8-bit pixels divided by 255)"
@@ -29,12 +27,12 @@ class ArraySource:
     (channels, height, width); any other shape is kept.
     """
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: Rows) -> None:
         self._array = array
         self._scale = 255.0 if array.dtype == np.uint8 else None
         shape = array.shape
-        self._to_front = array.ndim == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
-        self._grey = array.ndim == 3
+        self._to_front = len(shape) == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+        self._grey = len(shape) == 3
         if self._to_front:
             self._event: tuple[int, ...] = (shape[3], shape[1], shape[2])
         elif self._grey:
@@ -54,10 +52,13 @@ class ArraySource:
         return len(self._array)
 
     def _convert(self, rows: np.ndarray) -> Tensor:
-        x = torch.from_numpy(rows.astype(np.float32))
-        if self._scale is not None:
-            x = x.div_(self._scale)
-        return x.movedim(-1, 1).contiguous() if self._to_front else x.reshape(-1, *self._event)
+        if not rows.dtype.isnative or rows.dtype.itemsize > 8:
+            rows = rows.astype(np.float32)  # torch does not know them
+        if not rows.flags.writeable:
+            rows = rows.copy()  # torch would warn
+        x = torch.from_numpy(np.ascontiguousarray(rows))
+        x = x.movedim(-1, 1).contiguous() if self._to_front else x.reshape(-1, *self._event)
+        return x.float() if self._scale is None else x.float().div_(self._scale)
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._convert(self._array[start:stop])
@@ -88,23 +89,93 @@ def from_array(
     Raises: InputError for a shape, a type or a value that cannot be used.
     """
     array = _numpy(images) if isinstance(images, Tensor) else np.asarray(images)
-    if array.dtype == object:
-        raise InputError(f"{name}: the images differ in size: give all the same shape")
-    if array.ndim < 2 or array.size == 0:
-        raise InputError(f"{name}: images have shape {array.shape}: expected (items, ...), not empty")
-    if array.dtype.kind not in "fiub" or (array.dtype.kind in "iu" and array.dtype != np.uint8):
-        raise InputError(f"{name}: images have type {array.dtype}: expected uint8, or floats")
-    if array.dtype.kind == "f":
-        _check_finite(array, name)
+    check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    columns = {str(k): _column(str(k), v) for k, v in labels.items()}
+    columns = as_columns(labels)
+    return labelled(array, columns, weights=weights, abstractions=abstractions, name=name, names=names)
+
+
+def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+    """Refuse what cannot be images, by shape and type.
+
+    Raises: InputError.
+    """
+    if dtype.hasobject:
+        raise InputError(f"{name}: the images differ in size: give all the same shape")
+    if len(shape) < 2 or 0 in shape:
+        raise InputError(f"{name}: images have shape {shape}: expected (items, ...), not empty")
+    if dtype.kind not in "fiub" or (dtype.kind in "iu" and dtype != np.uint8):
+        raise InputError(f"{name}: images have type {dtype}: expected uint8, or floats")
+
+
+def labelled(
+    images: Rows,
+    columns: Mapping[str, np.ndarray],
+    *,
+    weights: np.ndarray | Tensor | None,
+    abstractions: Sequence[str],
+    name: str,
+    names: Mapping[str, Sequence[str]] | None = None,
+    share: range | None = None,
+    total: int | None = None,
+    seen: Callable[[np.ndarray], None] | None = None,
+) -> LabelledData:
+    """Labelled data of images of a good kind, once their pixels are checked.
+
+    Args:
+        images: the items, or those of this rank.
+        columns: for each attribute, one label per item, of all items.
+        weights: of all items.
+        abstractions: which attributes; empty means all.
+        name: how to call the data.
+        names: names of the classes of an integer column.
+        share: which items ``images`` holds, where every rank of the run passes its own; None: all of them.
+        total: items in all, of a file that every rank of the run reads: what they find in it is agreed; None: as many
+            as there are images, which are this process's own.
+        seen: called with every block of images that is looked through, in order.
+
+    Raises: InputError for a value that cannot be used.
+    """
+    n = len(images) if total is None else total
     w = None if weights is None else np.asarray(weights)
-    made, codes, prior = encode(columns, len(array), abstractions, w, names)
+    made, codes, prior = encode(columns, n, abstractions, w, names)
+    shape = (n, *images.shape[1:])
+    digest = hashlib.blake2b(f"{shape}{images.dtype.str}".encode(), digest_size=16)
+    start = 0 if share is None else share.start
+
+    def check() -> None:
+        for first, block in blocks(images):
+            if block.dtype.kind == "f":
+                _check_finite(block, name, start + first)
+            if seen is not None:
+                seen(block)
+            if share is None:
+                digest.update(as_bytes(block))
+
     indices = {a.name: codes[a.name].numpy() for a in made}
-    fingerprint = _fingerprint(array, indices, None if w is None else prior.numpy())
-    unit = UNIT_8_BIT if array.dtype == np.uint8 else UNIT_FLOAT
-    return LabelledData(name, ArraySource(array), made, codes, prior, fingerprint, unit)
+    if share is None and total is None:
+        check()
+    elif share is None:
+        ranks.by_first(check)
+    else:
+        ranks.together(check)
+        for part in ranks.streamed(block for _, block in blocks(images)):
+            digest.update(as_bytes(part))
+    update_labels(digest, indices, None if w is None else prior.numpy())
+    fingerprint = digest.hexdigest() if total is None else ranks.by_first(digest.hexdigest)
+    unit = UNIT_8_BIT if images.dtype == np.uint8 else UNIT_FLOAT
+    own = ArraySource(images)
+    source = own if share is None else ShardedSource(own, share.start, n)
+    return LabelledData(name, source, made, codes, prior, fingerprint, unit)
+
+
+def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
+    """Columns of labels as arrays.
+
+    Raises: InputError where one is ragged.
+    """
+    return {str(k): _column(str(k), v) for k, v in labels.items()}
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
@@ -119,44 +190,13 @@ def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.nda
         raise InputError(f"attribute {name!r} is ragged: expected one label per image") from error
 
 
-def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
-    """An ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
-
-    Raises: InputError, in one line, for a file that cannot be used.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            require(sum(i.file_size for i in archive.infolist()), f"{path.name} unpacked", "use a machine with more")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        if "allow_pickle" in reason or "pickle" in reason:
-            reason = "it holds arrays of Python objects (images of unequal sizes are stored so), which are not read"
-        raise InputError(f"{path}: not a readable .npz file: {reason}; write it again with numpy.savez") from error
-    if "images" not in arrays:
-        raise InputError(f"{path}: it holds {', '.join(arrays) or 'nothing'}: expected an array called 'images'")
-    images = arrays.pop("images")
-    weights = arrays.pop("weights", None)
-    return from_array(images, arrays, weights=weights, abstractions=abstractions, name=path.stem)
-
-
-def _check_finite(array: np.ndarray, name: str, rows: int = 4096) -> None:
-    for start in range(0, len(array), rows):
-        bad = ~np.isfinite(array[start : start + rows])
-        if bad.any():
-            item = start + int(np.argwhere(bad)[0][0])
-            raise InputError(f"{name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it")
-        if np.abs(array[start : start + rows]).max() > _LARGEST:
-            raise InputError(f"{name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")
-
-
-def _fingerprint(array: np.ndarray, codes: Mapping[str, np.ndarray], weights: np.ndarray | None) -> str:
-    digest = hashlib.blake2b(f"{array.shape}{array.dtype.str}".encode(), digest_size=16)
-    for start in range(0, len(array), 4096):
-        digest.update(cast(bytes, np.ascontiguousarray(array[start : start + 4096]).data))
-    update_labels(digest, codes, weights)
-    return digest.hexdigest()
+def _check_finite(block: np.ndarray, name: str, first: int) -> None:
+    bad = ~np.isfinite(block)
+    if bad.any():
+        item = first + int(np.argwhere(bad)[0][0])
+        raise InputError(f"{name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it")
+    if float(np.abs(block).max()) > _LARGEST:
+        raise InputError(f"{name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")
 
 
 def update_labels(digest: hashlib.blake2b, codes: Mapping[str, np.ndarray], weights: np.ndarray | None) -> None:

@@ -68,17 +68,19 @@ class ScenesSource:
         return floor, wall, thing + self._constant[geometry].reshape(1, -1)
 
     def read(self, start: int, stop: int) -> Tensor:
-        rows = []
-        for geometry in range(start // COLOURINGS, -(-stop // COLOURINGS)):
-            low = max(start - geometry * COLOURINGS, 0)
-            high = min(stop - geometry * COLOURINGS, COLOURINGS)
-            floor, wall, thing = self._parts(geometry)
-            first, last = low // (HUES * HUES), -(-high // (HUES * HUES))
-            block = (floor[first:last, None] + wall)[:, :, None] + thing
-            offset = first * HUES * HUES
-            rows.append(block.reshape(-1, block.shape[-1])[low - offset : high - offset])
-        flat = rows[0] if len(rows) == 1 else torch.cat(rows)
-        return flat.reshape(-1, *self.event)
+        out = torch.empty(stop - start, self._shade.shape[1] * self._shade.shape[2])
+        slab = HUES * HUES  # items of one geometry and floor: written at once, in place
+        for k in range(start // slab, -(-stop // slab)):
+            geometry, hue = divmod(k, HUES)
+            if hue == 0 or k == start // slab:
+                floor, wall, thing = self._parts(geometry)
+            low, high = max(start, k * slab), min(stop, (k + 1) * slab)
+            back = (floor[hue] + wall)[:, None]
+            if high - low == slab:
+                torch.add(back, thing, out=out[low - start : high - start].view(HUES, HUES, -1))
+            else:
+                out[low - start : high - start] = (back + thing).flatten(0, 1)[low - k * slab : high - k * slab]
+        return out.reshape(-1, *self.event)
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
         geometry, colouring = items // COLOURINGS, items % COLOURINGS

@@ -15,11 +15,13 @@ from numba import njit
 from torch import Tensor
 
 from sigmascope.denoisers.classes import ByClass
-from sigmascope.denoisers.lanes import WIDTH, add_to, exp, lane, quadratic, square, store
-from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile
+from sigmascope.denoisers.lanes import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
+from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile
 
 _LISTED = 0.02  # room for living pairs, as a share of all: where more live, the caller has a better way
 _SPARSE_MEANS = 0.02  # share of living pairs below which means are added pair by pair
+_FAST = {"contract", "nsz", "nnan"}  # nothing here is NaN; sums keep their order
+_SUMS = {"contract", "reassoc"}  # sums in vectors
 _DRAWS, _ROWS = 16, 64  # of a block that stays in the first cache
 
 
@@ -45,35 +47,62 @@ class TooMany(Exception):
 
 @no_type_check
 @compiled()
+def _raise(shift, sums, squares, d, j, by):
+    """Raise the shift of a draw and level."""
+    scale = np.exp(-np.float64(by))
+    shift[d, j] += by
+    squares[d, j] *= scale * scale
+    for c in range(sums.shape[1]):
+        sums[d, c, j] *= scale
+
+
+@no_type_check
+@compiled(fastmath=_FAST)
 def _class_sums(
-    product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, work, sums, squares, rows, draws
-):
-    """Add e^l to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
-    count = vv.shape[0]
-    columns, width = work.shape[0] - 1, work.shape[1]
+    product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, steady, work, shift, sums,
+    squares, rows, draws,
+):  # fmt: skip
+    """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
+    count, total, abstractions = vv.shape[0], norm.shape[0], classes.shape[1]
+    columns, width = work.shape[0] - 3, work.shape[1]  # and rows for squares, shifts, largest logits
+    own_shift, peak = (columns + 1) * width, (columns + 2) * width
     dead = np.float32(DEAD)
     found = 0
     for d in range(count):
-        work[:] = np.float32(0.0)
-        for r in range(norm.shape[0]):
-            d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
-            s = product[count + d, r] - nv[d]
-            w = weight[r] - own[d]
-            alive = True
-            for b in range(blocks):
-                logit = quadratic(half, inverse, b * WIDTH, d2, s, w)
-                if lane(logit, 0) - w < dead:  # without weights, it stays so
-                    alive = False
-                    break
-                mass = exp(logit)
-                for a in range(classes.shape[1]):
-                    add_to(work, classes[r, a] * width + b * WIDTH, mass)
-                add_to(work, columns * width + b * WIDTH, square(mass))
-            if alive and d2 * last[0] + s * last[1] > last[2]:
-                if found < rows.shape[0]:
-                    rows[found] = r
-                    draws[found] = d
-                found += 1
+        before = found
+        again = True
+        while again:
+            again = False
+            found = before
+            work[:] = np.float32(0.0)
+            for j in range(levels):
+                work[columns + 1, j] = shift[d, j]
+            for r in range(total):
+                d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
+                s = product[count + d, r] - nv[d]
+                w = weight[r] - own[d]
+                alive = True
+                for b in range(blocks):
+                    logit = quadratic(half, inverse, b * WIDTH, d2, s, w)
+                    if lane(logit, 0) - w < dead:  # without weights, it stays so
+                        alive = False
+                        break
+                    if not steady:
+                        logit = minus(logit, work, own_shift + b * WIDTH)
+                        largest_into(work, peak + b * WIDTH, logit)
+                    mass = exp(logit)
+                    add_to(work, columns * width + b * WIDTH, square(mass))
+                    for a in range(abstractions):
+                        add_to(work, classes[r, a] * width + b * WIDTH, mass)
+                if alive and d2 * last[0] + s * last[1] > last[2]:
+                    if found < rows.shape[0]:
+                        rows[found] = r
+                        draws[found] = d
+                    found += 1
+            for j in range(levels):
+                if work[columns + 2, j] > ROOM:  # too large for float32: raise the shift, and once more
+                    _raise(shift, sums, squares, d, j, work[columns + 2, j])
+                    again = True
         for c in range(columns):
             for j in range(levels):
                 sums[d, c, j] += work[c, j]
@@ -83,7 +112,7 @@ def _class_sums(
 
 
 @no_type_check
-@compiled()
+@compiled(fastmath=_FAST)
 def _masses(product, norm, vv, nv, weight, own, half, inverse, start, stop, out, squares):
     """e^l at eight levels from start on for every pair, as (rows, draws, 8); returns how many live at the last."""
     count, total = vv.shape[0], norm.shape[0]
@@ -110,7 +139,7 @@ def _masses(product, norm, vv, nv, weight, own, half, inverse, start, stop, out,
 
 
 @no_type_check
-@compiled()
+@compiled(fastmath=_FAST)
 def _living(product, norm, vv, nv, last, rows, draws):
     """List the pairs whose logit at one level is above a threshold."""
     count = vv.shape[0]
@@ -130,8 +159,9 @@ def _living(product, norm, vv, nv, last, rows, draws):
 @no_type_check
 @compiled()
 def _scatter(
-    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, sums, squares, means, projected
-):
+    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, shift, sums, squares, means,
+    projected,
+):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is dead."""
     directions = means.shape[3]
     for i in range(row.shape[0]):
@@ -141,7 +171,14 @@ def _scatter(
             logit = half[j] * distance2[i] + inverse[j] * along[i]
             if logit < DEAD:
                 break
-            mass = np.exp(logit + w)
+            logit += w - shift[d, j]
+            if logit > ROOM:
+                _raise(shift, sums, squares, d, j, logit)
+                for c in range(means.shape[1]):
+                    for k in range(directions):
+                        means[d, c, j, k] *= np.exp(-logit)
+                logit = 0.0
+            mass = np.exp(logit)
             squares[d, j] += mass * mass
             for a in range(classes.shape[1]):
                 c = classes[r, a]
@@ -151,7 +188,7 @@ def _scatter(
 
 
 @no_type_check
-@compiled(fastmath={"reassoc", "contract"})
+@compiled(fastmath=_SUMS)
 def _differences(row, draw, raw, v, noise, distance2, along):
     """Squared distances and noise products from differences in float64."""
     for i in range(row.shape[0]):
@@ -163,6 +200,26 @@ def _differences(row, draw, raw, v, noise, distance2, along):
             product += difference * np.float64(noise[d, k])
         distance2[i] = total
         along[i] = product
+
+
+@no_type_check
+@compiled(fastmath=_SUMS)
+def _centred(raw, centre, out, norm):
+    """Items less the centre, and their squared norms."""
+    for r in range(raw.shape[0]):
+        total = np.float32(0.0)
+        for k in range(raw.shape[1]):
+            x = raw[r, k] - centre[k]
+            out[r, k] = x
+            total += x * x
+        norm[r] = total
+
+
+def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
+    """As :func:`sigmascope.denoisers.plain.centred`."""
+    norm = torch.empty(len(raw))
+    _centred(*(x.numpy() for x in (raw.contiguous(), centre, out, norm)))
+    return norm
 
 
 def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
@@ -178,10 +235,10 @@ def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
     room = max(1024, int(_LISTED * tile.norm.numel() * len(tile.vv)))
     rows, draws = np.empty(room, np.int64), np.empty(room, np.int64)
     if not s.means.numel():
-        work = np.empty((s.sums.shape[1] + 1, max(blocks, 1) * WIDTH), np.float32)
+        work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         found = _class_sums(
-            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), work,
-            s.sums.numpy(), s.squares.numpy(), rows, draws,
+            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), s.steady,
+            work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws,
         )  # fmt: skip
         return _listed(rows, draws, found, levels)
     pairs = tile.norm.numel() * len(tile.vv)
@@ -226,7 +283,7 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.denoisers.plain.scatter`."""
     found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
     projected = tile.product[2 * len(tile.vv) :].numpy()
-    sums = s.sums.numpy(), s.squares.numpy(), s.means.numpy(), projected
+    sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), projected
     _scatter(*(x.numpy() for x in found), start, stop, *sums)
 
 

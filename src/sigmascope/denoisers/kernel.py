@@ -6,8 +6,9 @@ For a draw :math:`y = v + \sigma n` and a reference item 0, the log-weight of it
           + \ln\frac{w_k}{w_0},
 
 so the products :math:`\langle v, v_k\rangle` and :math:`\langle n, v_k\rangle` serve every level.  The reference is the
-item nearest to v: v itself where v is an item, else the nearest one seen so far.  The sum is then at least 1, and no
-running maximum is needed: :math:`\ell` exceeds t anywhere with probability :math:`\le N Q(\sqrt{2t})`.
+item nearest to v: v itself where v is an item, else the nearest one seen so far.  Where v is an item, the sum is at
+least 1 and no running maximum is needed: :math:`\ell` exceeds t anywhere with probability
+:math:`\le N Q(\sqrt{2t})`.
 
 Two facts make small levels cheap and exact.  *Dead stays dead*: without weights, :math:`\ell(x) = -d^2x^2/2 + sx` in
 :math:`x = 1/\sigma` is concave and 0 at 0, so {l > -40} is an interval that begins at 0, and a pair below
@@ -65,6 +66,7 @@ class LevelSums:
         columns: number of classes of all abstractions together.
         own: :math:`\ln w` of each draw's item, shape (draws,), float64; None where v are not items.
         dtype: of the products, float32 or float64.
+        steady: weights are alike, and v are items: no logit is large.
         directions: project items on these to get posterior means by class too, shape (size, directions); None: do not.
         compiled: whether to use numba; None: where it can be (float32 on a CPU).
 
@@ -81,6 +83,7 @@ class LevelSums:
         columns: int,
         own: Float[Tensor, " draws"] | None = None,
         dtype: torch.dtype = torch.float32,
+        steady: bool = True,
         directions: Float[Tensor, "size directions"] | None = None,
         compiled: bool | None = None,
     ) -> None:
@@ -106,9 +109,11 @@ class LevelSums:
             own=zeros(draws) if own is None else own.double().clone(),
             distance2=zeros(draws) if self._inside else torch.full_like(self._vv, torch.inf),
             along=zeros(draws),
+            shift=zeros(draws, len(level)),
             sums=zeros(draws, columns, len(level) + 1),
             squares=zeros(draws, len(level) + 1),
             means=zeros(draws, columns, len(level), 0 if directions is None else directions.shape[1]),
+            steady=steady and self._inside,
         )
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
         self._steps = compiler() if (usable if compiled is None else compiled) else None
@@ -162,13 +167,15 @@ class LevelSums:
         self, s: Sums, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]
     ) -> Tile:
         dtype = right.dtype
-        middle = torch.sub(raw.to(dtype), s.centre.to(dtype))
-        norm = torch.linalg.vector_norm(middle, dim=1) ** 2
+        middle = s.room("middle", *raw.shape, dtype=dtype)
+        compiled = self._steps if dtype == torch.float32 else None
+        norm = (plain if compiled is None else compiled).centred(raw, s.centre, middle)
+        product = torch.mm(right, middle.T, out=s.room("product", len(right), len(raw), dtype=dtype))
         largest = max(float(self._vv.max()), float(norm.max()))
         known = torch.isfinite(s.distance2)  # without a reference yet, relative to v
         return Tile(
             raw=raw,
-            product=right @ middle.T,
+            product=product,
             norm=norm,
             vv=(self._vv - torch.where(known, s.distance2, 0.0)).to(dtype),
             nv=(self._nv + torch.where(known, s.along, 0.0)).to(dtype),

@@ -131,3 +131,28 @@ def store(typing, array, start, x):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), code
+
+
+@intrinsic
+def minus(typing, x, array, start):
+    """x[i] - array.flat[start + i], for a contiguous float32 array."""
+
+    def code(context, builder, signature, args):
+        place = _place(context, builder, signature.args[1], args[1], args[2])
+        return builder.fsub(args[0], builder.load(place, align=4))
+
+    return lanes(lanes, array, types.intp), code
+
+
+@intrinsic
+def largest_into(typing, array, start, x):
+    """array.flat[start + i] = max(array.flat[start + i], x[i]), for a contiguous float32 array."""
+
+    def code(context, builder, signature, args):
+        place = _place(context, builder, signature.args[0], args[0], args[1])
+        held = builder.load(place, align=4)
+        larger = builder.select(builder.fcmp_ordered(">", args[2], held), args[2], held)
+        builder.store(larger, place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code

@@ -20,7 +20,7 @@ from sigmascope.denoisers.sums import Sums
 from sigmascope.denoisers.threads import in_threads, workers
 
 _LEADING = 16  # principal directions along which second moments of each value are kept
-_SPREAD = 30.0  # nats between weights beyond which float32 could overflow
+_SPREAD = 10.0  # nats between weights beyond which logits could be large
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
 
@@ -61,15 +61,16 @@ class PosteriorPass:
         if not inside and bool((draws.items >= 0).any()):
             raise InputError("some draws are items and others (-1) are not: make a pass for each kind")
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
+        steady = self._spread(own) < _SPREAD
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
-            dtype = torch.float64 if small or self._spread(own) > _SPREAD else torch.float32
+            dtype = torch.float64 if small or (sketch is not None and not steady) else torch.float32
         self._rows = tile_rows(data.size, len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])
         along = None if sketch is None else sketch.directions.to(device)
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, along, compiled)
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, steady, along, compiled)
         self._moments: dict[str, Tensor] = {}
         if along is not None and sketch is not None:
             self._projected = (v.double() - denoiser.centre) @ along.double()
@@ -88,8 +89,7 @@ class PosteriorPass:
     def _spread(self, own: Tensor | None) -> float:
         """How far above a draw's own weight another may be, in nats."""
         weights = self._denoiser.log_weight
-        least = weights[torch.isfinite(weights)].min() if own is None else own.min()
-        return float(weights.max() - least)
+        return float(weights.max() - own.min()) if own is not None else 0.0
 
     @property
     def done(self) -> bool:
@@ -149,8 +149,6 @@ class PosteriorPass:
             for moment in self._moments.values():
                 ranks.add_up(moment)
             self._each, self._joined = [self._kernel.total], True
-        if not bool(torch.isfinite(self._kernel.total.sums).all()):
-            raise ArithmeticError("the sums overflowed: the weights of the items differ too widely")
         return self._kernel.total
 
     def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
@@ -178,9 +176,8 @@ class PosteriorPass:
         for i, a in enumerate(d.abstractions):
             part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            levels = [
-                self._gap_of_level(means[j][:, part].transpose(0, 1), sums[j][:, part].T, own) for j in range(len(means))
-            ]
+            by_level = zip(means[:, :, part].transpose(1, 2), sums[:-1, :, part].transpose(1, 2), strict=True)
+            levels = [self._gap_of_level(m, s, own) for m, s in by_level]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )

@@ -6,11 +6,17 @@ import torch
 from torch import Tensor
 
 from sigmascope.denoisers.classes import ByClass
-from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile
+from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile
 
 _SPARSE = 0.04  # share of living pairs below which a tile is handled as a list
 _SPARSE_MEANS = 0.005  # the same where means are wanted too: each pair then costs a row
 _CHUNK = 1 << 24  # numbers per block of true differences
+
+
+def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
+    """Items less the centre, into ``out``; returns their squared norms."""
+    torch.sub(raw.to(out.dtype), centre.to(out.dtype), out=out)
+    return torch.linalg.vector_norm(out, dim=1) ** 2
 
 
 def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
@@ -42,8 +48,11 @@ def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
             if j >= last or int(torch.count_nonzero(alive)) <= sparse:
                 draw, row = torch.nonzero(alive, as_tuple=True)
                 return row, draw, j
+        logit.add_(weight)
+        if not s.steady:
+            _make_room(s, j, logit.max(1).values.double())
         # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
-        mass = logit.add_(weight).clamp_min_(2 * DEAD).exp_()
+        mass = logit.sub_(s.shift[:, j, None]).clamp_min_(2 * DEAD).exp_()
         s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
         if by_class is None:
             s.sums[:, :, j] += mass @ one_hot
@@ -53,6 +62,14 @@ def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
                 s.sums[:, where, j] += part[..., -1].T
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
     return row, draw, s.levels
+
+
+def _make_room(s: Sums, j: int, largest: Tensor) -> None:
+    """Raise the shift of one level to the largest logits, where they would overflow."""
+    shift = s.shift.clone()
+    shift[:, j] = torch.where(largest - shift[:, j] > ROOM, largest, shift[:, j])
+    if not torch.equal(shift, s.shift):
+        s.raise_to(shift)
 
 
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
@@ -66,7 +83,11 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
             pairs, weight, logit = pairs.keep(alive), weight[alive], logit[alive]
         if not len(pairs):
             return
-        mass = (logit + weight).exp()
+        logit = logit + weight
+        if not s.steady:
+            none = torch.full_like(s.own, -torch.inf)
+            _make_room(s, j, none.scatter_reduce(0, pairs.draw, logit, "amax"))
+        mass = (logit - s.shift[pairs.draw, j]).exp()
         add_masses(s, tile, pairs, mass, j)
         if projected is not None:
             rows = mass[:, None] * projected[pairs.row]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,13 +13,16 @@ from sigmascope import ranks
 DEAD = -40.0
 """Pairs whose logit is below this are left out: a mass of at most e^-40 each."""
 
+ROOM = 60.0
+"""A logit may be above the shift by this: e^60 fits into float32, and its square into float64."""
+
 LOGIT_ERROR = 1e-4
 """Where rounding of the products could reach this in a logit, they are taken again from true differences."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    r"""Sums of :math:`e^{\ell}` by class, with :math:`\ell` relative to a reference item of each draw.
+    r"""Sums of :math:`e^{\ell - c}` by class, with :math:`\ell` relative to a reference item of each draw.
 
     Args:
         v: values of the draws, float32, shape (draws, size).
@@ -29,11 +32,15 @@ class Sums:
         own: ln w of the draws' reference items, float64, shape (draws,).
         distance2, along: :math:`\|v - v_0\|^2` and :math:`\langle n, v_0 - v\rangle` of the reference item 0, float64,
             shape (draws,); the item nearest to v of those seen, so that no other one is nearer.
-        sums: :math:`\sum_{k \in c} e^{\ell_k}` for every class c of every abstraction, float64, shape
+        shift: c, raised where a logit comes near to what a number can hold, float64, shape (draws, levels); it stays 0
+            where draws are items and weights are alike.
+        sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every abstraction, float64, shape
             (draws, columns, levels + 1); the last entry is the limit sigma → 0, where the nearest items are left.
-        squares: :math:`\sum_k e^{2 \ell_k}`, float64, shape (draws, levels + 1).
-        means: :math:`\sum_{k \in c} e^{\ell_k} z_k` of the projected items z, float64, shape
+        squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64, shape (draws, levels + 1).
+        means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, float64, shape
             (draws, columns, levels, directions); no directions where means are not wanted.
+        scratch: memory used again for each tile.
+        steady: whether the shift may stay as it is: no logit is large.
     """
 
     v: Float[Tensor, "draws size"]
@@ -44,9 +51,12 @@ class Sums:
     own: Float[Tensor, " draws"]
     distance2: Float[Tensor, " draws"]
     along: Float[Tensor, " draws"]
+    shift: Float[Tensor, "draws levels"]
     sums: Float[Tensor, "draws columns levels_and_limit"]
     squares: Float[Tensor, "draws levels_and_limit"]
     means: Float[Tensor, "draws columns levels directions"]
+    steady: bool
+    scratch: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def levels(self) -> int:
@@ -54,13 +64,20 @@ class Sums:
 
     def held(self) -> dict[str, Tensor]:
         """The tensors that a pass changes."""
-        names = ("own", "distance2", "along", "sums", "squares", "means")
+        names = ("own", "distance2", "along", "shift", "sums", "squares", "means")
         return {n: getattr(self, n) for n in names if getattr(self, n).numel()}
 
     def empty(self) -> Sums:
         """The same before any item was added, with memory of its own."""
-        fresh = {n: torch.zeros_like(x) for n, x in self.held().items() if n not in ("own", "distance2", "along")}
-        return replace(self, own=self.own.clone(), distance2=self.distance2.clone(), along=self.along.clone(), **fresh)
+        kept = ("own", "distance2", "along")
+        fresh = {n: x.clone() if n in kept else torch.zeros_like(x) for n, x in self.held().items()}
+        return replace(self, **fresh, scratch={})
+
+    def room(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Memory of that shape, the same each time."""
+        if name not in self.scratch or self.scratch[name].shape != shape or self.scratch[name].dtype != dtype:
+            self.scratch[name] = torch.empty(*shape, dtype=dtype, device=self.v.device)
+        return self.scratch[name]
 
     def refer(self, changed: Tensor, distance2: Tensor, along: Tensor, own: Tensor) -> None:
         """Take other reference items.
@@ -75,21 +92,32 @@ class Sums:
         old, new = ([x[which] for x in xs] for xs in ((self.distance2, self.along, self.own), (distance2, along, own)))
         first = torch.isinf(old[0])  # nothing was added yet
         apart, step, heavier = (torch.where(first, 0.0, a - b)[:, None] for a, b in zip(old, new, strict=True))
-        gain = apart * self.half + step * self.inverse + heavier
-        limit = torch.where(apart == 0.0, heavier, -torch.inf)  # only the nearest are left there
-        scale = torch.cat([gain, limit], 1).exp()
-        self.sums[which] *= scale[:, None]
-        self.squares[which] *= scale**2
-        if self.means.numel():
-            self.means[which] *= scale[:, None, :-1, None]
+        self.shift[which] += apart * self.half + step * self.inverse + heavier
+        limit = torch.where(apart == 0.0, heavier, -torch.inf).exp()  # only the nearest are left there
+        self.sums[which, :, -1] *= limit
+        self.squares[which, -1] *= limit[:, 0] ** 2
         for held, x in zip((self.distance2, self.along, self.own), new, strict=True):
             held[which] = x
+
+    def raise_to(self, shift: Float[Tensor, "draws levels"]) -> None:
+        """Raise the shift, where it is lower."""
+        higher = torch.maximum(self.shift, shift)
+        scale = (self.shift - higher).exp()
+        self.sums[:, :, :-1] *= scale[:, None]
+        self.squares[:, :-1] *= scale**2
+        if self.means.numel():
+            self.means.mul_(scale[:, None, :, None])
+        self.shift.copy_(higher)
 
     def merge(self, other: Sums) -> None:
         """Add what another pass with the same draws has added."""
         self.refer(other.distance2 < self.distance2, other.distance2, other.along, other.own)
         same = replace(other, **{n: x.clone() for n, x in other.held().items()}) if self._apart(other).any() else other
         same.refer(self._apart(other), self.distance2, self.along, self.own)
+        if not torch.equal(self.shift, same.shift):
+            same = same if same is not other else replace(other, **{n: x.clone() for n, x in other.held().items()})
+            self.raise_to(same.shift)
+            same.raise_to(self.shift)
         self.sums.add_(same.sums)
         self.squares.add_(same.squares)
         if self.means.numel():
@@ -105,6 +133,7 @@ class Sums:
         nearest = self.distance2.clone()
         for distance2, along, own in reversed(ranks.gathered((self.distance2, self.along, self.own))):
             self.refer(distance2 == nearest, distance2, along, own)
+        self.raise_to(ranks.highest(self.shift.clone()))
         for tensor in (self.sums, self.squares, self.means):
             if tensor.numel():
                 ranks.add_up(tensor)

@@ -1,7 +1,7 @@
 """Tiles in threads: each works on a tile of its own, so that products, reading and the rest overlap.
 
-One thread of torch in each of several Python threads does the work of several threads of torch, without their waiting for
-one another after every small step.
+One thread of torch in each of several Python threads does the work of several threads of torch, without their waiting
+for one another after every small step.
 """
 
 from __future__ import annotations
