@@ -27,9 +27,9 @@ _TILE_ROWS = 1024
 _CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
 
 
-def tile_rows(size: int, draws: int) -> int:
+def tile_rows(size: int, draws: int, most: int = _TILE_ROWS) -> int:
     """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each."""
-    return 1 << int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, _TILE_ROWS)).bit_length() - 1
+    return 1 << int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
 
 
 class FiniteDenoiser(Denoiser):

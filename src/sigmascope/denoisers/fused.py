@@ -16,13 +16,15 @@ from torch import Tensor
 
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.lanes import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
-from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile
+from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile, TooMany
+from sigmascope.denoisers.threads import Turn, room
 
 _LISTED = 0.02  # room for living pairs, as a share of all: where more live, the caller has a better way
-_SPARSE_MEANS = 0.02  # share of living pairs below which means are added pair by pair
+_LISTED_MEANS, _SPARSE_MEANS = 0.5, 0.4  # the same, and the share below which means are added pair by pair
 _FAST = {"contract", "nsz", "nnan"}  # nothing here is NaN; sums keep their order
 _SUMS = {"contract", "reassoc"}  # sums in vectors
 _DRAWS, _ROWS = 16, 64  # of a block that stays in the first cache
+_CHUNK = 64  # draws whose masses stay in the last one
 
 
 def compiled(**options):
@@ -35,14 +37,6 @@ def compiled(**options):
             return njit(nogil=True, error_model="numpy", **options)(function)
 
     return decorate
-
-
-class TooMany(Exception):
-    """More pairs live where rounding reaches the logits than a list is made for."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__("too many pairs live")
-        self.level = level
 
 
 @no_type_check
@@ -60,7 +54,7 @@ def _raise(shift, sums, squares, d, j, by):
 @compiled(fastmath=_FAST)
 def _class_sums(
     product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, steady, work, shift, sums,
-    squares, rows, draws,
+    squares, rows, draws, values,
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
     count, total, abstractions = vv.shape[0], norm.shape[0], classes.shape[1]
@@ -96,8 +90,7 @@ def _class_sums(
                         add_to(work, classes[r, a] * width + b * WIDTH, mass)
                 if alive and d2 * last[0] + s * last[1] > last[2]:
                     if found < rows.shape[0]:
-                        rows[found] = r
-                        draws[found] = d
+                        rows[found], draws[found], values[0, found], values[1, found] = r, d, d2, s
                     found += 1
             for j in range(levels):
                 if work[columns + 2, j] > ROOM:  # too large for float32: raise the shift, and once more
@@ -113,34 +106,51 @@ def _class_sums(
 
 @no_type_check
 @compiled(fastmath=_FAST)
-def _masses(product, norm, vv, nv, weight, own, half, inverse, start, stop, out, squares):
-    """e^l at eight levels from start on for every pair, as (rows, draws, 8); returns how many live at the last."""
-    count, total = vv.shape[0], norm.shape[0]
-    dead = np.float32(DEAD)
-    held = np.zeros((count, WIDTH), np.float32)
-    found = 0
-    for d0 in range(0, count, _DRAWS):
-        for r0 in range(0, total, _ROWS):
-            for r in range(r0, min(r0 + _ROWS, total)):
-                for d in range(d0, min(d0 + _DRAWS, count)):
-                    d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
-                    s = product[count + d, r] - nv[d]
-                    w = weight[r] - own[d]
-                    logit = quadratic(half, inverse, start, d2, s, w)
-                    mass = exp(logit)
-                    store(out, (r * count + d) * WIDTH, mass)
-                    add_to(held, d * WIDTH, square(mass))
-                    if d2 * half[stop - 1] + s * inverse[stop - 1] > dead:
-                        found += 1
-    for d in range(count):
-        for j in range(stop - start):
-            squares[d, start + j] += held[d, j]
-    return found
+def _masses(product, norm, vv, nv, weight, own, half, inverse, start, order, first, out, squares):
+    """e^l at eight levels from start on, as (rows, draws, 8): rows in an order, draws from one on; adds squares."""
+    count, chunk, total = vv.shape[0], out.shape[1], norm.shape[0]
+    for d0 in range(0, chunk, _DRAWS):
+        for i0 in range(0, total, _ROWS):
+            for i in range(i0, min(i0 + _ROWS, total)):
+                r = order[i]
+                for d in range(d0, min(d0 + _DRAWS, chunk)):
+                    draw = first + d
+                    d2 = max(norm[r] + vv[draw] - np.float32(2.0) * product[draw, r], np.float32(0.0))
+                    s = product[count + draw, r] - nv[draw]
+                    mass = exp(quadratic(half, inverse, start, d2, s, weight[r] - own[draw]))
+                    store(out, (i * chunk + d) * WIDTH, mass)
+                    add_to(squares, d * WIDTH, square(mass))
 
 
 @no_type_check
 @compiled(fastmath=_FAST)
-def _living(product, norm, vv, nv, last, rows, draws):
+def _count(product, norm, vv, nv, half, inverse):
+    """How many pairs live at one level."""
+    count = vv.shape[0]
+    found = 0
+    for d in range(count):
+        for r in range(norm.shape[0]):
+            d2 = norm[r] + vv[d] - np.float32(2.0) * product[d, r]
+            found += d2 * half + (product[count + d, r] - nv[d]) * inverse > np.float32(DEAD)
+    return found
+
+
+@no_type_check
+@compiled()
+def _add_part(part, columns, first, start, stop, sums, means):
+    """Add products with eight levels of masses to the means of draws, and their last column to the sums."""
+    directions = means.shape[3]
+    for i in range(columns.shape[0]):
+        for d in range(part.shape[1]):
+            for j in range(stop - start):
+                for k in range(directions):
+                    means[first + d, columns[i], start + j, k] += part[i, d, j, k]
+                sums[first + d, columns[i], start + j] += part[i, d, j, directions]
+
+
+@no_type_check
+@compiled(fastmath=_FAST)
+def _living(product, norm, vv, nv, last, rows, draws, values):
     """List the pairs whose logit at one level is above a threshold."""
     count = vv.shape[0]
     found = 0
@@ -150,8 +160,7 @@ def _living(product, norm, vv, nv, last, rows, draws):
             s = product[count + d, r] - nv[d]
             if d2 * last[0] + s * last[1] > last[2]:
                 if found < rows.shape[0]:
-                    rows[found] = r
-                    draws[found] = d
+                    rows[found], draws[found], values[0, found], values[1, found] = r, d, d2, s
                 found += 1
     return found
 
@@ -184,7 +193,7 @@ def _scatter(
                 c = classes[r, a]
                 sums[d, c, j] += mass
                 for k in range(directions):
-                    means[d, c, j, k] += mass * projected[k, r]
+                    means[d, c, j, k] += mass * projected[r, k]
 
 
 @no_type_check
@@ -222,42 +231,58 @@ def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     return norm
 
 
-def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
+def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
     """As :func:`sigmascope.denoisers.plain.dense`, from the first level on.
 
     Raises: TooMany.
     """
     levels = tile.exact_from(s.half)
-    common = (*(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv)),)
+    common = tuple(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv))
     weights = tile.weight.float().numpy(), s.own.float().numpy()
-    blocks = -(-levels // WIDTH)
     half, inverse = _padded(s.half[:levels]), _padded(s.inverse[:levels])
-    room = max(1024, int(_LISTED * tile.norm.numel() * len(tile.vv)))
-    rows, draws = np.empty(room, np.int64), np.empty(room, np.int64)
-    if not s.means.numel():
+    with_means = s.means.numel() > 0
+    room = max(1024, int((_LISTED_MEANS if with_means else _LISTED) * tile.norm.numel() * len(tile.vv)))
+    rows, draws, values = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((2, room))
+    if with_means:
+        levels = _means(s, tile, turn, common, weights, half, inverse, levels)
+        found = _living(*common, _onward(s, tile, levels), rows, draws, values)
+    else:
+        blocks = -(-levels // WIDTH)
         work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         found = _class_sums(
             *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), s.steady,
-            work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws,
+            work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws, values,
         )  # fmt: skip
-        return _listed(rows, draws, found, levels)
-    pairs = tile.norm.numel() * len(tile.vv)
-    mass = np.empty((len(tile.norm), len(tile.vv), WIDTH), np.float32)
-    by_class = ByClass(tile.classes)
+    if found > room:
+        raise TooMany(levels)
+    return Pairs(*(torch.from_numpy(x[:found]) for x in (rows, draws, *values))), levels
+
+
+def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
+    """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
+    draws = len(tile.vv)
+    by_class = list(ByClass(tile.classes).orders())
     joined = torch.nn.functional.pad(tile.projected, (0, 1), value=1.0)
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
-        living = _masses(*common, *weights, half, inverse, begin, stop, mass, s.squares.numpy())
-        left = torch.from_numpy(mass).view(len(tile.norm), -1)
-        for columns, part in by_class.products(left, joined):
-            apart = part.view(len(part), len(tile.vv), WIDTH, -1)[:, :, : stop - begin].transpose(0, 1)
-            s.means[:, columns, begin:stop] += apart[..., :-1]
-            s.sums[:, columns, begin:stop] += apart[..., -1]
-        if living <= _SPARSE_MEANS * pairs:
-            levels = stop
-            break
-    found = _living(*common, _onward(s, tile, levels), rows, draws)
-    return _listed(rows, draws, found, levels)
+        with turn.stage(begin):
+            for k, (order, products) in enumerate(by_class):
+                rows = torch.arange(len(tile.norm)) if order is None else order
+                for first in range(0, draws, _CHUNK):
+                    count = min(_CHUNK, draws - first)
+                    mass, squares = room("mass", (len(rows), count, WIDTH)), torch.zeros(count, WIDTH)
+                    out = mass.numpy(), squares.numpy()
+                    _masses(*common, *weights, half, inverse, begin, rows.numpy(), first, *out)
+                    if k == 0:
+                        s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
+                    for columns, part in products(mass.flatten(1), joined[rows]):
+                        column = torch.arange(s.sums.shape[1])[columns]
+                        apart = part.view(len(part), count, WIDTH, -1)
+                        sums = s.sums.numpy(), s.means.numpy()
+                        _add_part(apart.numpy(), column.numpy(), first, begin, stop, *sums)
+        if stop < levels and _count(*common, half[stop], inverse[stop]) < _SPARSE_MEANS * tile.norm.numel() * draws:
+            return stop
+    return levels
 
 
 def _padded(x: Tensor) -> np.ndarray:
@@ -273,16 +298,10 @@ def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
     return np.array([half, float(s.inverse[level]), DEAD - tile.slack(half)], np.float32)
 
 
-def _listed(rows: np.ndarray, draws: np.ndarray, found: int, level: int) -> tuple[Tensor, Tensor, int]:
-    if found > len(rows):
-        raise TooMany(level)
-    return torch.from_numpy(rows[:found]), torch.from_numpy(draws[:found]), level
-
-
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.denoisers.plain.scatter`."""
     found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
-    projected = tile.product[2 * len(tile.vv) :].numpy()
+    projected = tile.projected.contiguous().numpy()
     sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), projected
     _scatter(*(x.numpy() for x in found), start, stop, *sums)
 

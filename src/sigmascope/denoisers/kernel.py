@@ -31,7 +31,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.denoisers import plain
-from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile
+from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile, TooMany
+from sigmascope.denoisers.threads import Turn, room
 
 
 @contextmanager
@@ -124,6 +125,7 @@ class LevelSums:
         classes: Int64[Tensor, "rows abstractions"],
         log_weight: Float[Tensor, " rows"],
         into: Sums | None = None,
+        turn: Turn | None = None,
     ) -> Float[Tensor, "rows directions"]:
         """Add a tile of items.
 
@@ -132,45 +134,43 @@ class LevelSums:
             classes: for each abstraction, the column of each item's value.
             log_weight: ln w of each item.
             into: where to add; None: :attr:`total`.
+            turn: of this tile, where others are added to the same sums meanwhile.
 
         Returns: the items less the centre, projected on the directions.
         """
         s = self.total if into is None else into
+        turn = Turn() if turn is None else turn
         tile = self._tile(s, raw, classes, log_weight, self._right)
         if not self._inside:
             tile = self._referred(s, tile)
-        steps = self._steps
-        if steps is None:
-            row, draw, level = plain.dense(s, tile)
-        else:
-            try:
-                row, draw, level = steps.dense(s, tile)
-            except steps.TooMany as many:  # items so near one another that most live where rounding reaches them
-                tile = self._tile(s, raw, classes, log_weight, self._exact_right)
-                row, draw, level = plain.dense(s, tile, many.level)
-        engine = plain if steps is None else steps
-        pairs = Pairs.of(tile, row, draw)
+        engine = plain if self._steps is None or tile.product.dtype != torch.float32 else self._steps
+        try:
+            pairs, level = engine.dense(s, tile, turn)
+        except TooMany as many:  # items so near one another that most live where rounding reaches them
+            tile = self._tile(s, raw, classes, log_weight, self._exact_right)
+            pairs, level = plain.dense(s, tile, turn, many.level)
         exact = max(level, tile.exact_from(s.half))
-        if level < exact:
-            engine.scatter(s, tile, pairs, level, exact)
-            at = min(exact, s.levels - 1)
-            half, inverse = float(s.half[at]), float(s.inverse[at])
-            pairs = pairs.keep(pairs.logit(half, inverse) > DEAD - tile.slack(half))
-        pairs = engine.rescored(s, tile, pairs)
-        engine.scatter(s, tile, pairs, exact, s.levels)
-        nearest = pairs.keep(pairs.distance2 == 0.0)
-        weight = tile.weight[nearest.row].double() - s.own[nearest.draw]
-        plain.add_masses(s, tile, nearest, weight.exp(), s.levels)
+        with turn.stage(s.levels):
+            if level < exact:
+                engine.scatter(s, tile, pairs, level, exact)
+                at = min(exact, s.levels - 1)
+                half, inverse = float(s.half[at]), float(s.inverse[at])
+                pairs = pairs.keep(pairs.logit(half, inverse) > DEAD - tile.slack(half))
+            pairs = engine.rescored(s, tile, pairs)
+            engine.scatter(s, tile, pairs, exact, s.levels)
+            nearest = pairs.keep(pairs.distance2 == 0.0)
+            weight = tile.weight[nearest.row].double() - s.own[nearest.draw]
+            plain.add_masses(s, tile, nearest, weight.exp(), s.levels)
         return tile.projected
 
     def _tile(
         self, s: Sums, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]
     ) -> Tile:
         dtype = right.dtype
-        middle = s.room("middle", *raw.shape, dtype=dtype)
+        middle = room("middle", raw.shape, dtype) if raw.device.type == "cpu" else torch.empty_like(raw, dtype=dtype)
         compiled = self._steps if dtype == torch.float32 else None
         norm = (plain if compiled is None else compiled).centred(raw, s.centre, middle)
-        product = torch.mm(right, middle.T, out=s.room("product", len(right), len(raw), dtype=dtype))
+        product = right @ middle.T
         largest = max(float(self._vv.max()), float(norm.max()))
         known = torch.isfinite(s.distance2)  # without a reference yet, relative to v
         return Tile(

@@ -17,8 +17,11 @@ from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.kernel import LevelSums, full_precision
 from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import Sums
-from sigmascope.denoisers.threads import in_threads, workers
+from sigmascope.denoisers.threads import Turn, in_threads, workers
 
+_TILE_ROWS = 1024
+_MEANS_ROWS = 2048  # the sums of means are large: the more rows, the less often they are touched
+_EACH = 4  # tiles of each thread in a step, where threads share the sums and wait for one another
 _LEADING = 16  # principal directions along which second moments of each value are kept
 _SPREAD = 10.0  # nats between weights beyond which logits could be large
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
@@ -65,7 +68,7 @@ class PosteriorPass:
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not steady) else torch.float32
-        self._rows = tile_rows(data.size, len(draws))
+        self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else _MEANS_ROWS)
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])
@@ -96,26 +99,35 @@ class PosteriorPass:
         return self.next_tile >= self.tiles
 
     def step(self) -> None:
-        """Add the next tiles of items, one for each thread."""
-        count = min(workers(self._denoiser.centre.device), self.tiles - self.next_tile)
-        while len(self._each) < count:
+        """Add the next tiles of items, one or a few for each thread."""
+        threads = workers(self._denoiser.centre.device)
+        shared = self._sketch is not None
+        count = min(threads * (_EACH if shared else 1), self.tiles - self.next_tile)
+        while not shared and len(self._each) < count:
             self._each.append(self._kernel.total.empty())
+        into = [self._each[0 if shared else i] for i in range(count)]
+        turns = [Turn()]
+        while len(turns) < count:
+            turns.append(Turn(turns[-1]))
         with full_precision():
-            found = in_threads([partial(self._add, self.next_tile + i, self._each[i]) for i in range(count)])
-        for rows, projected in found:
-            self._add_moments(rows, projected)
+            tasks = [partial(self._add, self.next_tile + i, into[i], turns[i]) for i in range(count)]
+            in_threads(tasks, threads)
         self.next_tile += count
 
-    def _add(self, tile: int, into: Sums) -> tuple[slice, Tensor]:
+    def _add(self, tile: int, into: Sums, turn: Turn) -> None:
         d = self._denoiser
         start = self._items[0][tile]
         rows = slice(start, min(start + self._rows, self._items[1]))
-        raw = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
-        return rows, self._kernel.add(raw, d.classes[rows], d.log_weight[rows], into)
+        try:
+            raw = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
+            projected = self._kernel.add(raw, d.classes[rows], d.log_weight[rows], into, turn)
+            if self._sketch is not None:
+                with turn.stage(len(into.half) + 1):
+                    self._add_moments(rows, projected)
+        finally:
+            turn.leave()
 
     def _add_moments(self, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
-        if self._sketch is None:
-            return
         d = self._denoiser
         z, w = projected.double(), d.log_weight[rows].exp()[:, None]
         by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]

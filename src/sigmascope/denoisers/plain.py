@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile
+from sigmascope.denoisers.threads import Turn
 
 _SPARSE = 0.04  # share of living pairs below which a tile is handled as a list
 _SPARSE_MEANS = 0.005  # the same where means are wanted too: each pair then costs a row
@@ -19,13 +20,14 @@ def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     return torch.linalg.vector_norm(out, dim=1) ** 2
 
 
-def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
+def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     """Add a tile to all levels at which many pairs live and rounding stays out of the logits.
 
     Args:
+        turn: of this tile.
         start: the first level.
 
-    Returns: rows and draws of the pairs that live on, and the first level that is left for them.
+    Returns: the pairs that live on, and the first level that is left for them.
     """
     draws, rows = len(tile.vv), len(tile.norm)
     distance2 = torch.add(tile.norm + tile.vv[:, None], tile.product[:draws], alpha=-2.0).clamp_min_(0.0)
@@ -47,21 +49,22 @@ def dense(s: Sums, tile: Tile, start: int = 0) -> tuple[Tensor, Tensor, int]:
             alive = logit > DEAD - tile.slack(half)
             if j >= last or int(torch.count_nonzero(alive)) <= sparse:
                 draw, row = torch.nonzero(alive, as_tuple=True)
-                return row, draw, j
+                return Pairs.of(tile, row, draw), j
         logit.add_(weight)
-        if not s.steady:
-            _make_room(s, j, logit.max(1).values.double())
-        # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
-        mass = logit.sub_(s.shift[:, j, None]).clamp_min_(2 * DEAD).exp_()
-        s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
-        if by_class is None:
-            s.sums[:, :, j] += mass @ one_hot
-        else:
-            for where, part in by_class.products(mass.T, joined):
-                s.means[:, where, j] += part[..., :-1].transpose(0, 1)
-                s.sums[:, where, j] += part[..., -1].T
+        with turn.stage(j):
+            if not s.steady:
+                _make_room(s, j, logit.max(1).values.double())
+            # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
+            mass = logit.sub_(s.shift[:, j, None]).clamp_min_(2 * DEAD).exp_()
+            s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
+            if by_class is None:
+                s.sums[:, :, j] += mass @ one_hot
+            else:
+                for where, part in by_class.products(mass.T, joined):
+                    s.means[:, where, j] += part[..., :-1].transpose(0, 1)
+                    s.sums[:, where, j] += part[..., -1].T
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
-    return row, draw, s.levels
+    return Pairs.of(tile, row, draw), s.levels
 
 
 def _make_room(s: Sums, j: int, largest: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -39,7 +39,6 @@ class Sums:
         squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64, shape (draws, levels + 1).
         means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, float64, shape
             (draws, columns, levels, directions); no directions where means are not wanted.
-        scratch: memory used again for each tile.
         steady: whether the shift may stay as it is: no logit is large.
     """
 
@@ -56,7 +55,6 @@ class Sums:
     squares: Float[Tensor, "draws levels_and_limit"]
     means: Float[Tensor, "draws columns levels directions"]
     steady: bool
-    scratch: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def levels(self) -> int:
@@ -71,13 +69,14 @@ class Sums:
         """The same before any item was added, with memory of its own."""
         kept = ("own", "distance2", "along")
         fresh = {n: x.clone() if n in kept else torch.zeros_like(x) for n, x in self.held().items()}
-        return replace(self, **fresh, scratch={})
+        return self._with(fresh)
 
-    def room(self, name: str, *shape: int, dtype: torch.dtype) -> Tensor:
-        """Memory of that shape, the same each time."""
-        if name not in self.scratch or self.scratch[name].shape != shape or self.scratch[name].dtype != dtype:
-            self.scratch[name] = torch.empty(*shape, dtype=dtype, device=self.v.device)
-        return self.scratch[name]
+    def _own(self) -> Sums:
+        """The same, with memory of its own."""
+        return self._with({n: x.clone() for n, x in self.held().items()})
+
+    def _with(self, held: dict[str, Tensor]) -> Sums:
+        return replace(self, **held)  # type: ignore[arg-type]
 
     def refer(self, changed: Tensor, distance2: Tensor, along: Tensor, own: Tensor) -> None:
         """Take other reference items.
@@ -112,10 +111,10 @@ class Sums:
     def merge(self, other: Sums) -> None:
         """Add what another pass with the same draws has added."""
         self.refer(other.distance2 < self.distance2, other.distance2, other.along, other.own)
-        same = replace(other, **{n: x.clone() for n, x in other.held().items()}) if self._apart(other).any() else other
+        same = other._own() if self._apart(other).any() else other
         same.refer(self._apart(other), self.distance2, self.along, self.own)
         if not torch.equal(self.shift, same.shift):
-            same = same if same is not other else replace(other, **{n: x.clone() for n, x in other.held().items()})
+            same = same if same is not other else other._own()
             self.raise_to(same.shift)
             same.raise_to(self.shift)
         self.sums.add_(same.sums)
@@ -205,3 +204,15 @@ class Pairs:
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
         """Without weights."""
         return self.distance2 * half + self.along * inverse
+
+
+class TooMany(Exception):
+    """More pairs live where rounding reaches the logits than a list is made for.
+
+    Args:
+        level: from which on they are left.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__("too many pairs live")
+        self.level = level

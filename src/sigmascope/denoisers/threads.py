@@ -6,8 +6,10 @@ for one another after every small step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -24,15 +26,65 @@ def workers(device: torch.device) -> int:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "tiles", initializer=lambda: torch.set_num_threads(1))
+    return ThreadPoolExecutor(threads, "tiles")
 
 
-def in_threads(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """What each task returns, in order; they run at the same time, with one thread of torch each."""
-    if len(tasks) == 1:
-        return [tasks[0]()]
+def in_threads(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
+    """What each task returns, in order; so many run at the same time, with one thread of torch each."""
+    if threads == 1 or len(tasks) == 1:
+        return [task() for task in tasks]
     before = torch.get_num_threads()
     try:
-        return list(_pool(len(tasks)).map(lambda task: task(), tasks))
+        return list(_pool(threads).map(_alone, tasks))
     finally:
-        torch.set_num_threads(before)  # a new thread's choice would hold for all threads to come
+        torch.set_num_threads(before)  # part of what a thread chooses holds for all
+
+
+def _alone(task: Callable[[], T]) -> T:
+    torch.set_num_threads(1)
+    return task()
+
+
+_held = threading.local()
+
+
+def room(name: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Memory of a thread on the CPU, the same each time that it asks for the same shape: new pages cost time."""
+    held: dict[str, torch.Tensor] = _held.__dict__
+    if name not in held or held[name].shape != tuple(shape) or held[name].dtype != dtype:
+        held[name] = torch.empty(*shape, dtype=dtype)
+    return held[name]
+
+
+class Turn:
+    """Lets tiles that are worked on at the same time add to shared sums in their order, stage by stage.
+
+    The order of additions decides the last digit of a sum; so it is the same whatever the threads do.
+
+    Args:
+        before: the turn of the tile before.
+    """
+
+    def __init__(self, before: Turn | None = None) -> None:
+        self._before = before
+        self._changed = threading.Condition()
+        self._stages = 0.0
+
+    @contextmanager
+    def stage(self, number: int) -> Iterator[None]:
+        """Wait until the tile before has left this stage (and those below it)."""
+        if self._before is not None:
+            with self._before._changed:
+                self._before._changed.wait_for(lambda: self._before is None or self._before._stages > number)
+        yield
+        self._leave(number + 1)
+
+    def leave(self) -> None:
+        """No stage of this tile is to come."""
+        self._leave(float("inf"))
+        self._before = None
+
+    def _leave(self, stages: float) -> None:
+        with self._changed:
+            self._stages = stages
+            self._changed.notify_all()
