@@ -17,7 +17,7 @@ import tyro
 
 from sigmascope import __version__
 from sigmascope.commands import CheckCommand, Command, ForkCommand, GenerateCommand, StudyCommand
-from sigmascope.errors import InputError
+from sigmascope.errors import InputError, Stopped
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
@@ -33,31 +33,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"sigmascope {__version__}")
             return 0
         command = _parse(args)
+        if _many():
+            return _study_together(command)
         if isinstance(command, CheckCommand):
             return _check(command)
         return _study(command) if isinstance(command, StudyCommand) else _make(command)
     except InputError as error:
-        print(f"sigmascope: {error}", file=sys.stderr)
-        return 2
+        return _said(str(error), 2)
     except OSError as error:
-        print(f"sigmascope: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _said(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
     except MemoryError:
-        print(
-            "sigmascope: the memory is exhausted: ask for fewer draws or images, or use a machine with more",
-            file=sys.stderr,
-        )
-        return 2
+        return _said("the memory is exhausted: ask for fewer draws or images, or use a machine with more", 2)
     except RuntimeError as error:
         if "memory" not in str(error):  # torch reports a full GPU, and a full machine, as a RuntimeError
             raise
-        print(
-            "sigmascope: the memory is exhausted: ask for fewer draws or images, or another --device", file=sys.stderr
-        )
-        return 2
+        return _said("the memory is exhausted: ask for fewer draws or images, or another --device", 2)
+    except Stopped as error:
+        return _said(str(error), 1)
     except KeyboardInterrupt:
-        print("\nsigmascope: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        return _said("stopped; run the same command again to go on", 130, before="\n")
+
+
+def _many() -> bool:
+    """Whether this is one of several processes, of which torchrun tells each in its environment."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def _said(words: str, status: int, before: str = "") -> int:
+    """Say how the run ended, on one rank of several."""
+    if _many():
+        from sigmascope import ranks
+
+        if not ranks.to_speak():
+            return status
+    print(f"{before}sigmascope: {words}", file=sys.stderr)
+    return status
+
+
+def _study_together(command: Command) -> int:
+    """A study as one of the processes that torchrun has started."""
+    from sigmascope import ranks
+
+    if not isinstance(command, StudyCommand):
+        raise InputError("only a study runs in several processes: leave torchrun out")
+    try:
+        with ranks.joined():
+            return _study(command)
+    except Stopped as error:
+        kept = any(Path(command.out).glob("checkpoint*.npz"))
+        where = f"the last checkpoint is in {command.out}; " if kept else ""
+        raise Stopped(f"{error}: {where}run the same command again to go on") from error
 
 
 def _parse(args: list[str]) -> Command:
@@ -138,6 +163,7 @@ def _study(command: StudyCommand) -> int:
         law=command.law,
         estimators=listed(command.estimators),
         forks=command.forks,
+        pairs=command.pairs,
         device=command.device,
     ).check()
     if command.spec:
@@ -148,6 +174,7 @@ def _study(command: StudyCommand) -> int:
             spec = replace(spec, fingerprint=stored.fingerprint)
     if not command.out and not command.dry_run:
         raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope import ranks
     from sigmascope.studies import runner  # torch is loaded here
 
     if command.dry_run:
@@ -156,6 +183,8 @@ def _study(command: StudyCommand) -> int:
     _, table, finished = runner.run(spec, out, progress=True)
     from sigmascope.report.table import onset_text
 
+    if ranks.rank():
+        return 0
     if finished:
         print(f"{out}: this study is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
         return 0
@@ -213,11 +242,14 @@ def _check(command: CheckCommand) -> int:
 
 
 def _dry_run(spec: Spec) -> int:
+    from sigmascope import ranks
     from sigmascope.data.memory import available_bytes
     from sigmascope.studies import runner
 
     data, spec = runner.resolve(spec)
     work = runner.predict(data, spec)
+    if ranks.rank():
+        return 0
     print(spec.to_toml())
     print(f"data        {data.words}")
     studied = [a for a in data.abstractions if a.name in spec.abstractions]

@@ -63,6 +63,9 @@ class StudyCommand:
     they do. (filter is a lower bound, and the slowest by far.)"""
     forks: int = 64
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
+    pairs: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
+    another pass over the data."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -219,7 +219,7 @@ def to_speak() -> bool:
     if _Run.store is None:
         return int(os.environ.get("RANK", "0")) == 0
     try:
-        return _Run.store.add("sigmascope/said", 1) == 1
+        return _Run.store.add(f"sigmascope/said/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
     except RuntimeError:  # the store was lost with the rank that kept it
         return True
 
@@ -262,4 +262,4 @@ def joined() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise Stopped("this run was stopped")
+    raise Stopped("this run was stopped, or a rank was lost")

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
-ALL |= {"paths", "filtering", "checks", "sample", "ranks"}
+ALL |= {"paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
@@ -24,6 +24,7 @@ MAY = {
     "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},
+    "memorisation": {"core", "onset"},
     "report": {"core", "onset"},
     "studies": ALL,
     "commands": {"errors"},

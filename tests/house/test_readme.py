@@ -31,7 +31,7 @@ def test_commands_of_the_readme_exist():
         called = [sys.executable, "-m", "sigmascope", command, "--help"]
         options += subprocess.run(called, capture_output=True, text=True, check=True).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
-        assert option in options or option in {"--index-url"}, option
+        assert option in options or option in {"--index-url", "--nproc-per-node"}, option
 
 
 def test_figures_of_the_readme_are_there():

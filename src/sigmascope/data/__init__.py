@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import from_array, load_npz
+from sigmascope.data.arrays import from_array
 from sigmascope.data.draws import draw_items
 from sigmascope.data.folder import load_folder
 from sigmascope.data.hierarchy import Hierarchy, parse_hierarchy, random_hierarchy
 from sigmascope.data.labels import grouped
+from sigmascope.data.npz import load_npz
 from sigmascope.data.parquet import load_parquet
 from sigmascope.data.scenes import load_scenes
 from sigmascope.data.shapes3d import load_shapes3d

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import from_array
-from sigmascope.data.pictures import decode_all, file_bytes
+from sigmascope.data.arrays import labelled
+from sigmascope.data.pictures import decode_all
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -26,10 +26,15 @@ def load_folder(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
     if len(tables) > 1:
         raise InputError(f"{path}: it holds metadata.csv and metadata.jsonl: keep one of them")
     files, columns = _from_table(tables[0]) if tables else _from_classes(path)
-    sources = ((str(f.relative_to(path)), file_bytes(f)) for f in files)
     name = path.resolve().name
-    images = decode_all(len(files), sources, name)
-    return from_array(images, columns, abstractions=abstractions, name=name)
+
+    def pictures(rows: range) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        return ((str(f.relative_to(path)), f.read_bytes) for f in files[rows.start : rows.stop])
+
+    images, share = decode_all(len(files), pictures, name)
+    return labelled(
+        images, columns, weights=None, abstractions=abstractions, name=name, share=share, total=len(files)
+    )
 
 
 def _from_classes(path: Path) -> tuple[list[Path], dict[str, np.ndarray]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
+from sigmascope import ranks
 from sigmascope.core import InputError
 
 
@@ -29,7 +31,12 @@ def available_bytes() -> int:
 
 
 def require(needed: int, what: str, remedy: str) -> None:
-    """Raise InputError if ``needed`` bytes are not available."""
-    free = available_bytes()
+    """Raise InputError if ``needed`` bytes are not available, to this rank and the others of its machine together.
+
+    Every rank must call it.
+    """
+    free, machine = available_bytes(), platform.node()
+    needed = sum(n for n, m in ranks.gathered((needed, machine)) if m == machine)
+    free = min(f for f, m in ranks.gathered((free, machine)) if m == machine)
     if needed > free:
         raise InputError(f"{what} needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB is free: {remedy}")

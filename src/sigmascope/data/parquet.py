@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import from_array
+from sigmascope.data.arrays import labelled
 from sigmascope.data.pictures import decode_all
 
 
@@ -36,12 +36,16 @@ def load_parquet(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         image = _image_column(schema, pa, path)
         names = [f.name for f in schema if f.name != image and _is_label(f.type, pa)]
         columns = {n: _to_numpy(file.read([n]).column(n), n, path) for n in names}
-        images = decode_all(file.metadata.num_rows, _pictures(file, image, path), path.name)
+        n = file.metadata.num_rows
+        images, share = decode_all(n, lambda rows: _pictures(file, image, path, rows), path.name)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path}: not a readable parquet file ({str(error).splitlines()[0]}): write it again"
         ) from error
-    return from_array(images, columns, abstractions=abstractions, name=path.stem, names=_class_names(schema, columns))
+    return labelled(
+        images, columns, weights=None, abstractions=abstractions, name=path.stem, names=_class_names(schema, columns),
+        share=share, total=n,
+    )  # fmt: skip
 
 
 def _image_column(schema: Any, pa: Any, path: Path) -> str:
@@ -68,15 +72,20 @@ def _to_numpy(column: Any, name: str, path: Path) -> np.ndarray:
     return values
 
 
-def _pictures(file: Any, image: str, path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    row = 0
-    for batch in file.iter_batches(batch_size=1024, columns=[image]):
-        for entry in batch.column(0).to_pylist():
-            held = None if entry is None else entry["bytes"]
-            if held is None:
-                raise InputError(f"{path}: row {row} holds no picture's bytes: embed the pictures in the file")
-            yield f"row {row}", partial(bytes, held)
-            row += 1
+def _pictures(file: Any, image: str, path: Path, rows: range) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    stop = 0
+    for group in range(file.num_row_groups):
+        row, stop = stop, stop + file.metadata.row_group(group).num_rows
+        if stop <= rows.start or row >= rows.stop:
+            continue
+        for batch in file.iter_batches(batch_size=1024, row_groups=[group], columns=[image]):
+            for entry in batch.column(0).to_pylist():
+                if row in rows:
+                    held = None if entry is None else entry["bytes"]
+                    if held is None:
+                        raise InputError(f"{path}: row {row} holds no picture's bytes: embed the pictures in the file")
+                    yield f"row {row}", partial(bytes, held)
+                row += 1
 
 
 def _class_names(schema: Any, columns: dict[str, np.ndarray]) -> dict[str, list[str]]:

@@ -18,12 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.sketch import Sketch
 
-ROWS = 400
+ROWS = 512
 """Items of a tile."""
 _FAINTEST = -690.0  # of a logit, relative to the path's own item: the smallest that float64 holds as a normal number
 
@@ -32,7 +33,8 @@ class PathPass:
     """One pass over a data set for the filter of every abstraction along the paths of a block of draws.
 
     Iterate :meth:`step` until :attr:`done`; :meth:`state` and :meth:`restore` as of
-    :class:`~sigmascope.denoisers.passes.PosteriorPass`.
+    :class:`~sigmascope.denoisers.passes.PosteriorPass`.  Of several processes (see :mod:`sigmascope.ranks`), each
+    passes over the items that it holds.
 
     Args:
         denoiser: the exact filter.
@@ -70,9 +72,11 @@ class PathPass:
         # itself: masses with projections, and products with the first level.
         shapes = {"means": (cells, k + 1), "ahead": (2 * cells,), "law": (k + 1,), "first": (self._draws,)}
         self._sums = {n: torch.zeros(columns, *s, dtype=torch.float64, device=y.device) for n, s in shapes.items()}
-        self._rows = min(ROWS, len(d.data))
-        self.tiles = -(-len(d.data) // self._rows)
+        mine = ranks.rows(len(d.data))
+        self._starts, self._end = range(mine.start, mine.stop, ROWS), mine.stop
+        self.tiles = len(self._starts)
         self.next_tile = 0
+        self._joined = False
 
     @property
     def done(self) -> bool:
@@ -81,8 +85,8 @@ class PathPass:
     def step(self) -> None:
         """Add the next tile of items."""
         d, levels, draws = self._denoiser, self._levels, self._draws
-        start = self.next_tile * self._rows
-        rows = slice(start, min(start + self._rows, len(d.data)))
+        start = self._starts[self.next_tile]
+        rows = slice(start, min(start + ROWS, self._end))
         tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(self._right)
         product = tile.sub_(d.centre.double()) @ self._right
         seen = product[:, : levels * draws].reshape(-1, levels, draws)
@@ -117,7 +121,14 @@ class PathPass:
         self.next_tile = int(state["next_tile"])
 
     def log_q(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """For every abstraction ln q along the paths, (levels, draws, values), and its twin of every other level."""
+        """For every abstraction ln q along the paths, (levels, draws, values), and its twin of every other level.
+
+        Every rank must ask.
+        """
+        if not self._joined:
+            for sums in self._sums.values():
+                ranks.add_up(sums)
+            self._joined = True
         d, levels, draws = self._denoiser, self._levels, self._draws
         found = {}
         for i, a in enumerate(d.abstractions):

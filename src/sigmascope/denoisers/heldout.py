@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import Draws, InputError
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.kernel import full_precision
@@ -32,6 +33,8 @@ def widths_for(sigmas: Float[np.ndarray, " levels"]) -> list[tuple[int, float]]:
 
 class HeldOutPass:
     """One pass over the items that were not drawn, for every level and width; resumable between steps.
+
+    Of several processes (see :mod:`sigmascope.ranks`), each passes over the items that it holds.
 
     Args:
         denoiser: the filter of all items; those drawn, and exact copies of them, are left out.
@@ -57,17 +60,20 @@ class HeldOutPass:
                     f"holding {len(draws)} items out leaves none with {a.name} = {value}: use fewer "
                     "--draws, or more data"
                 )
-        self._drawn = {v.numpy().tobytes() for v in draws.v}
+        self._drawn = {_bytes(v) for v in draws.v}
         v = draws.v.reshape(len(draws), -1).to(device) - denoiser.centre
         noise = draws.noise.reshape(len(draws), -1).to(device)
         self._vv, self._nv = (v * v).sum(1), (noise * v).sum(1)
         self._right = torch.cat([v, noise]).T.contiguous()
         shape = (len(self.pairs), int(denoiser.first_column[-1]), len(draws))
-        self._top = torch.full((shape[0], shape[2]), -torch.inf, device=device)
-        self._sums = torch.zeros(shape, device=device)
+        self._top = torch.full((shape[0], shape[2]), -torch.inf, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._rows = tile_rows(data.size, len(draws))
-        self.total = -(-len(data) // self._rows)
+        mine = ranks.rows(len(data))
+        self._starts, self._end = range(mine.start, mine.stop, self._rows), mine.stop
+        self.total = len(self._starts)
         self.position = 0
+        self._joined = False
 
     @property
     def done(self) -> bool:
@@ -76,13 +82,13 @@ class HeldOutPass:
     def step(self) -> None:
         """Add the next tile of items."""
         d = self._denoiser
-        start = self.position * self._rows
-        rows = slice(start, min(start + self._rows, len(d.data)))
+        start = self._starts[self.position]
+        rows = slice(start, min(start + self._rows, self._end))
         self.position += 1
         kept = self._kept[rows].clone()
         read = d.data.source.read(rows.start, rows.stop)
         for i in torch.nonzero(kept)[:, 0].tolist():  # a copy of a held-out item would know it
-            kept[i] = read[i].numpy().tobytes() not in self._drawn
+            kept[i] = _bytes(read[i]) not in self._drawn
         if not bool(kept.any()):
             return
         tile = read[kept].reshape(int(kept.sum()), -1).to(d.centre.device)
@@ -102,10 +108,24 @@ class HeldOutPass:
             logit.add_(along, alpha=float(self._sigmas[j]) / width**2)
             if not plain:
                 logit.add_(log_weight[:, None])
-            top = torch.maximum(self._top[i], logit.max(0).values)
-            self._sums[i] *= (self._top[i] - top).exp()
-            self._sums[i] += one_hot @ logit.sub_(top).clamp_min_(-85.0).exp_()
-            self._top[i] = top
+            highest = logit.max(0).values
+            mass = (one_hot @ logit.sub_(highest).clamp_min_(-85.0).exp_()).double()
+            self._raise(i, torch.maximum(self._top[i], highest.double()))
+            self._sums[i] += mass * (highest.double() - self._top[i]).exp()
+
+    def _raise(self, i: int, top: Float[Tensor, " draws"]) -> None:
+        """Let the sums of a pair be relative to another logit."""
+        self._sums[i] *= torch.where(self._top[i] == top, 1.0, (self._top[i] - top).exp())
+        self._top[i] = top
+
+    def _join(self) -> None:
+        """Add up over the ranks of this run."""
+        if ranks.world() > 1 and not self._joined:
+            highest = ranks.highest(self._top.clone())
+            for i in range(len(self.pairs)):
+                self._raise(i, highest[i])
+            ranks.add_up(self._sums)
+        self._joined = True
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later pass needs to go on from here."""
@@ -118,16 +138,22 @@ class HeldOutPass:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of the same pass."""
         if "heldout" not in state or state["heldout"].shape != self._sums.shape:
-            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
+            raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
         self._top.copy_(torch.from_numpy(state["top"]))
         self._sums.copy_(torch.from_numpy(state["heldout"]))
         self.position = int(state["next_tile"])
 
     def own_probability(self, name: str) -> Float[np.ndarray, "pairs draws"]:
-        """q(a | y) at the true label of each draw, for each level and width."""
+        """q(a | y) at the true label of each draw, for each level and width; every rank must ask."""
+        self._join()
         d = self._denoiser
         column = [a.name for a in d.abstractions].index(name)
-        part = self._sums[:, int(d.first_column[column]) : int(d.first_column[column + 1])].double()
+        part = self._sums[:, int(d.first_column[column]) : int(d.first_column[column + 1])]
         own = d.data.labels[name][self._draws.items].to(part.device)
         told = part[:, own, torch.arange(len(own), device=part.device)]
         return (told / part.sum(1)).cpu().numpy()
+
+
+def _bytes(v: Tensor) -> bytes:
+    """What two equal items have in common: 0 is -0."""
+    return (v + 0.0).numpy().tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -11,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from sigmascope import ranks
 from sigmascope.core import InputError
 from sigmascope.studies.spec import Spec, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
 
-_RESULTS, _SPEC, _PAGE, _CHECKPOINT = "results.nc", "spec.toml", "report.html", "checkpoint.npz"
+_RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
+_CHECKPOINTS = "checkpoint*.npz"
 _PART = ".part-"
 
 
 class Folder:
-    """A folder of results: files are written whole, and a checkpoint is kept on the way.
+    """A folder of results: files are written whole, and a checkpoint is kept on the way, by each rank its own.
 
     Args:
         path: made if it does not exist.
@@ -32,12 +35,16 @@ class Folder:
 
     def __init__(self, path: Path, marker: str, text: str) -> None:
         self.path = path
+        ranks.by_first(lambda: self._begin(marker, text))
+        path.mkdir(parents=True, exist_ok=True)  # the machine of another rank may have a disk of its own
+
+    def _begin(self, marker: str, text: str) -> None:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self.write(marker, lambda p: p.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
-        for leftover in path.glob(f"{_PART}*"):
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}): choose another --out") from error
+        for leftover in self.path.glob(f"{_PART}*"):
             if not _alive(leftover.name.removeprefix(_PART).split("-")[0]):
                 leftover.unlink(missing_ok=True)
 
@@ -65,22 +72,36 @@ class Folder:
         self.write(name, write)
 
     def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
-        """Keep the state of a run."""
-        self.write_arrays(_CHECKPOINT, state)
+        """Keep the state of a run, of this rank."""
+        self.write_arrays(_checkpoint(), state)
 
     def drop_checkpoint(self) -> None:
         """Forget it, once the results are written."""
-        (self.path / _CHECKPOINT).unlink(missing_ok=True)
+        (self.path / _checkpoint()).unlink(missing_ok=True)
 
     def checkpoint(self) -> dict[str, np.ndarray] | None:
-        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew)."""
+        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew).
+
+        Raises: InputError where it is of another number of processes.
+        """
+        mine = self.path / _checkpoint()
+        for kept in self.path.glob(_CHECKPOINTS):
+            of = int(kept.stem.rpartition("-of-")[2]) if re.fullmatch(r"checkpoint-\d+-of-\d+", kept.stem) else 1
+            if of != ranks.world():
+                began, how = f"{of} processes", f"torchrun --nproc-per-node {of}"
+                if of == 1:
+                    began, how = "one process", "no torchrun"
+                raise InputError(
+                    f"{self.path}: the run that stopped here had {began}: go on with {how}, or delete {_CHECKPOINTS} "
+                    "in it to begin anew"
+                )
         try:
-            with (self.path / _CHECKPOINT).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with mine.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {k: file[k] for k in file.files}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            (self.path / _CHECKPOINT).unlink()
+            mine.unlink()
             return None
 
 
@@ -178,6 +199,12 @@ def check_folder(path: Path, marker: str = _SPEC) -> None:
         raise InputError(f"{path}: {nearest} cannot be written: choose another --out")
 
 
+def _checkpoint() -> str:
+    """Name of the checkpoint of this rank."""
+    world = ranks.world()
+    return "checkpoint.npz" if world == 1 else f"checkpoint-{ranks.rank()}-of-{world}.npz"
+
+
 def _difference(a: Spec, b: Spec) -> str:
     for name in (
         "draws",
@@ -191,6 +218,7 @@ def _difference(a: Spec, b: Spec) -> str:
         "abstractions",
         "estimators",
         "forks",
+        "pairs",
     ):
         if getattr(a, name) != getattr(b, name):
             return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"

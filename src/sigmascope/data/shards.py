@@ -1,0 +1,155 @@
+"""Items of which every rank of a run holds a share, and arrays that stay in their file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from sigmascope import ranks
+from sigmascope.core import InputError, ItemSource
+
+_BLOCK_BYTES = 1 << 22  # of what is read at once on the way through a file
+
+
+class ShardedSource:
+    """The share of the items that this rank holds, as part of the whole; the others' can be taken, not read.
+
+    Args:
+        own: the items that this rank holds; perhaps none.
+        start: index of the first of them.
+        total: items of all ranks.
+    """
+
+    def __init__(self, own: ItemSource, start: int, total: int) -> None:
+        self._own, self._start, self._total = own, start, total
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return self._own.event
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that this rank holds."""
+        return self._own.resident_bytes
+
+    def __len__(self) -> int:
+        return self._total
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Items of this rank.
+
+        Raises: InputError for those of another.
+        """
+        first, last = start - self._start, stop - self._start
+        if first < 0 or last > len(self._own):
+            raise InputError(
+                f"items {start} to {stop} came, this rank holds {self._start} to {self._start + len(self._own)}: "
+                "this needs all items in one process; run it without torchrun"
+            )
+        return self._own.read(first, last)
+
+    def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
+        """Any items; every rank must ask for the same ones."""
+        mine = (items >= self._start) & (items < self._start + len(self._own))
+        found = torch.zeros(len(items), *self.event)
+        if bool(mine.any()):
+            found[mine] = self._own.take(items[mine] - self._start)
+        return ranks.add_up(found)
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Items of one shape and type, as they are stored."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray: ...
+
+
+class StoredRows:
+    """An array that lies uncompressed in a file: rows are read when they are asked for.
+
+    Args:
+        path: of the file.
+        offset: of the first byte of the array.
+        shape: of the array, rows first, in C order.
+        dtype: of its entries.
+    """
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._path, self._offset = path.absolute(), offset
+        self._row = math.prod(shape[1:]) * dtype.itemsize
+        self._version = _version(os.stat(path))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take: none."""
+        return 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        with self._path.open("rb", buffering=0) as file:
+            if _version(os.fstat(file.fileno())) != self._version:
+                raise InputError(f"{self._path}: the file was changed while it was in use: load it again")
+            if isinstance(rows, slice):
+                start, stop, _ = rows.indices(len(self))
+                return self._read(file, start, max(stop, start))
+            out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+            for i, row in enumerate(rows.tolist()):
+                out[i] = self._read(file, row, row + 1)[0]
+            return out
+
+    def _read(self, file: FileIO, start: int, stop: int) -> np.ndarray:
+        out = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        file.seek(self._offset + start * self._row)
+        view = as_bytes(out)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                raise InputError(f"{self._path}: the file ends early: write it again")
+            view = view[count:]
+        return out
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
+    """Contiguous blocks of bounded memory, each with the index of its first row."""
+    step = block_rows(rows.shape, rows.dtype)
+    for first in range(0, len(rows), step):
+        yield first, np.ascontiguousarray(rows[first : min(first + step, len(rows))])
+
+
+def block_rows(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Rows of a block."""
+    return max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """The memory of a contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
