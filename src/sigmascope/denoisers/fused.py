@@ -137,15 +137,14 @@ def _count(product, norm, vv, nv, half, inverse):
 
 @no_type_check
 @compiled()
-def _add_part(part, columns, first, start, stop, sums, means):
-    """Add products with eight levels of masses to the means of draws, and their last column to the sums."""
-    directions = means.shape[3]
+def _add_part(part, columns, first, start, stop, means):
+    """Add products with eight levels of masses to the means of draws."""
+    directions = part.shape[3]
     for i in range(columns.shape[0]):
         for d in range(part.shape[1]):
             for j in range(stop - start):
                 for k in range(directions):
                     means[first + d, columns[i], start + j, k] += part[i, d, j, k]
-                sums[first + d, columns[i], start + j] += part[i, d, j, directions]
 
 
 @no_type_check
@@ -169,7 +168,7 @@ def _living(product, norm, vv, nv, last, rows, draws, values):
 @compiled()
 def _scatter(
     row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, shift, sums, squares, means,
-    projected,
+    joined,
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is dead."""
     directions = means.shape[3]
@@ -191,9 +190,10 @@ def _scatter(
             squares[d, j] += mass * mass
             for a in range(classes.shape[1]):
                 c = classes[r, a]
-                sums[d, c, j] += mass
+                if directions == 0:
+                    sums[d, c, j] += mass
                 for k in range(directions):
-                    means[d, c, j, k] += mass * projected[r, k]
+                    means[d, c, j, k] += mass * joined[r, k]
 
 
 @no_type_check
@@ -262,9 +262,9 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
     draws = len(tile.vv)
     by_class = list(ByClass(tile.classes).orders())
-    joined = torch.nn.functional.pad(tile.projected, (0, 1), value=1.0)
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
+        joined = tile.joined[:, : s.few + 1].contiguous() if stop <= s.few_levels else tile.joined
         with turn.stage(begin):
             for k, (order, products) in enumerate(by_class):
                 rows = torch.arange(len(tile.norm)) if order is None else order
@@ -278,8 +278,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
                     for columns, part in products(mass.flatten(1), joined[rows]):
                         column = torch.arange(s.sums.shape[1])[columns]
                         apart = part.view(len(part), count, WIDTH, -1)
-                        sums = s.sums.numpy(), s.means.numpy()
-                        _add_part(apart.numpy(), column.numpy(), first, begin, stop, *sums)
+                        _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())
         if stop < levels and _count(*common, half[stop], inverse[stop]) < _SPARSE_MEANS * tile.norm.numel() * draws:
             return stop
     return levels
@@ -301,8 +300,7 @@ def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.denoisers.plain.scatter`."""
     found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
-    projected = tile.projected.contiguous().numpy()
-    sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), projected
+    sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), tile.joined.numpy()
     _scatter(*(x.numpy() for x in found), start, stop, *sums)
 
 

@@ -31,6 +31,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.denoisers import plain
+from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile, TooMany
 from sigmascope.denoisers.threads import Turn, room
 
@@ -68,7 +69,7 @@ class LevelSums:
         own: :math:`\ln w` of each draw's item, shape (draws,), float64; None where v are not items.
         dtype: of the products, float32 or float64.
         steady: weights are alike, and v are items: no logit is large.
-        directions: project items on these to get posterior means by class too, shape (size, directions); None: do not.
+        sketch: directions to project items on, to get posterior means by class too; None: do not.
         compiled: whether to use numba; None: where it can be (float32 on a CPU).
 
     Attributes:
@@ -85,13 +86,13 @@ class LevelSums:
         own: Float[Tensor, " draws"] | None = None,
         dtype: torch.dtype = torch.float32,
         steady: bool = True,
-        directions: Float[Tensor, "size directions"] | None = None,
+        sketch: Sketch | None = None,
         compiled: bool | None = None,
     ) -> None:
         self._inside = own is not None
         self._dtype = dtype
         middle, n = v.double() - centre, noise.double()
-        along = [] if directions is None else [directions.T.double()]
+        along = [] if sketch is None else [sketch.mixed.to(middle).T]
         self._exact_right = torch.cat([middle, n, *along])
         self._right = self._exact_right.to(dtype)
         self._vv, self._nv = (middle**2).sum(1), (middle * n).sum(1)
@@ -113,7 +114,9 @@ class LevelSums:
             shift=zeros(draws, len(level)),
             sums=zeros(draws, columns, len(level) + 1),
             squares=zeros(draws, len(level) + 1),
-            means=zeros(draws, columns, len(level), 0 if directions is None else directions.shape[1]),
+            means=zeros(draws, columns, len(level), 0 if sketch is None else sketch.directions.shape[1] + 1),
+            few=0 if sketch is None else sketch.few,
+            few_levels=0 if sketch is None else int((level >= sketch.first_above).sum()),
             steady=steady and self._inside,
         )
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
@@ -136,7 +139,7 @@ class LevelSums:
             into: where to add; None: :attr:`total`.
             turn: of this tile, where others are added to the same sums meanwhile.
 
-        Returns: the items less the centre, projected on the directions.
+        Returns: the items less the centre, along the sketch's mixed directions.
         """
         s = self.total if into is None else into
         turn = Turn() if turn is None else turn
@@ -181,6 +184,7 @@ class LevelSums:
             nv=(self._nv + torch.where(known, s.along, 0.0)).to(dtype),
             weight=log_weight,
             classes=classes,
+            few=s.few,
             rounding=0.5 * torch.finfo(dtype).eps * largest,
         )
 

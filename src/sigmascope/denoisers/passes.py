@@ -72,12 +72,11 @@ class PosteriorPass:
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])
-        along = None if sketch is None else sketch.directions.to(device)
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, steady, along, compiled)
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, steady, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
-        if along is not None and sketch is not None:
-            self._projected = (v.double() - denoiser.centre) @ along.double()
-            zeros = torch.zeros(columns, along.shape[1], device=device, dtype=torch.float64)
+        if sketch is not None:
+            self._projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
+            zeros = torch.zeros(columns, sketch.directions.shape[1], device=device, dtype=torch.float64)
             self._moments["mass"] = zeros[:, :1].clone()
             self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
@@ -123,13 +122,13 @@ class PosteriorPass:
             projected = self._kernel.add(raw, d.classes[rows], d.log_weight[rows], into, turn)
             if self._sketch is not None:
                 with turn.stage(len(into.half) + 1):
-                    self._add_moments(rows, projected)
+                    self._add_moments(self._sketch, rows, projected)
         finally:
             turn.leave()
 
-    def _add_moments(self, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
+    def _add_moments(self, sketch: Sketch, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
         d = self._denoiser
-        z, w = projected.double(), d.log_weight[rows].exp()[:, None]
+        z, w = sketch.sorted(projected.double()), d.log_weight[rows].exp()[:, None]
         by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]
         by_class.add(self._moments["mass"][:, :, None], w, torch.ones_like(w))
         by_class.add(self._moments["first"][:, None], w, z)
@@ -165,12 +164,12 @@ class PosteriorPass:
 
     def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
         """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
-        return self._denoiser.normalised(self._total().sums.log().movedim(2, 0).movedim(1, 2))
+        return self._denoiser.normalised(self._total().by_class.log())
 
     def effective_items(self) -> Float[Tensor, "levels draws"]:
         r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last row is the limit sigma → 0."""
         s, a = self._total(), self._denoiser.abstractions[0]
-        return (s.sums[:, : len(a.values)].sum(1) ** 2 / s.squares).T
+        return s.by_class[:, : len(a.values)].sum(1) ** 2 / s.squares.T
 
     def gaps(self) -> dict[str, Gap]:
         r"""Squared gaps between the posterior means with and without knowledge of each abstraction.
@@ -182,40 +181,40 @@ class PosteriorPass:
             raise ValueError("this pass has no sketch: give it one to get gaps")
         if bool((self._draws.items < 0).any()):
             raise InputError("draws from outside of the data have no label: gaps are of its own items")
-        total = self._total()
-        d, means, sums = self._denoiser, total.means.movedim(2, 0), total.sums.movedim(2, 0)
+        sketch, d = self._sketch, self._denoiser
         found = {}
         for i, a in enumerate(d.abstractions):
             part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            by_level = zip(means[:, :, part].transpose(1, 2), sums[:-1, :, part].transpose(1, 2), strict=True)
-            levels = [self._gap_of_level(m, s, own) for m, s in by_level]
+            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().levels)]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )
-            found[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(part))
+            found[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(sketch, part))
         return found
 
     def _gap_of_level(
-        self, means: Float[Tensor, "values draws k"], sums: Float[Tensor, "values draws"], own: Tensor
+        self, sketch: Sketch, j: int, part: slice, own: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score gap and error gap per draw, and the mean over draws of each random direction's share of them."""
+        held = self._total()
+        means = held.means[:, part, j].transpose(0, 1)
+        sums, means = means[..., held.few], torch.cat([means[..., : held.few], means[..., held.few + 1 :]], -1)
+        exact, v = sketch.exact, self._projected
+        if j < held.few_levels:
+            exact, means, v = sketch.few - sketch.random, means[..., : held.few], v[:, : held.few]
+        else:
+            means, v = sketch.sorted(means), sketch.sorted(v)
         total = sums.sum(0)
         mean = means.sum(0) / total[:, None]
         by_value = means / sums.clamp_min(1e-300)[:, :, None]
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
-        mmse = (self._projected - mean) ** 2 - (self._projected - told) ** 2
-        return score.sum(1), mmse.sum(1), self._random_share(score.mean(0)), self._random_share(mmse.mean(0))
+        mmse = (v - mean) ** 2 - (v - told) ** 2
+        shares = [per_draw.mean(0)[exact:] * sketch.random for per_draw in (score, mmse)]
+        return score.sum(1), mmse.sum(1), shares[0], shares[1]
 
-    def _random_share(self, per_direction: Float[Tensor, " k"]) -> Float[Tensor, " random"]:
-        """Contributions of the random directions, each an estimate of their sum."""
-        sketch = self._sketch
-        if sketch is None:
-            raise ValueError("there is no sketch")
-        return per_direction[sketch.exact :] * sketch.random
-
-    def _tail(self, part: slice) -> tuple[float, np.ndarray, float]:
+    def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
         r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
         :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the leading directions, which hold most of it."""
         mass, first, second = (self._moments[k][part] for k in ("mass", "first", "second"))
@@ -228,4 +227,5 @@ class PosteriorPass:
         within = second / mass.clamp_min(1e-300)[:, :, None] - outer
         whole = second.sum(0) / mass.sum() - overall[:lead, None] * overall[None, :lead]
         frobenius = (whole**2).sum() - (prior * (within**2).sum((1, 2))).sum()
-        return float(spread.sum()), self._random_share(spread).cpu().numpy(), float(frobenius)
+        random = spread[sketch.exact :] * sketch.random
+        return float(spread.sum()), random.cpu().numpy(), float(frobenius)

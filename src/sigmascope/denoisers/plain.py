@@ -35,7 +35,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     weight = (tile.weight - s.own[:, None]).to(distance2)
     with_means = s.means.numel() > 0
     by_class = ByClass(tile.classes) if with_means else None
-    joined = torch.nn.functional.pad(tile.projected, (0, 1), value=1.0)  # the ones give the sums of the weights
+    joined = tile.joined
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
     columns = s.sums.shape[1]
     one_hot = distance2.new_zeros(rows, columns).scatter_(1, tile.classes, 1.0)
@@ -60,9 +60,9 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot
             else:
-                for where, part in by_class.products(mass.T, joined):
-                    s.means[:, where, j] += part[..., :-1].transpose(0, 1)
-                    s.sums[:, where, j] += part[..., -1].T
+                wanted = slice(s.few + 1 if j < s.few_levels else None)
+                for where, part in by_class.products(mass.T, joined[:, wanted]):
+                    s.means[:, where, j, wanted] += part.transpose(0, 1)
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
     return Pairs.of(tile, row, draw), s.levels
 
@@ -78,7 +78,7 @@ def _make_room(s: Sums, j: int, largest: Tensor) -> None:
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """Add a list of pairs to the levels from start to stop, each until it is dead."""
     weight = tile.weight[pairs.row].double() - s.own[pairs.draw]
-    projected = tile.projected.double() if s.means.numel() else None
+    joined = tile.joined.double()
     for j in range(start, stop):
         logit = pairs.logit(float(s.half[j]), float(s.inverse[j]))
         alive = logit > DEAD
@@ -91,9 +91,11 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
             none = torch.full_like(s.own, -torch.inf)
             _make_room(s, j, none.scatter_reduce(0, pairs.draw, logit, "amax"))
         mass = (logit - s.shift[pairs.draw, j]).exp()
-        add_masses(s, tile, pairs, mass, j)
-        if projected is not None:
-            rows = mass[:, None] * projected[pairs.row]
+        if not s.means.numel():
+            add_masses(s, tile, pairs, mass, j)
+        else:
+            s.squares[:, j].index_add_(0, pairs.draw, mass**2)
+            rows = mass[:, None] * joined[pairs.row]
             flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
             for column in tile.classes.T:
                 flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)

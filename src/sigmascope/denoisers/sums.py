@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -37,8 +38,10 @@ class Sums:
         sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every abstraction, float64, shape
             (draws, columns, levels + 1); the last entry is the limit sigma → 0, where the nearest items are left.
         squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64, shape (draws, levels + 1).
-        means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, float64, shape
-            (draws, columns, levels, directions); no directions where means are not wanted.
+        means: :math:`\sum_{k \in C} e^{\ell_k - c} (z_k, 1)` of the projected items z, with the one after the first
+            ``few``, float64, shape (draws, columns, levels, directions + 1), instead of ``sums`` but for the limit; no
+            entries where means are not wanted.
+        few, few_levels: at that many leading levels, directions beyond the first ``few`` are left out.
         steady: whether the shift may stay as it is: no logit is large.
     """
 
@@ -53,12 +56,20 @@ class Sums:
     shift: Float[Tensor, "draws levels"]
     sums: Float[Tensor, "draws columns levels_and_limit"]
     squares: Float[Tensor, "draws levels_and_limit"]
-    means: Float[Tensor, "draws columns levels directions"]
+    means: Float[Tensor, "draws columns levels directions_and_one"]
+    few: int
+    few_levels: int
     steady: bool
 
     @property
     def levels(self) -> int:
         return len(self.half)
+
+    @property
+    def by_class(self) -> Float[Tensor, "levels_and_limit columns draws"]:
+        """The sums, whether kept with means or not."""
+        sums = torch.cat([self.means[..., self.few], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
+        return sums.permute(2, 1, 0)
 
     def held(self) -> dict[str, Tensor]:
         """The tensors that a pass changes."""
@@ -154,6 +165,7 @@ class Tile:
             :math:`\\|v\\|^2 - d_0^2` and :math:`\\langle n, v\\rangle + s_0`, shape (draws,).
         weight: ln w, shape (rows,).
         classes: for each abstraction the column of each item's value, shape (rows, abstractions).
+        few: as of :class:`Sums`.
         rounding: size of the products' rounding errors.
     """
 
@@ -164,11 +176,18 @@ class Tile:
     nv: Float[Tensor, " draws"]
     weight: Float[Tensor, " rows"]
     classes: Int64[Tensor, "rows abstractions"]
+    few: int
     rounding: float
 
     @property
     def projected(self) -> Float[Tensor, "rows directions"]:
         return self.product[2 * len(self.vv) :].T
+
+    @cached_property
+    def joined(self) -> Float[Tensor, "rows directions_and_one"]:
+        """Projected items, and after the first few a one, whose sums are the sums of the weights."""
+        z = self.projected
+        return torch.cat([z[:, : self.few], torch.ones_like(z[:, :1]), z[:, self.few :]], 1)
 
     def slack(self, half: float) -> float:
         """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
