@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sigmascope.data import load as load
     from sigmascope.denoisers.finite import FiniteDenoiser as FiniteDenoiser
     from sigmascope.errors import InputError as InputError
+    from sigmascope.information.pointwise import pointwise as pointwise
+    from sigmascope.memorisation import gaussian_collapse as gaussian_collapse
     from sigmascope.onset import onsets as onsets
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
@@ -38,9 +40,11 @@ _HOME = {
     "LabelledData": "sigmascope.core",
     "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",
+    "gaussian_collapse": "sigmascope.memorisation",
     "load": "sigmascope.data",
     "onsets": "sigmascope.onset",
     "plot": "sigmascope.studies.plotting",
+    "pointwise": "sigmascope.information.pointwise",
     "study": "sigmascope.studies.runner",
     "to_curves": "sigmascope.studies.results",
 }

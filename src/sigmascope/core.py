@@ -115,8 +115,8 @@ class LabelledData:
 
     def __post_init__(self) -> None:
         n = len(self.source)
-        if n < 2:
-            raise InputError(f"{self.name}: {n} item came, at least 2 are needed")
+        if n < 1:
+            raise InputError(f"{self.name}: no item came, at least 1 is needed")
         if self.weights.shape != (n,):
             raise InputError(f"{self.name}: {self.weights.shape[0]} weights for {n} items: pass one weight per item")
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):

@@ -44,12 +44,13 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     assert run("study", digits, "--out", out, *OPTIONS) == 0
     printed = capsys.readouterr()
     found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert found == {"results.nc", "spec.toml", "onset.csv", "report.html"} | {
-        f"figures/{n}.{k}" for n in ("information", "onset", "strip", "estimators", "agreement") for k in ("png", "svg")
+    pictures = ("information", "onset", "strip", "estimators", "agreement", "values", "value_onset", "items")
+    assert found == {"results.nc", "spec.toml", "onset.csv", "values.csv", "report.html"} | {
+        f"figures/{n}.{k}" for n in pictures for k in ("png", "svg")
     }
     with xr.open_dataset(out / "results.nc", engine="h5netcdf") as results:
         results.load()
-    assert dict(results.sizes) == {"abstraction": 2, "estimator": 2, "sigma": 12, "draw": 24}
+    assert dict(results.sizes) == {"abstraction": 2, "estimator": 2, "sigma": 12, "draw": 24, "value": 7}
     assert results.attrs["units"] == "nats"
     assert results.attrs["seed"] == 0
     assert results.attrs["sigmascope_version"] == sigmascope.__version__
@@ -116,6 +117,15 @@ def test_lost_page_is_made_again(digits, tmp_path):
     assert (tmp_path / "a" / "report.html").read_text() == page
 
 
+@pytest.fixture
+def small_steps(monkeypatch):
+    """A step is one tile of at most 256 items, whatever the machine's threads."""
+    monkeypatch.setattr("sigmascope.denoisers.passes._EACH", 1)
+    monkeypatch.setattr("sigmascope.denoisers.passes._MEANS_ROWS", 256)
+    monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: 1)
+
+
+@pytest.mark.usefixtures("small_steps")
 def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, capsys):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("study", digits, "--out", whole, *OPTIONS) == 0
@@ -139,7 +149,8 @@ def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(PosteriorPass, "step", count)
     assert run("study", digits, "--out", broken, *OPTIONS) == 0
-    assert tiles == [0, 1, 2]  # the first tile was not done again
+    assert tiles == list(range(len(tiles)))  # the first tile was not done again
+    assert len(tiles) > 2
     assert (whole / "onset.csv").read_bytes() == (broken / "onset.csv").read_bytes()
     one, two = (xr.load_dataset(d / "results.nc", engine="h5netcdf") for d in (whole, broken))
     assert xr.testing.assert_identical(one, two) is None
@@ -162,7 +173,7 @@ def test_killed_for_real(tmp_path):
     assert not (out / "results.nc").exists()
     (out / ".part-left-over.npz").write_bytes(b"half")
     again = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=True)
-    first = re.search(r"(\d+)/480", again.stderr)
+    first = re.search(r"(\d+)/\d{3}", again.stderr)
     assert first is not None
     assert int(first[1]) > 0
     assert not list(out.glob(".part*"))
@@ -252,6 +263,7 @@ def test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another(digi
         sigmascope.conditional(results, "colour", given="shape")
 
 
+@pytest.mark.usefixtures("small_steps")
 def test_blocks_of_draws_and_interruption_give_the_same_numbers(digits, tmp_path, monkeypatch):
     """Draws are worked off in blocks; neither the size of a block nor a kill between two changes a number."""
     options = ["--draws", "40", "--levels", "12"]

@@ -93,10 +93,7 @@ def answer(
     if top < 0:
         raise InputError(f"top is {top}: pass how many of the most probable items to name, 0 for none")
     flat, level = denoiser.rows(y.detach(), sigma.detach())
-    if not bool(torch.isfinite(flat).all()):
-        row = int(torch.nonzero(~torch.isfinite(flat).all(1))[0])
-        raise InputError(f"row {row} of y holds a number that is not finite (NaN or infinite): expected finite numbers")
-    told = [denoiser._known(subset, len(y)) for subset in known]
+    told = [denoiser.told(subset, len(y)) for subset in known]
     whole = _Whole(denoiser, flat, level, top)
     parts = [_Sums(flat, level) for _ in told]
     for rows, tile in denoiser.tiles(len(y)):

@@ -70,10 +70,11 @@ def quadratic(typing, half, first, start, x2, x, shift):
 
 @intrinsic
 def exp(typing, x):
-    """e^x to a rounding error or two, for x between -80 and 88 (beyond, e^-80 and e^88)."""
+    """e^x to a rounding error or two, for x between -80 and 88 (beyond, 0 and e^88)."""
 
     def code(context, builder, signature, args):
         value = args[0]
+        gone = builder.fcmp_ordered("<", value, _all(-80.0))
         for bound, beyond in ((-80.0, "<"), (88.0, ">")):
             value = builder.select(builder.fcmp_ordered(beyond, value, _all(bound)), _all(bound), value)
         # e^x = 2^n e^r with |r| <= ln 2 / 2; ln 2 in two parts, so that r is exact.
@@ -85,7 +86,7 @@ def exp(typing, x):
         for coefficient in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
             series = _multiply_add(builder, series, rest, _all(coefficient))
         scale = builder.bitcast(builder.shl(power, ir.Constant(_INTS, [23] * WIDTH)), _FLOATS)
-        return builder.fmul(series, scale)
+        return builder.select(gone, _all(0.0), builder.fmul(series, scale))
 
     return lanes(lanes), code
 

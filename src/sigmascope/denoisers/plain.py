@@ -38,6 +38,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     joined = tile.joined
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
     columns = s.sums.shape[1]
+    never = torch.isinf(tile.weight) if bool(torch.isinf(tile.weight).any()) else None
     one_hot = distance2.new_zeros(rows, columns).scatter_(1, tile.classes, 1.0)
     typical = float(distance2.mean())
     logit = torch.empty_like(distance2)
@@ -56,6 +57,8 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
                 _make_room(s, j, logit.max(1).values.double())
             # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
             mass = logit.sub_(s.shift[:, j, None]).clamp_min_(2 * DEAD).exp_()
+            if never is not None:
+                mass[:, never] = 0.0
             s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot

@@ -140,8 +140,8 @@ class ScreenedDenoiser(Denoiser):
         fine = ((flat.norm(dim=1) + self._bounds.reach) ** 2 / level**2 < _OVERFLOW) & (level**2 < _OVERFLOW)
         if not bool(fine.all()):
             row = int(torch.nonzero(~fine)[0])
-            raise InputError(f"row {row}: y or sigma is not finite, or |y - v|² / sigma² overflows: pass other numbers")
-        told = [(column, value.cpu()) for column, value in self.denoiser._known(known or {}, len(y))]
+            raise InputError(f"row {row}: |y - v|² / sigma² overflows: pass other numbers")
+        told = [(column, value.cpu()) for column, value in self.denoiser.told(known or {}, len(y))]
         raw = y.detach().cpu().reshape(len(y), -1).double()
         found = Certified(
             mean=torch.empty_like(raw),

@@ -24,6 +24,7 @@ from sigmascope.report.figures import (
     windows_figure,
 )
 from sigmascope.report.gallery import rendered
+from sigmascope.report.sections import extra_figures, figure, items_section, pairs_section, values_section
 from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
@@ -104,9 +105,10 @@ def write_report(
         figures["tree"] = tree_figure(curves, *whole)
     if conditionals:
         figures["conditional"] = conditional_figure(conditionals)
+    figures |= extra_figures(results)
     pictures = {}
-    for name, figure in figures.items():
-        svg, png = rendered(figure, "svg"), rendered(figure, "png")
+    for name, drawn in figures.items():
+        svg, png = rendered(drawn, "svg"), rendered(drawn, "png")
         write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
         write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
         pictures[name] = base64.b64encode(svg).decode()
@@ -134,7 +136,7 @@ def _page(
         f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
         f'<p class="lead">{_order(table)}</p><p class="note">{facts}</p>',
         "<h2>What the noisy image tells</h2>",
-        _figure(
+        figure(
             pictures["information"],
             "Information curves",
             "Each curve is the information, in nats, that the noisy image y = v + σn carries about one attribute. "
@@ -144,7 +146,7 @@ def _page(
         ),
         *(f'<p class="note">{s}</p>' for s in _saturation(curves, results)),
         "<h2>When it is decided</h2>",
-        _figure(
+        figure(
             pictures["onset"],
             "Onset windows",
             "The bar runs from where 10 % of H(A) is known to where 90 % is; a hatched bar runs out of the levels "
@@ -155,10 +157,13 @@ def _page(
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
         *_conditional(pictures, conditionals),
+        *pairs_section(pictures, results),
         *_tree(pictures, curves),
+        *values_section(pictures, results),
+        *items_section(pictures, results),
         *_agreement(pictures, agreements, sizes["draw"]),
         "<h2>What it looks like</h2>",
-        _figure(
+        figure(
             pictures["strip"],
             "One image at nine noise levels",
             "One image under the same noise at nine levels, over the range in which the attributes are decided. "
@@ -187,13 +192,6 @@ def _repeat(specification: str) -> str:
     return (
         "The specification below, in <code>spec.toml</code>, repeats the run to the same numbers with "
         "<code>sigmascope study --spec spec.toml --out FOLDER</code>."
-    )
-
-
-def _figure(svg: str, alt: str, caption: str) -> str:
-    return (
-        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{svg}">'
-        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
@@ -252,7 +250,7 @@ def _conditional(pictures: dict[str, str], pairs: Sequence[tuple[Curve, Curve]])
         "known. Where the full curve lies above the dashed one, knowing the other helps to read it."
     )
     table = _table(onsets([given for given, _ in pairs]))
-    return ["<h2>When another attribute is known</h2>", _figure(pictures["conditional"], "Conditional", caption), table]
+    return ["<h2>When another attribute is known</h2>", figure(pictures["conditional"], "Conditional", caption), table]
 
 
 def _tree(pictures: dict[str, str], curves: Sequence[Curve]) -> list[str]:
@@ -276,7 +274,7 @@ def _tree(pictures: dict[str, str], curves: Sequence[Curve]) -> list[str]:
         "level below always holds what the levels above it do. Of the shares on the left, seen beyond three standard "
         f"errors: {'; '.join(found) or 'no two neighbouring levels cross'}."
     )
-    return ["<h2>Level by level</h2>", _figure(pictures["tree"], "Levels of the hierarchy", caption)]
+    return ["<h2>Level by level</h2>", figure(pictures["tree"], "Levels of the hierarchy", caption)]
 
 
 def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws: int) -> list[str]:
@@ -309,8 +307,8 @@ def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws:
     return [
         "<h2>Measured in other ways</h2>",
         *lines,
-        _figure(pictures["estimators"], "Every estimator", together),
-        _figure(pictures["agreement"], "Agreement", apart),
+        figure(pictures["estimators"], "Every estimator", together),
+        figure(pictures["agreement"], "Agreement", apart),
     ]
 
 

@@ -7,6 +7,9 @@ import io
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import xarray as xr
+
 from sigmascope.onset import Onset, Quantity
 
 _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
@@ -35,6 +38,28 @@ def onset_csv(table: Sequence[Onset]) -> str:
         for q in (*row.at, row.peak):
             cells += [_cell(q.value), _cell(q.low), _cell(q.high)]
         writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state])
+    return out.getvalue()
+
+
+def values_csv(results: xr.Dataset) -> str:
+    """Columns: abstraction, order within it, value, ceiling -ln p(value) (nats), sigma where half of it is known with
+    its 95 % interval, probability that the order to the next row holds.
+
+    A level that is not reached is an empty cell.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["abstraction", "order", "value", "ceiling", "sigma_50", "sigma_50_low", "sigma_50_high", "before_next"]
+    )
+    whose, half = results.value_abstraction.values, results.value_half.values
+    ends = [results[f"value_half{end}"].values for end in ("", "_low", "_high")]
+    for name in dict.fromkeys(whose):
+        mine = np.flatnonzero(whose == name)
+        for order, k in enumerate(mine[np.argsort(-half[mine], kind="stable")], 1):
+            cells = [_cell(float(x[k])) for x in (*ends, results.value_before_next.values)]
+            ceiling = f"{float(results.value_ceiling[k]):.6f}"
+            writer.writerow([name, order, results.value.values[k], ceiling, *cells])
     return out.getvalue()
 
 

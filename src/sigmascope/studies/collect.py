@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.denoisers.finite import FiniteDenoiser
@@ -20,15 +21,15 @@ from sigmascope.denoisers.sketch import Sketch, make_sketch
 _BLOCK = 256
 _MEANS_BYTES = 4e8  # sums of posterior means of one block
 _DIRECTION_WORK = 2.76e8  # items · abstractions · directions: small sets afford more directions
-_FEWEST, _MOST = 96, 256
+_FEWEST, _MOST = 80, 256
 _SKETCH_ITEMS = 1024
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
-    """How many exact and random directions the gaps are measured along: two thirds are exact."""
+    """How many exact and random directions the gaps are measured along: four fifths are exact."""
     work = len(data) * max(len(data.abstractions), 1)
     total = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 16 * 16 - 1  # and one column of ones
-    return 2 * total // 3, total - 2 * total // 3
+    return 4 * total // 5, total - 4 * total // 5
 
 
 def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
@@ -36,7 +37,7 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
     if not gaps:
         return min(draws, 4 * _BLOCK)
     columns = sum(len(a.values) for a in data.abstractions)
-    per_draw = 4 * levels * columns * min(sum(directions_for(data)), data.size)
+    per_draw = 8 * levels * columns * min(sum(directions_for(data)), data.size)
     return min(draws, int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK)))
 
 
@@ -116,7 +117,8 @@ class Blocks(Generic[P]):
 
     def step(self) -> None:
         """Add the next tile of items to the block at hand."""
-        self._pass.step()
+        if not self._pass.done:  # a rank may hold no items
+            self._pass.step()
         if self._pass.done:
             self._finished.append(self._harvest(self._pass))
             if not self.done:
@@ -126,18 +128,31 @@ class Blocks(Generic[P]):
         """What a later run needs to go on from here."""
         held = {f"block{i}.{k}": v for i, block in enumerate(self._finished) for k, v in block.items()}
         current = {} if self.done else self._pass.state()
-        return held | {f"pass.{k}": v for k, v in current.items()} | {"blocks": np.array(len(self._finished))}
+        counts = {"blocks": np.array(len(self._finished)), "block_size": np.array(self._size)}
+        return held | {f"pass.{k}": v for k, v in current.items()} | counts
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study."""
-        if "blocks" not in state or not 0 <= int(state["blocks"]) <= self._blocks:
-            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
-        for i in range(int(state["blocks"])):
-            prefix = f"block{i}."
-            self._finished.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        if not self.done:
-            self._pass = self._next()
-            self._pass.restore({k.removeprefix("pass."): v for k, v in state.items() if k.startswith("pass.")})
+        """Go on from a state of the same study; every rank must, with nothing where it has none.
+
+        A block that is finished was added up over all ranks: one that has not kept it takes it from another.
+        """
+        count = int(state.get("blocks", -1)) if state else 0
+        if not 0 <= count <= self._blocks or int(state.get("block_size", self._size)) != self._size:
+            raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
+        self._finished = [
+            {k.removeprefix(f"block{i}."): v for k, v in state.items() if k.startswith(f"block{i}.")}
+            for i in range(count)
+        ]
+        counts = ranks.gathered(count)
+        ahead = counts.index(max(counts))
+        if min(counts) < max(counts):
+            self._finished = ranks.gathered(self._finished if ranks.rank() == ahead else [])[ahead]
+        if self.done:
+            return
+        self._pass = self._next()
+        held = {k.removeprefix("pass."): v for k, v in state.items() if k.startswith("pass.")}
+        if held and count == max(counts):
+            self._pass.restore(held)
 
     def joined(self, key: str) -> np.ndarray:
         """An array of all draws, which are its second axis."""
@@ -163,6 +178,7 @@ class Collected(Blocks[PosteriorPass]):
 
         def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
             found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
+            found["effective"] = done.effective_items().cpu().numpy()
             if sketch is not None:
                 for name, gap in done.gaps().items():
                     found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
@@ -174,6 +190,10 @@ class Collected(Blocks[PosteriorPass]):
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) of all draws; the last row is the limit sigma → 0."""
         return torch.from_numpy(self.joined(f"posterior.{name}"))
+
+    def effective_items(self) -> Float[np.ndarray, "levels draws"]:
+        """1 / sum of squared p(item | y) of all draws; the last row is the limit sigma → 0."""
+        return self.joined("effective")
 
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from sigmascope import ranks
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData, generator
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
@@ -24,9 +25,11 @@ from sigmascope.information.forks import forks_at_once
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.path import path_bound
 from sigmascope.information.posterior import entropy_of, posterior
+from sigmascope.information.values import by_value
 from sigmascope.noise import integration_grid, sigma_grid
 from sigmascope.studies.collect import Collected, series_level, sketch_of
-from sigmascope.studies.results import to_dataset, with_tree
+from sigmascope.studies.pairs import PairWork
+from sigmascope.studies.results import to_dataset, with_effective_items, with_pairs, with_tree, with_values
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
@@ -35,6 +38,7 @@ CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
 _CHILDREN = 5  # stream of the labels of children
 _FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
+_MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
 
 
 def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
@@ -87,14 +91,19 @@ def compute(
         few = max(len(a.values) for a in abstractions) <= _FEW_VALUES
         main = LevelWork(denoiser, draws, nodes, abstractions, gaps, average=few)
         paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if along else None
-    works: list[Work] = [main] if paths is None else [main, paths]
+    pairs: PairWork | None = None
+    if isinstance(denoiser, FiniteDenoiser) and spec.pairs:
+        pairs = PairWork(denoiser, draws, nodes[wanted], abstractions)
+    works: list[Work] = [w for w in (main, paths, pairs) if w is not None]
     _advance(InTurn(works), data.name, folder, progress)
-    curves, limit = [], {}
+    curves, limit, values = [], {}, {}
     for a in abstractions:
         log_p = main.log_posterior(a.name)
         for way in spec.estimators:
             if way == "posterior":
                 curves.append(posterior(a, nodes[wanted], log_p[wanted]))
+                if len(a.values) <= _MOST_VALUES:
+                    values[a.name] = by_value(a, nodes[wanted], log_p[wanted])
             elif way in GAPS:
                 curves.append(GAPS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
             elif way == "forks":
@@ -102,7 +111,11 @@ def compute(
             elif paths is not None:
                 curves.append(path_bound(a, nodes, *paths.log_q(a.name), draws.labels[a.name]).at_levels(wanted))
         limit[a.name] = _limit(a, log_p[-1]) if isinstance(main, Collected) else (a.entropy, 0.0)
-    results = to_dataset(curves, limit, data, draws, spec)
+    results = with_values(to_dataset(curves, limit, data, draws, spec), values)
+    if isinstance(main, Collected):
+        results = with_effective_items(results, main.effective_items()[[*wanted, -1]])
+    if pairs is not None:
+        results = with_pairs(results, pairs.interactions([c for c in curves if c.estimator == "posterior"]))
     if isinstance(denoiser, HierarchyDenoiser) and isinstance(main, LevelWork):
         results = with_tree(results, main.whole_entropies()[:, wanted], denoiser.level_prior_entropies().numpy())
     return results, draws
@@ -129,7 +142,7 @@ def _bounds(
     """Lower bounds for the population that the items come from."""
     data, sigma = denoiser.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     held = HeldOutPass(denoiser, draws, sigma)
-    _advance(held, data.name, folder, progress)
+    _advance(InTurn([held]), data.name, folder, progress)
     levels = [j for j, _ in held.pairs]
     nothing = {a.name: (float("nan"), float("nan")) for a in data.abstractions}
     bounds: Sequence[Curve] = [
@@ -141,15 +154,18 @@ def _bounds(
 
 def _advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:
     """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
-    if folder is not None and (state := folder.checkpoint()) is not None:
-        work.restore(state)
+    if folder is not None:
+        state = folder.checkpoint()
+        if any(ranks.gathered(state is not None)):
+            work.restore(state or {})
+    shown = progress and ranks.rank() == 0
     with tqdm(
-        total=work.total, initial=work.position, disable=not progress, file=sys.stderr, desc=name, unit="step"
+        total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"
     ) as bar:
         last = time.monotonic()
         while not work.done:
             work.step()
-            bar.update()
+            bar.update(work.position - bar.n)
             if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
                 folder.store_checkpoint(work.state())
                 last = time.monotonic()

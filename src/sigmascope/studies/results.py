@@ -11,7 +11,12 @@ from jaxtyping import Float
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.information.conditional import conditional as chain_rule
+from sigmascope.information.pairs import Interaction
+from sigmascope.memorisation import collapse
+from sigmascope.onset import onsets
 from sigmascope.studies.spec import Spec
+
+_VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
 
 
 def to_dataset(
@@ -99,6 +104,86 @@ def with_tree(
         whole_stderr=(("tree", "sigma"), known.std(2, ddof=1) / known.shape[2] ** 0.5),
         whole_ceiling=("tree", prior),
     ).assign_coords(tree=np.arange(len(prior)))
+
+
+def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -> xr.Dataset:
+    """The results with the information about each single value of attributes.
+
+    Args:
+        results: of :func:`to_dataset`.
+        found: for each attribute, the curves of its values.
+
+    Returns: with a dimension ``value``, the values of all attributes one after the other; ``value_abstraction`` says
+        whose they are, ``value_half`` where half of :math:`-\\ln p(a)` is known (0 and infinity: below and above the
+        levels), ``value_before_next`` how surely before the value of the same attribute that comes next.
+    """
+    rows = [(name, c) for name, of in found.items() for c in of.values()]
+    if not rows:
+        return results
+    when = {}
+    for name, of in found.items():
+        for onset in onsets(list(of.values()), resamples=_VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
+            when[name, onset.abstraction] = onset
+    mine = [when[name, c.abstraction] for name, c in rows]
+    return results.assign(
+        value_information=(("value", "sigma"), np.stack([c.value for _, c in rows])),
+        value_stderr=(("value", "sigma"), np.stack([c.stderr for _, c in rows])),
+        value_ceiling=("value", [c.ceiling for _, c in rows]),
+        value_half=("value", [o.at[1].value for o in mine]),
+        value_half_low=("value", [o.at[1].low for o in mine]),
+        value_half_high=("value", [o.at[1].high for o in mine]),
+        value_before_next=("value", [o.before_next for o in mine]),
+    ).assign_coords(
+        value=[c.abstraction for _, c in rows],
+        value_abstraction=("value", [name for name, _ in rows]),
+    )
+
+
+def with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray, "levels draws"]) -> xr.Dataset:
+    """The results with the effective number of items of each noisy image, and where it collapses to one.
+
+    Args:
+        results: of :func:`to_dataset`.
+        effective_items: at their levels, and in the limit sigma → 0: the copies that an item has.
+    """
+    effective_items = np.maximum(effective_items, 1.0)  # but for rounding
+    at = collapse(results.sigma.values, effective_items[:-1])
+    return results.assign(
+        effective_items=(("sigma", "draw"), effective_items[:-1]),
+        effective_items_limit=("draw", effective_items[-1]),
+        recognised_sigma=at.value,
+        recognised_sigma_low=at.low,
+        recognised_sigma_high=at.high,
+    )
+
+
+def with_pairs(results: xr.Dataset, found: Sequence[Interaction]) -> xr.Dataset:
+    """The results with the interaction information of every pair of attributes.
+
+    Args:
+        results: of :func:`to_dataset`.
+        found: of every pair of the attributes that are not joint ones.
+
+    Returns: with the matrices ``pair_interaction`` and ``pair_stderr`` over first, second and sigma, and
+        ``pair_ceiling``, I(A; B), over first and second, in nats.  They are symmetric; on the diagonal an attribute
+        meets itself, and I(A; A; Y) is I(A; Y).
+    """
+    names = list(dict.fromkeys(n for pair in found for n in (pair.first, pair.second)))
+    alone = {c.abstraction: c for c in to_curves(results)}
+    shape = (len(names), len(names), results.sizes["sigma"])
+    value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
+    for i, name in enumerate(names):
+        value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].stderr, alone[name].ceiling
+    for pair in found:
+        i, j = names.index(pair.first), names.index(pair.second)
+        value[i, j] = value[j, i] = pair.value
+        stderr[i, j] = stderr[j, i] = pair.stderr
+        ceiling[i, j] = ceiling[j, i] = pair.ceiling
+    return results.assign(
+        pair_interaction=(("first", "second", "sigma"), value),
+        pair_stderr=(("first", "second", "sigma"), stderr),
+        pair_ceiling=(("first", "second"), ceiling),
+    ).assign_coords(first=names, second=names)
 
 
 def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "posterior") -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
@@ -24,9 +26,10 @@ from sigmascope.information.gaps import GAPS, agreement
 from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
-from sigmascope.report.table import onset_csv
+from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.collect import block_draws, directions_for
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
+from sigmascope.studies.pairs import pair_memory, pairs_among
 from sigmascope.studies.results import conditionals, to_curves
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
@@ -81,14 +84,16 @@ def predict(data: Data, spec: Spec) -> Work:
         classifiers = len(widths_for(sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)))
         memory += 4 * classifiers * (columns + 2) * draws
         return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
-    means = pairs * levels * directions * count
-    exponentials = pairs * levels
+    products, means, exponentials = 4.0 * pairs * size, pairs * levels * directions * count, pairs * levels
+    if spec.pairs:  # a pass of their own
+        products, exponentials = 2.0 * products, 2.0 * exponentials
+        memory += pair_memory(data, abstractions, spec.levels, draws)
     if told:  # a product for every level, in float64 at half the speed, and the classes' sums
         directions = min(sum(directions_for(data)), size)
         means += 4.0 * pairs * levels * (size + directions * count)
         exponentials *= 5
         memory += int(PATH_BYTES) + 16 * draws * levels * columns
-    return Work(4.0 * pairs * size, means, exponentials, memory)
+    return Work(products, means, exponentials, memory)
 
 
 def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
@@ -120,7 +125,9 @@ def resolve_device(device: str) -> torch.device:
     Raises: InputError.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and ranks.world() > 1 and torch.cuda.is_available():  # each rank of a machine has its own
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', ranks.rank())) % torch.cuda.device_count()}"
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).item()
@@ -153,6 +160,10 @@ def complete(spec: Spec, data: Data) -> Spec:
     if isinstance(data, Hierarchy) and spec.law == "heldout":
         raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
     names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    if spec.pairs:
+        if isinstance(data, Hierarchy):
+            raise InputError(f"{spec.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
+        pairs_among(chosen(data, names))
     if "forks" in spec.estimators:
         widest = max((a for a in data.abstractions if a.name in names), key=lambda a: int((a.prior > 0).sum()))
         if not enough(widest, spec.forks):
@@ -203,15 +214,21 @@ def run_in(
     if resolve_device(spec.device).type == "cpu":
         require_memory(data, spec)
     folder = StudyFolder(out, spec)
-    results = folder.results()
-    if results is not None and folder.has_page:
+    results, page = ranks.by_first(lambda: (folder.results(), folder.has_page))
+    if results is not None and page:
         return results, table_of(results), True
     if results is None:
-        results, _ = compute(data, denoiser, spec, folder, progress)
-        folder.store_results(results)
+        found, _ = compute(data, denoiser, spec, folder, progress)
+        ranks.by_first(lambda: folder.store_results(found))
+        folder.drop_checkpoint()
+        results = found
     table = table_of(results)
-    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     draws = draws_of(data, 2, spec.seed)
+    if ranks.rank():
+        return results, table, False
+    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    if "value_information" in results:
+        folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
     example = draws.v[0].numpy(), draws.noise[0].numpy()
     write_report(
         folder.write, to_curves(results), table, results, example, agreements_of(results), conditionals(results),
@@ -244,6 +261,7 @@ def study(
     law: str = "empirical",
     estimators: str | Sequence[str] = ("posterior", "score_gap"),
     forks: int = 64,
+    pairs: bool = False,
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -269,12 +287,14 @@ def study(
             come from, by items held out and a filter made of the rest.
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``.
         forks: children of each draw, for the estimator ``forks``.
+        pairs: study every pair of attributes too: their interaction information.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
 
     Returns: Dataset with ``information``, ``stderr``, ``information_per_draw``, ``ceiling`` and ``kind`` over
-        abstraction, estimator, sigma (decreasing) and draw, in nats.
+        abstraction, estimator, sigma (decreasing) and draw, in nats; ``value_information`` of single values; of a
+        finite set ``effective_items``; with ``pairs``, ``pair_interaction``.
 
     Raises: InputError, in one line, for anything that cannot be used.
 
@@ -293,6 +313,7 @@ def study(
         law=law,
         estimators=listed(estimators),
         forks=int(forks),
+        pairs=pairs,
         device=device,
     ).check()
     data: Data

@@ -34,6 +34,7 @@ class Spec:
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``.
         forks: children of each draw, for the estimator ``forks``.
+        pairs: whether to study every pair of attributes too.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
     """
@@ -50,6 +51,7 @@ class Spec:
     law: str = "empirical"
     estimators: tuple[str, ...] = ("posterior", "score_gap")
     forks: int = 64
+    pairs: bool = False
     device: str = "auto"
     fingerprint: str = ""
 
@@ -84,6 +86,8 @@ class Spec:
             raise InputError(
                 f"draws is {self.draws}: the held-out law chooses on half of them; pass at least --draws 16"
             )
+        if self.law == "heldout" and self.pairs:
+            raise InputError("differences of lower bounds are no bounds: leave out --pairs, or --law heldout")
         if self.law == "heldout":  # a bound has one way to be measured
             return replace(self, estimators=("posterior",))
         return self._checked_estimators()

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope import ranks
 from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
 from sigmascope.denoisers.along import ROWS, PathPass
 from sigmascope.denoisers.finite import FiniteDenoiser
@@ -44,11 +45,31 @@ class Work(Protocol):
 
 
 class _Units:
-    """Independent units, each with arrays as its result."""
+    """Independent units, each with arrays as its result; the ranks of a run take turns.
 
-    def __init__(self, name: str, total: int) -> None:
-        self._name, self.total = name, total
+    Args:
+        name: in a checkpoint.
+        count: of all ranks.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name = name
+        self._mine = range(ranks.rank(), count, ranks.world())
+        self.total = len(self._mine)
         self.found: list[dict[str, np.ndarray]] = []
+        self._all: list[dict[str, np.ndarray]] = []
+
+    @property
+    def next_unit(self) -> int:
+        """Of all, the one that this rank does next."""
+        return self._mine[len(self.found)]
+
+    def units(self) -> list[dict[str, np.ndarray]]:
+        """Results of all ranks, once each is done; every rank must ask."""
+        if not self._all:
+            parts = ranks.gathered(self.found)
+            self._all = [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
+        return self._all
 
     @property
     def position(self) -> int:
@@ -68,7 +89,7 @@ class _Units:
         """Go on from a state of the same study."""
         count = int(state.get(f"{self._name}.units", -1))
         if not 0 <= count <= self.total:
-            raise InputError("the checkpoint is not of this study: delete checkpoint.npz and run again")
+            raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
         for i in range(count):
             prefix = f"{self._name}{i}."
             self.found.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
@@ -102,7 +123,7 @@ class LevelWork(_Units):
 
     def step(self) -> None:
         """Measure at the next level."""
-        sigma = float(self._sigmas[len(self.found)])
+        sigma = float(self._sigmas[self.next_unit])
         d = self._draws
         y = d.v.double() + sigma * d.noise.double()
         level = torch.full((len(d),), sigma, dtype=torch.float64)
@@ -118,16 +139,16 @@ class LevelWork(_Units):
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) at all levels."""
-        return torch.from_numpy(np.stack([u[f"posterior.{name}"] for u in self.found]))
+        return torch.from_numpy(np.stack([u[f"posterior.{name}"] for u in self.units()]))
 
     def gap(self, name: str) -> Gap:
         """Gaps at all levels."""
-        score, mmse = (np.stack([u[f"{k}.{name}"] for u in self.found]) for k in ("score", "mmse"))
+        score, mmse = (np.stack([u[f"{k}.{name}"] for u in self.units()]) for k in ("score", "mmse"))
         return as_gap(score, mmse, self._sigmas)
 
     def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"]:
         """H of all nodes of each level of the tree together; of a hierarchy only."""
-        return np.stack([u["whole"] for u in self.found], 1)
+        return np.stack([u["whole"] for u in self.units()], 1)
 
 
 class PathWork(_Units):
@@ -159,7 +180,7 @@ class PathWork(_Units):
 
     def step(self) -> None:
         """Follow the next block of paths for the next abstraction."""
-        i, block = divmod(len(self.found), self._blocks)
+        i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
         path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
         fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
@@ -168,7 +189,7 @@ class PathWork(_Units):
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
         index = [a.name for a in self._abstractions].index(name)
-        mine = self.found[index * self._blocks : (index + 1) * self._blocks]
+        mine = self.units()[index * self._blocks : (index + 1) * self._blocks]
         fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
         return fine, rough
 
@@ -241,10 +262,14 @@ class InTurn:
         return {f"work{i}.{k}": v for i, w in enumerate(self._works) for k, v in w.state().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study."""
+        """Go on from a state of the same study; every rank must, with nothing where it has none."""
+        if state and not any(k.startswith("work0.") for k in state):
+            raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
         for i, w in enumerate(self._works):
             prefix = f"work{i}."
-            w.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if mine or isinstance(w, Blocks):
+                w.restore(mine)
 
 
 def all_log_posteriors(denoiser: Denoiser, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:

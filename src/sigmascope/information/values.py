@@ -1,0 +1,54 @@
+r"""Information about each single value of an abstraction: is red decided earlier than blue?
+
+.. math:: i(a; Y_\sigma) = \mathrm{KL}\left(p(y \mid a)\,\|\,p(y)\right), \qquad
+          \sum_a p(a)\, i(a; Y_\sigma) = I(A; Y_\sigma)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve
+
+
+def by_value(
+    abstraction: Abstraction,
+    sigma: Float[np.ndarray, " levels"],
+    log_posterior: Float[Tensor, "levels draws values"],
+) -> dict[str, Curve]:
+    r"""Specific information of each value, from ln p(a | y) of draws of Y.
+
+    .. math:: i(a; Y) = E[r_a \ln r_a] = E\left[r_a \ln r_a + (r_a - 1) \ln p(a)\right], \qquad
+              r_a = \frac{p(a \mid Y)}{p(a)}
+
+    The first equality is :math:`p(y \mid a) = r_a(y)\, p(y)`: each draw says something of each value, not of its own
+    alone.  The second adds a control variate, for :math:`E\,r_a = 1`.  What is averaged is unbiased; weighted by p(a)
+    and summed over the values it is what :func:`~sigmascope.information.posterior.posterior` averages, draw by draw;
+    and it has no variance where the value is decided: every draw gives :math:`-\ln p(a)`.  Of the alternatives,
+    :math:`\ln r_a` averaged over the draws of that value alone has one and a half to three times the standard error
+    around half information, more above; and :math:`\sum r_a \ln r_a / \sum r_a` does not sum to I, and has a bias of
+    :math:`-E[(r_a - 1)\, r_a (\ln r_a - i)]` divided by the draws, to first order.
+
+    Args:
+        abstraction: A, with its prior.
+        sigma: decreasing levels.
+        log_posterior: exact log-posteriors at independent draws of :math:`Y_\sigma`.
+
+    Returns: by value, an exact Curve in nats with ceiling :math:`-\ln p(a)`.  Values that nothing has are left out.  An
+        estimate may lie below 0 by its error where little is known.
+
+    References: DeWeese & Meister (1999) and Butts (2003), who call it specific surprise.
+    """
+    surprise = -torch.special.entr(log_posterior.double().exp())
+    curves = {}
+    for k, value in enumerate(abstraction.values):
+        prior = float(abstraction.prior[k])
+        if prior <= 0.0:
+            continue
+        ceiling = -float(np.log(prior))
+        per_draw = (surprise[..., k] / prior + ceiling).cpu().numpy()
+        curves[value] = Curve.of_draws(value, "posterior", sigma, per_draw, ceiling)
+    return curves

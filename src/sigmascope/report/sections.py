@@ -1,0 +1,142 @@
+"""Sections of the page on single values, pairs of attributes, and the items themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from sigmascope.onset import Quantity
+from sigmascope.report.panels import (
+    attributes_of_values,
+    items_figure,
+    pair_curves_figure,
+    pairs_figure,
+    strongest_pairs,
+    value_halves_figure,
+    values_figure,
+)
+from sigmascope.report.table import describe, number
+
+
+def figure(svg: str, alt: str, caption: str) -> str:
+    """A figure of the page, with its caption in HTML."""
+    return (
+        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{svg}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def extra_figures(results: xr.Dataset) -> dict[str, Figure]:
+    """The figures of these sections, as far as the results hold what they show."""
+    figures: dict[str, Figure] = {}
+    if "value_information" in results:
+        figures |= {"values": values_figure(results), "value_onset": value_halves_figure(results)}
+    if "pair_interaction" in results:
+        figures["pairs"] = pairs_figure(results)
+        if strongest := strongest_pairs(results):
+            figures["pair_curves"] = pair_curves_figure(results, strongest)
+    if "effective_items" in results:
+        figures["items"] = items_figure(results)
+    return figures
+
+
+def values_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+    """Which value of each attribute is decided first."""
+    if "values" not in pictures:
+        return []
+    rows = []
+    for name in attributes_of_values(results):
+        mine = np.flatnonzero(results.value_abstraction.values == name)
+        order = mine[np.argsort(-results.value_half.values[mine], kind="stable")]
+        cells = "".join(
+            f"<td>{escape(str(results.value.values[k]))}: {escape(describe(_half(results, int(k))))}</td>"
+            for k in (order[0], order[-1])
+        )
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    heads = ("attribute", "first value: σ at half", "last value: σ at half")
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    curves = (
+        "For each value of an attribute, how much the noisy image says in its favour where it is the true one: the "
+        "divergence of the noisy images of that value from all noisy images, as a share of −ln p(value), which is all "
+        "there is to know. Weighted by the values' frequencies they add up to the attribute's own curve."
+    )
+    halves = (
+        "Where half of it is known of each value, the first on top. Of many values, the first and the last lie apart "
+        "in part by chance: <code>values.csv</code> holds all of them, with how sure their order is."
+    )
+    return [
+        "<h2>Which value is decided first</h2>",
+        figure(pictures["values"], "Information about single values", curves),
+        figure(pictures["value_onset"], "Half of each value", halves),
+        f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>',
+    ]
+
+
+def _half(results: xr.Dataset, k: int) -> Quantity:
+    return Quantity(*(float(results[f"value_half{end}"][k]) for end in ("", "_low", "_high")))
+
+
+def pairs_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+    """What the noisy image tells of two attributes twice, and what only together."""
+    if "pairs" not in pictures:
+        return []
+    strongest, sigma = strongest_pairs(results), results.sigma.values
+    said = []
+    for sign, words in ((1, "told twice"), (-1, "told only together")):
+        for first, second, k in strongest:
+            value = float(results.pair_interaction.sel(first=first, second=second)[k])
+            if value * sign > 0:
+                error = 1.96 * float(results.pair_stderr.sel(first=first, second=second)[k])
+                said.append(
+                    f"Most is {words} of {escape(first)} and {escape(second)}: {abs(value):.2g} ± {error:.1g} nats "
+                    f"at σ {number(float(sigma[k]))}."
+                )
+                break
+    if not said:
+        said = ["No pair stands out by four standard errors at any level."]
+    caption = (
+        "I(A; B; Y) = I(A; Y) + I(B; Y) − I(A, B; Y), at the first level where it is farthest from 0. Above 0, the two "
+        "are in part told twice: reading one is reading something of the other. Below 0, part of what the noisy image "
+        "tells is told only of the two together: knowing one helps to read the other. Attributes that are independent "
+        "in the data cannot be told twice. The largest of many levels is a little too large by chance."
+    )
+    parts = [
+        "<h2>Pairs of attributes</h2>",
+        f"<p>{' '.join(said)}</p>",
+        figure(pictures["pairs"], "Interaction of pairs", caption),
+    ]
+    if "pair_curves" in pictures:
+        words = (
+            "The pairs that stand out most, with 95 % bands. Dotted: I(A; B), how much the two have in common in the "
+            "data, which no curve exceeds."
+        )
+        parts.append(figure(pictures["pair_curves"], "Strongest pairs", words))
+    return parts
+
+
+def items_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+    """When the filter has recognised the item itself."""
+    if "items" not in pictures:
+        return []
+    at = Quantity(*(float(results[f"recognised_sigma{end}"]) for end in ("", "_low", "_high")))
+    copied = float((results.effective_items_limit.values > 1.5).mean())
+    if at.reached:
+        found = f"Below σ {describe(at)}, the filter has recognised the item, for half of the noisy images or more."
+    elif at.value == 0.0:
+        found = "Within these levels the filter does not recognise the item of half of the noisy images."
+    else:
+        found = "At the first level the filter has already recognised the item of half of the noisy images."
+    if copied > 0:
+        found += f" {100 * copied:.0f} % of the draws are of items that have equal copies, which are never told apart."
+    caption = (
+        "The effective number of items that the filter still holds for possible, 1 / Σ p(item | y)². Where it is below "
+        "2 (dotted), two guesses at the item are more often the same than not: the filter has recognised it. From "
+        "there on it tells the attributes of the image from memory of exactly this item; what a model could tell that "
+        "was never given the item is another question."
+    )
+    parts = ["<h2>When it knows the image itself</h2>", f"<p>{found}</p>"]
+    return [*parts, figure(pictures["items"], "Items left", caption)]

@@ -1,0 +1,122 @@
+"""Pairs of attributes: a pass over the data for their joint values, at the draws and levels of a study."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.denoisers.threads import workers
+from sigmascope.information.pairs import Interaction, interaction
+from sigmascope.information.posterior import entropy_of
+from sigmascope.studies.collect import Blocks
+
+_SUMS_BYTES = 1e8  # of the sums of one block
+_LARGEST_BLOCK = 1024
+
+
+def pairs_among(abstractions: Sequence[Abstraction]) -> list[tuple[Abstraction, Abstraction]]:
+    """Every pair of attributes that are not joint ones, in order.
+
+    Raises: InputError where there is none.
+    """
+    single = [a for a in abstractions if not a.parts]
+    if len(single) < 2:
+        names = ", ".join(a.name for a in single) or "none"
+        raise InputError(f"pairs are of two attributes, and {names} is studied: study two, or leave out --pairs")
+    return list(itertools.combinations(single, 2))
+
+
+def joint_values(
+    data: LabelledData, pair: tuple[Abstraction, Abstraction]
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " items"]]:
+    """The combinations of two attributes that occur, as first · width + second, and each item's index among them."""
+    first, second = (data.labels[a.name].numpy() for a in pair)
+    code = first * len(pair[1].values) + second
+    occurs = np.bincount(code, minlength=len(pair[0].values) * len(pair[1].values)) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[code]
+
+
+def of_pairs(data: LabelledData, abstractions: Sequence[Abstraction]) -> LabelledData:
+    """The same items, with the joint values of every pair for attributes."""
+    joint, labels, weights = [], {}, data.weights.numpy()
+    for number, pair in enumerate(pairs_among(abstractions)):
+        kept, code = joint_values(data, pair)
+        width, name = len(pair[1].values), f"pair {number}"  # a and b+c must not be taken for a+b and c
+        values = tuple(f"{pair[0].values[k // width]} + {pair[1].values[k % width]}" for k in kept)
+        prior = torch.from_numpy(np.bincount(code, weights=weights, minlength=len(kept)))
+        joint.append(Abstraction(name, values, prior / prior.sum(), tuple(a.name for a in pair)))
+        labels[name] = torch.from_numpy(code)
+    return replace(data, abstractions=tuple(joint), labels=labels)
+
+
+def columns_of_pairs(data: LabelledData, abstractions: Sequence[Abstraction]) -> int:
+    """How many joint values all pairs have together."""
+    return sum(len(joint_values(data, pair)[0]) for pair in pairs_among(abstractions))
+
+
+def pair_block(columns: int, levels: int, draws: int) -> int:
+    """Draws of one pass: as many as keep its sums within some 100 MB, in blocks of like size."""
+    most = int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK))
+    return -(-draws // -(-draws // most))
+
+
+def pair_memory(data: LabelledData, abstractions: Sequence[Abstraction], levels: int, draws: int) -> int:
+    """Bytes that the pass for pairs holds at its peak."""
+    columns, count = columns_of_pairs(data, abstractions), len(pairs_among(abstractions))
+    sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
+    here = workers(torch.device("cpu"))
+    return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
+
+
+class PairWork(Blocks[PosteriorPass]):
+    """Entropies of the joint values of every pair, given each noisy image.
+
+    Args:
+        denoiser: the exact filter of the items.
+        draws: those of the study.
+        sigmas: decreasing levels of the study.
+        abstractions: the attributes studied.
+    """
+
+    def __init__(
+        self,
+        denoiser: FiniteDenoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+    ) -> None:
+        self._sigmas, self._pairs = sigmas, pairs_among(abstractions)
+        joint = FiniteDenoiser(of_pairs(denoiser.data, abstractions), denoiser.centre.device)
+        self._joint = joint.abstractions
+
+        def begin(part: slice) -> PosteriorPass:
+            return PosteriorPass(joint, Draws(draws.items[part], draws.v[part], draws.noise[part]), sigmas)
+
+        def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
+            log_p = done.log_posterior()
+            return {f"entropy.{a.name}": entropy_of(log_p.pop(a.name)[:-1]).cpu().numpy() for a in self._joint}
+
+        columns = sum(len(a.values) for a in self._joint)
+        super().__init__(len(draws), pair_block(columns, len(sigmas), len(draws)), begin, harvest)
+
+    def interactions(self, curves: Sequence[Curve]) -> list[Interaction]:
+        """Interaction information of every pair.
+
+        Args:
+            curves: of the attributes, by the posterior, at the same draws and levels.
+        """
+        by_name = {c.abstraction: c for c in curves}
+        found = []
+        for joint, (first, second) in zip(self._joint, self._pairs, strict=True):
+            per_draw = joint.entropy - self.joined(f"entropy.{joint.name}")
+            both = Curve.of_draws(joint.name, "posterior", self._sigmas, per_draw, joint.entropy)
+            found.append(interaction(both, by_name[first.name], by_name[second.name]))
+        return found
