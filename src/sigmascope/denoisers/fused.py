@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.lanes import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
-from sigmascope.denoisers.sums import DEAD, ROOM, Pairs, Sums, Tile, TooMany
+from sigmascope.denoisers.sums import ROOM, Pairs, Sums, Tile, TooMany
 from sigmascope.denoisers.threads import Turn, room
 
 _LISTED = 0.02  # room for living pairs, as a share of all: where more live, the caller has a better way
@@ -53,14 +53,13 @@ def _raise(shift, sums, squares, d, j, by):
 @no_type_check
 @compiled(fastmath=_FAST)
 def _class_sums(
-    product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, steady, work, shift, sums,
-    squares, rows, draws, values,
+    product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, dead, most, steady, work, shift,
+    sums, squares, rows, draws, values,
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
     count, total, abstractions = vv.shape[0], norm.shape[0], classes.shape[1]
     columns, width = work.shape[0] - 3, work.shape[1]  # and rows for squares, shifts, largest logits
     own_shift, peak = (columns + 1) * width, (columns + 2) * width
-    dead = np.float32(DEAD)
     found = 0
     for d in range(count):
         before = found
@@ -78,7 +77,7 @@ def _class_sums(
                 alive = True
                 for b in range(blocks):
                     logit = quadratic(half, inverse, b * WIDTH, d2, s, w)
-                    if lane(logit, 0) - w < dead:  # without weights, it stays so
+                    if lane(logit, 0) - w < dead[d]:  # without weights, it stays so
                         alive = False
                         break
                     if not steady:
@@ -88,12 +87,12 @@ def _class_sums(
                     add_to(work, columns * width + b * WIDTH, square(mass))
                     for a in range(abstractions):
                         add_to(work, classes[r, a] * width + b * WIDTH, mass)
-                if alive and d2 * last[0] + s * last[1] > last[2]:
+                if alive and d2 * last[0] + s * last[1] > last[2] + last[3] * dead[d]:
                     if found < rows.shape[0]:
                         rows[found], draws[found], values[0, found], values[1, found] = r, d, d2, s
                     found += 1
             for j in range(levels):
-                if work[columns + 2, j] > ROOM:  # too large for float32: raise the shift, and once more
+                if work[columns + 2, j] > most:  # too large for float32: raise the shift, and once more
                     _raise(shift, sums, squares, d, j, work[columns + 2, j])
                     again = True
         for c in range(columns):
@@ -124,14 +123,14 @@ def _masses(product, norm, vv, nv, weight, own, half, inverse, start, order, fir
 
 @no_type_check
 @compiled(fastmath=_FAST)
-def _count(product, norm, vv, nv, half, inverse):
+def _count(product, norm, vv, nv, half, inverse, dead):
     """How many pairs live at one level."""
     count = vv.shape[0]
     found = 0
     for d in range(count):
         for r in range(norm.shape[0]):
             d2 = norm[r] + vv[d] - np.float32(2.0) * product[d, r]
-            found += d2 * half + (product[count + d, r] - nv[d]) * inverse > np.float32(DEAD)
+            found += d2 * half + (product[count + d, r] - nv[d]) * inverse > dead[d]
     return found
 
 
@@ -149,7 +148,7 @@ def _add_part(part, columns, first, start, stop, means):
 
 @no_type_check
 @compiled(fastmath=_FAST)
-def _living(product, norm, vv, nv, last, rows, draws, values):
+def _living(product, norm, vv, nv, last, dead, rows, draws, values):
     """List the pairs whose logit at one level is above a threshold."""
     count = vv.shape[0]
     found = 0
@@ -157,7 +156,7 @@ def _living(product, norm, vv, nv, last, rows, draws, values):
         for r in range(norm.shape[0]):
             d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
             s = product[count + d, r] - nv[d]
-            if d2 * last[0] + s * last[1] > last[2]:
+            if d2 * last[0] + s * last[1] > last[2] + last[3] * dead[d]:
                 if found < rows.shape[0]:
                     rows[found], draws[found], values[0, found], values[1, found] = r, d, d2, s
                 found += 1
@@ -167,8 +166,8 @@ def _living(product, norm, vv, nv, last, rows, draws, values):
 @no_type_check
 @compiled()
 def _scatter(
-    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, shift, sums, squares, means,
-    joined,
+    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, dead, most, shift, sums, squares,
+    means, joined,
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is dead."""
     directions = means.shape[3]
@@ -177,10 +176,10 @@ def _scatter(
         w = np.float64(weight[r]) - own[d]
         for j in range(start, stop):
             logit = half[j] * distance2[i] + inverse[j] * along[i]
-            if logit < DEAD:
+            if logit < dead[d]:
                 break
             logit += w - shift[d, j]
-            if logit > ROOM:
+            if logit > most:
                 _raise(shift, sums, squares, d, j, logit)
                 for c in range(means.shape[1]):
                     for k in range(directions):
@@ -224,6 +223,23 @@ def _centred(raw, centre, out, norm):
         norm[r] = total
 
 
+@no_type_check
+@compiled(fastmath=_FAST)
+def _weighted(weight, tile, total):
+    """Add weight[k, row] tile[k] to total[row], where weights are not 0."""
+    for row in range(weight.shape[1]):
+        for k in range(weight.shape[0]):
+            w = weight[k, row]
+            if w > 0.0:
+                for i in range(tile.shape[1]):
+                    total[row, i] += w * tile[k, i]
+
+
+def add_weighted(weight: Tensor, tile: Tensor, total: Tensor) -> None:
+    """As :func:`sigmascope.denoisers.plain.add_weighted`."""
+    _weighted(weight.numpy(), tile.contiguous().numpy(), total.numpy())
+
+
 def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     """As :func:`sigmascope.denoisers.plain.centred`."""
     norm = torch.empty(len(raw))
@@ -243,15 +259,16 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
     with_means = s.means.numel() > 0
     room = max(1024, int((_LISTED_MEANS if with_means else _LISTED) * tile.norm.numel() * len(tile.vv)))
     rows, draws, values = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((2, room))
+    dead = s.dead.float().numpy()
     if with_means:
         levels = _means(s, tile, turn, common, weights, half, inverse, levels)
-        found = _living(*common, _onward(s, tile, levels), rows, draws, values)
+        found = _living(*common, _onward(s, tile, levels), dead, rows, draws, values)
     else:
         blocks = -(-levels // WIDTH)
         work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         found = _class_sums(
-            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), s.steady,
-            work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws, values,
+            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), dead,
+            np.float32(ROOM), s.steady, work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws, values,
         )  # fmt: skip
     if found > room:
         raise TooMany(levels)
@@ -260,7 +277,7 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 
 def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
-    draws = len(tile.vv)
+    draws, dead = len(tile.vv), s.dead.float().numpy()
     by_class = list(ByClass(tile.classes).orders())
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
@@ -279,7 +296,8 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
                         column = torch.arange(s.sums.shape[1])[columns]
                         apart = part.view(len(part), count, WIDTH, -1)
                         _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())
-        if stop < levels and _count(*common, half[stop], inverse[stop]) < _SPARSE_MEANS * tile.norm.numel() * draws:
+        few = _SPARSE_MEANS * tile.norm.numel() * draws
+        if stop < levels and _count(*common, half[stop], inverse[stop], dead) < few:
             return stop
     return levels
 
@@ -292,16 +310,16 @@ def _padded(x: Tensor) -> np.ndarray:
 def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
     """The test for pairs that live at a level; beyond the last one, for the nearest."""
     if level == s.levels:
-        return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5)], np.float32)
+        return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5), 0.0], np.float32)
     half = float(s.half[level])
-    return np.array([half, float(s.inverse[level]), DEAD - tile.slack(half)], np.float32)
+    return np.array([half, float(s.inverse[level]), -tile.slack(half), 1.0], np.float32)
 
 
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.denoisers.plain.scatter`."""
     found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
     sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), tile.joined.numpy()
-    _scatter(*(x.numpy() for x in found), start, stop, *sums)
+    _scatter(*(x.numpy() for x in found), start, stop, s.dead.numpy(), ROOM, *sums)
 
 
 def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:

@@ -32,8 +32,11 @@ from torch import Tensor
 
 from sigmascope.denoisers import plain
 from sigmascope.denoisers.sketch import Sketch
-from sigmascope.denoisers.sums import DEAD, Pairs, Sums, Tile, TooMany
+from sigmascope.denoisers.sums import Pairs, Sums, Tile, TooMany
 from sigmascope.denoisers.threads import Turn, room
+
+SPREAD = 10.0
+"""Nats between weights beyond which logits could be large."""
 
 
 @contextmanager
@@ -68,7 +71,7 @@ class LevelSums:
         columns: number of classes of all abstractions together.
         own: :math:`\ln w` of each draw's item, shape (draws,), float64; None where v are not items.
         dtype: of the products, float32 or float64.
-        steady: weights are alike, and v are items: no logit is large.
+        heaviest: the largest :math:`\ln w` of all items.
         sketch: directions to project items on, to get posterior means by class too; None: do not.
         compiled: whether to use numba; None: where it can be (float32 on a CPU).
 
@@ -85,7 +88,7 @@ class LevelSums:
         columns: int,
         own: Float[Tensor, " draws"] | None = None,
         dtype: torch.dtype = torch.float32,
-        steady: bool = True,
+        heaviest: float = 0.0,
         sketch: Sketch | None = None,
         compiled: bool | None = None,
     ) -> None:
@@ -117,7 +120,8 @@ class LevelSums:
             means=zeros(draws, columns, len(level), 0 if sketch is None else sketch.directions.shape[1] + 1),
             few=0 if sketch is None else sketch.few,
             few_levels=0 if sketch is None else int((level >= sketch.first_above).sum()),
-            steady=steady and self._inside,
+            heaviest=heaviest,
+            steady=own is not None and heaviest - float(own.min()) < SPREAD,
         )
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
         self._steps = compiler() if (usable if compiled is None else compiled) else None
@@ -144,9 +148,9 @@ class LevelSums:
         s = self.total if into is None else into
         turn = Turn() if turn is None else turn
         tile = self._tile(s, raw, classes, log_weight, self._right)
-        if not self._inside:
-            tile = self._referred(s, tile)
         engine = plain if self._steps is None or tile.product.dtype != torch.float32 else self._steps
+        if not self._inside:
+            tile = self._referred(s, tile, engine)
         try:
             pairs, level = engine.dense(s, tile, turn)
         except TooMany as many:  # items so near one another that most live where rounding reaches them
@@ -158,7 +162,7 @@ class LevelSums:
                 engine.scatter(s, tile, pairs, level, exact)
                 at = min(exact, s.levels - 1)
                 half, inverse = float(s.half[at]), float(s.inverse[at])
-                pairs = pairs.keep(pairs.logit(half, inverse) > DEAD - tile.slack(half))
+                pairs = pairs.keep(pairs.logit(half, inverse) > s.dead[pairs.draw] - tile.slack(half))
             pairs = engine.rescored(s, tile, pairs)
             engine.scatter(s, tile, pairs, exact, s.levels)
             nearest = pairs.keep(pairs.distance2 == 0.0)
@@ -188,7 +192,7 @@ class LevelSums:
             rounding=0.5 * torch.finfo(dtype).eps * largest,
         )
 
-    def _referred(self, s: Sums, tile: Tile) -> Tile:
+    def _referred(self, s: Sums, tile: Tile, engine: ModuleType) -> Tile:
         """Take nearer items of this tile for references."""
         draws = len(self._vv)
         possible = torch.isfinite(tile.weight)
@@ -202,7 +206,7 @@ class LevelSums:
         draw, row = torch.nonzero(candidate, as_tuple=True)
         none = torch.zeros(len(row), dtype=torch.float64, device=row.device)
         from_v = replace(s, distance2=torch.zeros_like(s.distance2), along=torch.zeros_like(s.along))
-        found = plain.rescored(from_v, tile, Pairs(row, draw, none, none))
+        found = engine.rescored(from_v, tile, Pairs(row, draw, none, none))
         nearest = torch.full_like(s.distance2, torch.inf).scatter_reduce(0, draw, found.distance2, "amin")
         order = torch.arange(len(row), device=row.device)
         order = torch.where(found.distance2 == nearest[draw], order, len(row))

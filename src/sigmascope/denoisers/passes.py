@@ -14,7 +14,7 @@ from sigmascope import ranks
 from sigmascope.core import Draws, Gap, InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.kernel import LevelSums, full_precision
+from sigmascope.denoisers.kernel import SPREAD, LevelSums, full_precision
 from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import Sums
 from sigmascope.denoisers.threads import Turn, in_threads, workers
@@ -23,7 +23,6 @@ _TILE_ROWS = 1024
 _MEANS_ROWS = 2048  # the sums of means are large: the more rows, the less often they are touched
 _EACH = 4  # tiles of each thread in a step, where threads share the sums and wait for one another
 _LEADING = 16  # principal directions along which second moments of each value are kept
-_SPREAD = 10.0  # nats between weights beyond which logits could be large
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
 
@@ -64,7 +63,8 @@ class PosteriorPass:
         if not inside and bool((draws.items >= 0).any()):
             raise InputError("some draws are items and others (-1) are not: make a pass for each kind")
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
-        steady = self._spread(own) < _SPREAD
+        heaviest = float(denoiser.log_weight.max())
+        steady = own is not None and heaviest - float(own.min()) < SPREAD
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not steady) else torch.float32
@@ -72,7 +72,7 @@ class PosteriorPass:
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, steady, sketch, compiled)
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
             self._projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
@@ -87,11 +87,6 @@ class PosteriorPass:
         self.next_tile = 0
         self._each = [self._kernel.total]  # what each worker adds up
         self._joined = False
-
-    def _spread(self, own: Tensor | None) -> float:
-        """How far above a draw's own weight another may be, in nats."""
-        weights = self._denoiser.log_weight
-        return float(weights.max() - own.min()) if own is not None else 0.0
 
     @property
     def done(self) -> bool:

@@ -14,6 +14,12 @@ _SPARSE_MEANS = 0.005  # the same where means are wanted too: each pair then cos
 _CHUNK = 1 << 24  # numbers per block of true differences
 
 
+def add_weighted(weight: Tensor, tile: Tensor, total: Tensor) -> None:
+    """Add the product of few weights, (rows, batch), with a tile to ``total``, (batch, size)."""
+    item, row = torch.nonzero(weight, as_tuple=True)
+    total.index_add_(0, row, weight[item, row, None] * tile[item])
+
+
 def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     """Items less the centre, into ``out``; returns their squared norms."""
     torch.sub(raw.to(out.dtype), centre.to(out.dtype), out=out)
@@ -47,7 +53,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
         half, inverse = float(s.half[j]), float(s.inverse[j])
         torch.mul(distance2, half, out=logit).add_(along, alpha=inverse)
         if j >= last or typical * -half > 10.0:
-            alive = logit > DEAD - tile.slack(half)
+            alive = logit > (s.dead - tile.slack(half))[:, None]
             if j >= last or int(torch.count_nonzero(alive)) <= sparse:
                 draw, row = torch.nonzero(alive, as_tuple=True)
                 return Pairs.of(tile, row, draw), j
@@ -84,7 +90,7 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     joined = tile.joined.double()
     for j in range(start, stop):
         logit = pairs.logit(float(s.half[j]), float(s.inverse[j]))
-        alive = logit > DEAD
+        alive = logit > s.dead[pairs.draw]
         if not bool(alive.all()):
             pairs, weight, logit = pairs.keep(alive), weight[alive], logit[alive]
         if not len(pairs):

@@ -19,13 +19,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, LabelledData
-from sigmascope.denoisers.kernel import full_precision
+from sigmascope.denoisers import plain
+from sigmascope.denoisers.kernel import compiler, full_precision
 from sigmascope.denoisers.threads import in_threads, workers
 
 FAINT = 32.0
 """Items whose logit is below the largest by more are left out: together at most N e^-32 of the weight."""
 
-_LOGIT_ERROR = 1e-4
+_LOGIT_ERROR = 5e-4  # of the bound below: the errors themselves are typically a tenth of it
+_FEW = 0.15  # share of weights below which the second product is done pair by pair
 _ROWS = 1024
 _LISTED = 4096  # items of a row beyond which it is redone in float64
 _CHUNK = 1 << 23  # numbers per block of differences
@@ -99,6 +101,8 @@ class _Pass:
     def __init__(self, d: Finite, y: Tensor, sigma: Tensor, told: list[tuple[int, Tensor]]) -> None:
         self._d, self._y, self._told = d, y, told
         self._u = y.float()
+        on_cpu = y.device.type == "cpu"
+        self._steps = (compiler() if on_cpu else None) or plain
         self._scale = sigma**-2.0
         self._offset = -(y @ d.centre.double())
         # Products are taken with the items as they are stored, whose norm is at most this.
@@ -150,16 +154,15 @@ class _Pass:
             found.total *= shrink.float()[:, None]
         logit = logit - safe.float()
         logit[:, self.exact] = -torch.inf
-        lives = logit.amax(1) > -FAINT
-        alive = int(lives.sum())
-        if alive == 0:
+        weight = torch.where(logit > -FAINT, logit.exp(), 0.0)
+        count = int(torch.count_nonzero(weight))
+        if count == 0:
             return
-        weight = logit.exp_()
         found.mass += weight.sum(0, dtype=torch.float64)
-        if alive > 0.5 * len(tile):
+        if count > _FEW * weight.numel():
             found.total.addmm_(weight.T, tile)
         else:
-            found.total.addmm_(weight[lives].T, tile[lives])
+            self._steps.add_weighted(weight, tile, found.total)
 
     def from_differences(
         self, item: Tensor, row: Tensor, logit: Float[Tensor, " pairs"]

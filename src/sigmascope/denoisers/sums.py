@@ -12,10 +12,10 @@ from torch import Tensor
 from sigmascope import ranks
 
 DEAD = -40.0
-"""Pairs whose logit is below this are left out: a mass of at most e^-40 each."""
+"""Pairs whose logit is below this, whatever their weight, are left out: a mass of at most e^-40 each."""
 
-ROOM = 60.0
-"""A logit may be above the shift by this: e^60 fits into float32, and its square into float64."""
+ROOM = 40.0
+"""A logit may be above the shift by this: the square of e^40 fits into float32."""
 
 LOGIT_ERROR = 1e-4
 """Where rounding of the products could reach this in a logit, they are taken again from true differences."""
@@ -42,6 +42,7 @@ class Sums:
             ``few``, float64, shape (draws, columns, levels, directions + 1), instead of ``sums`` but for the limit; no
             entries where means are not wanted.
         few, few_levels: at that many leading levels, directions beyond the first ``few`` are left out.
+        heaviest: the largest ln w of all items.
         steady: whether the shift may stay as it is: no logit is large.
     """
 
@@ -59,11 +60,17 @@ class Sums:
     means: Float[Tensor, "draws columns levels directions_and_one"]
     few: int
     few_levels: int
+    heaviest: float
     steady: bool
 
     @property
     def levels(self) -> int:
         return len(self.half)
+
+    @property
+    def dead(self) -> Float[Tensor, " draws"]:
+        """The logit without weights below which even the heaviest item is left out."""
+        return DEAD - (self.heaviest - self.own).clamp_min(0.0)
 
     @property
     def by_class(self) -> Float[Tensor, "levels_and_limit columns draws"]:
