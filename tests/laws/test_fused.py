@@ -21,7 +21,7 @@ from sigmascope.denoisers.sketch import make_sketch
 from sigmascope.denoisers.threads import Turn, in_threads
 from sigmascope.noise import sigma_grid
 
-SIGMA = sigma_grid(30.0, 0.02, 21)
+SIGMA = sigma_grid(90.0, 0.02, 25)
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])

@@ -30,8 +30,13 @@ _CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
 
 
 def tile_rows(size: int, draws: int, most: int = _TILE_ROWS) -> int:
-    """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each."""
-    return 1 << int(np.clip(_TILE_BYTES // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
+    """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each.
+
+    Args:
+        most: rows at most; where more than usual are allowed, so is twice the memory.
+    """
+    memory = _TILE_BYTES * (1 + (most > _TILE_ROWS))
+    return 1 << int(np.clip(memory // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
 
 
 class FiniteDenoiser(Denoiser):

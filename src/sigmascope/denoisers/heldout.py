@@ -20,7 +20,7 @@ from torch import Tensor
 from sigmascope import ranks
 from sigmascope.core import Draws, InputError
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.kernel import full_precision
+from sigmascope.denoisers.threads import full_precision
 
 
 def widths_for(sigmas: Float[np.ndarray, " levels"]) -> list[tuple[int, float]]:

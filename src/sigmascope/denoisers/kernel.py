@@ -19,8 +19,7 @@ logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
@@ -37,17 +36,6 @@ from sigmascope.denoisers.threads import Turn, room
 
 SPREAD = 10.0
 """Nats between weights beyond which logits could be large."""
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """No product in TF32 or bfloat16, whatever the caller has set: they ruin logits at small sigma."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @cache
@@ -147,14 +135,19 @@ class LevelSums:
         """
         s = self.total if into is None else into
         turn = Turn() if turn is None else turn
-        tile = self._tile(s, raw, classes, log_weight, self._right)
+        tile = self._tile(raw, classes, log_weight, self._right)
+        # Sums of means take turns stage by stage, as they take most of the time; those without, tile by tile.
+        with nullcontext() if s.means.numel() else turn.stage(s.levels + 1):
+            self._add_tile(s, tile, turn)
+        return tile.projected
+
+    def _add_tile(self, s: Sums, tile: Tile, turn: Turn) -> None:
         engine = plain if self._steps is None or tile.product.dtype != torch.float32 else self._steps
-        if not self._inside:
-            tile = self._referred(s, tile, engine)
+        tile = self._related(s, tile) if self._inside else self._referred(s, tile, engine)
         try:
             pairs, level = engine.dense(s, tile, turn)
         except TooMany as many:  # items so near one another that most live where rounding reaches them
-            tile = self._tile(s, raw, classes, log_weight, self._exact_right)
+            tile = self._related(s, self._tile(tile.raw, tile.classes, tile.weight, self._exact_right))
             pairs, level = plain.dense(s, tile, turn, many.level)
         exact = max(level, tile.exact_from(s.half))
         with turn.stage(s.levels):
@@ -168,36 +161,43 @@ class LevelSums:
             nearest = pairs.keep(pairs.distance2 == 0.0)
             weight = tile.weight[nearest.row].double() - s.own[nearest.draw]
             plain.add_masses(s, tile, nearest, weight.exp(), s.levels)
-        return tile.projected
 
-    def _tile(
-        self, s: Sums, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]
-    ) -> Tile:
-        dtype = right.dtype
+    def _tile(self, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]) -> Tile:
+        """The products of a tile, relative to v itself."""
+        dtype, centre = right.dtype, self.total.centre
         middle = room("middle", raw.shape, dtype) if raw.device.type == "cpu" else torch.empty_like(raw, dtype=dtype)
         compiled = self._steps if dtype == torch.float32 else None
-        norm = (plain if compiled is None else compiled).centred(raw, s.centre, middle)
-        product = right @ middle.T
+        norm = (plain if compiled is None else compiled).centred(raw, centre, middle)
         largest = max(float(self._vv.max()), float(norm.max()))
-        known = torch.isfinite(s.distance2)  # without a reference yet, relative to v
+        if raw.device.type == "cpu":
+            product = torch.mm(right, middle.T, out=room("product", (len(right), len(raw)), dtype))
+        else:
+            product = right @ middle.T
         return Tile(
             raw=raw,
             product=product,
             norm=norm,
-            vv=(self._vv - torch.where(known, s.distance2, 0.0)).to(dtype),
-            nv=(self._nv + torch.where(known, s.along, 0.0)).to(dtype),
+            vv=self._vv.to(dtype),
+            nv=self._nv.to(dtype),
             weight=log_weight,
             classes=classes,
-            few=s.few,
+            few=self.total.few,
             rounding=0.5 * torch.finfo(dtype).eps * largest,
         )
+
+    def _related(self, s: Sums, tile: Tile) -> Tile:
+        """The same relative to the reference items."""
+        known = torch.isfinite(s.distance2)
+        vv = self._vv - torch.where(known, s.distance2, 0.0)
+        nv = self._nv + torch.where(known, s.along, 0.0)
+        return replace(tile, vv=vv.to(tile.norm), nv=nv.to(tile.norm))
 
     def _referred(self, s: Sums, tile: Tile, engine: ModuleType) -> Tile:
         """Take nearer items of this tile for references."""
         draws = len(self._vv)
         possible = torch.isfinite(tile.weight)
         if not bool(possible.any()):
-            return tile
+            return self._related(s, tile)
         distance2 = torch.add(tile.norm, tile.product[:draws], alpha=-2.0) + self._vv.to(tile.norm)[:, None]
         distance2[:, ~possible] = torch.inf
         margin = 2.0 * tile.slack(-0.5)
@@ -215,5 +215,4 @@ class LevelSums:
         first = torch.where(changed, first, 0)
         if bool(changed.any()):
             s.refer(changed, nearest, found.along[first], tile.weight[row[first]].double())
-        vv, nv = self._vv - s.distance2, self._nv + s.along
-        return replace(tile, vv=vv.to(tile.norm), nv=nv.to(tile.norm))
+        return self._related(s, tile)

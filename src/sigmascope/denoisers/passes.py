@@ -14,14 +14,13 @@ from sigmascope import ranks
 from sigmascope.core import Draws, Gap, InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.kernel import SPREAD, LevelSums, full_precision
+from sigmascope.denoisers.kernel import SPREAD, LevelSums
 from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import Sums
-from sigmascope.denoisers.threads import Turn, in_threads, workers
+from sigmascope.denoisers.threads import Pipeline, Turn, room, workers
 
 _TILE_ROWS = 1024
-_MEANS_ROWS = 2048  # the sums of means are large: the more rows, the less often they are touched
-_EACH = 4  # tiles of each thread in a step, where threads share the sums and wait for one another
+_MEANS_ROWS = 4096  # the sums of means are large: the more rows, the less often they are touched
 _LEADING = 16  # principal directions along which second moments of each value are kept
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
@@ -84,7 +83,10 @@ class PosteriorPass:
         mine = ranks.rows(len(data))
         self._items = range(mine.start, mine.stop, self._rows), mine.stop
         self.tiles = len(self._items[0])
-        self.next_tile = 0
+        self.next_tile = self._begun = 0
+        self._threads = workers(device)
+        self._pipeline = Pipeline(self._threads)
+        self._turns: dict[int, Turn] = {}  # the last one of each worker's sums
         self._each = [self._kernel.total]  # what each worker adds up
         self._joined = False
 
@@ -93,33 +95,47 @@ class PosteriorPass:
         return self.next_tile >= self.tiles
 
     def step(self) -> None:
-        """Add the next tiles of items, one or a few for each thread."""
-        threads = workers(self._denoiser.centre.device)
-        shared = self._sketch is not None
-        count = min(threads * (_EACH if shared else 1), self.tiles - self.next_tile)
-        while not shared and len(self._each) < count:
+        """Add the next tile of items; on several threads, a few more are begun."""
+        while self._begun < self.tiles and not self._pipeline.full:
+            self._begin(self._begun)
+            self._begun += 1
+        self._pipeline.wait()
+        self.next_tile += 1
+
+    def _begin(self, tile: int) -> None:
+        # Where there are means, whose sums are large, threads share them; else each has sums of its own.
+        each = 1 if self._sketch is not None else self._threads
+        while len(self._each) < min(each, self.tiles):
             self._each.append(self._kernel.total.empty())
-        into = [self._each[0 if shared else i] for i in range(count)]
-        turns = [Turn()]
-        while len(turns) < count:
-            turns.append(Turn(turns[-1]))
-        with full_precision():
-            tasks = [partial(self._add, self.next_tile + i, into[i], turns[i]) for i in range(count)]
-            in_threads(tasks, threads)
-        self.next_tile += count
+        worker = tile % each
+        self._turns[worker] = Turn(self._turns.get(worker))
+        self._pipeline.submit(partial(self._add, tile, self._each[worker], self._turns[worker]))
 
     def _add(self, tile: int, into: Sums, turn: Turn) -> None:
         d = self._denoiser
         start = self._items[0][tile]
         rows = slice(start, min(start + self._rows, self._items[1]))
         try:
-            raw = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(d.centre.device)
-            projected = self._kernel.add(raw, d.classes[rows], d.log_weight[rows], into, turn)
+            projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
             if self._sketch is not None:
                 with turn.stage(len(into.half) + 1):
                     self._add_moments(self._sketch, rows, projected)
         finally:
             turn.leave()
+
+    def _read(self, rows: slice) -> Float[Tensor, "rows size"]:
+        """Items, in pieces of a usual tile: new memory for one much larger would cost more than a copy."""
+        source, device = self._denoiser.data.source, self._denoiser.centre.device
+        size = self._denoiser.data.size
+        if rows.stop - rows.start <= _TILE_ROWS:
+            return source.read(rows.start, rows.stop).reshape(-1, size).to(device)
+        out = room("raw", (rows.stop - rows.start, size)) if device.type == "cpu" else None
+        parts = []
+        for start in range(rows.start, rows.stop, _TILE_ROWS):
+            stop = min(start + _TILE_ROWS, rows.stop)
+            part = source.read(start, stop).reshape(-1, size)
+            parts.append(part.to(device) if out is None else out[start - rows.start : stop - rows.start].copy_(part))
+        return torch.cat(parts) if out is None else out
 
     def _add_moments(self, sketch: Sketch, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
         d = self._denoiser
@@ -131,6 +147,8 @@ class PosteriorPass:
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later pass needs to go on from here."""
+        self._pipeline.drain()
+        self.next_tile = self._begun
         held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
         return {k: v.cpu().numpy() for k, v in held.items()} | {"next_tile": np.array(self.next_tile)}
 
@@ -144,11 +162,12 @@ class PosteriorPass:
             if name not in state or state[name].shape != tensor.shape:
                 raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
             tensor.copy_(torch.from_numpy(state[name]))
-        self.next_tile = int(state["next_tile"])
+        self.next_tile = self._begun = int(state["next_tile"])
 
     def _total(self) -> Sums:
         """What all workers and all ranks have added up; every rank must ask."""
         if not self._joined:
+            self._pipeline.drain()
             for other in self._each[1:]:
                 self._kernel.total.merge(other)
             self._kernel.total.join()

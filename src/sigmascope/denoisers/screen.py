@@ -20,7 +20,7 @@ from sigmascope.core import UNKNOWN, Denoiser, InputError
 from sigmascope.denoisers import pairs
 from sigmascope.denoisers.bands import BLOCK, HALF_EPS64, RUN, TILE, ItemBounds, Projections, rounding
 from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.kernel import full_precision
+from sigmascope.denoisers.threads import full_precision
 
 _ROWS = 64  # at a time
 _SCORE_BYTES = 1 << 26

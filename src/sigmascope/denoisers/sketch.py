@@ -92,6 +92,6 @@ def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, gen
     first = keep // 4
     wide = omega - basis[:, :first] @ (basis[:, :first].T @ omega)
     along = wide - basis[:, first:] @ (basis[:, first:].T @ wide)
-    # Along the next direction the posterior mean moves by less than an eighth of the item: its share of a gap is small.
-    above = float((8.0 * values[-first - 1] / len(items)) ** 0.5) if first else float("inf")
+    # There the posterior mean keeps less than 1/400 of an item along the next direction: its share of a gap is small.
+    above = float((400.0 * values[-first - 1] / len(items)) ** 0.5) if first else float("inf")
     return Sketch(torch.cat([basis, along], 1).float(), keep, wide.float(), first, above)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, LabelledData
 from sigmascope.denoisers import plain
-from sigmascope.denoisers.kernel import compiler, full_precision
-from sigmascope.denoisers.threads import in_threads, workers
+from sigmascope.denoisers.kernel import compiler
+from sigmascope.denoisers.threads import full_precision, in_threads, workers
 
 FAINT = 32.0
 """Items whose logit is below the largest by more are left out: together at most N e^-32 of the weight."""

@@ -7,9 +7,10 @@ for one another after every small step.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -43,6 +44,61 @@ def in_threads(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
 def _alone(task: Callable[[], T]) -> T:
     torch.set_num_threads(1)
     return task()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No product in TF32 or bfloat16, whatever the caller has set: they ruin logits at small sigma."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class Pipeline:
+    """Tasks that run at the same time, each with one thread of torch, in full precision; a few are always under way.
+
+    Args:
+        threads: how many at the same time; with one, each task runs when it is submitted.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._under_way: deque[Future[None]] = deque()
+        self._while = ExitStack()  # what holds while any is under way
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough under way: one more than threads, so that none waits for the next."""
+        return len(self._under_way) > self._threads
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Begin a task."""
+        if self._threads == 1:
+            with full_precision():
+                task()
+            return
+        if not self._under_way:
+            self._while.enter_context(full_precision())
+            # Part of what a thread chooses holds for all.
+            self._while.callback(torch.set_num_threads, torch.get_num_threads())
+        self._under_way.append(_pool(self._threads).submit(_alone, task))
+
+    def wait(self) -> None:
+        """Wait for the oldest; raises what it raised."""
+        try:
+            if self._under_way:
+                self._under_way.popleft().result()
+        finally:
+            if not self._under_way:
+                self._while.close()
+
+    def drain(self) -> None:
+        """Wait for all."""
+        while self._under_way:
+            self.wait()
 
 
 _held = threading.local()
