@@ -38,7 +38,9 @@ from sigmascope.noise import sigma_grid
 from sigmascope.studies.collect import sketch_of
 
 # The kernel's own count: getrusage would give a child the peak of this process.
-_WITH_MEMORY = "import sys; from sigmascope.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
+_WITH_MEMORY = (
+    "import sys; from sigmascope.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
+)
 DRAWS, LEVELS, BATCH, HELD = 256, 40, 64, 1000
 SIGMAS = sigma_grid(90.0, 0.01, LEVELS)
 
@@ -255,11 +257,12 @@ def ranks(rows: Rows, data: LabelledData, repeat: int) -> None:
         pairs = []
         for _ in range(max(repeat // 2, 1)):
             # Of two sizes, so that what starting and drawing figures take falls out.
-            times = [
-                [fresh([path, "--draws", draws, "--estimators", "posterior"], how, threads)[0] for draws in ("256", "8192")]
-                for how, threads in ((None, 2), (launcher, 1))
-            ]
-            pairs.append((times[1][1] - times[1][0]) / (times[0][1] - times[0][0]))
+            seconds = []
+            for how, threads in ((None, 2), (launcher, 1)):
+                options = [[path, "--draws", draws, "--estimators", "posterior"] for draws in ("256", "8192")]
+                few, many = (fresh(o, how, threads)[0] for o in options)
+                seconds.append(many - few)
+            pairs.append(seconds[1] / seconds[0])
     rows.add("2 ranks of one thread over one process of two, 7,936 draws", float(np.median(pairs)), "<= 1.1")
 
 
