@@ -211,7 +211,8 @@ def denoisers(rows: Rows, data: LabelledData, held: Tensor, repeat: int, device:
                 rows.add(
                     f"  the two products, over {name.replace('screened', 'the screened denoiser')}",
                     over(times, "products", name), f">= {least}", over_ours=over(times, "ours", name),
-                    bound=float(found.bound.max()), survivors=float(found.survivors.double().mean()), dense=int(found.dense.sum()), setup_s=setup,
+                    bound=float(found.bound.max()), survivors=float(found.survivors.double().mean()),
+                    dense=int(found.dense.sum()), setup_s=setup,
                 )  # fmt: skip
 
 
