@@ -239,3 +239,84 @@ def test_draws_of_two_kinds_are_refused():
     work = finished(data, outside(data), sketch=make_sketch(data.source.read(0, 500), 6, 9, torch.Generator()))
     with pytest.raises(InputError, match="have no label"):
         work.gaps()
+
+
+def test_a_step_is_one_tile_on_one_thread(monkeypatch):
+    monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
+    monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: 1)
+    data = made()
+    work = PosteriorPass(FiniteDenoiser(data), draw_items(data, 4, 0), SIGMA)
+    added = []
+    add = work._add
+    monkeypatch.setattr(work, "_add", lambda tile, *rest: (added.append(tile), add(tile, *rest))[1])
+    work.step()
+    assert added == [0]
+    assert work.next_tile == 1
+
+
+def test_results_are_for_a_pass_that_is_done(monkeypatch):
+    monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
+    data = made()
+    work = PosteriorPass(FiniteDenoiser(data), draw_items(data, 4, 0), SIGMA)
+    work.step()
+    with pytest.raises(RuntimeError, match="once it is done"):
+        work.log_posterior()
+    while not work.done:
+        work.step()
+    work.log_posterior()
+    with pytest.raises(RuntimeError, match="begin another one"):
+        work.step()
+    with pytest.raises(InputError, match="must be positive and decrease"):
+        PosteriorPass(FiniteDenoiser(data), draw_items(data, 4, 0), SIGMA[::-1].copy())
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_tile_of_weight_zero_comes_first():
+    weights = np.ones(500)
+    weights[:200] = 0.0
+    data = made(weights=weights)
+    draws = outside(data)
+    truth = dense(data, draws)
+    for compiled in (True, False):
+        work = finished(data, draws, dtype=torch.float32, compiled=compiled)
+        for name, log_p in work.log_posterior().items():
+            assert torch.allclose(log_p[:-1].exp(), by_class(data, truth, name), atol=3e-5)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_means_with_weights_far_apart(where):
+    """Shifts and references move: threads take whole turns, and nothing overflows."""
+    data = made(weights=weights_of("wide"))
+    draws = draw_items(data, 20, 0) if where == "inside" else outside(data)
+    sketch = make_sketch(data.source.read(0, 500), 12, 6, torch.Generator().manual_seed(0))
+    truth = dense(data, draws)
+    for dtype in (torch.float32, torch.float64):
+        work = finished(data, draws, dtype=dtype, sketch=sketch)
+        for name, log_p in work.log_posterior().items():
+            assert torch.allclose(log_p[:-1].exp(), by_class(data, truth, name), atol=3e-5)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tiles_whose_rounding_differs_keep_their_turns():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(640, 40)).astype(np.float32)
+    x[::128] *= 30.0  # every other tile rounds more
+    data = from_array(x, {"a": rng.integers(0, 5, 640), "b": np.arange(640) // 70})
+    draws = draw_items(data, 16, 0)
+    sketch = make_sketch(data.source.read(0, 640), 6, 9, torch.Generator().manual_seed(0))
+    exact = finished(data, draws, sketch=sketch, dtype=torch.float64).gaps()
+    for _ in range(3):
+        found = finished(data, draws, sketch=sketch, dtype=torch.float32).gaps()
+        for name, gap in exact.items():
+            assert np.abs(found[name].score - gap.score).max() < 1e-3 * gap.score.mean(1).max()
+
+
+def test_items_all_alike():
+    data = from_array(np.ones((4, 3), np.float32), {"a": [0, 0, 1, 1]})
+    draws = draw_items(data, 3, 0)
+    sketch = make_sketch(data.source.read(0, 4), 1, 1, torch.Generator().manual_seed(0))
+    assert sketch.directions.shape == sketch.mixed.shape
+    for compiled in (True, False):
+        log_p = finished(data, draws, dtype=torch.float32, compiled=compiled).log_posterior()["a"]
+        assert torch.allclose(log_p.exp(), torch.tensor(0.5, dtype=torch.float64))

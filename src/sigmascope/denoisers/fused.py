@@ -74,6 +74,8 @@ def _class_sums(
                 d2 = max(norm[r] + vv[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
                 s = product[count + d, r] - nv[d]
                 w = weight[r] - own[d]
+                if w < np.float32(-1e30):  # of weight 0
+                    continue
                 alive = True
                 for b in range(blocks):
                     logit = quadratic(half, inverse, b * WIDTH, d2, s, w)
@@ -253,6 +255,8 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
     Raises: TooMany.
     """
     levels = tile.exact_from(s.half)
+    if s.means.numel() and levels < s.levels:
+        levels -= levels % WIDTH  # stages are whole blocks, so that tiles with other rounding keep their turns
     common = tuple(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv))
     weights = tile.weight.float().numpy(), s.own.float().numpy()
     half, inverse = _padded(s.half[:levels]), _padded(s.inverse[:levels])
@@ -310,7 +314,7 @@ def _padded(x: Tensor) -> np.ndarray:
 def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
     """The test for pairs that live at a level; beyond the last one, for the nearest."""
     if level == s.levels:
-        return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5), 0.0], np.float32)
+        return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5) - np.finfo(np.float32).tiny, 0.0], np.float32)
     half = float(s.half[level])
     return np.array([half, float(s.inverse[level]), -tile.slack(half), 1.0], np.float32)
 

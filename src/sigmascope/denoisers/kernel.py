@@ -131,26 +131,34 @@ class LevelSums:
             into: where to add; None: :attr:`total`.
             turn: of this tile, where others are added to the same sums meanwhile.
 
-        Returns: the items less the centre, along the sketch's mixed directions.
+        Returns: the items less the centre, along the sketch's mixed directions; overwritten by the thread's next tile.
         """
         s = self.total if into is None else into
         turn = Turn() if turn is None else turn
         tile = self._tile(raw, classes, log_weight, self._right)
-        # Sums of means take turns stage by stage, as they take most of the time; those without, tile by tile.
-        with nullcontext() if s.means.numel() else turn.stage(s.levels + 1):
+        # Sums of means take turns stage by stage, as they take most of the time; others, and those whose references or
+        # shifts move, tile by tile.
+        with nullcontext() if s.means.numel() and s.steady else turn.stage(s.levels + 1):
             self._add_tile(s, tile, turn)
         return tile.projected
 
     def _add_tile(self, s: Sums, tile: Tile, turn: Turn) -> None:
-        engine = plain if self._steps is None or tile.product.dtype != torch.float32 else self._steps
+        if not bool(torch.isfinite(tile.weight).any()):
+            return
+        # The compiled means know no shift.
+        fit = tile.product.dtype == torch.float32 and (s.steady or not s.means.numel())
+        engine = self._steps if self._steps is not None and fit else plain
         tile = self._related(s, tile) if self._inside else self._referred(s, tile, engine)
+        crowded: int | None = None
         try:
             pairs, level = engine.dense(s, tile, turn)
-        except TooMany as many:  # items so near one another that most live where rounding reaches them
-            tile = self._related(s, self._tile(tile.raw, tile.classes, tile.weight, self._exact_right))
-            pairs, level = plain.dense(s, tile, turn, many.level)
-        exact = max(level, tile.exact_from(s.half))
+        except TooMany as many:
+            crowded = many.level
         with turn.stage(s.levels):
+            if crowded is not None:  # items so near one another that most live where rounding reaches them
+                tile = self._related(s, self._tile(tile.raw, tile.classes, tile.weight, self._exact_right))
+                pairs, level = plain.dense(s, tile, Turn(), crowded)
+            exact = max(level, tile.exact_from(s.half))
             if level < exact:
                 engine.scatter(s, tile, pairs, level, exact)
                 at = min(exact, s.levels - 1)
@@ -158,7 +166,7 @@ class LevelSums:
                 pairs = pairs.keep(pairs.logit(half, inverse) > s.dead[pairs.draw] - tile.slack(half))
             pairs = engine.rescored(s, tile, pairs)
             engine.scatter(s, tile, pairs, exact, s.levels)
-            nearest = pairs.keep(pairs.distance2 == 0.0)
+            nearest = pairs.keep(pairs.distance2 <= 1e-12 * s.distance2[pairs.draw])  # of the reference, 0
             weight = tile.weight[nearest.row].double() - s.own[nearest.draw]
             plain.add_masses(s, tile, nearest, weight.exp(), s.levels)
 

@@ -41,7 +41,7 @@ class PosteriorPass:
         sketch: directions for :meth:`gaps`; None leaves the posterior means out.
         compiled: whether to use numba; None: where it can be.
 
-    Raises: InputError where some draws are items and others not.
+    Raises: InputError where some draws are items and others not, or levels do not decrease.
 
     Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials; with a
         sketch, 2 · items · draws · directions operations more for each level and abstraction.
@@ -61,6 +61,9 @@ class PosteriorPass:
         inside = bool((draws.items >= 0).all())
         if not inside and bool((draws.items >= 0).any()):
             raise InputError("some draws are items and others (-1) are not: make a pass for each kind")
+        levels = np.asarray(sigmas)
+        if levels.ndim != 1 or not len(levels) or levels[-1] <= 0 or (np.diff(levels) >= 0).any():
+            raise InputError("sigmas must be positive and decrease: pass levels such as those of sigma_grid")
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
         steady = own is not None and heaviest - float(own.min()) < SPREAD
@@ -88,7 +91,7 @@ class PosteriorPass:
         self._pipeline = Pipeline(self._threads)
         self._turns: dict[int, Turn] = {}  # the last one of each worker's sums
         self._each = [self._kernel.total]  # what each worker adds up
-        self._joined = False
+        self._joined = self._broken = False
 
     @property
     def done(self) -> bool:
@@ -96,11 +99,20 @@ class PosteriorPass:
 
     def step(self) -> None:
         """Add the next tile of items; on several threads, a few more are begun."""
-        while self._begun < self.tiles and not self._pipeline.full:
-            self._begin(self._begun)
-            self._begun += 1
-        self._pipeline.wait()
+        self._refuse(self._joined, "its results were asked for: begin another one")
+        try:
+            while self._begun < self.tiles and (self._begun == self.next_tile or not self._pipeline.full):
+                self._begin(self._begun)
+                self._begun += 1
+            self._pipeline.wait()
+        except BaseException:
+            self._broken = True
+            raise
         self.next_tile += 1
+
+    def _refuse(self, now: bool, why: str) -> None:
+        if now or self._broken:
+            raise RuntimeError(f"this pass cannot go on: {'it was interrupted in a tile' if self._broken else why}")
 
     def _begin(self, tile: int) -> None:
         # Where there are means, whose sums are large, threads share them; else each has sums of its own.
@@ -146,7 +158,8 @@ class PosteriorPass:
         by_class.add(self._moments["second"], w * lead, lead)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later pass needs to go on from here."""
+        """What a later pass needs to go on from here, to be stored before the next step: the arrays are the pass's own."""
+        self._refuse(self._joined, "its results were asked for")
         self._pipeline.drain()
         self.next_tile = self._begun
         held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
@@ -167,7 +180,7 @@ class PosteriorPass:
     def _total(self) -> Sums:
         """What all workers and all ranks have added up; every rank must ask."""
         if not self._joined:
-            self._pipeline.drain()
+            self._refuse(not self.done, "ask for results once it is done")
             for other in self._each[1:]:
                 self._kernel.total.merge(other)
             self._kernel.total.join()

@@ -86,7 +86,7 @@ def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, gen
     gram = (centred @ centred.T).double()
     values, vectors = torch.linalg.eigh(gram)
     keep = min(exact, int((values > 1e-9 * values[-1]).sum()))
-    leading = torch.flip(vectors[:, -keep:], (1,))  # the largest variance first
+    leading = torch.flip(vectors[:, len(values) - keep :], (1,))  # the largest variance first
     basis, _ = torch.linalg.qr(centred.T.double() @ leading)
     omega = torch.randn(size, random, generator=generator, dtype=torch.float64).to(items.device) / random**0.5
     first = keep // 4

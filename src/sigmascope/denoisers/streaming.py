@@ -107,7 +107,8 @@ class _Pass:
         self._offset = -(y @ d.centre.double())
         # Products are taken with the items as they are stored, whose norm is at most this.
         largest = float(d.squares_of_all().max()) ** 0.5 + float(torch.linalg.vector_norm(d.centre))
-        rounding = 0.5 * torch.finfo(torch.float32).eps * largest * torch.linalg.vector_norm(y, dim=1)
+        products = largest * torch.linalg.vector_norm(y, dim=1) + 0.5 * d.squares_of_all().max()
+        rounding = 0.5 * torch.finfo(torch.float32).eps * products
         error = rounding * self._scale
         self.slack = 16.0 * error
         self.exact = error > _LOGIT_ERROR

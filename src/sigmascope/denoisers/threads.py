@@ -72,7 +72,7 @@ class Pipeline:
     @property
     def full(self) -> bool:
         """Whether there is enough under way: one more than threads, so that none waits for the next."""
-        return len(self._under_way) > self._threads
+        return self._threads == 1 or len(self._under_way) > self._threads
 
     def submit(self, task: Callable[[], None]) -> None:
         """Begin a task."""
@@ -87,10 +87,16 @@ class Pipeline:
         self._under_way.append(_pool(self._threads).submit(_alone, task))
 
     def wait(self) -> None:
-        """Wait for the oldest; raises what it raised."""
+        """Wait for the oldest; raises what it raised, once the others have ended."""
         try:
             if self._under_way:
-                self._under_way.popleft().result()
+                self._under_way[0].result()
+                self._under_way.popleft()
+        except BaseException:
+            for other in self._under_way:
+                other.exception()
+            self._under_way.clear()
+            raise
         finally:
             if not self._under_way:
                 self._while.close()
