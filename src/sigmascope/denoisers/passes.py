@@ -158,7 +158,7 @@ class PosteriorPass:
         by_class.add(self._moments["second"], w * lead, lead)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later pass needs to go on from here, to be stored before the next step: the arrays are the pass's own."""
+        """What a later pass needs to go on from here, to be stored before the next step (the arrays are in use)."""
         self._refuse(self._joined, "its results were asked for")
         self._pipeline.drain()
         self.next_tile = self._begun
