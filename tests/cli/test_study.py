@@ -120,8 +120,7 @@ def test_lost_page_is_made_again(digits, tmp_path):
 @pytest.fixture
 def small_steps(monkeypatch):
     """A step is one tile of at most 256 items, whatever the machine's threads."""
-    monkeypatch.setattr("sigmascope.denoisers.passes._EACH", 1)
-    monkeypatch.setattr("sigmascope.denoisers.passes._MEANS_ROWS", 256)
+    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 256)
     monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: 1)
 
 

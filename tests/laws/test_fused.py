@@ -28,7 +28,7 @@ SIGMA = sigma_grid(90.0, 0.02, 25)
 def small_tiles(request, monkeypatch):
     """Tiles of 64 items, on one thread or several."""
     monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
-    monkeypatch.setattr("sigmascope.denoisers.passes._MEANS_ROWS", 64)
+    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 64)
     monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: request.param)
 
 
@@ -141,7 +141,7 @@ def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs():
 
 def test_the_same_to_the_last_digit(monkeypatch):
     """Threads that share their sums add to them in the order of the tiles."""
-    monkeypatch.setattr("sigmascope.denoisers.passes._MEANS_ROWS", 16)
+    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 16)
     data = made()
     draws = draw_items(data, 20, 0)
     sketch = make_sketch(data.source.read(0, 500), 6, 9, torch.Generator().manual_seed(0))

@@ -20,7 +20,8 @@ from sigmascope.denoisers.sums import Sums
 from sigmascope.denoisers.threads import Pipeline, Turn, room, workers
 
 _TILE_ROWS = 1024
-_MEANS_ROWS = 4096  # the sums of means are large: the more rows, the less often they are touched
+MEANS_ROWS = 2048
+"""Items of a tile where means are wanted, at most: the more rows, the less often their large sums are touched."""
 _LEADING = 16  # principal directions along which second moments of each value are kept
 _DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
 
@@ -70,7 +71,7 @@ class PosteriorPass:
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not steady) else torch.float32
-        self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else _MEANS_ROWS)
+        self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])

@@ -19,7 +19,7 @@ from sigmascope.denoisers.passes import PosteriorPass
 from sigmascope.denoisers.sketch import Sketch, make_sketch
 
 _BLOCK = 256
-_MEANS_BYTES = 4e8  # sums of posterior means of one block
+_MEANS_BYTES = 3e8  # sums of posterior means of one block
 _DIRECTION_WORK = 2.76e8  # items · abstractions · directions: small sets afford more directions
 _FEWEST, _MOST = 80, 256
 _SKETCH_ITEMS = 1024
@@ -33,12 +33,13 @@ def directions_for(data: LabelledData) -> tuple[int, int]:
 
 
 def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
-    """Draws of one pass: as many as keep its sums within some 400 MB."""
+    """Draws of one pass: as many as keep its sums within some 300 MB, and blocks much alike."""
     if not gaps:
         return min(draws, 4 * _BLOCK)
     columns = sum(len(a.values) for a in data.abstractions)
-    per_draw = 8 * levels * columns * min(sum(directions_for(data)), data.size)
-    return min(draws, int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK)))
+    per_draw = 8 * levels * columns * (min(sum(directions_for(data)), data.size) + 1)
+    most = int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK))
+    return -(-draws // -(-draws // most))
 
 
 def _sample(data: LabelledData | Hierarchy) -> Tensor:
@@ -122,6 +123,7 @@ class Blocks(Generic[P]):
         if self._pass.done:
             self._finished.append(self._harvest(self._pass))
             if not self.done:
+                del self._pass  # its sums are large: they go before the next ones come
                 self._pass = self._next()
 
     def state(self) -> dict[str, np.ndarray]:

@@ -21,6 +21,8 @@ from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.heldout import widths_for
+from sigmascope.denoisers.passes import MEANS_ROWS
+from sigmascope.denoisers.threads import workers
 from sigmascope.information.forks import enough
 from sigmascope.information.gaps import GAPS, agreement
 from sigmascope.noise import sigma_grid
@@ -36,7 +38,7 @@ from sigmascope.studies.store import StudyFolder, check_folder
 from sigmascope.studies.works import PATH_BYTES
 
 _STARTING_SECONDS = 6.0  # imports, the scenes' geometry, figures
-_BASE_BYTES = 450_000_000  # interpreter, libraries and their buffers, figures
+_BASE_BYTES = 600_000_000  # interpreter, libraries, the compiler and their buffers, figures
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,11 @@ def predict(data: Data, spec: Spec) -> Work:
     n, size, draws = len(data), data.size, spec.draws
     directions = min(sum(directions_for(data)), size) if gaps else 0
     block = block_draws(data, draws, levels, gaps)
-    rows = min(tile_rows(size, block), n)
-    tile = 3 * rows * size * 4 + 8 * rows * block * 4
+    rows = min(tile_rows(size, block, MEANS_ROWS) if gaps else tile_rows(size, block), n)
+    tile = workers(torch.device("cpu")) * rows * 4 * (3 * size + 4 * block + directions)
     shared = block * size * 24 + draws * size * 8 + 2 * (levels + 1) * columns * (block + draws) * 8
     if gaps:
-        shared += 2 * levels * columns * block * 4 * directions + 32 * draws * levels * count
+        shared += levels * columns * block * 8 * (directions + 1) + 32 * draws * levels * count
     labels = n * 8 * (2 * count + 2)
     memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
     pairs = float(n) * draws
