@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sigmascope.errors import InputError, Stopped
 
-UNIT = 4096
+UNIT = 2048
 """Shares of rows end on multiples of it, and so on ends of tiles."""
 _MEET = timedelta(minutes=5)  # until all processes have come
 _WAIT = timedelta(days=30)  # for a slower rank; a lost one closes its connection, which is noticed at once

@@ -389,7 +389,7 @@ def test_a_symbol_that_never_comes_first():
     with pytest.raises(InputError, match="row 2: no datum agrees"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
     y[1, 2, 3] = torch.nan
-    with pytest.raises(InputError, match=r"row 1: .* y is not finite"):
+    with pytest.raises(InputError, match=r"row 1 of y or sigma holds a number that is not finite"):
         denoiser(y, level)
 
 
