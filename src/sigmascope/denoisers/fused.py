@@ -255,14 +255,14 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
     Raises: TooMany.
     """
     levels = tile.exact_from(s.half)
-    if s.means.numel() and levels < s.levels:
+    with_means = s.means.numel() > 0
+    if with_means and levels < s.levels:
         levels -= levels % WIDTH  # stages are whole blocks, so that tiles with other rounding keep their turns
     common = tuple(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv))
     weights = tile.weight.float().numpy(), s.own.float().numpy()
     half, inverse = _padded(s.half[:levels]), _padded(s.inverse[:levels])
-    with_means = s.means.numel() > 0
-    room = max(1024, int((_LISTED_MEANS if with_means else _LISTED) * tile.norm.numel() * len(tile.vv)))
-    rows, draws, values = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((2, room))
+    most = max(1024, int((_LISTED_MEANS if with_means else _LISTED) * tile.norm.numel() * len(tile.vv)))
+    rows, draws, values = np.empty(most, np.int64), np.empty(most, np.int64), np.empty((2, most))
     dead = s.dead.float().numpy()
     if with_means:
         levels = _means(s, tile, turn, common, weights, half, inverse, levels)
@@ -274,7 +274,7 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
             *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), dead,
             np.float32(ROOM), s.steady, work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws, values,
         )  # fmt: skip
-    if found > room:
+    if found > most:
         raise TooMany(levels)
     return Pairs(*(torch.from_numpy(x[:found]) for x in (rows, draws, *values))), levels
 
@@ -289,6 +289,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
         with turn.stage(begin):
             for k, (order, products) in enumerate(by_class):
                 rows = torch.arange(len(tile.norm)) if order is None else order
+                right = joined if order is None else joined[order]
                 for first in range(0, draws, _CHUNK):
                     count = min(_CHUNK, draws - first)
                     mass, squares = room("mass", (len(rows), count, WIDTH)), torch.zeros(count, WIDTH)
@@ -296,7 +297,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
                     _masses(*common, *weights, half, inverse, begin, rows.numpy(), first, *out)
                     if k == 0:
                         s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
-                    for columns, part in products(mass.flatten(1), joined[rows]):
+                    for columns, part in products(mass.flatten(1), right):
                         column = torch.arange(s.sums.shape[1])[columns]
                         apart = part.view(len(part), count, WIDTH, -1)
                         _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())

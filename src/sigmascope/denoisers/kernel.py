@@ -34,8 +34,12 @@ from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import Pairs, Sums, Tile, TooMany
 from sigmascope.denoisers.threads import Turn, room
 
-SPREAD = 10.0
-"""Nats between weights beyond which logits could be large."""
+_SPREAD = 10.0  # nats between weights beyond which logits could be large
+
+
+def is_steady(own: Float[Tensor, " draws"] | None, heaviest: float) -> bool:
+    """Whether no logit is large: draws are items, of weights that are not far below the largest one."""
+    return own is not None and heaviest - float(own.min()) < _SPREAD
 
 
 @cache
@@ -81,7 +85,6 @@ class LevelSums:
         compiled: bool | None = None,
     ) -> None:
         self._inside = own is not None
-        self._dtype = dtype
         middle, n = v.double() - centre, noise.double()
         along = [] if sketch is None else [sketch.mixed.to(middle).T]
         self._exact_right = torch.cat([middle, n, *along])
@@ -109,7 +112,7 @@ class LevelSums:
             few=0 if sketch is None else sketch.few,
             few_levels=0 if sketch is None else int((level >= sketch.first_above).sum()),
             heaviest=heaviest,
-            steady=own is not None and heaviest - float(own.min()) < SPREAD,
+            steady=is_steady(own, heaviest),
         )
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
         self._steps = compiler() if (usable if compiled is None else compiled) else None
@@ -203,11 +206,8 @@ class LevelSums:
     def _referred(self, s: Sums, tile: Tile, engine: ModuleType) -> Tile:
         """Take nearer items of this tile for references."""
         draws = len(self._vv)
-        possible = torch.isfinite(tile.weight)
-        if not bool(possible.any()):
-            return self._related(s, tile)
         distance2 = torch.add(tile.norm, tile.product[:draws], alpha=-2.0) + self._vv.to(tile.norm)[:, None]
-        distance2[:, ~possible] = torch.inf
+        distance2[:, torch.isinf(tile.weight)] = torch.inf
         margin = 2.0 * tile.slack(-0.5)
         least = distance2.min(1).values
         candidate = (distance2 <= (least + margin)[:, None]) & (least < s.distance2 + margin)[:, None]

@@ -14,7 +14,7 @@ from sigmascope import ranks
 from sigmascope.core import Draws, Gap, InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.kernel import SPREAD, LevelSums
+from sigmascope.denoisers.kernel import LevelSums, is_steady
 from sigmascope.denoisers.sketch import Sketch
 from sigmascope.denoisers.sums import Sums
 from sigmascope.denoisers.threads import Pipeline, Turn, room, workers
@@ -67,10 +67,9 @@ class PosteriorPass:
             raise InputError("sigmas must be positive and decrease: pass levels such as those of sigma_grid")
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
-        steady = own is not None and heaviest - float(own.min()) < SPREAD
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
-            dtype = torch.float64 if small or (sketch is not None and not steady) else torch.float32
+            dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
@@ -140,15 +139,12 @@ class PosteriorPass:
         """Items, in pieces of a usual tile: new memory for one much larger would cost more than a copy."""
         source, device = self._denoiser.data.source, self._denoiser.centre.device
         size = self._denoiser.data.size
-        if rows.stop - rows.start <= _TILE_ROWS:
+        if rows.stop - rows.start <= _TILE_ROWS or device.type != "cpu":
             return source.read(rows.start, rows.stop).reshape(-1, size).to(device)
-        out = room("raw", (rows.stop - rows.start, size)) if device.type == "cpu" else None
-        parts = []
-        for start in range(rows.start, rows.stop, _TILE_ROWS):
-            stop = min(start + _TILE_ROWS, rows.stop)
-            part = source.read(start, stop).reshape(-1, size)
-            parts.append(part.to(device) if out is None else out[start - rows.start : stop - rows.start].copy_(part))
-        return torch.cat(parts) if out is None else out
+        out = room("raw", (rows.stop - rows.start, size))
+        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), out.split(_TILE_ROWS), strict=True):
+            part.copy_(source.read(start, start + len(part)).reshape(-1, size))
+        return out
 
     def _add_moments(self, sketch: Sketch, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
         d = self._denoiser

@@ -105,9 +105,11 @@ class _Pass:
         self._steps = (compiler() if on_cpu else None) or plain
         self._scale = sigma**-2.0
         self._offset = -(y @ d.centre.double())
+        half_square = 0.5 * d.squares_of_all()
+        self._half_square = half_square.float()
         # Products are taken with the items as they are stored, whose norm is at most this.
-        largest = float(d.squares_of_all().max()) ** 0.5 + float(torch.linalg.vector_norm(d.centre))
-        products = largest * torch.linalg.vector_norm(y, dim=1) + 0.5 * d.squares_of_all().max()
+        largest = float(2.0 * half_square.max()) ** 0.5 + float(torch.linalg.vector_norm(d.centre))
+        products = largest * torch.linalg.vector_norm(y, dim=1) + half_square.max()
         rounding = 0.5 * torch.finfo(torch.float32).eps * products
         error = rounding * self._scale
         self.slack = 16.0 * error
@@ -138,8 +140,8 @@ class _Pass:
 
     def _logits(self, rows: slice, tile: Tensor) -> Float[Tensor, "rows batch"]:
         d = self._d
-        half = (0.5 * d.squares_of_all()[rows]).float()[:, None]
-        logit = torch.addmm(self._offset.float() - half, tile, self._u.T).mul_(self._scale.float())
+        start = self._offset.float() - self._half_square[rows, None]
+        logit = torch.addmm(start, tile, self._u.T).mul_(self._scale.float())
         if not d.equal_weights:
             logit += d.log_weight[rows, None].float()
         for column, value in self._told:
