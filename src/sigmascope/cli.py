@@ -16,13 +16,15 @@ from typing import Annotated, Any
 import tyro
 
 from sigmascope import __version__
-from sigmascope.commands import CheckCommand, Command, ForkCommand, GenerateCommand, StudyCommand
+from sigmascope.commands import CheckCommand, Command, ForkCommand, GenerateCommand, StudyCommand, TrainCommand
 from sigmascope.errors import InputError, Stopped
+from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
-_CHECK, _GENERATE, _FORK = CheckCommand(), GenerateCommand(), ForkCommand()
-_COMMANDS = (StudyCommand, GenerateCommand, ForkCommand, CheckCommand)
+_CHECK, _GENERATE, _FORK, _TRAIN = CheckCommand(), GenerateCommand(), ForkCommand(), TrainCommand()
+_COMMANDS = (StudyCommand, TrainCommand, GenerateCommand, ForkCommand, CheckCommand)
+_NAMES = ("study", "train", "generate", "fork", "check")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         command = _parse(args)
         if _many():
-            return _study_together(command)
+            return _together(command)
         if isinstance(command, CheckCommand):
             return _check(command)
+        if isinstance(command, TrainCommand):
+            return _train(command)
         return _study(command) if isinstance(command, StudyCommand) else _make(command)
     except InputError as error:
         return _said(str(error), 2)
@@ -70,17 +74,17 @@ def _said(words: str, status: int, before: str = "") -> int:
     return status
 
 
-def _study_together(command: Command) -> int:
-    """A study as one of the processes that torchrun has started."""
+def _together(command: Command) -> int:
+    """A study or a training as one of the processes that torchrun has started."""
     from sigmascope import ranks
 
-    if not isinstance(command, StudyCommand):
-        raise InputError("only a study runs in several processes: leave torchrun out")
+    if not isinstance(command, (StudyCommand, TrainCommand)):
+        raise InputError("only a study or a training runs in several processes: leave torchrun out")
     try:
         with ranks.joined():
-            return _study(command)
+            return _study(command) if isinstance(command, StudyCommand) else _train(command)
     except Stopped as error:
-        kept = any(Path(command.out).glob("checkpoint*.npz"))
+        kept = any(any(Path(command.out).glob(p)) for p in ("checkpoint*.npz", "training*.safetensors"))
         where = f"the last checkpoint is in {command.out}; " if kept else ""
         raise Stopped(f"{error}: {where}run the same command again to go on") from error
 
@@ -109,8 +113,11 @@ def _parse(args: list[str]) -> Command:
     def fork(command: Annotated[ForkCommand, tyro.conf.arg(name="")] = _FORK) -> ForkCommand:
         return command
 
+    def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")] = _TRAIN) -> TrainCommand:
+        return command
+
     app = tyro.extras.SubcommandApp()
-    functions: tuple[Callable[..., Any], ...] = (study, generate, fork, check)
+    functions: tuple[Callable[..., Any], ...] = (study, train, generate, fork, check)
     for function, described in zip(functions, _COMMANDS, strict=True):
         function.__doc__ = described.__doc__
         app.command(function)
@@ -125,7 +132,7 @@ def _parse(args: list[str]) -> Command:
             )
     except SystemExit as stop:
         if stop.code == 2:
-            of = f" {args[0]}" if args and args[0] in ("study", "generate", "fork", "check") else ""
+            of = f" {args[0]}" if args and args[0] in _NAMES else ""
             raise InputError(f"{_first_line(complaint.getvalue()).rstrip('.')}: see sigmascope{of} --help") from None
         raise
 
@@ -190,6 +197,30 @@ def _study(command: StudyCommand) -> int:
         return 0
     print(onset_text(table))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _train(command: TrainCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command)}
+    of_settings = {f.name: given[f.name] for f in fields(Settings)}
+    out = given.pop("out")
+    others = {k: v for k, v in given.items() if k not in of_settings} | {"abstractions": listed(command.abstractions)}
+    settings = Settings(**of_settings).check()
+    if not command.data:
+        raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    if not out:
+        raise InputError("no folder for the model was named: pass --out FOLDER")
+    from sigmascope import ranks
+    from sigmascope.studies import training  # torch is loaded here
+
+    words, finished = training.train(training.TrainSpec(settings=settings, **others), Path(out))
+    if ranks.rank():
+        return 0
+    if finished:
+        print(f"{out}: this training is finished; nothing was done", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nMeasure it: sigmascope study {command.data} --model {out} --out FOLDER", file=sys.stderr)
     return 0
 
 

@@ -73,6 +73,80 @@ class StudyCommand:
 
 
 @dataclass(frozen=True)
+class TrainCommand:
+    """Train a denoiser that can be told any subset of the attributes.
+
+    One network learns E[V | Y_sigma = y, what is known] for nothing known, for each attribute, and for any of them
+    together; a spare attribute of random labels is trained along, as a null. The folder named by --out receives
+    model.safetensors and model.json (sigmascope study DATA --model FOLDER measures it), losses-*.csv and .png (by
+    decade of sigma, on the batches and on items kept out of training), samples/ and, with --classifier-steps,
+    classifier.safetensors.
+
+    Interrupted? Run the same command again: it goes on where it stopped, with the same stream.
+
+    Try it: sigmascope train scenes --size 16 --network mlp --steps 2000 --out models/scenes
+
+    Several processes: torchrun --nproc-per-node 2 -m sigmascope train ...
+    """
+
+    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the model: new, empty, or that of the same training."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes that the network can be told, as for a study."""
+    network: Annotated[str, tyro.conf.arg(metavar="NETWORK")] = "auto"
+    """unet (of diffusers, for images), mlp (for vectors, and for images that are all framed alike), or auto."""
+    width: int = 0
+    """Channels of the U-Net's first level, or units of the mlp's layers; 0: by the network."""
+    depth: int = 0
+    """Levels of the U-Net, or blocks of the mlp; 0: by the network."""
+    steps: int = 20_000
+    """Steps of the optimiser: a learning rate that falls to zero at the last one."""
+    batch: int = 128
+    """Rows of a step."""
+    learning_rate: float = 1e-3
+    """At its peak."""
+    warmup: int = 500
+    """Steps over which the learning rate rises."""
+    weight_decay: float = 1e-4
+    """Of matrices."""
+    average: int = 2_000
+    """Steps over which the weights of the finished model are averaged, at most."""
+    noise: Annotated[str, tyro.conf.arg(metavar="NOISE")] = "adaptive"
+    """Noise levels of training: adaptive (half of the rows evenly in ln sigma, half where the score gap lives, measured
+    as training goes) or lognormal."""
+    sigma_min: float = 0.01
+    """Smallest noise level trained at."""
+    sigma_max: float = 90.0
+    """Largest."""
+    log_mean: float = 0.0
+    """Mean of ln sigma, in units of the data's own scale, for --noise lognormal."""
+    log_std: float = 1.6
+    """Standard deviation of ln sigma, for --noise lognormal."""
+    holdout: float = 0.1
+    """Share of the items kept out of training, to be measured on."""
+    null: int = 8
+    """Values of the spare attribute of random labels; 0 leaves it out."""
+    classifier_steps: int = 0
+    """Train a classifier of noisy values along, for so many steps: it bounds the information from below."""
+    precision: Annotated[str, tyro.conf.arg(metavar="PRECISION")] = "auto"
+    """Of products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
+    half: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Store the finished model in 16 bits."""
+    seed: int = 0
+    """Seed of weights, batches and noise."""
+    size: int = 32
+    """Side of the scenes in pixels: 16, 32 or 64."""
+    grain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the floor of the scenes a fine texture, one more attribute."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two checkpoints."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
+
+
+@dataclass(frozen=True)
 class GenerateCommand:
     """Generate images by the exact filter of a data set, and see when each attribute of them was decided.
 
@@ -177,4 +251,4 @@ class CheckCommand:
     spoil: tyro.conf.Suppress[str] = ""
 
 
-Command = StudyCommand | CheckCommand | GenerateCommand | ForkCommand
+Command = StudyCommand | TrainCommand | CheckCommand | GenerateCommand | ForkCommand

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
-ALL |= {"paths", "filtering", "checks", "sample", "ranks", "memorisation"}
+ALL |= {"learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
@@ -21,6 +21,7 @@ MAY = {
     "checks": ALL,
     "data": {"core", "ranks"},
     "denoisers": {"core", "noise", "ranks"},
+    "learn": {"core", "errors", "noise", "data", "ranks"},
     "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-Products = Callable[[Tensor, Tensor], Iterator[tuple[slice | Tensor, Tensor]]]
+from sigmascope.denoisers.threads import room
 
 _RUN = 32  # rows that a run of equal labels should have on average, to be worth a product of its own
 
@@ -97,18 +96,17 @@ class ByClass:
         self, left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
     ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "classes p q"]]]:
         r"""For each abstraction, its classes c here and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
-        for order, in_order in self.orders():
-            yield from in_order(left if order is None else left[order], right if order is None else right[order])
-
-    def orders(self) -> Iterator[tuple[Tensor | None, Products]]:
-        """Orders of rows (None: as they come), and the products of some abstractions from rows in that order."""
         if self._slow:
-            yield None, self._of_runs
+            yield from self._of_runs(left, right)
         for group in self._groups:
-            yield group.rows, partial(self._of_group, group)
+            yield from self._of_group(group, left, right)
 
     def _of_group(self, group: _Group, left: Tensor, right: Tensor) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        yield group.columns, _products(left, right, group.counts)
+        if left.device.type == "cpu":
+            left = torch.index_select(left, 0, group.rows, out=room("in order", left.shape, left.dtype))
+        else:
+            left = left.index_select(0, group.rows)
+        yield group.columns, _products(left, right.index_select(0, group.rows), group.counts)
 
     def _of_runs(self, left: Tensor, right: Tensor) -> Iterator[tuple[slice | Tensor, Tensor]]:
         parts = _products(left, right, self._runs)

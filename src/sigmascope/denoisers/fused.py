@@ -11,6 +11,7 @@ from typing import no_type_check
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
@@ -23,6 +24,7 @@ _LISTED = 0.02  # room for living pairs, as a share of all: where more live, the
 _LISTED_MEANS, _SPARSE_MEANS = 0.5, 0.4  # the same, and the share below which means are added pair by pair
 _FAST = {"contract", "nsz", "nnan"}  # nothing here is NaN; sums keep their order
 _SUMS = {"contract", "reassoc"}  # sums in vectors
+_HELD_BACK = 8  # pairs in a row of one class, on average, from which it is added once for them
 _DRAWS, _ROWS = 16, 64  # of a block that stays in the first cache
 _CHUNK = 64  # draws whose masses stay in the last one
 
@@ -107,19 +109,18 @@ def _class_sums(
 
 @no_type_check
 @compiled(fastmath=_FAST)
-def _masses(product, norm, vv, nv, weight, own, half, inverse, start, order, first, out, squares):
-    """e^l at eight levels from start on, as (rows, draws, 8): rows in an order, draws from one on; adds squares."""
+def _masses(product, norm, vv, nv, weight, own, half, inverse, start, first, out, squares):
+    """e^l at eight levels from start on, as (rows, draws, 8), of draws from one on; adds squares."""
     count, chunk, total = vv.shape[0], out.shape[1], norm.shape[0]
     for d0 in range(0, chunk, _DRAWS):
         for i0 in range(0, total, _ROWS):
-            for i in range(i0, min(i0 + _ROWS, total)):
-                r = order[i]
+            for r in range(i0, min(i0 + _ROWS, total)):
                 for d in range(d0, min(d0 + _DRAWS, chunk)):
                     draw = first + d
                     d2 = max(norm[r] + vv[draw] - np.float32(2.0) * product[draw, r], np.float32(0.0))
                     s = product[count + draw, r] - nv[draw]
                     mass = exp(quadratic(half, inverse, start, d2, s, weight[r] - own[draw]))
-                    store(out, (i * chunk + d) * WIDTH, mass)
+                    store(out, (r * chunk + d) * WIDTH, mass)
                     add_to(squares, d * WIDTH, square(mass))
 
 
@@ -169,10 +170,8 @@ def _living(product, norm, vv, nv, last, dead, rows, draws, values):
 @compiled()
 def _scatter(
     row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, dead, most, shift, sums, squares,
-    means, joined,
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is dead."""
-    directions = means.shape[3]
     for i in range(row.shape[0]):
         r, d = row[i], draw[i]
         w = np.float64(weight[r]) - own[d]
@@ -183,18 +182,60 @@ def _scatter(
             logit += w - shift[d, j]
             if logit > most:
                 _raise(shift, sums, squares, d, j, logit)
-                for c in range(means.shape[1]):
-                    for k in range(directions):
-                        means[d, c, j, k] *= np.exp(-logit)
                 logit = 0.0
             mass = np.exp(logit)
             squares[d, j] += mass * mass
             for a in range(classes.shape[1]):
+                sums[d, classes[r, a], j] += mass
+
+
+@no_type_check
+@compiled()
+def _flush(held, classes, r, d, slow, start, reach, means):
+    """Add what is held to the means of the slow classes of a row, and hold nothing."""
+    for j in range(reach):
+        for a in slow:
+            for k in range(held.shape[1]):
+                means[d, classes[r, a], start + j, k] += held[j, k]
+        held[j] = 0.0
+
+
+@no_type_check
+@compiled()
+def _scatter_means(
+    row, draw, distance2, along, weight, own, classes, half, inverse, start, stop, dead, squares, means, part, joined,
+    held, slow, fast,
+):  # fmt: skip
+    """Add e^l of listed pairs and items to the means at the levels from start to stop, each until it is dead.
+
+    Where the classes of the slow abstractions stay the same from pair to pair, what they are given is held back.
+    """
+    directions, count, reach = means.shape[3], row.shape[0], 0
+    for i in range(count):
+        r, d = row[i], draw[i]
+        p, w = part[d], np.float64(weight[r]) - own[d]
+        for j in range(start, stop):
+            logit = half[j] * distance2[i] + inverse[j] * along[i]
+            if logit < dead[d]:
+                break
+            mass = np.exp(logit + w)
+            squares[d, j] += mass * mass
+            for a in fast:
                 c = classes[r, a]
-                if directions == 0:
-                    sums[d, c, j] += mass
                 for k in range(directions):
-                    means[d, c, j, k] += mass * joined[r, k]
+                    means[d, c, j, k] += mass * joined[p, r, k]
+            if slow.shape[0]:
+                for k in range(directions):
+                    held[j - start, k] += mass * joined[p, r, k]
+                reach = max(reach, j - start + 1)
+        after = i + 1
+        other = after == count or draw[after] != d
+        if not other:
+            for a in slow:
+                other = other or classes[row[after], a] != classes[r, a]
+        if other:
+            _flush(held, classes, r, d, slow, start, reach, means)
+            reach = 0
 
 
 @no_type_check
@@ -282,22 +323,19 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
     draws, dead = len(tile.vv), s.dead.float().numpy()
-    by_class = list(ByClass(tile.classes).orders())
+    by_class, rights = ByClass(tile.classes), _joined(s, tile)
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
-        joined = tile.joined[:, : s.few + 1].contiguous() if stop <= s.few_levels else tile.joined
+        wanted = s.few + 1 if stop <= s.few_levels else s.means.shape[3]
         with turn.stage(begin):
-            for k, (order, products) in enumerate(by_class):
-                rows = torch.arange(len(tile.norm)) if order is None else order
-                right = joined if order is None else joined[order]
-                for first in range(0, draws, _CHUNK):
-                    count = min(_CHUNK, draws - first)
-                    mass, squares = room("mass", (len(rows), count, WIDTH)), torch.zeros(count, WIDTH)
-                    out = mass.numpy(), squares.numpy()
-                    _masses(*common, *weights, half, inverse, begin, rows.numpy(), first, *out)
-                    if k == 0:
-                        s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
-                    for columns, part in products(mass.flatten(1), right):
+            for right, of_part in zip(rights, s.parts, strict=True):
+                joined = right[:, :wanted].contiguous()
+                for first in range(of_part.start, of_part.stop, _CHUNK):
+                    count = min(_CHUNK, of_part.stop - first)
+                    mass, squares = room("mass", (len(tile.norm), count, WIDTH)), torch.zeros(count, WIDTH)
+                    _masses(*common, *weights, half, inverse, begin, first, mass.numpy(), squares.numpy())
+                    s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
+                    for columns, part in by_class.products(mass.flatten(1), joined):
                         column = torch.arange(s.sums.shape[1])[columns]
                         apart = part.view(len(part), count, WIDTH, -1)
                         _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())
@@ -305,6 +343,14 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
         if stop < levels and _count(*common, half[stop], inverse[stop], dead) < few:
             return stop
     return levels
+
+
+def _joined(s: Sums, tile: Tile) -> Float[Tensor, "parts rows directions_and_one"]:
+    """The columns of a tile that each part of the draws has means of."""
+    if "joined" not in tile.held:
+        joined = tile.joined.T
+        tile.held["joined"] = torch.stack([joined.index_select(0, s.which[part.start]).T for part in s.parts])
+    return tile.held["joined"]
 
 
 def _padded(x: Tensor) -> np.ndarray:
@@ -322,9 +368,20 @@ def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
 
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.denoisers.plain.scatter`."""
+    if not len(pairs) or start >= stop:
+        return
     found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
-    sums = s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), s.means.numpy(), tile.joined.numpy()
-    _scatter(*(x.numpy() for x in found), start, stop, s.dead.numpy(), ROOM, *sums)
+    common = *(x.numpy() for x in found), start, stop, s.dead.numpy()
+    if not s.means.numel():
+        _scatter(*common, ROOM, s.shift.numpy(), s.sums.numpy(), s.squares.numpy())
+        return
+    changes = (tile.classes[1:] != tile.classes[:-1]).sum(0) + 1
+    is_slow = changes * len(s.v) * _HELD_BACK < len(pairs)
+    slow, fast = (torch.nonzero(x)[:, 0].numpy() for x in (is_slow, ~is_slow))
+    part = torch.repeat_interleave(torch.tensor([p.stop - p.start for p in s.parts]))
+    held = np.zeros((stop - start, s.means.shape[3]))
+    sums = (x.numpy() for x in (s.squares, s.means, part, _joined(s, tile)))
+    _scatter_means(*common, *sums, held, slow, fast)
 
 
 def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:

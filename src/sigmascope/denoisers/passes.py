@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from sigmascope.core import Draws, Gap, InputError
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.kernel import LevelSums, is_steady
-from sigmascope.denoisers.sketch import Sketch
+from sigmascope.denoisers.sketch import Sketch, pooled
 from sigmascope.denoisers.sums import Sums
 from sigmascope.denoisers.threads import Pipeline, Turn, room, workers
 
@@ -71,15 +72,18 @@ class PosteriorPass:
             small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
+        if sketch is not None and sketch.wide is None:
+            self._sketch = sketch = sketch.of_draws(len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
         columns = int(denoiser.first_column[-1])
         self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
-            self._projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
-            zeros = torch.zeros(columns, sketch.directions.shape[1], device=device, dtype=torch.float64)
-            self._moments["mass"] = zeros[:, :1].clone()
+            self._kernel.total = replace(self._kernel.total, which=sketch.columns(len(draws)).to(device))
+            joined = _with_one((v.double() - denoiser.centre) @ sketch.mixed.to(device).double(), sketch.few)
+            self._projected = _without_one(joined.take_along_dim(self._kernel.total.which, 1), sketch.few)
+            zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
             self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
             self._moments["second"] = zeros.new_zeros(columns, lead, lead)
@@ -148,9 +152,11 @@ class PosteriorPass:
 
     def _add_moments(self, sketch: Sketch, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
         d = self._denoiser
-        z, w = sketch.sorted(projected.double()), d.log_weight[rows].exp()[:, None]
-        by_class, lead = ByClass(d.classes[rows]), z[:, : self._moments["second"].shape[1]]
-        by_class.add(self._moments["mass"][:, :, None], w, torch.ones_like(w))
+        w = d.log_weight[rows].exp()[:, None]
+        z = torch.cat([torch.ones_like(w).T, projected.T]).T
+        lead = z[:, 1 + sketch.exact_columns[: self._moments["second"].shape[1]]]
+        # The first and the second moments in one product each; the first hold masses too.
+        by_class = ByClass(d.classes[rows])
         by_class.add(self._moments["first"][:, None], w, z)
         by_class.add(self._moments["second"], w * lead, lead)
 
@@ -220,28 +226,38 @@ class PosteriorPass:
     def _gap_of_level(
         self, sketch: Sketch, j: int, part: slice, own: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Score gap and error gap per draw, and the mean over draws of each random direction's share of them."""
+        """Score gap and error gap per draw, and what each random direction says of their means."""
         held = self._total()
         means = held.means[:, part, j].transpose(0, 1)
-        sums, means = means[..., held.few], torch.cat([means[..., : held.few], means[..., held.few + 1 :]], -1)
+        sums, means = means[..., held.few], _without_one(means, held.few)
         exact, v = sketch.exact, self._projected
         if j < held.few_levels:
             exact, means, v = sketch.few - sketch.random, means[..., : held.few], v[:, : held.few]
         else:
-            means, v = sketch.sorted(means), sketch.sorted(v)
+            means, v = (
+                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(held.parts)], -2) for x in (means, v)
+            )
         total = sums.sum(0)
         mean = means.sum(0) / total[:, None]
         by_value = means / sums.clamp_min(1e-300)[:, :, None]
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (v - mean) ** 2 - (v - told) ** 2
-        shares = [per_draw.mean(0)[exact:] * sketch.random for per_draw in (score, mmse)]
+        shares = [
+            pooled([x[p, exact:].mean(0) * sketch.random for p in held.parts], self._weights) for x in (score, mmse)
+        ]
         return score.sum(1), mmse.sum(1), shares[0], shares[1]
+
+    @property
+    def _weights(self) -> list[float]:
+        """Shares of the draws that have random directions of their own."""
+        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.parts]
 
     def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
         r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
         :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the leading directions, which hold most of it."""
-        mass, first, second = (self._moments[k][part] for k in ("mass", "first", "second"))
+        first, second = (self._moments[k][part] for k in ("first", "second"))
+        mass, first = first[:, :1], sketch.sorted(first[:, 1:])
         lead = second.shape[1]
         prior = mass[:, 0] / mass.sum()
         mean = first / mass.clamp_min(1e-300)
@@ -251,5 +267,16 @@ class PosteriorPass:
         within = second / mass.clamp_min(1e-300)[:, :, None] - outer
         whole = second.sum(0) / mass.sum() - overall[:lead, None] * overall[None, :lead]
         frobenius = (whole**2).sum() - (prior * (within**2).sum((1, 2))).sum()
-        random = spread[sketch.exact :] * sketch.random
-        return float(spread.sum()), random.cpu().numpy(), float(frobenius)
+        each = spread[sketch.exact :].reshape(sketch.parts, -1) * sketch.random
+        random = pooled(list(each), self._weights)
+        along = float(random.mean()) if len(random) else 0.0
+        return float(spread[: sketch.exact].sum()) + along, random.cpu().numpy(), float(frobenius)
+
+
+def _with_one(x: Float[Tensor, "*shape directions"], few: int) -> Float[Tensor, "*shape directions_and_one"]:
+    """With a one after the first few."""
+    return torch.cat([x[..., :few], torch.ones_like(x[..., :1]), x[..., few:]], -1)
+
+
+def _without_one(x: Float[Tensor, "*shape directions_and_one"], few: int) -> Float[Tensor, "*shape directions"]:
+    return torch.cat([x[..., :few], x[..., few + 1 :]], -1)

@@ -41,7 +41,6 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     weight = (tile.weight - s.own[:, None]).to(distance2)
     with_means = s.means.numel() > 0
     by_class = ByClass(tile.classes) if with_means else None
-    joined = tile.joined
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
     columns = s.sums.shape[1]
     never = torch.isinf(tile.weight) if bool(torch.isinf(tile.weight).any()) else None
@@ -49,6 +48,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     typical = float(distance2.mean())
     logit = torch.empty_like(distance2)
     last = tile.exact_from(s.half)
+    needed = [torch.unique(s.which[:, :k], return_inverse=True) for k in (s.few + 1, s.which.shape[1])]
     for j in range(start, s.levels):
         half, inverse = float(s.half[j]), float(s.inverse[j])
         torch.mul(distance2, half, out=logit).add_(along, alpha=inverse)
@@ -69,9 +69,10 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot
             else:
-                wanted = slice(s.few + 1 if j < s.few_levels else None)
-                for where, part in by_class.products(mass.T, joined[:, wanted]):
-                    s.means[:, where, j, wanted] += part.transpose(0, 1)
+                columns, which = needed[j >= s.few_levels]  # those of all draws: one product serves them
+                for where, part in by_class.products(mass.T, tile.joined[:, columns]):
+                    own = part.transpose(0, 1).take_along_dim(which[:, None], 2)
+                    s.means[:, where, j, : which.shape[1]] += own
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
     return Pairs.of(tile, row, draw), s.levels
 
@@ -104,7 +105,7 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
             add_masses(s, tile, pairs, mass, j)
         else:
             s.squares[:, j].index_add_(0, pairs.draw, mass**2)
-            rows = mass[:, None] * joined[pairs.row]
+            rows = mass[:, None] * joined[pairs.row[:, None], s.which[pairs.draw]]
             flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
             for column in tile.classes.T:
                 flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)

@@ -5,8 +5,9 @@ and of what is orthogonal to them random directions are taken,
 
 .. math:: \|x\|^2 = \|P x\|^2 + \|R x\|^2, \qquad \|R x\|^2 = E_\omega\,(\omega^\top R x)^2 .
 
-The random directions are shared by all draws, so their error is common to them: it must be judged over directions, not
-over draws.
+The error of random directions is common to the draws that share them: it must be judged over directions, not over
+draws.  So every 64 draws have random directions of their own (:meth:`Sketch.of_draws`): few for each draw, many for
+the mean of all.
 
 At large sigma few directions hold nearly all of it: there the first exact ones suffice, with random ones on *their*
 complement.  Both kinds of random directions come from the same Gaussian ones, so that means along one kind give those
@@ -15,11 +16,17 @@ along the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+
+from sigmascope.core import generator as stream
+
+_PART = 64  # draws that share random directions
+_VECTOR = 8  # numbers that a processor works on at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +36,25 @@ class Sketch:
     The sum of squares of a projection is then an unbiased estimate of the squared norm.
 
     Args:
-        directions: the exact ones, and random ones on their complement.
+        directions: the exact ones, and random ones on their complement; those of the first part of the draws.
         exact: how many are exact.
-        wide: the same random ones, on the complement of the first ``first`` exact ones alone, shape (size, random).
+        wide: random ones of each part of the draws, on the complement of the first ``first`` exact ones alone, shape
+            (size, parts * random); None before draws are known.
         first: how many exact directions suffice at large sigma.
         first_above: where: from this sigma upward.
+        each: how many random directions every part of the draws has.
+        seed: of these.
+        parts: how many parts the draws have, consecutive and as large as :attr:`directions` are for.
     """
 
     directions: Float[Tensor, "size directions"]
     exact: int
-    wide: Float[Tensor, "size random"] | None = None
+    wide: Float[Tensor, "size parts_random"] | None = None
     first: int = 0
     first_above: float = float("inf")
+    each: int = 0
+    seed: int = 0
+    parts: int = 1
 
     @property
     def random(self) -> int:
@@ -48,27 +62,99 @@ class Sketch:
 
     @property
     def few(self) -> int:
-        """How many of the columns of :attr:`mixed` serve large sigma; all, where there is no such choice."""
+        """How many of the directions of a draw serve large sigma; all, where there is no such choice."""
         return self.directions.shape[1] if self.wide is None else self.first + self.random
 
     @property
-    def mixed(self) -> Float[Tensor, "size directions"]:
-        """The first exact directions, the wide random ones, the other exact ones."""
+    def mixed(self) -> Float[Tensor, "size mixed"]:
+        """The first exact directions, the wide random ones of all parts, the other exact ones."""
         if self.wide is None:
             return self.directions
         exact = self.directions[:, : self.exact]
         return torch.cat([exact[:, : self.first], self.wide, exact[:, self.first :]], 1)
 
-    def sorted(self, along: Float[Tensor, "*shape directions"]) -> Float[Tensor, "*shape directions"]:
-        """What is known along the :attr:`mixed` directions, along :attr:`directions`."""
+    @property
+    def exact_columns(self) -> Int64[Tensor, " exact"]:
+        """Which of the :attr:`mixed` directions are the exact ones."""
+        after = 0 if self.wide is None else self.wide.shape[1]
+        return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.first)
+
+    def of_draws(self, draws: int, block: int = 0) -> Sketch:
+        """The same exact directions, and independent random ones for every 64 draws.
+
+        Args:
+            draws: how many.
+            block: which draws these are: each block has random directions of its own.
+        """
+        if not self.random:
+            return self
+        parts = -(-draws // _PART)
+        exact = self.directions[:, : self.exact].double()
+        omega = torch.randn(len(exact), parts * self.each, generator=stream(self.seed, block), dtype=torch.float64)
+        wide = _without(omega.to(exact) / self.each**0.5, exact[:, : self.first])
+        along = _without(wide[:, : self.each], exact[:, self.first :])
+        directions = torch.cat([exact, along], 1).float()
+        return replace(self, directions=directions, wide=wide.float(), parts=parts)
+
+    def part_of(self, draws: int) -> Int64[Tensor, " draws"]:
+        """The part that each of so many draws belongs to: all parts but the last are of one size."""
+        return torch.arange(draws) // -(-draws // self.parts)
+
+    def columns(self, draws: int) -> Int64[Tensor, "draws directions_and_one"]:
+        """Which columns serve each draw, of the :attr:`mixed` directions with one more after the first ``few``."""
+        mixed = torch.arange(self.mixed.shape[1])
+        mixed += mixed >= self.few
+        first, randoms = self.few - self.random, self.parts * self.random
+        own = mixed[first + self.part_of(draws)[:, None] * self.random + torch.arange(self.random)]
+        before, rest = (x.expand(draws, -1) for x in (mixed[:first], mixed[first + randoms :]))
+        return torch.cat([before, own, torch.full((draws, 1), self.few), rest], 1)
+
+    def sorted(
+        self, along: Float[Tensor, "*shape known"], part: int | None = None
+    ) -> Float[Tensor, "*shape directions"]:
+        """What is known along the :attr:`mixed` directions, along the exact and then the random ones.
+
+        Args:
+            along: with the random directions of one part, or of all.
+            part: which; None: all.
+        """
         if self.wide is None:
             return along
-        first, wide, rest = along.split([self.first, self.random, self.exact - self.first], -1)
+        wide = self.wide if part is None else self.wide[:, part * self.random : (part + 1) * self.random]
+        first, random, rest = along.split([self.first, wide.shape[1], self.exact - self.first], -1)
         others = self.directions[:, self.first : self.exact].to(along)
-        return torch.cat([first, rest, wide - rest @ (others.T @ self.wide.to(along))], -1)
+        return torch.cat([first, rest, random - rest @ (others.T @ wide.to(along))], -1)
 
 
-def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, generator: torch.Generator) -> Sketch:
+def pooled(said: Sequence[Float[Tensor, "*shape random"]], weights: Sequence[float]) -> Float[Tensor, "*shape all"]:
+    r"""What independent sets of directions say of their parts of the draws, as if one set said it of all.
+
+    The mean of what is returned is the weighted mean m of the sets' means; its spread is made such that the usual
+    squared error of a mean is that of m, :math:`\sum_g w_g^2 \mathrm{var}_g / n_g`: only directions of one set are
+    compared, so that the draws' own spread stays out.
+
+    Args:
+        said: for each set, an estimate by each of its directions.
+        weights: the sets' shares of the draws.
+    """
+    total = sum(s.shape[-1] for s in said)
+    middles = [s.mean(-1, keepdim=True) for s in said]
+    mean = torch.stack([w * m for w, m in zip(weights, middles, strict=True)]).sum(0)
+    found = []
+    for s, m, w in zip(said, middles, weights, strict=True):
+        n = s.shape[-1]
+        found.append(mean + w * (total * (total - 1) / max(n * (n - 1), 1)) ** 0.5 * (s - m))
+    return torch.cat(found, -1)
+
+
+def _without(x: Float[Tensor, "size k"], basis: Float[Tensor, "size n"]) -> Float[Tensor, "size k"]:
+    """What is orthogonal to an orthonormal basis."""
+    return x - basis @ (basis.T @ x)
+
+
+def make_sketch(
+    items: Float[Tensor, "items size"], exact: int, random: int, generator: torch.Generator, each: int | None = None
+) -> Sketch:
     """Principal directions of a sample of items, and Gaussian directions orthogonal to them.
 
     Args:
@@ -76,10 +162,11 @@ def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, gen
         exact: how many leading principal directions.
         random: how many random directions on the rest.
         generator: of the random directions.
+        each: how many every part of the draws of a pass has; None: as many.
 
     Returns: the whole space, exactly, where it has no more than ``exact + random`` dimensions.
     """
-    size = items.shape[1]
+    size, each = items.shape[1], random if each is None else each
     if size <= exact + random:
         return Sketch(torch.eye(size, device=items.device), size)
     centred = items.float() - items.float().mean(0)
@@ -89,9 +176,10 @@ def make_sketch(items: Float[Tensor, "items size"], exact: int, random: int, gen
     leading = torch.flip(vectors[:, len(values) - keep :], (1,))  # the largest variance first
     basis, _ = torch.linalg.qr(centred.T.double() @ leading)
     omega = torch.randn(size, random, generator=generator, dtype=torch.float64).to(items.device) / random**0.5
+    seed = int(torch.randint(2**62, (), generator=generator))
     first = keep // 4
-    wide = omega - basis[:, :first] @ (basis[:, :first].T @ omega)
-    along = wide - basis[:, first:] @ (basis[:, first:].T @ wide)
+    first = min(first + -(first + each + 1) % _VECTOR, keep)
     # There the posterior mean keeps less than 1/400 of an item along the next direction: its share of a gap is small.
     above = float((400.0 * values[-first - 1] / len(items)) ** 0.5) if first else float("inf")
-    return Sketch(torch.cat([basis, along], 1).float(), keep, wide.float(), first, above)
+    directions = torch.cat([basis, _without(omega, basis)], 1).float()
+    return Sketch(directions, keep, first=first, first_above=above, each=each, seed=seed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int64
@@ -44,6 +45,8 @@ class Sums:
         few, few_levels: at that many leading levels, directions beyond the first ``few`` are left out.
         heaviest: the largest ln w of all items.
         steady: whether the shift may stay as it is: no logit is large.
+        which: columns of :attr:`Tile.joined` of which each draw has means, shape (draws, directions + 1); consecutive
+            draws that have the same ones are worked on together.  No entries where means are not wanted.
     """
 
     v: Float[Tensor, "draws size"]
@@ -62,6 +65,15 @@ class Sums:
     few_levels: int
     heaviest: float
     steady: bool
+    which: Int64[Tensor, "draws_or_none directions_and_one_or_none"] = field(
+        default_factory=partial(torch.zeros, 0, 0, dtype=torch.long)
+    )
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """The draws, in runs that have means of the same columns."""
+        sizes = torch.unique_consecutive(self.which, dim=0, return_counts=True)[1].tolist()
+        return [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
     @property
     def levels(self) -> int:
@@ -174,6 +186,7 @@ class Tile:
         classes: for each abstraction the column of each item's value, shape (rows, abstractions).
         few: as of :class:`Sums`.
         rounding: size of the products' rounding errors.
+        held: what steps keep for the next ones.
     """
 
     raw: Float[Tensor, "rows size"]
@@ -185,6 +198,7 @@ class Tile:
     classes: Int64[Tensor, "rows abstractions"]
     few: int
     rounding: float
+    held: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def projected(self) -> Float[Tensor, "rows directions"]:
@@ -193,8 +207,8 @@ class Tile:
     @cached_property
     def joined(self) -> Float[Tensor, "rows directions_and_one"]:
         """Projected items, and after the first few a one, whose sums are the sums of the weights."""
-        z = self.projected
-        return torch.cat([z[:, : self.few], torch.ones_like(z[:, :1]), z[:, self.few :]], 1)
+        z = self.product[2 * len(self.vv) :]
+        return torch.cat([z[: self.few], torch.ones_like(z[:1]), z[self.few :]]).T
 
     def slack(self, half: float) -> float:
         """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
@@ -225,7 +239,8 @@ class Pairs:
         return len(self.row)
 
     def keep(self, mask: Tensor) -> Pairs:
-        return Pairs(self.row[mask], self.draw[mask], self.distance2[mask], self.along[mask])
+        kept = torch.nonzero(mask)[:, 0]
+        return Pairs(*(x.index_select(0, kept) for x in (self.row, self.draw, self.distance2, self.along)))
 
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
         """Without weights."""

@@ -16,20 +16,20 @@ from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch, make_sketch
+from sigmascope.denoisers.sketch import Sketch, make_sketch, pooled
 
 _BLOCK = 256
 _MEANS_BYTES = 3e8  # sums of posterior means of one block
-_DIRECTION_WORK = 2.76e8  # items · abstractions · directions: small sets afford more directions
-_FEWEST, _MOST = 80, 256
+_DIRECTION_WORK = 2e8  # items · abstractions · directions: small sets afford more directions
+_FEWEST, _MOST = 64, 256
 _SKETCH_ITEMS = 1024
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
-    """How many exact and random directions the gaps are measured along: four fifths are exact."""
+    """How many exact and random directions the gaps of a draw are measured along; with a column of ones, in eights."""
     work = len(data) * max(len(data.abstractions), 1)
-    total = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 16 * 16 - 1  # and one column of ones
-    return 4 * total // 5, total - 4 * total // 5
+    eights = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 8
+    return 8 * (eights - eights // 8) - 1, 8 * (eights // 8)
 
 
 def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
@@ -51,7 +51,8 @@ def _sample(data: LabelledData | Hierarchy) -> Tensor:
 
 def sketch_of(data: LabelledData, seed: int) -> Sketch:
     """Directions of a sample of the data, for the gaps."""
-    return make_sketch(_sample(data), *directions_for(data), generator(seed, 0, 1))
+    exact, each = directions_for(data)
+    return make_sketch(_sample(data), exact, 2 * each, generator(seed, 0, 1), each)
 
 
 def series_level(data: LabelledData | Hierarchy) -> float:
@@ -176,7 +177,8 @@ class Collected(Blocks[PosteriorPass]):
     ) -> None:
         def begin(part: slice) -> PosteriorPass:
             block = Draws(draws.items[part], draws.v[part], draws.noise[part])
-            return PosteriorPass(denoiser, block, sigmas, sketch=sketch)
+            apart = None if sketch is None else sketch.of_draws(len(block), part.start)
+            return PosteriorPass(denoiser, block, sigmas, sketch=apart)
 
         def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
             found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
@@ -200,16 +202,20 @@ class Collected(Blocks[PosteriorPass]):
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""
         blocks, sizes = self._finished, [b[f"score.{name}"].shape[1] for b in self._finished]
+        shares = [size / sum(sizes) for size in sizes]
 
-        def mean(key: str) -> np.ndarray:
-            return np.asarray(np.average([b[f"{key}.{name}"] for b in blocks], axis=0, weights=sizes))
+        def mean(key: str) -> float:
+            return float(np.average([b[f"{key}.{name}"] for b in blocks], weights=sizes))
+
+        def directions(key: str) -> np.ndarray:
+            return pooled([torch.from_numpy(b[f"{key}.{name}"]) for b in blocks], shares).numpy()
 
         return Gap(
             score=self.joined(f"score.{name}"),
             mmse=self.joined(f"mmse.{name}"),
-            score_directions=mean("score_directions"),
-            mmse_directions=mean("mmse_directions"),
-            spread=float(mean("spread")),
-            spread_directions=mean("spread_directions"),
-            frobenius=float(mean("frobenius")),
+            score_directions=directions("score_directions"),
+            mmse_directions=directions("mmse_directions"),
+            spread=mean("spread"),
+            spread_directions=directions("spread_directions"),
+            frobenius=mean("frobenius"),
         )

@@ -1,0 +1,208 @@
+r"""Where in one image an abstraction is written: the score gap pixel by pixel, not summed.
+
+.. math:: r_i(\sigma) = E_n \frac{\left(D_a(y, \sigma) - D(y, \sigma)\right)_i^2}{\sigma^2}, \qquad y = v + \sigma n
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.noise import integral_from_the_top
+from sigmascope.sample.schemes import Model
+
+
+@dataclass(frozen=True, eq=False)
+class InformationMap:
+    r"""The score gap of one image by pixel, in nats, float64; its sum over pixels is that of the image.
+
+    .. math:: m_i(\sigma) = \int_{\ln\sigma}^{\infty} r_i \, d\ln\sigma', \qquad
+              E_{(V, A)} \sum_i m_i(\sigma) = I(A; Y_\sigma)
+
+    The mean is over images, each with its own label, and holds for exact denoisers.  A map is a density over pixels:
+    how much of the difference that knowing a makes to the denoiser falls on each.  It is not the information that the
+    pixel by itself has about A (pixels may all tell the same), nor is its sum the pointwise information
+    :math:`\ln p(a|y)/p(a)` of the image; only the means over images agree.  It is never negative, but for the
+    rounding of a spline.
+
+    Args:
+        abstraction: name of A.
+        sigma: decreasing levels, shape (levels,).
+        rate: :math:`r_i`, nats per pixel and unit of ln sigma, shape (levels, *pixels): channels are summed.
+        rate_stderr: its standard error over noises.
+        information: :math:`m_i`, nats per pixel, shape (levels, *pixels).
+        stderr: its standard error over noises (a noise is shared by all levels).
+        total_per_noise: the sum of m over pixels for each noise, shape (levels, noises).
+    """
+
+    abstraction: str
+    sigma: Float[np.ndarray, " levels"]
+    rate: Float[np.ndarray, "levels *pixels"]
+    rate_stderr: Float[np.ndarray, "levels *pixels"] = field(repr=False)
+    information: Float[np.ndarray, "levels *pixels"]
+    stderr: Float[np.ndarray, "levels *pixels"] = field(repr=False)
+    total_per_noise: Float[np.ndarray, "levels noises"] = field(repr=False)
+
+    @property
+    def total(self) -> Float[np.ndarray, " levels"]:
+        """Over all pixels: the share of this image and label in the score gap's I(A; Y_sigma)."""
+        return self.total_per_noise.mean(1)
+
+    @property
+    def total_stderr(self) -> Float[np.ndarray, " levels"]:
+        """Its standard error over noises."""
+        return self.total_per_noise.std(1, ddof=1) / self.total_per_noise.shape[1] ** 0.5
+
+
+def information_maps(
+    denoiser: Denoiser,
+    v: Tensor,
+    labels: Mapping[str, int | Tensor],
+    sigma: Float[np.ndarray, " levels"],
+    *,
+    noises: int = 32,
+    seed: int = 0,
+    batch: int = 256,
+) -> dict[str, InformationMap]:
+    r"""Where in an image, and at which noise level, its attributes are written.
+
+    The drawn-label score gap :math:`\|D_a - D\|^2/\sigma^2` of this image and these labels, not summed over pixels,
+    and its integral over ln sigma from the top down: of the cubic spline through the levels, with the part above the
+    first of them as the series in :math:`\sigma^{-2}` that its first two levels give, pixel by pixel.
+
+    Args:
+        denoiser: exact or learned.
+        v: the image, an item or not, shape (*event); of an event of three axes the first is taken for channels.
+        labels: for each abstraction to map, the index of the image's value (of a continuous one, its value, float,
+            shape (dim,)).  Another value than the image's own may be asked for: what telling the denoiser that changes.
+        sigma: decreasing levels, near enough for an integral (steps of ln sigma of 0.3 or less), from one at which
+            little is known down.
+        noises: standard normal noises, shared by all levels and abstractions; more of them leave the earlier ones as
+            they are.
+        seed: of the noises.
+        batch: rows of one call of the denoiser.
+
+    Returns: by abstraction, its :class:`InformationMap`.
+
+    Raises: InputError for an unknown abstraction or value, an image of another shape or that is not finite, fewer than
+        two levels or noises, or levels that do not fall or are not positive.
+
+    Valid when: the denoisers are exact; the map of a learned one is of what *it* does, biased in either direction.
+
+    Cost: levels · noises · (abstractions + 1) rows of the denoiser; memory of some five maps of all levels for each
+        abstraction, and of a batch.
+
+    References: Guo, Shamai, Verdú (2005); Franzese et al. (2025); Kong et al. (2024) for maps of a learned model.
+    """
+    levels = _checked(denoiser, v, labels, sigma, noises, batch)
+    sums = {name: _Sums(levels, tuple(v.shape[1:] if v.ndim == 3 else v.shape)) for name in labels}
+    together = max(1, batch // len(levels))
+    for start in range(0, noises, together):
+        some = range(start, min(start + together, noises))
+        noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in some])
+        for name, gap in _gaps(denoiser, v, labels, levels, noise, batch).items():
+            sums[name].add(gap)
+    return {name: of.map(name) for name, of in sums.items()}
+
+
+class _Sums:
+    """Sums over noises, and of squares, of rates and of their integrals."""
+
+    def __init__(self, sigma: Float[np.ndarray, " levels"], pixels: tuple[int, ...]) -> None:
+        self._sigma, self._pixels, self._weights = sigma, pixels, _from_infinity(sigma)
+        self._sums = np.zeros((4, len(sigma), int(np.prod(pixels))))
+        self._totals: list[np.ndarray] = []
+
+    def add(self, gap: Float[np.ndarray, "noises levels pixels"]) -> None:
+        rate = gap / self._sigma[:, None] ** 2
+        above = np.matmul(self._weights, rate)
+        self._sums += np.stack([rate.sum(0), (rate**2).sum(0), above.sum(0), (above**2).sum(0)])
+        self._totals.extend(above.sum(2))
+
+    def map(self, name: str) -> InformationMap:
+        n = len(self._totals)
+        found = []
+        for total, squares in (self._sums[:2], self._sums[2:]):
+            variance = np.maximum(squares - total**2 / n, 0.0) / (n - 1)
+            found += [x.reshape(-1, *self._pixels) for x in (total / n, np.sqrt(variance / n))]
+        rate, rate_stderr, information, stderr = found
+        return InformationMap(name, self._sigma, rate, rate_stderr, information, stderr, np.stack(self._totals, 1))
+
+
+def _gaps(
+    denoiser: Denoiser,
+    v: Tensor,
+    labels: Mapping[str, int | Tensor],
+    levels: Float[np.ndarray, " levels"],
+    noise: Float[Tensor, "noises *event"],
+    batch: int,
+) -> dict[str, Float[np.ndarray, "noises levels pixels"]]:
+    """(D_a - D)^2, channels summed; rows of all levels share calls, D is shared by the abstractions."""
+    dtype = Model(denoiser).dtype
+    where = next((x.device for x in (*denoiser.parameters(), *denoiser.buffers())), v.device)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in labels}
+    for rows in torch.arange(len(noise) * len(levels)).split(batch):
+        level = torch.from_numpy(levels)[rows % len(levels)]
+        y = v.cpu().double() + level.view(-1, *[1] * v.ndim) * noise[rows // len(levels)].double()
+        y, level = y.to(where, dtype), level.to(where, dtype)
+        with torch.no_grad():
+            free = denoiser(y, level, None).double()
+            for name, value in labels.items():
+                told = torch.as_tensor(value).to(where)
+                told = told.expand(len(rows), *told.shape).contiguous()
+                gap = (denoiser(y, level, {name: told}).double() - free) ** 2
+                parts[name].append((gap.sum(1) if v.ndim == 3 else gap).flatten(1).cpu().numpy())
+    return {name: np.concatenate(x).reshape(len(noise), len(levels), -1) for name, x in parts.items()}
+
+
+def _from_infinity(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
+    r"""Weights of the integral of a rate in ln sigma from each level up to infinity.
+
+    Above the first level the gap is :math:`s_0 + F (\lambda_0 - \lambda)` with F from the first two, so the integral is
+    :math:`\tfrac12 \lambda_0 s_0 + \tfrac14 \lambda_0^2 F`.
+    """
+    snr = sigma[:2] ** -2.0
+    slope = np.array([1.0, -1.0]) / (snr[1] - snr[0])
+    of_gap = 0.25 * snr[0] ** 2 * slope + np.array([0.5 * snr[0], 0.0])
+    weights = integral_from_the_top(sigma)
+    weights[:, :2] += of_gap / snr
+    return weights
+
+
+def _checked(
+    denoiser: Denoiser,
+    v: Tensor,
+    labels: Mapping[str, int | Tensor],
+    sigma: Float[np.ndarray, " levels"],
+    noises: int,
+    batch: int,
+) -> Float[np.ndarray, " levels"]:
+    """The levels, of a question that can be answered."""
+    if noises < 2 or batch < 1:
+        raise InputError(f"noises is {noises}, batch {batch}: at least 2 noises and rows are needed; pass noises=32")
+    if tuple(v.shape) != tuple(denoiser.event):
+        raise InputError(f"the image has shape {tuple(v.shape)}: expected one of shape {tuple(denoiser.event)}")
+    if not bool(torch.isfinite(v).all()):
+        raise InputError("the image holds a number that is not finite: pass finite ones")
+    if not labels:
+        raise InputError("labels name no abstraction: pass e.g. labels={'shape': 2}, the value of the image")
+    by_name = {a.name: a for a in denoiser.abstractions}
+    for name, value in labels.items():
+        if isinstance(value, Tensor) and value.ndim:  # of a continuous abstraction, which the denoiser itself checks
+            continue
+        if name not in by_name:
+            raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(by_name)}")
+        if not 0 <= int(value) < len(by_name[name].values):
+            raise InputError(f"labels[{name!r}] is {int(value)}: expected 0 to {len(by_name[name].values) - 1}")
+    levels = np.asarray(sigma, dtype=np.float64)
+    if levels.ndim != 1 or len(levels) < 2 or not np.all(np.isfinite(levels) & (levels > 0)):
+        raise InputError("sigma must hold 2 or more noise levels, finite and greater than 0: pass noise.sigma_grid()")
+    if np.any(np.diff(levels) >= 0):
+        raise InputError("sigma must decrease: sort it from the largest level down")
+    return levels

@@ -1,0 +1,303 @@
+r"""Probes: logistic regression of an attribute on noisy values or on what a network sees in them.
+
+.. math:: I(A; Y_\sigma) \ge H(A) + E \ln q(A \mid f(Y_\sigma))
+
+for any classifier q that has not seen the draw.  A linear one measures the information that is *usable* linearly: the
+bound says what a probe can read, and is no measure of what the features hold.
+
+References: Barber & Agakov (2003); Alain & Bengio (2016); Xu et al. (2020).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve, Draws, HasAllPosteriors, InputError, generator
+
+WHERE = ("noisy", "features", "prior")
+"""What a probe reads: y itself, features of a denoiser, or nothing (a guess by the prior)."""
+
+SHARES = (0.25, 0.5, 1.0)
+"""Of the draws for training, in the learning curve."""
+
+_PRIOR_SHARES = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 1.0)
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn times the number of draws: of a sum over draws
+_FOLDS = 3
+_DIRECTIONS = (32, 128)  # leading principal directions that a probe may read
+_STEPS = 40  # of a regression, at most
+_CHUNK = 1024  # rows of one call of a denoiser
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """Learned denoisers: what each block sees in a noisy value."""
+
+    def features(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> Mapping[str, Float[Tensor, "batch channels"]]:
+        """Numbers of each block, by its name."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """What probes of one attribute found.
+
+    Args:
+        curve: the bound, from all draws for training.
+        log_score: mean log-probability of the true value of a held-out draw, nats, shape (levels,).
+        accuracy: share of the held-out draws whose likeliest value is the true one, shape (levels,).
+        trained_on: numbers of draws for training in the learning curve, shape (shares,).
+        learning: the bound from each of them, nats, shape (levels, shares); its last column is the curve.
+    """
+
+    curve: Curve
+    log_score: Float[np.ndarray, " levels"]
+    accuracy: Float[np.ndarray, " levels"]
+    trained_on: Int[np.ndarray, " shares"]
+    learning: Float[np.ndarray, "levels shares"]
+
+    @property
+    def note(self) -> str:
+        """How far more draws for training would still raise the bound, in words."""
+        if len(self.trained_on) < 2:
+            return f"trained on {self.trained_on[-1]:,} draws; whether more would help was not looked at"
+        rise = self.learning[:, -1] - self.learning[:, -2]
+        j = int(rise.argmax())
+        return (
+            f"from {self.trained_on[-2]:,} to {self.trained_on[-1]:,} draws the bound rises by at most {rise[j]:.3f} "
+            f"nats (at sigma = {self.curve.sigma[j]:.3g})"
+        )
+
+
+def probes(
+    abstractions: Sequence[Abstraction],
+    train: Draws,
+    test: Draws,
+    sigma: Float[np.ndarray, " levels"],
+    where: str,
+    *,
+    denoiser: HasFeatures | None = None,
+    block: str | None = None,
+    seed: int = 0,
+    shares: Sequence[float] = SHARES,
+) -> dict[str, Probed]:
+    r"""Lower bounds from probes, of some attributes, at every level.
+
+    A probe is a multinomial logistic regression on principal directions of what it reads, standardised before, mixed
+    with a share of the prior, so that a value which the training draws lack has a probability.  The number of
+    directions, the regulariser and the share are chosen by cross-validation on the training draws alone; the share may
+    be one, which makes the bound zero.
+
+    Args:
+        abstractions: which attributes.
+        train: draws with labels, for training; y = v + sigma noise at every level.
+        test: other draws, on which the bound is judged.
+        sigma: decreasing levels.
+        where: ``noisy``, ``features`` or ``prior``.
+        denoiser: for ``features``.
+        block: whose features; of all blocks together where None.
+        seed: of the folds.
+        shares: of the training draws, the last of them 1: the learning curve.
+
+    Returns: for each attribute a Curve of kind ``lower bound``, estimator ``probes:`` and where, with what else is
+        known of the probe.
+
+    Raises: InputError for an unknown ``where`` or block, a denoiser without features, too few draws, missing labels, or
+        where scikit-learn is missing.
+
+    Cost: one call of the denoiser for each draw and level, and regressions: for each level and attribute some 1 s at
+        2,000 draws, 768 numbers and 10 values, with the learning curve.
+
+    References: Barber & Agakov (2003); Xu et al. (2020).
+    """
+    if where not in WHERE:
+        raise InputError(f"where is {where!r}: a probe reads {', '.join(WHERE)}")
+    if not shares or sorted(shares) != list(shares) or shares[0] <= 0 or shares[-1] != 1.0:
+        raise InputError(f"shares are {tuple(shares)}: expected rising numbers above 0, the last of them 1")
+    counts = [int(np.ceil(s * len(train))) for s in shares]
+    if len(test) < 2 or counts[0] < 2 * _FOLDS:
+        raise InputError(
+            f"{len(train)} draws for training and {len(test)} for the test came: at least "
+            f"{int(np.ceil(2 * _FOLDS / shares[0]))} and 2 are needed"
+        )
+    for a in abstractions:
+        if a.name not in train.labels or a.name not in test.labels:
+            raise InputError(f"the draws have no labels of {a.name!r}: they have {', '.join(train.labels) or 'none'}")
+    if where == "features" and not isinstance(denoiser, HasFeatures):
+        raise InputError(f"a {type(denoiser).__name__} has no features: pass a learned denoiser, or where='noisy'")
+    if where != "prior":
+        _regression()
+    order = torch.randperm(len(train), generator=generator(seed)).numpy()  # the first quarter is a fair one
+    gains = {a.name: np.zeros((len(shares), len(sigma), len(test))) for a in abstractions}
+    right = {a.name: np.zeros(len(sigma)) for a in abstractions}
+    for j, s in enumerate(sigma):
+        read = [_read(d, float(s), where, denoiser, block) for d in (train, test)]
+        inputs = [_directions(read[0][order[:n]], read[1]) for n in counts] if where != "prior" else []
+        for a in abstractions:
+            prior = a.prior.numpy()
+            own, truth = train.labels[a.name].cpu().numpy()[order], test.labels[a.name].cpu().numpy()
+            for i, n in enumerate(counts):
+                q = np.tile(prior, (len(test), 1))
+                if where != "prior":
+                    x, z = inputs[i]
+                    q = probe(x, own[:n], z, prior)
+                gains[a.name][i, j] = np.log(q[np.arange(len(truth)), truth] / prior[truth])
+            right[a.name][j] = np.mean(q.argmax(1) == truth)
+    found = {}
+    for a in abstractions:
+        each, truth = gains[a.name], test.labels[a.name].cpu().numpy()
+        curve = Curve.of_draws(a.name, f"probes:{where}", sigma, each[-1], a.entropy, kind="lower bound")
+        score = (each[-1] + np.log(a.prior.numpy()[truth])).mean(1)
+        found[a.name] = Probed(curve, score, right[a.name], np.array(counts), each.mean(2).T)
+    return found
+
+
+def probe(
+    x: Float[np.ndarray, "train inputs"],
+    own: Int[np.ndarray, " train"],
+    z: Float[np.ndarray, "test inputs"],
+    prior: Float[np.ndarray, " values"],
+) -> Float[np.ndarray, "test values"]:
+    """q(a | z) of a regression on x, mixed with a share of the prior.
+
+    How many inputs are read, the regulariser and the share are chosen by cross-validation on x.
+
+    Args:
+        x: what is read, standardised, the leading directions first.
+        own: its true values.
+        z: where q is wanted.
+        prior: p(a); values that x lacks have no other probability than a share of it.
+
+    Cost: folds + 1 regressions for each number of inputs and each regulariser, each begun at the solution of the
+        stronger one before.
+    """
+    fold = np.arange(len(x)) % _FOLDS
+    sizes = sorted({min(d, x.shape[1]) for d in _DIRECTIONS})
+    score = np.zeros((len(sizes), len(_STRENGTHS), len(_PRIOR_SHARES)))
+    for k in range(_FOLDS):
+        out = fold == k
+        at = prior[own[out]]
+        for i, d in enumerate(sizes):
+            for j, q in enumerate(_path(x[~out, :d], own[~out], x[out, :d], len(prior), _STRENGTHS)):
+                p = q[np.arange(out.sum()), own[out]]
+                score[i, j] += [np.log((1 - e) * p + e * at).sum() for e in _PRIOR_SHARES]
+    size, best, share = np.unravel_index(score.argmax(), score.shape)
+    d, e = sizes[size], _PRIOR_SHARES[share]
+    if e == 1.0:
+        return np.tile(prior, (len(z), 1))
+    return (1 - e) * _path(x[:, :d], own, z[:, :d], len(prior), _STRENGTHS[: best + 1])[-1] + e * prior
+
+
+def _path(
+    x: np.ndarray, own: np.ndarray, z: np.ndarray, values: int, strengths: Sequence[float]
+) -> list[Float[np.ndarray, "test values"]]:
+    """Probabilities at z of regressions of less and less regularisation, each begun where the last one ended."""
+    seen = np.unique(own)
+    out = []
+    if len(seen) < 2:
+        return [np.eye(values)[np.full(len(z), seen[0])]] * len(strengths)
+    model = _regression()(max_iter=_STEPS, tol=1e-3, warm_start=True)
+    for strength in strengths:
+        model.set_params(C=strength)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a regression that was stopped early is a probe like any other
+            model.fit(x, own)
+        q = np.zeros((len(z), values))
+        q[:, seen] = model.predict_proba(z)
+        out.append(q)
+    return out
+
+
+def _regression() -> Any:
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise InputError("probes need scikit-learn: pip install scikit-learn") from error
+    return LogisticRegression
+
+
+def _read(
+    draws: Draws, sigma: float, where: str, denoiser: HasFeatures | None, block: str | None
+) -> Float[np.ndarray, "draws inputs"]:
+    """What a probe reads at a level, float64."""
+    y = draws.v.double() + sigma * draws.noise.double()
+    if where != "features" or denoiser is None:
+        return y.flatten(1).cpu().numpy()
+    found = []
+    for i in range(0, len(y), _CHUNK):
+        part = y[i : i + _CHUNK]
+        with torch.no_grad():
+            blocks = denoiser.features(part, torch.full((len(part),), sigma, dtype=part.dtype, device=part.device))
+        if block is not None and block not in blocks:
+            raise InputError(f"no block is called {block!r}: choose among {', '.join(blocks)}")
+        chosen = [blocks[block]] if block is not None else list(blocks.values())
+        found.append(torch.cat([x.flatten(1).double() for x in chosen], 1).cpu())
+    return torch.cat(found).numpy()
+
+
+def _directions(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leading principal directions of x, standardised input by input, the largest first, and z along them."""
+    mean, scale = x.mean(0), x.std(0)
+    scale = np.where(scale > 1e-9 * np.abs(mean), scale, np.inf)  # an input that never changes says nothing
+    x, z = (x - mean) / scale, (z - mean) / scale
+    if x.shape[1] > _DIRECTIONS[0]:
+        wide = x.shape[1] > len(x)
+        values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+        kept = max(min(_DIRECTIONS[-1], int((values > 1e-9 * values[-1]).sum())), 1)
+        vectors = vectors[:, ::-1][:, :kept]
+        if wide:
+            vectors = x.T @ vectors / np.sqrt(np.maximum(values[::-1][:kept], 1e-300))
+        x, z = x @ vectors, z @ vectors
+    return x, z
+
+
+def classifier_bound(
+    classifier: HasAllPosteriors,
+    abstractions: Sequence[Abstraction],
+    draws: Draws,
+    sigma: Float[np.ndarray, " levels"],
+    *,
+    estimator: str = "classifier",
+) -> dict[str, Curve]:
+    r"""The bound :math:`E[\ln q(A \mid Y_\sigma) - \ln p(A)]` of a classifier of noisy values, at every level.
+
+    Args:
+        classifier: that has not seen the draws.
+        abstractions: which attributes of it.
+        draws: held out, with labels.
+        sigma: decreasing levels.
+        estimator: name of the curves.
+
+    Returns: for each attribute a Curve of kind ``lower bound``.  It is what the classifier says at each level and may
+        be negative; :func:`~sigmascope.information.bounds.heldout_bound` makes the best of all levels of it.
+
+    Cost: levels · draws calls.
+    """
+    gains: dict[str, list[np.ndarray]] = {a.name: [] for a in abstractions}
+    for s in sigma:
+        parts: dict[str, list[Tensor]] = {a.name: [] for a in abstractions}
+        for i in range(0, len(draws), _CHUNK):
+            rows = slice(i, i + _CHUNK)
+            y = draws.v[rows].double() + float(s) * draws.noise[rows].double()
+            level = torch.full((len(y),), float(s), dtype=y.dtype, device=y.device)
+            with torch.no_grad():
+                log_q = classifier.all_log_posteriors(y, level)
+            for a in abstractions:
+                own = draws.labels[a.name][rows].to(y.device)
+                parts[a.name].append(log_q[a.name].to(y.device)[torch.arange(len(own)), own].double().cpu())
+        for a in abstractions:
+            own = draws.labels[a.name].cpu()
+            gains[a.name].append((torch.cat(parts[a.name]) - a.prior.log()[own]).numpy())
+    return {
+        a.name: Curve.of_draws(a.name, estimator, sigma, np.stack(gains[a.name]), a.entropy, kind="lower bound")
+        for a in abstractions
+    }

@@ -1,0 +1,124 @@
+r"""Whether a learned curve can be believed, from what can be known without the truth.
+
+A learned score gap is a bound in neither direction: with :math:`\delta` the error of the difference,
+:math:`E\|\hat D_A - \hat D\|^2` adds :math:`E\|\delta\|^2` and :math:`2 E\langle D_A - D, \delta\rangle`.  Four things
+tell on it: the entropy, which information cannot pass; a lower bound, which holds whatever the network's error; the
+calibration :math:`2 E\langle D_A - D, v - D_A\rangle`, which is zero for the true conditional means; and the gap of a
+spare attribute of random labels, which is nothing but :math:`E\|\delta\|^2`.
+
+References: Barber & Agakov (2003); Franzese et al. (2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sigmascope.core import Curve
+
+TOLERANCE = 0.1
+"""A curve is called biased where it is thought to be off by more than this share of H(A)."""
+_SURE = 3.0  # standard errors of a sign of bias
+_NEAR = 0.5  # share of the tolerance at which two weak signs together count
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """A verdict on one learned curve, level by level.
+
+    Args:
+        abstraction: name of A.
+        estimator: whose curve it is.
+        sigma: decreasing levels.
+        trusted: whether nothing speaks against the curve.
+        reasons: why not, in words; empty where it is trusted.
+    """
+
+    abstraction: str
+    estimator: str
+    sigma: Float[np.ndarray, " levels"]
+    trusted: Bool[np.ndarray, " levels"]
+    reasons: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """From where to where the curve is trusted, and the commonest reason against it elsewhere."""
+        if self.trusted.all():
+            return "trusted at all levels"
+        against = [r for r in self.reasons if r]
+        most = max(dict.fromkeys(against), key=against.count)
+        if not self.trusted.any():
+            return f"biased at all levels: {most}"
+        spans, start = [], None
+        for k, good in enumerate([*self.trusted, False]):
+            if good and start is None:
+                start = k
+            elif not good and start is not None:
+                spans.append(f"σ {self.sigma[start]:.3g} to {self.sigma[k - 1]:.3g}")
+                start = None
+        return f"trusted at {', '.join(spans)}; biased elsewhere: {most}"
+
+
+def judge(
+    curve: Curve,
+    *,
+    bound: Curve | None = None,
+    calibration: Curve | None = None,
+    null: Curve | None = None,
+    tolerance: float = TOLERANCE,
+) -> Trust:
+    r"""Trusted or biased, at every level.
+
+    Args:
+        curve: of a learned score gap or MMSE gap.
+        bound: a lower bound of the same information (:math:`\hat I_b \le I \le H(A)`).
+        calibration: MMSE gap less score gap, of the same draws: zero for the true conditional means.
+        null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
+        tolerance: share of H(A) that an error must have to count.
+
+    Returns: the verdict.  A curve is biased where it lies above H(A) or below the bound by more than the tolerance and
+        three standard errors, where its calibration or its null are off by as much, or where it lies above the bound
+        by as much and its calibration or null are off by half of it.
+
+    All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
+    sees is trusted.
+    """
+    h, value, error = curve.ceiling, curve.value, _error(curve)
+    limit = tolerance * h
+    reasons = [""] * len(value)
+
+    def mark(where: Bool[np.ndarray, " levels"], words: str) -> None:
+        for k in np.flatnonzero(where):
+            reasons[k] = reasons[k] or words
+
+    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which nothing can")
+    if bound is not None:
+        apart = np.hypot(error, _error(bound))
+        below = bound.value - value
+        mark((below > limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
+    off = _off(calibration, len(value))
+    noise = _off(null, len(value))
+    mark(off > limit, "calibration: its error is correlated with what it predicts")
+    mark(noise > limit, "noise of the network: random labels seem to be told as much")
+    if bound is not None:
+        above = value - bound.value
+        suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
+        mark((above > limit) & (above > _SURE * apart) & suspicious, "the best bound does not confirm it, nor calibration")
+    return Trust(
+        curve.abstraction, curve.estimator, curve.sigma, np.array([not r for r in reasons]), tuple(reasons)
+    )
+
+
+def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
+    """How far a curve that should be zero is from it, less what chance explains."""
+    if curve is None:
+        return np.zeros(levels)
+    size = np.abs(curve.value)
+    return np.where(size > _SURE * _error(curve), size, 0.0)
+
+
+def _error(curve: Curve) -> Float[np.ndarray, " levels"]:
+    extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error
+    return np.hypot(curve.stderr, extra)

@@ -1,0 +1,368 @@
+r"""A learned classifier of noisy data: the posteriors of all attributes at any noise level.
+
+.. math:: \ln q(a \mid y, \sigma) = \ln p(a) + g(\sigma) F_a(x, \ln\sigma) + c, \qquad
+          g = \sqrt{\tfrac{k}{1 + k}}, \; k(\sigma) = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}
+
+with :math:`\lambda_j` the variances of the data along their principal directions.  k counts the directions that can be
+seen through the noise, and falls as :math:`\sigma^{-2}`; g is how large the logits of classes that lie a standard
+deviation apart can be.  So with weights of order one the classifier is right at every level, and it falls back to the
+prior as the noise grows.  A perceptron reads y along these directions, each shrunk by Wiener's gain and whitened,
+
+.. math:: x_j = \frac{1}{\sqrt{k / J}} \frac{\sqrt{\lambda_j}}{\lambda_j + \sigma^2} \langle u_j, y - m \rangle,
+
+in which the best linear rule of Gaussian classes has weights that do not depend on the noise; a convolutional network
+reads the pixels, :math:`(y - m) / \sqrt{s^2 + \sigma^2}`.
+
+References: Barber & Agakov (2003) for the bound that such a classifier gives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.learn.networks import waves
+from sigmascope.learn.neural import Architecture
+from sigmascope.learn.sources import Source, mean_and_scale
+
+CLASSIFIER = "classifier.safetensors"
+_FORMAT = 1
+_DIRECTIONS = 256  # principal directions that a perceptron reads, at most
+_LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
+_EMBEDDING = 32  # numbers that tell a network the noise level
+_CHUNK = 4096  # rows of one call of the network, at most
+_KEPT = ("mean", "spread")  # tensors that are not rounded to half precision
+_LOOK = 51  # use of a seed
+
+
+def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
+    """The network for values of this shape, as :func:`~sigmascope.learn.neural.architecture` has it for denoisers.
+
+    Args:
+        kind: ``mlp``, ``unet`` (read as: convolutional) or ``auto``.
+        width: units of a hidden layer, or channels of the first convolution; 0 chooses.
+        depth: residual blocks, or halvings of the image; 0 chooses.
+        event: shape of a value.
+
+    Raises: InputError for a convolutional network of what is no image.
+    """
+    image = len(event) == 3 and min(event[1:]) >= 4
+    if kind == "auto":
+        kind = "unet" if image else "mlp"
+    if kind == "unet":
+        if not image:
+            raise InputError(f"values of shape {event} are no images of 4 x 4 or more: pass --network mlp")
+        halvings = int(math.log2(min(event[1:]))) - 1
+        return Architecture(kind, width or 32, min(depth or 3, halvings))
+    return Architecture(kind, width or (64 if math.prod(event) < 64 else 192), depth or 3)
+
+
+def directions(source: Source, seed: int) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
+    """Principal directions of a sample of the values, and the standard deviations along them, the largest first."""
+    size = math.prod(source.event)
+    rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
+    v, _ = source.draw(rows, generator(seed, _LOOK))
+    x = v.flatten(1)
+    x = x - x.mean(0)
+    if size <= 4 * _DIRECTIONS:
+        values, vectors = torch.linalg.eigh(x.T.double() @ x.double() / rows)
+        values, vectors = values.flip(0), vectors.flip(1)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _, singular, vectors = torch.svd_lowrank(x, min(_DIRECTIONS, rows), niter=4)
+        values = singular.double() ** 2 / rows
+    kept = min(_DIRECTIONS, len(values))
+    basis = vectors.T[:kept].float().reshape(kept, *source.event).contiguous()
+    return basis, values[:kept].clamp_min(0).sqrt().float()
+
+
+class VectorTrunk(nn.Module):
+    r"""A residual perceptron, whose first layer also reaches the last one by a linear path with gains.
+
+    .. math:: h_0 = W x, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad F = O\,(m(h_n) + e^{r} h_0)
+
+    m normalises and modulates by the noise level, and so does r, a number for each unit.
+
+    Args:
+        inputs: numbers read.
+        width: units of a hidden layer.
+        depth: residual blocks.
+        outputs: logits.
+    """
+
+    def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inputs, width)
+        self.noise = _noise()
+        self.modulate = nn.ModuleList(nn.Linear(_EMBEDDING, 2 * width) for _ in range(depth + 1))
+        self.gain = nn.Linear(_EMBEDDING, width)
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.leave = nn.Linear(width, outputs)
+        _quieten([*self.modulate, *self.down, self.gain])
+        _silence(self.leave)
+
+    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+        """Logits F, shape (batch, outputs)."""
+        e = self.noise(waves(log_sigma))
+        first = h = self.enter(x)
+        for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+            h = h + down(nn.functional.silu(up(self._modulated(k, h, e))))
+        return self.leave(self._modulated(-1, h, e) + self.gain(e).exp() * first)
+
+    def _modulated(self, k: int, h: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.modulate[k](e).chunk(2, 1)
+        return nn.functional.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
+
+
+class ImageTrunk(nn.Module):
+    """A convolutional network: blocks that halve the image and double the channels, and the mean over what is left.
+
+    Args:
+        channels: of an image.
+        width: channels of the first block.
+        depth: halvings.
+        outputs: logits.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int, outputs: int) -> None:
+        super().__init__()
+        widths = [width * 2**k for k in range(depth + 1)]
+        groups = math.gcd(width, 8)
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.noise = _noise()
+        self.halve = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths))
+        self.modulate = nn.ModuleList(nn.Linear(_EMBEDDING, 2 * w) for w in widths[1:])
+        self.norm = nn.ModuleList(nn.GroupNorm(groups, w) for w in widths[1:])
+        self.same = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[1:])
+        self.leave = nn.Linear(widths[-1], outputs)
+        _quieten(self.modulate)
+        _silence(self.leave)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+        """Logits F, shape (batch, outputs)."""
+        e = self.noise(waves(log_sigma))
+        h = self.enter(x)
+        for halve, modulate, norm, same in zip(self.halve, self.modulate, self.norm, self.same, strict=True):
+            h = halve(nn.functional.silu(h))
+            scale, shift = modulate(e)[:, :, None, None].chunk(2, 1)
+            h = h + same(nn.functional.silu(norm(h) * (1 + scale) + shift))
+        return self.leave(nn.functional.silu(h).mean((2, 3)))
+
+
+def _noise() -> nn.Module:
+    inputs = waves(torch.zeros(1)).shape[1]
+    return nn.Sequential(nn.Linear(inputs, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU())
+
+
+def _quieten(layers: Iterable[nn.Module]) -> None:
+    """Begin near a network of one layer."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+            nn.init.normal_(layer.weight, std=0.02)
+
+
+def _silence(layer: nn.Linear) -> None:
+    """Begin at the prior."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+class NoisyClassifier(nn.Module):
+    """A network as a posterior of every attribute (:class:`~sigmascope.core.HasPosterior`).
+
+    Args:
+        event: shape of a value.
+        abstractions: what it tells.
+        network: which.
+        mean: of the data, shape (*event).
+        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+        basis: principal directions of the data, shape (directions, *event); those that a perceptron reads are trained.
+        spread: standard deviations of the data along them, shape (directions,).
+        card: what is known of its making, kept with it.
+
+    Raises: InputError where there is nothing to tell.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        event: tuple[int, ...],
+        abstractions: tuple[Abstraction, ...],
+        network: Architecture,
+        mean: Tensor,
+        scale: float,
+        basis: Float[Tensor, "directions *event"],
+        spread: Float[Tensor, " directions"],
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not abstractions:
+            raise InputError("no attribute with a list of values came: a classifier needs at least one")
+        self.event, self.abstractions, self.architecture = tuple(event), tuple(abstractions), network
+        self.scale, self.card = float(scale), dict(card or {})
+        self._sizes = [len(a.values) for a in self.abstractions]
+        outputs = sum(self._sizes)
+        self.network: VectorTrunk | ImageTrunk
+        if network.kind == "unet":
+            self.network = ImageTrunk(self.event[0], network.width, network.depth, outputs)
+            self.basis = None
+        else:
+            self.network = VectorTrunk(len(basis), network.width, network.depth, outputs)
+            self.basis = nn.Parameter(basis.float().clone())
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("spread", spread.float())
+        prior = torch.cat([a.prior for a in self.abstractions]).log().float()
+        self.register_buffer("log_prior", prior, persistent=False)
+
+    def logits(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch all_values"]:
+        """Logits of all values of all attributes side by side, not normalised, float32."""
+        level = sigma.to(self.mean)
+        centred = (y.to(self.mean) - self.mean).flatten(1)
+        total = self.spread**2 + level[:, None] ** 2
+        seen = (self.spread**2 / total).sum(1, keepdim=True)
+        if self.basis is None:
+            x = centred.reshape(y.shape) / (self.scale**2 + level**2).sqrt().reshape(-1, 1, 1, 1)
+        else:
+            x = centred @ self.basis.flatten(1).T * (self.spread / total) / (seen / len(self.spread)).sqrt()
+        f = self.network(x, (level / self.scale).log())
+        return self.log_prior + (seen / (1 + seen)).sqrt() * f
+
+    def split(self, logits: Float[Tensor, "batch all_values"]) -> dict[str, Float[Tensor, "batch values"]]:
+        """Normalised log-probabilities of each attribute."""
+        parts = logits.split(self._sizes, 1)
+        return {a.name: x.log_softmax(1) for a, x in zip(self.abstractions, parts, strict=True)}
+
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln q(a | y) of every attribute, float64, normalised.
+
+        Args:
+            y: noisy values; the network itself works in float32.
+            sigma: one noise level per row.
+
+        Raises: InputError for shapes that do not fit.
+        """
+        if y.shape[1:] != self.event:
+            raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {self.event}")
+        if sigma.shape != (len(y),):
+            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
+        rows = range(0, max(len(y), 1), _CHUNK)
+        return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """ln q(a | y) of one attribute, float64, normalised.
+
+        Raises: InputError for a name that it does not know, or shapes that do not fit.
+        """
+        names = [a.name for a in self.abstractions]
+        if abstraction not in names:
+            raise InputError(f"no abstraction is called {abstraction!r}: choose among {', '.join(names)}")
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    forward = all_log_posteriors
+
+    def count(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+    def description(self) -> dict[str, Any]:
+        """All but the weights, as JSON can hold it."""
+        return {
+            "classifier": _FORMAT,
+            "event": list(self.event),
+            "network": asdict(self.architecture),
+            "scale": self.scale,
+            "directions": len(self.spread),
+            "abstractions": [
+                {"name": a.name, "values": list(a.values), "prior": a.prior.tolist(), "parts": list(a.parts)}
+                for a in self.abstractions
+            ],
+            "card": self.card,
+        }
+
+    def save(self, path: Path, *, half: bool = False) -> None:
+        """Write the weights, and in the file's header all that is needed to make the classifier again.
+
+        Args:
+            path: a .safetensors file.
+            half: round weights to float16.
+        """
+        from safetensors.torch import save_file
+
+        weights = {k: x.detach().cpu().contiguous() for k, x in self.state_dict().items()}
+        if half:
+            weights = {k: x if k in _KEPT else x.half() for k, x in weights.items()}
+        save_file(weights, path, {"sigmascope": json.dumps(self.description())})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
+        """The classifier of a folder that a training has made, or of its .safetensors file; its weights are fixed.
+
+        Raises: InputError for a path that holds none.
+        """
+        path = Path(folder)
+        path = path / CLASSIFIER if path.is_dir() else path
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError as error:
+            raise InputError("a learned classifier needs safetensors: pip install 'sigmascope[models]'") from error
+        try:
+            with safe_open(path, "pt") as file:
+                described = json.loads((file.metadata() or {})["sigmascope"])
+                weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+            model = cls._described(described, weights)
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{path}: no classifier of sigmascope ({said}): pass a folder that train has made"
+            ) from error
+        return model.to(device).eval().requires_grad_(False)
+
+    @classmethod
+    def _described(cls, of: Mapping[str, Any], weights: dict[str, Tensor]) -> NoisyClassifier:
+        if of["classifier"] != _FORMAT:
+            raise ValueError(f"format {of['classifier']}, expected {_FORMAT}")
+        abstractions = tuple(
+            Abstraction(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
+            for a in of["abstractions"]
+        )
+        event, kept = tuple(of["event"]), int(of["directions"])
+        basis, spread = torch.zeros(kept, *event), torch.ones(kept)
+        network = Architecture(**of["network"])
+        model = cls(event, abstractions, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
+        model.load_state_dict(weights)
+        return model
+
+
+def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:
+    """A classifier of all attributes of a source that have a list of values, at the prior.
+
+    Raises: InputError where it has none, or where all its values are the same.
+    """
+    mean, scale = mean_and_scale(source, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NoisyClassifier(source.event, source.abstractions, network, mean, scale, *directions(source, seed))

@@ -1,0 +1,104 @@
+r"""What a network is told: the sum of one embedding for each abstraction, each of which may be unknown.
+
+.. math:: c = \sum_A \begin{cases} E_A[a] & A = a \text{ is known} \\ 0 & \text{otherwise} \end{cases}
+
+So one network gives D, D_a, D_ab and the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigmascope.core import UNKNOWN, Abstraction, InputError
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """An attribute whose value is a vector.
+
+    Args:
+        name: how it is called.
+        dim: numbers of a value.
+        mean: of each, over the data.
+        scale: standard deviation of each.
+    """
+
+    name: str
+    dim: int
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+
+class Conditions(nn.Module):
+    """Embeddings of what is known, added up.
+
+    Args:
+        abstractions: discrete attributes.
+        continuous: attributes whose values are vectors.
+        width: numbers of an embedding.
+    """
+
+    def __init__(self, abstractions: tuple[Abstraction, ...], continuous: tuple[Continuous, ...], width: int) -> None:
+        super().__init__()
+        self.width = width
+        self._values = {a.name: len(a.values) for a in abstractions}
+        self._dims = {c.name: c.dim for c in continuous}
+        # Modules are kept by number: a name of the user's may hold a dot, which torch refuses.
+        self.tables = nn.ModuleList(nn.Embedding(len(a.values), width) for a in abstractions)
+        self.maps = nn.ModuleList(nn.Linear(c.dim, width) for c in continuous)
+        for k, c in enumerate(continuous):
+            self.register_buffer(f"mean{k}", torch.tensor(c.mean), persistent=False)
+            self.register_buffer(f"scale{k}", torch.tensor(c.scale).clamp_min(1e-12), persistent=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All attributes, the discrete ones first."""
+        return (*self._values, *self._dims)
+
+    def forward(self, known: Mapping[str, Tensor] | None, rows: int) -> Float[Tensor, "rows width"]:
+        """The sum of the embeddings of what each row knows.
+
+        Args:
+            known: by name, the index of a value, int64, shape (rows,), -1 where unknown; of a continuous attribute its
+                value, float, shape (rows, dim), NaN where unknown.
+            rows: how many.
+
+        Raises: InputError for an unknown name, another shape, or a value that does not exist.
+        """
+        some = next(self.parameters(), None)
+        out = torch.zeros(rows, self.width) if some is None else some.new_zeros(rows, self.width)
+        for name, value in (known or {}).items():
+            if name in self._values:
+                out = out + self._discrete(name, value, rows)
+            elif name in self._dims:
+                out = out + self._continuous(name, value, rows)
+            else:
+                raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(self.names) or 'none'}")
+        return out
+
+    def _discrete(self, name: str, value: Tensor, rows: int) -> Tensor:
+        table = self.tables[list(self._values).index(name)]
+        if value.shape != (rows,) or value.is_floating_point():
+            raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: pass one index per row, ({rows},)")
+        count = self._values[name]
+        if rows and (int(value.min()) < UNKNOWN or int(value.max()) >= count):
+            raise InputError(f"known[{name!r}] must be from 0 to {count - 1}, or {UNKNOWN} where unknown")
+        value = value.to(table.weight.device)
+        return table(value.clamp_min(0)) * (value != UNKNOWN)[:, None]
+
+    def _continuous(self, name: str, value: Tensor, rows: int) -> Tensor:
+        k = list(self._dims).index(name)
+        if value.shape != (rows, self._dims[name]):
+            raise InputError(
+                f"known[{name!r}] has shape {tuple(value.shape)}: expected {(rows, self._dims[name])}, a value per row"
+            )
+        layer = self.maps[k]
+        value = value.to(layer.weight.device, layer.weight.dtype)
+        there = ~value.isnan().any(1, keepdim=True)
+        scaled = (value.nan_to_num() - getattr(self, f"mean{k}")) / getattr(self, f"scale{k}")
+        return layer(scaled) * there

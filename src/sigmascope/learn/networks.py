@@ -1,0 +1,136 @@
+r"""Networks F(x, c) of a denoiser: a residual perceptron for vectors, a U-Net for images."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigmascope.core import InputError
+
+_FREQUENCIES = 8
+WAVES = 2 * _FREQUENCIES + 1
+_EMBEDDING = 96  # width of what modulates a perceptron
+_LOWEST, _HIGHEST = math.log(0.002), math.log(200.0)  # of ln sigma in units of the data's scale: the embedding's period
+
+
+class Network(Protocol):
+    """What a denoiser calls: x of unit scale, ln sigma in units of the data's scale, and the embedding of what is known."""
+
+    def __call__(self, x: Tensor, log_sigma: Tensor, condition: Tensor) -> Tensor: ...
+
+
+class VectorNet(nn.Module):
+    r"""A residual perceptron whose first and last layer are also joined by a linear path with gains.
+
+    .. math:: h_0 = W x + U c, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad
+              F = O\,(m(h_n) + g(e) \odot h_0)
+
+    m normalises and modulates by e, an embedding of the noise level and of what is known.  The linear path holds the
+    denoiser of every Gaussian exactly: the gains are Wiener's.
+
+    Args:
+        event: shape of a value; it is flattened.
+        condition: width of the embedding of what is known.
+        width: units of a hidden layer.
+        depth: residual blocks.
+    """
+
+    def __init__(self, event: tuple[int, ...], condition: int, width: int, depth: int) -> None:
+        super().__init__()
+        size = math.prod(event)
+        self.enter = nn.Linear(size, width)
+        self.told = nn.Linear(condition, width, bias=False)
+        self.noise = nn.Sequential(nn.Linear(WAVES, condition), nn.SiLU())
+        self.mix = nn.Linear(2 * condition, _EMBEDDING)
+        self.modulate = nn.ModuleList(nn.Linear(_EMBEDDING, 2 * width) for _ in range(depth + 1))
+        self.gain = nn.Linear(_EMBEDDING, width)
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.leave = nn.Linear(width, size)
+        for layer in (*self.modulate, *self.down):
+            nn.init.zeros_(layer.bias)
+            nn.init.normal_(layer.weight, std=0.02)
+        self.features: dict[str, Tensor] | None = None
+
+    def forward(
+        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        """F, of the shape of x."""
+        e = nn.functional.silu(self.mix(torch.cat([self.noise(waves(log_sigma)), condition], 1)))
+        first = h = self.enter(x.flatten(1)) + self.told(condition)
+        for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+            h = h + down(nn.functional.silu(up(self._modulated(k, h, e))))
+            if self.features is not None:
+                self.features[f"block{k}"] = h
+        out = self._modulated(-1, h, e) + self.gain(e) * first
+        return self.leave(out).reshape(x.shape)
+
+    def _modulated(self, k: int, h: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.modulate[k](e).chunk(2, 1)
+        return nn.functional.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
+
+
+def waves(log_sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
+    """The noise level as a number and as waves, the longest of which spans all levels twice."""
+    at = (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
+    turns = math.pi * at[:, None] * torch.arange(1, _FREQUENCIES + 1, device=at.device)
+    return torch.cat([2 * at[:, None] - 1, turns.sin(), turns.cos()], 1)
+
+
+class ImageNet(nn.Module):
+    """The U-Net of diffusers, whose time is the noise level and whose class is the embedding of what is known.
+
+    Args:
+        event: (channels, height, width) of an image.
+        width: channels of the first level.
+        depth: levels, each of twice the channels and half the size, as far as the size can be halved.
+
+    Raises: InputError where diffusers is missing, or for a shape that is no image.
+    """
+
+    def __init__(self, event: tuple[int, ...], width: int, depth: int) -> None:
+        super().__init__()
+        try:
+            from diffusers import UNet2DModel
+        except ImportError as error:
+            raise InputError("a U-Net needs diffusers: pip install 'sigmascope[models]', or --network mlp") from error
+        if len(event) != 3:
+            raise InputError(f"values of shape {event} are no images: a U-Net needs (channels, height, width); --network mlp")
+        channels, *sides = event
+        levels = min(depth, 1 + min((s & -s).bit_length() - 1 for s in sides))
+        widths = tuple(width * 2**k for k in range(levels))
+        groups = math.gcd(width, 8)
+        self.condition = 4 * width
+        self.net = UNet2DModel(
+            sample_size=tuple(sides),
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=widths,
+            layers_per_block=1,
+            norm_num_groups=groups,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            class_embed_type="identity",
+            attention_head_dim=width,
+        )
+        self.features: dict[str, Tensor] | None = None
+        blocks = [*self.net.down_blocks, self.net.mid_block, *self.net.up_blocks]
+        names = [f"down{k}" for k in range(levels)] + ["middle"] + [f"up{k}" for k in range(levels)]
+        for name, block in zip(names, blocks, strict=True):
+            block.register_forward_hook(lambda _, __, out, name=name: self._see(name, out))
+
+    def _see(self, name: str, out: Tensor | tuple[Tensor, ...]) -> None:
+        if self.features is not None:
+            self.features[name] = out[0] if isinstance(out, tuple) else out
+
+    def forward(
+        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
+    ) -> Float[Tensor, "batch *event"]:
+        """F, of the shape of x."""
+        time = 1000.0 * (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self.net(x, time, class_labels=condition).sample

@@ -1,0 +1,244 @@
+r"""A learned denoiser: one network that can be told any subset of the abstractions.
+
+.. math:: D(y, \sigma, c) = m + c_{skip}(y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right), \quad
+          c_{skip} = \frac{s^2}{s^2 + \sigma^2},\; c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}},\;
+          c_{in} = \frac{1}{\sqrt{s^2 + \sigma^2}}
+
+with m the mean and s the scale of the data, so that F sees and gives numbers of unit scale at every level.
+
+References: Karras, Aittala, Aila, Laine (2022).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigmascope.core import Abstraction, Denoiser, InputError
+from sigmascope.learn.conditions import Conditions, Continuous
+from sigmascope.learn.networks import WAVES, ImageNet, VectorNet, waves
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+_FORMAT = 1
+_CONDITION = 128  # width of the embeddings that a perceptron is told
+_CHUNK = 4096  # rows of one call of the network, at most
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network, by its kind and size.
+
+    Args:
+        kind: ``unet`` or ``mlp``.
+        width: as in :class:`~sigmascope.learn.settings.Settings`.
+        depth: likewise.
+    """
+
+    kind: str
+    width: int
+    depth: int
+
+
+def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
+    """The network for values of this shape; what is left open (``auto``, 0) is filled in."""
+    if kind == "auto":
+        kind = "unet" if len(event) == 3 and min(event[1:]) >= 4 else "mlp"
+    if kind == "unet":
+        return Architecture(kind, width or 32, depth or 3)
+    return Architecture(kind, width or (128 if int(np.prod(event)) < 64 else 448), depth or 3)
+
+
+class NeuralDenoiser(Denoiser):
+    """A network as a denoiser.
+
+    Args:
+        event: shape of a value.
+        abstractions: discrete attributes that it can be told.
+        network: which.
+        mean: of the data, shape (*event).
+        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+        continuous: attributes with vectors as values.
+        card: what is known of its making, kept with it: data, settings, losses.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        event: tuple[int, ...],
+        abstractions: tuple[Abstraction, ...],
+        network: Architecture,
+        mean: Tensor,
+        scale: float,
+        continuous: tuple[Continuous, ...] = (),
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.event, self.abstractions, self.continuous = tuple(event), abstractions, continuous
+        self.architecture, self.scale, self.card = network, float(scale), dict(card or {})
+        self.network: VectorNet | ImageNet
+        if network.kind == "unet":
+            self.network = ImageNet(self.event, network.width, network.depth)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            told = self.network.condition
+        else:
+            told = _CONDITION
+            self.network = VectorNet(self.event, told, network.width, network.depth)
+        self.conditions = Conditions(abstractions, continuous, told)
+        # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
+        self.gate = nn.Linear(WAVES, told)
+        self.register_buffer("mean", mean.float())
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """The network's estimate of E[V | Y_sigma = y, what is known], in the dtype of y.
+
+        Args:
+            y: noisy values; the network itself works in float32.
+            sigma: one noise level per row.
+            known: of discrete attributes the index of the value of each row, int64, -1 where unknown; of continuous
+                ones the value, NaN where unknown.
+
+        Raises: InputError for shapes that do not fit, unknown names or values.
+        """
+        self._check(y, sigma)
+        if torch.is_grad_enabled() or len(y) <= _CHUNK:
+            return self._rows(y, sigma, known)
+        parts = []
+        for i in range(0, len(y), _CHUNK):
+            part = slice(i, i + _CHUNK)
+            parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in (known or {}).items()}))
+        return torch.cat(parts)
+
+    def _check(self, y: Tensor, sigma: Tensor) -> None:
+        if y.shape[1:] != self.event:
+            raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {self.event}")
+        if sigma.shape != (len(y),):
+            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
+
+    def _rows(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None) -> Tensor:
+        level = sigma.reshape(-1, *[1] * len(self.event)).to(self.mean)
+        total = (self.scale**2 + level**2).sqrt()
+        centred = y.to(self.mean) - self.mean
+        log_sigma = (sigma.to(self.mean) / self.scale).log()
+        told = self.conditions(known, len(y)) * torch.sigmoid(self.gate(waves(log_sigma)))
+        f = self.network(centred / total, log_sigma, told).float()
+        # In the dtype of y: at small sigma the noise is a small part of y, and float32 would round it.
+        share = (self.scale / total).to(y.dtype) ** 2
+        centre = self.mean.to(y.dtype)
+        return centre + share * (y - centre) + (self.scale * level / total).to(y.dtype) * f.to(y.dtype)
+
+    def means_by_value(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "values batch *event"]:
+        """The estimate told each value of an attribute; cost: as many calls as it has values."""
+        values = len(next(a for a in self.abstractions if a.name == abstraction).values)
+        each = y.repeat(values, *[1] * len(self.event))
+        told = torch.arange(values, device=y.device).repeat_interleave(len(y))
+        return self(each, sigma.repeat(values), {abstraction: told}).reshape(values, *y.shape)
+
+    def features(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch channels"]]:
+        """What each block of the network sees in y when it is told nothing, averaged over pixels, float32."""
+        self._check(y, sigma)
+        self.network.features = {}
+        try:
+            with torch.no_grad():
+                self._rows(y, sigma, None)
+            return {k: x.flatten(2).mean(2) if x.ndim > 2 else x for k, x in self.network.features.items()}
+        finally:
+            self.network.features = None
+
+    def count(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+    def description(self) -> dict[str, Any]:
+        """All but the weights, as JSON can hold it."""
+        return {
+            "format": _FORMAT,
+            "event": list(self.event),
+            "network": asdict(self.architecture),
+            "scale": self.scale,
+            "abstractions": [
+                {"name": a.name, "values": list(a.values), "prior": a.prior.tolist(), "parts": list(a.parts)}
+                for a in self.abstractions
+            ],
+            "continuous": [asdict(c) for c in self.continuous],
+            "card": self.card,
+        }
+
+    def save(self, path: Path, *, half: bool = False) -> None:
+        """Write the weights, and in the file's header all that is needed to make the denoiser again.
+
+        Args:
+            path: a .safetensors file.
+            half: round weights to float16.
+        """
+        from safetensors.torch import save_file
+
+        weights = {k: x.detach().cpu().contiguous() for k, x in self.state_dict().items()}
+        if half:
+            weights = {k: x.half() if k != "mean" else x for k, x in weights.items()}
+        save_file(weights, path, {"sigmascope": json.dumps(self.description())})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
+        """The denoiser of a folder that a training has made, or of its .safetensors file; ``bundled`` is the one that
+        comes with the package.
+
+        Raises: InputError for a path that holds none.
+        """
+        path = bundled() if str(folder) == "bundled" else Path(folder)
+        path = path / WEIGHTS if path.is_dir() else path
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError as error:
+            raise InputError("a learned denoiser needs safetensors: pip install 'sigmascope[models]'") from error
+        try:
+            with safe_open(path, "pt") as file:
+                described = json.loads((file.metadata() or {})["sigmascope"])
+                weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+            model = cls._described(described, weights)
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: no model of sigmascope ({said}): pass a folder that train has made") from error
+        return model.to(device).eval()
+
+    @classmethod
+    def _described(cls, of: Mapping[str, Any], weights: dict[str, Tensor]) -> NeuralDenoiser:
+        if of["format"] != _FORMAT:
+            raise ValueError(f"format {of['format']}, expected {_FORMAT}")
+        abstractions = tuple(
+            Abstraction(
+                a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"])
+            )
+            for a in of["abstractions"]
+        )
+        continuous = tuple(
+            Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
+        )
+        event, network = tuple(of["event"]), Architecture(**of["network"])
+        model = cls(event, abstractions, network, torch.zeros(event), of["scale"], continuous, of["card"])
+        model.load_state_dict(weights)
+        return model
+
+
+def bundled() -> Path:
+    """The file of the model that comes with the package."""
+    return Path(__file__).with_name("bundled") / "scenes16.safetensors"

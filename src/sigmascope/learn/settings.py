@@ -1,0 +1,89 @@
+"""What decides a training: network, schedule, noise levels, seed.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sigmascope.errors import InputError
+
+NETWORKS = ("auto", "unet", "mlp")
+NOISES = ("adaptive", "lognormal")
+PRECISIONS = ("auto", "float32", "bfloat16")
+NULL = "null"
+"""Name of the spare attribute of random labels that is trained along."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the weights of a learned denoiser, with the data.
+
+    Args:
+        network: ``unet`` (convolutional, for images), ``mlp`` (for vectors, and for images that are always framed
+            alike), or ``auto``: by the shape of the data.
+        width: channels of the first level of the U-Net, or units of a hidden layer.
+        depth: levels of the U-Net (each of twice the channels, half the size), or residual blocks of the mlp.
+        steps: of the optimiser.
+        batch: rows of a step, over all processes.
+        learning_rate: at its peak; it falls to zero as a cosine.
+        warmup: steps over which it rises.
+        weight_decay: of matrices (AdamW).
+        average: steps over which the weights are averaged at most (exponential moving average; a tenth of those done
+            while that is less).
+        noise: ``adaptive``, in part where the score gap lives, or ``lognormal``.
+        sigma_min: smallest noise level trained at.
+        sigma_max: largest.
+        log_mean: of ln sigma, in units of the data's own scale, for ``lognormal``.
+        log_std: likewise.
+        holdout: share of the items kept out of training, to be measured on.
+        null: values of a spare attribute of random labels; 0 leaves it out.
+        precision: ``float32``, ``bfloat16`` (products only; weights stay float32), or ``auto``: bfloat16 on a GPU.
+        seed: of weights, batches and noise.
+    """
+
+    network: str = "auto"
+    width: int = 0
+    depth: int = 0
+    steps: int = 20_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    weight_decay: float = 1e-4
+    average: int = 2_000
+    noise: str = "adaptive"
+    sigma_min: float = 0.01
+    sigma_max: float = 90.0
+    log_mean: float = 0.0
+    log_std: float = 1.6
+    holdout: float = 0.1
+    null: int = 8
+    precision: str = "auto"
+    seed: int = 0
+
+    def check(self) -> Settings:
+        """Itself.
+
+        Raises: InputError for a value that trains nothing.
+        """
+        for name, choices in (("network", NETWORKS), ("noise", NOISES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}: expected {', '.join(choices)}")
+        for name, low in (("width", 0), ("depth", 0), ("steps", 1), ("batch", 1), ("warmup", 0), ("average", 1)):
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}: at least {low} is needed")
+        for name in ("learning_rate", "sigma_min", "sigma_max", "log_std"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InputError(f"{name} is {getattr(self, name):g}: it must be finite and greater than 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and math.isfinite(self.log_mean)):
+            raise InputError("weight_decay must be finite and not negative, and log_mean finite")
+        if self.sigma_min >= self.sigma_max:
+            raise InputError(
+                f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the smaller"
+            )
+        if not 0 <= self.holdout <= 0.9:
+            raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
+        if self.null and not 2 <= self.null <= 1000:
+            raise InputError(f"null is {self.null}: it needs 2 to 1000 values, or 0 to be left out")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}: it must not be negative, and less than 2^63")
+        return self

@@ -1,0 +1,333 @@
+"""Two studies beside each other: the comparison of each attribute, as a table, CSV, JSON, words and a figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from sigmascope.core import Curve
+from sigmascope.onset import Quantity
+from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
+from sigmascope.report.table import describe, number
+
+_DRAWN = 18  # attributes of a figure
+_LOOKS = (style_of(0)[0], "-"), (style_of(1)[0], "--")  # of A and of B
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; NaN where there is none, an infinite end where the levels do not hold it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    r"""What two studies, A and B, say of one attribute.
+
+    Args:
+        a: the curve of A, on its own levels.
+        b: that of B.
+        paired: whether column i of both is of the same draw, and the errors of differences are those of paired ones.
+        interpolated: whether the levels differed.
+        sigma: decreasing levels of the differences, in the range that both have, shape (levels,).
+        difference: :math:`I_A - I_B` in nats, with the ends of its 95 % interval at each level by itself.
+        half: sigma where half of H(A) is known, in A and in B, as far as within the common range.
+        shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
+        a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
+    """
+
+    a: Curve
+    b: Curve
+    paired: bool
+    interpolated: bool
+    sigma: Float[np.ndarray, " levels"]
+    difference: Float[np.ndarray, " levels"]
+    low: Float[np.ndarray, " levels"]
+    high: Float[np.ndarray, " levels"]
+    half: tuple[Quantity, Quantity]
+    shift: Estimate
+    a_earlier: float
+
+    @property
+    def abstraction(self) -> str:
+        return self.a.abstraction
+
+    @property
+    def largest(self) -> tuple[Estimate, float]:
+        """The largest difference, with the interval of its level by itself, and that level."""
+        j = int(np.abs(self.difference).argmax())
+        return Estimate(float(self.difference[j]), float(self.low[j]), float(self.high[j])), float(self.sigma[j])
+
+    @property
+    def estimator(self) -> str:
+        """Of both, or ``that of A : that of B``."""
+        one, two = self.a.estimator, self.b.estimator
+        return one if one == two else f"{one}:{two}"
+
+    @property
+    def kind(self) -> str:
+        """Of both, or ``that of A : that of B``."""
+        return self.a.kind if self.a.kind == self.b.kind else f"{self.a.kind}:{self.b.kind}"
+
+    @property
+    def earlier(self) -> str:
+        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing."""
+        reached = [q.reached for q in self.half]
+        if all(reached):
+            return "A" if self.shift.low > 0 else "B" if self.shift.high < 0 else ""
+        return "A" if self.a_earlier >= 0.975 else "B" if self.a_earlier <= 0.025 else ""
+
+
+def words(c: Comparison) -> str:
+    """One sentence: who decides the attribute earlier, and where."""
+    one, two = (describe(q) for q in c.half)
+    name, ratio = c.abstraction, _ratio(c.shift)
+    if not any(q.reached for q in c.half) and c.half[0].value == c.half[1].value:
+        where = "at levels above those that both have" if c.half[0].value > 0 else "within the levels that both have"
+        return f"{name}: {'both know half' if c.half[0].value > 0 else 'neither knows half'} {where}"
+    tail = f"; ratio of levels A/B {ratio}" if ratio else ""
+    if c.earlier == "B":
+        return f"B decides {name} earlier: half at σ {two} against {one}{tail}"
+    if c.earlier == "A":
+        return f"A decides {name} earlier: half at σ {one} against {two}{tail}"
+    return f"{name}: no difference shown: half at σ {one} in A, {two} in B{tail}"
+
+
+def notes(found: Sequence[Comparison]) -> list[str]:
+    """What must be said with the table: how errors were joined, of which kind the curves are, which levels."""
+    said = []
+    paired = [c.abstraction for c in found if c.paired]
+    if len(paired) == len(found):
+        said.append("Paired: the same draws (items and seed) in both; intervals are of differences draw by draw.")
+    else:
+        apart = ", ".join(c.abstraction for c in found if not c.paired)
+        which = "" if not paired else f" ({apart})"
+        said.append(f"Not paired{which}: the draws differ; errors are added as of independent studies.")
+    if any(c.interpolated for c in found):
+        high, low = found[0].sigma[0], found[0].sigma[-1]
+        said.append(f"The levels differ: compared from σ {number(high)} to {number(low)}, interpolated in ln σ.")
+    bounds = [c.abstraction for c in found if "lower bound" in c.kind]
+    if bounds:
+        said.append(
+            f"Lower bounds ({', '.join(bounds)}): what each model is shown to know; their difference bounds nothing."
+        )
+    if any("estimate" in c.kind for c in found):
+        biased = ", ".join(c.abstraction for c in found if "estimate" in c.kind)
+        said.append(f"Estimates ({biased}): errors of a model are not in the intervals.")
+    unlike = [c for c in found if abs(c.a.ceiling - c.b.ceiling) > 1e-6 * max(c.a.ceiling, c.b.ceiling)]
+    for c in unlike:
+        said.append(
+            f"H({c.abstraction}) is {c.a.ceiling:.3f} nats in A, {c.b.ceiling:.3f} in B: half is of each one's own."
+        )
+    said.append("Each 95 % interval holds by itself.")
+    return said
+
+
+def comparison_text(found: Sequence[Comparison]) -> str:
+    """The table for a terminal, and the sentences."""
+    head = ["attribute", "estimator", "σ at half, A (95 %)", "σ at half, B", "ratio A/B", "P(A earlier)"]
+    rows = [[*head, "largest I(A) − I(B), nats"]]
+    for c in found:
+        most, where = c.largest
+        gap = f"{_signed(most.value)} ({_signed(most.low)} to {_signed(most.high)}) at σ {number(where)}"
+        cells = [c.abstraction, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
+        rows.append([*cells, _probability(c.a_earlier), gap])
+    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    lines.insert(1, "─" * max(map(len, lines)))
+    return "\n".join([*lines, "", *(words(c) for c in found), "", *notes(found)])
+
+
+_CSV_HEAD = ("abstraction", "estimator", "kind", "paired", "ceiling_a", "ceiling_b", "sigma_50_a", "sigma_50_a_low",
+             "sigma_50_a_high", "sigma_50_b", "sigma_50_b_low", "sigma_50_b_high", "shift", "shift_low", "shift_high",
+             "a_earlier", "earlier", "largest_difference", "largest_difference_low", "largest_difference_high",
+             "largest_difference_sigma")  # fmt: skip
+
+
+def comparison_csv(found: Sequence[Comparison]) -> str:
+    """One row for each attribute; shift is ln sigma at half of A less that of B, differences are in nats.
+
+    What is not reached is an empty cell.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_CSV_HEAD)
+    for c in found:
+        most, where = c.largest
+        halves = [x if 0.0 < x < math.inf else math.nan for q in c.half for x in (q.value, q.low, q.high)]
+        numbers = [*halves, c.shift.value, c.shift.low, c.shift.high, c.a_earlier]
+        cells = [f"{x:.6g}" if math.isfinite(x) else "" for x in numbers]
+        gap = [f"{x:.6g}" for x in (most.value, most.low, most.high, where)]
+        first = [c.abstraction, c.estimator, c.kind, str(c.paired).lower()]
+        writer.writerow([*first, f"{c.a.ceiling:.6f}", f"{c.b.ceiling:.6f}", *cells, c.earlier, *gap])
+    return out.getvalue()
+
+
+def comparison_json(found: Sequence[Comparison], studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """Everything, curves and differences at every level included; null where there is no number.
+
+    Args:
+        found: the comparisons.
+        studies: under ``A`` and ``B``, what each study was of.
+    """
+    rows = []
+    for c in found:
+        states = ["reached" if q.reached else "beyond" if q.value > 0 else "not reached" for q in c.half]
+        rows.append(
+            {
+                "abstraction": c.abstraction,
+                "estimator": c.estimator,
+                "kind": c.kind,
+                "paired": c.paired,
+                "interpolated": c.interpolated,
+                "half": {k: _quantity(q) | {"state": s} for k, q, s in zip("AB", c.half, states, strict=True)},
+                "shift": _numbers({"value": c.shift.value, "low": c.shift.low, "high": c.shift.high}),
+                "a_earlier": _number(c.a_earlier),
+                "earlier": c.earlier,
+                "words": words(c),
+                "sigma": c.sigma.tolist(),
+                "difference": {"value": c.difference.tolist(), "low": c.low.tolist(), "high": c.high.tolist()},
+                "curves": {
+                    k: {"sigma": x.sigma.tolist(), "information": x.value.tolist(), "stderr": x.stderr.tolist(),
+                        "ceiling": x.ceiling}
+                    for k, x in (("A", c.a), ("B", c.b))
+                },
+            }
+        )  # fmt: skip
+    table = {"units": "nats", "studies": studies, "notes": notes(found), "attributes": rows}
+    return json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def comparison_figure(found: Sequence[Comparison], names: tuple[str, str]) -> Figure:
+    """For each attribute the curves of both studies with 95 % bands, and below their difference with its own.
+
+    Args:
+        found: the comparisons.
+        names: how A and B are called in the legend.
+    """
+    shown = found[:_DRAWN]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    low, high = _span(shown)
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(3.6 * columns + 0.4, 3.4 * rows + 0.7), layout="constrained")
+        panels = fig.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.0, 1.0] * rows)
+        for k in range(rows * columns):
+            upper, lower = panels[2 * (k // columns), k % columns], panels[2 * (k // columns) + 1, k % columns]
+            if k >= len(shown):
+                upper.set_axis_off()
+                lower.set_axis_off()
+                continue
+            _curves(upper, shown[k], names)
+            _difference(lower, shown[k])
+            for ax in (upper, lower):
+                sigma_axis(ax, low, high, decibels=False)
+                ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+                ax.minorticks_off()
+                ax.set_xlabel("")
+            upper.set_xticklabels([])
+            if k % columns == 0:
+                upper.set_ylabel("information, nats", fontsize=8.5)
+                lower.set_ylabel("A − B, nats", fontsize=8.5)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        what = "bands: 95 %; dotted: entropy H; dot and bar: half of H is known, with its 95 % interval"
+        more = "" if len(shown) == len(found) else f"; {len(found) - len(shown)} more in comparison.csv"
+        fig.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9, title=what + more,
+                   title_fontsize=8.5)  # fmt: skip
+        fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
+    return fig
+
+
+def _span(shown: Sequence[Comparison]) -> tuple[float, float]:
+    """Levels at which something happens: a curve is between 2 and 98 % of its way."""
+    curves = [x for c in shown for x in (c.a, c.b)]
+    first, last = max(float(x.sigma[0]) for x in curves), min(float(x.sigma[-1]) for x in curves)
+    moving = [x.sigma[(x.value > 0.02 * x.ceiling) & (x.value < 0.98 * x.ceiling)] for x in curves]
+    seen = np.concatenate(moving)
+    if not len(seen) or seen.max() < 1.5 * seen.min():
+        return last, first
+    return max(last, float(seen.min()) / 2), min(first, 2 * float(seen.max()))
+
+
+def _curves(ax: Axes, c: Comparison, names: tuple[str, str]) -> None:
+    """The curves of both, with where half is known."""
+    top = max(c.a.ceiling, c.b.ceiling)
+    for (colour, dash), curve, half, name in zip(_LOOKS, (c.a, c.b), c.half, names, strict=True):
+        extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error
+        error = 1.96 * np.hypot(curve.stderr, extra)
+        ax.fill_between(curve.sigma, curve.value - error, curve.value + error, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(curve.sigma, curve.value, color=colour, linestyle=dash, linewidth=1.6, label=label_of(name))
+        ax.axhline(curve.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+        if half.reached:
+            ends = np.clip([half.low, half.high], curve.sigma[-1], curve.sigma[0])
+            ax.plot(ends, [curve.ceiling / 2] * 2, color=colour, linewidth=7, solid_capstyle="butt")
+            ax.plot([half.value], [curve.ceiling / 2], "o", color="white", markersize=2.5)
+    bottom = min(float((x.value - 1.96 * x.stderr).min()) for x in (c.a, c.b))
+    most = max(float(x.value.max()) for x in (c.a, c.b))  # a biased estimate may pass H
+    ax.set_ylim(max(min(-0.05 * top, bottom), -0.6 * top), min(max(1.12 * top, 1.05 * most), 2.5 * top))
+    ratio = _ratio(c.shift)
+    which = f"{c.earlier} earlier" if c.earlier else "no difference shown"
+    of = {"exact": "", "lower bound": " (lower bounds)", "estimate": " (estimates)"}.get(c.kind, f" ({c.kind})")
+    ax.set_title(f"{_cut(c.abstraction, 24)}{of}", fontsize=9.5, loc="left")
+    said = f"{which}\nσ ratio A/B\n{ratio.replace(' (', chr(10) + '(')}" if ratio else which
+    ax.text(0.03, 0.84, said, transform=ax.transAxes, fontsize=7.5, va="top", color="0.25",
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip
+
+
+def _difference(ax: Axes, c: Comparison) -> None:
+    """Their difference; zero is where they agree."""
+    ax.fill_between(c.sigma, c.low, c.high, color="0.35", alpha=0.3, linewidth=0)
+    ax.plot(c.sigma, c.difference, color="0.1", linewidth=1.3)
+    ax.axhline(0.0, color="0.3", linewidth=0.8)
+    ax.yaxis.set_major_locator(MaxNLocator(4, symmetric=False))
+    ax.tick_params(axis="y", labelsize=8)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _ratio(shift: Estimate) -> str:
+    """The ratio of the two levels with its interval; nothing where one is not reached."""
+    if math.isnan(shift.value):
+        return ""
+    low = number(math.exp(shift.low)) if math.isfinite(shift.low) else "any less"
+    high = number(math.exp(shift.high)) if math.isfinite(shift.high) else "any more"
+    return f"{number(math.exp(shift.value))} ({low} to {high})"
+
+
+def _signed(x: float) -> str:
+    return f"{x:+.3f}".replace("-", "−")
+
+
+def _probability(p: float) -> str:
+    """More digits are not to be had from 2,000 resamples."""
+    return "–" if math.isnan(p) else "> 0.999" if p > 0.999 else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _number(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _numbers(table: Mapping[str, float]) -> dict[str, float | None]:
+    return {k: _number(x) for k, x in table.items()}
+
+
+def _quantity(q: Quantity) -> dict[str, Any]:
+    ends = {"sigma": q.value, "low": q.low, "high": q.high}
+    return {k: x if 0.0 < x < math.inf else None for k, x in ends.items()}

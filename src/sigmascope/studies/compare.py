@@ -1,0 +1,360 @@
+"""Two finished studies compared: which decides each attribute earlier, with paired errors where the draws are the same.
+
+References: Efron & Tibshirani (1993), percentile intervals of paired differences; Hesterberg (2015), their ends for few
+draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import xarray as xr
+from jaxtyping import Float, Int
+from scipy import stats
+from scipy.interpolate import CubicSpline
+from scipy.optimize import isotonic_regression
+
+from sigmascope.core import Curve, InputError
+from sigmascope.onset import Quantity, _crossings
+from sigmascope.report.comparison import (
+    Comparison,
+    Estimate,
+    comparison_csv,
+    comparison_figure,
+    comparison_json,
+    comparison_text,
+)
+from sigmascope.report.gallery import rendered
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.store import Folder, check_folder
+
+MARKER = "compare.toml"
+_RESAMPLES = 2000
+_EXACT, _TRUSTED, _BOUND, _ESTIMATE = range(4)  # from the best
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """A curve of one study, at the levels and draws that hold numbers, and which draws those are."""
+
+    curve: Curve
+    trusted: bool
+    items: Int[np.ndarray, " draws"]
+    seed: int
+
+
+def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") -> str:
+    """Compare two finished studies, and write what is found into a folder.
+
+    The folder receives comparison.csv, comparison.json, comparison.png and .svg.
+
+    Args:
+        a: the first study: its folder, or its ``results.nc``.
+        b: the second.
+        out: a folder: new, empty, or that of the same comparison.
+        estimator: which, in both, or ``NAME:NAME`` for one in each; empty takes, for each attribute, the best that
+            both have: an exact one, else an estimate that both studies mark as trusted, else a lower bound.
+
+    Returns: the table and the sentences to print.
+
+    Raises: InputError for studies that are not there, not finished or have nothing in common, and for folders that
+        hold something else.
+    """
+    if not str(a) or not str(b):
+        raise InputError("two studies are compared: pass the folders of both, e.g. studies/one studies/two")
+    if not str(out):
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    folder, marker = Path(out), tomli_w.dumps({"compare": {"a": str(a), "b": str(b), "estimator": estimator}})
+    check_folder(folder, MARKER)
+    if (folder / MARKER).exists() and (folder / MARKER).read_text(encoding="utf-8", errors="replace") != marker:
+        raise InputError(f"{folder}: it holds another comparison: choose another --out")
+    one, two = read_results(Path(a)), read_results(Path(b))
+    found = comparisons(one, two, estimator)
+    names = (f"A: {_name(a, b)}", f"B: {_name(b, a)}")
+    studies = {"A": _described(one, a), "B": _described(two, b)}
+    figure = comparison_figure(found, names)
+    store = Folder(folder, MARKER, marker)
+    for kind in ("png", "svg"):
+        picture = rendered(figure, kind)
+        store.write(f"comparison.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
+    store.write("comparison.csv", lambda p: p.write_text(comparison_csv(found), encoding="utf-8"))
+    store.write("comparison.json", lambda p: p.write_text(comparison_json(found, studies), encoding="utf-8"))
+    said = [f"{k}: {s['path']}: {s['data']}, {s['words']}; {s['draws']} draws" for k, s in studies.items()]
+    return "\n".join([*said, "", comparison_text(found)])
+
+
+def read_results(path: Path) -> xr.Dataset:
+    """The results of a finished study.
+
+    Args:
+        path: its folder, or its ``results.nc``.
+
+    Raises: InputError for what is not there, not finished, or no study.
+    """
+    file = path / "results.nc" if path.is_dir() else path
+    if not path.exists():
+        raise InputError(f"{path}: there is no such study: pass the folder that a study was written to")
+    if not file.exists():
+        begun = (path / "spec.toml").exists()
+        what = "the study in it is not finished" if begun else "it holds no study"
+        how = f"run it to its end: sigmascope study --spec {path / 'spec.toml'} --out {path}"
+        raise InputError(f"{path}: {what}: {how if begun else 'pass the folder that a study was written to'}")
+    try:
+        with xr.open_dataset(file, engine="h5netcdf") as opened:
+            return opened.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{file}: cannot be read ({str(error).splitlines()[0]}): pass the results.nc of a study"
+        ) from error
+
+
+def comparisons(
+    a: xr.Dataset, b: xr.Dataset, estimator: str = "", *, resamples: int = _RESAMPLES, pair: bool | None = None
+) -> list[Comparison]:
+    r"""Compare the results of two studies, attribute by attribute.
+
+    .. math:: I_A(\sigma) - I_B(\sigma), \qquad \ln\sigma_A - \ln\sigma_B
+              \ \text{ where } I_A(\sigma_A) = \tfrac12 H,\ I_B(\sigma_B) = \tfrac12 H
+
+    Draws are resampled with replacement.  Where both studies have the same draws (items and seed) a resample takes the
+    same ones of both, and what they share falls out of the difference; where they are other draws, each has its own
+    resamples.  Pairs are needed only to be alike and independent of each other, so the data, the model and the levels
+    of the studies may differ.  Levels: the same, or those of the coarser grid in the common range, to which curves are
+    interpolated in ln sigma by a cubic spline (linear in each draw); onsets are read on each study's own levels.
+    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I; those of
+    the shift hold the errors of draws alone.
+
+    Args:
+        a: results of a study, A.
+        b: those of B.
+        estimator: as of :func:`compare`.
+        resamples: of the bootstrap.
+        pair: whether to pair the draws; None finds out.
+
+    Returns: in the order in which A decides the attributes.
+
+    Raises: InputError where the studies have no attribute, estimator or range of levels in common.
+    """
+    sides = _by_estimator(a, "A"), _by_estimator(b, "B")
+    found = []
+    for name in _common(*sides):
+        one, two = _chosen(name, *sides, estimator)
+        found.append(_compared(one, two, resamples, pair))
+    return sorted(found, key=lambda c: (-c.half[0].value, -c.half[1].value))
+
+
+Sides = dict[str, dict[str, _Side]]
+"""By estimator and abstraction."""
+
+
+def _by_estimator(results: xr.Dataset, which: str) -> Sides:
+    sides: Sides = {}
+    for way in map(str, results.estimator.values) if "estimator" in results.coords else [""]:
+        try:
+            curves = to_curves(results, way)
+        except InputError as error:
+            raise InputError(f"study {which}: {error}") from error
+        for c in curves:
+            side = _side(results, c)
+            if side is not None:
+                sides.setdefault(way, {})[c.abstraction] = side
+    return sides
+
+
+def _side(results: xr.Dataset, curve: Curve) -> _Side | None:
+    """A curve without the levels and draws that hold no number, or None where nothing is left of it."""
+    levels = np.flatnonzero(np.isfinite(curve.value) & np.isfinite(curve.stderr))
+    if len(levels) < 2:
+        return None
+    kept = curve.at_levels(levels)
+    columns = np.isfinite(kept.per_draw).all(0)
+    if columns.sum() < 2:
+        return None
+    trusted = curve.kind == "exact"
+    if "trusted" in results:
+        mark = results.trusted.sel(abstraction=curve.abstraction, estimator=curve.estimator).values[levels]
+        trusted = trusted or bool(np.asarray(mark, dtype=bool).all())
+    items = results.item.values if "item" in results else np.full(len(columns), -1)  # unknown
+    return _Side(
+        replace(kept, per_draw=kept.per_draw[:, columns]), trusted, items[columns], int(results.attrs.get("seed", 0))
+    )
+
+
+def _common(a: Sides, b: Sides) -> list[str]:
+    """Attributes that both have, in the order of A."""
+    in_b = {n for of in b.values() for n in of}
+    names = list(dict.fromkeys(n for of in a.values() for n in of))
+    common = [n for n in names if n in in_b]
+    if not common:
+        raise InputError(
+            f"no attribute is in both studies: A has {', '.join(names) or 'none'}, B has "
+            f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
+        )
+    return common
+
+
+def _chosen(name: str, a: Sides, b: Sides, estimator: str) -> tuple[_Side, _Side]:
+    """The curves of an attribute to compare."""
+    mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
+    if estimator:
+        one, _, two = estimator.partition(":")
+        for which, wanted, have in (("A", one, mine), ("B", two or one, theirs)):
+            if wanted not in have:
+                raise InputError(
+                    f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
+                )
+        return a[one][name], b[two or one][name]
+    both = [e for e in mine if e in theirs]
+    if not both:
+        raise InputError(
+            f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass one of "
+            f"each, e.g. --estimator {mine[0]}:{theirs[0]}"
+        )
+    pairs = [(a[e][name], b[e][name]) for e in both]
+    # Of several bounds the one that shows most, of several estimates the most certain; else the first.
+    return min(pairs, key=lambda p: (max(map(_rank, p)), _merit(*p) if _rank(p[0]) != _EXACT else 0.0))
+
+
+def _rank(side: _Side) -> int:
+    if side.curve.kind == "exact":
+        return _EXACT
+    if side.curve.kind == "lower bound":
+        return _BOUND
+    return _TRUSTED if side.trusted else _ESTIMATE
+
+
+def _merit(a: _Side, b: _Side) -> float:
+    """Less is better."""
+    if "lower bound" in (a.curve.kind, b.curve.kind):
+        return -float(a.curve.value.mean() + b.curve.value.mean())
+    return float(np.square(a.curve.stderr).mean() + np.square(b.curve.stderr).mean())
+
+
+def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comparison:
+    a, b = one.curve, two.curve
+    sigma, interpolated = _levels(a, b)
+    same = one.seed == two.seed and np.array_equal(one.items, two.items) and bool((one.items >= 0).all())
+    paired = same if pair is None else pair
+    n, m = a.per_draw.shape[1], b.per_draw.shape[1]
+    # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
+    counts = _counts(np.random.default_rng(one.seed), n, resamples)
+    others = counts if paired else _counts(np.random.default_rng([two.seed, 1]), m, resamples)
+    x, y = _at(sigma, a) @ a.per_draw, _at(sigma, b) @ b.per_draw
+    drawn = counts @ (x - y).T / n if paired else counts @ x.T / n - others @ y.T / m
+    difference = x.mean(1) - y.mean(1)
+    quantiles = _quantiles(min(n, m))
+    low, high = np.quantile(drawn, quantiles, axis=0)
+    common = 1.96**2 * sum(_common_variance(sigma, c) for c in (a, b))
+    half_a, half_b = (_halves(c, k, sigma) for c, k in ((a, counts), (b, others)))
+    shift, earlier = _shift(half_a, half_b, quantiles)
+    return Comparison(
+        a, b, paired, interpolated, sigma, difference,
+        difference - np.hypot(difference - low, np.sqrt(common)),
+        difference + np.hypot(high - difference, np.sqrt(common)),
+        (_quantity(half_a), _quantity(half_b)), shift, earlier,
+    )  # fmt: skip
+
+
+def _levels(a: Curve, b: Curve) -> tuple[Float[np.ndarray, " levels"], bool]:
+    """Levels that both can be read at, and whether that takes interpolation."""
+    if a.sigma.shape == b.sigma.shape and np.allclose(a.sigma, b.sigma, rtol=1e-9, atol=0.0):
+        return a.sigma, False
+    top, bottom = min(a.sigma[0], b.sigma[0]), max(a.sigma[-1], b.sigma[-1])
+    if not bottom < top * (1 - 1e-9):
+        ranges = " and ".join(f"{c.sigma[0]:g} to {c.sigma[-1]:g}" for c in (a, b))
+        raise InputError(
+            f"the noise levels of the studies do not overlap ({ranges}): compare studies of a common range"
+        )
+    inside = [s[(s < top * (1 - 1e-9)) & (s > bottom * (1 + 1e-9))] for s in (a.sigma, b.sigma)]
+    return np.concatenate([[top], min(inside, key=len), [bottom]]), True
+
+
+def _at(sigma: Float[np.ndarray, " levels"], curve: Curve) -> Float[np.ndarray, "levels nodes"]:
+    """Weights that read a curve at levels within its own: the identity at its own."""
+    nodes, unit = np.log(curve.sigma[::-1]), np.eye(len(curve.sigma))[::-1]
+    x = np.clip(np.log(sigma), nodes[0], nodes[-1])
+    if len(sigma) == len(curve.sigma) and np.allclose(x[::-1], nodes, rtol=0.0, atol=1e-9):
+        return unit[::-1]
+    if len(nodes) < 4:
+        return np.stack([np.interp(x, nodes, column) for column in unit.T], 1)
+    return np.asarray(CubicSpline(nodes, unit)(x))
+
+
+def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve) -> Float[np.ndarray, " levels"]:
+    """Squares of the errors that the spread of draws does not show."""
+    extra = c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2)
+    return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
+
+
+def _counts(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.ndarray, "resamples draws"]:
+    return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples).astype(np.float64)
+
+
+def _quantiles(draws: int) -> list[float]:
+    """Ends of a 95 % percentile interval, moved out by what few draws take from it (Student's t, and n for n - 1)."""
+    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5))
+    return [out, 1.0 - out]
+
+
+def _halves(
+    c: Curve, counts: Float[np.ndarray, "resamples draws"], sigma: Float[np.ndarray, " levels"]
+) -> Float[np.ndarray, " curves"]:
+    """ln sigma where half of H(A) is known: of the curve, then of each resample; ±inf beyond the levels of both."""
+    means = np.concatenate([c.value[None], counts @ c.per_draw.T / c.per_draw.shape[1]])
+    rising = np.stack([isotonic_regression(m).x for m in means])
+    at = _crossings(np.log(c.sigma), rising, 0.5 * c.ceiling)
+    at[at > np.log(sigma[0]) + 1e-9] = np.inf
+    at[at < np.log(sigma[-1]) - 1e-9] = -np.inf
+    return at
+
+
+def _quantity(at: Float[np.ndarray, " curves"]) -> Quantity:
+    low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
+    return Quantity(float(np.exp(at[0])), float(np.exp(low)), float(np.exp(high)))
+
+
+def _shift(
+    a: Float[np.ndarray, " curves"], b: Float[np.ndarray, " curves"], quantiles: Sequence[float]
+) -> tuple[Estimate, float]:
+    """ln sigma_A - ln sigma_B with its interval, and the probability that it is positive."""
+    nan = float("nan")
+    probability = float(np.mean((a > b)[1:] + 0.5 * (a == b)[1:]))
+    if not (np.isfinite(a[0]) and np.isfinite(b[0])):
+        return Estimate(nan, nan, nan), nan if a[0] == b[0] else probability
+    unknown = (a == b) & ~np.isfinite(a)  # both beyond the same end: their difference may be anything
+    with np.errstate(invalid="ignore"):
+        apart = a - b
+    ends = [
+        float(np.quantile(np.where(unknown, beyond, apart)[1:], q, method="closest_observation"))
+        for q, beyond in zip(quantiles, (-np.inf, np.inf), strict=True)
+    ]
+    return Estimate(float(apart[0]), *ends), probability
+
+
+def _name(path: str | Path, other: str | Path) -> str:
+    """The shortest end of a path that tells it from the other."""
+    mine, theirs = (
+        p.parts[:-1] if p.suffix == ".nc" else p.parts for p in (Path(path).absolute(), Path(other).absolute())
+    )
+    for k in range(1, len(mine) + 1):
+        if mine[-k:] != theirs[-k:]:
+            return "/".join(mine[-k:])
+    return str(path)
+
+
+def _described(results: xr.Dataset, path: str | Path) -> dict[str, Any]:
+    of = results.attrs
+    return {
+        "path": str(path),
+        "data": str(of.get("data_name", "")),
+        "words": str(of.get("data_words", "")),
+        "fingerprint": str(of.get("data_fingerprint", "")),
+        "seed": int(of.get("seed", 0)),
+        "draws": int(results.sizes["draw"]),
+        "specification": str(of.get("specification", "")),
+    }

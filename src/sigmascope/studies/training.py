@@ -1,0 +1,283 @@
+"""Train a denoiser into a folder: progress, losses, pictures, checkpoints; the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope import ranks
+from sigmascope.core import InputError, LabelledData, generator
+from sigmascope.data import load_any
+from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.learn.neural import CARD, WEIGHTS
+from sigmascope.learn.settings import Settings
+from sigmascope.learn.sources import Items, Law, Source
+from sigmascope.learn.training import Trainer
+from sigmascope.noise import sigma_grid
+from sigmascope.report.gallery import grid_figure, rendered
+from sigmascope.report.losses import losses_figure
+from sigmascope.sample import Heun, final, sample, start
+from sigmascope.studies.compute import Data
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.store import Folder, check_folder
+
+if TYPE_CHECKING:
+    from sigmascope.learn.classifying import ClassifierTrainer
+
+SPEC, CLASSIFIER = "train.toml", "classifier.safetensors"
+_STATES = {"denoiser": "training.safetensors", "classifier": "training-classifier.safetensors"}
+_REPORTS = 40  # times that losses are noted
+_PICTURES = 8  # of which pictures are made
+_SHOWN, _SAMPLING_STEPS = 24, 32
+_SAMPLES = 31  # use of a seed
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """A training: the data, how, and where.
+
+    Args:
+        data: as for a study.
+        settings: of network and optimiser.
+        abstractions: attributes that the network can be told; empty means all.
+        classifier_steps: of a classifier of noisy values, trained along; 0 leaves it out.
+        size: side of the scenes in pixels.
+        grain: whether the floor of the scenes has a texture.
+        half: store the weights of the finished model in 16 bits.
+        device: as for a study.
+        checkpoint_seconds: between two checkpoints.
+        fingerprint: of the data, once they have been read.
+    """
+
+    data: str
+    settings: Settings
+    abstractions: tuple[str, ...] = ()
+    classifier_steps: int = 0
+    size: int = 32
+    grain: bool = False
+    half: bool = False
+    device: str = "auto"
+    checkpoint_seconds: float = 60.0
+    fingerprint: str = ""
+
+    def to_toml(self) -> str:
+        """The text of a file that holds it."""
+        table = asdict(self) | {"abstractions": list(self.abstractions)}
+        settings = table.pop("settings")
+        return tomli_w.dumps({"train": table, "settings": settings})
+
+    def differs(self, text: str) -> str:
+        """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
+        try:
+            held = tomllib.loads(text)
+            found = held["train"] | {"settings": held["settings"]}
+        except (tomllib.TOMLDecodeError, KeyError, TypeError):
+            return "its settings cannot be read"
+        mine = tomllib.loads(self.to_toml())
+        wanted = mine["train"] | {"settings": mine["settings"]}
+        for name in ("abstractions", "classifier_steps", "size", "grain", "half"):
+            if found.get(name) != wanted[name]:
+                return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
+        for name, value in wanted["settings"].items():
+            if found["settings"].get(name) != value:
+                return f"its {name} is {found['settings'].get(name)!r}, not {value!r}"
+        return "" if found.get("fingerprint") == wanted["fingerprint"] else "of other data"
+
+
+def source_of(data: Data, settings: Settings) -> Source:
+    """What a training of these data draws from."""
+    if isinstance(data, LabelledData):
+        return Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
+    return Law(data.event, lambda n, g: _of_tree(data, n, g), data.abstractions, null=settings.null)
+
+
+def _of_tree(data: Hierarchy, n: int, g: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    v, symbols = data.sample(n, g)
+    return v, {a.name: symbols[level][:, 0] for level, a in enumerate(data.abstractions)}
+
+
+def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]:
+    """Train into a folder; a half-done training goes on, a finished one is left as it is.
+
+    Args:
+        spec: the training.
+        out: its folder.
+        progress: show a bar on stderr.
+
+    Returns: what to print, and whether it was already finished.
+
+    Raises:
+        InputError: something that cannot be used.
+        Stopped: another process of the run was lost.
+    """
+    check_folder(out, SPEC)
+    settings = spec.settings.check()
+    if spec.classifier_steps < 0:
+        raise InputError(f"classifier_steps is {spec.classifier_steps}: it must not be negative")
+    device = resolve_device(spec.device)
+    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    spec = replace(spec, fingerprint=data.fingerprint)
+    marker = out / SPEC
+    if marker.exists():
+        apart = spec.differs(marker.read_text(encoding="utf-8", errors="replace"))
+        if apart:
+            raise InputError(f"{out}: it holds another training ({apart}): choose another --out")
+    folder = Folder(out, SPEC, spec.to_toml())
+    if _finished(folder):
+        return "", True
+    source = source_of(data, settings)
+    started = time.monotonic()
+    trainer = Trainer(source, settings, device)
+    _restore(trainer, folder, "denoiser")
+    before = float(_card(folder).get("seconds", 0.0)) if trainer.done else 0.0
+
+    def keep() -> None:
+        seconds = before + time.monotonic() - started
+        _store_model(folder, trainer, spec, data, seconds, half=False)
+
+    _run(trainer, folder, "denoiser", settings.steps, spec, progress, keep)
+    classifier: ClassifierTrainer | None = None
+    if spec.classifier_steps and trainer.model.abstractions:
+        from sigmascope.learn.classifying import ClassifierTrainer
+
+        classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
+        _restore(classifier, folder, "classifier")
+        _run(classifier, folder, "classifier", spec.classifier_steps, spec, progress, None)
+        folder_write(folder, CLASSIFIER, lambda p: classifier.averaged.save(p, half=spec.half))
+    seconds = before + time.monotonic() - started
+    _store_model(folder, trainer, spec, data, seconds, half=spec.half, finished=True)
+    for name in _STATES.values():
+        (out / name).unlink(missing_ok=True)
+    return _words(trainer, classifier, seconds), False
+
+
+def folder_write(folder: Folder, name: str, writer: Any) -> None:
+    """Write a file, on the first process of a run."""
+    ranks.by_first(lambda: folder.write(name, writer))
+
+
+def _run(
+    trainer: Trainer | ClassifierTrainer,
+    folder: Folder,
+    what: str,
+    steps: int,
+    spec: TrainSpec,
+    progress: bool,
+    keep: Any,
+) -> None:
+    """Step to the end, noting losses, making pictures and leaving checkpoints on the way."""
+    every = max(1, steps // _REPORTS)
+    last = time.monotonic()
+    bar = tqdm(
+        total=steps, initial=trainer.done, desc=what, unit="step", file=sys.stderr,
+        disable=not progress or ranks.rank() > 0,
+    )  # fmt: skip
+    with bar:
+        while trainer.done < steps:
+            loss = trainer.step()
+            bar.update()
+            if trainer.done % every == 0 or trainer.done == steps:
+                trainer.losses()
+                bar.set_postfix(loss=f"{loss:.3g}")
+                folder_write(folder, f"losses-{what}.csv", lambda p: p.write_text(_csv(trainer), encoding="utf-8"))
+                if trainer.done % (every * (_REPORTS // _PICTURES)) == 0 or trainer.done == steps:
+                    _pictures(folder, trainer, what)
+            if ranks.by_first(lambda: time.monotonic() - last > spec.checkpoint_seconds) or trainer.done == steps:
+                folder_write(folder, _STATES[what], trainer.store)
+                if keep is not None:
+                    keep()
+                last = time.monotonic()
+
+
+def _restore(trainer: Trainer | ClassifierTrainer, folder: Folder, what: str) -> None:
+    path = folder.path / _STATES[what]
+    if path.exists():
+        trainer.restore(path)
+
+
+def _pictures(folder: Folder, trainer: Trainer | ClassifierTrainer, what: str) -> None:
+    """The losses; and of images, some generated by the averaged network, told nothing, from the same noise each time."""
+    if ranks.rank():
+        return
+    picture = rendered(losses_figure(trainer.history, trainer.decades, what), "png")
+    folder.write(f"losses-{what}.png", lambda p: p.write_bytes(picture))
+    if not isinstance(trainer, Trainer) or len(trainer.averaged.event) != 3:
+        return
+    model, event = trainer.averaged, trainer.averaged.event
+    g = generator(trainer.settings.seed, _SAMPLES)
+    noise = torch.randn(_SHOWN, *event, generator=g).to(trainer.device)
+    high = min(trainer.settings.sigma_max, 300.0 * model.scale)
+    low = max(trainer.settings.sigma_min, 0.03 * model.scale)
+    levels = [*sigma_grid(high, low, _SAMPLING_STEPS).tolist(), 0.0]
+    images = final(sample(model, start(model, high, noise), levels, Heun())).y.float().cpu().numpy()
+    figure = grid_figure(images, [[] for _ in images])
+    name = f"samples/step{trainer.done:07d}.png"
+    folder.write(name, lambda p: p.write_bytes(rendered(figure, "png")))
+
+
+def _store_model(
+    folder: Folder, trainer: Trainer, spec: TrainSpec, data: Data, seconds: float, *, half: bool, finished: bool = False
+) -> None:
+    """The averaged network with its card, which is written first: with the weights the model is there."""
+    model = trainer.averaged
+    model.card = {
+        "data": data.name,
+        "words": data.words,
+        "fingerprint": data.fingerprint,
+        "settings": asdict(trainer.settings),
+        "parameters": model.count(),
+        "steps": trainer.done,
+        "seconds": round(seconds, 1),
+        "finished": finished,
+        "losses": trainer.history[-1] if trainer.history else None,
+        "decades": trainer.decades.tolist(),
+    }
+    folder_write(folder, WEIGHTS, lambda p: model.save(p, half=half))
+    text = json.dumps(model.description(), indent=1)
+    folder_write(folder, CARD, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def _card(folder: Folder) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder.path / CARD).read_text(encoding="utf-8"))["card"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _finished(folder: Folder) -> bool:
+    return bool(ranks.by_first(lambda: bool(_card(folder).get("finished"))))
+
+
+def _csv(trainer: Trainer | ClassifierTrainer) -> str:
+    """Losses by step and decade of sigma."""
+    text = io.StringIO()
+    kinds = [k for k in trainer.history[0] if k != "step"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *(f"{kind} 1e{d:+.0f}" for kind in kinds for d in trainer.decades)])
+    for entry in trainer.history:
+        cells = (x for kind in kinds for x in entry[kind])
+        writer.writerow([entry["step"], *("" if x is None else f"{x:.9g}" for x in cells)])
+    return text.getvalue()
+
+
+def _words(trainer: Trainer, classifier: ClassifierTrainer | None, seconds: float) -> str:
+    entry = trainer.history[-1]
+    lines = [f"{trainer.model.count():,} parameters, {trainer.done:,} steps, {seconds:,.0f} s"]
+    lines.append(f"{'sigma':<16}{'held-out loss':>14}{'told all':>10}")
+    for d, free, told in zip(trainer.decades, entry["held_out"], entry["held_out_told"], strict=True):
+        lines.append(f"{10.0**d:<6g} to {10.0 ** (d + 1):<6g}{free:>14.4f}{told:>10.4f}")
+    if classifier is not None:
+        lines.append(f"classifier: {classifier.done:,} steps")
+    return "\n".join(lines)
