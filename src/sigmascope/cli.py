@@ -97,7 +97,9 @@ def _parse(args: list[str]) -> Command:
     if given and not {"-h", "--help"} & set(args):
         s = read_spec(Path(given[-1]))
         same = {
-            f.name: getattr(s, f.name) for f in fields(s) if f.name not in ("abstractions", "estimators", "fingerprint")
+            f.name: getattr(s, f.name)
+            for f in fields(s)
+            if f.name not in ("abstractions", "estimators", "fingerprint", "model_fingerprint")
         }
         default = StudyCommand(abstractions=",".join(s.abstractions), estimators=",".join(s.estimators), **same)
 
@@ -171,6 +173,10 @@ def _study(command: StudyCommand) -> int:
         estimators=listed(command.estimators),
         forks=command.forks,
         pairs=command.pairs,
+        model=command.model,
+        target_stderr=command.target_stderr,
+        budget=command.budget,
+        like=command.like,
         device=command.device,
     ).check()
     if command.spec:
@@ -179,13 +185,15 @@ def _study(command: StudyCommand) -> int:
             spec = replace(spec, abstractions=stored.abstractions)
         if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain")):
             spec = replace(spec, fingerprint=stored.fingerprint)
+        if command.model == stored.model:
+            spec = replace(spec, model_fingerprint=stored.model_fingerprint)
     if not command.out and not command.dry_run:
         raise InputError("no folder for the results was named: pass --out FOLDER")
     from sigmascope import ranks
     from sigmascope.studies import runner  # torch is loaded here
 
     if command.dry_run:
-        return _dry_run(spec)
+        return _dry_run_model(spec) if spec.model else _dry_run(spec)
     out = Path(command.out)
     _, table, finished = runner.run(spec, out, progress=True)
     from sigmascope.report.table import onset_text
@@ -291,6 +299,26 @@ def _dry_run(spec: Spec) -> int:
         print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
     print(f"time        about {runner.predict_seconds(work, spec, data):.0f} s on this machine")
     print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
+    return 0
+
+
+def _dry_run_model(spec: Spec) -> int:
+    from sigmascope.studies.learned_run import open_learned
+
+    learned, spec = open_learned(spec)
+    print(spec.to_toml())
+    print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
+    print(f"model       {learned.model.architecture.kind}, {learned.model.count():,} parameters")
+    told = sum(len(a.values) for a in learned.asked)
+    draws = spec.draws + spec.draws // 2
+    if "filter" in spec.estimators:
+        print(f"filter      {draws * spec.levels * told:,} network calls")
+    if "likelihood" in spec.estimators:
+        print(f"likelihood  {12 * draws * spec.levels * told:,} network calls")
+    aim = (
+        f"{spec.budget:,} network calls" if spec.budget else f"until the standard error is {spec.target_stderr:g} nats"
+    )
+    print(f"gaps        {aim}")
     return 0
 
 

@@ -26,6 +26,8 @@ class StudyCommand:
 
     Try it: sigmascope study scenes --out studies/scenes
 
+    A learned model: sigmascope study scenes --model bundled --out studies/bundled
+
     Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
     """
 
@@ -58,14 +60,27 @@ class StudyCommand:
     law: Annotated[str, tyro.conf.arg(metavar="LAW")] = "empirical"
     """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
     from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
-    estimators: Annotated[str, tyro.conf.arg(metavar="A,B")] = "posterior,score_gap"
+    estimators: Annotated[
+        str, _shown("A,B", "(default: posterior,score_gap; of a model score_gap,mmse_gap,filter,classifier)")
+    ] = ""
     """Ways to measure: posterior (always), score_gap, mmse_gap, filter, forks. They must agree; the page shows how well
-    they do. (filter is a lower bound, and the slowest by far.)"""
+    they do. (filter is a lower bound, and the slowest by far.) Of a model: score_gap and mmse_gap (estimates that the
+    network's error can bias), filter, likelihood and classifier (lower bounds whatever its error), and posterior (the
+    exact filter of the data, to compare with)."""
     forks: int = 64
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
     pairs: tyro.conf.FlagCreatePairsOff[bool] = False
     """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
     another pass over the data."""
+    model: Annotated[str, _shown("FOLDER", "(default: the exact filter)")] = ""
+    """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
+    the scenes that comes with the package. It is measured on items kept out of its training."""
+    target_stderr: Annotated[float, _shown("NATS", "(default: 0.02)")] = 0.0
+    """Of a model: make as many network calls as bring the standard error of its gaps down to this."""
+    budget: Annotated[int, _shown("CALLS", "(default: by --target-stderr)")] = 0
+    """Of a model: make so many network calls for its gaps, where they tell most."""
+    like: Annotated[str, _shown("STUDY")] = ""
+    """Of a model: measure its gaps on the same draws as this earlier study of another model, for sigmascope compare."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False

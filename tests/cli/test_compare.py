@@ -84,7 +84,7 @@ RUNS = 200
 
 
 def runs(how: str) -> dict[str, np.ndarray]:
-    found: dict[str, list] = {"shift": [], "gap": [], "width": [], "p": []}
+    found: dict[str, list] = {"shift": [], "gap": [], "width": [], "gap_width": [], "error": [], "p": []}
     truth = {s: mean_step(s, math.hypot(SHARED, OWN)) - mean_step(0.0, math.hypot(SHARED, OWN)) for s in (0.0, 0.25)}
     inside = slice(8, 18)
     for seed in range(RUNS):
@@ -98,6 +98,8 @@ def runs(how: str) -> dict[str, np.ndarray]:
         found["shift"].append(c.shift.low <= shift <= c.shift.high)
         found["gap"].append(((c.low <= truth[shift]) & (truth[shift] <= c.high))[inside])
         found["width"].append(c.shift.high - c.shift.low)
+        found["gap_width"].append((c.high - c.low)[inside])
+        found["error"].append((c.difference - truth[shift])[inside])
         found["p"].append(c.a_earlier)
     return {k: np.array(x) for k, x in found.items()}
 
@@ -114,6 +116,9 @@ def test_paired_intervals_cover(found):
     for what in ("shift", "gap"):
         assert abs(found["paired"][what].mean() - 0.95) < BAND, what
     assert np.all(np.abs(found["paired"]["gap"].mean(0) - 0.95) < BAND)
+    # Coverage alone would let intervals pass that are too wide.
+    said, seen = found["paired"]["gap_width"].mean(0) / (2 * 1.96), found["paired"]["error"].std(0, ddof=1)
+    assert said == pytest.approx(seen, rel=4 / math.sqrt(2 * RUNS))
 
 
 def test_pairs_matter(found):
@@ -123,6 +128,7 @@ def test_pairs_matter(found):
         assert found[how]["gap"].mean() > 0.995
         wider = math.hypot(SHARED, OWN) / OWN
         assert found[how]["width"].mean() / found["paired"]["width"].mean() == pytest.approx(wider, rel=0.1)
+        assert found[how]["gap_width"].mean() / found["paired"]["gap_width"].mean() > 2
 
 
 def test_the_probability_is_calibrated(found):

@@ -123,7 +123,9 @@ def test_logits_too_large_for_an_exponential(compiled):
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs():
+@pytest.mark.parametrize("part", [64, 8])
+def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, monkeypatch):
+    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", part)
     data = made()
     draws = draw_items(data, 30, 0)
     sketch = make_sketch(data.source.read(0, 500), 12, 6, torch.Generator().manual_seed(0))
@@ -223,8 +225,16 @@ def test_exponential_of_eight():
 
 def test_sketch_sorts_what_is_known_along_its_mixed_directions():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32))
-    sketch = make_sketch(x, 12, 6, torch.Generator().manual_seed(0))
-    assert torch.allclose(sketch.sorted(x @ sketch.mixed), x @ sketch.directions, atol=1e-5)
+    sketch = make_sketch(x, 12, 6, torch.Generator().manual_seed(0)).of_draws(100)
+    along = x @ sketch.mixed
+    own = sketch.columns(100)[:1].expand(200, -1)
+    joined = torch.cat([along[:, : sketch.few], torch.zeros(200, 1), along[:, sketch.few :]], 1).take_along_dim(own, 1)
+    known = torch.cat([joined[:, : sketch.few], joined[:, sketch.few + 1 :]], 1)
+    assert torch.allclose(sketch.sorted(known, 0), x @ sketch.directions, atol=1e-5)
+    assert torch.allclose(along[:, sketch.exact_columns], x @ sketch.directions[:, :12], atol=1e-5)
+    every = sketch.sorted(along)
+    assert torch.allclose(every[:, :18], x @ sketch.directions, atol=1e-5)
+    assert every.shape == (200, 24)
     few = sketch.mixed[:, : sketch.few].double()
     inner = few[:, : sketch.first].T @ few[:, sketch.first :]
     assert sketch.few == sketch.first + 6

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import sigmascope
 from problems import four_points, random_set
-from sigmascope.core import Agreement
+from sigmascope.core import Agreement, Draws
 from sigmascope.data import draw_items, from_array
 from sigmascope.denoisers.classes import ByClass
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch, make_sketch
+from sigmascope.denoisers.sketch import Sketch, make_sketch, pooled
 from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
 from sigmascope.onset import onsets
+from sigmascope.studies.collect import Collected
 from sigmascope.studies.runner import agreements_of
+
+
+@pytest.fixture
+def parts_of_eight(monkeypatch):
+    """Eight draws share random directions."""
+    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", 8)
 
 
 def whole_space(size: int) -> Sketch:
@@ -181,8 +190,10 @@ def test_gaps_of_near_duplicates_at_small_sigma():
         assert np.allclose(coarse[name].mmse, fine[name].mmse, rtol=2e-2, atol=1e-7)
 
 
-def test_error_of_the_random_directions_covers():
+@pytest.mark.parametrize("each", [24, 6], ids=["of all draws", "of three draws each"])
+def test_error_of_the_random_directions_covers(each, monkeypatch):
     """Over many choices of directions the estimate scatters about that of the whole space as its error says."""
+    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", each // 2)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 80)).astype(np.float32) * np.linspace(2, 0.5, 80, dtype=np.float32)
     data = from_array(x, {"a": np.arange(60) % 3})
@@ -192,7 +203,7 @@ def test_error_of_the_random_directions_covers():
     inside = narrow = 0
     seeds = 150
     for seed in range(seeds):
-        sketch = make_sketch(torch.from_numpy(x), 6, 24, torch.Generator().manual_seed(seed))
+        sketch = make_sketch(torch.from_numpy(x), 6, 24, torch.Generator().manual_seed(seed), each)
         curve = score_gap(a, sigma, finished(data, draws, sigma, sketch).gaps()["a"])
         common = np.sqrt(curve.stderr**2 - curve.per_draw.var(1, ddof=1) / 12)[6]
         assert np.all(agreement(curve, curve).stderr >= np.sqrt(curve.common_variance) - 1e-12)
@@ -202,6 +213,80 @@ def test_error_of_the_random_directions_covers():
     s = 4 * np.sqrt(0.95 * 0.05 / seeds)
     assert 0.95 - s - 0.01 < inside / seeds
     assert narrow / seeds < 0.95 - 0.02
+
+
+def test_pooled_directions_have_the_error_of_their_mean():
+    """Sets of other sizes, weights and means: what the draws differ by from set to set is no error of directions."""
+    rng = np.random.default_rng(0)
+    sizes, weights, means = (5, 3, 8), (0.5, 0.2, 0.3), (0.0, 40.0, -7.0)
+    found = []
+    for _ in range(4000):
+        said = [torch.from_numpy(m + rng.normal(size=n)) for n, m in zip(sizes, means, strict=True)]
+        whole = pooled(said, weights)
+        assert len(whole) == 16
+        found.append((float(whole.mean()), float(whole.var(correction=1)) / 16))
+    mean, claimed = np.array(found).T
+    expected = sum(w**2 / n for w, n in zip(weights, sizes, strict=True))
+    assert mean.mean() == pytest.approx(5.9, abs=4 * (expected / 4000) ** 0.5)
+    assert mean.var() == pytest.approx(expected, rel=0.1)
+    assert claimed.mean() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.usefixtures("parts_of_eight")
+def test_each_part_of_the_draws_is_measured_along_its_own_directions():
+    data = random_set(4, items=200, event=(3, 4, 5))
+    draws, sigma = draw_items(data, 30, 2), sigma_grid(20.0, 0.05, 12)
+    items = data.source.read(0, 200).flatten(1)
+    sketch = make_sketch(items, 20, 8, torch.Generator().manual_seed(0), 4).of_draws(30)
+    assert sketch.parts == 4
+    assert sigma[-1] < sketch.first_above < sigma[0]
+    joined = finished(data, draws, sigma, sketch).gaps()["many"]
+    assert joined.score_directions.shape == (12, 16)
+    for k, start in enumerate(range(0, 30, 8)):
+        part = slice(start, start + 8)
+        wide = sketch.wide[:, 4 * k : 4 * k + 4]
+        basis = sketch.directions[:, :20]
+        own = replace(sketch, directions=torch.cat([basis, wide - basis @ (basis.T @ wide)], 1), wide=wide, parts=1)
+        some = Draws(draws.items[part], draws.v[part], draws.noise[part])
+        alone = finished(data, some, sigma, own).gaps()["many"]
+        assert np.allclose(joined.score[:, part], alone.score, rtol=1e-5, atol=1e-9)
+        assert np.allclose(joined.mmse[:, part], alone.mmse, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_of_draws_have_directions_of_their_own(monkeypatch):
+    """What they say is joined as it is over the parts of a block, and the mean of the gaps is the mean over draws."""
+    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 40)
+    data = random_set(4, items=200, event=(3, 8, 8))
+    draws, sigma = draw_items(data, 100, 2), sigma_grid(20.0, 0.05, 12)
+    sketch = make_sketch(data.source.read(0, 200).flatten(1), 20, 8, torch.Generator().manual_seed(0), 4)
+    work = Collected(FiniteDenoiser(data), draws, sigma, sketch)
+    while not work.done:
+        work.step()
+    gap = work.gap("many")
+    assert gap.score_directions.shape == (12, 12)
+    blocks = [b["score_directions.many"] for b in work._finished]
+    mean = sum(w * b.mean(1) for w, b in zip((0.4, 0.4, 0.2), blocks, strict=True))
+    variance = sum(w**2 * b.var(1, ddof=1) / 4 for w, b in zip((0.4, 0.4, 0.2), blocks, strict=True))
+    assert np.allclose(gap.score_directions.mean(1), mean)
+    assert np.allclose(gap.score_directions.var(1, ddof=1) / 12, variance)
+    spreads = [float(b["spread.many"]) for b in work._finished]
+    assert len(set(spreads)) == 3
+    assert gap.spread == pytest.approx(np.dot((0.4, 0.4, 0.2), spreads))
+
+
+def test_random_directions_of_parts_and_blocks_are_independent():
+    items = torch.randn(50, 400, generator=torch.Generator().manual_seed(0))
+    sketch = make_sketch(items, 8, 32, torch.Generator().manual_seed(0), 16)
+    assert sketch.of_draws(64).parts == 1
+    assert sketch.of_draws(65).parts == 2
+    one, again, other = sketch.of_draws(128), sketch.of_draws(128), sketch.of_draws(128, 1)
+    assert torch.equal(one.wide, again.wide)
+    assert torch.equal(one.directions[:, :8], other.directions[:, :8])
+    lead = one.directions[:, : one.first]
+    every = torch.cat([one.wide, other.wide], 1)
+    assert float((lead.T @ every).abs().max()) < 1e-5
+    normed = every / every.norm(dim=0)
+    assert float((normed.T @ normed - torch.eye(64)).abs().max()) < 5 / 400**0.5
 
 
 def test_sketch_splits_a_norm_without_bias():

@@ -319,11 +319,27 @@ def test_temperature_is_found():
     assert curve.value[0] == pytest.approx(float(log_ratio(a, exact, own)[2000:].mean()), abs=2e-3)
 
 
+def test_each_level_has_its_own_temperature():
+    true = mixture().denoiser()
+    a, draws = true.abstraction("side"), true.draw(600, 3)
+    own, fit, rest = draws.labels["side"], slice(0, 300), slice(300, 600)
+    exact = true.log_posterior(draws.v + draws.noise, torch.ones(600, dtype=torch.float64), "side") - a.prior.log()
+    gains = torch.stack([exact, 50 * exact])
+    both = likelihood_bound(a, np.array([2.0, 1.0]), gains[:, fit], own[fit], gains[:, rest], own[rest])
+    for j in (0, 1):
+        one = likelihood_bound(a, np.ones(1), gains[j : j + 1, fit], own[fit], gains[j : j + 1, rest], own[rest])
+        assert np.allclose(both.per_draw[j], one.per_draw[0], rtol=1e-12)
+    assert np.allclose(both.value, both.value[0], atol=0.01)
+
+
 def test_no_draw_costs_more_than_the_share_of_the_prior():
     gains = torch.tensor([[1e9, 0.0]])
     own = torch.tensor([1])
     assert float(log_ratio(COIN, gains, own, 1.0, prior_share(50))) == pytest.approx(math.log(0.01))
     assert float(log_ratio(COIN, gains, own, 0.0)) == 0.0
+    fit, label = torch.tensor([[[99.0, 0.0]] * 5]).double(), torch.zeros(5).long()
+    curve = likelihood_bound(COIN, np.ones(1), fit, label, fit, torch.tensor([0, 0, 0, 0, 1]))
+    assert curve.per_draw[0, 4] == pytest.approx(math.log(0.1))
 
 
 def test_the_standard_error_covers():
@@ -395,6 +411,12 @@ def test_tempered_is_the_path_bound_at_one_and_mends_a_loud_network():
             assert np.all(np.abs(apart.mean(1)) < 0.02)
         else:
             assert np.all(apart.mean(1)[6:] > 0.1 + 3 * error[6:])
+
+
+def test_tempered_gains_nothing_where_the_path_says_nothing():
+    skew = Abstraction("a", ("x", "y"), torch.tensor([0.9, 0.1], dtype=torch.float64))
+    log_q, own = skew.prior.log().expand(1, 50, 2), torch.arange(50) % 2
+    assert tempered(skew, np.ones(1), log_q, own, log_q, own).value[0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_input_that_does_not_fit():

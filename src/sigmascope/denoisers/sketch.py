@@ -6,7 +6,7 @@ and of what is orthogonal to them random directions are taken,
 .. math:: \|x\|^2 = \|P x\|^2 + \|R x\|^2, \qquad \|R x\|^2 = E_\omega\,(\omega^\top R x)^2 .
 
 The error of random directions is common to the draws that share them: it must be judged over directions, not over
-draws.  So every 64 draws have random directions of their own (:meth:`Sketch.of_draws`): few for each draw, many for
+draws.  So every 32 draws have random directions of their own (:meth:`Sketch.of_draws`): few for each draw, many for
 the mean of all.
 
 At large sigma few directions hold nearly all of it: there the first exact ones suffice, with random ones on *their*
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sigmascope.core import generator as stream
 
-_PART = 64  # draws that share random directions
+_PART = 32  # draws that share random directions
 _VECTOR = 8  # numbers that a processor works on at a time
 
 
@@ -80,7 +80,7 @@ class Sketch:
         return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.first)
 
     def of_draws(self, draws: int, block: int = 0) -> Sketch:
-        """The same exact directions, and independent random ones for every 64 draws.
+        """The same exact directions, and independent random ones for every 32 draws.
 
         Args:
             draws: how many.
@@ -126,7 +126,7 @@ class Sketch:
         return torch.cat([first, rest, random - rest @ (others.T @ wide.to(along))], -1)
 
 
-def pooled(said: Sequence[Float[Tensor, "*shape random"]], weights: Sequence[float]) -> Float[Tensor, "*shape all"]:
+def pooled(said: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]) -> Float[Tensor, "... all"]:
     r"""What independent sets of directions say of their parts of the draws, as if one set said it of all.
 
     The mean of what is returned is the weighted mean m of the sets' means; its spread is made such that the usual

@@ -4,9 +4,10 @@ r"""Which draws and levels to measure a gap at: an allocation of network calls, 
           = \frac1M \sum_{c \le M} \frac{f_c}{q(\ln\sigma_c)} = \frac1M \sum_{c\ \mathrm{chosen}}
             \frac{f_c}{q(\ln\sigma_c)\,\pi_c}
 
-in expectation: of M candidates (a level, a value, its noise), m are chosen with likelihoods :math:`\pi_c` in proportion to
-what is expected of them, and only these cost calls.  Over levels q follows the pilot's standard deviations (Neyman); at a
-level the choice follows a :class:`~sigmascope.information.importance.Surrogate`, as far as the pilot bears it out.
+in expectation: of M candidates (a level, a value, its noise), m are chosen with likelihoods :math:`\pi_c` in proportion
+to what is expected of them, and only these cost calls.  Over levels the choice follows the pilot's standard deviations
+(Neyman); at a level it follows a :class:`~sigmascope.information.importance.Surrogate`, as far as the pilot bears it
+out.
 
 Above the last cell of levels the rest of the integral is a cell as well.  In the signal-to-noise ratio the integrand is
 almost a straight line there, so it is that of the middle, :math:`\sigma_{top} = \sqrt2\,\sigma_{tail}`:
@@ -62,7 +63,7 @@ class Allocation:
         weights: of the abstractions in what is expected, shape (abstractions,).
         size: draws measured in a replicate.
         replicates: independent ones; more of them leave the earlier ones as they are.
-        predicted: standard errors that the pilot predicts, nats, shape (abstractions, levels).
+        predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
         pilot_calls: network calls of the pilot.
     """
 
@@ -77,7 +78,7 @@ class Allocation:
     weights: Float[np.ndarray, " abstractions"]
     size: int
     replicates: int
-    predicted: Float[np.ndarray, "abstractions levels"]
+    predicted: Float[np.ndarray, "curves levels"]
     pilot_calls: int = 0
 
     @property
@@ -207,7 +208,7 @@ def survey(
         np.ones(count),
         each * len(edges),
         1,
-        np.zeros((count, 0)),
+        np.zeros((count, len(sigma))),
     )
     # As many candidates as are chosen, with nothing expected: a plain even sample of each cell.
     seen = choose(surrogate, draw, none, SURVEY, 0, 1)
@@ -235,8 +236,8 @@ def survey(
     )
 
 
-def fair(moment: Float[np.ndarray, "abstractions cells"], floor: float = 0.0) -> Float[np.ndarray, " abstractions"]:
-    r"""Weights of the abstractions for which the largest variance :math:`\sum_j m_{kj}/q_j` is least.
+def fair(moment: Float[np.ndarray, "curves cells"], floor: float = 0.0) -> Float[np.ndarray, " curves"]:
+    r"""Weights of the curves for which the largest variance :math:`\sum_j m_{kj}/q_j` is least.
 
     With :math:`q_j \propto \sqrt{\sum_k w_k m_{kj}}`, a curve of more variance than others gains weight until none can.
 
@@ -257,7 +258,7 @@ def fair(moment: Float[np.ndarray, "abstractions cells"], floor: float = 0.0) ->
 def allocate(
     pilot: Allocation,
     chosen: Sequence[Chosen],
-    gaps: Float[np.ndarray, "abstractions draws"],
+    gaps: Float[np.ndarray, "curves draws"],
     *,
     target_stderr: float | None = None,
     budget: int | None = None,

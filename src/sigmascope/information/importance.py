@@ -20,8 +20,8 @@ Draw = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 """Gives n independent draws: v, float, shape (n, *event), and for each abstraction its labels, int64, shape (n,), or
 the values of a continuous one, float, shape (n, dim)."""
 
-ITEMS = 8192
-AXES = 128
+ITEMS = 4096
+AXES = 64
 _PRODUCTS = 1 << 22  # with the items, held at a time
 _CALIBRATION = 0.1  # share of the inner product 2<D_A - D, v - D_A> in what is expected of a draw
 
@@ -41,6 +41,7 @@ class Surrogate:
         generator: of the sample.
         items: size of the sample.
         axes: number of principal axes at most.
+        informed: if not, the same is expected of every draw.
 
     Attributes:
         items: how many different ones the sample has.
@@ -50,13 +51,19 @@ class Surrogate:
     """
 
     def __init__(
-        self, draw: Draw, names: Sequence[str], generator: torch.Generator, items: int = ITEMS, axes: int = AXES
+        self,
+        draw: Draw,
+        names: Sequence[str],
+        generator: torch.Generator,
+        items: int = ITEMS,
+        axes: int = AXES,
+        informed: bool = True,
     ) -> None:
         v, labels = draw(items, generator)
         for name in names:
             if name not in labels:
                 raise InputError(f"draws came with {', '.join(labels) or 'no labels'}: expected {name!r} among them")
-        self.names = tuple(names)
+        self.names, self._informed = tuple(names), informed
         flat = v.flatten(1).double()
         self._centre = flat.mean(0)
         flat = flat - self._centre
@@ -74,7 +81,8 @@ class Surrogate:
         # Copies of an item are one item of more weight: a law of two points costs two.
         rows = torch.cat([z, *(x.double()[:, None] for x in whole.values())], 1)
         rows, count = torch.unique(rows, dim=0, return_counts=True)
-        self._z, self._log_weight = rows[:, :keep].contiguous(), count.double().log()
+        # A guess needs no more than float32.
+        self._z, self._log_weight = rows[:, :keep].float().contiguous(), count.log()
         self.items = len(rows)
         self._labels = {n: rows[:, keep + i].long() for i, n in enumerate(whole)}
 
@@ -82,13 +90,16 @@ class Surrogate:
         self, v: Tensor, labels: Mapping[str, Tensor], noise: Tensor, sigma: Float[Tensor, " draws"]
     ) -> Float[np.ndarray, "abstractions draws"]:
         """What the gap over sigma squared may be at each draw: a guess of its size, not negative."""
+        if not self._informed:
+            return np.ones((len(self.names), len(v)))
         own = (v.flatten(1).double() - self._centre) @ self._axes
         y = own + sigma[:, None] * (noise.flatten(1).double() @ self._axes)
         out = torch.zeros(len(self.names), len(y), dtype=torch.float64)
         block = max(1, _PRODUCTS // len(self._z))
         for start in range(0, len(y) if self._labels else 0, block):
             part = slice(start, start + block)
-            self._filtered(y[part], own[part], {n: labels[n][part] for n in self._labels}, sigma[part], out[:, part])
+            of = {n: labels[n][part] for n in self._labels}
+            self._filtered(y[part].float(), own[part].float(), of, sigma[part].float(), out[:, part])
         for name, regression in self._gaussian.items():
             free, told = regression.means(y, labels[name].double(), sigma)
             out[self.names.index(name)] = _size(free, told, own, sigma)
@@ -99,24 +110,27 @@ class Surrogate:
         y: Tensor,
         own: Tensor,
         labels: Mapping[str, Tensor],
-        sigma: Tensor,
+        level: Tensor,
         out: Float[Tensor, "abstractions rows"],
     ) -> None:
-        level2 = sigma[:, None] ** 2
-        logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level2).add_(self._log_weight)
-        mine = ((own * y).sum(1, keepdim=True) - 0.5 * (own**2).sum(1, keepdim=True)) / level2
-        free = _mean(logit, mine, self._z, own)
+        logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level[:, None] ** 2).add_(self._log_weight)
+        mine = ((own * y).sum(1) - 0.5 * (own**2).sum(1)) / level**2
+        told = {name: torch.empty_like(own) for name in labels}
         for name, label in labels.items():
-            told = torch.empty_like(own)
             for a in label.unique():
                 rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(self._labels[name] == a)[:, 0]
-                told[rows] = _mean(logit[rows][:, items], mine[rows], self._z[items], own[rows])
-            out[self.names.index(name)] = _size(free, told, own, sigma)
+                told[name][rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
+        free = _mean(logit, mine, self._z, own)
+        for name, mean in told.items():
+            out[self.names.index(name)] = _size(free, mean, own, level)
 
 
 def _mean(logit: Tensor, mine: Tensor, items: Tensor, own: Tensor) -> Tensor:
-    weight = torch.cat([logit, mine], 1).softmax(1)
-    return weight[:, :-1] @ items + weight[:, -1:] * own
+    """Posterior mean over the items and the draw's own value; the logits are overwritten."""
+    top = torch.maximum(logit.max(1).values, mine) if logit.shape[1] else mine
+    weight, self_weight = logit.sub_(top[:, None]).exp_(), (mine - top).exp()
+    total = weight.sum(1) + self_weight
+    return torch.addcmul(weight @ items, self_weight[:, None], own) / total[:, None]
 
 
 def _size(free: Tensor, told: Tensor, own: Tensor, sigma: Tensor) -> Tensor:

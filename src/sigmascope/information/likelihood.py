@@ -110,7 +110,8 @@ def likelihood_posterior(
 
     Raises: InputError for an unknown abstraction, or levels as for :func:`likelihood_nodes`.
 
-    Cost: values · nodes · 2 · pairs · batch denoisings.
+    Cost: values · nodes · 2 · pairs · batch denoisings.  What the noise loses falls as 1 / (nodes · pairs): 6 nodes
+        of one pair lose .001 to .04 nats of mixtures with two values, .05 to .2 of seven well separated ones.
     """
     a = next((x for x in denoiser.abstractions if x.name == abstraction), None)
     if a is None:

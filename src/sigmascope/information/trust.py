@@ -105,10 +105,11 @@ def judge(
     if bound is not None:
         above = value - bound.value
         suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
-        mark((above > limit) & (above > _SURE * apart) & suspicious, "the best bound does not confirm it, nor calibration")
-    return Trust(
-        curve.abstraction, curve.estimator, curve.sigma, np.array([not r for r in reasons]), tuple(reasons)
-    )
+        mark(
+            (above > limit) & (above > _SURE * apart) & suspicious,
+            "the best bound does not confirm it, nor calibration",
+        )
+    return Trust(curve.abstraction, curve.estimator, curve.sigma, np.array([not r for r in reasons]), tuple(reasons))
 
 
 def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:

@@ -83,12 +83,13 @@ class Conditions(nn.Module):
 
     def _discrete(self, name: str, value: Tensor, rows: int) -> Tensor:
         table = self.tables[list(self._values).index(name)]
+        place = next(table.parameters()).device
         if value.shape != (rows,) or value.is_floating_point():
             raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: pass one index per row, ({rows},)")
         count = self._values[name]
         if rows and (int(value.min()) < UNKNOWN or int(value.max()) >= count):
             raise InputError(f"known[{name!r}] must be from 0 to {count - 1}, or {UNKNOWN} where unknown")
-        value = value.to(table.weight.device)
+        value = value.to(place)
         return table(value.clamp_min(0)) * (value != UNKNOWN)[:, None]
 
     def _continuous(self, name: str, value: Tensor, rows: int) -> Tensor:
@@ -98,7 +99,8 @@ class Conditions(nn.Module):
                 f"known[{name!r}] has shape {tuple(value.shape)}: expected {(rows, self._dims[name])}, a value per row"
             )
         layer = self.maps[k]
-        value = value.to(layer.weight.device, layer.weight.dtype)
+        weight = next(layer.parameters())
+        value = value.to(weight.device, weight.dtype)
         there = ~value.isnan().any(1, keepdim=True)
         scaled = (value.nan_to_num() - getattr(self, f"mean{k}")) / getattr(self, f"scale{k}")
         return layer(scaled) * there

@@ -3,7 +3,7 @@ r"""Networks F(x, c) of a denoiser: a residual perceptron for vectors, a U-Net f
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,12 +15,6 @@ _FREQUENCIES = 8
 WAVES = 2 * _FREQUENCIES + 1
 _EMBEDDING = 96  # width of what modulates a perceptron
 _LOWEST, _HIGHEST = math.log(0.002), math.log(200.0)  # of ln sigma in units of the data's scale: the embedding's period
-
-
-class Network(Protocol):
-    """What a denoiser calls: x of unit scale, ln sigma in units of the data's scale, and the embedding of what is known."""
-
-    def __call__(self, x: Tensor, log_sigma: Tensor, condition: Tensor) -> Tensor: ...
 
 
 class VectorNet(nn.Module):
@@ -99,13 +93,15 @@ class ImageNet(nn.Module):
         except ImportError as error:
             raise InputError("a U-Net needs diffusers: pip install 'sigmascope[models]', or --network mlp") from error
         if len(event) != 3:
-            raise InputError(f"values of shape {event} are no images: a U-Net needs (channels, height, width); --network mlp")
+            raise InputError(
+                f"values of shape {event} are no images: a U-Net needs (channels, height, width); --network mlp"
+            )
         channels, *sides = event
         levels = min(depth, 1 + min((s & -s).bit_length() - 1 for s in sides))
         widths = tuple(width * 2**k for k in range(levels))
         groups = math.gcd(width, 8)
         self.condition = 4 * width
-        self.net = UNet2DModel(
+        net: Any = UNet2DModel(
             sample_size=tuple(sides),
             in_channels=channels,
             out_channels=channels,
@@ -118,7 +114,8 @@ class ImageNet(nn.Module):
             attention_head_dim=width,
         )
         self.features: dict[str, Tensor] | None = None
-        blocks = [*self.net.down_blocks, self.net.mid_block, *self.net.up_blocks]
+        self.net = net
+        blocks = [*net.down_blocks, net.mid_block, *net.up_blocks]
         names = [f"down{k}" for k in range(levels)] + ["middle"] + [f"up{k}" for k in range(levels)]
         for name, block in zip(names, blocks, strict=True):
             block.register_forward_hook(lambda _, __, out, name=name: self._see(name, out))

@@ -106,7 +106,7 @@ class NeuralDenoiser(Denoiser):
         """The network's estimate of E[V | Y_sigma = y, what is known], in the dtype of y.
 
         Args:
-            y: noisy values; the network itself works in float32.
+            y: noisy values, on any device; the network itself works in float32, on its own.
             sigma: one noise level per row.
             known: of discrete attributes the index of the value of each row, int64, -1 where unknown; of continuous
                 ones the value, NaN where unknown.
@@ -131,14 +131,12 @@ class NeuralDenoiser(Denoiser):
     def _rows(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None) -> Tensor:
         level = sigma.reshape(-1, *[1] * len(self.event)).to(self.mean)
         total = (self.scale**2 + level**2).sqrt()
-        centred = y.to(self.mean) - self.mean
         log_sigma = (sigma.to(self.mean) / self.scale).log()
         told = self.conditions(known, len(y)) * torch.sigmoid(self.gate(waves(log_sigma)))
-        f = self.network(centred / total, log_sigma, told).float()
-        # In the dtype of y: at small sigma the noise is a small part of y, and float32 would round it.
-        share = (self.scale / total).to(y.dtype) ** 2
-        centre = self.mean.to(y.dtype)
-        return centre + share * (y - centre) + (self.scale * level / total).to(y.dtype) * f.to(y.dtype)
+        f = self.network((y.to(self.mean) - self.mean) / total, log_sigma, told).float()
+        # Where y is and in its type: at small sigma the noise is a small part of y, and float32 would round it.
+        centre, share = self.mean.to(y), ((self.scale / total) ** 2).to(y)
+        return centre + share * (y - centre) + (self.scale * level / total * f).to(y)
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
@@ -197,13 +195,11 @@ class NeuralDenoiser(Denoiser):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
-        """The denoiser of a folder that a training has made, or of its .safetensors file; ``bundled`` is the one that
-        comes with the package.
+        """The denoiser of a folder that a training has made; ``bundled`` is the one that comes with the package.
 
         Raises: InputError for a path that holds none.
         """
-        path = bundled() if str(folder) == "bundled" else Path(folder)
-        path = path / WEIGHTS if path.is_dir() else path
+        path = model_folder(folder) / WEIGHTS
         try:
             from safetensors import SafetensorError, safe_open
         except ImportError as error:
@@ -213,8 +209,6 @@ class NeuralDenoiser(Denoiser):
                 described = json.loads((file.metadata() or {})["sigmascope"])
                 weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
             model = cls._described(described, weights)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path}: no model of sigmascope ({said}): pass a folder that train has made") from error
@@ -225,9 +219,7 @@ class NeuralDenoiser(Denoiser):
         if of["format"] != _FORMAT:
             raise ValueError(f"format {of['format']}, expected {_FORMAT}")
         abstractions = tuple(
-            Abstraction(
-                a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"])
-            )
+            Abstraction(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
             for a in of["abstractions"]
         )
         continuous = tuple(
@@ -239,6 +231,12 @@ class NeuralDenoiser(Denoiser):
         return model
 
 
-def bundled() -> Path:
-    """The file of the model that comes with the package."""
-    return Path(__file__).with_name("bundled") / "scenes16.safetensors"
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model; of ``bundled``, that which comes with the package.
+
+    Raises: InputError where there is none.
+    """
+    path = Path(__file__).with_name("bundled") if str(name) == "bundled" else Path(name)
+    if not (path / WEIGHTS).exists():
+        raise InputError(f"{path}: it holds no {WEIGHTS}: pass a folder that sigmascope train has made, or 'bundled'")
+    return path

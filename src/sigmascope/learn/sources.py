@@ -52,7 +52,8 @@ class Items:
     """
 
     def __init__(self, data: LabelledData, *, holdout: float = 0.1, null: int = 8, seed: int = 0) -> None:
-        self.data, self.event, self.continuous = data, data.event, ()
+        self.data, self.event = data, data.event
+        self.continuous: tuple[Continuous, ...] = ()
         n = len(data)
         self.kept_out = np.zeros(n, dtype=bool)
         g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,)))

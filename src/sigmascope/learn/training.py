@@ -2,7 +2,8 @@ r"""Training of a denoiser that can be told any subset of the attributes.
 
 .. math:: L = E_{\sigma, v, n, c}\; \frac{s^2 + \sigma^2}{s^2 \sigma^2} \|D(v + \sigma n, \sigma, c) - v\|^2 / d
 
-Every batch is a function of the seed and of the number of the step: a run that was stopped goes on with the same stream.
+Every batch is a function of the seed and of the number of the step: a run that was stopped goes on with the same
+stream.
 
 References: Karras et al. (2022) for the weighting; Ho & Salimans (2021) for dropping what is told.
 """
@@ -152,7 +153,8 @@ class Trainer:
     def _average(self) -> None:
         horizon = max(1.0, min(self.settings.average, self.done / 10))
         with torch.no_grad():
-            averaged, now = list(self.averaged.parameters()), list(self.model.parameters())
+            averaged: list[Tensor] = list(self.averaged.parameters())
+            now: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(averaged, now, 1.0 / horizon)
 
     def _note(self, each: np.ndarray, sigma: np.ndarray) -> float:
@@ -204,7 +206,7 @@ class Trainer:
         """The loss of the averaged network on the same held-out values and noises each time, by decade."""
         g = generator(self.settings.seed, _HELD)
         found = []
-        for decade in self.decades:
+        for decade in self.decades.tolist():
             v, labels = self.source.held_out(_HELD_ROWS, g)
             exponent = decade + torch.rand(len(v), generator=g)
             sigma = (10.0**exponent).clamp(self.settings.sigma_min, self.settings.sigma_max).to(self.device)
@@ -247,7 +249,9 @@ class Trainer:
             if told["settings"] != asdict(self.settings):
                 raise ValueError("it is of another training")
             for name, module in (("model", self.model), ("averaged", self.averaged)):
-                module.load_state_dict({k.removeprefix(f"{name}."): x for k, x in tensors.items() if k.startswith(f"{name}.")})
+                module.load_state_dict(
+                    {k.removeprefix(f"{name}."): x for k, x in tensors.items() if k.startswith(f"{name}.")}
+                )
             held = self.optimiser.state_dict()
             held["state"] = _optimiser_state(tensors)
             self.optimiser.load_state_dict(held)

@@ -31,5 +31,7 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
         ax.set_ylabel("loss")
         ax.legend(fontsize=7.5, ncols=2)
         dotted = "; dotted: told everything" if "held_out_told" in kinds else ""
-        ax.set_title(f"{what}: thin, on the batches; thick, on values kept out of training{dotted}", fontsize=9, loc="left")
+        ax.set_title(
+            f"{what}: thin, on the batches; thick, on values kept out of training{dotted}", fontsize=9, loc="left"
+        )
     return fig

@@ -134,7 +134,7 @@ def _page(
     )
     parts = [
         f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
-        f'<p class="lead">{_order(table)}</p><p class="note">{facts}</p>',
+        f'<p class="lead">{order_of(table)}</p><p class="note">{facts}</p>',
         "<h2>What the noisy image tells</h2>",
         figure(
             pictures["information"],
@@ -152,7 +152,7 @@ def _page(
             "The bar runs from where 10 % of H(A) is known to where 90 % is; a hatched bar runs out of the levels "
             "studied.",
         ),
-        _table(table),
+        onset_table(table),
         f'<p class="note">Intervals: 95 %, by resampling the draws ({sizes["draw"]}), the same for all attributes. '
         "“P(before next)” is the share of resamples in which the attribute reaches half of its entropy at a higher "
         "noise level than the one below it; near 0.5 the order of the two is open.</p>",
@@ -174,11 +174,16 @@ def _page(
         _BOUND if curves[0].kind == "lower bound" else _EXACT,
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
-        f"<code>{escape(str(a['data_fingerprint']))}</code>. {_repeat(str(a['specification']))}</p>",
+        f"<code>{escape(str(a['data_fingerprint']))}</code>. {repeat_words(str(a['specification']))}</p>",
         f"<pre>{escape(str(a['specification']))}</pre>",
         '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
         "Diffusion Models”, Entropy 27(4):371, 2025.</p>",
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts, which are HTML; the title is text."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -186,7 +191,8 @@ def _page(
     )
 
 
-def _repeat(specification: str) -> str:
+def repeat_words(specification: str) -> str:
+    """How to repeat a study."""
     if 'data = "<' in specification:
         return "The data came from Python: the same call of <code>sigmascope.study</code> repeats the numbers."
     return (
@@ -195,7 +201,7 @@ def _repeat(specification: str) -> str:
     )
 
 
-def _order(table: Sequence[Onset]) -> str:
+def order_of(table: Sequence[Onset]) -> str:
     """The finding in a sentence or two."""
     reached = [row for row in table if row.state == "reached"]
     if not reached:
@@ -249,7 +255,7 @@ def _conditional(pictures: dict[str, str], pairs: Sequence[tuple[Curve, Curve]])
         "I(B; Y | A) = I(A, B; Y) − I(A; Y): what the noisy image still tells about an attribute when another is "
         "known. Where the full curve lies above the dashed one, knowing the other helps to read it."
     )
-    table = _table(onsets([given for given, _ in pairs]))
+    table = onset_table(onsets([given for given, _ in pairs]))
     return ["<h2>When another attribute is known</h2>", figure(pictures["conditional"], "Conditional", caption), table]
 
 
@@ -312,7 +318,8 @@ def _agreement(pictures: dict[str, str], agreements: Sequence[Agreement], draws:
     ]
 
 
-def _table(table: Sequence[Onset]) -> str:
+def onset_table(table: Sequence[Onset]) -> str:
+    """The onsets as a table of HTML."""
     head = ("attribute", "σ at 10 %", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)")
     rows = ["<tr>" + "".join(f'<th scope="col">{h}</th>' for h in head) + "</tr>"]
     for row in table:

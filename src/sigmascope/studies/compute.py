@@ -95,7 +95,7 @@ def compute(
     if isinstance(denoiser, FiniteDenoiser) and spec.pairs:
         pairs = PairWork(denoiser, draws, nodes[wanted], abstractions)
     works: list[Work] = [w for w in (main, paths, pairs) if w is not None]
-    _advance(InTurn(works), data.name, folder, progress)
+    advance(InTurn(works), data.name, folder, progress)
     curves, limit, values = [], {}, {}
     for a in abstractions:
         log_p = main.log_posterior(a.name)
@@ -142,7 +142,7 @@ def _bounds(
     """Lower bounds for the population that the items come from."""
     data, sigma = denoiser.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     held = HeldOutPass(denoiser, draws, sigma)
-    _advance(InTurn([held]), data.name, folder, progress)
+    advance(InTurn([held]), data.name, folder, progress)
     levels = [j for j, _ in held.pairs]
     nothing = {a.name: (float("nan"), float("nan")) for a in data.abstractions}
     bounds: Sequence[Curve] = [
@@ -152,7 +152,7 @@ def _bounds(
     return to_dataset(bounds, nothing, data, draws, spec)
 
 
-def _advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:
+def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:
     """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
     if folder is not None:
         state = folder.checkpoint()

@@ -231,8 +231,8 @@ def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
     return [(c, alone) for c, alone in found if c.ceiling > 1e-9]  # a function of the other has nothing left to tell
 
 
-def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
-    """The curves of one estimator.
+def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
+    """The curves of one estimator; of a study's main one where none is named.
 
     Raises: InputError if the Dataset is not that of a study.
     """
@@ -241,6 +241,7 @@ def to_curves(results: xr.Dataset, estimator: str = "posterior") -> list[Curve]:
     )
     if missing:
         raise InputError(f"the results lack {', '.join(sorted(missing))}: pass a Dataset that a study has made")
+    estimator = estimator or str(results.attrs.get("main_estimator", "posterior"))
     if estimator not in results.estimator.values:
         raise InputError(
             f"no estimator is called {estimator!r}: choose among {', '.join(map(str, results.estimator.values))}"

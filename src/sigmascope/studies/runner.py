@@ -204,6 +204,10 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 
     Raises: InputError.
     """
+    if spec.model:
+        from sigmascope.studies.learned_run import run_learned
+
+        return run_learned(spec, out, progress)
     check_folder(out)
     data, spec = resolve(spec)
     return run_in(data, denoiser_of(data, resolve_device(spec.device)), spec, out, progress)
@@ -261,9 +265,13 @@ def study(
     size: int = 32,
     grain: bool = False,
     law: str = "empirical",
-    estimators: str | Sequence[str] = ("posterior", "score_gap"),
+    estimators: str | Sequence[str] = (),
     forks: int = 64,
     pairs: bool = False,
+    model: str | Path = "",
+    target_stderr: float = 0.0,
+    budget: int = 0,
+    like: str | Path = "",
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -287,9 +295,15 @@ def study(
         grain: give the floor of the scenes a fine texture, one more attribute.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
             come from, by items held out and a filter made of the rest.
-        estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``.
+        estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
+            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier`` and ``posterior``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``.
         pairs: study every pair of attributes too: their interaction information.
+        model: folder of a learned model, or ``"bundled"``: measure it in place of the exact filter, on data that are
+            named; see :mod:`sigmascope.studies.learned`.
+        target_stderr: of a model's gaps, nats; 0.02 where ``budget`` says nothing either.
+        budget: network calls for a model's gaps.
+        like: an earlier study of a model, whose draws are used for the gaps.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -316,8 +330,18 @@ def study(
         estimators=listed(estimators),
         forks=int(forks),
         pairs=pairs,
+        model=str(model),
+        target_stderr=float(target_stderr),
+        budget=int(budget),
+        like=str(like),
         device=device,
     ).check()
+    if spec.model:
+        if not isinstance(what, (str, Path)):
+            raise InputError(f"a {type(what).__name__} came with a model: pass the name or the path of its data")
+        from sigmascope.studies.learned_run import run_learned
+
+        return run_learned(replace(spec, data=str(what)), None if out is None else Path(out), progress)[0]
     data: Data
     if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):
         raise InputError("labels and weights go with an array: data that are named or labelled bring their own")

@@ -15,6 +15,10 @@ from sigmascope.errors import InputError
 
 LAWS = ("empirical", "heldout")
 ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
+OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "posterior")
+_USUAL = ("posterior", "score_gap")
+_USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
+_STDERR = 0.02  # nats, of a learned model's gaps
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,17 @@ class Spec:
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
-        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``.
+        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``; of a learned model among
+            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``.
         pairs: whether to study every pair of attributes too.
+        model: folder of a learned model, or ``bundled``; empty: the exact filter of the data.
+        target_stderr: largest standard error of a learned model's gaps, nats; 0 where ``budget`` says how much to do.
+        budget: network calls for the gaps; 0 where ``target_stderr`` says.
+        like: an earlier study of a model, whose draws are used for the gaps; empty: draws of its own.
         device: ``auto``, ``cpu``, ``cuda`` or another torch device.
         fingerprint: of the data, once they have been read.
+        model_fingerprint: of the model's weights, once they have been read.
     """
 
     data: str
@@ -49,11 +59,16 @@ class Spec:
     size: int = 32
     grain: bool = False
     law: str = "empirical"
-    estimators: tuple[str, ...] = ("posterior", "score_gap")
+    estimators: tuple[str, ...] = ()
     forks: int = 64
     pairs: bool = False
+    model: str = ""
+    target_stderr: float = 0.0
+    budget: int = 0
+    like: str = ""
     device: str = "auto"
     fingerprint: str = ""
+    model_fingerprint: str = ""
 
     def check(self) -> Spec:
         """Itself.
@@ -90,13 +105,34 @@ class Spec:
             raise InputError("differences of lower bounds are no bounds: leave out --pairs, or --law heldout")
         if self.law == "heldout":  # a bound has one way to be measured
             return replace(self, estimators=("posterior",))
-        return self._checked_estimators()
+        return self._checked_model() if self.model else self._checked_estimators()
+
+    def _checked_model(self) -> Spec:
+        if self.pairs or self.law != "empirical":
+            raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
+        estimators = self.estimators or _USUAL_OF_MODEL
+        if set(estimators) - set(OF_MODEL) or len(set(estimators)) < len(estimators):
+            raise InputError(
+                f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(OF_MODEL)}, each once"
+            )
+        if not (math.isfinite(self.target_stderr) and self.target_stderr >= 0) or self.budget < 0:
+            raise InputError("target_stderr and budget must be greater than 0: pass e.g. --target-stderr 0.02")
+        if self.target_stderr and self.budget:
+            raise InputError("--target-stderr and --budget both say how many network calls to make: pass one of them")
+        aim = self.target_stderr or (0.0 if self.budget else _STDERR)
+        return replace(self, estimators=estimators, target_stderr=aim)
 
     def _checked_estimators(self) -> Spec:
+        if self.target_stderr or self.budget or self.like:
+            raise InputError(
+                "--target-stderr, --budget and --like are of a learned model: pass --model, or leave them out"
+            )
+        if not self.estimators:
+            return replace(self, estimators=_USUAL)._checked_estimators()
         unknown = [e for e in self.estimators if e not in ESTIMATORS]
         if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
-                f"estimators are {', '.join(self.estimators) or 'none'}: expected posterior, and perhaps score_gap, "
+                f"estimators are {', '.join(self.estimators)}: expected posterior, and perhaps score_gap, "
                 "mmse_gap, filter and forks, each once, separated by commas"
             )
         if self.forks < 2:
@@ -111,7 +147,10 @@ class Spec:
 
     def same_numbers(self, other: Spec) -> bool:
         """Whether both give the same numbers (the device and the place of the data do not matter)."""
-        return replace(self, device="", data="") == replace(other, device="", data="")
+        return self._bare() == other._bare()
+
+    def _bare(self) -> Spec:
+        return replace(self, device="", data="", model="", like=self.like and "some")
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -219,6 +219,9 @@ def _difference(a: Spec, b: Spec) -> str:
         "estimators",
         "forks",
         "pairs",
+        "target_stderr",
+        "budget",
+        "model_fingerprint",
     ):
         if getattr(a, name) != getattr(b, name):
             return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"

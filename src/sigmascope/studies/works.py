@@ -29,7 +29,8 @@ PATH_BYTES = 3e8  # of what a block of draws holds along its paths
 class Work(Protocol):
     """A resumable computation."""
 
-    total: int
+    @property
+    def total(self) -> int: ...
 
     @property
     def position(self) -> int: ...
@@ -44,7 +45,7 @@ class Work(Protocol):
     def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
-class _Units:
+class Units:
     """Independent units, each with arrays as its result; the ranks of a run take turns.
 
     Args:
@@ -95,7 +96,7 @@ class _Units:
             self.found.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
 
-class LevelWork(_Units):
+class LevelWork(Units):
     """Posterior, and gaps where they are asked for, of any denoiser with a posterior: a level at a time.
 
     Args:
@@ -151,7 +152,7 @@ class LevelWork(_Units):
         return np.stack([u["whole"] for u in self.units()], 1)
 
 
-class PathWork(_Units):
+class PathWork(Units):
     """The filter along one Markov path of each draw: an abstraction and a block of draws at a time.
 
     Args:

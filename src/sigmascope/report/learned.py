@@ -1,0 +1,273 @@
+"""Figures and page of a study of a learned model: what it knows at least, what its gaps say, and what to believe."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from html import escape
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sigmascope.core import Curve
+from sigmascope.onset import Onset
+from sigmascope.report.figures import STYLE, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
+from sigmascope.report.gallery import rendered
+from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words
+from sigmascope.report.sections import figure
+
+_WAYS = {
+    "score_gap": "score_gap (the paper's measure): how far the network's outputs with and without the attribute are "
+    "apart. The network's error can bias it either way.",
+    "mmse_gap": "mmse_gap: how much better the network denoises when it is told the attribute. Biased by the network's "
+    "error, too.",
+    "filter": "filter: the network's own posterior, carried along one path of falling noise. A lower bound whatever "
+    "the network's error.",
+    "likelihood": "likelihood: the network's own posterior, from how well it predicts the noisy image back. A lower "
+    "bound whatever its error.",
+    "classifier": "classifier: a classifier of noisy images trained along. A lower bound, of what noisy images tell "
+    "at least, by another network.",
+    "bound": "bound: the best of the lower bounds at this or a higher noise level, chosen on other draws.",
+    "posterior": "posterior: the exact filter of the data, for comparison; the verdicts do not use it.",
+}
+_COLOURS = {"bound": 0, "score_gap": 1, "mmse_gap": 2, "filter": 3, "classifier": 4, "likelihood": 5, "posterior": 6}
+
+
+def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each attribute."""
+    columns = min(3, len(names))
+    count = -(-len(names) // columns)
+    fig = Figure(figsize=(9.0, 2.6 * count + 0.6), layout="constrained")
+    axes = list(fig.subplots(count, columns, squeeze=False, sharex=True).flat)
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    return fig, axes[: len(names)]
+
+
+def learned_figure(results: xr.Dataset) -> Figure:
+    """For each attribute the best bound, the gaps (dotted where they are marked as biased), and the exact curve."""
+    sigma = results.sigma.values
+    shown = [e for e in ("posterior", "bound", "mmse_gap", "score_gap") if e in results.estimator.values]
+    with matplotlib.rc_context(STYLE):
+        fig, axes = panels(list(map(str, results.abstraction.values)))
+        for ax, name in zip(axes, results.abstraction.values, strict=True):
+            one = results.sel(abstraction=name)
+            ceiling = float(one.ceiling)
+            for e in shown:
+                of = one.sel(estimator=e)
+                value, half = of.information.values, 1.96 * of.stderr.values
+                colour = "black" if e == "posterior" else style_of(_COLOURS[e])[0]
+                good = of.trusted.values.astype(bool)
+                if e == "posterior":
+                    ax.plot(sigma, value, color=colour, linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
+                    continue
+                ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
+                if e == "bound":
+                    ax.plot(sigma, value, color=colour, linewidth=2.2, label="best lower bound")
+                    continue
+                # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
+                near = good | np.roll(good, 1) & (np.arange(len(good)) > 0)
+                ax.plot(sigma, np.where(near, value, np.nan), color=colour, linewidth=1.4, label=f"{e}, trusted")
+                ax.plot(
+                    sigma, np.where(good, np.nan, value), color=colour, linewidth=1.1, linestyle=(0, (1, 1.5)),
+                    label=f"{e}, biased",
+                )  # fmt: skip
+            ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+            ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.set_xlabel("")
+            ax.set_title(str(name), fontsize=9.5, loc="left")
+        handles, labels = axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8.5)
+        fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
+        fig.supylabel("information, nats", fontsize=9)
+    return fig
+
+
+def bounds_figure(results: xr.Dataset) -> Figure:
+    """Each of the lower bounds of each attribute."""
+    sigma = results.sigma.values
+    shown = [e for e in ("filter", "likelihood", "classifier", "bound") if e in results.estimator.values]
+    with matplotlib.rc_context(STYLE):
+        fig, axes = panels(list(map(str, results.abstraction.values)))
+        for ax, name in zip(axes, results.abstraction.values, strict=True):
+            one = results.sel(abstraction=name)
+            for e in shown:
+                of = one.sel(estimator=e)
+                colour = style_of(_COLOURS[e])[0]
+                wide = e == "bound"
+                ax.plot(
+                    sigma, of.information.values, color=colour, linewidth=3.0 if wide else 1.2,
+                    alpha=0.45 if wide else 1.0, label=e,
+                )  # fmt: skip
+            ax.axhline(float(one.ceiling), color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.set_xlabel("")
+            ax.set_title(str(name), fontsize=9.5, loc="left")
+        handles, labels = axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8.5)
+        fig.supxlabel("noise level σ", fontsize=9)
+        fig.supylabel("lower bound, nats", fontsize=9)
+    return fig
+
+
+def calibration_figure(results: xr.Dataset) -> Figure:
+    """What must be zero for true conditional means, as a share of H(A): calibration, chain rule, random labels."""
+    sigma = results.sigma.values
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(9.0, 3.6), layout="constrained")
+        kinds = [("calibration", "calibration")]
+        kinds += [("chain_residual", "chain rule's residual")] if "chain_residual" in results else []
+        axes = fig.subplots(1, len(kinds), squeeze=False)[0]
+        for ax, (kind, title) in zip(axes, kinds, strict=True):
+            error = results[{"calibration": "calibration_stderr", "chain_residual": "chain_stderr"}[kind]]
+            for i, name in enumerate(results.abstraction.values):
+                ceiling = float(results.ceiling.sel(abstraction=name))
+                value = 100 * results[kind].sel(abstraction=name).values / ceiling
+                half = 196 * error.sel(abstraction=name).values / ceiling
+                colour, dash = style_of(i)
+                ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.15, linewidth=0)
+                ax.plot(sigma, value, color=colour, linestyle=dash, linewidth=1.3, label=str(name))
+            if kind == "calibration" and "null_score_gap" in results:
+                mean = float(results.ceiling.mean())
+                ax.plot(sigma, 100 * results.null_score_gap.values / mean, color="0.4", linewidth=2.0, alpha=0.6,
+                        label="score gap of random labels")  # fmt: skip
+            ax.axhspan(-10, 10, color="0.9", zorder=0)
+            ax.axhline(0.0, color="0.3", linewidth=0.8)
+            ax.set_ylim(-60, 60)
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.set_title(title, fontsize=9.5, loc="left")
+            ax.set_ylabel("% of H(A)")
+        axes[0].legend(fontsize=7.5, loc="lower left")
+    return fig
+
+
+def write_learned_report(
+    write: Write,
+    results: xr.Dataset,
+    curves: Sequence[Curve],
+    table: Sequence[Onset],
+    example: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Write ``figures/`` as PNG and SVG, then ``report.html``.
+
+    Args:
+        write: called with a file's name and a function that writes it.
+        results: of the study.
+        curves: of its main estimator.
+        table: their onsets, in order.
+        example: an item and a noise, for the strip.
+    """
+    drawn = {
+        "information": learned_figure(results),
+        "onset": windows_figure(table, curves),
+        "calibration": calibration_figure(results),
+        "strip": strip_figure(*example, strip_levels(table, curves[0].sigma)),
+    }
+    if "bound" in results.estimator.values:
+        drawn["bounds"] = bounds_figure(results)
+    pictures = {}
+    for name, fig in drawn.items():
+        svg, png = rendered(fig, "svg"), rendered(fig, "png")
+        write(f"figures/{name}.svg", _writer(svg))
+        write(f"figures/{name}.png", _writer(png))
+        pictures[name] = base64.b64encode(svg).decode()
+    page = _page(results, curves, table, pictures)
+    write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
+
+
+def _writer(held: bytes) -> Callable:
+    return lambda p: p.write_bytes(held)
+
+
+def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], pictures: dict[str, str]) -> str:
+    a = results.attrs
+    title = f"{a['data_name']}, as a learned model sees it"
+    where = "items kept out of its training" if a.get("held_out") else "items that it may have been trained on"
+    facts = (
+        f"Model: {escape(str(a['model_network']))}, {int(a['model_parameters']):,} parameters, "
+        f"{int(a['model_steps']):,} steps of training. Measured on {where}: {escape(str(a['data_words']))}, "
+        f"{int(a['network_calls']):,} network calls for the gaps, {results.sizes['sigma']} noise levels. "
+        f"One unit of σ is {escape(str(a['unit_of_sigma']))}."
+    )
+    lower = a["main_estimator"] == "bound"
+    lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table)
+    ways = [_WAYS[str(e)] for e in results.estimator.values if str(e) in _WAYS]
+    parts = [
+        f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
+        f'<p class="lead">{lead}</p><p class="note">{facts}</p>',
+        "<h2>What is known of each attribute</h2>",
+        figure(
+            pictures["information"],
+            "Information by a learned model",
+            "Information in nats that the noisy image carries about each attribute, as far as this model shows it. "
+            "Thick: the best lower bound, which holds whatever the network's error. The gaps are estimates that the "
+            "network's error can bias; where they are marked as biased they are dotted: believe the bound there. "
+            "Dotted line: the entropy H(A). Bands: 95 %, of the draws alone.",
+        ),
+        "<h2>What to believe</h2>",
+        _verdicts(results),
+        "<p class='note'>A gap is called biased where it lies above H(A) or below a bound by more than a tenth of "
+        "H(A), where its calibration or the gap of random labels is off by as much, or where nothing confirms it and "
+        "these are off by half of that. The exact curve, if it is shown, is not used. These signs are necessary, not "
+        "sufficient: an error that none of them sees goes unmarked.</p>",
+        figure(
+            pictures["calibration"],
+            "Calibration",
+            "Three things that are zero for true conditional means. Calibration: 2⟨D_A − D, v − D_A⟩, which is "
+            "mmse_gap less score_gap. The chain rule: what A tells first and what all others then add, less what all "
+            "tell together. Grey: the score gap of random labels, which is nothing but noise of the network. The pale "
+            "band is a tenth of H(A).",
+        ),
+        f'<p class="note">{_null(results)}</p>',
+        "<h2>When it is decided</h2>",
+        figure(
+            pictures["onset"],
+            "Onset windows",
+            "The bar runs from where 10 % of H(A) is known to where 90 % is"
+            + (", by the best lower bound: the truth is at the same level or a higher one." if lower else "."),
+        ),
+        onset_table(table),
+    ]
+    if "bounds" in pictures:
+        parts += [
+            "<h2>The bounds</h2>",
+            figure(pictures["bounds"], "Lower bounds", "Each lower bound by itself, and the best of them."),
+        ]
+    parts += [
+        "<h2>What was measured</h2>",
+        f"<ul>{''.join(f'<li>{escape(w)}</li>' for w in ways)}</ul>",
+        "<h2>What it looks like</h2>",
+        figure(pictures["strip"], "One image at nine noise levels", "Contrast is reduced as noise grows."),
+        "<h2>How it was made</h2>",
+        f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
+        f"<code>{escape(str(a['data_fingerprint']))}</code>. {repeat_words(str(a['specification']))}</p>",
+        f"<pre>{escape(str(a['specification']))}</pre>",
+    ]
+    return document(title, parts)
+
+
+def _verdicts(results: xr.Dataset) -> str:
+    shown = [e for e in ("score_gap", "mmse_gap") if e in results.estimator.values]
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("attribute", *shown))
+    rows = [
+        f'<tr><th scope="row">{escape(str(name))}</th>'
+        + "".join(f"<td>{escape(str(results.verdict.sel(abstraction=name, estimator=e).values))}</td>" for e in shown)
+        + "</tr>"
+        for name in results.abstraction.values
+    ]
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _null(results: xr.Dataset) -> str:
+    """What the spare attribute of random labels says, in words."""
+    if "null_score_gap" not in results:
+        return "The model was trained without a spare attribute of random labels (train --null 8)."
+    value, error = float(results.null_score_gap[-1]), 1.96 * float(results.null_score_gap_stderr[-1])
+    words = f"Random labels, of which nothing can be known: their score gap adds up to {value:.3f} ± {error:.3f} nats"
+    if "null_bound" in results:
+        words += f", their best bound to {float(results.null_bound.max()):.3f}"
+    return words + " at the last level."

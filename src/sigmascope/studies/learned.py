@@ -1,0 +1,309 @@
+"""A study of a learned model: gaps with calls where they count, bounds whatever its error, and what to believe."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData, generator
+from sigmascope.data import load_any
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.information.adaptive import Gaps, GapWork
+from sigmascope.information.allocation import REPLICATES, Allocation
+from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.likelihood import tempered
+from sigmascope.information.posterior import posterior
+from sigmascope.information.trust import Trust, judge
+from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
+from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
+from sigmascope.learn.settings import NULL, Settings
+from sigmascope.learn.sources import Items, Source
+from sigmascope.noise import integral_from_the_top, sigma_grid
+from sigmascope.studies.collect import Collected
+from sigmascope.studies.compute import Data, advance
+from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork
+from sigmascope.studies.results import to_dataset
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import StudyFolder
+from sigmascope.studies.training import source_of
+from sigmascope.studies.works import InTurn, PathWork, Work
+
+_DRAWS = 8  # use of a seed
+_TEST, _FIT = 0, 1
+_BATCH = 1024  # rows of a call of the network
+BOUNDS = ("filter", "likelihood", "classifier")
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A learned model with the data that it is measured on.
+
+    Args:
+        model: the denoiser.
+        classifier: of noisy values, if there is one.
+        data: the data.
+        source: draws of them, of items kept out of training where these are known.
+        abstractions: those studied.
+        null: the spare one of random labels, if the model has one.
+        held_out: whether the draws are of items that were kept out.
+    """
+
+    model: NeuralDenoiser
+    classifier: NoisyClassifier | None
+    data: Data
+    source: Source
+    abstractions: tuple[Abstraction, ...]
+    null: Abstraction | None
+    held_out: bool
+
+    @property
+    def asked(self) -> tuple[Abstraction, ...]:
+        """The abstractions that the model is told: those studied, and the null."""
+        return self.abstractions if self.null is None else (*self.abstractions, self.null)
+
+
+def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
+    """Load the model of a specification and its data, and fill in what the specification leaves open.
+
+    Raises: InputError, also where model and data do not fit.
+    """
+    folder = model_folder(spec.model)
+    model = NeuralDenoiser.load(folder, device)
+    own = [a for a in model.abstractions if a.name != NULL]
+    null = next((a for a in model.abstractions if a.name == NULL), None)
+    if not own:
+        raise InputError(f"{spec.model}: the model can be told no attribute: train one with labels")
+    names = tuple(a.name for a in own)
+    if spec.data == "scenes":
+        spec = replace(spec, size=model.event[-1], grain="grain" in names)
+    data = load_any(spec.data, names, size=spec.size, grain=spec.grain)
+    if data.event != model.event:
+        raise InputError(f"{spec.data}: items of shape {data.event}, the model is of {model.event}: pass its own data")
+    for a, b in zip(own, data.abstractions, strict=True):
+        if a.values != b.values:
+            raise InputError(f"{spec.data}: {a.name!r} has other values than the model was told: pass its own data")
+    chosen = spec.abstractions or names
+    unknown = [n for n in chosen if n not in names]
+    if unknown:
+        raise InputError(f"the model cannot be told {unknown[0]!r}: choose among {', '.join(names)}")
+    settings = Settings(**model.card["settings"])
+    same = model.card.get("fingerprint") == data.fingerprint
+    source = source_of(data, settings if same else replace(settings, holdout=0.0))
+    held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
+    classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
+    if "classifier" in spec.estimators and classifier is None:
+        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
+    # The denoiser is asked above the first level, too: by a factor of the square root of 2.
+    top = settings.sigma_max / 2**0.5
+    spec = replace(spec, sigma_max=min(spec.sigma_max, top), sigma_min=max(spec.sigma_min, settings.sigma_min))
+    if spec.sigma_min >= spec.sigma_max:
+        raise InputError(
+            f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the study "
+            "is among these"
+        )
+    digest = hashlib.blake2b((folder / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
+    if spec.model_fingerprint and spec.model_fingerprint != digest:
+        raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
+    draws = -(-spec.draws // REPLICATES) * REPLICATES
+    spec = replace(
+        spec, abstractions=tuple(chosen), fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws
+    )
+    mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
+    return Learned(model, classifier, data, source, mine, null, held_out), spec
+
+
+def draws_for(learned: Learned, n: int, seed: int, use: int) -> Draws:
+    """Draws of the model's data, each with a stream of its own."""
+    values, noise, labels, items = [], [], [], []
+    for i in range(n):
+        g = generator(seed, _DRAWS, use, i)
+        source = learned.source
+        if isinstance(source, Items):
+            item = source.pick(1, g, learned.held_out)
+            v, label = source.data.source.take(item), {k: x[item] for k, x in source.labels.items()}
+            items.append(int(item))
+        else:
+            v, label = source.held_out(1, g)
+            items.append(i)
+        values.append(v)
+        labels.append(label)
+        noise.append(torch.randn(v.shape, generator=g))
+    joined = {k: torch.cat([x[k] for x in labels]) for k in labels[0]}
+    return Draws(torch.tensor(items), torch.cat(values), torch.cat(noise), joined)
+
+
+def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: bool, like: Path | None) -> xr.Dataset:
+    """All curves of a learned model, and the verdicts on them."""
+    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    test = draws_for(learned, spec.draws, spec.seed, _TEST)
+    fit = draws_for(learned, max(spec.draws // 2, 2), spec.seed, _FIT)
+    both = Draws(
+        torch.cat([test.items, fit.items]),
+        torch.cat([test.v, fit.v]),
+        torch.cat([test.noise, fit.noise]),
+        {k: torch.cat([x, fit.labels[k]]) for k, x in test.labels.items()},
+    )
+    asked, want, top = learned.asked, set(spec.estimators), spec.sigma_max * 2**0.5
+    gaps = GapWork(
+        learned.model,
+        learned.source.held_out if learned.held_out else learned.source.draw,
+        {a.name: a.entropy for a in asked},
+        sigma,
+        target_stderr=spec.target_stderr or None,
+        budget=spec.budget or None,
+        allocation=allocation_of(like) if like else None,
+        seed=spec.seed,
+        batch=_BATCH,
+        top=top,
+    )
+    asking: dict[str, PathWork | LikelihoodWork | ClassifierWork] = {}
+    if "filter" in want:
+        asking["filter"] = PathWork(learned.model, both, sigma, asked, spec.seed)
+    if "likelihood" in want:
+        scale = learned.model.scale * learned.data.size**0.5
+        asking["likelihood"] = LikelihoodWork(learned.model, both, sigma, asked, scale, top, spec.seed)
+    if "classifier" in want and learned.classifier is not None:
+        known = {a.name for a in learned.classifier.abstractions}
+        asking["classifier"] = ClassifierWork(learned.classifier, both, sigma, [a for a in asked if a.name in known])
+    chain = ChainWork(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
+    exact = None
+    if "posterior" in want:
+        if not isinstance(learned.data, LabelledData):
+            raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
+        exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
+    works: list[Work] = [w for w in (gaps, *asking.values(), chain, exact) if w is not None]
+    advance(InTurn(works), learned.data.name, folder, progress)
+    measured = gaps.curves()
+    if chain is not None:
+        chained = {a.name: _chained(chain.residual(a.name), sigma, a) for a in learned.abstractions}
+    curves, trusts, extras = [], [], {}
+    for a in asked:
+        log_q = {
+            name: (w.log_q(a.name)[0] if isinstance(w, PathWork) else w.log_q(a.name)) for name, w in asking.items()
+        }
+        bounds = _bounds(a, sigma, log_q, test.labels[a.name], fit.labels[a.name])
+        extras[a.name] = bounds
+        if a.name == NULL:
+            continue
+        null = measured.get(NULL)
+        curves += bounds
+        gap = measured[a.name]
+        for name in ("score_gap", "mmse_gap"):
+            if name in want:
+                curve = getattr(gap, name)
+                curves.append(curve)
+                trusts.append(
+                    judge(
+                        curve,
+                        bound=bounds[-1] if bounds else None,
+                        calibration=gap.calibration,
+                        null=None if null is None else getattr(null, name),
+                    )
+                )
+        if exact is not None:
+            curves.append(grouped(posterior(a, sigma, exact.log_posterior(a.name)[:-1]), REPLICATES))
+    results = _arranged(learned, spec, curves, trusts, measured, extras.get(NULL, []))
+    if chain is not None:
+        results = results.assign(
+            chain_residual=(("abstraction", "sigma"), np.stack([chained[n].value for n in results.abstraction.values])),
+            chain_stderr=(("abstraction", "sigma"), np.stack([chained[n].stderr for n in results.abstraction.values])),
+        )
+    results.attrs |= {"network_calls": gaps.calls, "held_out": int(learned.held_out)}
+    allocation = gaps.allocation
+    if allocation is not None:
+        results = results.assign(
+            {
+                f"allocation_{k}": ([f"allocation_{k}_{i}" for i in range(v.ndim)], v)
+                for k, v in allocation.state().items()
+            }
+        )
+    return results
+
+
+def _bounds(
+    a: Abstraction,
+    sigma: Float[np.ndarray, " levels"],
+    log_q: Mapping[str, Float[Tensor, "levels draws values"]],
+    own: Tensor,
+    own_fit: Tensor,
+) -> list[Curve]:
+    """Each bound at temperatures fitted on other draws, and the best of them, named ``bound``, last."""
+    found, fits = [], []
+    n = len(own)
+    for name, q in log_q.items():
+        found.append(replace(tempered(a, sigma, q[:, n:], own_fit, q[:, :n], own), estimator=name))
+        fits.append(tempered(a, sigma, q[:, n:], own_fit, q[:, n:], own_fit))
+    if not found:
+        return []
+    return [grouped(c, REPLICATES) for c in (*found, best_bound(fits, found))]
+
+
+def _chained(residual: Float[np.ndarray, "levels draws"], sigma: Float[np.ndarray, " levels"], a: Abstraction) -> Curve:
+    """The chain rule's residual, integrated from the top down, nats."""
+    per_draw = integral_from_the_top(sigma) @ (residual / sigma[:, None] ** 2)
+    return Curve.of_draws(a.name, "chain", sigma, per_draw, a.entropy, kind="estimate")
+
+
+def _arranged(
+    learned: Learned,
+    spec: Spec,
+    curves: Sequence[Curve],
+    trusts: Sequence[Trust],
+    measured: Mapping[str, Gaps],
+    null_bounds: Sequence[Curve],
+) -> xr.Dataset:
+    """Everything as a Dataset."""
+    names = [a.name for a in learned.abstractions]
+    of = Draws(torch.arange(REPLICATES), torch.empty(0), torch.empty(0))
+    results = to_dataset(curves, dict.fromkeys(names, (np.nan, np.nan)), learned.data, of, spec)
+    estimators = list(results.estimator.values)
+    trusted = np.ones((len(names), len(estimators), spec.levels), dtype=np.int8)
+    words = np.full((len(names), len(estimators)), "", dtype=object)
+    for t in trusts:
+        i, e = names.index(t.abstraction), estimators.index(t.estimator)
+        trusted[i, e], words[i, e] = t.trusted, t.words
+    calibration = [measured[n].calibration for n in names]
+    results = results.assign(
+        trusted=(("abstraction", "estimator", "sigma"), trusted),
+        verdict=(("abstraction", "estimator"), words.astype(str)),
+        calibration=(("abstraction", "sigma"), np.stack([c.value for c in calibration])),
+        calibration_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in calibration])),
+    )
+    if NULL in measured:
+        null = measured[NULL].score_gap
+        results = results.assign(null_score_gap=("sigma", null.value), null_score_gap_stderr=("sigma", null.stderr))
+    if null_bounds:
+        best = null_bounds[-1]
+        results = results.assign(null_bound=("sigma", best.value), null_bound_stderr=("sigma", best.stderr))
+    card = learned.model.card
+    main = "bound" if "bound" in estimators else "score_gap"
+    results.attrs |= {
+        "main_estimator": main,
+        "model": spec.model,
+        "model_parameters": learned.model.count(),
+        "model_steps": int(card.get("steps", 0)),
+        "model_network": learned.model.architecture.kind,
+    }
+    return results
+
+
+def allocation_of(study: Path) -> Allocation:
+    """The allocation of an earlier study, so that two models are measured on the same draws.
+
+    Raises: InputError where there is none.
+    """
+    path = study / "results.nc" if study.is_dir() else study
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): pass a study of a model") from error
+    return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})

@@ -1,0 +1,70 @@
+"""Run a study of a learned model into a folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import xarray as xr
+
+from sigmascope import ranks
+from sigmascope.onset import Onset, onsets
+from sigmascope.report.learned import write_learned_report
+from sigmascope.report.table import onset_csv
+from sigmascope.studies.learned import Learned, draws_for, measure, open_model
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import StudyFolder, check_folder
+
+
+def open_learned(spec: Spec) -> tuple[Learned, Spec]:
+    """The model and data of a specification, which is checked and filled in.
+
+    Raises: InputError.
+    """
+    spec = spec.check()
+    if spec.model != "bundled":
+        spec = replace(spec, model=str(Path(spec.model).resolve()))
+    return open_model(spec, resolve_device(spec.device))
+
+
+def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
+    """Measure a learned model.
+
+    Args:
+        spec: the study, with a model.
+        out: its folder; a half-done study goes on, a finished one is left as it is; None writes nothing.
+        progress: show a bar on stderr.
+
+    Returns: results, onsets of the main estimator in order, and whether the study was already finished.
+
+    Raises: InputError.
+    """
+    if out is not None:
+        check_folder(out)
+    learned, spec = open_learned(spec)
+    like = Path(spec.like) if spec.like else None
+    folder = None if out is None else StudyFolder(out, spec)
+    if folder is not None:
+        results, page = ranks.by_first(lambda: (folder.results(), folder.has_page))
+        if results is not None and page:
+            return results, _onsets(results), True
+    else:
+        results = None
+    if results is None:
+        results = found = measure(learned, spec, folder, progress, like)
+        if folder is not None:
+            ranks.by_first(lambda: folder.store_results(found))
+            folder.drop_checkpoint()
+    table = _onsets(results)
+    if folder is None or ranks.rank():
+        return results, table, False
+    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    one = draws_for(learned, 1, spec.seed, 0)
+    write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
+    return results, table, False
+
+
+def _onsets(results: xr.Dataset) -> list[Onset]:
+    return onsets(to_curves(results), seed=int(results.attrs["seed"]))

@@ -1,0 +1,150 @@
+"""Works of a study of a learned model that call it at every level: classifier, likelihood, chain rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Denoiser, Draws, HasAllPosteriors
+from sigmascope.information.likelihood import likelihood_posterior
+from sigmascope.sample import Streams, rows
+from sigmascope.sample.schemes import Model
+from sigmascope.studies.works import Units
+
+_FURTHER = 6  # use of streams: further noise of the likelihood
+_CHUNK = 1024  # rows of a call
+
+
+class ClassifierWork(Units):
+    """What a classifier of noisy values says of every draw, a level at a time.
+
+    Args:
+        classifier: of noisy values.
+        draws: held out from it.
+        sigmas: decreasing levels.
+        abstractions: which.
+    """
+
+    def __init__(
+        self,
+        classifier: HasAllPosteriors,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+    ) -> None:
+        super().__init__("classified", len(sigmas))
+        self._classifier, self._draws, self._sigmas, self._abstractions = classifier, draws, sigmas, abstractions
+
+    def step(self) -> None:
+        """Ask at the next level."""
+        sigma = float(self._sigmas[self.next_unit])
+        found: dict[str, list[np.ndarray]] = {a.name: [] for a in self._abstractions}
+        for part in torch.arange(len(self._draws)).split(_CHUNK):
+            y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
+            with torch.no_grad():
+                log_q = self._classifier.all_log_posteriors(y, torch.full((len(y),), sigma, dtype=torch.float64))
+            for name, unit in found.items():
+                unit.append(log_q[name].double().cpu().numpy())
+        self.found.append({f"q.{name}": np.concatenate(unit) for name, unit in found.items()})
+
+    def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
+        """ln q(a | y)."""
+        return torch.from_numpy(np.stack([u[f"q.{name}"] for u in self.units()]))
+
+
+class LikelihoodWork(Units):
+    """The denoiser's own posterior from further noise, an abstraction and a level at a time.
+
+    Args:
+        denoiser: told the abstractions.
+        draws: with noise.
+        sigmas: decreasing levels.
+        abstractions: which.
+        scale: of the data.
+        highest: level above which the denoiser is not asked.
+        seed: of the further noise.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        scale: float,
+        highest: float,
+        seed: int,
+    ) -> None:
+        super().__init__("likelihood", len(abstractions) * len(sigmas))
+        self._denoiser, self._draws, self._sigmas, self._abstractions = denoiser, draws, sigmas, list(abstractions)
+        self._scale, self._highest, self._seed = scale, highest, seed
+
+    def step(self) -> None:
+        """Ask for the next abstraction and level."""
+        i, k = divmod(self.next_unit, len(self._sigmas))
+        a, sigma, d = self._abstractions[i], float(self._sigmas[k]), self._draws
+        noise = Streams(self._seed, [(_FURTHER, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
+        gains = likelihood_posterior(
+            self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise,
+            span=self._scale, highest=self._highest, batch=_CHUNK,
+        )  # fmt: skip
+        self.found.append({"gains": gains.cpu().numpy()})
+
+    def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
+        """ln p(a) and the gains, not normalised."""
+        i, levels = [a.name for a in self._abstractions].index(name), len(self._sigmas)
+        mine = self.units()[i * levels : (i + 1) * levels]
+        gains = torch.from_numpy(np.stack([u["gains"] for u in mine]))
+        return gains + self._abstractions[i].prior.log()
+
+
+class ChainWork(Units):
+    r"""The chain rule's residual at every level: how far what is told first and what is told then add up.
+
+    .. math:: \|D_{all} - D\|^2 - \|D_a - D\|^2 - \|D_{all} - D_a\|^2 = 2\langle D_a - D, D_{all} - D_a\rangle
+
+    which is zero in the mean for true conditional means, whatever is told first.
+
+    Args:
+        denoiser: told the abstractions.
+        draws: with labels.
+        sigmas: decreasing levels.
+        abstractions: which, at least 2.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+    ) -> None:
+        super().__init__("chain", len(sigmas))
+        self._denoiser, self._draws, self._sigmas, self._abstractions = denoiser, draws, sigmas, abstractions
+
+    def step(self) -> None:
+        """Measure at the next level."""
+        sigma, d = float(self._sigmas[self.next_unit]), self._draws
+        y = d.v.double() + sigma * d.noise.double()
+        free = self._mean(y, sigma, {})
+        everything = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._abstractions})
+        unit = {"all": ((everything - free) ** 2).sum(1).numpy()}
+        for a in self._abstractions:
+            told = self._mean(y, sigma, {a.name: d.labels[a.name]})
+            unit[f"residual.{a.name}"] = 2.0 * ((told - free) * (everything - told)).sum(1).numpy()
+        self.found.append(unit)
+
+    def _mean(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[Tensor, "draws size"]:
+        return Model(self._denoiser, known or None).denoise(y, sigma).flatten(1).cpu()
+
+    def residual(self, name: str) -> Float[np.ndarray, "levels draws"]:
+        """Of an abstraction told first."""
+        return np.stack([u[f"residual.{name}"] for u in self.units()])
+
+    def everything(self) -> Float[np.ndarray, "levels draws"]:
+        """Squared gap of all abstractions together."""
+        return np.stack([u["all"] for u in self.units()])

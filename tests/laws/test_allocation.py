@@ -1,0 +1,346 @@
+"""Gaps by adaptive allocation against closed forms, with errors that are honest and calls that can be broken off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from problems import Line, four_points, two_points
+from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.information.adaptive import GapWork, measure_gaps
+from sigmascope.information.allocation import Allocation, _capped, fair
+from sigmascope.information.importance import Surrogate
+from sigmascope.noise import sigma_grid
+
+GRID = sigma_grid(90.0, 0.01, 24)
+
+
+def exact(line: Line) -> MixtureDenoiser:
+    labels = {n: x.tolist() for n, x in line.labels.items()}
+    return MixtureDenoiser(
+        torch.from_numpy(line.weights),
+        torch.from_numpy(line.points[:, None]),
+        torch.zeros(4)[: len(line.points)],
+        labels,
+    )
+
+
+def points(denoiser: MixtureDenoiser):
+    def draw(n, g):
+        k = torch.multinomial(denoiser.log_weight.exp(), n, replacement=True, generator=g)
+        return denoiser.means[k], {name: label[k] for name, label in denoiser.labels.items()}
+
+    return draw
+
+
+def gaussian(size: int, dim: int, noise: float) -> GaussianDenoiser:
+    g = torch.Generator().manual_seed(0)
+    gain = torch.randn(dim, size, generator=g, dtype=torch.float64) / 5
+    eye = torch.eye(size, dtype=torch.float64)
+    return GaussianDenoiser(torch.ones(size, dtype=torch.float64), eye, gain, noise * eye[:dim, :dim])
+
+
+def normal(denoiser: GaussianDenoiser):
+    values, vectors = torch.linalg.eigh(denoiser.covariance)
+    half = vectors * values.clamp_min(0).sqrt()
+    rest = torch.linalg.cholesky(denoiser.noise)
+
+    def draw(n, g):
+        v = denoiser.mean + torch.randn(n, len(values), generator=g, dtype=torch.float64) @ half.T
+        extra = torch.randn(n, len(rest), generator=g, dtype=torch.float64) @ rest.T
+        return v, {denoiser.name: v @ denoiser.gain.T + extra}
+
+    return draw
+
+
+class Wrong(Denoiser):
+    """An exact denoiser that errs by a share of its knowledge, and only where it is told."""
+
+    def __init__(self, inner: Denoiser, shrink: float) -> None:
+        super().__init__()
+        self.inner, self.shrink = inner, shrink
+        self.event, self.abstractions = inner.event, inner.abstractions
+
+    def forward(self, y, sigma, known=None):
+        free = self.inner(y, sigma)
+        return free if known is None else free + self.shrink * (self.inner(y, sigma, known) - free)
+
+
+class Counting(Wrong):
+    """An exact denoiser that counts its calls."""
+
+    rows = 0
+
+    def forward(self, y, sigma, known=None):
+        self.rows += len(y)
+        return self.inner(y, sigma, known)
+
+
+def ceilings(line: Line, *names: str) -> dict[str, float]:
+    return {n: line.entropy(n) for n in names}
+
+
+def finished(work: GapWork) -> GapWork:
+    while not work.done:
+        work.step()
+    return work
+
+
+def check(curve, truth, ceiling, most):
+    """Within four standard errors of the truth at every level, and the errors are small."""
+    assert np.all(np.abs(curve.value - truth) < 4 * curve.stderr + 1e-5 * ceiling)
+    assert curve.stderr.max() < most * ceiling
+
+
+@pytest.mark.parametrize("line", [two_points(), four_points()], ids=["two", "four"])
+def test_curves_of_points_on_a_line(line):
+    denoiser, names = exact(line), [n for n in line.labels if n != "alternate"]
+    found = measure_gaps(denoiser, points(denoiser), ceilings(line, *names), GRID, target_stderr=0.007, seed=3)
+    for name in names:
+        truth = np.array([line.information(name, s) for s in GRID])
+        check(found[name].score_gap, truth, line.entropy(name), 0.015)
+        check(found[name].mmse_gap, truth, line.entropy(name), 0.02)
+        check(found[name].calibration, 0 * truth, line.entropy(name), 0.02)
+        assert found[name].score_gap.kind == "estimate"
+
+
+def test_truths_of_two_points_and_of_the_coarse_split():
+    """TRUTHS.md: two points at SNR .25 ... 9; four points, half of the coarse information at sigma 6.163."""
+    two = exact(two_points())
+    snr = np.array([0.25, 0.5, 1, 2, 4, 9])
+    truth = np.array([0.11142, 0.20135, 0.33683, 0.50007, 0.63272, 0.68930])
+    found = measure_gaps(two, points(two), {"sign": np.log(2)}, snr**-0.5, target_stderr=0.004)["sign"]
+    check(found.score_gap, truth, np.log(2), 0.008)
+    four = exact(four_points())
+    sigma = np.array([6.163])
+    found = measure_gaps(four, points(four), {"coarse": np.log(2)}, sigma, target_stderr=0.003)["coarse"]
+    check(found.score_gap, np.array([np.log(2) / 2]), np.log(2), 0.006)
+
+
+def test_a_continuous_attribute_of_a_gaussian():
+    """TRUTHS.md: the difference of log-determinants; 25 and 15 dimensions, some 20 nats."""
+    denoiser = gaussian(25, 15, 0.05)
+    truth = np.array([denoiser.information(s) for s in GRID])
+    found = measure_gaps(denoiser, normal(denoiser), {"a": float("nan")}, GRID, target_stderr=0.1)["a"]
+    assert 15 < truth[-1] < 25
+    check(found.score_gap, truth, truth[-1], 0.01)
+    check(found.mmse_gap, truth, truth[-1], 0.02)
+
+
+def test_the_tail_above_a_low_first_level():
+    """All the information of four points lies above the first level, or in the one cell of the tail."""
+    line = four_points()
+    denoiser, name = exact(line), "coarse"
+    for first, top in ((2.0, None), (30.0, 30.0 * 2**0.5)):
+        sigma = np.array([first, 0.9 * first])
+        options = {"target_stderr": 0.01 * line.information(name, first), "top": top}
+        work = finished(GapWork(denoiser, points(denoiser), ceilings(line, name), sigma, **options))
+        truth = np.array([line.information(name, s) for s in sigma])
+        check(work.curves()[name].score_gap, truth, truth.max(), 0.02)
+
+
+def test_the_standard_error_covers():
+    line = two_points()
+    denoiser = exact(line)
+    draw, seeds = points(denoiser), 320
+    sigma = np.array([1.5, 0.7, 0.2])
+    truth = np.array([line.information("sign", s) for s in sigma])
+    first = finished(GapWork(denoiser, draw, ceilings(line, "sign"), sigma, budget=3000, seed=0)).allocation
+    inside, narrow, means = np.zeros(3), np.zeros(3), []
+    for seed in range(seeds):
+        again = Allocation(**{**vars(first), "seed": seed + 1})
+        curve = (
+            finished(GapWork(denoiser, draw, ceilings(line, "sign"), sigma, allocation=again, batch=4096))
+            .curves()["sign"]
+            .score_gap
+        )
+        off = np.abs(curve.value - truth)
+        inside += off < 1.96 * curve.stderr
+        narrow += off < 1.3 * curve.stderr
+        means.append(curve.value)
+    spread = 4 * np.sqrt(0.95 * 0.05 / seeds)
+    assert np.all(np.abs(inside / seeds - 0.95) < spread)
+    assert np.all(narrow / seeds < 0.95 - spread)  # errors two thirds as large would be found out
+    error = np.std(means, axis=0) / seeds**0.5
+    assert np.all(np.abs(np.mean(means, 0) - truth) < 4 * error)
+    assert np.all(error < 0.002)
+
+
+def test_the_pilot_predicts_the_error():
+    line = four_points()
+    denoiser = exact(line)
+    found = []
+    for seed in range(12):
+        work = finished(
+            GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, target_stderr=0.02, seed=seed)
+        )
+        found.append(work.curves()["point"].score_gap.stderr.max())
+        assert work.allocation.predicted.max() <= 0.02
+    assert 0.5 * 0.02 < np.sqrt(np.mean(np.square(found))) < 1.3 * 0.02
+
+
+def test_a_wrong_denoiser_is_measured_for_what_it_is():
+    """A shrunk difference: score gap times the square, and a calibration that is not zero, where the guess is wrong."""
+    line, shrink = two_points(), 1.5
+    denoiser = Wrong(exact(line), shrink)
+    found = measure_gaps(denoiser, points(denoiser.inner), ceilings(line, "sign"), GRID, target_stderr=0.01)["sign"]
+    truth = np.array([line.information("sign", s) for s in GRID])
+    check(found.score_gap, shrink**2 * truth, np.log(2), 0.03)
+    # r2 = |v - D|² - |v - D - s Delta|² = 2 s <v - D, Delta> - s² |Delta|², of mean (2 s - s²) E|Delta|²
+    check(found.mmse_gap, (2 * shrink - shrink**2) * truth, np.log(2), 0.05)
+    check(found.calibration, (2 * shrink - 2 * shrink**2) * truth, np.log(2), 0.08)
+    assert abs(found.calibration.value[-1]) > 10 * found.calibration.stderr[-1]
+
+
+class Spurious(Wrong):
+    """One that claims to see the attribute where nothing is left to see: at small noise."""
+
+    def forward(self, y, sigma, known=None):
+        free = self.inner(y, sigma, known)
+        if known is None:
+            return free
+        return free + torch.where(sigma < 0.1, 0.5 * sigma, 0.0)[:, None] * torch.sign(free)
+
+
+def test_gaps_where_none_are_expected_are_not_missed():
+    line = two_points()
+    denoiser = Spurious(exact(line), 1.0)
+    work = finished(GapWork(denoiser, points(denoiser.inner), ceilings(line, "sign"), GRID, target_stderr=0.01))
+    extra = 0.25 * np.maximum(np.log(0.1 / GRID), 0.0)
+    truth = np.array([line.information("sign", s) for s in GRID]) + extra
+    check(work.curves()["sign"].score_gap, truth, np.log(2), 0.03)
+    assert extra[-1] > 0.5
+
+
+def test_one_allocation_pairs_two_denoisers():
+    line = two_points()
+    denoiser, other = exact(line), Wrong(exact(line), 1.05)
+    work = finished(GapWork(denoiser, points(denoiser), ceilings(line, "sign"), GRID, target_stderr=0.02))
+    stored = Allocation.of_state(work.allocation.state())
+    again = finished(GapWork(other, points(denoiser), ceilings(line, "sign"), GRID, allocation=stored))
+    a, b = (w.curves()["sign"].score_gap for w in (work, again))
+    assert a.same_draws(b)
+    assert np.allclose(b.per_draw, 1.05**2 * a.per_draw, rtol=1e-9)
+    # more replicates leave the earlier ones as they are
+    more = Allocation(**{**vars(stored), "replicates": stored.replicates + 8})
+    longer = finished(GapWork(denoiser, points(denoiser), ceilings(line, "sign"), GRID, allocation=more))
+    assert np.allclose(longer.curves()["sign"].score_gap.per_draw[:, :32], a.per_draw, rtol=1e-12)
+    assert longer.curves()["sign"].score_gap.per_draw.shape[1] == 40
+
+
+def test_interruptions_leave_the_numbers():
+    line = four_points()
+    denoiser = exact(line)
+
+    def work():
+        options = {"target_stderr": 0.03, "batch": 64, "pilot": 512}
+        return GapWork(denoiser, points(denoiser), ceilings(line, "point", "coarse"), GRID, **options)
+
+    whole, count = finished(work()), 0
+    broken = work()
+    while not broken.done:
+        state = {k: v.copy() for k, v in broken.state().items()}
+        broken = work()
+        broken.restore(state)
+        assert broken.position == count
+        broken.step()
+        count = broken.position
+    assert broken.position == broken.total
+    for name, gaps in whole.curves().items():
+        for way in ("score_gap", "mmse_gap", "calibration"):
+            assert np.array_equal(getattr(gaps, way).per_draw, getattr(broken.curves()[name], way).per_draw)
+    with pytest.raises(InputError, match="not of this study"):
+        GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, budget=9999).restore(whole.state())
+
+
+def test_calls_are_counted_and_stay_within_the_budget():
+    line = four_points()
+    denoiser = Counting(exact(line), 1.0)
+    names = ceilings(line, "point", "coarse", "alternate")
+    work = finished(GapWork(denoiser, points(denoiser.inner), names, GRID, budget=9000, batch=100))
+    assert denoiser.rows == work.calls == work.allocation.pilot_calls + work.allocation.calls
+    assert 8500 < work.calls <= 9000
+    assert all(np.isfinite(g.score_gap.value).all() for g in work.curves().values())
+
+
+def test_fewer_calls_than_levels_drawn_evenly():
+    """At equal standard error, against one plain draw of ln sigma over the grid: at least ten times fewer calls."""
+    line = two_points()
+    denoiser = exact(line)
+    draw, span, n = points(denoiser), np.log(GRID[0] / GRID[-1]), 100_000
+    g = generator(0, 1)
+    v, labels = draw(n, g)
+    sigma = GRID[-1] * torch.exp(span * torch.rand(n, generator=g, dtype=torch.float64))
+    y = v + sigma[:, None] * torch.randn(v.shape, generator=g, dtype=torch.float64)
+    plain = span * ((denoiser(y, sigma, labels) - denoiser(y, sigma)) ** 2).sum(1) / sigma**2
+    assert abs(float(plain.mean()) - np.log(2)) < 4 * float(plain.std()) / n**0.5
+    work = finished(GapWork(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.007))
+    calls_of_plain = 2 * float(plain.var()) / work.curves()["sign"].score_gap.stderr[-1] ** 2
+    assert calls_of_plain > 10 * work.calls
+    # without the guess at a level, with levels allocated alone, the gain is smaller
+    levels = finished(GapWork(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.014, guess=False))
+    of_levels = 2 * float(plain.var()) / levels.curves()["sign"].score_gap.stderr[-1] ** 2 / levels.calls
+    assert 2 < of_levels < 0.7 * calls_of_plain / work.calls
+
+
+def test_fair_weights_make_the_largest_variance_least():
+    moment = np.array([[4.0, 1.0, 0.1], [0.1, 0.2, 0.5]])
+
+    def largest(w):
+        share = np.sqrt(w @ moment)
+        return (moment / (share / share.sum())).sum(1).max()
+
+    found = largest(fair(moment))
+    assert found <= min(largest(np.array([p, 1 - p])) for p in np.linspace(0, 1, 201)) * (1 + 1e-3)
+    assert largest(np.array([0.2, 0.8])) > 1.01 * found
+
+
+def test_chances_are_capped_and_sum_to_the_size():
+    chance = _capped(np.array([100.0, 1.0, 1.0, 1.0, 30.0, 2.0]), 4)
+    assert chance.sum() == pytest.approx(4.0)
+    assert np.all(chance <= 1)
+    assert chance[0] == chance[4] == 1.0
+    assert chance[5] == pytest.approx(2 * chance[1])
+
+
+def test_surrogate_of_a_small_set_is_its_filter():
+    line = four_points()
+    denoiser = exact(line)
+    surrogate = Surrogate(points(denoiser), ["coarse"], generator(0))
+    assert surrogate.items == 4
+    v, labels = points(denoiser)(200, generator(1))
+    noise = torch.randn(v.shape, generator=generator(2), dtype=torch.float64)
+    sigma = torch.linspace(0.3, 20, 200, dtype=torch.float64)
+    y = v + sigma[:, None] * noise
+    free, told = denoiser(y, sigma), denoiser(y, sigma, {"coarse": labels["coarse"]})
+    gap = (told - free) / sigma[:, None]
+    size = (gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()
+    found = surrogate.expected(v, labels, noise, sigma)[0]
+    assert np.allclose(found, size.numpy(), rtol=0.01, atol=0.01)
+
+
+def test_bad_input():
+    line = two_points()
+    denoiser = exact(line)
+    draw, names = points(denoiser), ceilings(line, "sign")
+    with pytest.raises(InputError, match="decrease"):
+        GapWork(denoiser, draw, names, GRID[::-1].copy(), budget=5000)
+    with pytest.raises(InputError, match="pass one of them"):
+        GapWork(denoiser, draw, names, GRID)
+    with pytest.raises(InputError, match="pass one of them"):
+        GapWork(denoiser, draw, names, GRID, budget=5000, target_stderr=0.1)
+    with pytest.raises(InputError, match="'colour' among them"):
+        GapWork(denoiser, draw, {"colour": 1.0}, GRID, budget=5000)
+    with pytest.raises(InputError, match="first level, 127"):
+        GapWork(denoiser, draw, names, GRID, budget=5000, top=90.0)
+    with pytest.raises(InputError, match="pass at least"):
+        finished(GapWork(denoiser, draw, names, GRID, budget=600))
+    with pytest.raises(InputError, match="step"):
+        GapWork(denoiser, draw, names, GRID, budget=5000).curves()
+    work = finished(GapWork(denoiser, draw, names, GRID, budget=5000))
+    with pytest.raises(InputError, match="other levels"):
+        GapWork(denoiser, draw, names, GRID[1:], allocation=work.allocation)
+    with pytest.raises(InputError, match="without mass"):
+        Allocation.of_state({k: v for k, v in work.allocation.state().items() if k != "mass"})
