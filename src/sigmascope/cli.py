@@ -16,15 +16,24 @@ from typing import Annotated, Any
 import tyro
 
 from sigmascope import __version__
-from sigmascope.commands import CheckCommand, Command, ForkCommand, GenerateCommand, StudyCommand, TrainCommand
+from sigmascope.commands import (
+    CheckCommand,
+    Command,
+    CompareCommand,
+    ForkCommand,
+    GenerateCommand,
+    StudyCommand,
+    TrainCommand,
+)
 from sigmascope.errors import InputError, Stopped
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
 _CHECK, _GENERATE, _FORK, _TRAIN = CheckCommand(), GenerateCommand(), ForkCommand(), TrainCommand()
-_COMMANDS = (StudyCommand, TrainCommand, GenerateCommand, ForkCommand, CheckCommand)
-_NAMES = ("study", "train", "generate", "fork", "check")
+_COMPARE = CompareCommand()
+_COMMANDS = (StudyCommand, TrainCommand, CompareCommand, GenerateCommand, ForkCommand, CheckCommand)
+_NAMES = ("study", "train", "compare", "generate", "fork", "check")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check(command)
         if isinstance(command, TrainCommand):
             return _train(command)
+        if isinstance(command, CompareCommand):
+            return _compare(command)
         return _study(command) if isinstance(command, StudyCommand) else _make(command)
     except InputError as error:
         return _said(str(error), 2)
@@ -118,8 +129,11 @@ def _parse(args: list[str]) -> Command:
     def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")] = _TRAIN) -> TrainCommand:
         return command
 
+    def compare(command: Annotated[CompareCommand, tyro.conf.arg(name="")] = _COMPARE) -> CompareCommand:
+        return command
+
     app = tyro.extras.SubcommandApp()
-    functions: tuple[Callable[..., Any], ...] = (study, train, generate, fork, check)
+    functions: tuple[Callable[..., Any], ...] = (study, train, compare, generate, fork, check)
     for function, described in zip(functions, _COMMANDS, strict=True):
         function.__doc__ = described.__doc__
         app.command(function)
@@ -229,6 +243,16 @@ def _train(command: TrainCommand) -> int:
         return 0
     print(words)
     print(f"\nMeasure it: sigmascope study {command.data} --model {out} --out FOLDER", file=sys.stderr)
+    return 0
+
+
+def _compare(command: CompareCommand) -> int:
+    if not (command.a and command.b and command.out):
+        raise InputError("two studies and a folder are wanted: sigmascope compare STUDY_A STUDY_B --out FOLDER")
+    from sigmascope.studies.compare import compare  # torch is loaded here
+
+    print(compare(command.a, command.b, command.out, command.estimator))
+    print(f"\nSee {Path(command.out) / 'comparison.png'}", file=sys.stderr)
     return 0
 
 

@@ -247,6 +247,30 @@ class ForkCommand:
 
 
 @dataclass(frozen=True)
+class CompareCommand:
+    """Which of two finished studies decides each attribute earlier?
+
+    Takes two studies (of two models, two checkpoints, or two sets of data) and gives, for each attribute that both
+    have, where half of it is known in each, the ratio of these noise levels with its 95 % interval, the probability
+    that the first decides it earlier, and the difference in information at every level. Where both have the same draws,
+    differences are taken draw by draw. The folder named by --out receives comparison.png, comparison.svg,
+    comparison.csv and comparison.json.
+
+    Try it: sigmascope compare studies/one studies/two --out compared
+    """
+
+    a: Annotated[str, tyro.conf.Positional, _shown("STUDY_A")] = ""
+    """The first study: its folder, or its results.nc."""
+    b: Annotated[str, tyro.conf.Positional, _shown("STUDY_B")] = ""
+    """The second."""
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of the same comparison."""
+    estimator: Annotated[str, _shown("NAME", "(default: the best that both have)")] = ""
+    """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default, for each
+    attribute, an exact one, else an estimate that both studies trust, else a lower bound."""
+
+
+@dataclass(frozen=True)
 class CheckCommand:
     """Are the statements of the theory true, as this program computes them?
 
@@ -266,4 +290,4 @@ class CheckCommand:
     spoil: tyro.conf.Suppress[str] = ""
 
 
-Command = StudyCommand | TrainCommand | CheckCommand | GenerateCommand | ForkCommand
+Command = StudyCommand | TrainCommand | CompareCommand | CheckCommand | GenerateCommand | ForkCommand

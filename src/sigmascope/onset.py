@@ -95,7 +95,7 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     for c in curves:
         means = np.concatenate([c.value[None], counts @ c.per_draw.T / draws])
         rising = np.stack([isotonic_regression(m).x for m in means])
-        levels = np.stack([_crossings(x, rising, share * c.ceiling) for share in SHARES])
+        levels = np.stack([crossings(x, rising, share * c.ceiling) for share in SHARES])
         peaks, rates = _peaks(x, means)
         table.append((c, levels, peaks, rates))
     table.sort(key=lambda row: -row[1][1, 0])  # infinities sort: beyond first, not reached last
@@ -123,7 +123,7 @@ def _quantity(log_sigma: Float[np.ndarray, " resamples"]) -> Quantity:
     return Quantity(float(np.exp(log_sigma[0])), float(np.exp(low)), float(np.exp(high)))
 
 
-def _crossings(
+def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""

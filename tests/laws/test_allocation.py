@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from problems import Line, four_points, two_points
-from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.adaptive import GapWork, measure_gaps
 from sigmascope.information.allocation import Allocation, _capped, fair
@@ -142,37 +142,31 @@ def test_the_tail_above_a_low_first_level():
 
 
 def test_the_standard_error_covers():
-    line = two_points()
-    denoiser = exact(line)
-    draw, seeds = points(denoiser), 320
+    """Replicates are independent, so that one long measurement is as many as there are groups of 32."""
+    line, runs = two_points(), 300
+    denoiser, names = exact(line), ceilings(line, "sign")
     sigma = np.array([1.5, 0.7, 0.2])
     truth = np.array([line.information("sign", s) for s in sigma])
-    first = finished(GapWork(denoiser, draw, ceilings(line, "sign"), sigma, budget=3000, seed=0)).allocation
-    inside, narrow, means = np.zeros(3), np.zeros(3), []
-    for seed in range(seeds):
-        again = Allocation(**{**vars(first), "seed": seed + 1})
-        curve = (
-            finished(GapWork(denoiser, draw, ceilings(line, "sign"), sigma, allocation=again, batch=4096))
-            .curves()["sign"]
-            .score_gap
-        )
-        off = np.abs(curve.value - truth)
-        inside += off < 1.96 * curve.stderr
-        narrow += off < 1.3 * curve.stderr
-        means.append(curve.value)
-    spread = 4 * np.sqrt(0.95 * 0.05 / seeds)
-    assert np.all(np.abs(inside / seeds - 0.95) < spread)
-    assert np.all(narrow / seeds < 0.95 - spread)  # errors two thirds as large would be found out
-    error = np.std(means, axis=0) / seeds**0.5
-    assert np.all(np.abs(np.mean(means, 0) - truth) < 4 * error)
-    assert np.all(error < 0.002)
+    first = finished(GapWork(denoiser, points(denoiser), names, sigma, budget=4000)).allocation
+    many = Allocation(**{**vars(first), "replicates": first.replicates * runs})
+    work = finished(GapWork(denoiser, points(denoiser), names, sigma, allocation=many, batch=16384))
+    per_run = np.split(work.curves()["sign"].score_gap.per_draw, runs, 1)
+    curves = [Curve.of_draws("sign", "score_gap", sigma, x, np.log(2)) for x in per_run]
+    off = np.stack([np.abs(c.value - truth) / c.stderr for c in curves])
+    spread = 4 * np.sqrt(0.95 * 0.05 / runs)
+    assert np.all(np.abs((off < 1.96).mean(0) - 0.95) < spread)
+    assert np.all((off < 1.3).mean(0) < 0.95 - spread)  # errors two thirds as large would be found out
+    means = np.stack([c.value for c in curves])
+    error = means.std(0) / runs**0.5
+    assert np.all(np.abs(means.mean(0) - truth) < 4 * error)
+    assert np.all(error < 0.001)
 
 
 def test_the_pilot_predicts_the_error():
     line = four_points()
     denoiser = exact(line)
     found = []
-    for seed in range(12):
+    for seed in range(8):
         work = finished(
             GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, target_stderr=0.02, seed=seed)
         )
@@ -235,7 +229,7 @@ def test_interruptions_leave_the_numbers():
     denoiser = exact(line)
 
     def work():
-        options = {"target_stderr": 0.03, "batch": 64, "pilot": 512}
+        options = {"target_stderr": 0.06, "batch": 128, "pilot": 256}
         return GapWork(denoiser, points(denoiser), ceilings(line, "point", "coarse"), GRID, **options)
 
     whole, count = finished(work()), 0
@@ -308,7 +302,7 @@ def test_chances_are_capped_and_sum_to_the_size():
 def test_surrogate_of_a_small_set_is_its_filter():
     line = four_points()
     denoiser = exact(line)
-    surrogate = Surrogate(points(denoiser), ["coarse"], generator(0))
+    surrogate = Surrogate(points(denoiser), ["coarse"], generator(0), 400_000)  # weights within 1 %
     assert surrogate.items == 4
     v, labels = points(denoiser)(200, generator(1))
     noise = torch.randn(v.shape, generator=generator(2), dtype=torch.float64)
@@ -318,7 +312,7 @@ def test_surrogate_of_a_small_set_is_its_filter():
     gap = (told - free) / sigma[:, None]
     size = (gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()
     found = surrogate.expected(v, labels, noise, sigma)[0]
-    assert np.allclose(found, size.numpy(), rtol=0.01, atol=0.01)
+    assert np.allclose(found, size.numpy(), rtol=0.03, atol=1e-3)
 
 
 def test_bad_input():

@@ -123,14 +123,19 @@ def test_logits_too_large_for_an_exponential(compiled):
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("part", [64, 8])
-def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, monkeypatch):
+@pytest.mark.parametrize(("part", "held_back", "sparse"), [(64, 8, 0.4), (8, 8, 2.0), (8, 0, 2.0), (8, 1000, 2.0)])
+def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, held_back, sparse, monkeypatch):
     monkeypatch.setattr("sigmascope.denoisers.sketch._PART", part)
+    monkeypatch.setattr("sigmascope.denoisers.fused._HELD_BACK", held_back)  # 0: all are, however few
+    monkeypatch.setattr("sigmascope.denoisers.fused._SPARSE_MEANS", sparse)  # 2: pair by pair from the second block on
+    monkeypatch.setattr("sigmascope.denoisers.fused._LISTED_MEANS", 1.0)
     data = made()
     draws = draw_items(data, 30, 0)
     sketch = make_sketch(data.source.read(0, 500), 12, 6, torch.Generator().manual_seed(0))
     assert SIGMA[-1] < sketch.first_above < SIGMA[0]
     exact = finished(data, draws, sketch=sketch, dtype=torch.float64).gaps()
+    if sparse > 1:
+        monkeypatch.setattr("sigmascope.denoisers.plain._SPARSE_MEANS", sparse)
     for compiled in (True, False):
         found = finished(data, draws, sketch=sketch, dtype=torch.float32, compiled=compiled).gaps()
         for name, gap in exact.items():
@@ -203,6 +208,15 @@ def test_sums_by_class(data):
     assert torch.allclose(out, truth, atol=1e-10)
 
 
+def test_sums_of_a_class_that_comes_again_before_another_comes_first():
+    classes = torch.tensor([0, 1, 0, 2]).repeat_interleave(40)[:, None]
+    left = torch.from_numpy(np.random.default_rng(0).normal(size=(160, 3)))
+    out = torch.zeros(3, 3, 1, dtype=torch.float64)
+    ByClass(classes).add(out, left, torch.ones(160, 1, dtype=torch.float64))
+    for c in range(3):
+        assert torch.allclose(out[c, :, 0], left[classes[:, 0] == c].sum(0))
+
+
 def test_exponential_of_eight():
     assert compiler() is not None, "numba is among what the package needs"
     from numba import njit
@@ -225,9 +239,9 @@ def test_exponential_of_eight():
 
 def test_sketch_sorts_what_is_known_along_its_mixed_directions():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32))
-    sketch = make_sketch(x, 12, 6, torch.Generator().manual_seed(0)).of_draws(100)
+    sketch = make_sketch(x, 12, 6, torch.Generator().manual_seed(0)).of_draws(50)
     along = x @ sketch.mixed
-    own = sketch.columns(100)[:1].expand(200, -1)
+    own = sketch.columns(50)[:1].expand(200, -1)
     joined = torch.cat([along[:, : sketch.few], torch.zeros(200, 1), along[:, sketch.few :]], 1).take_along_dim(own, 1)
     known = torch.cat([joined[:, : sketch.few], joined[:, sketch.few + 1 :]], 1)
     assert torch.allclose(sketch.sorted(known, 0), x @ sketch.directions, atol=1e-5)

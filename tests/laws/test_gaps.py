@@ -242,6 +242,8 @@ def test_each_part_of_the_draws_is_measured_along_its_own_directions():
     assert sigma[-1] < sketch.first_above < sigma[0]
     joined = finished(data, draws, sigma, sketch).gaps()["many"]
     assert joined.score_directions.shape == (12, 16)
+    said = np.zeros((2, 12))
+    spread = 0.0
     for k, start in enumerate(range(0, 30, 8)):
         part = slice(start, start + 8)
         wide = sketch.wide[:, 4 * k : 4 * k + 4]
@@ -251,11 +253,17 @@ def test_each_part_of_the_draws_is_measured_along_its_own_directions():
         alone = finished(data, some, sigma, own).gaps()["many"]
         assert np.allclose(joined.score[:, part], alone.score, rtol=1e-5, atol=1e-9)
         assert np.allclose(joined.mmse[:, part], alone.mmse, rtol=1e-5, atol=1e-6)
+        share = len(some) / 30
+        said += share * np.stack([alone.score_directions.mean(1), alone.mmse_directions.mean(1)])
+        spread += share * alone.spread
+    assert np.allclose(joined.score_directions.mean(1), said[0], rtol=1e-5, atol=1e-9)
+    assert np.allclose(joined.mmse_directions.mean(1), said[1], rtol=1e-5, atol=1e-6)
+    assert joined.spread == pytest.approx(spread)
 
 
 def test_blocks_of_draws_have_directions_of_their_own(monkeypatch):
     """What they say is joined as it is over the parts of a block, and the mean of the gaps is the mean over draws."""
-    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 40)
+    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 30)
     data = random_set(4, items=200, event=(3, 8, 8))
     draws, sigma = draw_items(data, 100, 2), sigma_grid(20.0, 0.05, 12)
     sketch = make_sketch(data.source.read(0, 200).flatten(1), 20, 8, torch.Generator().manual_seed(0), 4)
@@ -263,23 +271,24 @@ def test_blocks_of_draws_have_directions_of_their_own(monkeypatch):
     while not work.done:
         work.step()
     gap = work.gap("many")
-    assert gap.score_directions.shape == (12, 12)
+    assert gap.score_directions.shape == (12, 16)
+    shares = 0.3, 0.3, 0.3, 0.1
     blocks = [b["score_directions.many"] for b in work._finished]
-    mean = sum(w * b.mean(1) for w, b in zip((0.4, 0.4, 0.2), blocks, strict=True))
-    variance = sum(w**2 * b.var(1, ddof=1) / 4 for w, b in zip((0.4, 0.4, 0.2), blocks, strict=True))
+    mean = sum(w * b.mean(1) for w, b in zip(shares, blocks, strict=True))
+    variance = sum(w**2 * b.var(1, ddof=1) / 4 for w, b in zip(shares, blocks, strict=True))
     assert np.allclose(gap.score_directions.mean(1), mean)
-    assert np.allclose(gap.score_directions.var(1, ddof=1) / 12, variance)
+    assert np.allclose(gap.score_directions.var(1, ddof=1) / 16, variance)
     spreads = [float(b["spread.many"]) for b in work._finished]
-    assert len(set(spreads)) == 3
-    assert gap.spread == pytest.approx(np.dot((0.4, 0.4, 0.2), spreads))
+    assert len(set(spreads)) == 4
+    assert gap.spread == pytest.approx(np.dot(shares, spreads))
 
 
 def test_random_directions_of_parts_and_blocks_are_independent():
     items = torch.randn(50, 400, generator=torch.Generator().manual_seed(0))
     sketch = make_sketch(items, 8, 32, torch.Generator().manual_seed(0), 16)
-    assert sketch.of_draws(64).parts == 1
-    assert sketch.of_draws(65).parts == 2
-    one, again, other = sketch.of_draws(128), sketch.of_draws(128), sketch.of_draws(128, 1)
+    assert sketch.of_draws(32).parts == 1
+    assert sketch.of_draws(33).parts == 2
+    one, again, other = sketch.of_draws(64), sketch.of_draws(64), sketch.of_draws(64, 1)
     assert torch.equal(one.wide, again.wide)
     assert torch.equal(one.directions[:, :8], other.directions[:, :8])
     lead = one.directions[:, : one.first]

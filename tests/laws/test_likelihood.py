@@ -294,7 +294,7 @@ def biased(same, seeds=400, draws=4, truth=0.0):
 
 
 def test_a_fit_on_the_same_few_draws_is_flattered_and_on_others_it_is_not():
-    truth = 0.0136  # of two points at sigma = 6
+    truth = 0.0137  # of two points at sigma = 6
     same, same_error = biased(True, truth=truth)
     other, other_error = biased(False, truth=truth)
     assert same > 3 * same_error

@@ -178,8 +178,9 @@ def test_a_learned_denoiser_is_mapped_as_it_is():
 def test_more_noises_leave_the_earlier_ones():
     data = random_set(4)
     denoiser, v = FiniteDenoiser(data), data.source.take(torch.tensor([0]))[0]
-    few, many = (information_maps(denoiser, v, {"many": 2}, SIGMA, noises=n)["many"] for n in (4, 9))
+    few, many = (information_maps(denoiser, v, {"many": 2}, SIGMA, noises=n, batch=50)["many"] for n in (4, 9))
     assert many.total_per_noise[:, :4] == pytest.approx(few.total_per_noise, rel=1e-9)
+    assert len(np.unique(many.total_per_noise[10])) == 9
 
 
 @pytest.mark.parametrize(

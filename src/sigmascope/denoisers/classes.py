@@ -30,7 +30,7 @@ class _Slow:
     ``index`` tells the class of each run of the piece, for a sum over runs; None where each run is a class.
     """
 
-    pieces: list[tuple[slice | Tensor, Tensor, Tensor | None]]
+    pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]]
 
 
 def add_rows(out: Tensor, columns: slice | Tensor, part: Tensor) -> None:
@@ -77,14 +77,14 @@ class ByClass:
         unique, index = torch.unique(run_class, return_inverse=True)
         left = torch.arange(len(run_class), device=run_class.device)
         if 3 * len(unique) <= len(run_class):
-            return _Slow([(self._columns(unique), left, index)])
-        pieces: list[tuple[slice | Tensor, Tensor, Tensor | None]] = []
+            return _Slow([(self._columns(unique), slice(None), index)])
+        pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]] = []
         while len(left):  # the first run of each class that is left
             order = torch.argsort(run_class[left], stable=True)
             ordered = run_class[left][order]
             new = torch.ones_like(ordered, dtype=torch.bool)
             new[1:] = ordered[1:] != ordered[:-1]
-            pieces.append((self._columns(ordered[new]), left[order[new]], None))
+            pieces.append((self._columns(ordered[new]), _consecutive(left[order[new]]), None))
             left = left[order[~new]].sort().values
         return _Slow(pieces)
 
@@ -113,11 +113,11 @@ class ByClass:
         for slow in self._slow:
             for columns, runs, index in slow.pieces:
                 if index is None:
-                    yield columns, _taken(parts, runs)
-                elif int(index.max()) == 0:
+                    yield columns, parts[runs]
+                elif (classes := _length(columns)) == 1:
                     yield columns, parts.sum(0, keepdim=True)
                 else:
-                    total = parts.new_zeros(int(index.max()) + 1, *parts.shape[1:])
+                    total = parts.new_zeros(classes, *parts.shape[1:])
                     yield columns, total.index_add_(0, index, parts)
 
     def add(
@@ -128,12 +128,15 @@ class ByClass:
             add_rows(out, columns, part)
 
 
-def _taken(parts: Tensor, runs: Tensor) -> Tensor:
-    """The parts of some runs; a view where they are consecutive."""
+def _consecutive(runs: Tensor) -> slice | Tensor:
+    """A slice, which takes a view, where they are consecutive."""
     first, last = int(runs[0]), int(runs[-1])
-    if torch.equal(runs, torch.arange(first, last + 1, device=runs.device)):
-        return parts[first : last + 1]
-    return parts[runs]
+    whole = torch.equal(runs, torch.arange(first, last + 1, device=runs.device))
+    return slice(first, last + 1) if whole else runs
+
+
+def _length(columns: slice | Tensor) -> int:
+    return columns.stop - columns.start if isinstance(columns, slice) else len(columns)
 
 
 def _products(

@@ -323,7 +323,7 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
     draws, dead = len(tile.vv), s.dead.float().numpy()
-    by_class, rights = ByClass(tile.classes), _joined(s, tile)
+    by_class, rights, every = ByClass(tile.classes), _joined(s, tile), torch.arange(s.sums.shape[1])
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
         wanted = s.few + 1 if stop <= s.few_levels else s.means.shape[3]
@@ -336,7 +336,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
                     _masses(*common, *weights, half, inverse, begin, first, mass.numpy(), squares.numpy())
                     s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
                     for columns, part in by_class.products(mass.flatten(1), joined):
-                        column = torch.arange(s.sums.shape[1])[columns]
+                        column = every[columns]
                         apart = part.view(len(part), count, WIDTH, -1)
                         _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())
         few = _SPARSE_MEANS * tile.norm.numel() * draws

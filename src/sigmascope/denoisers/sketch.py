@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -120,10 +121,16 @@ class Sketch:
         """
         if self.wide is None:
             return along
-        wide = self.wide if part is None else self.wide[:, part * self.random : (part + 1) * self.random]
-        first, random, rest = along.split([self.first, wide.shape[1], self.exact - self.first], -1)
-        others = self.directions[:, self.first : self.exact].to(along)
-        return torch.cat([first, rest, random - rest @ (others.T @ wide.to(along))], -1)
+        own = slice(None) if part is None else slice(part * self.random, (part + 1) * self.random)
+        inner = self._inner[:, own].to(along)
+        first, random, rest = along.split([self.first, inner.shape[1], self.exact - self.first], -1)
+        return torch.cat([first, rest, random - rest @ inner], -1)
+
+    @cached_property
+    def _inner(self) -> Float[Tensor, "rest parts_random"]:
+        """Products of the exact directions after the first ones with the wide random ones."""
+        others = self.directions[:, self.first : self.exact].double()
+        return others.T @ (others[:, :0] if self.wide is None else self.wide.double())
 
 
 def pooled(said: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]) -> Float[Tensor, "... all"]:

@@ -12,7 +12,7 @@ References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from sigmascope.information.allocation import (
 from sigmascope.information.importance import Draw, Surrogate
 
 GOALS = ("score_gap", "mmse_gap")
+_OUT_OF_PROPORTION = 20
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class GapWork:
         goals: which of ``score_gap`` and ``mmse_gap`` calls are allocated for; the latter takes several times as many.
         seed: of all draws.
         batch: rows of one call of the denoiser.
-        pilot: samples of the pilot.
+        pilot: samples of the pilot, at first: it grows to a twentieth of the measurement.
         top: the highest level at which the denoiser is called, at least the square root of 2 times the first level; for
             a network, within what it was trained on.  None: where the integral above is known to third order.
         guess: whether draws of which a large gap is expected are likelier to be measured, or only levels allocated.
@@ -168,14 +169,17 @@ class GapWork:
         return range(first, min(first + max(1, self._batch // allocation.size), allocation.replicates))
 
     def _advise(self) -> None:
-        pilot = self._pilot
-        if self.allocation is not None or pilot is None or len(self._piloted) < pilot.replicates:
-            return
-        chosen = [choose(self._surrogate, self._draw, pilot, PILOT, k) for k in range(pilot.replicates)]
-        gaps = np.concatenate(self._piloted, 2)
-        wanted = np.concatenate([gaps[GOALS.index(g)] for g in self._goals])
-        aim = {"target_stderr": self._target, "budget": self._budget}
-        self.allocation = allocate(pilot, chosen, wanted, **aim)  # type: ignore[arg-type]
+        """Allocate from the pilot; double it first while the measurement would be out of proportion to it."""
+        while self.allocation is None and self._pilot is not None and len(self._piloted) >= self._pilot.replicates:
+            pilot = self._pilot
+            chosen = [choose(self._surrogate, self._draw, pilot, PILOT, k) for k in range(pilot.replicates)]
+            gaps = np.concatenate(self._piloted[: pilot.replicates], 2)
+            wanted = np.concatenate([gaps[GOALS.index(g)] for g in self._goals])
+            advised = allocate(pilot, chosen, wanted, target_stderr=self._target, budget=self._budget)
+            if advised.calls > _OUT_OF_PROPORTION * advised.pilot_calls:
+                self._pilot = replace(pilot, replicates=2 * pilot.replicates)
+            else:
+                self.allocation = advised
 
     def _gaps(self, chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
         """r1 and r2 over sigma squared, (abstractions, draws)."""
@@ -238,12 +242,14 @@ class GapWork:
         """
         piloted, done = list(state.get("gaps.piloted", ())), list(state.get("gaps.done", ()))
         shape = (3, len(self._ceilings), len(self._sigma))
-        most = 0 if self._pilot is None else self._pilot.replicates
         counts = state.get("gaps.position", np.zeros(0)).tolist()
-        if counts != [len(piloted), len(done)] or len(piloted) > most or any(x.shape != shape for x in done):
+        fits = counts == [len(piloted), len(done)] and all(x.shape == shape for x in done)
+        fits = fits and all(x.shape[:2] == (2, shape[1]) for x in piloted)
+        if fits:
+            self._piloted, self._done = piloted, done
+            self._advise()
+        if not fits or (done and self.allocation is None) or (piloted and self._pilot is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
-        self._piloted, self._done = piloted, done
-        self._advise()
 
 
 def measure_gaps(

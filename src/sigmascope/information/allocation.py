@@ -42,7 +42,7 @@ _SURVEYED, _MOST_SURVEYED = 256, 2048  # draws in a cell, without calls; more of
 _TRUSTS = (0.1, 0.3, 0.6, 1.0)  # shares of the chance of a draw that do not follow what is expected of it
 _PILOT_TRUST = 0.3
 _SMOOTH = 0.3  # in ln sigma
-_FALL = 3.0  # of a standard deviation below a level, at most, as a power of sigma
+_FALL = 2.0  # of a standard deviation below a level, at most, as a power of sigma
 _FLOOR = 0.05  # of the mean standard deviation over levels
 _FEWEST = 8  # in a replicate
 
@@ -282,7 +282,13 @@ def allocate(
     # Of how many draws, in the mean over its cell, a draw of the pilot was chosen.
     of = np.concatenate([c.weight for c in chosen]) * pilot.size * pilot.mass[cell] / wide[cell]
     mean, second = near @ (gaps * of).T, near @ (gaps**2 * of).T
-    moments = [near @ (gaps**2 * of / pilot.likelihood(cell, size, t)).T for t in _TRUSTS]
+    # How much a guess helped is known as far as several draws bear it out; for the rest it is taken to be idle.
+    each = near[:, None] * (gaps**2 * of)
+    doubt = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
+    moments = []
+    for t in _TRUSTS:
+        share = of / pilot.likelihood(cell, size, t)
+        moments.append((1 - doubt) * (near @ (gaps**2 * share).T) + doubt * (near @ share)[:, None] * second)
     by_trust = np.maximum(np.stack(moments), (mean**2)[None])  # Cauchy–Schwarz, of a small sample
     first = fair((by_trust[-1].T) * wide**2, _FLOOR)
     best = (by_trust @ first).argmin(0)

@@ -15,13 +15,14 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
 
     .. math:: I(A; Y_\sigma) \ge I(A; Y_{\sigma'}) \ge b_e(\sigma'), \qquad \sigma' \ge \sigma
 
-    The choice is made on other draws: the maximum of noisy bounds is biased upward.
+    The choice is made on other draws, by their bound less its standard error: the maximum of noisy bounds is biased
+    upward, and a noisy one is a poor choice.
 
     Args:
         fits: bounds of one abstraction by several estimators, on draws to choose on.
         bounds: the same estimators' bounds on other draws, in the same order, over the same levels and draws.
 
-    Returns: Curve of kind ``lower bound``, named ``bound``; 0 where no bound is above 0.
+    Returns: Curve of kind ``lower bound``, named ``bound``; 0 where no bound is surely above 0.
 
     Raises: InputError where the curves are not over the same levels.
     """
@@ -32,7 +33,7 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     first = bounds[0]
     if any(not np.array_equal(c.sigma, first.sigma) for c in (*fits, *bounds)):
         raise InputError("the bounds are over different levels: pass bounds over the same")
-    seen = np.stack([f.value for f in fits])
+    seen = np.stack([f.value - f.stderr for f in fits])
     columns = []
     for j in range(len(first.sigma)):
         e, k = divmod(int(seen[:, : j + 1].argmax()), j + 1)

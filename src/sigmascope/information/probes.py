@@ -29,7 +29,7 @@ SHARES = (0.25, 0.5, 1.0)
 """Of the draws for training, in the learning curve."""
 
 _PRIOR_SHARES = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 1.0)
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn times the number of draws: of a sum over draws
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # C of scikit-learn: weights of up to its root are free
 _FOLDS = 3
 _DIRECTIONS = (32, 128)  # leading principal directions that a probe may read
 _STEPS = 40  # of a regression, at most
@@ -177,44 +177,54 @@ def probe(
         z: where q is wanted.
         prior: p(a); values that x lacks have no other probability than a share of it.
 
-    Cost: folds + 1 regressions for each number of inputs and each regulariser, each begun at the solution of the
-        stronger one before.
+    Cost: folds + 1 regressions for each number of inputs and each regulariser, from the strongest until the score
+        falls, each begun at the solution of the one before.
     """
     fold = np.arange(len(x)) % _FOLDS
-    sizes = sorted({min(d, x.shape[1]) for d in _DIRECTIONS})
-    score = np.zeros((len(sizes), len(_STRENGTHS), len(_PRIOR_SHARES)))
-    for k in range(_FOLDS):
-        out = fold == k
-        at = prior[own[out]]
-        for i, d in enumerate(sizes):
-            for j, q in enumerate(_path(x[~out, :d], own[~out], x[out, :d], len(prior), _STRENGTHS)):
-                p = q[np.arange(out.sum()), own[out]]
-                score[i, j] += [np.log((1 - e) * p + e * at).sum() for e in _PRIOR_SHARES]
-    size, best, share = np.unravel_index(score.argmax(), score.shape)
-    d, e = sizes[size], _PRIOR_SHARES[share]
+    best, chosen = -np.inf, (0, 0.0, 1.0)
+    for d in sorted({min(d, x.shape[1]) for d in _DIRECTIONS}):
+        models = [_Regression(x[fold != k, :d], own[fold != k], len(prior)) for k in range(_FOLDS)]
+        highest = -np.inf
+        for strength in _STRENGTHS:
+            score = np.zeros(len(_PRIOR_SHARES))
+            for k, model in enumerate(models):
+                out = fold == k
+                q = model.fitted(strength).at(x[out, :d])[np.arange(out.sum()), own[out]]
+                score += [np.log((1 - e) * q + e * prior[own[out]]).sum() for e in _PRIOR_SHARES]
+            if score.max() < highest:
+                break
+            highest = score.max()
+            if highest > best:
+                best, chosen = highest, (d, strength, _PRIOR_SHARES[int(score.argmax())])
+    d, strength, e = chosen
     if e == 1.0:
         return np.tile(prior, (len(z), 1))
-    return (1 - e) * _path(x[:, :d], own, z[:, :d], len(prior), _STRENGTHS[: best + 1])[-1] + e * prior
+    model = _Regression(x[:, :d], own, len(prior))
+    for each in _STRENGTHS[: _STRENGTHS.index(strength) + 1]:
+        model.fitted(each)
+    return (1 - e) * model.at(z[:, :d]) + e * prior
 
 
-def _path(
-    x: np.ndarray, own: np.ndarray, z: np.ndarray, values: int, strengths: Sequence[float]
-) -> list[Float[np.ndarray, "test values"]]:
-    """Probabilities at z of regressions of less and less regularisation, each begun where the last one ended."""
-    seen = np.unique(own)
-    out = []
-    if len(seen) < 2:
-        return [np.eye(values)[np.full(len(z), seen[0])]] * len(strengths)
-    model = _regression()(max_iter=_STEPS, tol=1e-3, warm_start=True)
-    for strength in strengths:
-        model.set_params(C=strength)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a regression that was stopped early is a probe like any other
-            model.fit(x, own)
-        q = np.zeros((len(z), values))
-        q[:, seen] = model.predict_proba(z)
-        out.append(q)
-    return out
+class _Regression:
+    """A logistic regression fitted with less and less regularisation, each time from where it stands."""
+
+    def __init__(self, x: np.ndarray, own: np.ndarray, values: int) -> None:
+        self.x, self.own, self.values, self.seen = x, own, values, np.unique(own)
+        self.model = _regression()(max_iter=_STEPS, tol=1e-3, warm_start=True)
+
+    def fitted(self, strength: float) -> _Regression:
+        if len(self.seen) > 1:
+            self.model.set_params(C=strength)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a regression that was stopped early is a probe like any other
+                self.model.fit(self.x, self.own)
+        return self
+
+    def at(self, z: np.ndarray) -> Float[np.ndarray, "test values"]:
+        """Probabilities; none for values that it has not seen."""
+        q = np.zeros((len(z), self.values))
+        q[:, self.seen] = self.model.predict_proba(z) if len(self.seen) > 1 else 1.0
+        return q
 
 
 def _regression() -> Any:

@@ -120,7 +120,7 @@ class ImageNet(nn.Module):
         for name, block in zip(names, blocks, strict=True):
             block.register_forward_hook(lambda _, __, out, name=name: self._see(name, out))
 
-    def _see(self, name: str, out: Tensor | tuple[Tensor, ...]) -> None:
+    def _see(self, name: str, out: Any) -> None:
         if self.features is not None:
             self.features[name] = out[0] if isinstance(out, tuple) else out
 

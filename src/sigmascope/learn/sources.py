@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ _SPLIT, _NULL, _LOOK = 11, 12, 13  # uses of a seed
 _LOOKED_AT = 8192  # values whose mean and scale stand for the data's
 
 
+@runtime_checkable
 class Source(Protocol):
     """Independent values with their labels."""
 

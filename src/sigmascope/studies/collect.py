@@ -19,9 +19,9 @@ from sigmascope.denoisers.passes import PosteriorPass
 from sigmascope.denoisers.sketch import Sketch, make_sketch, pooled
 
 _BLOCK = 256
-_MEANS_BYTES = 3e8  # sums of posterior means of one block
-_DIRECTION_WORK = 2e8  # items · abstractions · directions: small sets afford more directions
-_FEWEST, _MOST = 64, 256
+_MEANS_BYTES = 2e8  # sums of posterior means of one block
+_DIRECTION_WORK = 1.7e8  # items · abstractions · directions: small sets afford more directions
+_FEWEST, _MOST = 56, 256
 _SKETCH_ITEMS = 1024
 
 
@@ -29,11 +29,12 @@ def directions_for(data: LabelledData) -> tuple[int, int]:
     """How many exact and random directions the gaps of a draw are measured along; with a column of ones, in eights."""
     work = len(data) * max(len(data.abstractions), 1)
     eights = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 8
-    return 8 * (eights - eights // 8) - 1, 8 * (eights // 8)
+    each = max(eights // 8, 1)
+    return 8 * (eights - each) - 1, 8 * each
 
 
 def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
-    """Draws of one pass: as many as keep its sums within some 300 MB, and blocks much alike."""
+    """Draws of one pass: as many as keep its sums within some 200 MB, and blocks much alike."""
     if not gaps:
         return min(draws, 4 * _BLOCK)
     columns = sum(len(a.values) for a in data.abstractions)
@@ -52,7 +53,7 @@ def _sample(data: LabelledData | Hierarchy) -> Tensor:
 def sketch_of(data: LabelledData, seed: int) -> Sketch:
     """Directions of a sample of the data, for the gaps."""
     exact, each = directions_for(data)
-    return make_sketch(_sample(data), exact, 2 * each, generator(seed, 0, 1), each)
+    return make_sketch(_sample(data), exact, 3 * each, generator(seed, 0, 1), each)
 
 
 def series_level(data: LabelledData | Hierarchy) -> float:

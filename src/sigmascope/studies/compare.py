@@ -20,7 +20,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
 from sigmascope.core import Curve, InputError
-from sigmascope.onset import Quantity, _crossings
+from sigmascope.onset import Quantity, crossings
 from sigmascope.report.comparison import (
     Comparison,
     Estimate,
@@ -307,7 +307,7 @@ def _halves(
     """ln sigma where half of H(A) is known: of the curve, then of each resample; ±inf beyond the levels of both."""
     means = np.concatenate([c.value[None], counts @ c.per_draw.T / c.per_draw.shape[1]])
     rising = np.stack([isotonic_regression(m).x for m in means])
-    at = _crossings(np.log(c.sigma), rising, 0.5 * c.ceiling)
+    at = crossings(np.log(c.sigma), rising, 0.5 * c.ceiling)
     at[at > np.log(sigma[0]) + 1e-9] = np.inf
     at[at < np.log(sigma[-1]) - 1e-9] = -np.inf
     return at
