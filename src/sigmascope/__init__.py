@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sigmascope.data import load as load
     from sigmascope.denoisers.finite import FiniteDenoiser as FiniteDenoiser
     from sigmascope.errors import InputError as InputError
+    from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
+    from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
     from sigmascope.memorisation import gaussian_collapse as gaussian_collapse
     from sigmascope.onset import onsets as onsets
     from sigmascope.studies.plotting import plot as plot
@@ -38,9 +40,11 @@ _HOME = {
     "FiniteDenoiser": "sigmascope.denoisers.finite",
     "InputError": "sigmascope.errors",
     "LabelledData": "sigmascope.core",
+    "NeuralDenoiser": "sigmascope.learn.neural",
     "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",
     "gaussian_collapse": "sigmascope.memorisation",
+    "information_maps": "sigmascope.information.maps",
     "load": "sigmascope.data",
     "onsets": "sigmascope.onset",
     "plot": "sigmascope.studies.plotting",

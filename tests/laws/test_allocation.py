@@ -228,8 +228,8 @@ def test_interruptions_leave_the_numbers():
     line = four_points()
     denoiser = exact(line)
 
-    def work():
-        options = {"target_stderr": 0.06, "batch": 128, "pilot": 256}
+    def work(batch=128):
+        options = {"target_stderr": 0.06, "batch": batch, "pilot": 256}
         return GapWork(denoiser, points(denoiser), ceilings(line, "point", "coarse"), GRID, **options)
 
     whole, count = finished(work()), 0
@@ -245,6 +245,9 @@ def test_interruptions_leave_the_numbers():
     for name, gaps in whole.curves().items():
         for way in ("score_gap", "mmse_gap", "calibration"):
             assert np.array_equal(getattr(gaps, way).per_draw, getattr(broken.curves()[name], way).per_draw)
+    wider = finished(work(4096)).curves()  # several replicates a step
+    for name, gaps in whole.curves().items():
+        assert np.allclose(wider[name].score_gap.per_draw, gaps.score_gap.per_draw, rtol=1e-9, atol=1e-12)
     with pytest.raises(InputError, match="not of this study"):
         GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, budget=9999).restore(whole.state())
 

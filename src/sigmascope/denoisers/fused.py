@@ -7,6 +7,8 @@ Importing this module imports numba.  What each function does is said in :mod:`s
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import no_type_check
 
 import numpy as np
@@ -324,21 +326,23 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
     draws, dead = len(tile.vv), s.dead.float().numpy()
     by_class, rights, every = ByClass(tile.classes), _joined(s, tile), torch.arange(s.sums.shape[1])
+    ends = [(k, first, part.stop) for k, part in enumerate(s.parts) for first in range(part.start, part.stop, _CHUNK)]
+    chunks = [(rights[k], slice(first, min(first + _CHUNK, stop))) for k, first, stop in ends]
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
         wanted = s.few + 1 if stop <= s.few_levels else s.means.shape[3]
-        with turn.stage(begin):
-            for right, of_part in zip(rights, s.parts, strict=True):
-                joined = right[:, :wanted].contiguous()
-                for first in range(of_part.start, of_part.stop, _CHUNK):
-                    count = min(_CHUNK, of_part.stop - first)
+        # The block's stages are shared out among the chunks: a tile follows the one before as closely as it can.
+        stages = [begin + k * (stop - begin) // len(chunks) for k in range(len(chunks))]
+        for stage, some in groupby(zip(stages, chunks, strict=True), itemgetter(0)):
+            with turn.stage(stage):
+                for _, (right, of) in some:
+                    count = of.stop - of.start
                     mass, squares = room("mass", (len(tile.norm), count, WIDTH)), torch.zeros(count, WIDTH)
-                    _masses(*common, *weights, half, inverse, begin, first, mass.numpy(), squares.numpy())
-                    s.squares[first : first + count, begin:stop] += squares[:, : stop - begin]
-                    for columns, part in by_class.products(mass.flatten(1), joined):
-                        column = every[columns]
+                    _masses(*common, *weights, half, inverse, begin, of.start, mass.numpy(), squares.numpy())
+                    s.squares[of, begin:stop] += squares[:, : stop - begin]
+                    for columns, part in by_class.products(mass.flatten(1), right[:, :wanted].contiguous()):
                         apart = part.view(len(part), count, WIDTH, -1)
-                        _add_part(apart.numpy(), column.numpy(), first, begin, stop, s.means.numpy())
+                        _add_part(apart.numpy(), every[columns].numpy(), of.start, begin, stop, s.means.numpy())
         few = _SPARSE_MEANS * tile.norm.numel() * draws
         if stop < levels and _count(*common, half[stop], inverse[stop], dead) < few:
             return stop

@@ -285,10 +285,11 @@ def allocate(
     # How much a guess helped is known as far as several draws bear it out; for the rest it is taken to be idle.
     each = near[:, None] * (gaps**2 * of)
     doubt = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
-    moments = []
+    moments, seen = [], []
     for t in _TRUSTS:
         share = of / pilot.likelihood(cell, size, t)
-        moments.append((1 - doubt) * (near @ (gaps**2 * share).T) + doubt * (near @ share)[:, None] * second)
+        seen.append(near @ (gaps**2 * share).T)
+        moments.append((1 - doubt) * seen[-1] + doubt * (near @ share)[:, None] * second)
     by_trust = np.maximum(np.stack(moments), (mean**2)[None])  # Cauchy–Schwarz, of a small sample
     first = fair((by_trust[-1].T) * wide**2, _FLOOR)
     best = (by_trust @ first).argmin(0)
@@ -298,8 +299,9 @@ def allocate(
     mass = deviation * wide / (deviation * wide).sum()
     plain = _guarded(np.sqrt(weights @ second.T), middle) * wide
     offered = 0.5 * (plain / plain.sum() + mass)
+    seen_moment = np.take_along_axis(np.maximum(np.stack(seen), mean**2), best[None, :, None], 0)[0].T
     # Levels are in order, of candidates and of those chosen; what is left is the spread within cells, of both.
-    within = np.maximum(moment - mean.T**2, 0.1 * moment) / mass
+    within = np.maximum(seen_moment - mean.T**2, 0.1 * seen_moment) / mass
     within += np.maximum(second.T - mean.T**2, 0.0) / (CANDIDATES * offered)
     above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
     variance = (within * wide**2) @ above.T

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, Denoiser, InputError
@@ -186,8 +188,6 @@ class NeuralDenoiser(Denoiser):
             path: a .safetensors file.
             half: round weights to float16.
         """
-        from safetensors.torch import save_file
-
         weights = {k: x.detach().cpu().contiguous() for k, x in self.state_dict().items()}
         if half:
             weights = {k: x.half() if k != "mean" else x for k, x in weights.items()}
@@ -200,10 +200,6 @@ class NeuralDenoiser(Denoiser):
         Raises: InputError for a path that holds none.
         """
         path = model_folder(folder) / WEIGHTS
-        try:
-            from safetensors import SafetensorError, safe_open
-        except ImportError as error:
-            raise InputError("a learned denoiser needs safetensors: pip install 'sigmascope[models]'") from error
         try:
             with safe_open(path, "pt") as file:
                 described = json.loads((file.metadata() or {})["sigmascope"])

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sigmascope import ranks
@@ -219,8 +221,6 @@ class Trainer:
 
     def store(self, path: Path) -> None:
         """Write all that a later run needs to go on, as safetensors with JSON in the header."""
-        from safetensors.torch import save_file
-
         tensors = {f"model.{k}": x for k, x in self.model.state_dict().items()}
         tensors |= {f"averaged.{k}": x for k, x in self.averaged.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
@@ -240,8 +240,6 @@ class Trainer:
 
         Raises: InputError where it cannot be read, or is of another training.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
             with safe_open(path, "pt") as file:
                 told = json.loads((file.metadata() or {})["training"])

@@ -181,7 +181,7 @@ def _run(
     every = max(1, steps // _REPORTS)
     due = time.monotonic() + spec.checkpoint_seconds
     bar = tqdm(
-        total=steps, initial=trainer.done, desc=what, unit="step", file=sys.stderr,
+        total=steps, initial=trainer.done, desc=what, unit="step", file=sys.stderr, mininterval=1.0,
         disable=not progress or ranks.rank() > 0,
     )  # fmt: skip
     with bar:
