@@ -1,0 +1,117 @@
+"""Verdicts on learned curves, and the best of several bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sigmascope.core import Curve, InputError
+from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.trust import judge
+
+SIGMA = np.geomspace(10.0, 0.1, 8)
+TRUE = 2.0 / (1.0 + SIGMA**2)  # of an entropy of 2 nats
+
+
+def curve(value, name="score_gap", error=0.01, kind="estimate") -> Curve:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(len(SIGMA), 64))
+    noise -= noise.mean(1, keepdims=True)
+    noise *= error * 8 / noise.std(1, ddof=1, keepdims=True)
+    return Curve.of_draws("a", name, SIGMA, np.asarray(value)[:, None] + noise, 2.0, kind=kind)
+
+
+ZERO = curve(np.zeros(8), "calibration")
+
+
+def test_a_right_curve_is_trusted():
+    verdict = judge(curve(TRUE), bound=curve(TRUE - 0.1), calibration=ZERO, null=ZERO)
+    assert verdict.trusted.all()
+    assert verdict.words == "trusted at all levels"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"curve": curve(TRUE + np.where(SIGMA < 1, 0.5, 0.0))}, "above the entropy"),
+        ({"curve": curve(TRUE * np.where(SIGMA < 1, 0.6, 1.0))}, "below a bound"),
+        ({"calibration": curve(np.where(SIGMA < 1, -0.5, 0.0))}, "calibration"),
+        ({"calibration": curve(np.where(SIGMA < 1, 0.5, 0.0))}, "calibration"),
+        ({"null": curve(np.where(SIGMA < 1, 0.4, 0.0))}, "random labels"),
+        (
+            {"bound": curve(TRUE - np.where(SIGMA < 1, 0.6, 0.0)), "null": curve(np.where(SIGMA < 1, 0.15, 0.0))},
+            "does not confirm",
+        ),
+    ],
+)
+def test_each_sign_of_bias(change, said):
+    given = {"curve": curve(TRUE), "bound": curve(TRUE - 0.05), "calibration": ZERO, "null": ZERO} | change
+    verdict = judge(given.pop("curve"), **given)
+    assert np.array_equal(verdict.trusted, SIGMA >= 1) or (said == "above the entropy" and not verdict.trusted[-1])
+    assert said in verdict.reasons[-1]
+    assert verdict.words.startswith("trusted at σ 10 to")
+    assert said in verdict.words
+
+
+def test_what_chance_explains_is_no_sign():
+    """The same numbers with an error as large as they are: nothing is said."""
+    wide = {"error": 0.3}
+    verdict = judge(
+        curve(TRUE + 0.5, **wide), bound=curve(TRUE + 0.6, **wide), calibration=curve(0 * TRUE + 0.5, **wide),
+        null=curve(0 * TRUE + 0.5, **wide),
+    )  # fmt: skip
+    assert verdict.trusted.all()
+
+
+def test_a_bound_far_below_is_no_sign_by_itself():
+    assert judge(curve(TRUE), bound=curve(0 * TRUE), calibration=ZERO, null=ZERO).trusted.all()
+    assert judge(curve(TRUE)).trusted.all()
+
+
+def noisy(rng, mean, draws=40) -> Curve:
+    return Curve.of_draws("a", "filter", SIGMA, mean[:, None] + rng.normal(size=(8, draws)), 2.0, kind="lower bound")
+
+
+def test_the_choice_of_a_bound_is_not_biased_upward():
+    """Bounds that are nothing but noise about a truth: chosen on other draws the mean stays at or below it."""
+    rng = np.random.default_rng(1)
+    mean = np.full(8, 0.3)
+    honest, same = [], []
+    for _ in range(300):
+        fits, bounds = ([noisy(rng, mean) for _ in range(3)] for _ in range(2))
+        honest.append(best_bound(fits, bounds).value[-1])
+        same.append(best_bound(bounds, bounds).value[-1])
+    error = np.std(honest) / 300**0.5
+    assert np.mean(honest) <= 0.3 + 4 * error
+    assert np.mean(same) > 0.3 + 4 * error  # what the other draws are for
+
+
+def test_the_best_bound_takes_the_better_estimator_and_higher_levels():
+    low, high = curve(np.linspace(0.1, 1.0, 8), error=0.001), curve(np.full(8, 0.5), error=0.001)
+    best = best_bound([low, high], [low, high])
+    assert np.allclose(best.value, np.maximum(np.linspace(0.1, 1.0, 8), 0.5))
+    falling = curve(np.linspace(1.0, 0.1, 8), error=0.001)
+    assert np.allclose(best_bound([falling], [falling]).value, 1.0)
+    below = curve(np.full(8, -1.0))
+    assert np.array_equal(best_bound([below], [below]).value, np.zeros(8))
+    assert best.kind == "lower bound"
+
+
+def test_groups_keep_mean_and_error():
+    rng = np.random.default_rng(2)
+    one = Curve.of_draws("a", "x", SIGMA, rng.normal(size=(8, 4096)), 2.0)
+    few = grouped(one, 32)
+    assert few.per_draw.shape == (8, 32)
+    assert np.allclose(few.value, one.value)
+    assert np.allclose(few.value, few.per_draw.mean(1))
+    assert float(np.abs(few.stderr / one.stderr - 1).max()) < 4 / (2 * 31) ** 0.5
+    with pytest.raises(InputError, match="multiple"):
+        grouped(one, 31)
+
+
+def test_bounds_over_different_levels():
+    other = Curve.of_draws("a", "x", SIGMA[1:], np.zeros((7, 4)), 2.0)
+    with pytest.raises(InputError, match="different levels"):
+        best_bound([curve(TRUE)], [other])
+    with pytest.raises(InputError, match="as many of each"):
+        best_bound([], [])
