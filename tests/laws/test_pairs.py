@@ -264,7 +264,7 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
 def test_a_specification_from_before_pairs_reads(tmp_path):
     text = "\n".join(line for line in Spec("scenes").to_toml().splitlines() if "pairs" not in line)
     (tmp_path / "old.toml").write_text(text)
-    assert read_spec(tmp_path / "old.toml") == Spec("scenes")
+    assert read_spec(tmp_path / "old.toml") == Spec("scenes").check()
 
 
 def test_pairs_that_are_none_are_refused(capsys):

@@ -30,10 +30,23 @@ _WAYS = {
     "bound whatever its error.",
     "classifier": "classifier: a classifier of noisy images trained along. A lower bound, of what noisy images tell "
     "at least, by another network.",
+    "probes:noisy": "probes:noisy: logistic regression on the noisy values. A lower bound, of what is usable linearly.",
+    "probes:features": "probes:features: the same on what the network sees in them, block by block, averaged over "
+    "pixels.",
     "bound": "bound: the best of the lower bounds at this or a higher noise level, chosen on other draws.",
     "posterior": "posterior: the exact filter of the data, for comparison; the verdicts do not use it.",
 }
-_COLOURS = {"bound": 0, "score_gap": 1, "mmse_gap": 2, "filter": 3, "classifier": 4, "likelihood": 5, "posterior": 6}
+_COLOURS = {
+    "bound": 0,
+    "score_gap": 1,
+    "mmse_gap": 2,
+    "filter": 3,
+    "classifier": 4,
+    "likelihood": 5,
+    "posterior": 6,
+    "probes:noisy": 6,
+    "probes:features": 2,
+}
 
 
 def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -90,7 +103,11 @@ def learned_figure(results: xr.Dataset) -> Figure:
 def bounds_figure(results: xr.Dataset) -> Figure:
     """Each of the lower bounds of each attribute."""
     sigma = results.sigma.values
-    shown = [e for e in ("filter", "likelihood", "classifier", "bound") if e in results.estimator.values]
+    shown = [
+        e
+        for e in ("filter", "likelihood", "classifier", "probes:noisy", "probes:features", "bound")
+        if e in results.estimator.values
+    ]
     with matplotlib.rc_context(STYLE):
         fig, axes = panels(list(map(str, results.abstraction.values)))
         for ax, name in zip(axes, results.abstraction.values, strict=True):

@@ -29,7 +29,7 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
-from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork
+from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork, ProbeWork
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder
@@ -37,7 +37,8 @@ from sigmascope.studies.training import source_of
 from sigmascope.studies.works import InTurn, PathWork, Work
 
 _DRAWS = 8  # use of a seed
-_TEST, _FIT = 0, 1
+_TEST, _FIT, _PROBED = 0, 1, 2
+_PROBE_DRAWS = 1024  # to train probes on
 _BATCH = 1024  # rows of a call of the network
 BOUNDS = ("filter", "likelihood", "classifier")
 
@@ -173,13 +174,18 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     if "classifier" in want and learned.classifier is not None:
         known = {a.name for a in learned.classifier.abstractions}
         asking["classifier"] = ClassifierWork(learned.classifier, both, sigma, [a for a in asked if a.name in known])
+    probing: list[ProbeWork] = []
+    if "probes" in want:
+        train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
+        for where in ("noisy", "features"):
+            probing.append(ProbeWork(learned.model, train, test, sigma, learned.abstractions, where, spec.seed))
     chain = ChainWork(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
     exact = None
     if "posterior" in want:
         if not isinstance(learned.data, LabelledData):
             raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
         exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
-    works: list[Work] = [w for w in (gaps, *asking.values(), chain, exact) if w is not None]
+    works: list[Work] = [w for w in (gaps, *asking.values(), *probing, chain, exact) if w is not None]
     advance(InTurn(works), learned.data.name, folder, progress)
     measured = gaps.curves()
     if chain is not None:
@@ -195,6 +201,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
             continue
         null = measured.get(NULL)
         curves += bounds
+        curves += [grouped(w.curve(a), REPLICATES) for w in probing]
         gap = measured[a.name]
         for name in ("score_gap", "mmse_gap"):
             if name in want:
@@ -215,6 +222,15 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         results = results.assign(
             chain_residual=(("abstraction", "sigma"), np.stack([chained[n].value for n in results.abstraction.values])),
             chain_stderr=(("abstraction", "sigma"), np.stack([chained[n].stderr for n in results.abstraction.values])),
+        )
+    for w in probing:
+        accuracy = np.stack([w.accuracy(a.name) for a in learned.abstractions])
+        learning = np.stack([w.learning(a.name) for a in learned.abstractions])
+        results = results.assign(
+            {
+                f"accuracy_{w.where}": (("abstraction", "sigma"), accuracy),
+                f"learning_{w.where}": (("abstraction", "sigma", "share"), learning),
+            }
         )
     results.attrs |= {"network_calls": gaps.calls, "held_out": int(learned.held_out)}
     allocation = gaps.allocation

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Denoiser, Draws, HasAllPosteriors
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.likelihood import likelihood_posterior
+from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
 from sigmascope.studies.works import Units
@@ -148,3 +149,59 @@ class ChainWork(Units):
     def everything(self) -> Float[np.ndarray, "levels draws"]:
         """Squared gap of all abstractions together."""
         return np.stack([u["all"] for u in self.units()])
+
+
+class ProbeWork(Units):
+    """Linear probes on noisy values or on what the network sees in them, a level at a time.
+
+    Args:
+        denoiser: whose features are read.
+        train: draws to train probes on.
+        test: other draws, to judge them on.
+        sigmas: decreasing levels.
+        abstractions: which.
+        where: ``noisy`` or ``features``.
+        seed: of the folds.
+    """
+
+    def __init__(
+        self,
+        denoiser: HasFeatures,
+        train: Draws,
+        test: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        where: str,
+        seed: int,
+    ) -> None:
+        super().__init__(f"probed_{where}", len(sigmas))
+        self._denoiser, self._train, self._test, self._sigmas = denoiser, train, test, sigmas
+        self._abstractions, self.where, self._seed = abstractions, where, seed
+
+    def step(self) -> None:
+        """Train probes at the next level."""
+        level = self._sigmas[[self.next_unit]]
+        found = probes(
+            self._abstractions, self._train, self._test, level, self.where, denoiser=self._denoiser, seed=self._seed
+        )
+        unit: dict[str, np.ndarray] = {}
+        for name, p in found.items():
+            unit |= {
+                f"gain.{name}": p.curve.per_draw[0],
+                f"accuracy.{name}": p.accuracy[0],
+                f"learning.{name}": p.learning[0],
+            }
+        self.found.append(unit)
+
+    def curve(self, a: Abstraction) -> Curve:
+        """The bound."""
+        gains = np.stack([u[f"gain.{a.name}"] for u in self.units()])
+        return Curve.of_draws(a.name, f"probes:{self.where}", self._sigmas, gains, a.entropy, kind="lower bound")
+
+    def accuracy(self, name: str) -> Float[np.ndarray, " levels"]:
+        """Share of the draws whose likeliest value is the true one."""
+        return np.array([float(u[f"accuracy.{name}"]) for u in self.units()])
+
+    def learning(self, name: str) -> Float[np.ndarray, "levels shares"]:
+        """The bound from a quarter, half and all of the draws to train on."""
+        return np.stack([u[f"learning.{name}"] for u in self.units()])

@@ -15,7 +15,7 @@ from sigmascope.errors import InputError
 
 LAWS = ("empirical", "heldout")
 ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
-OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "posterior")
+OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior")
 _USUAL = ("posterior", "score_gap")
 _USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
 _STDERR = 0.02  # nats, of a learned model's gaps
