@@ -3,7 +3,7 @@
     python benchmarks/bundled.py [--model bundled] [--data scenes] [--draws 512] [--target-stderr 0.01] [--json FILE]
 
 Half-information sigma of every attribute by the best bound against the exact one; the score gap against the exact
-curve at levels where more than 5 % of H(A) is known; the order of emergence by both; and how often the marks trusted and
+curve at levels where more than 5 % of H(A) is known; the order of emergence by both; how often the marks trusted and
 biased, which do not use the exact curve, are right: a gap is truly biased where it is off by more than 10 % of H(A).
 """
 

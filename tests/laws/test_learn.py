@@ -157,6 +157,12 @@ def test_held_out_items_are_never_trained_on():
     assert len(outside) == 75
     assert len(inside) == 225
     assert not inside & outside
+    rows = data.source.read(0, 300).flatten(1)
+    for draw, kept_out in ((source.draw, False), (source.held_out, True)):
+        v, labels = draw(200, generator(0, 3))
+        item = torch.cdist(v.flatten(1).double(), rows.double()).argmin(1)
+        assert set(source.kept_out[item.numpy()].tolist()) == {kept_out}
+        assert torch.equal(labels["where"], data.labels["where"][item])
     assert torch.equal(source.labels[NULL], Items(data, holdout=0.25, null=4, seed=1).labels[NULL])
     count = torch.bincount(source.labels[NULL], minlength=4).double()
     assert float(((count - 75) ** 2 / 75).sum()) < 16  # chi square of 3 degrees of freedom: below 11 in 99 %
