@@ -41,6 +41,9 @@ from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.adaptive import GapWork
 from sigmascope.information.importance import Draw
+from sigmascope.learn.neural import NeuralDenoiser
+from sigmascope.learn.settings import Settings
+from sigmascope.learn.sources import Items
 from sigmascope.noise import VariancePreserving, sigma_grid
 
 SIGMA = sigma_grid(90.0, 0.01, 40)
@@ -110,12 +113,23 @@ def scenes() -> Problem:
     return Problem(Single(FiniteDenoiser(data)), draw, ceilings, 0.07, 1024, 1)
 
 
+def bundled() -> Problem:
+    """The learned model of these scenes that comes with the package, on scenes kept out of its training."""
+    model = NeuralDenoiser.load("bundled")
+    data = load_scenes(16)
+    settings = Settings(**model.card["settings"])
+    source = Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
+    ceilings = {n: data.abstraction(n).entropy for n in ("floor_hue", "shape")}
+    return Problem(model, source.held_out, ceilings, 0.03, 40_000, 2)
+
+
 PROBLEMS = {
     "two points": lambda: line([-1.0, 1.0], {"sign": [0, 1]}, {"sign": 2}, 0.007),
     "four points": lambda: line([-8.0, -4.0, 6.0, 8.0], {"point": [0, 1, 2, 3]}, {"point": 4}, 0.014),
     "four points, coarse": lambda: line([-8.0, -4.0, 6.0, 8.0], {"coarse": [0, 0, 1, 1]}, {"coarse": 2}, 0.007),
     "gaussian": gaussian,
     "scenes": scenes,
+    "bundled": bundled,
 }
 
 

@@ -30,6 +30,7 @@ from sigmascope.learn.sources import Source
 from sigmascope.learn.training import _beside, _optimiser_state, _schedule
 
 _BATCH, _HELD = 41, 42  # uses of a seed
+_MEASURE_EVERY = 100  # steps between two looks at where attributes are partly known
 _HELD_ROWS = 256  # of each decade
 _CLIP = 1.0  # largest norm of a gradient
 
@@ -39,7 +40,8 @@ class ClassifierTrainer:
 
     Args:
         source: what to learn; attributes whose values are vectors are left out.
-        settings: how; what concerns the denoiser alone (``noise``, ``precision``) is not used.
+        settings: how.  ``adaptive`` noise: half of the rows even in ln sigma, half where attributes are partly known
+            (by what is known of each in training so far); ``lognormal``: all of them even.
         device: where.
 
     Raises: InputError for settings that do not fit the data, or data without attributes.
@@ -59,6 +61,9 @@ class ClassifierTrainer:
             betas=(0.9, 0.99),
         )
         # Adaptive levels of which nothing is measured are even in ln sigma.
+        self._seen = np.zeros((1 + len(self.model.abstractions), len(Levels(1.0, 2.0, adaptive=True).middles)))
+        low = settings.precision == "bfloat16" or (settings.precision == "auto" and self.device.type == "cuda")
+        self._half = torch.bfloat16 if low else None
         self.levels = Levels(settings.sigma_min, settings.sigma_max, adaptive=True)
         self.done = 0
         self.history: list[dict[str, Any]] = []
@@ -81,9 +86,12 @@ class ClassifierTrainer:
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         for group in self.optimiser.param_groups:
             group["lr"] = s.learning_rate * _schedule(k, s.warmup, s.steps)
-        log_q = self.model.split(self.model.logits(v + _beside(sigma, v) * noise, sigma))
+        with torch.autocast(self.device.type, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
+            logits = self.model.logits(v + _beside(sigma, v) * noise, sigma).float()
+        log_q = self.model.split(logits)
         own = {name: labels[name][mine].to(self.device) for name in log_q}
-        each = torch.stack([nn.functional.nll_loss(q, own[n], reduction="none") for n, q in log_q.items()]).sum(0)
+        by_name = torch.stack([nn.functional.nll_loss(q, own[n], reduction="none") for n, q in log_q.items()])
+        each = by_name.sum(0)
         loss = each.sum() / s.batch
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -93,6 +101,7 @@ class ClassifierTrainer:
         self.done += 1
         self._average()
         value = self._note(each.detach().double().cpu().numpy(), sigma.cpu().numpy())
+        self._look(by_name.detach().double().cpu().numpy(), sigma.cpu().numpy())
         if not math.isfinite(value):
             raise InputError(f"the classifier's loss is {value} at step {k + 1}: pass a smaller --learning-rate")
         return value
@@ -119,6 +128,20 @@ class ClassifierTrainer:
         new = ranks.add_up(torch.from_numpy(new)).numpy()
         self._sums += new
         return float(new[0].sum() / self.settings.batch)
+
+    def _look(self, by_name: np.ndarray, sigma: np.ndarray) -> None:
+        """Where attributes are partly known: :math:`\\sum_A H(A)\\, k(1 - k)`, k the share known, by levels."""
+        if self.settings.noise != "adaptive":
+            return
+        bins = self._seen.shape[1]
+        at = np.clip(np.searchsorted(self.levels.edges, np.log(sigma), side="right") - 1, 0, bins - 1)
+        new = np.stack([np.bincount(at, x, bins) for x in (np.ones(len(at)), *by_name)])
+        self._seen += ranks.add_up(torch.from_numpy(new)).numpy()
+        if self.done % _MEASURE_EVERY == 0:
+            entropy = np.array([[a.entropy] for a in self.model.abstractions])
+            known = np.clip(1.0 - self._seen[1:] / np.maximum(self._seen[:1], 1.0) / entropy, 0.0, 1.0)
+            self.levels.measured((entropy * known * (1.0 - known)).sum(0))
+            self._seen[:] = 0.0
 
     def losses(self) -> dict[str, Any]:
         """Losses since the last call, and those on values kept out of training, by decade; kept in the history."""
@@ -160,8 +183,13 @@ class ClassifierTrainer:
         tensors |= {f"averaged.{k}": x for k, x in self.averaged.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(x) for k, x in state.items()}
-        tensors["sums"] = torch.from_numpy(self._sums)
-        told = {"settings": asdict(self.settings), "done": self.done, "history": self.history}
+        tensors |= {"sums": torch.from_numpy(self._sums), "seen": torch.from_numpy(self._seen)}
+        told = {
+            "settings": asdict(self.settings),
+            "done": self.done,
+            "levels": self.levels.state(),
+            "history": self.history,
+        }
         whole = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
         save_file(whole, path, {"classifying": json.dumps(told)})
 
@@ -181,10 +209,11 @@ class ClassifierTrainer:
             self.model.load_state_dict(_of("model", tensors))
             self.averaged.load_state_dict(_of("averaged", tensors))
             held = self.optimiser.state_dict()
-            held["state"] = _optimiser_state(tensors)
+            held["state"] = _optimiser_state(tensors, self.optimiser)
             self.optimiser.load_state_dict(held)
             self.done, self.history = int(told["done"]), list(told["history"])
-            self._sums = tensors["sums"].numpy().copy()
+            self.levels.restore(told["levels"])
+            self._sums, self._seen = tensors["sums"].numpy().copy(), tensors["seen"].numpy().copy()
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path}: no checkpoint of this training ({said}): delete it to begin anew") from error

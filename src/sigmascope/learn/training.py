@@ -251,7 +251,7 @@ class Trainer:
                     {k.removeprefix(f"{name}."): x for k, x in tensors.items() if k.startswith(f"{name}.")}
                 )
             held = self.optimiser.state_dict()
-            held["state"] = _optimiser_state(tensors)
+            held["state"] = _optimiser_state(tensors, self.optimiser)
             self.optimiser.load_state_dict(held)
             self.levels.restore(told["levels"])
             self.done, self.history = int(told["done"]), list(told["history"])
@@ -261,12 +261,16 @@ class Trainer:
             raise InputError(f"{path}: no checkpoint of this training ({said}): delete it to begin anew") from error
 
 
-def _optimiser_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def _optimiser_state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The moments of each parameter, laid out in memory as it is: the fused optimiser pairs them by their places."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, x in tensors.items():
         if key.startswith("optimiser."):
             _, i, name = key.split(".")
-            state.setdefault(int(i), {})[name] = x
+            like = parameters[int(i)]
+            laid_out = torch.empty_like(like).copy_(x) if x.shape == like.shape else x
+            state.setdefault(int(i), {})[name] = laid_out
     return state
 
 
