@@ -77,7 +77,7 @@ class StudyCommand:
     """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
     the scenes that comes with the package. It is measured on items kept out of its training."""
     target_stderr: Annotated[float, _shown("NATS", "(default: 0.02)")] = 0.0
-    """Of a model: make as many network calls as bring the standard error of its gaps down to this."""
+    """Of a model: make as many network calls as bring the standard error of its score gaps down to this."""
     budget: Annotated[int, _shown("CALLS", "(default: by --target-stderr)")] = 0
     """Of a model: make so many network calls for its gaps, where they tell most."""
     like: Annotated[str, _shown("STUDY")] = ""

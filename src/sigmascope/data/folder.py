@@ -32,9 +32,7 @@ def load_folder(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         return ((str(f.relative_to(path)), f.read_bytes) for f in files[rows.start : rows.stop])
 
     images, share = decode_all(len(files), pictures, name)
-    return labelled(
-        images, columns, weights=None, abstractions=abstractions, name=name, share=share, total=len(files)
-    )
+    return labelled(images, columns, weights=None, abstractions=abstractions, name=name, share=share, total=len(files))
 
 
 def _from_classes(path: Path) -> tuple[list[Path], dict[str, np.ndarray]]:

@@ -391,7 +391,5 @@ def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
 def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:
     """As :func:`sigmascope.denoisers.plain.rescored`."""
     distance2, along = torch.empty_like(pairs.distance2), torch.empty_like(pairs.distance2)
-    _differences(
-        *(x.numpy() for x in (pairs.row, pairs.draw, tile.raw, s.v, s.noise, distance2, along))
-    )
+    _differences(*(x.numpy() for x in (pairs.row, pairs.draw, tile.raw, s.v, s.noise, distance2, along)))
     return Pairs(pairs.row, pairs.draw, distance2 - s.distance2[pairs.draw], along - s.along[pairs.draw])

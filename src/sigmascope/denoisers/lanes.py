@@ -58,9 +58,7 @@ def quadratic(typing, half, first, start, x2, x, shift):
     """half[start + i] * x2 + first[start + i] * x + shift, for contiguous float32 arrays."""
 
     def code(context, builder, signature, args):
-        a, b = (
-            builder.load(_place(context, builder, signature.args[k], args[k], args[2]), align=4) for k in range(2)
-        )
+        a, b = (builder.load(_place(context, builder, signature.args[k], args[k], args[2]), align=4) for k in range(2))
         inner = _multiply_add(builder, b, _spread(builder, args[4]), _spread(builder, args[5]))
         return _multiply_add(builder, a, _spread(builder, args[3]), inner)
 

@@ -223,9 +223,7 @@ class PosteriorPass:
             found[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(sketch, part))
         return found
 
-    def _gap_of_level(
-        self, sketch: Sketch, j: int, part: slice, own: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score gap and error gap per draw, and what each random direction says of their means."""
         held = self._total()
         means = held.means[:, part, j].transpose(0, 1)

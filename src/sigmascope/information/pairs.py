@@ -70,6 +70,4 @@ def interaction(joint: Curve, first: Curve, second: Curve) -> Interaction:
     per_draw = first.per_draw + second.per_draw - joint.per_draw
     variance = per_draw.var(1, ddof=1) / per_draw.shape[1]
     ceiling = max(first.ceiling + second.ceiling - joint.ceiling, 0.0)
-    return Interaction(
-        first.abstraction, second.abstraction, joint.sigma, per_draw.mean(1), np.sqrt(variance), ceiling
-    )
+    return Interaction(first.abstraction, second.abstraction, joint.sigma, per_draw.mean(1), np.sqrt(variance), ceiling)

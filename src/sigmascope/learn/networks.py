@@ -23,8 +23,8 @@ class VectorNet(nn.Module):
     .. math:: h_0 = W x + U c, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad
               F = O\,(m(h_n) + g(e) \odot h_0)
 
-    m normalises and modulates by e, an embedding of the noise level and of what is known.  The linear path holds the
-    denoiser of every Gaussian exactly: the gains are Wiener's.
+    m normalises and modulates by e, an embedding of the noise level and of what is known.  The linear path can hold the
+    denoiser of a Gaussian exactly, where there are enough units: the gains are Wiener's.
 
     Args:
         event: shape of a value; it is flattened.

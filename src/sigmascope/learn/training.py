@@ -148,8 +148,9 @@ class Trainer:
                 p.grad = torch.zeros_like(p)
         flat = ranks.add_up(torch.cat([p.grad.reshape(-1) for p in found if p.grad is not None]))
         start = 0
-        for p in found:
-            p.grad = flat[start : start + p.numel()].reshape(p.shape)
+        for p in found:  # copied in place: the fused optimiser pairs numbers by their places in memory
+            if p.grad is not None:
+                p.grad.copy_(flat[start : start + p.numel()].reshape(p.shape))
             start += p.numel()
 
     def _average(self) -> None:

@@ -235,9 +235,9 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
             pictures["calibration"],
             "Calibration",
             "Three things that are zero for true conditional means. Calibration: 2⟨D_A − D, v − D_A⟩, which is "
-            "mmse_gap less score_gap. The chain rule: what A tells first and what all others then add, less what all "
-            "tell together. Grey: the score gap of random labels, which is nothing but noise of the network. The pale "
-            "band is a tenth of H(A).",
+            "mmse_gap less score_gap. The chain rule: what all tell together, less what A tells first and what all "
+            "others then add. Grey: the score gap of random labels, which is nothing but noise of the network. The "
+            "pale band is a tenth of H(A).",
         ),
         f'<p class="note">{_null(results)}</p>',
         "<h2>When it is decided</h2>",
@@ -284,7 +284,10 @@ def _null(results: xr.Dataset) -> str:
     if "null_score_gap" not in results:
         return "The model was trained without a spare attribute of random labels (train --null 8)."
     value, error = float(results.null_score_gap[-1]), 1.96 * float(results.null_score_gap_stderr[-1])
-    words = f"Random labels, of which nothing can be known: their score gap adds up to {value:.3f} ± {error:.3f} nats"
+    words = (
+        "Random labels, of which nothing can be known: their score gap adds up to "
+        f"{value:.3f} ± {error:.3f} nats at the last level"
+    )
     if "null_bound" in results:
-        words += f", their best bound to {float(results.null_bound.max()):.3f}"
-    return words + " at the last level."
+        words += f", their best bound is nowhere above {float(results.null_bound.max()):.3f}"
+    return words + "."

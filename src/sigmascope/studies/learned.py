@@ -31,7 +31,7 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork, ProbeWork
 from sigmascope.studies.results import to_dataset
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.training import source_of
 from sigmascope.studies.works import InTurn, PathWork, Work
@@ -55,6 +55,7 @@ class Learned:
         abstractions: those studied.
         null: the spare one of random labels, if the model has one.
         held_out: whether the draws are of items that were kept out.
+        highest: the largest noise level that the model was trained at.
     """
 
     model: NeuralDenoiser
@@ -64,6 +65,7 @@ class Learned:
     abstractions: tuple[Abstraction, ...]
     null: Abstraction | None
     held_out: bool
+    highest: float
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
@@ -83,9 +85,12 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     if not own:
         raise InputError(f"{spec.model}: the model can be told no attribute: train one with labels")
     names = tuple(a.name for a in own)
+    settings, asked = _read_card(model, spec.model)
     if spec.data == "scenes":
-        spec = replace(spec, size=model.event[-1], grain="grain" in names)
-    data = load_any(spec.data, names, size=spec.size, grain=spec.grain)
+        spec = replace(spec, size=model.event[-1], grain=bool(model.card.get("grain", "grain" in names)))
+    data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain)
+    if [a.name for a in data.abstractions] != list(names):
+        raise InputError(f"{spec.data}: it has other attributes than the model was told: pass its own data")
     if data.event != model.event:
         raise InputError(f"{spec.data}: items of shape {data.event}, the model is of {model.event}: pass its own data")
     for a, b in zip(own, data.abstractions, strict=True):
@@ -95,13 +100,16 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     unknown = [n for n in chosen if n not in names]
     if unknown:
         raise InputError(f"the model cannot be told {unknown[0]!r}: choose among {', '.join(names)}")
-    settings = Settings(**model.card["settings"])
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0))
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     if "classifier" in spec.estimators and classifier is None:
+        if set(spec.estimators) != set(USUAL_OF_MODEL):
+            raise InputError(f"{spec.model}: it has no classifier: leave it out of --estimators, or train with one")
         spec = replace(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
+    if not set(spec.estimators) & {"score_gap", *BOUNDS}:
+        raise InputError(f"estimators are {', '.join(spec.estimators)}: add score_gap or a bound, {', '.join(BOUNDS)}")
     # The denoiser is asked above the first level, too: by a factor of the square root of 2.
     top = settings.sigma_max / 2**0.5
     spec = replace(spec, sigma_max=min(spec.sigma_max, top), sigma_min=max(spec.sigma_min, settings.sigma_min))
@@ -110,7 +118,11 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
             f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the study "
             "is among these"
         )
-    digest = hashlib.blake2b((folder / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
+    digest = _digest(folder)
+    if spec.fingerprint and spec.fingerprint != data.fingerprint:
+        raise InputError(
+            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
+        )
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
     draws = -(-spec.draws // REPLICATES) * REPLICATES
@@ -118,7 +130,24 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
         spec, abstractions=tuple(chosen), fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws
     )
     mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
-    return Learned(model, classifier, data, source, mine, null, held_out), spec
+    return Learned(model, classifier, data, source, mine, null, held_out, settings.sigma_max), spec
+
+
+def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
+    """How the model was trained, and the attributes as they were asked for (perhaps with bins)."""
+    try:
+        return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("abstractions", ())))
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{name}: its card does not say how it was trained ({error}): train it again") from error
+
+
+def _digest(folder: Path) -> str:
+    """Of all weights of a model."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (WEIGHTS, CLASSIFIER):
+        if (folder / name).exists():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def draws_for(learned: Learned, n: int, seed: int, use: int) -> Draws:
@@ -128,7 +157,7 @@ def draws_for(learned: Learned, n: int, seed: int, use: int) -> Draws:
         g = generator(seed, _DRAWS, use, i)
         source = learned.source
         if isinstance(source, Items):
-            item = source.pick(1, g, learned.held_out)
+            item = source.pick(1, g, learned.held_out and use != _PROBED)
             v, label = source.data.source.take(item), {k: x[item] for k, x in source.labels.items()}
             items.append(int(item))
         else:
@@ -152,7 +181,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         torch.cat([test.noise, fit.noise]),
         {k: torch.cat([x, fit.labels[k]]) for k, x in test.labels.items()},
     )
-    asked, want, top = learned.asked, set(spec.estimators), spec.sigma_max * 2**0.5
+    asked, want, top = learned.asked, set(spec.estimators), learned.highest
     gaps = GapWork(
         learned.model,
         learned.source.held_out if learned.held_out else learned.source.draw,
@@ -300,7 +329,7 @@ def _arranged(
         best = null_bounds[-1]
         results = results.assign(null_bound=("sigma", best.value), null_bound_stderr=("sigma", best.stderr))
     card = learned.model.card
-    main = "bound" if "bound" in estimators else "score_gap"
+    main = next(e for e in ("bound", "score_gap") if e in estimators)
     results.attrs |= {
         "main_estimator": main,
         "model": spec.model,

@@ -26,6 +26,10 @@ def open_learned(spec: Spec) -> tuple[Learned, Spec]:
     spec = spec.check()
     if spec.model != "bundled":
         spec = replace(spec, model=str(Path(spec.model).resolve()))
+    if spec.like:
+        spec = replace(spec, like=str(Path(spec.like).resolve()))
+    if spec.data != "scenes" and Path(spec.data).exists():  # the specification may be read from elsewhere
+        spec = replace(spec, data=str(Path(spec.data).resolve()))
     return open_model(spec, resolve_device(spec.device))
 
 
@@ -58,10 +62,10 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
             ranks.by_first(lambda: folder.store_results(found))
             folder.drop_checkpoint()
     table = _onsets(results)
+    one = draws_for(learned, 1, spec.seed, 0)  # on every rank: each may hold a share of the items
     if folder is None or ranks.rank():
         return results, table, False
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
-    one = draws_for(learned, 1, spec.seed, 0)
     write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
     return results, table, False
 

@@ -17,7 +17,7 @@ LAWS = ("empirical", "heldout")
 ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
 OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior")
 _USUAL = ("posterior", "score_gap")
-_USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
+USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
 _STDERR = 0.02  # nats, of a learned model's gaps
 
 
@@ -110,7 +110,7 @@ class Spec:
     def _checked_model(self) -> Spec:
         if self.pairs or self.law != "empirical":
             raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
-        estimators = self.estimators or _USUAL_OF_MODEL
+        estimators = self.estimators or USUAL_OF_MODEL
         if set(estimators) - set(OF_MODEL) or len(set(estimators)) < len(estimators):
             raise InputError(
                 f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(OF_MODEL)}, each once"
