@@ -58,7 +58,7 @@ def compared(results: xr.Dataset) -> dict:
     over = {}
     for name in results.abstraction.values:
         one = results.sel(abstraction=name)
-        for e in ("filter", "classifier", "bound"):
+        for e in ("filter", "likelihood", "classifier", "bound"):
             if e in results.estimator.values:
                 apart = one.information_per_draw.sel(estimator=e) - one.information_per_draw.sel(estimator="posterior")
                 error = apart.std("draw", ddof=1) / apart.sizes["draw"] ** 0.5

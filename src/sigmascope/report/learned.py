@@ -11,10 +11,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Curve
 from sigmascope.onset import Onset
-from sigmascope.report.figures import STYLE, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
+from sigmascope.report.figures import STYLE, label_of, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words
 from sigmascope.report.sections import figure
@@ -91,6 +92,7 @@ def learned_figure(results: xr.Dataset) -> Figure:
             ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
             ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
             ax.set_title(str(name), fontsize=9.5, loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -122,6 +124,7 @@ def bounds_figure(results: xr.Dataset) -> Figure:
                 )  # fmt: skip
             ax.axhline(float(one.ceiling), color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
             ax.set_title(str(name), fontsize=9.5, loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -147,7 +150,7 @@ def calibration_figure(results: xr.Dataset) -> Figure:
                 half = 196 * error.sel(abstraction=name).values / ceiling
                 colour, dash = style_of(i)
                 ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.15, linewidth=0)
-                ax.plot(sigma, value, color=colour, linestyle=dash, linewidth=1.3, label=str(name))
+                ax.plot(sigma, value, color=colour, linestyle=dash, linewidth=1.3, label=label_of(str(name)))
             if kind == "calibration" and "null_score_gap" in results:
                 mean = float(results.ceiling.mean())
                 ax.plot(sigma, 100 * results.null_score_gap.values / mean, color="0.4", linewidth=2.0, alpha=0.6,
@@ -203,7 +206,7 @@ def _writer(held: bytes) -> Callable:
 def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], pictures: dict[str, str]) -> str:
     a = results.attrs
     title = f"{a['data_name']}, as a learned model sees it"
-    where = "items kept out of its training" if a.get("held_out") else "items that it may have been trained on"
+    where = "values kept out of its training" if a.get("held_out") else "values that it may have been trained on"
     facts = (
         f"Model: {escape(str(a['model_network']))}, {int(a['model_parameters']):,} parameters, "
         f"{int(a['model_steps']):,} steps of training. Measured on {where}: {escape(str(a['data_words']))}, "

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sigmascope.report.figures import STYLE, style_of
 
@@ -27,6 +28,8 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
                 width = 0.7 if kind == "loss" else 1.8
                 ax.plot(steps, y, line, color=colour, linewidth=width, label=label)
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("step")
         ax.set_ylabel("loss")
         ax.legend(fontsize=7.5, ncols=2)

@@ -89,20 +89,23 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     if spec.data == "scenes":
         spec = replace(spec, size=model.event[-1], grain=bool(model.card.get("grain", "grain" in names)))
     data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain)
-    if [a.name for a in data.abstractions] != list(names):
+    of = {a.name: a for a in data.abstractions}
+    if set(names) - set(of) or (isinstance(data, LabelledData) and len(of) > len(names)):
         raise InputError(f"{spec.data}: it has other attributes than the model was told: pass its own data")
     if data.event != model.event:
         raise InputError(f"{spec.data}: items of shape {data.event}, the model is of {model.event}: pass its own data")
-    for a, b in zip(own, data.abstractions, strict=True):
-        if a.values != b.values:
+    for a in own:
+        if a.values != of[a.name].values:
             raise InputError(f"{spec.data}: {a.name!r} has other values than the model was told: pass its own data")
     chosen = spec.abstractions or names
     unknown = [n for n in chosen if n not in names]
     if unknown:
         raise InputError(f"the model cannot be told {unknown[0]!r}: choose among {', '.join(names)}")
     same = model.card.get("fingerprint") == data.fingerprint
-    source = source_of(data, settings if same else replace(settings, holdout=0.0))
+    source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
+    if isinstance(source, Items) and same and not held_out:
+        null = None  # its labels were trained on: of them the network does know something
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     if "classifier" in spec.estimators and classifier is None:
         if set(spec.estimators) != set(USUAL_OF_MODEL):
@@ -189,7 +192,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         sigma,
         target_stderr=spec.target_stderr or None,
         budget=spec.budget or None,
-        allocation=allocation_of(like) if like else None,
+        allocation=allocation_of(like, [a.name for a in asked]) if like else None,
         seed=spec.seed,
         batch=_BATCH,
         top=top,
@@ -246,7 +249,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
                 )
         if exact is not None:
             curves.append(grouped(posterior(a, sigma, exact.log_posterior(a.name)[:-1]), REPLICATES))
-    results = _arranged(learned, spec, curves, trusts, measured, extras.get(NULL, []))
+    results = _arranged(learned, spec, curves, trusts, measured, extras.get(NULL, []), test)
     if chain is not None:
         results = results.assign(
             chain_residual=(("abstraction", "sigma"), np.stack([chained[n].value for n in results.abstraction.values])),
@@ -261,7 +264,10 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
                 f"learning_{w.where}": (("abstraction", "sigma", "share"), learning),
             }
         )
-    results.attrs |= {"network_calls": gaps.calls, "held_out": int(learned.held_out)}
+    results.attrs |= {
+        "network_calls": gaps.calls,
+        "held_out": int(learned.held_out or not isinstance(learned.source, Items)),
+    }
     allocation = gaps.allocation
     if allocation is not None:
         results = results.assign(
@@ -304,10 +310,11 @@ def _arranged(
     trusts: Sequence[Trust],
     measured: Mapping[str, Gaps],
     null_bounds: Sequence[Curve],
+    test: Draws,
 ) -> xr.Dataset:
     """Everything as a Dataset."""
     names = [a.name for a in learned.abstractions]
-    of = Draws(torch.arange(REPLICATES), torch.empty(0), torch.empty(0))
+    of = Draws(test.items.reshape(REPLICATES, -1)[:, 0], torch.empty(0), torch.empty(0))
     results = to_dataset(curves, dict.fromkeys(names, (np.nan, np.nan)), learned.data, of, spec)
     estimators = list(results.estimator.values)
     trusted = np.ones((len(names), len(estimators), spec.levels), dtype=np.int8)
@@ -340,15 +347,18 @@ def _arranged(
     return results
 
 
-def allocation_of(study: Path) -> Allocation:
+def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     """The allocation of an earlier study, so that two models are measured on the same draws.
 
-    Raises: InputError where there is none.
+    Raises: InputError where there is none, or it is of other attributes than these.
     """
     path = study / "results.nc" if study.is_dir() else study
     try:
         with xr.open_dataset(path, engine="h5netcdf") as file:
             held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
+            asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): pass a study of a model") from error
+    if not held or asked != list(names):
+        raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
     return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})

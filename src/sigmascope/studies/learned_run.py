@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from sigmascope import ranks
+from sigmascope.core import InputError
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
@@ -45,26 +46,28 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
 
     Raises: InputError.
     """
+    if ranks.world() > 1:
+        raise InputError("a study of a model runs in one process: leave torchrun out")
     if out is not None:
         check_folder(out)
     learned, spec = open_learned(spec)
     like = Path(spec.like) if spec.like else None
     folder = None if out is None else StudyFolder(out, spec)
     if folder is not None:
-        results, page = ranks.by_first(lambda: (folder.results(), folder.has_page))
-        if results is not None and page:
+        results = folder.results()
+        if results is not None and folder.has_page:
             return results, _onsets(results), True
     else:
         results = None
     if results is None:
-        results = found = measure(learned, spec, folder, progress, like)
+        results = measure(learned, spec, folder, progress, like)
         if folder is not None:
-            ranks.by_first(lambda: folder.store_results(found))
+            folder.store_results(results)
             folder.drop_checkpoint()
     table = _onsets(results)
-    one = draws_for(learned, 1, spec.seed, 0)  # on every rank: each may hold a share of the items
-    if folder is None or ranks.rank():
+    if folder is None:
         return results, table, False
+    one = draws_for(learned, 1, spec.seed, 0)
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
     return results, table, False

@@ -119,7 +119,9 @@ class Spec:
             raise InputError("target_stderr and budget must be greater than 0: pass e.g. --target-stderr 0.02")
         if self.target_stderr and self.budget:
             raise InputError("--target-stderr and --budget both say how many network calls to make: pass one of them")
-        aim = self.target_stderr or (0.0 if self.budget else _STDERR)
+        if self.like and (self.target_stderr or self.budget):
+            raise InputError("--like takes the draws of another study: leave out --target-stderr and --budget")
+        aim = self.target_stderr or (0.0 if self.budget or self.like else _STDERR)
         return replace(self, estimators=estimators, target_stderr=aim)
 
     def _checked_estimators(self) -> Spec:
@@ -150,7 +152,7 @@ class Spec:
         return self._bare() == other._bare()
 
     def _bare(self) -> Spec:
-        return replace(self, device="", data="", model="", like=self.like and "some")
+        return replace(self, device="", data="", model="")
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -221,6 +221,7 @@ def _difference(a: Spec, b: Spec) -> str:
         "pairs",
         "target_stderr",
         "budget",
+        "like",
         "model_fingerprint",
     ):
         if getattr(a, name) != getattr(b, name):

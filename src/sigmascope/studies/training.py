@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ class TrainSpec:
         """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
         try:
             held = tomllib.loads(text)
-            found = held["train"] | {"settings": held["settings"]}
-        except (tomllib.TOMLDecodeError, KeyError, TypeError):
+            found = dict(held["train"]) | {"settings": dict(held["settings"])}
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError):
             return "its settings cannot be read"
         mine = tomllib.loads(self.to_toml())
         wanted = mine["train"] | {"settings": mine["settings"]}
@@ -96,11 +97,17 @@ class TrainSpec:
         return "" if found.get("fingerprint") == wanted["fingerprint"] else "of other data"
 
 
-def source_of(data: Data, settings: Settings) -> Source:
-    """What a training of these data draws from."""
+def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Source:
+    """What a training of these data draws from; of a law, with these of its attributes."""
     if isinstance(data, LabelledData):
         return Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
-    return Law(data.event, lambda n, g: _of_tree(data, n, g), data.abstractions, null=settings.null)
+    chosen = tuple(a for a in data.abstractions if not names or a.name in names)
+
+    def draw(n: int, g: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        v, labels = _of_tree(data, n, g)
+        return v, {a.name: labels[a.name] for a in chosen}
+
+    return Law(data.event, draw, chosen, null=settings.null)
 
 
 def _of_tree(data: Hierarchy, n: int, g: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -127,8 +134,10 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     if spec.classifier_steps < 0:
         raise InputError(f"classifier_steps is {spec.classifier_steps}: it must not be negative")
     device = resolve_device(spec.device)
+    if settings.precision == "auto":  # said in full: another device must not go on in another precision
+        settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
     data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
-    spec = replace(spec, fingerprint=data.fingerprint)
+    spec = replace(spec, fingerprint=data.fingerprint, settings=settings)
     marker = out / SPEC
     if marker.exists():
         apart = spec.differs(marker.read_text(encoding="utf-8", errors="replace"))
@@ -136,8 +145,9 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
             raise InputError(f"{out}: it holds another training ({apart}): choose another --out")
     folder = Folder(out, SPEC, spec.to_toml())
     if _finished(folder):
+        _forget_states(out)
         return "", True
-    source = source_of(data, settings)
+    source = source_of(data, settings, spec.abstractions)
     started = time.monotonic()
     trainer = Trainer(source, settings, device)
     _restore(trainer, folder, "denoiser")
@@ -158,9 +168,13 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         folder_write(folder, CLASSIFIER, lambda p: classifier.averaged.save(p, half=spec.half))
     seconds = before + time.monotonic() - started
     _store_model(folder, trainer, spec, data, seconds, half=spec.half, finished=True)
+    _forget_states(out)
+    return _words(trainer, classifier, seconds), False
+
+
+def _forget_states(out: Path) -> None:
     for name in _STATES.values():
         (out / name).unlink(missing_ok=True)
-    return _words(trainer, classifier, seconds), False
 
 
 def folder_write(folder: Folder, name: str, writer: Any) -> None:
@@ -206,6 +220,8 @@ def _restore(trainer: Trainer | ClassifierTrainer, folder: Folder, what: str) ->
     path = folder.path / _STATES[what]
     if path.exists():
         trainer.restore(path)
+    if len(set(ranks.gathered(trainer.done))) > 1:
+        raise InputError(f"{path}: not all processes see it: use a folder that all of them share")
 
 
 def _pictures(folder: Folder, trainer: Trainer | ClassifierTrainer, what: str) -> None:
