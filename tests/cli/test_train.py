@@ -273,3 +273,29 @@ def test_dry_run_of_a_model(model, blobs, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "items kept out of training" in printed
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("network", ["mlp", "unet"])
+def test_two_processes_learn_the_same(tmp_path, network):
+    """Under torchrun each process does half of every batch; the losses are those of one process, but for rounding."""
+    rng = np.random.default_rng(1)
+    light = rng.integers(0, 2, 400)
+    images = rng.uniform(0, 0.3, (400, 8, 8, 3)) + 0.5 * light[:, None, None, None]
+    data = tmp_path / "data.npz"
+    np.savez(data, images=images.astype(np.float32), light=light)
+    options = ["--network", network, "--width", "16", "--depth", "2", "--batch", "32", "--warmup", "3", "--steps", "14"]
+    command = ["train", str(data), *options, "--classifier-steps", "14", "--out"]
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sigmascope"]
+    for how, name in ((together, "two"), (["-m", "sigmascope"], "one")):
+        done = subprocess.run(
+            [sys.executable, *how, *command, str(tmp_path / name)], env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    for part in ("denoiser", "classifier"):
+        one, two = (
+            np.genfromtxt(tmp_path / name / f"losses-{part}.csv", delimiter=",", skip_header=1)
+            for name in ("one", "two")
+        )
+        assert np.allclose(one, two, rtol=2e-3, equal_nan=True), part
+        assert np.isfinite(one[:, 1:]).any()
