@@ -21,10 +21,10 @@ from torch import Tensor
 
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.information.allocation import (
-    _USE,
     MAIN,
     PILOT,
     SAMPLE,
+    USE,
     Allocation,
     Chosen,
     allocate,
@@ -117,7 +117,7 @@ class GapWork:
             seed = allocation.seed
             if len(allocation.weights) != len(ceilings) or not np.array_equal(allocation.sigma, levels):
                 raise InputError("the allocation is of other levels or abstractions: pass those it was made for")
-        self._surrogate = Surrogate(draw, list(ceilings), generator(seed, _USE, SAMPLE), informed=guess)
+        self._surrogate = Surrogate(draw, list(ceilings), generator(seed, USE, SAMPLE), informed=guess)
         self._done: list[np.ndarray] = []  # of the measurement, (3, abstractions, levels) for each replicate
         self._piloted: list[np.ndarray] = []  # (2, abstractions, draws) for each replicate
         self._pilot: Allocation | None = None

@@ -33,7 +33,7 @@ from torch import Tensor
 from sigmascope.core import InputError, generator
 from sigmascope.information.importance import ITEMS, Draw, Surrogate
 
-_USE = 7  # of a seed, apart from other uses
+USE = 7  # of a seed, apart from other uses
 SAMPLE, SURVEY, PILOT, MAIN = range(4)
 REPLICATES = 32
 CANDIDATES = 16  # for one that is measured
@@ -138,7 +138,7 @@ def choose(
     """The draws of a replicate, from streams that depend on the seed, the use and the replicate alone."""
     a, size = allocation, allocation.size
     count = size * candidates
-    streams = [generator(a.seed, _USE, use, replicate, k) for k in range(3)]
+    streams = [generator(a.seed, USE, use, replicate, k) for k in range(3)]
     v, labels = draw(count, streams[0])
     noise = torch.randn(v.shape, generator=streams[1], dtype=torch.float64)
     uniform = torch.rand(2, count, generator=streams[2], dtype=torch.float64).numpy()

@@ -27,7 +27,7 @@ from sigmascope.learn.classifier import NoisyClassifier, classifier_architecture
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Source
-from sigmascope.learn.training import _beside, _optimiser_state, _schedule
+from sigmascope.learn.training import beside, optimiser_state, schedule
 
 _BATCH, _HELD = 41, 42  # uses of a seed
 _MEASURE_EVERY = 100  # steps between two looks at where attributes are partly known
@@ -85,9 +85,9 @@ class ClassifierTrainer:
         mine = slice(ranks.rank(), None, ranks.world())
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         for group in self.optimiser.param_groups:
-            group["lr"] = s.learning_rate * _schedule(k, s.warmup, s.steps)
+            group["lr"] = s.learning_rate * schedule(k, s.warmup, s.steps)
         with torch.autocast(self.device.type, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
-            logits = self.model.logits(v + _beside(sigma, v) * noise, sigma).float()
+            logits = self.model.logits(v + beside(sigma, v) * noise, sigma).float()
         log_q = self.model.split(logits)
         own = {name: labels[name][mine].to(self.device) for name in log_q}
         by_name = torch.stack([nn.functional.nll_loss(q, own[n], reduction="none") for n, q in log_q.items()])
@@ -167,7 +167,7 @@ class ClassifierTrainer:
             v, labels = self.source.held_out(_HELD_ROWS, g)
             exponent = torch.rand(len(v), generator=g) + float(decade)
             sigma = (10.0**exponent).clamp(s.sigma_min, s.sigma_max)
-            y = v + _beside(sigma, v) * torch.randn(v.shape, generator=g)
+            y = v + beside(sigma, v) * torch.randn(v.shape, generator=g)
             log_q = self.averaged.all_log_posteriors(y.to(self.device), sigma.to(self.device))
             for a in self.model.abstractions:
                 own = labels[a.name]
@@ -209,7 +209,7 @@ class ClassifierTrainer:
             self.model.load_state_dict(_of("model", tensors))
             self.averaged.load_state_dict(_of("averaged", tensors))
             held = self.optimiser.state_dict()
-            held["state"] = _optimiser_state(tensors, self.optimiser)
+            held["state"] = optimiser_state(tensors, self.optimiser)
             self.optimiser.load_state_dict(held)
             self.done, self.history = int(told["done"]), list(told["history"])
             self.levels.restore(told["levels"])

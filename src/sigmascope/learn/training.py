@@ -100,8 +100,8 @@ class Trainer:
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         known = {name: x[mine].to(self.device) for name, x in known.items()}
         for group in self.optimiser.param_groups:
-            group["lr"] = s.learning_rate * _schedule(k, s.warmup, s.steps)
-        y = v + _beside(sigma, v) * noise
+            group["lr"] = s.learning_rate * schedule(k, s.warmup, s.steps)
+        y = v + beside(sigma, v) * noise
         with torch.autocast(self.device.type, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
             denoised = self.model(y, sigma, known)
         each = self._weight(sigma) * ((denoised - v) ** 2).flatten(1).mean(1)
@@ -177,7 +177,7 @@ class Trainer:
         middles = torch.from_numpy(self.levels.middles).float()
         sigma = middles.repeat_interleave(_MEASURE_ROWS)
         v, labels = self.source.draw(len(sigma), g)
-        y = v + _beside(sigma, v) * torch.randn(v.shape, generator=g)
+        y = v + beside(sigma, v) * torch.randn(v.shape, generator=g)
         which = torch.randint(len(names), (len(sigma),), generator=g)
         known = {
             n: labels[n].where((which == i)[:, None], torch.nan)
@@ -213,7 +213,7 @@ class Trainer:
             v, labels = self.source.held_out(_HELD_ROWS, g)
             exponent = decade + torch.rand(len(v), generator=g)
             sigma = (10.0**exponent).clamp(self.settings.sigma_min, self.settings.sigma_max).to(self.device)
-            y = (v + _beside(sigma.cpu(), v) * torch.randn(v.shape, generator=g)).to(self.device)
+            y = (v + beside(sigma.cpu(), v) * torch.randn(v.shape, generator=g)).to(self.device)
             known = {n: x.to(self.device) for n, x in labels.items()} if told else None
             with torch.no_grad():
                 error = ((self.averaged(y, sigma, known) - v.to(self.device)) ** 2).flatten(1).mean(1)
@@ -252,7 +252,7 @@ class Trainer:
                     {k.removeprefix(f"{name}."): x for k, x in tensors.items() if k.startswith(f"{name}.")}
                 )
             held = self.optimiser.state_dict()
-            held["state"] = _optimiser_state(tensors, self.optimiser)
+            held["state"] = optimiser_state(tensors, self.optimiser)
             self.optimiser.load_state_dict(held)
             self.levels.restore(told["levels"])
             self.done, self.history = int(told["done"]), list(told["history"])
@@ -262,7 +262,7 @@ class Trainer:
             raise InputError(f"{path}: no checkpoint of this training ({said}): delete it to begin anew") from error
 
 
-def _optimiser_state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+def optimiser_state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
     """The moments of each parameter, laid out in memory as it is: the fused optimiser pairs them by their places."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -275,13 +275,13 @@ def _optimiser_state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optim
     return state
 
 
-def _schedule(step: int, warmup: int, steps: int) -> float:
+def schedule(step: int, warmup: int, steps: int) -> float:
     """A rise over the warm-up, then a cosine to zero."""
     rise = min(1.0, (step + 1) / max(warmup, 1))
     return rise * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
-def _beside(sigma: Tensor, v: Tensor) -> Tensor:
+def beside(sigma: Tensor, v: Tensor) -> Tensor:
     """One level per row, shaped to multiply v."""
     return sigma.reshape(-1, *[1] * (v.ndim - 1))
 
