@@ -22,7 +22,7 @@ from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items, Law
 
 SETTINGS = Settings(
-    steps=350, batch=512, width=64, depth=2, learning_rate=2e-3, warmup=50, average=100, sigma_min=0.02, sigma_max=60.0
+    steps=700, batch=512, width=64, depth=2, learning_rate=2e-3, warmup=50, average=100, sigma_min=0.02, sigma_max=60.0
 )
 SIGMA = np.array([50.0, 30.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05])
 PROBLEMS = {"mixture": mixture(), "four points": points(four_points())}
