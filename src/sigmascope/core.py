@@ -378,6 +378,11 @@ class Curve:
         """What the squared standard error holds beyond the spread of the draws."""
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
 
+    @property
+    def error(self) -> Float[np.ndarray, " levels"]:
+        """The standard error and that of an integral over levels together."""
+        return np.hypot(self.stderr, 0.0 if self.quadrature_error is None else self.quadrature_error)
+
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""
         quadrature = None if self.quadrature_error is None else self.quadrature_error[levels]

@@ -85,7 +85,7 @@ def judge(
     All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
     sees is trusted.
     """
-    h, value, error = curve.ceiling, curve.value, _error(curve)
+    h, value, error = curve.ceiling, curve.value, curve.error
     limit = tolerance * h
     reasons = [""] * len(value)
 
@@ -95,7 +95,7 @@ def judge(
 
     mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which nothing can")
     if bound is not None:
-        apart = np.hypot(error, _error(bound))
+        apart = np.hypot(error, bound.error)
         below = bound.value - value
         mark((below > limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
     off = _off(calibration, len(value))
@@ -117,9 +117,4 @@ def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
     if curve is None:
         return np.zeros(levels)
     size = np.abs(curve.value)
-    return np.where(size > _SURE * _error(curve), size, 0.0)
-
-
-def _error(curve: Curve) -> Float[np.ndarray, " levels"]:
-    extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error
-    return np.hypot(curve.stderr, extra)
+    return np.where(size > _SURE * curve.error, size, 0.0)

@@ -18,7 +18,6 @@ References: Barber & Agakov (2003) for the bound that such a classifier gives.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
 from sigmascope.learn.networks import waves
 from sigmascope.learn.neural import Architecture
 from sigmascope.learn.sources import Source, mean_and_scale
@@ -294,10 +294,7 @@ class NoisyClassifier(nn.Module):
             "network": asdict(self.architecture),
             "scale": self.scale,
             "directions": len(self.spread),
-            "abstractions": [
-                {"name": a.name, "values": list(a.values), "prior": a.prior.tolist(), "parts": list(a.parts)}
-                for a in self.abstractions
-            ],
+            "abstractions": abstractions_to_json(self.abstractions),
             "card": self.card,
         }
 
@@ -308,12 +305,7 @@ class NoisyClassifier(nn.Module):
             path: a .safetensors file.
             half: round weights to float16.
         """
-        from safetensors.torch import save_file
-
-        weights = {k: x.detach().cpu().contiguous() for k, x in self.state_dict().items()}
-        if half:
-            weights = {k: x if k in _KEPT else x.half() for k, x in weights.items()}
-        save_file(weights, path, {"sigmascope": json.dumps(self.description())})
+        write_model(self, path, self.description(), half=half, exact=_KEPT)
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
@@ -323,38 +315,15 @@ class NoisyClassifier(nn.Module):
         """
         path = Path(folder)
         path = path / CLASSIFIER if path.is_dir() else path
-        try:
-            from safetensors import SafetensorError, safe_open
-        except ImportError as error:
-            raise InputError("a learned classifier needs safetensors: pip install 'sigmascope[models]'") from error
-        try:
-            with safe_open(path, "pt") as file:
-                described = json.loads((file.metadata() or {})["sigmascope"])
-                weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-            model = cls._described(described, weights)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{path}: no classifier of sigmascope ({said}): pass a folder that train has made"
-            ) from error
-        return model.to(device).eval().requires_grad_(False)
+        return read_model(path, "classifier", cls._described, device).requires_grad_(False)
 
     @classmethod
-    def _described(cls, of: Mapping[str, Any], weights: dict[str, Tensor]) -> NoisyClassifier:
-        if of["classifier"] != _FORMAT:
-            raise ValueError(f"format {of['classifier']}, expected {_FORMAT}")
-        abstractions = tuple(
-            Abstraction(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
-            for a in of["abstractions"]
-        )
+    def _described(cls, of: Mapping[str, Any]) -> NoisyClassifier:
+        check_format(of["classifier"], _FORMAT)
         event, kept = tuple(of["event"]), int(of["directions"])
         basis, spread = torch.zeros(kept, *event), torch.ones(kept)
-        network = Architecture(**of["network"])
-        model = cls(event, abstractions, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
-        model.load_state_dict(weights)
-        return model
+        abstractions, network = abstractions_of_json(of["abstractions"]), Architecture(**of["network"])
+        return cls(event, abstractions, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
 
 
 def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:

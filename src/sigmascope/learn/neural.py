@@ -11,7 +11,6 @@ References: Karras, Aittala, Aila, Laine (2022).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, Denoiser, InputError
 from sigmascope.learn.conditions import Conditions, Continuous
+from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
 from sigmascope.learn.networks import WAVES, ImageNet, VectorNet, waves
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -173,10 +171,7 @@ class NeuralDenoiser(Denoiser):
             "event": list(self.event),
             "network": asdict(self.architecture),
             "scale": self.scale,
-            "abstractions": [
-                {"name": a.name, "values": list(a.values), "prior": a.prior.tolist(), "parts": list(a.parts)}
-                for a in self.abstractions
-            ],
+            "abstractions": abstractions_to_json(self.abstractions),
             "continuous": [asdict(c) for c in self.continuous],
             "card": self.card,
         }
@@ -188,10 +183,7 @@ class NeuralDenoiser(Denoiser):
             path: a .safetensors file.
             half: round weights to float16.
         """
-        weights = {k: x.detach().cpu().contiguous() for k, x in self.state_dict().items()}
-        if half:
-            weights = {k: x.half() if k != "mean" else x for k, x in weights.items()}
-        save_file(weights, path, {"sigmascope": json.dumps(self.description())})
+        write_model(self, path, self.description(), half=half, exact=("mean",))
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
@@ -199,32 +191,17 @@ class NeuralDenoiser(Denoiser):
 
         Raises: InputError for a path that holds none.
         """
-        path = model_folder(folder) / WEIGHTS
-        try:
-            with safe_open(path, "pt") as file:
-                described = json.loads((file.metadata() or {})["sigmascope"])
-                weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-            model = cls._described(described, weights)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: no model of sigmascope ({said}): pass a folder that train has made") from error
-        return model.to(device).eval()
+        return read_model(model_folder(folder) / WEIGHTS, "model", cls._described, device)
 
     @classmethod
-    def _described(cls, of: Mapping[str, Any], weights: dict[str, Tensor]) -> NeuralDenoiser:
-        if of["format"] != _FORMAT:
-            raise ValueError(f"format {of['format']}, expected {_FORMAT}")
-        abstractions = tuple(
-            Abstraction(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
-            for a in of["abstractions"]
-        )
+    def _described(cls, of: Mapping[str, Any]) -> NeuralDenoiser:
+        check_format(of["format"], _FORMAT)
         continuous = tuple(
             Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
         )
-        event, network = tuple(of["event"]), Architecture(**of["network"])
-        model = cls(event, abstractions, network, torch.zeros(event), of["scale"], continuous, of["card"])
-        model.load_state_dict(weights)
-        return model
+        event, network, mean = tuple(of["event"]), Architecture(**of["network"]), torch.zeros(of["event"])
+        abstractions = abstractions_of_json(of["abstractions"])
+        return cls(event, abstractions, network, mean, of["scale"], continuous, of["card"])
 
 
 def model_folder(name: str | Path) -> Path:

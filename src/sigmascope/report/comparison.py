@@ -268,8 +268,7 @@ def _curves(ax: Axes, c: Comparison, names: tuple[str, str]) -> None:
     """The curves of both, with where half is known."""
     top = max(c.a.ceiling, c.b.ceiling)
     for (colour, dash), curve, half, name in zip(_LOOKS, (c.a, c.b), c.half, names, strict=True):
-        extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error
-        error = 1.96 * np.hypot(curve.stderr, extra)
+        error = 1.96 * curve.error
         ax.fill_between(curve.sigma, curve.value - error, curve.value + error, color=colour, alpha=0.2, linewidth=0)
         ax.plot(curve.sigma, curve.value, color=colour, linestyle=dash, linewidth=1.6, label=label_of(name))
         ax.axhline(curve.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))

@@ -65,8 +65,7 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         ceilings: dict[float, list[str]] = {}
         for i, c in enumerate(curves):
             colour, dash = style_of(i)
-            quadrature = 0.0 if c.quadrature_error is None else c.quadrature_error
-            half = 1.96 * np.hypot(c.stderr, quadrature)
+            half = 1.96 * c.error
             ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.22, linewidth=0)
             ax.plot(
                 c.sigma,
@@ -107,8 +106,7 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
         for ax, base in zip(panels, curves, strict=False):
             for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
                 colour, _ = style_of(estimators.index(c.estimator))
-                extra = 0.0 if c.quadrature_error is None else c.quadrature_error
-                half = 1.96 * np.hypot(c.stderr, extra)
+                half = 1.96 * c.error
                 first = c is base
                 ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.15, linewidth=0)
                 ax.plot(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -16,8 +15,7 @@ from matplotlib.ticker import LogLocator
 from sigmascope.core import Curve
 from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
-from sigmascope.report.gallery import rendered
-from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words
+from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
 from sigmascope.report.sections import figure
 
 _WAYS = {
@@ -50,88 +48,75 @@ _COLOURS = {
 }
 
 
-def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each attribute."""
-    columns = min(3, len(names))
-    count = -(-len(names) // columns)
-    fig = Figure(figsize=(9.0, 2.6 * count + 0.6), layout="constrained")
-    axes = list(fig.subplots(count, columns, squeeze=False, sharex=True).flat)
-    for ax in axes[len(names) :]:
-        ax.set_axis_off()
-    return fig, axes[: len(names)]
-
-
-def learned_figure(results: xr.Dataset) -> Figure:
-    """For each attribute the best bound, the gaps (dotted where they are marked as biased), and the exact curve."""
-    sigma = results.sigma.values
-    shown = [e for e in ("posterior", "bound", "mmse_gap", "score_gap") if e in results.estimator.values]
+def _panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sideways: str, columns: int) -> Figure:
+    """A figure with a panel for each attribute, its entropy dotted, and a legend in so many columns."""
+    names, sigma = results.abstraction.values, results.sigma.values
+    wide = min(3, len(names))
+    count = -(-len(names) // wide)
     with matplotlib.rc_context(STYLE):
-        fig, axes = panels(list(map(str, results.abstraction.values)))
-        for ax, name in zip(axes, results.abstraction.values, strict=True):
+        fig = Figure(figsize=(9.0, 2.6 * count + 0.6), layout="constrained")
+        axes = list(fig.subplots(count, wide, squeeze=False, sharex=True).flat)
+        for ax in axes[len(names) :]:
+            ax.set_axis_off()
+        for ax, name in zip(axes, names, strict=False):
             one = results.sel(abstraction=name)
-            ceiling = float(one.ceiling)
-            for e in shown:
-                of = one.sel(estimator=e)
-                value, half = of.information.values, 1.96 * of.stderr.values
-                colour = "black" if e == "posterior" else style_of(_COLOURS[e])[0]
-                good = of.trusted.values.astype(bool)
-                if e == "posterior":
-                    ax.plot(sigma, value, color=colour, linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
-                    continue
-                ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
-                if e == "bound":
-                    ax.plot(sigma, value, color=colour, linewidth=2.2, label="best lower bound")
-                    continue
-                # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
-                near = good | np.roll(good, 1) & (np.arange(len(good)) > 0)
-                ax.plot(sigma, np.where(near, value, np.nan), color=colour, linewidth=1.4, label=f"{e}, trusted")
-                ax.plot(
-                    sigma, np.where(good, np.nan, value), color=colour, linewidth=1.1, linestyle=(0, (1, 1.5)),
-                    label=f"{e}, biased",
-                )  # fmt: skip
-            ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
-            ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
-            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-            ax.set_xlabel("")
-            ax.set_title(str(name), fontsize=9.5, loc="left")
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8.5)
-        fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
-        fig.supylabel("information, nats", fontsize=9)
-    return fig
-
-
-def bounds_figure(results: xr.Dataset) -> Figure:
-    """Each of the lower bounds of each attribute."""
-    sigma = results.sigma.values
-    shown = [
-        e
-        for e in ("filter", "likelihood", "classifier", "probes:noisy", "probes:features", "bound")
-        if e in results.estimator.values
-    ]
-    with matplotlib.rc_context(STYLE):
-        fig, axes = panels(list(map(str, results.abstraction.values)))
-        for ax, name in zip(axes, results.abstraction.values, strict=True):
-            one = results.sel(abstraction=name)
-            for e in shown:
-                of = one.sel(estimator=e)
-                colour = style_of(_COLOURS[e])[0]
-                wide = e == "bound"
-                ax.plot(
-                    sigma, of.information.values, color=colour, linewidth=3.0 if wide else 1.2,
-                    alpha=0.45 if wide else 1.0, label=e,
-                )  # fmt: skip
+            draw(ax, one)
             ax.axhline(float(one.ceiling), color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
             ax.set_title(str(name), fontsize=9.5, loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8.5)
-        fig.supxlabel("noise level σ", fontsize=9)
-        fig.supylabel("lower bound, nats", fontsize=9)
+        fig.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=8.5)
+        fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
+        fig.supylabel(sideways, fontsize=9)
     return fig
+
+
+def learned_figure(results: xr.Dataset) -> Figure:
+    """For each attribute the best bound, the gaps (dotted where they are marked as biased), and the exact curve."""
+    shown = [e for e in ("posterior", "bound", "mmse_gap", "score_gap") if e in results.estimator.values]
+
+    def draw(ax: Axes, one: xr.Dataset) -> None:
+        sigma, ceiling = one.sigma.values, float(one.ceiling)
+        ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
+        for e in shown:
+            of = one.sel(estimator=e)
+            value, half = of.information.values, 1.96 * of.stderr.values
+            if e == "posterior":
+                ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
+                continue
+            colour = style_of(_COLOURS[e])[0]
+            ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
+            if e == "bound":
+                ax.plot(sigma, value, color=colour, linewidth=2.2, label="best lower bound")
+                continue
+            good = of.trusted.values.astype(bool)
+            # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
+            near = good | np.roll(good, 1) & (np.arange(len(good)) > 0)
+            ax.plot(sigma, np.where(near, value, np.nan), color=colour, linewidth=1.4, label=f"{e}, trusted")
+            ax.plot(
+                sigma, np.where(good, np.nan, value), color=colour, linewidth=1.1, linestyle=(0, (1, 1.5)),
+                label=f"{e}, biased",
+            )  # fmt: skip
+
+    return _panels(results, draw, "information, nats", 3)
+
+
+def bounds_figure(results: xr.Dataset) -> Figure:
+    """Each of the lower bounds of each attribute."""
+    every = ("filter", "likelihood", "classifier", "probes:noisy", "probes:features", "bound")
+    shown = [e for e in every if e in results.estimator.values]
+
+    def draw(ax: Axes, one: xr.Dataset) -> None:
+        for e in shown:
+            wide = e == "bound"
+            ax.plot(
+                one.sigma.values, one.information.sel(estimator=e).values, color=style_of(_COLOURS[e])[0],
+                linewidth=3.0 if wide else 1.2, alpha=0.45 if wide else 1.0, label=e,
+            )  # fmt: skip
+
+    return _panels(results, draw, "lower bound, nats", 4)
 
 
 def calibration_figure(results: xr.Dataset) -> Figure:
@@ -189,18 +174,9 @@ def write_learned_report(
     }
     if "bound" in results.estimator.values:
         drawn["bounds"] = bounds_figure(results)
-    pictures = {}
-    for name, fig in drawn.items():
-        svg, png = rendered(fig, "svg"), rendered(fig, "png")
-        write(f"figures/{name}.svg", _writer(svg))
-        write(f"figures/{name}.png", _writer(png))
-        pictures[name] = base64.b64encode(svg).decode()
+    pictures = write_figures(write, drawn)
     page = _page(results, curves, table, pictures)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
-
-
-def _writer(held: bytes) -> Callable:
-    return lambda p: p.write_bytes(held)
 
 
 def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], pictures: dict[str, str]) -> str:

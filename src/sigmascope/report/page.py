@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 from sigmascope.core import Agreement, Curve
 from sigmascope.onset import Onset, onsets
@@ -106,14 +107,20 @@ def write_report(
     if conditionals:
         figures["conditional"] = conditional_figure(conditionals)
     figures |= extra_figures(results)
+    pictures = write_figures(write, figures)
+    page = _page(title, pictures, curves, table, results, agreements, conditionals)
+    write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
+
+
+def write_figures(write: Write, figures: Mapping[str, Figure]) -> dict[str, str]:
+    """Write figures as PNG and SVG; each as a page holds it, SVG in base 64."""
     pictures = {}
     for name, drawn in figures.items():
         svg, png = rendered(drawn, "svg"), rendered(drawn, "png")
         write(f"figures/{name}.svg", lambda p, b=svg: p.write_bytes(b))  # type: ignore[misc]
         write(f"figures/{name}.png", lambda p, b=png: p.write_bytes(b))  # type: ignore[misc]
         pictures[name] = base64.b64encode(svg).decode()
-    page = _page(title, pictures, curves, table, results, agreements, conditionals)
-    write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
+    return pictures
 
 
 def _page(

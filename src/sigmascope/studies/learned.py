@@ -155,22 +155,14 @@ def _digest(folder: Path) -> str:
 
 def draws_for(learned: Learned, n: int, seed: int, use: int) -> Draws:
     """Draws of the model's data, each with a stream of its own."""
-    values, noise, labels, items = [], [], [], []
-    for i in range(n):
-        g = generator(seed, _DRAWS, use, i)
-        source = learned.source
-        if isinstance(source, Items):
-            item = source.pick(1, g, learned.held_out and use != _PROBED)
-            v, label = source.data.source.take(item), {k: x[item] for k, x in source.labels.items()}
-            items.append(int(item))
-        else:
-            v, label = source.held_out(1, g)
-            items.append(i)
-        values.append(v)
-        labels.append(label)
-        noise.append(torch.randn(v.shape, generator=g))
-    joined = {k: torch.cat([x[k] for x in labels]) for k in labels[0]}
-    return Draws(torch.tensor(items), torch.cat(values), torch.cat(noise), joined)
+    source, streams = learned.source, [generator(seed, _DRAWS, use, i) for i in range(n)]
+    if isinstance(source, Items):
+        items = torch.cat([source.pick(1, g, learned.held_out and use != _PROBED) for g in streams])
+        v, labels = source.data.source.take(items), {k: x[items] for k, x in source.labels.items()}
+    else:
+        items, each = torch.arange(n), [source.held_out(1, g) for g in streams]
+        v, labels = torch.cat([x for x, _ in each]), {k: torch.cat([of[k] for _, of in each]) for k in each[0][1]}
+    return Draws(items, v, torch.stack([torch.randn(v.shape[1:], generator=g) for g in streams]), labels)
 
 
 def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: bool, like: Path | None) -> xr.Dataset:
@@ -287,11 +279,13 @@ def _bounds(
     own_fit: Tensor,
 ) -> list[Curve]:
     """Each bound at temperatures fitted on other draws, and the best of them, named ``bound``, last."""
-    found, fits = [], []
-    n = len(own)
+    found: list[Curve] = []
+    fits: list[Curve] = []
+    n, every = len(own), torch.cat([own, own_fit])
     for name, q in log_q.items():
-        found.append(replace(tempered(a, sigma, q[:, n:], own_fit, q[:, :n], own), estimator=name))
-        fits.append(tempered(a, sigma, q[:, n:], own_fit, q[:, n:], own_fit))
+        per_draw = tempered(a, sigma, q[:, n:], own_fit, q, every).per_draw
+        for kept, columns in ((found, per_draw[:, :n]), (fits, per_draw[:, n:])):
+            kept.append(Curve.of_draws(a.name, name, sigma, columns, a.entropy, kind="lower bound"))
     if not found:
         return []
     return [grouped(c, REPLICATES) for c in (*found, best_bound(fits, found))]

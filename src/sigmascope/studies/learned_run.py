@@ -9,12 +9,12 @@ import xarray as xr
 
 from sigmascope import ranks
 from sigmascope.core import InputError
-from sigmascope.onset import Onset, onsets
+from sigmascope.onset import Onset
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.runner import resolve_device, table_of
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
@@ -56,7 +56,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     if folder is not None:
         results = folder.results()
         if results is not None and folder.has_page:
-            return results, _onsets(results), True
+            return results, table_of(results), True
     else:
         results = None
     if results is None:
@@ -64,14 +64,10 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
         if folder is not None:
             folder.store_results(results)
             folder.drop_checkpoint()
-    table = _onsets(results)
+    table = table_of(results)
     if folder is None:
         return results, table, False
     one = draws_for(learned, 1, spec.seed, 0)
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
     return results, table, False
-
-
-def _onsets(results: xr.Dataset) -> list[Onset]:
-    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
