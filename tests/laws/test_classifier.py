@@ -16,8 +16,9 @@ from sigmascope.core import Abstraction, Draws, HasAllPosteriors, HasPosterior, 
 from sigmascope.data import from_array
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.probes import classifier_bound
-from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier, classifier_architecture, directions
+from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier, classifier_architecture
 from sigmascope.learn.classifying import ClassifierTrainer
+from sigmascope.learn.frames import directions
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items, Law
 
@@ -306,7 +307,7 @@ def test_directions_of_large_values_are_those_of_their_covariance():
     loadings = torch.linalg.qr(torch.randn(1100, 5, generator=generator(7))).Q * torch.tensor([9.0, 7.0, 5.0, 3.0, 2.0])
     source = Law((1100,), lambda n, g: (torch.randn(n, 5, generator=g) @ loadings.T, {}))
     before = torch.random.get_rng_state()
-    basis, spread = directions(source, 0)
+    basis, spread = directions(source, 0, 256)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert len(basis) == 256
     # 8,192 rows: a standard deviation is known to 1 / sqrt(2 · 8192) of itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from sigmascope.data import from_array
 from sigmascope.denoisers.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.conditions import Continuous
+from sigmascope.learn.frames import Frame, PrincipalFrame
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import WEIGHTS, Architecture, NeuralDenoiser
 from sigmascope.learn.settings import NULL, Settings
@@ -36,10 +38,18 @@ def pictures(n: int = 300, side: int = 8):
     return from_array(v, {"where": where, "other": other})
 
 
+def frame_for(kind: str, event: tuple[int, ...]) -> Frame:
+    """Of one scale, or of 16 random directions, a half of which are of little spread."""
+    if kind == "unet":
+        return Frame(torch.rand(event), 0.3)
+    basis, _ = torch.linalg.qr(torch.randn(math.prod(event), 16))
+    return PrincipalFrame(torch.rand(event), 0.3, basis.T.reshape(16, *event), torch.logspace(0, -2, 16))
+
+
 def denoiser(kind: str = "mlp", event=(3, 8, 8)) -> NeuralDenoiser:
     data = pictures()
     torch.manual_seed(0)
-    made = NeuralDenoiser(event, data.abstractions, Architecture(kind, 16, 2), torch.rand(event), 0.3)
+    made = NeuralDenoiser(event, data.abstractions, Architecture(kind, 16, 2), frame_for(kind, event))
     for p in made.parameters():  # nothing is zero, so that all that is told is seen
         p.data += 0.05 * torch.randn(p.shape)
     return made.eval()
@@ -68,7 +78,7 @@ def test_any_subset_can_be_told(kind):
 def test_continuous_attributes_may_be_unknown():
     torch.manual_seed(0)
     c = Continuous("a", 3, (1.0, 2.0, 3.0), (2.0, 1.0, 0.5))
-    d = NeuralDenoiser((5,), (), Architecture("mlp", 16, 1), torch.zeros(5), 1.0, (c,)).eval()
+    d = NeuralDenoiser((5,), (), Architecture("mlp", 16, 1), Frame(torch.zeros(5), 1.0), (c,)).eval()
     y, sigma, a = torch.randn(4, 5), torch.ones(4), torch.randn(4, 3)
     with torch.no_grad():
         free, told = d(y, sigma), d(y, sigma, {"a": a})
@@ -78,9 +88,39 @@ def test_continuous_attributes_may_be_unknown():
     assert not torch.allclose(free, told, atol=1e-5)
 
 
-def test_preconditioning():
+def test_without_a_word_of_the_network_the_estimate_is_the_best_linear_one():
+    """F = 0 gives the denoiser of a Gaussian with the covariance of the directions and of the round rest."""
+    torch.manual_seed(2)
+    basis, _ = torch.linalg.qr(torch.randn(12, 5, dtype=torch.float64))
+    spread = torch.tensor([3.0, 1.0, 0.5, 0.1, 0.0], dtype=torch.float64)
+    beyond = 0.04  # variance in each of the other seven directions
+    covariance = basis @ (spread**2 - beyond).diag() @ basis.T + beyond * torch.eye(12, dtype=torch.float64)
+    mean = torch.randn(2, 6, dtype=torch.float64)
+    frame = PrincipalFrame(mean, (float(covariance.trace()) / 12) ** 0.5, basis.T.reshape(5, 2, 6), spread)
+    y = 3 * torch.randn(4, 2, 6, dtype=torch.float64)
+    for sigma in (0.01, 0.3, 2.0, 50.0):
+        found = frame(y, torch.full((4,), sigma, dtype=torch.float64), torch.zeros_like)
+        gain = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(12, dtype=torch.float64))
+        expected = mean + ((y - mean).flatten(1) @ gain.T).reshape(y.shape)
+        assert float((found - expected).abs().max()) < 2e-6 * max(1.0, float(expected.abs().max()))
+
+
+def test_the_network_speaks_in_units_of_the_error_of_the_linear_estimate():
+    """F of unit variance moves each direction by the standard error that the linear estimate has there."""
+    basis = torch.eye(3)
+    frame = PrincipalFrame(torch.zeros(3), 1.0, basis, torch.tensor([2.0, 1.0, 0.1]))
+    y, sigma = torch.tensor([[0.3, -1.0, 0.2]]), torch.tensor([0.5])
+    seen = []
+    change = frame(y, sigma, lambda x: seen.append(x) or torch.ones_like(x)) - frame(y, sigma, torch.zeros_like)
+    s = frame.spread
+    assert torch.allclose(change, (1 / (1 / s**2 + 4)).sqrt()[None], atol=1e-6)
+    assert torch.allclose(seen[0] * s, y * s**2 / (s**2 + 0.25), atol=1e-6)  # the linear estimate, whitened
+
+
+@pytest.mark.parametrize("kind", ["mlp", "unet"])
+def test_preconditioning(kind):
     """At small noise it returns y, at large noise what F says; in float64 no digit of y is lost."""
-    d = denoiser()
+    d = denoiser(kind)
     y = torch.rand(3, 3, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         near = d(y, torch.full((3,), 1e-9, dtype=torch.float64))
@@ -88,7 +128,7 @@ def test_preconditioning():
     assert float((near - y).abs().max()) < 1e-7  # float32 would leave 6e-8 of rounding alone
     assert near.dtype == torch.float64
     assert float(((near - y) / 1e-9).abs().max()) > 1e-3  # and yet not y itself
-    assert float((f - d.mean).abs().max()) < 50 * d.scale
+    assert float((f - d.frame.mean).abs().max()) < 50 * d.scale
 
 
 @pytest.mark.parametrize(

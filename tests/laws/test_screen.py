@@ -431,9 +431,7 @@ def test_messages(screened):
     y, sigma = torch.zeros(2, *EVENT), torch.ones(2)
     with refused("sigma has shape (3,), y has batch 2: pass one level per row"):
         screened.certified(y, torch.ones(3))
-    with refused(
-        "row 1 of y or sigma holds a number that is not finite (NaN or infinite): expected finite numbers"
-    ):
+    with refused("row 1 of y or sigma holds a number that is not finite (NaN or infinite): expected finite numbers"):
         screened.certified(torch.stack([y[0], y[0] + torch.nan]), sigma)
     with refused("row 0: |y - v|² / sigma² overflows: pass other numbers"):
         screened.certified(y.double() + 1e100, torch.tensor([1e-60, 1.0], dtype=torch.float64))

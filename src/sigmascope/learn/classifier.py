@@ -29,8 +29,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.core import Abstraction, InputError
 from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
+from sigmascope.learn.frames import directions
 from sigmascope.learn.networks import waves
 from sigmascope.learn.neural import Architecture
 from sigmascope.learn.sources import Source, mean_and_scale
@@ -38,11 +39,9 @@ from sigmascope.learn.sources import Source, mean_and_scale
 CLASSIFIER = "classifier.safetensors"
 _FORMAT = 1
 _DIRECTIONS = 256  # principal directions that a perceptron reads, at most
-_LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
 _EMBEDDING = 32  # numbers that tell a network the noise level
 _CHUNK = 4096  # rows of one call of the network, at most
 _KEPT = ("mean", "spread")  # tensors that are not rounded to half precision
-_LOOK = 51  # use of a seed
 
 
 def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
@@ -65,26 +64,6 @@ def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int,
         halvings = int(math.log2(min(event[1:]))) - 1
         return Architecture(kind, width or 32, min(depth or 3, halvings))
     return Architecture(kind, width or (64 if math.prod(event) < 64 else 192), depth or 3)
-
-
-def directions(source: Source, seed: int) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
-    """Principal directions of a sample of the values, and the standard deviations along them, the largest first."""
-    size = math.prod(source.event)
-    rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
-    v, _ = source.draw(rows, generator(seed, _LOOK))
-    x = v.flatten(1)
-    x = x - x.mean(0)
-    if size <= 4 * _DIRECTIONS:
-        values, vectors = torch.linalg.eigh(x.T.double() @ x.double() / rows)
-        values, vectors = values.flip(0), vectors.flip(1)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            _, singular, vectors = torch.svd_lowrank(x, min(_DIRECTIONS, rows), niter=4)
-        values = singular.double() ** 2 / rows
-    kept = min(_DIRECTIONS, len(values))
-    basis = vectors.T[:kept].float().reshape(kept, *source.event).contiguous()
-    return basis, values[:kept].clamp_min(0).sqrt().float()
 
 
 class VectorTrunk(nn.Module):
@@ -334,4 +313,5 @@ def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyCla
     mean, scale = mean_and_scale(source, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NoisyClassifier(source.event, source.abstractions, network, mean, scale, *directions(source, seed))
+        found = directions(source, seed, _DIRECTIONS)
+        return NoisyClassifier(source.event, source.abstractions, network, mean, scale, *found)

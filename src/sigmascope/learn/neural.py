@@ -1,10 +1,9 @@
 r"""A learned denoiser: one network that can be told any subset of the abstractions.
 
-.. math:: D(y, \sigma, c) = m + c_{skip}(y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right), \quad
-          c_{skip} = \frac{s^2}{s^2 + \sigma^2},\; c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}},\;
-          c_{in} = \frac{1}{\sqrt{s^2 + \sigma^2}}
+.. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
 
-with m the mean and s the scale of the data, so that F sees and gives numbers of unit scale at every level.
+with the coordinates and their w, c_in and c_out from a frame, so that F sees and gives numbers of unit scale at every
+level.
 
 References: Karras, Aittala, Aila, Laine (2022).
 """
@@ -24,10 +23,11 @@ from torch import Tensor, nn
 from sigmascope.core import Abstraction, Denoiser, InputError
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
+from sigmascope.learn.frames import Frame, empty_frame
 from sigmascope.learn.networks import WAVES, ImageNet, VectorNet, waves
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-_FORMAT = 1
+_FORMAT = 2
 _CONDITION = 128  # width of the embeddings that a perceptron is told
 _CHUNK = 4096  # rows of one call of the network, at most
 
@@ -63,27 +63,23 @@ class NeuralDenoiser(Denoiser):
         event: shape of a value.
         abstractions: discrete attributes that it can be told.
         network: which.
-        mean: of the data, shape (*event).
-        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+        frame: in which coordinates the network works.
         continuous: attributes with vectors as values.
         card: what is known of its making, kept with it: data, settings, losses.
     """
-
-    mean: Tensor
 
     def __init__(
         self,
         event: tuple[int, ...],
         abstractions: tuple[Abstraction, ...],
         network: Architecture,
-        mean: Tensor,
-        scale: float,
+        frame: Frame,
         continuous: tuple[Continuous, ...] = (),
         card: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.event, self.abstractions, self.continuous = tuple(event), abstractions, continuous
-        self.architecture, self.scale, self.card = network, float(scale), dict(card or {})
+        self.architecture, self.frame, self.card = network, frame, dict(card or {})
         self.network: VectorNet | ImageNet
         if network.kind == "unet":
             self.network = ImageNet(self.event, network.width, network.depth)
@@ -91,11 +87,15 @@ class NeuralDenoiser(Denoiser):
             told = self.network.condition
         else:
             told = _CONDITION
-            self.network = VectorNet(self.event, told, network.width, network.depth)
+            self.network = VectorNet(frame.seen, told, network.width, network.depth)
         self.conditions = Conditions(abstractions, continuous, told)
         # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
         self.gate = nn.Linear(WAVES, told)
-        self.register_buffer("mean", mean.float())
+
+    @property
+    def scale(self) -> float:
+        """Of the data: the root of their mean squared distance from the mean, per coordinate."""
+        return self.frame.scale
 
     def forward(
         self,
@@ -129,14 +129,9 @@ class NeuralDenoiser(Denoiser):
             raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
 
     def _rows(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None) -> Tensor:
-        level = sigma.reshape(-1, *[1] * len(self.event)).to(self.mean)
-        total = (self.scale**2 + level**2).sqrt()
-        log_sigma = (sigma.to(self.mean) / self.scale).log()
+        log_sigma = (sigma.to(self.frame.mean) / self.scale).log()
         told = self.conditions(known, len(y)) * torch.sigmoid(self.gate(waves(log_sigma)))
-        f = self.network((y.to(self.mean) - self.mean) / total, log_sigma, told).float()
-        # Where y is and in its type: at small sigma the noise is a small part of y, and float32 would round it.
-        centre, share = self.mean.to(y), ((self.scale / total) ** 2).to(y)
-        return centre + share * (y - centre) + (self.scale * level / total * f).to(y)
+        return self.frame(y, sigma, lambda x: self.network(x, log_sigma, told))
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
@@ -170,7 +165,7 @@ class NeuralDenoiser(Denoiser):
             "format": _FORMAT,
             "event": list(self.event),
             "network": asdict(self.architecture),
-            "scale": self.scale,
+            "frame": self.frame.description(),
             "abstractions": abstractions_to_json(self.abstractions),
             "continuous": [asdict(c) for c in self.continuous],
             "card": self.card,
@@ -183,7 +178,7 @@ class NeuralDenoiser(Denoiser):
             path: a .safetensors file.
             half: round weights to float16.
         """
-        write_model(self, path, self.description(), half=half, exact=("mean",))
+        write_model(self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"))
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
@@ -199,9 +194,9 @@ class NeuralDenoiser(Denoiser):
         continuous = tuple(
             Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
         )
-        event, network, mean = tuple(of["event"]), Architecture(**of["network"]), torch.zeros(of["event"])
+        event, network = tuple(of["event"]), Architecture(**of["network"])
         abstractions = abstractions_of_json(of["abstractions"])
-        return cls(event, abstractions, network, mean, of["scale"], continuous, of["card"])
+        return cls(event, abstractions, network, empty_frame(event, of["frame"]), continuous, of["card"])
 
 
 def model_folder(name: str | Path) -> Path:

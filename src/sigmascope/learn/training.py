@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from sigmascope import ranks
 from sigmascope.core import UNKNOWN, generator
 from sigmascope.learn.descent import Training, beside
+from sigmascope.learn.frames import frame_of
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import NeuralDenoiser, architecture
 from sigmascope.learn.settings import NULL, Settings
-from sigmascope.learn.sources import Source, mean_and_scale
+from sigmascope.learn.sources import Source
 
 _BATCH, _DROP, _MEASURE, _HELD = 21, 22, 23, 24  # uses of a seed
 _NOTHING, _ONE = 0.3, 0.8  # shares of the rows that are told nothing; nothing or exactly one attribute
@@ -48,16 +49,16 @@ class Trainer(Training):
 
     def __init__(self, source: Source, settings: Settings, device: torch.device | str = "cpu") -> None:
         settings, device = settings.check(), torch.device(device)
-        mean, scale = mean_and_scale(source, settings.seed)
         shape = architecture(settings.network, settings.width, settings.depth, source.event)
+        frame = frame_of(source, settings.seed, shape.width if shape.kind == "mlp" else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = NeuralDenoiser(source.event, source.abstractions, shape, mean, scale, source.continuous)
+            model = NeuralDenoiser(source.event, source.abstractions, shape, frame, source.continuous)
         levels = Levels(
             settings.sigma_min,
             settings.sigma_max,
             adaptive=settings.noise == "adaptive",
-            log_mean=settings.log_mean + math.log(scale),
+            log_mean=settings.log_mean + math.log(frame.scale),
             log_std=settings.log_std,
         )
         super().__init__(model.to(device), source, settings, levels, device, fused=True)

@@ -1,0 +1,169 @@
+r"""In which coordinates a network sees a noisy value, and how what it says becomes an estimate.
+
+.. math:: D = m + w \circ (y - m) + c_{out} \circ F(c_{in} \circ (y - m)), \quad w = \frac{s^2}{s^2 + \sigma^2},\;
+          c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}}
+
+with m the mean of the data.  For a convolution s is one number, the scale of the data, and
+:math:`c_{in} = (s^2 + \sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data,
+each with its own s, and :math:`c_{in} = s / (s^2 + \sigma^2)`: it sees the best linear estimate, whitened, from which
+directions that are all noise are gone.  F = 0 is then the best linear denoiser, so that a network of few units need not
+spend them on taking away noise where the data do not vary.
+
+References: Karras, Aittala, Aila, Laine (2022) for one s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigmascope.core import generator
+from sigmascope.learn.sources import Source, mean_and_scale
+
+_LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
+_EXACTLY = 1024  # numbers in a value up to which the whole covariance is decomposed
+_LOOK = 51  # use of a seed
+
+
+def directions(
+    source: Source, seed: int, most: int
+) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
+    """Principal directions of a sample of the values, and the standard deviations along them, the largest first.
+
+    Args:
+        source: of the values.
+        seed: of the sample.
+        most: directions that are kept, at most.
+    """
+    size = math.prod(source.event)
+    rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
+    v, _ = source.draw(rows, generator(seed, _LOOK))
+    x = v.flatten(1)
+    x = x - x.mean(0)
+    if size <= _EXACTLY:
+        values, vectors = torch.linalg.eigh(x.T.double() @ x.double() / rows)
+        values, vectors = values.flip(0), vectors.flip(1)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _, singular, vectors = torch.svd_lowrank(x, min(most, rows), niter=4)
+        values = singular.double() ** 2 / rows
+    kept = min(most, len(values))
+    basis = vectors.T[:kept].float().reshape(kept, *source.event).contiguous()
+    return basis, values[:kept].clamp_min(0).sqrt().float()
+
+
+class Frame(nn.Module):
+    """One scale for all coordinates.
+
+    Args:
+        mean: of the data, shape (*event).
+        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+    """
+
+    mean: Tensor
+
+    def __init__(self, mean: Tensor, scale: float) -> None:
+        super().__init__()
+        self.scale = float(scale)
+        self.register_buffer("mean", mean.float())
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Shape of what the network is given, and gives."""
+        return tuple(self.mean.shape)
+
+    def forward(
+        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch *event"]:
+        """D, in the dtype of y, of F."""
+        level = level.reshape(-1, *[1] * self.mean.ndim).to(self.mean)
+        total = (self.scale**2 + level**2).sqrt()
+        f = network((y.to(self.mean) - self.mean) / total).float()
+        # Where y is and in its type: at small sigma the noise is a small part of y, and float32 would round it.
+        centre, share = self.mean.to(y), ((self.scale / total) ** 2).to(y)
+        return centre + share * (y - centre) + (self.scale * level / total * f).to(y)
+
+    def description(self) -> dict[str, Any]:
+        """What :func:`empty_frame` needs."""
+        return {"scale": self.scale}
+
+
+class PrincipalFrame(Frame):
+    """The principal directions of the data, each with its own scale; beyond them the data count as round.
+
+    Args:
+        mean: of the data, shape (*event).
+        scale: likewise, of all coordinates.
+        basis: orthonormal directions, shape (directions, *event).
+        spread: standard deviations along them.
+    """
+
+    basis: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        mean: Tensor,
+        scale: float,
+        basis: Float[Tensor, "directions *event"],
+        spread: Float[Tensor, " directions"],
+    ) -> None:
+        super().__init__(mean, scale)
+        self.register_buffer("basis", basis.float().flatten(1).contiguous())
+        self.register_buffer("spread", spread.float())
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Shape of what the network is given, and gives."""
+        return (len(self.spread),)
+
+    def forward(
+        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch *event"]:
+        """D, in the dtype of y, of F."""
+        level = level.to(self.mean)[:, None]
+        with torch.autocast(y.device.type, enabled=False):
+            along = (y.to(self.mean) - self.mean).flatten(1) @ self.basis.T
+        total = (self.spread**2 + level**2).sqrt()
+        f = network(along * self.spread / total**2).float()
+        lost, beyond = (level / total) ** 2, self._lost_beyond(level)
+        with torch.autocast(y.device.type, enabled=False):
+            change = ((beyond - lost) * along + self.spread * level / total * f) @ self.basis
+        # From y and in its type: at small sigma the noise is a small part of y, and float32 would round it.
+        share = beyond.reshape(-1, *[1] * self.mean.ndim).to(y)
+        return y - share * (y - self.mean.to(y)) + change.reshape(y.shape).to(y)
+
+    def _lost_beyond(self, level: Tensor) -> Tensor:
+        """What Wiener's gain lacks to 1 for what lies in none of the directions."""
+        others = self.mean.numel() - len(self.spread)
+        left = self.mean.numel() * self.scale**2 - (self.spread.double() ** 2).sum()
+        variance = (left.clamp_min(0.0) / max(others, 1)).to(level) * (others > 0)
+        return level**2 / (variance + level**2)
+
+    def description(self) -> dict[str, Any]:
+        """What :func:`empty_frame` needs."""
+        return {"scale": self.scale, "directions": len(self.spread)}
+
+
+def empty_frame(event: tuple[int, ...], of: Mapping[str, Any]) -> Frame:
+    """A frame of this description whose tensors are still to be filled."""
+    mean = torch.zeros(event)
+    if "directions" not in of:
+        return Frame(mean, of["scale"])
+    kept = int(of["directions"])
+    return PrincipalFrame(mean, of["scale"], torch.zeros(kept, *event), torch.zeros(kept))
+
+
+def frame_of(source: Source, seed: int, most: int) -> Frame:
+    """The frame for a source: of its principal directions, at most so many; of one scale where that is 0.
+
+    Raises: InputError where all values are the same.
+    """
+    mean, scale = mean_and_scale(source, seed)
+    return PrincipalFrame(mean, scale, *directions(source, seed, most)) if most else Frame(mean, scale)
