@@ -22,18 +22,19 @@ from sigmascope.commands import (
     CompareCommand,
     ForkCommand,
     GenerateCommand,
+    ReproduceCommand,
     StudyCommand,
     TrainCommand,
 )
 from sigmascope.errors import InputError, Stopped
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
-from sigmascope.studies.tasks import ForkTask, GenerateTask
+from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
 _CHECK, _GENERATE, _FORK, _TRAIN = CheckCommand(), GenerateCommand(), ForkCommand(), TrainCommand()
-_COMPARE = CompareCommand()
-_COMMANDS = (StudyCommand, TrainCommand, CompareCommand, GenerateCommand, ForkCommand, CheckCommand)
-_NAMES = ("study", "train", "compare", "generate", "fork", "check")
+_COMPARE, _REPRODUCE = CompareCommand(), ReproduceCommand()
+_COMMANDS = (StudyCommand, TrainCommand, CompareCommand, GenerateCommand, ForkCommand, CheckCommand, ReproduceCommand)
+_NAMES = ("study", "train", "compare", "generate", "fork", "check", "reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(command)
         if isinstance(command, CompareCommand):
             return _compare(command)
+        if isinstance(command, ReproduceCommand):
+            return _reproduce(command)
         return _study(command) if isinstance(command, StudyCommand) else _make(command)
     except InputError as error:
         return _said(str(error), 2)
@@ -132,8 +135,11 @@ def _parse(args: list[str]) -> Command:
     def compare(command: Annotated[CompareCommand, tyro.conf.arg(name="")] = _COMPARE) -> CompareCommand:
         return command
 
+    def reproduce(command: Annotated[ReproduceCommand, tyro.conf.arg(name="")] = _REPRODUCE) -> ReproduceCommand:
+        return command
+
     app = tyro.extras.SubcommandApp()
-    functions: tuple[Callable[..., Any], ...] = (study, train, compare, generate, fork, check)
+    functions: tuple[Callable[..., Any], ...] = (study, train, compare, generate, fork, check, reproduce)
     for function, described in zip(functions, _COMMANDS, strict=True):
         function.__doc__ = described.__doc__
         app.command(function)
@@ -253,6 +259,23 @@ def _compare(command: CompareCommand) -> int:
 
     print(compare(command.a, command.b, command.out, command.estimator))
     print(f"\nSee {Path(command.out) / 'comparison.png'}", file=sys.stderr)
+    return 0
+
+
+def _reproduce(command: ReproduceCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
+    task = ReproduceTask(**(given | {"abstractions": listed(command.abstractions)})).check()
+    if not command.out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies import reproduction  # torch is loaded here
+
+    out = Path(command.out)
+    words, finished = reproduction.reproduce(task, out)
+    if finished:
+        print(f"{out}: this is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
     return 0
 
 

@@ -272,6 +272,44 @@ class CompareCommand:
 
 
 @dataclass(frozen=True)
+class ReproduceCommand:
+    """The experiments of the paper behind this program, all figures and tables, on one page.
+
+    Runs "Latent Abstractions in Generative Diffusion Models" (Entropy 27(4):371, 2025): the two systems, the schedule,
+    three measurements of one information, forks, probes; and what goes beyond it. The folder named by --out receives
+    report.html (with a slider over the noise level), figures/ (SVG and PDF), tables/ (CSV), results.nc (a group for
+    each stage) and stages/.
+
+    Interrupted? Run the same command again: finished stages are kept.
+
+    Try it: sigmascope reproduce --quick --out reproduced
+
+    The file of 3D Shapes: sigmascope reproduce --data 3dshapes.h5 --out reproduced
+
+    A learned model beside the exact filter: sigmascope reproduce --model bundled --out reproduced
+    """
+
+    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder for the results: new, empty, or that of an earlier reproduction."""
+    data: Annotated[str, tyro.conf.arg(metavar="DATA")] = "scenes"
+    """The word 'scenes', or a data file as for a study, e.g. 3dshapes.h5."""
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "exact"
+    """exact (the exact filter of the data alone), or beside it 'bundled' or a folder of sigmascope train."""
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Fewer draws: minutes in place of a quarter of an hour, wider bands."""
+    second: Annotated[str, _shown("FILE", "(default: none)")] = ""
+    """Another data file whose curves are shown under both laws; of the ten classes of CIFAR-10 also whether they are
+    animals or vehicles."""
+    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    """Attributes, as for a study."""
+    size: int = 16
+    """Side in pixels of the scenes, or to which larger pictures of a file are reduced by averaging; 0 leaves those as
+    they are. With a model: the model's."""
+    seed: int = 0
+    """Seed of everything: the same seed gives the same numbers."""
+
+
+@dataclass(frozen=True)
 class CheckCommand:
     """Are the statements of the theory true, as this program computes them?
 
@@ -291,4 +329,4 @@ class CheckCommand:
     spoil: tyro.conf.Suppress[str] = ""
 
 
-Command = StudyCommand | TrainCommand | CompareCommand | CheckCommand | GenerateCommand | ForkCommand
+Command = StudyCommand | TrainCommand | CompareCommand | CheckCommand | GenerateCommand | ForkCommand | ReproduceCommand

@@ -20,9 +20,9 @@ _CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a PNG or SVG file, the same every time."""
+    """A figure as the bytes of a PNG, SVG or PDF file, the same every time."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {"Software": None})
     with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()

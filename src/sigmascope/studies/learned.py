@@ -121,7 +121,7 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
             f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the study "
             "is among these"
         )
-    digest = _digest(folder)
+    digest = weights_digest(folder)
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
             f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
@@ -144,7 +144,7 @@ def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, .
         raise InputError(f"{name}: its card does not say how it was trained ({error}): train it again") from error
 
 
-def _digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """Of all weights of a model."""
     digest = hashlib.blake2b(digest_size=16)
     for name in (WEIGHTS, CLASSIFIER):

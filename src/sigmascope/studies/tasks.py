@@ -136,7 +136,49 @@ class ForkTask:
         return self
 
 
-Task = GenerateTask | ForkTask
+@dataclass(frozen=True)
+class ReproduceTask:
+    """The paper's experiments.
+
+    Args:
+        data: ``scenes`` or a data file, as for a study.
+        model: ``exact``, ``bundled``, or the folder of a learned model, measured beside the exact filter.
+        quick: with fewer draws.
+        second: another data file, of which the page shows the curves under both laws; empty: none.
+        abstractions: attributes; empty means all.
+        size: side in pixels of the scenes, or to which pictures of a file are reduced; 0 leaves them as they are.
+        seed: of everything.
+        fingerprint: of the data, once they have been read.
+    """
+
+    data: str = "scenes"
+    model: str = "exact"
+    quick: bool = False
+    second: str = ""
+    abstractions: tuple[str, ...] = ()
+    size: int = 16
+    seed: int = 0
+    fingerprint: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "reproduce"
+
+    def check(self) -> ReproduceTask:
+        """Itself.
+
+        Raises: InputError for a value that cannot be used.
+        """
+        if not self.data or not self.model:
+            raise InputError("no data or no model is named: pass e.g. --data scenes --model exact")
+        if self.size < 0:
+            raise InputError(f"size is {self.size}: it must not be negative; pass e.g. --size 16")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"seed is {self.seed}: it must not be negative, and less than 2^31")
+        return self
+
+
+Task = GenerateTask | ForkTask | ReproduceTask
 
 
 def to_toml(task: Task) -> str:
