@@ -52,7 +52,8 @@ def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = N
     ax.spines[:].set_visible(False)
     if v.ndim == 3 and v.shape[0] in (1, 3) and min(v.shape[1:]) > 1:
         if spread is not None:
-            v = float(v.mean()) + (v - v.mean()) * spread / max(float(v.std()), 1e-9)
+            middle = min(max(float(v.mean()), 0.25), 0.75)  # that of strong noise lies anywhere
+            v = middle + (v - v.mean()) * spread / max(float(v.std()), 1e-9)
         picture = np.moveaxis(np.clip(v, 0, 1), 0, -1)
         ax.imshow(picture if v.shape[0] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
     elif v.ndim == 2 and min(v.shape) > 1:

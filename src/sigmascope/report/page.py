@@ -34,11 +34,11 @@ _ENOUGH = 64  # draws for a verdict on agreement: below, four standard errors ar
 _CSS = """
 :root{color-scheme:light}
 body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}
+h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}h3{font-size:1rem;margin:1.6rem 0 .3rem}
 img{max-width:100%;height:auto;display:block}figure{margin:0}figcaption,.note{color:#444;font-size:.92rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-th{white-space:nowrap}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-size:.85rem}
+th{white-space:nowrap}summary{margin:.5rem 0;cursor:pointer}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-size:.85rem}
 .lead{font-size:1.05rem}
 """
 

@@ -14,7 +14,7 @@ from sigmascope.report import paper_curves as pc
 from sigmascope.report import paper_figures as pf
 from sigmascope.report import paper_tables as pt
 from sigmascope.report.explorer import Explored, explorer_section
-from sigmascope.report.figures import curves_figure
+from sigmascope.report.figures import agreement_figure, curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.report.page import Write, document, order_of
 from sigmascope.report.paper_found import WORDS, Found, all_verdicts, lines_of
@@ -42,6 +42,17 @@ OURS = (
 """What the paper leaves open, or what was not at hand, and was chosen here."""
 
 
+BEYOND = {
+    "beyond-numerics": "Four estimators of one number",
+    "beyond-null": "Random labels",
+    "beyond-u-turn": "There and back",
+    "beyond-deterministic": "Deterministic paths",
+    "beyond-grain": "The finest detail comes last",
+    "beyond-second": "A second data set",
+}
+"""Figures beyond the paper, with their headings, in order."""
+
+
 def figures_of(found: Found) -> dict[str, Figure]:
     """All figures, by the names of their files."""
     s, ends = found.stages, found.ends
@@ -65,6 +76,7 @@ def figures_of(found: Found) -> dict[str, Figure]:
         "figure-3-in-nats": pc.one_axis_figure(exact, lines, ends),
         "figure-4-forks": pf.forks_of_one_figure(s["forks"], values),
         "figure-5-probes": pc.probes_figure(s["probes"], ends),
+        "beyond-numerics": agreement_figure(found.agreements, exact),
         "beyond-u-turn": pc.turn_figure(s["turn"]),
         "beyond-deterministic": pc.deterministic_figure(s["deterministic"], exact),
     }
@@ -188,7 +200,7 @@ def _page(found: Found, pictures: Mapping[str, str], tables: Sequence[pt.Table])
         "<h2>Tables</h2>",
         *(_table(t) for t in tables),
         "<h2>Beyond the paper</h2>",
-        *(x for n in pictures if n.startswith("beyond") for x in (*shown(n), *told.get(n, []))),
+        *(x for n in BEYOND if n in pictures for x in (f"<h3>{BEYOND[n]}</h3>", *shown(n), *told.get(n, []))),
         "<h2>What is the paper's, and what is ours</h2>",
         "<p>Known from the paper's text: " + "; ".join(CONFIRMED) + ".</p>",
         "<p>Chosen here: " + "; ".join(OURS) + ".</p>",

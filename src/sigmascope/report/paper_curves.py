@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sigmascope.core import Curve
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
@@ -186,9 +187,11 @@ def null_figure(curves: Sequence[Curve], items: np.ndarray | None) -> Figure:
             other = ax.twinx()
             other.plot(curves[0].sigma, items, color="0.6", lw=1.2)
             other.set_yscale("log")
+            other.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+            other.yaxis.set_minor_formatter(NullFormatter())
             other.set_ylabel("items still possible (median, grey)", color="0.45")
             other.spines["top"].set_visible(False)
-        ax.legend(loc="upper left", fontsize=8.5, frameon=False)
+        ax.legend(loc="center left", fontsize=8.5, frameon=False)
     return fig
 
 

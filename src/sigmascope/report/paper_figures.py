@@ -31,7 +31,8 @@ def tau_axis(ax: Axes, ends: tuple[float, float], *, above: bool = True, decibel
     ax.set_xlabel("intensity τ   (generation runs to the right →)", fontsize=8.5)
     if above:
         top = ax.secondary_xaxis("top")
-        ticks = [s for s in (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01) if ends[0] <= s <= ends[1]]
+        marks = (90.0, 10.0, 1.0, 0.1, 0.01) if decibels else (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+        ticks = [s for s in marks if ends[0] <= s <= ends[1]]
         said = [f"{s:g}" + (f"\n{-20 * math.log10(s) + 0.0:.0f} dB" if decibels else "") for s in ticks]
         top.set_xticks([float(intensity(np.array([s]), ends)[0]) for s in ticks], said, fontsize=7)
         top.set_xlabel("σ, signal-to-noise ratio" if decibels else "σ", fontsize=8)
@@ -52,7 +53,7 @@ def systems_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]], about: st
         left.suptitle("Nonlinear filtering", fontsize=11)
         panels = left.subplots(3, 1, sharex=True)
         time, pi = of.time.values, of["filter"].values
-        states = [f"{s:+g}" for s in of.slope.values]
+        states = [f"{s:g}" for s in of.slope.values]
         panels[0].step(time, of.hidden.values, where="post", color=style_of(1)[0], lw=1.4)
         panels[0].set_yticks(range(len(states)), states)
         panels[0].set_ylabel("hidden X\n(slope of Y)")
@@ -113,18 +114,18 @@ def schedule_figure(of: xr.Dataset) -> Figure:
     noised, entropy = of.noised.values[::-1], of.entropy.values[:, ::-1]
     spread, ceiling = float(of.clean.values.std()), of.ceiling.values
     columns, left, side = len(tau), 0.12, 0.86
-    height = 2.4 + 0.28 * len(names)
+    height = 1.95 + 0.28 * len(names)
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(11.0, height))
         width = side / columns
         rows = 0.28 * len(names) / height
         for c in range(columns):
-            ax = fig.add_axes((left + c * width + 0.003, rows + 0.5 / height, width - 0.006, 1.15 / height))
+            ax = fig.add_axes((left + c * width + 0.003, rows + 0.35 / height, width - 0.006, 0.95 / height))
             show_item(ax, noised[c], spread if sigma[c] > 0.1 * spread else None)
             decibels = -20 * math.log10(float(sigma[c])) + 0.0
             title = f"τ = {tau[c]:.1f}\nσ = {number(float(sigma[c]))}\n{decibels:.0f} dB"
             ax.set_title(title, fontsize=7.5)
-        ax = fig.add_axes((left, 0.06, side, rows))
+        ax = fig.add_axes((left, 0.02, side, rows))
         share = entropy / np.maximum(ceiling[:, None], 1e-12)
         ax.imshow(share, aspect="auto", cmap="Blues", vmin=0, vmax=1.3)
         for i in range(len(names)):
@@ -133,9 +134,8 @@ def schedule_figure(of: xr.Dataset) -> Figure:
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.set_xticks([])
         ax.spines[:].set_visible(False)
-        fig.text(
-            left, (0.27 * len(names) + 0.34) / height, "still open: H(A | Y = y), nats", fontsize=7.5, color="0.35"
-        )
+        at = rows + 0.12 / height
+        fig.text(0.01, at, "still open: H(A | Y = y), nats", fontsize=7.5, color="0.35")
     return fig
 
 
@@ -164,12 +164,13 @@ def forks_of_one_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]]) -> F
                 same = len(set(label.tolist())) == 1
                 p = float(of.agreement.values[j, i])
                 said = values[name][int(label[0])] if same else "differ"
+                height = 0.97 * (1 - (j + 0.5) / len(names))
                 line[-1].text(
-                    0.02, 1 - (j + 0.5) / len(names), f"{_fit(name)}: {_fit(said)}", fontsize=7.5, va="center",
+                    0.02, height, f"{_fit(name)}: {_fit(said)}", fontsize=7.5, va="center",
                     color="black" if same else "0.6", weight="bold" if same else "normal", transform=line[-1].transAxes,
                 )  # fmt: skip
                 line[-1].text(
-                    0.98, 1 - (j + 0.5) / len(names), f"P(agree) {p:.2f}", fontsize=7.5, va="center", ha="right",
+                    0.98, height, f"P(agree) {p:.2f}", fontsize=7.5, va="center", ha="right",
                     color="black" if same else "0.6", transform=line[-1].transAxes,
                 )  # fmt: skip
         panels[0, 0].set_title("parent", fontsize=8)

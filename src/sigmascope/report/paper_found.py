@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Abstraction, Agreement, Curve
 from sigmascope.onset import Onset
 from sigmascope.report import paper_curves as pc
 from sigmascope.report import paper_tables as pt
@@ -26,7 +26,7 @@ class Found:
         abstractions: of the data.
         exact: curves of the exact filter by estimator, random labels left out.
         null: curves of random labels, one of each estimator.
-        verdicts: how the other estimators of the exact filter agree with it, on the same draws.
+        agreements: of the other estimators of the exact filter with it, on the same draws.
         onsets: tables of onsets, by a name that the words explain.
         others: further curves by name: ``grain``, ``second-empirical``, ``second-heldout``, ``model:score_gap``, …
         data_words: the data in words.
@@ -38,7 +38,7 @@ class Found:
     abstractions: Sequence[Abstraction]
     exact: Mapping[str, Sequence[Curve]]
     null: Sequence[Curve]
-    verdicts: Sequence[pt.Verdict]
+    agreements: Sequence[Agreement]
     onsets: Mapping[str, Sequence[Onset]]
     others: Mapping[str, Sequence[Curve]]
     data_words: str
@@ -87,7 +87,7 @@ def _lines(curves: Sequence[Curve]) -> dict[str, Line]:
 def all_verdicts(found: Found) -> list[pt.Verdict]:
     """Every measurement against the exact filter."""
     exact = {c.abstraction: c for c in found.exact["posterior"]}
-    said = list(found.verdicts)
+    said = [pt.verdict_of(a) for a in found.agreements]
     for name, line in lines_of(found).items():
         if name in ("score gap", "forks"):
             continue

@@ -25,7 +25,7 @@ def captions(found: Found) -> dict[str, str]:
     followed = "followed by the generative SDE" if not found.settings["quick"] else "drawn at once from the same law"
     return {
         "figure-1-systems": "Both halves are simulated. Left: a hidden switch X sets the slope of a path Y, which a "
-        "Brownian motion buries; the Wonham filter π gives the probability of each position. Right: the image on its "
+        "Brownian motion blurs; the Wonham filter π gives the probability of each position. Right: the image on its "
         "way from noise is the measurement; the filter π lives on all items of the data, and the denoiser is the mean "
         "of the items under π. Nothing hidden is drawn: path and filter are driven by the same innovation. In colour, "
         "what is still open of each attribute.",
@@ -44,6 +44,9 @@ def captions(found: Found) -> dict[str, str]:
         f"{escape(str(found.stages['probes'].attrs['reader']))}, on the noisy image itself, and random guess by the "
         f"frequencies; trained on {found.stages['probes'].attrs['train']} draws, judged on "
         f"{found.stages['probes'].attrs['test']} others.",
+        "beyond-numerics": "The score gap, the MMSE gap and the forks less the exact posterior measure, on the same "
+        "draws, as a share of H(A): paired differences with 95 % bands, which hold the chance of the draws, of the "
+        "children, of the random directions and the error of the quadrature.",
         "beyond-u-turn": "There and back: an image is noised to σ and a clean one is drawn from there. Dots: how often "
         "it kept the attribute (95 %); lines: how probable it is that two such children agree. For an exact filter "
         "the two are equal, since the image itself is a child of its noisy version.",

@@ -28,7 +28,6 @@ from sigmascope.noise import VarianceExploding
 from sigmascope.onset import onsets
 from sigmascope.report.paper import write_paper
 from sigmascope.report.paper_found import Found
-from sigmascope.report.paper_tables import verdict_of
 from sigmascope.studies import experiments as ex
 from sigmascope.studies import experiments_beyond as beyond
 from sigmascope.studies import learned_run
@@ -106,7 +105,7 @@ def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledDat
     null = [c for e in exact.values() for c in e if c.abstraction == NULL]
     kept = {e: [c for c in of if c.abstraction != NULL] for e, of in exact.items()}
     base = {c.abstraction: c for c in kept["posterior"]}
-    verdicts = [verdict_of(agreement(base[c.abstraction], c)) for e, of in kept.items() if e != "posterior" for c in of]
+    agreements = [agreement(base[c.abstraction], c) for e, of in kept.items() if e != "posterior" for c in of]
     others: dict[str, list[Curve]] = {n: to_curves(stages[n]) for n in stages if n == "grain" or n.startswith("second")}
     tables = {"exact": onsets(kept["posterior"], seed=task.seed)}
     if "model" in stages:
@@ -115,7 +114,7 @@ def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledDat
     tables |= {n: onsets(of, seed=task.seed) for n, of in others.items() if not n.startswith("model")}
     s = VarianceExploding()
     return Found(
-        stages, data.abstractions, kept, null, verdicts, tables, others, data.words, (s.sigma_min, s.sigma_max),
+        stages, data.abstractions, kept, null, agreements, tables, others, data.words, (s.sigma_min, s.sigma_max),
         asdict(task),
     )  # fmt: skip
 
