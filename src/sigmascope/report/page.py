@@ -38,7 +38,8 @@ h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}
 img{max-width:100%;height:auto;display:block}figure{margin:0}figcaption,.note{color:#444;font-size:.92rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-th{white-space:nowrap}summary{margin:.5rem 0;cursor:pointer}pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-size:.85rem}
+th{white-space:nowrap}summary{margin:.5rem 0;cursor:pointer}
+pre{background:#f5f5f5;padding:.8rem;overflow-x:auto;font-size:.85rem}
 .lead{font-size:1.05rem}
 """
 

@@ -161,9 +161,9 @@ def _explorer(found: Found) -> str:
         noised=of.noised.values,
         denoised=of.denoised.values,
         children=of.child.values,
-        labels={n: of[f"label.{n}"].values for n in names},
-        posterior={n: of[f"posterior.{n}"].values for n in names},
-        truth={n: int(of[f"truth.{n}"]) for n in names},
+        labels={n: of[f"label.{i}"].values for i, n in enumerate(names)},
+        posterior={n: of[f"posterior.{i}"].values for i, n in enumerate(names)},
+        truth={n: int(of[f"truth.{i}"]) for i, n in enumerate(names)},
         abstractions=list(found.abstractions),
     )
     return explorer_section(explored, found.exact["posterior"])
@@ -183,7 +183,6 @@ def _page(found: Found, pictures: Mapping[str, str], tables: Sequence[pt.Table])
         "in <code>results.nc</code> (a group for each stage), every table in <code>tables/</code>, every figure in "
         "<code>figures/</code> as SVG and PDF.</p>",
         *told["agreement"],
-        "<h2>Move through one image</h2>",
         _explorer(found),
         "<h2>Figure 1: two systems</h2>",
         *shown("figure-1-systems"),

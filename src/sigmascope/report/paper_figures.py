@@ -87,7 +87,7 @@ def _generation(fig: Any, of: xr.Dataset, values: dict[str, tuple[str, ...]], ab
             if c == 0:
                 ax.set_ylabel(what, fontsize=8)
     belief = fig.add_subplot(grid[2, :])
-    pi = of[f"pi.{about}"].values
+    pi = of[f"pi.{list(values).index(about)}"].values
     step = np.arange(len(sigma))
     belief.imshow(pi.T, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     if len(values[about]) <= _MOST_VALUES:
@@ -96,7 +96,7 @@ def _generation(fig: Any, of: xr.Dataset, values: dict[str, tuple[str, ...]], ab
     belief.set_xticks([])
     rest = fig.add_subplot(grid[3, :])
     for i, name in enumerate(values):
-        p = of[f"pi.{name}"].values
+        p = of[f"pi.{i}"].values
         entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
         colour, dash = style_of(i)
         rest.plot(step, entropy, color=colour, linestyle=dash, lw=1.3, label=name)

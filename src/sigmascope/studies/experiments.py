@@ -209,7 +209,9 @@ def _generation(lab: Laboratory) -> dict:
         "y": (("level", *event), torch.stack(y).float().numpy()),
         "mean": (("level", *event), torch.stack(mean).float().numpy()),
     }
-    return found | {f"pi.{n}": (("level", f"value.{n}"), torch.stack(p).numpy()) for n, p in pi.items()}
+    # By number: a stranger's name may hold what the file format forbids.
+    named = {f"pi.{i}": (("level", f"value.{i}"), torch.stack(p).numpy()) for i, p in enumerate(pi.values())}
+    return found | named | {"abstraction": ("attribute", list(pi))}
 
 
 def path_levels(lab: Laboratory) -> list[float]:
@@ -324,8 +326,9 @@ def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
         "denoised": (("level", *event), lab.exact(y, level).float().numpy()),
         "child": (("level", "child", *event), children.numpy()),
     }
-    for a in lab.abstractions:
-        found[f"label.{a.name}"] = (("level", "child"), lab.data.labels[a.name][items].numpy())
-        found[f"posterior.{a.name}"] = (("level", f"value.{a.name}"), posterior[a.name].exp().numpy())
-        found[f"truth.{a.name}"] = ((), truth[a.name])
+    for i, a in enumerate(lab.abstractions):
+        found[f"label.{i}"] = (("level", "child"), lab.data.labels[a.name][items].numpy())
+        found[f"posterior.{i}"] = (("level", f"value.{i}"), posterior[a.name].exp().numpy())
+        found[f"truth.{i}"] = ((), truth[a.name])
+    found["abstraction"] = ("attribute", [a.name for a in lab.abstractions])
     return xr.Dataset(found)
