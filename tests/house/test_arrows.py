@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
-ALL |= {"learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
+ALL |= {"adapters", "learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
     "errors": set(),
     "core": {"errors"},
@@ -22,6 +22,7 @@ MAY = {
     "data": {"core", "ranks"},
     "denoisers": {"core", "noise", "ranks"},
     "learn": {"core", "errors", "noise", "data", "ranks"},
+    "adapters": {"core", "noise"},
     "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},
