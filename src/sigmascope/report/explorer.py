@@ -33,10 +33,10 @@ _CSS = """
 .explorer p{margin:0}.explorer .note{margin:.1rem 0 .5rem}
 .explorer .control{position:sticky;top:0;z-index:1;background:#fff;border-bottom:1px solid var(--line);
  padding:.4rem 0 .5rem;margin-bottom:.9rem}
-.explorer .control label{font-size:.92rem;color:#444}
-.explorer .read{display:grid;grid-template-columns:repeat(3,auto);justify-content:space-between;gap:0 1rem;
+.explorer .ends{display:flex;justify-content:space-between;font-size:.85rem;color:#444;line-height:1.2}
+.explorer .read{display:flex;flex-wrap:wrap;gap:0 clamp(.75rem,3vw,2rem);
  font-variant-numeric:tabular-nums;white-space:nowrap}
-.explorer .read span{min-width:6rem}.explorer .read span:nth-child(2){min-width:9rem}
+.explorer .read span{min-width:5.6rem}.explorer .read span:nth-child(2){min-width:8rem}
 .explorer input{display:block;width:100%;margin:.1rem 0;height:1.9rem;accent-color:#0072b2;touch-action:pan-y}
 .explorer .pair,.explorer .children{display:grid;gap:.5rem;
  grid-template-columns:repeat(var(--columns,2),minmax(0,1fr))}
@@ -45,27 +45,27 @@ _CSS = """
 .explorer figcaption{margin-top:.2rem;line-height:1.3}
 .explorer .children{margin-top:.9rem}
 .explorer .agreed{margin-top:.5rem;font-size:.92rem;line-height:1.75;overflow-wrap:anywhere}
-.explorer .agreed span{background:var(--soft);border-radius:.25rem;padding:.1rem .4rem;margin-left:.3rem;
+.explorer .agreed span{background:var(--soft);border-radius:.25rem;padding:.1rem .4rem;margin-right:.25rem;
  unicode-bidi:isolate;-webkit-box-decoration-break:clone;box-decoration-break:clone}
 .explorer .curves{margin-top:1rem}.explorer .curves>svg{display:block;width:100%;height:auto;cursor:ew-resize;
  touch-action:pan-y;font:10.5px system-ui,sans-serif;fill:#444;user-select:none}
 .explorer .legend{display:flex;flex-wrap:wrap;gap:0 1rem;font-size:.85rem;color:#444;padding-left:.2rem}
 .explorer .legend span{display:inline-flex;align-items:center;min-width:0;max-width:100%}
 .explorer .swatch{flex:none;width:22px;height:8px;margin-right:.4rem}
-.explorer b,.explorer .label,.explorer .legend i,.explorer .words{overflow:hidden;text-overflow:ellipsis;
- white-space:nowrap;unicode-bidi:isolate;font-style:normal}
+.explorer b,.explorer .label,.explorer .legend i,.explorer .nats,.explorer .words{overflow:hidden;
+ text-overflow:ellipsis;white-space:nowrap;unicode-bidi:isolate;font-style:normal}
 .explorer .charts{columns:15rem 2;column-gap:2rem;margin-top:1.2rem;font-size:.85rem;
  font-variant-numeric:tabular-nums}
-.explorer .chart{break-inside:avoid;padding-bottom:1.05rem}
+.explorer .chart{break-inside:avoid;padding-bottom:.95rem}
 .explorer .head{display:flex;align-items:center;border-bottom:1px solid var(--line)}
-.explorer .head b{flex:1;min-width:2.5rem;font-weight:600;font-size:.95rem}
-.explorer .nats{flex:none;color:#444;margin-left:.6rem;white-space:nowrap}
-.explorer .rows{padding-top:.25rem}
-.explorer .row{display:grid;grid-template-columns:minmax(0,7rem) minmax(0,1fr) 2.7rem;align-items:center;gap:0 .5rem;
- height:1.25rem}
+.explorer .head b{min-width:0;font-weight:600;font-size:.95rem}
+.explorer .nats,.explorer .words{color:#444}.explorer .nats{padding-top:.2rem}
+.explorer .rows{padding-top:.1rem}
+.explorer .row{display:grid;grid-template-columns:min(7.5rem,var(--label)) minmax(0,1fr) 2.7rem;
+ align-items:center;gap:0 .5rem;height:1.2rem;line-height:1.2rem}
 .explorer .row .label::before{content:"●";visibility:hidden;font-size:.6rem;margin-right:.3rem;vertical-align:.1em}
 .explorer .true .label{font-weight:600}.explorer .row.true .label::before{visibility:visible}
-.explorer .row .p{text-align:right}
+.explorer .row .p{text-align:right;color:#555}.explorer .row.true .p{color:inherit;font-weight:600}
 .explorer .track{position:relative;height:.72rem;background:var(--soft)}
 .explorer .track i,.explorer .slot i{position:absolute;left:0;bottom:0;background:var(--colour);opacity:.5}
 .explorer .row .track i{height:100%}.explorer .true i{opacity:1}
@@ -76,7 +76,6 @@ _CSS = """
 .explorer .slot.true{box-shadow:0 4px 0 #1a1a1a}
 .explorer .slot::after{content:"";position:absolute;left:0;right:0;height:1px;background:#777;
  bottom:calc(100%*var(--prior))}
-.explorer .words{color:#444}
 @media(min-width:52rem){
  .explorer .both{display:grid;grid-template-columns:minmax(0,22.5rem) minmax(0,1fr);gap:0 2.2rem;align-items:start}
  .explorer .charts{margin-top:0;column-gap:1.6rem}}
@@ -127,7 +126,7 @@ def explorer_section(explored: Explored, curves: Sequence[Curve]) -> str:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     script = files("sigmascope.report").joinpath("explorer.js").read_text(encoding="utf-8")
-    ends = f"from {number(float(explored.sigma[0]))} to {number(float(explored.sigma[last]))}"
+    ends = [f"{s:.3g}" for s in (explored.sigma[0], explored.sigma[last])]
     columns = 4 if forks <= 8 else 8
     return f"""<style>{_CSS}</style><h2>One image, level by level</h2>
 <noscript><p class="note">With JavaScript, a slider over the noise level shows here one image with noise, the mean of
@@ -138,10 +137,10 @@ what it may be, its continuations, and what the filter knows of each attribute.<
 images{" at least" if bound else ""}, both in nats.</p>
 <div class="control"><p class="read" id="explorer-read"><span></span><span></span><span></span></p>
 <input type="range" id="explorer-level" min="0" max="{last}" step="1" value="{data["first"]}" autocomplete="off">
-<label for="explorer-level">noise level σ, {ends}</label></div>
+<p class="ends"><span>{ends[0]}</span><label for="explorer-level">noise level σ</label><span>{ends[1]}</span></p></div>
 <div class="both"><div><div class="pair">
-<figure><img id="explorer-noised" alt=""><figcaption>y: the image with noise</figcaption></figure>
-<figure><img id="explorer-denoised" alt=""><figcaption>E[V | y]: the denoised image</figcaption></figure></div>
+<figure><img id="explorer-noised" alt=""><figcaption>y: the noisy image</figcaption></figure>
+<figure><img id="explorer-denoised" alt=""><figcaption>E[V | y]: denoised</figcaption></figure></div>
 <div class="children" id="explorer-children" style="--columns:{columns}"></div>
 <p class="agreed" id="explorer-agreed"></p>
 <div class="curves">{plot}<div class="legend" id="explorer-legend"></div></div></div>
@@ -186,7 +185,7 @@ def _attribute(explored: Explored, index: int, curve: Curve | None) -> dict[str,
     which = np.argsort(-p, axis=1, kind="stable")[:, :_LIKELIEST] if p.shape[1] > _BARS else None
     kept = np.arange(p.shape[1])
     if which is not None:
-        named = [which.ravel(), [truth], np.ravel(explored.labels.get(a.name, []))]
+        named = [which.ravel(), np.array([truth]), np.ravel(explored.labels.get(a.name, []))]
         kept = np.unique(np.concatenate(named)).astype(int)
         kept = kept[kept >= 0]
     shown = p if which is None else np.take_along_axis(p, which, 1)
@@ -203,6 +202,7 @@ def _attribute(explored: Explored, index: int, curve: Curve | None) -> dict[str,
         "prior": [float(f"{x:.4g}") for x in prior[kept]],
         "truth": int(np.searchsorted(kept, truth)) if truth >= 0 else -1,
         "own": [float(f"{x:.4g}") for x in p[:, truth]],
+        "ceiling": _fixed(a.entropy, 3),
         "open": [_fixed(x, 3) for x in entropy],
         "information": None if value is None else [_fixed(x, 3) for x in value],
         "height": None if value is None else [_y(x, top) for x in value],
@@ -327,12 +327,12 @@ def _plot(explored: Explored, curves: Sequence[Curve | None]) -> str:
             continue
         colour, dash = style_of(k)
         inside = np.isfinite(c.value) & (c.sigma <= high * (1 + 1e-9)) & (c.sigma >= low * (1 - 1e-9))
-        x = [_x(explored, s) for s in c.sigma[inside]]
+        across = [_x(explored, s) for s in c.sigma[inside]]
         value, half = c.value[inside], np.nan_to_num(1.96 * c.error[inside])
         above, below = (
-            [f"{a} {_y(v, top)}" for a, v in zip(x, end, strict=True)] for end in (value + half, value - half)
+            [f"{a} {_y(v, top)}" for a, v in zip(across, end, strict=True)] for end in (value + half, value - half)
         )
-        line = " ".join(f"{a} {_y(v, top)}" for a, v in zip(x, value, strict=True))
+        line = " ".join(f"{a} {_y(v, top)}" for a, v in zip(across, value, strict=True))
         parts.append(f'<polygon points="{" ".join(above + below[::-1])}" fill="{colour}" opacity=".18"/>')
         parts.append(
             f'<polyline class="curve" points="{line}" fill="none" stroke="{colour}" stroke-width="1.7" '
