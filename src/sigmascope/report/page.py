@@ -1,4 +1,4 @@
-"""The page of a study: one file, no script (but in the explorer), nothing fetched; every name from the data is escaped."""
+"""The page of a study: one file, no script, nothing fetched; every name from the data is escaped."""
 
 from __future__ import annotations
 
