@@ -25,6 +25,7 @@ from sigmascope.commands import (
     ReproduceCommand,
     StudyCommand,
     TrainCommand,
+    TranslateCommand,
 )
 from sigmascope.errors import InputError, Stopped
 from sigmascope.learn.settings import Settings
@@ -32,9 +33,12 @@ from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
 _CHECK, _GENERATE, _FORK, _TRAIN = CheckCommand(), GenerateCommand(), ForkCommand(), TrainCommand()
-_COMPARE, _REPRODUCE = CompareCommand(), ReproduceCommand()
-_COMMANDS = (StudyCommand, TrainCommand, CompareCommand, GenerateCommand, ForkCommand, CheckCommand, ReproduceCommand)
-_NAMES = ("study", "train", "compare", "generate", "fork", "check", "reproduce")
+_COMPARE, _REPRODUCE, _TRANSLATE = CompareCommand(), ReproduceCommand(), TranslateCommand()
+_COMMANDS = (
+    *(StudyCommand, TrainCommand, CompareCommand, GenerateCommand),
+    *(ForkCommand, CheckCommand, ReproduceCommand, TranslateCommand),
+)
+_NAMES = ("study", "train", "compare", "generate", "fork", "check", "reproduce", "translate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = _parse(args)
         if _many():
             return _together(command)
-        if isinstance(command, CheckCommand):
-            return _check(command)
-        if isinstance(command, TrainCommand):
-            return _train(command)
-        if isinstance(command, CompareCommand):
-            return _compare(command)
-        if isinstance(command, ReproduceCommand):
-            return _reproduce(command)
-        return _study(command) if isinstance(command, StudyCommand) else _make(command)
+        runs: dict[type, Callable[[Any], int]] = {
+            StudyCommand: _study,
+            TrainCommand: _train,
+            CompareCommand: _compare,
+            CheckCommand: _check,
+            ReproduceCommand: _reproduce,
+            TranslateCommand: _translate,
+        }
+        return runs.get(type(command), _make)(command)
     except InputError as error:
         return _said(str(error), 2)
     except OSError as error:
@@ -138,8 +142,11 @@ def _parse(args: list[str]) -> Command:
     def reproduce(command: Annotated[ReproduceCommand, tyro.conf.arg(name="")] = _REPRODUCE) -> ReproduceCommand:
         return command
 
+    def translate(command: Annotated[TranslateCommand, tyro.conf.arg(name="")] = _TRANSLATE) -> TranslateCommand:
+        return command
+
     app = tyro.extras.SubcommandApp()
-    functions: tuple[Callable[..., Any], ...] = (study, train, compare, generate, fork, check, reproduce)
+    functions: tuple[Callable[..., Any], ...] = (study, train, compare, generate, fork, check, reproduce, translate)
     for function, described in zip(functions, _COMMANDS, strict=True):
         function.__doc__ = described.__doc__
         app.command(function)
@@ -276,6 +283,20 @@ def _reproduce(command: ReproduceCommand) -> int:
         return 0
     print(words)
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _translate(command: TranslateCommand) -> int:
+    if not command.model:
+        raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
+    given = {n: getattr(command, n) for n in ("sigma", "step", "timestep", "strength", "percent")}
+    given = {n: x for n, x in given.items() if x}
+    if len(given) > 1:
+        raise InputError(f"--{' and --'.join(given)} came: pass one level")
+    from sigmascope.studies.translating import translate  # torch is loaded here
+
+    unit, level = next(iter(given.items()), ("", ""))
+    print(translate(command.model, unit, level, command.steps, as_json=command.json))
     return 0
 
 

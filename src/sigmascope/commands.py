@@ -310,6 +310,34 @@ class ReproduceCommand:
 
 
 @dataclass(frozen=True)
+class TranslateCommand:
+    """One noise level in every unit: sigma, decibels, timestep, step, strength, percent.
+
+    Of the scheduler of a pipeline of diffusers, whose weights are not looked at. Without a level it prints a table of
+    some. sigma is that of the values the network works on: pixels from 0 to 1, or latents.
+
+    Try it: sigmascope translate --model diffusers:my-pipeline --strength 0.6
+    """
+
+    model: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    """Folder of a pipeline that save_pretrained has written, perhaps with diffusers: before it."""
+    sigma: Annotated[str, _shown("SIGMA")] = ""
+    """The noise level by its standard deviation."""
+    step: Annotated[str, _shown("K/N")] = ""
+    """By the state before step K (from 0) of N."""
+    timestep: Annotated[str, _shown("T")] = ""
+    """By the timestep that the network is told."""
+    strength: Annotated[str, _shown("S")] = ""
+    """By the strength of an image-to-image run."""
+    percent: Annotated[str, _shown("P")] = ""
+    """By the percentage of the training clock that is done."""
+    steps: int = 50
+    """Steps of the sampler."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print JSON in place of a table."""
+
+
+@dataclass(frozen=True)
 class CheckCommand:
     """Are the statements of the theory true, as this program computes them?
 
@@ -329,4 +357,13 @@ class CheckCommand:
     spoil: tyro.conf.Suppress[str] = ""
 
 
-Command = StudyCommand | TrainCommand | CompareCommand | CheckCommand | GenerateCommand | ForkCommand | ReproduceCommand
+Command = (
+    StudyCommand
+    | TrainCommand
+    | CompareCommand
+    | CheckCommand
+    | GenerateCommand
+    | ForkCommand
+    | ReproduceCommand
+    | TranslateCommand
+)

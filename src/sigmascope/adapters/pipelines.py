@@ -17,8 +17,10 @@ from sigmascope.noise import Discrete, FlowMatching, Karras, Schedule
 
 CLASS = "class"
 """Name of the abstraction of a class-conditional pipeline."""
-_PREFIX = "diffusers:"
-_INDEX = "model_index.json"
+PREFIX = "diffusers:"
+"""What may stand before a folder."""
+INDEX = "model_index.json"
+"""The file that says what a pipeline is made of."""
 _TRAINED = 1000.0  # what flow-matching networks are told at noise alone
 
 
@@ -97,7 +99,7 @@ def load_pipeline(
         from diffusers import DiffusionPipeline
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    name = str(path).removeprefix(_PREFIX)
+    name = str(path).removeprefix(PREFIX)
     folder = Path(name)
     if folder.exists():
         _check_folder(folder, allow_pickle)
@@ -123,16 +125,22 @@ def load_pipeline(
     return Pipeline(name, kind, denoiser, scheduler, encode, decode)
 
 
-def _check_folder(folder: Path, allow_pickle: bool) -> None:
-    index = folder / _INDEX
+def checked_index(folder: Path) -> dict[str, Any]:
+    """What the index of a pipeline's folder says.
+
+    Raises: InputError where there is none.
+    """
+    index = folder / INDEX
     if not index.is_file():
-        raise InputError(
-            f"{folder}: it holds no {_INDEX}: pass the folder of a pipeline that save_pretrained has written"
-        )
+        raise InputError(f"{folder}: it holds no {INDEX}: pass the folder of a pipeline by save_pretrained")
     try:
-        parts = [k for k, v in json.loads(index.read_text(encoding="utf-8")).items() if isinstance(v, list)]
-    except (ValueError, AttributeError) as error:
+        return dict(json.loads(index.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise InputError(f"{index}: cannot be read ({error}): expected JSON") from error
+
+
+def _check_folder(folder: Path, allow_pickle: bool) -> None:
+    parts = [k for k, v in checked_index(folder).items() if isinstance(v, list)]
     for part in parts:
         files = [p.suffix for p in (folder / part).glob("*")] if (folder / part).is_dir() else []
         pickled = {".bin", ".ckpt", ".pt", ".pth"} & set(files)

@@ -1,0 +1,170 @@
+"""Every unit into every other, against diffusers' own schedulers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+
+from sigmascope.adapters.foreign import Unit
+from sigmascope.adapters.units import Ruler
+from sigmascope.cli import main
+from sigmascope.core import InputError
+
+SCHEDULERS = {
+    "ddim": DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1),
+    "trailing": DDIMScheduler(timestep_spacing="trailing"),
+    "euler": EulerDiscreteScheduler(),
+    "dpm": DPMSolverMultistepScheduler(),
+    "flow": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    "edm": EDMEulerScheduler(),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_step_is_the_level_that_diffusers_puts_there(name):
+    scheduler = SCHEDULERS[name]
+    ruler = Ruler(scheduler, 20)
+    scheduler.set_timesteps(20)
+    for k in (1, 7, 19):
+        found = ruler.of_step(k, 20)
+        if name == "flow":
+            share = float(scheduler.sigmas[k])
+            expected = share / (1 - share)
+        elif name in ("euler", "edm", "dpm"):
+            expected = float(scheduler.sigmas[k])
+        else:
+            alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[k])])
+            expected = ((1 - alpha) / alpha) ** 0.5
+        if name == "dpm":  # its sigmas are those of float32 tables
+            assert found.sigma == pytest.approx(expected, rel=2e-3)
+        else:
+            assert found.sigma == pytest.approx(expected, rel=1e-4)
+        assert found.timestep == pytest.approx(float(scheduler.timesteps[k]), rel=2e-3, abs=0.02)
+        assert found.step == k
+        assert found.decibels == pytest.approx(-20 * np.log10(found.sigma))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_there_and_back(name):
+    ruler = Ruler(SCHEDULERS[name], 25, Unit(2.0, -1.0))
+    for sigma in (0.05, 0.4, 1.7):
+        found = ruler.of_sigma(sigma)
+        assert found.model_sigma == pytest.approx(2 * sigma)
+        assert ruler.of_timestep(found.timestep).sigma == pytest.approx(sigma, rel=1e-6)
+        assert ruler.of_percent(found.percent).sigma == pytest.approx(sigma, rel=1e-6)
+        assert ruler.of_strength(found.strength).sigma >= sigma * (1 - 1e-9)  # it begins at this noise or above ...
+        if found.strength > 1 / 25:  # ... and a step less would not
+            assert ruler.of_strength(found.strength - 1 / 25 + 1e-9).sigma < sigma
+        assert found.step_sigma <= sigma * (1 + 1e-9)
+        assert ruler.of_step(found.step - 1, 25).sigma > sigma
+
+
+def test_strength_is_that_of_an_image_to_image_pipeline():
+    """init_timestep = min(int(N s), N), and it begins at timesteps[N - init_timestep]."""
+    scheduler = SCHEDULERS["ddim"]
+    scheduler.set_timesteps(50)
+    for strength in (0.6, 0.33, 1.0, 0.02):
+        begin = scheduler.timesteps[50 - min(int(50 * strength), 50)]
+        found = Ruler(scheduler, 50).of_strength(strength)
+        assert found.timestep == pytest.approx(float(begin), abs=1e-3)
+
+
+def test_percent_of_the_training_clock():
+    """As ComfyUI: percent p is the timestep (1 - p) 999."""
+    ruler = Ruler(SCHEDULERS["euler"], 10)
+    assert ruler.of_percent(34).timestep == pytest.approx(0.66 * 999, abs=1e-6)
+    flow = Ruler(SCHEDULERS["flow"], 10)
+    assert flow.of_percent(25).sigma == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda r: r.of_sigma(-1), "must be finite and above 0"),
+        (lambda r: r.of_sigma(1e6), "leave out what is outside"),
+        (lambda r: r.of_step(20, 20), "expected one from 0 to 19"),
+        (lambda r: r.of_step(3, 50), "of 20"),
+        (lambda r: r.of_strength(1.2), "at most 1"),
+        (lambda r: r.of_strength(0.01), "no step remains"),
+        (lambda r: r.of_percent(100), "below 100"),
+        (lambda r: r.of_timestep(2000), "leave out what is outside"),
+    ],
+)
+def test_what_there_is_not(ask, said):
+    with pytest.raises(InputError, match=said):
+        ask(Ruler(SCHEDULERS["ddim"], 20))
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A folder as save_pretrained leaves it, as far as its units are concerned: no weights are wanted."""
+    (tmp_path / "pipe" / "scheduler").mkdir(parents=True)
+    index = {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "x"]}
+    (tmp_path / "pipe" / "model_index.json").write_text(json.dumps(index))
+    SCHEDULERS["flow"].save_pretrained(tmp_path / "pipe" / "scheduler")
+    return tmp_path / "pipe"
+
+
+def test_translate(pipeline, capsys):
+    """At half of the clock before a shift of 3 the share of noise is .75: sigma is 3, in latents."""
+    assert main(["translate", "--model", f"diffusers:{pipeline}", "--timestep", "750", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sigma"] == pytest.approx(3.0)
+    assert found["model_sigma"] == pytest.approx(3.0)
+    assert main(["translate", "--model", str(pipeline), "--sigma", "3", "--steps", "20"]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["σ", "σ"]
+    assert row.split()[3] == "750"
+    assert main(["translate", "--model", str(pipeline)]) == 0
+    table = capsys.readouterr().out.splitlines()[2:]
+    levels = [float(line.split()[0]) for line in table]
+    assert len(levels) > 5
+    assert levels == sorted(levels, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sigma", "x"], "expected a number"),
+        (["--step", "17"], "as 17/50"),
+        (["--sigma", "1", "--percent", "3"], "pass one level"),
+        (["--strength", "7"], "at most 1"),
+    ],
+)
+def test_translate_complains_in_one_line(pipeline, options, said, capsys):
+    assert main(["translate", "--model", str(pipeline), *options]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: (p / "scheduler" / "scheduler_config.json").unlink(), "it has no scheduler"),
+        (lambda p: (p / "scheduler" / "scheduler_config.json").write_text("{}"), "describes no scheduler"),
+        (lambda p: (p / "model_index.json").unlink(), "it holds no model_index.json"),
+        (lambda p: shutil.rmtree(p), "there is no such folder"),
+    ],
+)
+def test_translate_of_a_wrong_folder(pipeline, spoil, said, capsys):
+    spoil(pipeline)
+    assert main(["translate", "--model", str(pipeline), "--sigma", "1"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_no_steps():
+    with pytest.raises(InputError, match="at least 1"):
+        Ruler(SCHEDULERS["ddim"], 0)
