@@ -64,7 +64,8 @@ def test_no_data_and_no_folder(good, tmp_path, capsys):
     refused(capsys, "study", "--out", tmp_path / "out", words="no data are named")
     refused(capsys, "study", good, "--abstractions", "digit", words="pass --out FOLDER")
     refused(capsys, "study", tmp_path / "none.npz", "--out", tmp_path / "out", words="no such file")
-    refused(capsys, words="Expected one of {study, train, compare, generate, fork, check}: see sigmascope --help")
+    commands = "study, train, compare, generate, fork, check, reproduce, translate"
+    refused(capsys, words=f"Expected one of {{{commands}}}: see sigmascope --help")
     assert not (tmp_path / "out").exists()
 
 
