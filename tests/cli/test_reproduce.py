@@ -91,6 +91,7 @@ def test_all_figures_and_tables(shapes):
     assert {r["agrees"] for r in table(out, "5")} == {"yes"}
     assert len(table(out, "5")) == 5 * 6  # two gaps, forks, two probes, of six attributes
     text = (out / "report.html").read_text(encoding="utf-8")
+    assert "items of 3 × 64 × 64, reduced to 3 × 16 × 16" in text
     assert "score_gap</strong> agrees with the exact curve" in text
 
 

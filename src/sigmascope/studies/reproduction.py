@@ -113,8 +113,10 @@ def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledDat
         tables["model"] = onsets(others["model:bound"], seed=task.seed)
     tables |= {n: onsets(of, seed=task.seed) for n, of in others.items() if not n.startswith("model")}
     s = VarianceExploding()
+    event = stages["explorer"].noised.shape[1:]
+    words = data.words + ("" if event == data.event else f", reduced to {' × '.join(map(str, event))}")
     return Found(
-        stages, data.abstractions, kept, null, agreements, tables, others, data.words, (s.sigma_min, s.sigma_max),
+        stages, data.abstractions, kept, null, agreements, tables, others, words, (s.sigma_min, s.sigma_max),
         asdict(task),
     )  # fmt: skip
 
