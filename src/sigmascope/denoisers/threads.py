@@ -30,6 +30,17 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "tiles")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch for a while: a few rows against tile after tile are done before several threads have met."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def in_threads(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
     """What each task returns, in order; so many run at the same time, with one thread of torch each."""
     if threads == 1 or len(tasks) == 1:

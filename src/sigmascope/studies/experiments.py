@@ -14,6 +14,7 @@ from sigmascope.core import Abstraction, Draws, InputError, LabelledData, genera
 from sigmascope.data.arrays import ArraySource
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.items import ItemBelief
+from sigmascope.denoisers.threads import one_thread
 from sigmascope.information.posterior import entropy_of
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.learn.neural import NeuralDenoiser
@@ -197,12 +198,13 @@ def _generation(lab: Laboratory) -> dict:
     noise = Streams(lab.seed, [(_PATH, 0)], lab.exact.event)
     belief = ItemBelief(lab.exact)
     sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.abstractions}  # type: tuple[list, list, list, dict[str, list]]
-    for state in joint(belief, start(lab.exact, levels[0], noise()), levels, noise):
-        sigma.append(state.sigma)
-        y.append(state.y[0])
-        mean.append(belief.denoised(state.log_pi, state.y, state.sigma)[0])
-        for name, p in belief.marginals(state.log_pi).items():
-            pi[name].append(p[0])
+    with one_thread():
+        for state in joint(belief, start(lab.exact, levels[0], noise()), levels, noise):
+            sigma.append(state.sigma)
+            y.append(state.y[0])
+            mean.append(belief.denoised(state.log_pi, state.y, state.sigma)[0])
+            for name, p in belief.marginals(state.log_pi).items():
+                pi[name].append(p[0])
     event = lab.axes
     found: dict = {
         "sigma": ("level", np.array(sigma)),
