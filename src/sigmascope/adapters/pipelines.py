@@ -21,7 +21,8 @@ PREFIX = "diffusers:"
 """What may stand before a folder."""
 INDEX = "model_index.json"
 """The file that says what a pipeline is made of."""
-_TRAINED = 1000.0  # what flow-matching networks are told at noise alone
+TRAINED = 1000.0
+"""What flow-matching networks are told at noise alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +217,7 @@ def _schedule(
     """Schedule, prediction, what the network is told of the time, and the network, preconditioned where it must be."""
     schedule = schedule_of(scheduler, name)
     if isinstance(schedule, FlowMatching):
-        return schedule, "flow_prediction", lambda t: _TRAINED * t, network
+        return schedule, "flow_prediction", lambda t: TRAINED * t, network
     said = str(scheduler.config.get("prediction_type", "epsilon"))
     if said not in ("epsilon", "v_prediction", "sample") or (isinstance(schedule, Karras) and said == "sample"):
         raise InputError(

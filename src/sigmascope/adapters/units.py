@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sigmascope.adapters.foreign import Unit
-from sigmascope.adapters.pipelines import INDEX, PREFIX, checked_index, schedule_of
+from sigmascope.adapters.pipelines import INDEX, PREFIX, TRAINED, checked_index, schedule_of
 from sigmascope.core import InputError
 from sigmascope.noise import FlowMatching, Karras, Schedule
 
@@ -103,11 +103,6 @@ class Ruler:
             found = self.schedule.sigma(np.minimum(np.asarray(scheduler.timesteps, dtype=np.float64), last))
         return np.append(found, 0.0)
 
-    @property
-    def _low(self) -> float:
-        """The network's smallest level that has a timestep."""
-        return float(self.schedule.sigma(self.schedule.least))
-
     def of_sigma(self, sigma: float) -> Level:
         """A level given by our sigma.
 
@@ -134,7 +129,7 @@ class Ruler:
     def of_timestep(self, timestep: float) -> Level:
         """A level given by what the network is told of it."""
         if isinstance(self.schedule, FlowMatching):
-            return self.of_sigma(self._ours(float(self.schedule.sigma(timestep / 1000))))
+            return self.of_sigma(self._ours(float(self.schedule.sigma(timestep / TRAINED))))
         if isinstance(self.schedule, Karras):
             return self.of_sigma(self._ours(math.exp(4 * timestep)))
         return self.of_sigma(self._ours(float(self.schedule.sigma(timestep))))
@@ -179,7 +174,7 @@ class Ruler:
     def _told(self, time: float) -> float:
         """What the network is told of the schedule's time."""
         if isinstance(self.schedule, FlowMatching):
-            return 1000 * time
+            return TRAINED * time
         return 0.25 * math.log(time) if isinstance(self.schedule, Karras) else time
 
     def _clock(self, time: float) -> float:

@@ -32,13 +32,14 @@ Labelled = tuple[str, str]
 """An attribute and its value."""
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """As much of a text as fits."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _line(said: Labelled) -> str:
     """An attribute and its value, as far as they fit."""
-    return f"{_short(said[0], 16)}: {_short(said[1], 12)}"
+    return f"{short(said[0], 16)}: {short(said[1], 12)}"
 
 
 def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = None) -> None:
@@ -115,7 +116,7 @@ def decisions_figure(
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
             ax.set_xlabel("")
-            ax.set_title(_short(label_of(a.name), 26) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
+            ax.set_title(short(label_of(a.name), 26) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
         mean = "black: their mean; " if len(entropy.T) > 1 else ""
         fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
         fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)

@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sigmascope.report.figures import STYLE, style_of
-from sigmascope.report.gallery import show_item
+from sigmascope.report.gallery import short, show_item
 from sigmascope.report.table import number
 
 _MOST_VALUES = 24  # of an attribute whose belief is drawn value by value
 _STRIP = 9  # images of a strip
+_WIDE = 18  # letters of a name or a value
 
 
 def intensity(sigma: Float[np.ndarray, " levels"], ends: tuple[float, float]) -> Float[np.ndarray, " levels"]:
@@ -25,17 +26,16 @@ def intensity(sigma: Float[np.ndarray, " levels"], ends: tuple[float, float]) ->
     return np.log(sigma / ends[0]) / math.log(ends[1] / ends[0])
 
 
-def tau_axis(ax: Axes, ends: tuple[float, float], *, above: bool = True, decibels: bool = False) -> None:
+def tau_axis(ax: Axes, ends: tuple[float, float], *, decibels: bool = False) -> None:
     """Intensity falling from left to right, the way of generation; sigma above, and with it decibels of SNR."""
     ax.set_xlim(1.0, 0.0)
     ax.set_xlabel("intensity τ   (generation runs to the right →)", fontsize=8.5)
-    if above:
-        top = ax.secondary_xaxis("top")
-        marks = (90.0, 10.0, 1.0, 0.1, 0.01) if decibels else (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-        ticks = [s for s in marks if ends[0] <= s <= ends[1]]
-        said = [f"{s:g}" + (f"\n{-20 * math.log10(s) + 0.0:.0f} dB" if decibels else "") for s in ticks]
-        top.set_xticks([float(intensity(np.array([s]), ends)[0]) for s in ticks], said, fontsize=7)
-        top.set_xlabel("σ, signal-to-noise ratio" if decibels else "σ", fontsize=8)
+    top = ax.secondary_xaxis("top")
+    marks = (90.0, 10.0, 1.0, 0.1, 0.01) if decibels else (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+    ticks = [s for s in marks if ends[0] <= s <= ends[1]]
+    said = [f"{s:g}" + (f"\n{-20 * math.log10(s) + 0.0:.0f} dB" if decibels else "") for s in ticks]
+    top.set_xticks([float(intensity(np.array([s]), ends)[0]) for s in ticks], said, fontsize=7)
+    top.set_xlabel("σ, signal-to-noise ratio" if decibels else "σ", fontsize=8)
 
 
 def systems_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]], about: str) -> Figure:
@@ -166,7 +166,7 @@ def forks_of_one_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]]) -> F
                 said = values[name][int(label[0])] if same else "differ"
                 height = 0.97 * (1 - (j + 0.5) / len(names))
                 line[-1].text(
-                    0.02, height, f"{_fit(name)}: {_fit(said)}", fontsize=7.5, va="center",
+                    0.02, height, f"{short(name, _WIDE)}: {short(said, _WIDE)}", fontsize=7.5, va="center",
                     color="black" if same else "0.6", weight="bold" if same else "normal", transform=line[-1].transAxes,
                 )  # fmt: skip
                 line[-1].text(
@@ -178,7 +178,3 @@ def forks_of_one_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]]) -> F
             panels[0, k + 1].set_title(f"child {k + 1}", fontsize=8)
         panels[0, -1].set_title("in bold what all children agree in", fontsize=8)
     return fig
-
-
-def _fit(text: str, most: int = 18) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

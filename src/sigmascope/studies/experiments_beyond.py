@@ -87,9 +87,9 @@ def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
     )  # fmt: skip
 
 
-def second(lab: Laboratory, progress: bool, path: str, law: str) -> xr.Dataset:
+def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.Dataset:
     """Another data set, under one law; of the ten classes of CIFAR-10 also whether they are animals or vehicles."""
-    data, e = second_data(path), lab.effort
+    e = lab.effort
     draws = e.held_out if law == "heldout" else e.draws
     return study(data, law=law, draws=draws, levels=e.levels, seed=lab.seed, progress=progress)
 

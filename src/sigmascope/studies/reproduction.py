@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -78,14 +79,15 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
     task, data, model, digest = _opened(task)
     folder = Folder(out, MARKER, to_toml(task))
     laboratory = _Once(data, task, model)
-    stages = stages_of(task, laboratory, out, progress)
+    second = cache(lambda: beyond.second_data(task.second))  # pictures are decoded once, for marks and stages
+    stages = stages_of(task, laboratory, second, out, progress)
     found: dict[str, xr.Dataset] = {}
     marks: dict[str, str] = {}
     new = False
     with tqdm(stages, disable=not progress, file=sys.stderr, desc="stages", unit="stage") as bar:
         for stage in bar:
             bar.set_postfix_str(stage.words)
-            marks[stage.name] = _mark(stage, task, data, digest, [marks[n] for n in stage.needs])
+            marks[stage.name] = _mark(stage, task, data, second, digest, [marks[n] for n in stage.needs])
             kept = _kept(out, stage.name, marks[stage.name])
             if kept is None:
                 new, kept = True, _run(stage, found, marks[stage.name])
@@ -137,7 +139,13 @@ class _Once:
         return self._made
 
 
-def stages_of(task: ReproduceTask, lab: Callable[[], ex.Laboratory], out: Path, progress: bool) -> Sequence[Stage]:
+def stages_of(
+    task: ReproduceTask,
+    lab: Callable[[], ex.Laboratory],
+    second: Callable[[], LabelledData],
+    out: Path,
+    progress: bool,
+) -> Sequence[Stage]:
     """What is to be done, in order."""
     stages = [
         Stage("curves", "the exact filter, by four estimators", lambda _: ex.curves(lab(), progress)),
@@ -153,7 +161,7 @@ def stages_of(task: ReproduceTask, lab: Callable[[], ex.Laboratory], out: Path, 
         stages.append(Stage("grain", "scenes with a grain", lambda _: beyond.grain(lab(), progress)))
     if task.second:
         for law in ("empirical", "heldout"):
-            run = lambda _, law=law: beyond.second(lab(), progress, task.second, law)  # noqa: E731
+            run = lambda _, law=law: beyond.second(lab(), progress, second(), law)  # noqa: E731
             stages.append(Stage(f"second-{law}", f"second data, {law}", run))
     if task.model != "exact":
         stages.append(Stage("model", "the learned model", lambda _: _study_of_model(task, out, progress)))
@@ -225,14 +233,21 @@ def _study_of_model(task: ReproduceTask, out: Path, progress: bool) -> xr.Datase
     return learned_run.run_learned(spec, folder, progress)[0]
 
 
-def _mark(stage: Stage, task: ReproduceTask, data: LabelledData, digest: str, needs: Sequence[str]) -> str:
+def _mark(
+    stage: Stage,
+    task: ReproduceTask,
+    data: LabelledData,
+    second: Callable[[], LabelledData],
+    digest: str,
+    needs: Sequence[str],
+) -> str:
     """What decides the numbers of a stage."""
     effort = asdict(ex.QUICK if task.quick else ex.FULL)
     held_by = [_FORMAT, __version__, stage.name, task.seed, task.size, task.abstractions, data.fingerprint, effort]
     if stage.name in ("model", "model-forks", "probes"):
         held_by += [digest, weights_digest(model_folder("bundled"))]
     if stage.name.startswith("second"):
-        held_by.append(beyond.second_data(task.second).fingerprint)
+        held_by.append(second().fingerprint)
     return hashlib.blake2b(json.dumps([held_by, list(needs)]).encode(), digest_size=16).hexdigest()
 
 
