@@ -154,3 +154,13 @@ def clones(m: float = 16.0, s: float = 1.0) -> Mixture:
 
 
 Problem = Callable[[], Line]
+
+
+def pictures(n: int = 300, side: int = 8):
+    """Images with two attributes, one of which is where the light is."""
+    rng = np.random.default_rng(3)
+    where, other = rng.integers(0, 3, n), rng.integers(0, 2, n)
+    v = rng.uniform(0, 0.2, (n, 3, side, side)).astype(np.float32)
+    for k in range(3):
+        v[where == k, k] += 0.7
+    return from_array(v, {"where": where, "other": other})

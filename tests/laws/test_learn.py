@@ -11,9 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from problems import two_points
+from problems import pictures, two_points
 from sigmascope.core import InputError, generator
-from sigmascope.data import from_array
 from sigmascope.denoisers.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.conditions import Continuous
@@ -26,16 +25,6 @@ from sigmascope.learn.training import Trainer
 from sigmascope.noise import sigma_grid
 
 SMALL = Settings(network="mlp", width=32, depth=1, steps=40, batch=32, warmup=5, sigma_min=0.05, sigma_max=20.0)
-
-
-def pictures(n: int = 300, side: int = 8):
-    """Images with two attributes, one of which is where the light is."""
-    rng = np.random.default_rng(3)
-    where, other = rng.integers(0, 3, n), rng.integers(0, 2, n)
-    v = rng.uniform(0, 0.2, (n, 3, side, side)).astype(np.float32)
-    for k in range(3):
-        v[where == k, k] += 0.7
-    return from_array(v, {"where": where, "other": other})
 
 
 def frame_for(kind: str, event: tuple[int, ...]) -> Frame:

@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from sigmascope.core import Abstraction, InputError
 from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import directions
-from sigmascope.learn.networks import waves
-from sigmascope.learn.neural import Architecture
+from sigmascope.learn.networks import Architecture, waves
 from sigmascope.learn.sources import Source, mean_and_scale
 
 CLASSIFIER = "classifier.safetensors"
@@ -63,7 +62,7 @@ def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int,
             raise InputError(f"values of shape {event} are no images of 4 x 4 or more: pass --network mlp")
         halvings = int(math.log2(min(event[1:]))) - 1
         return Architecture(kind, width or 32, min(depth or 3, halvings))
-    return Architecture(kind, width or (64 if math.prod(event) < 64 else 192), depth or 3)
+    return Architecture(kind, width or (64 if math.prod(event) < 64 else 320), depth or 3)
 
 
 class VectorTrunk(nn.Module):

@@ -58,8 +58,8 @@ class Training(ABC):
         self.model = model
         self.averaged = copy.deepcopy(model).eval().requires_grad_(False)
         model.train()
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        others = [p for p in model.parameters() if p.ndim <= 1]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        matrices, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=settings.learning_rate,

@@ -19,7 +19,13 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def write_model(
-    model: nn.Module, path: Path, description: Mapping[str, Any], *, half: bool, exact: Collection[str]
+    model: nn.Module,
+    path: Path,
+    description: Mapping[str, Any],
+    *,
+    half: bool,
+    exact: Collection[str],
+    apart: str | None = None,
 ) -> None:
     """Write a model.
 
@@ -29,21 +35,30 @@ def write_model(
         description: all but the weights, as JSON can hold it.
         half: round weights to float16.
         exact: names of tensors that are not rounded.
+        apart: how the names of tensors begin that are kept elsewhere.
     """
-    weights = {k: x.detach().cpu().contiguous() for k, x in model.state_dict().items()}
+    mine = {k: x for k, x in model.state_dict().items() if apart is None or not k.startswith(apart)}
+    weights = {k: x.detach().cpu().contiguous() for k, x in mine.items()}
     if half:
         weights = {k: x if k in exact else x.half() for k, x in weights.items()}
     save_file(weights, path, {_HEADER: json.dumps(description)})
 
 
-def read_model(path: Path, what: str, make: Callable[[Mapping[str, Any]], M], device: torch.device | str) -> M:
+def read_model(
+    path: Path,
+    what: str,
+    make: Callable[[Mapping[str, Any]], M],
+    device: torch.device | str,
+    apart: str | None = None,
+) -> M:
     """Read a model that :func:`write_model` has written, in evaluation mode.
 
     Args:
         path: the file.
         what: how to call such a model.
-        make: makes it of its description, with any weights.
+        make: makes it of its description, with any weights, and with those that are kept elsewhere.
         device: where it goes.
+        apart: how the names of these begin.
 
     Raises: InputError for a file that is none.
     """
@@ -51,6 +66,8 @@ def read_model(path: Path, what: str, make: Callable[[Mapping[str, Any]], M], de
         with safe_open(path, "pt") as file:
             model = make(json.loads((file.metadata() or {})[_HEADER]))
             weights: dict[str, Tensor] = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+        if apart is not None:
+            weights |= {k: x for k, x in model.state_dict().items() if k.startswith(apart)}
         model.load_state_dict(weights)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error

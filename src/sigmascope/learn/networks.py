@@ -3,6 +3,7 @@ r"""Networks F(x, c) of a denoiser: a residual perceptron for vectors, a U-Net f
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,21 @@ _FREQUENCIES = 8
 WAVES = 2 * _FREQUENCIES + 1
 _EMBEDDING = 96  # width of what modulates a perceptron
 _LOWEST, _HIGHEST = math.log(0.002), math.log(200.0)  # of ln sigma in units of the data's scale: the embedding's period
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network, by its kind and size.
+
+    Args:
+        kind: ``unet`` or ``mlp``.
+        width: as in :class:`~sigmascope.learn.settings.Settings`.
+        depth: likewise.
+    """
+
+    kind: str
+    width: int
+    depth: int
 
 
 class VectorNet(nn.Module):

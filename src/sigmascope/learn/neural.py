@@ -3,7 +3,7 @@ r"""A learned denoiser: one network that can be told any subset of the abstracti
 .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
 
 with the coordinates and their w, c_in and c_out from a frame, so that F sees and gives numbers of unit scale at every
-level.
+level.  c says what is known; what is not known a recogniser, where there is one, guesses from y.
 
 References: Karras, Aittala, Aila, Laine (2022).
 """
@@ -11,7 +11,7 @@ References: Karras, Aittala, Aila, Laine (2022).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, Denoiser, InputError
+from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import Frame, empty_frame
-from sigmascope.learn.networks import WAVES, ImageNet, VectorNet, waves
+from sigmascope.learn.networks import WAVES, Architecture, ImageNet, VectorNet, waves
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-_FORMAT = 2
+_FORMAT = 3
 _CONDITION = 128  # width of the embeddings that a perceptron is told
 _CHUNK = 4096  # rows of one call of the network, at most
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network, by its kind and size.
-
-    Args:
-        kind: ``unet`` or ``mlp``.
-        width: as in :class:`~sigmascope.learn.settings.Settings`.
-        depth: likewise.
-    """
-
-    kind: str
-    width: int
-    depth: int
 
 
 def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
@@ -66,6 +52,7 @@ class NeuralDenoiser(Denoiser):
         frame: in which coordinates the network works.
         continuous: attributes with vectors as values.
         card: what is known of its making, kept with it: data, settings, losses.
+        recogniser: guesses the discrete attributes that the network is not told; its weights stay as they are.
     """
 
     def __init__(
@@ -76,6 +63,7 @@ class NeuralDenoiser(Denoiser):
         frame: Frame,
         continuous: tuple[Continuous, ...] = (),
         card: Mapping[str, Any] | None = None,
+        recogniser: NoisyClassifier | None = None,
     ) -> None:
         super().__init__()
         self.event, self.abstractions, self.continuous = tuple(event), abstractions, continuous
@@ -91,6 +79,7 @@ class NeuralDenoiser(Denoiser):
         self.conditions = Conditions(abstractions, continuous, told)
         # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
         self.gate = nn.Linear(WAVES, told)
+        self.recogniser = None if recogniser is None else recogniser.eval().requires_grad_(False)
 
     @property
     def scale(self) -> float:
@@ -114,12 +103,18 @@ class NeuralDenoiser(Denoiser):
         Raises: InputError for shapes that do not fit, unknown names or values.
         """
         self._check(y, sigma)
+        return self._in_parts(y, sigma, known or {}, None)
+
+    def _in_parts(
+        self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor], guessed: Mapping[str, Tensor] | None
+    ) -> Tensor:
         if torch.is_grad_enabled() or len(y) <= _CHUNK:
-            return self._rows(y, sigma, known)
+            return self._rows(y, sigma, known, guessed)
         parts = []
         for i in range(0, len(y), _CHUNK):
             part = slice(i, i + _CHUNK)
-            parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in (known or {}).items()}))
+            mine = None if guessed is None else {k: q[part] for k, q in guessed.items()}
+            parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in known.items()}, mine))
         return torch.cat(parts)
 
     def _check(self, y: Tensor, sigma: Tensor) -> None:
@@ -128,19 +123,34 @@ class NeuralDenoiser(Denoiser):
         if sigma.shape != (len(y),):
             raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
 
-    def _rows(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None) -> Tensor:
+    def _rows(
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        known: Mapping[str, Tensor] | None,
+        guessed: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         log_sigma = (sigma.to(self.frame.mean) / self.scale).log()
-        told = self.conditions(known, len(y)) * torch.sigmoid(self.gate(waves(log_sigma)))
+        guessed = self._guessed(y, sigma) if guessed is None else guessed
+        told = self.conditions(known, len(y), guessed) * torch.sigmoid(self.gate(waves(log_sigma)))
         return self.frame(y, sigma, lambda x: self.network(x, log_sigma, told))
+
+    def _guessed(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+        """The recogniser's probabilities of every attribute."""
+        if self.recogniser is None:
+            return {}
+        return {name: q.exp() for name, q in self.recogniser.split(self.recogniser.logits(y, sigma).float()).items()}
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
     ) -> Float[Tensor, "values batch *event"]:
         """The estimate told each value of an attribute; cost: as many calls as it has values."""
         values = len(next(a for a in self.abstractions if a.name == abstraction).values)
+        self._check(y, sigma)
+        guessed = {name: q.repeat(values, 1) for name, q in self._guessed(y, sigma).items()}
         each = y.repeat(values, *[1] * len(self.event))
         told = torch.arange(values, device=y.device).repeat_interleave(len(y))
-        return self(each, sigma.repeat(values), {abstraction: told}).reshape(values, *y.shape)
+        return self._in_parts(each, sigma.repeat(values), {abstraction: told}, guessed).reshape(values, *y.shape)
 
     def features(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
@@ -168,17 +178,22 @@ class NeuralDenoiser(Denoiser):
             "frame": self.frame.description(),
             "abstractions": abstractions_to_json(self.abstractions),
             "continuous": [asdict(c) for c in self.continuous],
+            "recogniser": self.recogniser is not None,
             "card": self.card,
         }
 
     def save(self, path: Path, *, half: bool = False) -> None:
         """Write the weights, and in the file's header all that is needed to make the denoiser again.
 
+        A recogniser has a file of its own, :data:`~sigmascope.learn.classifier.CLASSIFIER`, in the same folder.
+
         Args:
             path: a .safetensors file.
             half: round weights to float16.
         """
-        write_model(self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"))
+        write_model(
+            self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"), apart="recogniser."
+        )
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
@@ -186,17 +201,19 @@ class NeuralDenoiser(Denoiser):
 
         Raises: InputError for a path that holds none.
         """
-        return read_model(model_folder(folder) / WEIGHTS, "model", cls._described, device)
+        path = model_folder(folder)
+        return read_model(path / WEIGHTS, "model", lambda of: cls._described(of, path), device, apart="recogniser.")
 
     @classmethod
-    def _described(cls, of: Mapping[str, Any]) -> NeuralDenoiser:
+    def _described(cls, of: Mapping[str, Any], folder: Path) -> NeuralDenoiser:
         check_format(of["format"], _FORMAT)
         continuous = tuple(
             Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
         )
         event, network = tuple(of["event"]), Architecture(**of["network"])
         abstractions = abstractions_of_json(of["abstractions"])
-        return cls(event, abstractions, network, empty_frame(event, of["frame"]), continuous, of["card"])
+        recogniser = NoisyClassifier.load(folder) if of["recogniser"] else None
+        return cls(event, abstractions, network, empty_frame(event, of["frame"]), continuous, of["card"], recogniser)
 
 
 def model_folder(name: str | Path) -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sigmascope import ranks
 from sigmascope.core import UNKNOWN, generator
+from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.descent import Training, beside
 from sigmascope.learn.frames import frame_of
 from sigmascope.learn.levels import Levels
@@ -39,6 +40,7 @@ class Trainer(Training):
         source: what to learn.
         settings: how.
         device: where.
+        recogniser: guesses what the network is not told; of this source, and not trained further.
 
     Raises: InputError for settings that do not fit the data.
     """
@@ -47,13 +49,21 @@ class Trainer(Training):
     model: NeuralDenoiser
     averaged: NeuralDenoiser
 
-    def __init__(self, source: Source, settings: Settings, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        device: torch.device | str = "cpu",
+        recogniser: NoisyClassifier | None = None,
+    ) -> None:
         settings, device = settings.check(), torch.device(device)
         shape = architecture(settings.network, settings.width, settings.depth, source.event)
         frame = frame_of(source, settings.seed, shape.width if shape.kind == "mlp" else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = NeuralDenoiser(source.event, source.abstractions, shape, frame, source.continuous)
+            model = NeuralDenoiser(
+                source.event, source.abstractions, shape, frame, source.continuous, recogniser=recogniser
+            )
         levels = Levels(
             settings.sigma_min,
             settings.sigma_max,

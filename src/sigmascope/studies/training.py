@@ -149,7 +149,13 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         return "", True
     source = source_of(data, settings, spec.abstractions)
     started = time.monotonic()
-    trainer = Trainer(source, settings, device)
+    classifier: ClassifierTrainer | None = None
+    if spec.classifier_steps and source.abstractions:
+        classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
+        _restore(classifier, folder, "classifier")
+        _run(classifier, folder, "classifier", spec.classifier_steps, spec, progress, None)
+        folder_write(folder, CLASSIFIER, lambda p: classifier.averaged.save(p, half=spec.half))
+    trainer = Trainer(source, settings, device, None if classifier is None else classifier.averaged)
     _restore(trainer, folder, "denoiser")
     before = float(_card(folder).get("seconds", 0.0)) if trainer.done else 0.0
 
@@ -158,12 +164,6 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         _store_model(folder, trainer, spec, data, seconds, half=False)
 
     _run(trainer, folder, "denoiser", settings.steps, spec, progress, keep)
-    classifier: ClassifierTrainer | None = None
-    if spec.classifier_steps and trainer.model.abstractions:
-        classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
-        _restore(classifier, folder, "classifier")
-        _run(classifier, folder, "classifier", spec.classifier_steps, spec, progress, None)
-        folder_write(folder, CLASSIFIER, lambda p: classifier.averaged.save(p, half=spec.half))
     seconds = before + time.monotonic() - started
     _store_model(folder, trainer, spec, data, seconds, half=spec.half, finished=True)
     _forget_states(out)
