@@ -30,7 +30,8 @@ MAY = {
     "report": {"core", "onset"},
     "studies": ALL,
     "commands": {"errors"},
-    "cli": ALL | {"commands"},
+    "runs": ALL | {"commands"},
+    "cli": {"commands", "errors", "ranks", "runs", "studies"},
     "__init__": ALL,
     "__main__": {"cli"},
 }

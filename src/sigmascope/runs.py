@@ -1,0 +1,243 @@
+"""What each command does with what it was told.  torch is loaded only once there is work to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from sigmascope.commands import (
+    CheckCommand,
+    CompareCommand,
+    ForkCommand,
+    GenerateCommand,
+    ReproduceCommand,
+    StudyCommand,
+    TrainCommand,
+    TranslateCommand,
+)
+from sigmascope.errors import InputError
+from sigmascope.learn.settings import Settings
+from sigmascope.studies.spec import Spec, listed, read_spec
+from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
+
+
+def _study(command: StudyCommand) -> int:
+    spec = Spec(
+        data=command.data,
+        abstractions=listed(command.abstractions),
+        draws=command.draws,
+        levels=command.levels,
+        sigma_min=command.sigma_min,
+        sigma_max=command.sigma_max,
+        seed=command.seed,
+        size=command.size,
+        grain=command.grain,
+        law=command.law,
+        estimators=listed(command.estimators),
+        forks=command.forks,
+        pairs=command.pairs,
+        model=command.model,
+        target_stderr=command.target_stderr,
+        budget=command.budget,
+        like=command.like,
+        device=command.device,
+    ).check()
+    if command.spec:
+        stored = read_spec(Path(command.spec))
+        if command.abstractions == ",".join(stored.abstractions):  # a column's name may hold a comma
+            spec = replace(spec, abstractions=stored.abstractions)
+        if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain")):
+            spec = replace(spec, fingerprint=stored.fingerprint)
+        if command.model == stored.model:
+            spec = replace(spec, model_fingerprint=stored.model_fingerprint)
+    if not command.out and not command.dry_run:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope import ranks
+    from sigmascope.studies import runner  # torch is loaded here
+
+    if command.dry_run:
+        return _dry_run_model(spec) if spec.model else _dry_run(spec)
+    out = Path(command.out)
+    _, table, finished = runner.run(spec, out, progress=True)
+    from sigmascope.report.table import onset_text
+
+    if ranks.rank():
+        return 0
+    if finished:
+        print(f"{out}: this study is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
+        return 0
+    print(onset_text(table))
+    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _train(command: TrainCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command)}
+    of_settings = {f.name: given[f.name] for f in fields(Settings)}
+    out = given.pop("out")
+    others = {k: v for k, v in given.items() if k not in of_settings} | {"abstractions": listed(command.abstractions)}
+    settings = Settings(**of_settings).check()
+    if not command.data:
+        raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    if not out:
+        raise InputError("no folder for the model was named: pass --out FOLDER")
+    from sigmascope import ranks
+    from sigmascope.studies import training  # torch is loaded here
+
+    words, finished = training.train(training.TrainSpec(settings=settings, **others), Path(out))
+    if ranks.rank():
+        return 0
+    if finished:
+        print(f"{out}: this training is finished; nothing was done", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nMeasure it: sigmascope study {command.data} --model {out} --out FOLDER", file=sys.stderr)
+    return 0
+
+
+def _compare(command: CompareCommand) -> int:
+    if not (command.a and command.b and command.out):
+        raise InputError("two studies and a folder are wanted: sigmascope compare STUDY_A STUDY_B --out FOLDER")
+    from sigmascope.studies.compare import compare  # torch is loaded here
+
+    print(compare(command.a, command.b, command.out, command.estimator))
+    print(f"\nSee {Path(command.out) / 'comparison.png'}", file=sys.stderr)
+    return 0
+
+
+def _reproduce(command: ReproduceCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
+    task = ReproduceTask(**(given | {"abstractions": listed(command.abstractions)})).check()
+    if not command.out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies import reproduction  # torch is loaded here
+
+    out = Path(command.out)
+    words, finished = reproduction.reproduce(task, out)
+    if finished:
+        print(f"{out}: this is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _translate(command: TranslateCommand) -> int:
+    if not command.model:
+        raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
+    given = {n: getattr(command, n) for n in ("sigma", "step", "timestep", "strength", "percent")}
+    given = {n: x for n, x in given.items() if x}
+    if len(given) > 1:
+        raise InputError(f"--{' and --'.join(given)} came: pass one level")
+    from sigmascope.studies.translating import translate  # torch is loaded here
+
+    unit, level = next(iter(given.items()), ("", ""))
+    print(translate(command.model, unit, level, command.steps, as_json=command.json))
+    return 0
+
+
+def _make(command: GenerateCommand | ForkCommand) -> int:
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
+    given["abstractions"] = listed(command.abstractions)
+    kind = GenerateTask if isinstance(command, GenerateCommand) else ForkTask
+    task = kind(**given).check()
+    if not command.out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies import making  # torch is loaded here
+
+    out = Path(command.out)
+    if isinstance(task, GenerateTask):
+        words, finished = making.generate(task, out)
+    else:
+        words, finished = making.make_forks(task, out)
+    if finished:
+        print(f"{out}: this is finished; nothing was done", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nSee {out / ('images.png' if isinstance(task, GenerateTask) else 'forks.png')}", file=sys.stderr)
+    return 0
+
+
+def _check(command: CheckCommand) -> int:
+    if command.seed < 0:
+        raise InputError(f"seed is {command.seed}: it must not be negative")
+    out = Path(command.out) if command.out else None
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise InputError(f"{out}: it is a folder, or in none that can be written: pass --out a file's name")
+    from sigmascope.checks import HEADER, run_checks, table, to_json  # torch is loaded here
+
+    verdicts = []
+    trials = run_checks(fast=command.fast, seed=command.seed, spoil=command.spoil)
+    print(HEADER)
+    for verdict in trials:
+        verdicts.append(verdict)
+        print(table(verdict), flush=True)
+    if out is not None:
+        part = out.with_name(f".{out.name}.part")  # whole, or not there
+        try:
+            part.write_text(to_json(verdicts, fast=command.fast, seed=command.seed), encoding="utf-8")
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
+    red = [v.row.name for v in verdicts if not v.green]
+    print(f"\n{len(verdicts) - len(red)} of {len(verdicts)} green" + (f"; red: {', '.join(red)}" if red else ""))
+    return 1 if red else 0
+
+
+def _dry_run(spec: Spec) -> int:
+    from sigmascope import ranks
+    from sigmascope.data.memory import available_bytes
+    from sigmascope.studies import runner
+
+    data, spec = runner.resolve(spec)
+    work = runner.predict(data, spec)
+    if ranks.rank():
+        return 0
+    print(spec.to_toml())
+    print(f"data        {data.words}")
+    studied = [a for a in data.abstractions if a.name in spec.abstractions]
+    print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in studied)}")
+    if work.calls:
+        print(f"work        {work.calls:,.0f} denoisings")
+    else:
+        print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
+    print(f"time        about {runner.predict_seconds(work, spec, data):.0f} s on this machine")
+    print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
+    return 0
+
+
+def _dry_run_model(spec: Spec) -> int:
+    from sigmascope.studies.learned_run import open_learned
+
+    learned, spec = open_learned(spec)
+    print(spec.to_toml())
+    print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
+    print(f"model       {learned.model.architecture.kind}, {learned.model.count():,} parameters")
+    told = sum(len(a.values) for a in learned.asked)
+    draws = spec.draws + spec.draws // 2
+    if "filter" in spec.estimators:
+        print(f"filter      {draws * spec.levels * told:,} network calls")
+    if "likelihood" in spec.estimators:
+        print(f"likelihood  {12 * draws * spec.levels * told:,} network calls")
+    aim = (
+        f"{spec.budget:,} network calls" if spec.budget else f"until the standard error is {spec.target_stderr:g} nats"
+    )
+    print(f"gaps        {aim}")
+    return 0
+
+
+RUNS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "study": (StudyCommand, _study),
+    "train": (TrainCommand, _train),
+    "compare": (CompareCommand, _compare),
+    "generate": (GenerateCommand, _make),
+    "fork": (ForkCommand, _make),
+    "check": (CheckCommand, _check),
+    "reproduce": (ReproduceCommand, _reproduce),
+    "translate": (TranslateCommand, _translate),
+}
+"""The commands by name, in the order of the help: how each is described, and what it does."""
