@@ -68,14 +68,26 @@ class StudyCommand:
     network's error can bias), filter, likelihood and classifier (lower bounds whatever its error), probes (linear ones,
     on noisy values and on the network's features: lower bounds too), and posterior (the exact filter of the data, to
     compare with)."""
-    forks: int = 64
+    forks: Annotated[int, _shown("K", "(default: 64; of a pipeline 16)")] = 0
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
     pairs: tyro.conf.FlagCreatePairsOff[bool] = False
     """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
     another pass over the data."""
     model: Annotated[str, _shown("FOLDER", "(default: the exact filter)")] = ""
     """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
-    the scenes that comes with the package. It is measured on items kept out of its training."""
+    the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
+    pipeline of diffusers: one that can be told classes is measured on labelled data whose attribute is its class; any
+    other by forks, whose images are labelled, and by probes."""
+    labeller: Annotated[str, _shown("MODULE:FUNCTION", "(default: the nearest item of the data)")] = ""
+    """Of a pipeline's forks: your function that labels images, from a tensor of pixels between 0 and 1, shape (rows,
+    channels, height, width), to one index of a value per row (or a dict of such by attribute). With it the data may be
+    the word 'generated': images that the pipeline makes itself."""
+    steps: Annotated[int, _shown("N", "(default: 20)")] = 0
+    """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""
+    null_class: Annotated[int, _shown("INDEX")] = -1
+    """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself."""
+    allow_pickle: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Read a pipeline's weights from pickles, too, which can run any code: if you trust where they are from."""
     target_stderr: Annotated[float, _shown("NATS", "(default: 0.02)")] = 0.0
     """Of a model: make as many network calls as bring the standard error of its score gaps down to this."""
     budget: Annotated[int, _shown("CALLS", "(default: by --target-stderr)")] = 0

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sigmascope.commands import (
     CheckCommand,
@@ -23,6 +23,9 @@ from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
+
+if TYPE_CHECKING:
+    from sigmascope.studies.forked import Forked
 
 
 def _study(command: StudyCommand) -> int:
@@ -44,6 +47,10 @@ def _study(command: StudyCommand) -> int:
         target_stderr=command.target_stderr,
         budget=command.budget,
         like=command.like,
+        labeller=command.labeller,
+        steps=command.steps,
+        null_class=command.null_class,
+        allow_pickle=command.allow_pickle,
         device=command.device,
     ).check()
     if command.spec:
@@ -211,12 +218,15 @@ def _dry_run(spec: Spec) -> int:
 
 
 def _dry_run_model(spec: Spec) -> int:
+    from sigmascope.studies.forked import Forked
     from sigmascope.studies.learned_run import open_learned
 
     learned, spec = open_learned(spec)
     print(spec.to_toml())
+    if isinstance(learned, Forked):
+        return _dry_run_forks(learned, spec)
     print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
-    print(f"model       {learned.model.architecture.kind}, {learned.model.count():,} parameters")
+    print(f"model       {learned.network}, {learned.parameters:,} parameters")
     told = sum(len(a.values) for a in learned.asked)
     draws = spec.draws + spec.draws // 2
     if "filter" in spec.estimators:
@@ -227,6 +237,14 @@ def _dry_run_model(spec: Spec) -> int:
         f"{spec.budget:,} network calls" if spec.budget else f"until the standard error is {spec.target_stderr:g} nats"
     )
     print(f"gaps        {aim}")
+    return 0
+
+
+def _dry_run_forks(forked: Forked, spec: Spec) -> int:
+    print(f"data        {forked.data.words}")
+    print(f"model       {forked.opened.words}, {forked.opened.parameters:,} parameters, told nothing")
+    calls = spec.draws * spec.levels * spec.forks * spec.steps  # two a step, of half the way on average
+    print(f"forks       about {calls:,} network calls")
     return 0
 
 

@@ -98,6 +98,7 @@ def load_pipeline(
     """
     try:
         from diffusers import DiffusionPipeline
+        from diffusers.utils import logging
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
     name = str(path).removeprefix(PREFIX)
@@ -106,13 +107,21 @@ def load_pipeline(
         _check_folder(folder, allow_pickle)
     elif name.count("/") != 1 or name.startswith((".", "/")):
         raise InputError(f"{name}: there is no such folder: pass one that save_pretrained has written")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         pipe: Any = DiffusionPipeline.from_pretrained(
-            name, use_safetensors=None if allow_pickle else True, local_files_only=folder.exists()
+            name,
+            use_safetensors=None if allow_pickle else True,
+            local_files_only=folder.exists(),
+            low_cpu_mem_usage=False,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name}: diffusers cannot open it ({said})") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
     if scheduler is None:
         raise InputError(f"{name}: the pipeline ({kind}) has no scheduler: its noise levels are not known")

@@ -48,7 +48,7 @@ _COLOURS = {
 }
 
 
-def _panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sideways: str, columns: int) -> Figure:
+def panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sideways: str, columns: int) -> Figure:
     """A figure with a panel for each attribute, its entropy dotted, and a legend in so many columns."""
     names, sigma = results.abstraction.values, results.sigma.values
     wide = min(3, len(names))
@@ -100,7 +100,7 @@ def learned_figure(results: xr.Dataset) -> Figure:
                 label=f"{e}, biased",
             )  # fmt: skip
 
-    return _panels(results, draw, "information, nats", 3)
+    return panels(results, draw, "information, nats", 3)
 
 
 def bounds_figure(results: xr.Dataset) -> Figure:
@@ -116,7 +116,7 @@ def bounds_figure(results: xr.Dataset) -> Figure:
                 linewidth=3.0 if wide else 1.2, alpha=0.45 if wide else 1.0, label=e,
             )  # fmt: skip
 
-    return _panels(results, draw, "lower bound, nats", 4)
+    return panels(results, draw, "lower bound, nats", 4)
 
 
 def calibration_figure(results: xr.Dataset) -> Figure:
@@ -183,11 +183,11 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
     a = results.attrs
     title = f"{a['data_name']}, as a learned model sees it"
     where = "values kept out of its training" if a.get("held_out") else "values that it may have been trained on"
+    trained = f", {int(a['model_steps']):,} steps of training" if a["model_steps"] else ""
     facts = (
-        f"Model: {escape(str(a['model_network']))}, {int(a['model_parameters']):,} parameters, "
-        f"{int(a['model_steps']):,} steps of training. Measured on {where}: {escape(str(a['data_words']))}, "
-        f"{int(a['network_calls']):,} network calls for the gaps, {results.sizes['sigma']} noise levels. "
-        f"One unit of σ is {escape(str(a['unit_of_sigma']))}."
+        f"Model: {escape(str(a['model_network']))}, {int(a['model_parameters']):,} parameters{trained}. Measured on "
+        f"{where}: {escape(str(a['data_words']))}, {int(a['network_calls']):,} network calls for the gaps, "
+        f"{results.sizes['sigma']} noise levels. One unit of σ is {escape(str(a['unit_of_sigma']))}."
     )
     lower = a["main_estimator"] == "bound"
     lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table)

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData, generator
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
@@ -21,6 +21,7 @@ from sigmascope.information.allocation import REPLICATES, Allocation
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.likelihood import tempered
 from sigmascope.information.posterior import posterior
+from sigmascope.information.probes import HasFeatures
 from sigmascope.information.trust import Trust, judge
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
@@ -48,24 +49,32 @@ class Learned:
     """A learned model with the data that it is measured on.
 
     Args:
-        model: the denoiser.
+        model: the denoiser; it can be told each of the abstractions.
         classifier: of noisy values, if there is one.
         data: the data.
         source: draws of them, of items kept out of training where these are known.
         abstractions: those studied.
         null: the spare one of random labels, if the model has one.
         held_out: whether the draws are of items that were kept out.
-        highest: the largest noise level that the model was trained at.
+        highest: the largest noise level that the model knows; None: there is none.
+        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+        network: what kind of network it is, in a word.
+        parameters: how many it has.
+        steps: of its training; 0 where that is not known.
     """
 
-    model: NeuralDenoiser
+    model: Denoiser
     classifier: NoisyClassifier | None
     data: Data
     source: Source
     abstractions: tuple[Abstraction, ...]
     null: Abstraction | None
     held_out: bool
-    highest: float
+    highest: float | None
+    scale: float
+    network: str
+    parameters: int
+    steps: int
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
@@ -133,7 +142,11 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
         spec, abstractions=tuple(chosen), fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws
     )
     mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
-    return Learned(model, classifier, data, source, mine, null, held_out, settings.sigma_max), spec
+    learned = Learned(
+        model, classifier, data, source, mine, null, held_out, settings.sigma_max, model.scale,
+        model.architecture.kind, model.count(), int(model.card.get("steps", 0)),
+    )  # fmt: skip
+    return learned, spec
 
 
 def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
@@ -193,16 +206,17 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     if "filter" in want:
         asking["filter"] = PathWork(learned.model, both, sigma, asked, spec.seed)
     if "likelihood" in want:
-        scale = learned.model.scale * learned.data.size**0.5
-        asking["likelihood"] = LikelihoodWork(learned.model, both, sigma, asked, scale, top, spec.seed)
+        scale, highest = learned.scale * learned.data.size**0.5, top or float("inf")
+        asking["likelihood"] = LikelihoodWork(learned.model, both, sigma, asked, scale, highest, spec.seed)
     if "classifier" in want and learned.classifier is not None:
         known = {a.name for a in learned.classifier.abstractions}
         asking["classifier"] = ClassifierWork(learned.classifier, both, sigma, [a for a in asked if a.name in known])
     probing: list[ProbeWork] = []
     if "probes" in want:
         train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
-        for where in ("noisy", "features"):
-            probing.append(ProbeWork(learned.model, train, test, sigma, learned.abstractions, where, spec.seed))
+        seeing = learned.model if isinstance(learned.model, HasFeatures) else None
+        for where in ("noisy",) if seeing is None else ("noisy", "features"):
+            probing.append(ProbeWork(seeing, train, test, sigma, learned.abstractions, where, spec.seed))
     chain = ChainWork(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
     exact = None
     if "posterior" in want:
@@ -329,14 +343,13 @@ def _arranged(
     if null_bounds:
         best = null_bounds[-1]
         results = results.assign(null_bound=("sigma", best.value), null_bound_stderr=("sigma", best.stderr))
-    card = learned.model.card
     main = next(e for e in ("bound", "score_gap") if e in estimators)
     results.attrs |= {
         "main_estimator": main,
         "model": spec.model,
-        "model_parameters": learned.model.count(),
-        "model_steps": int(card.get("steps", 0)),
-        "model_network": learned.model.architecture.kind,
+        "model_parameters": learned.parameters,
+        "model_steps": learned.steps,
+        "model_network": learned.network,
     }
     return results
 

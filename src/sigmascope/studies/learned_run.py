@@ -10,28 +10,40 @@ import xarray as xr
 from sigmascope import ranks
 from sigmascope.core import InputError
 from sigmascope.onset import Onset
+from sigmascope.report.forked import write_forked_report
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
+from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
+from sigmascope.studies.pipelines import as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import resolve_device, table_of
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
 
-def open_learned(spec: Spec) -> tuple[Learned, Spec]:
+def open_learned(spec: Spec, progress: bool = False) -> tuple[Learned | Forked, Spec]:
     """The model and data of a specification, which is checked and filled in.
+
+    Args:
+        spec: the study, with a model.
+        progress: show a bar on stderr, where a pipeline makes the images.
 
     Raises: InputError.
     """
     spec = spec.check()
-    if spec.model != "bundled":
+    if spec.of_pipeline:
+        spec = replace(spec, model=as_path(spec.model))
+    elif spec.model != "bundled":
         spec = replace(spec, model=str(Path(spec.model).resolve()))
     if spec.like:
         spec = replace(spec, like=str(Path(spec.like).resolve()))
     if spec.data != "scenes" and Path(spec.data).exists():  # the specification may be read from elsewhere
         spec = replace(spec, data=str(Path(spec.data).resolve()))
-    return open_model(spec, resolve_device(spec.device))
+    if not spec.of_pipeline:
+        return open_model(spec, resolve_device(spec.device))
+    opened = open_pipe(spec, resolve_device(spec.device))
+    return open_told(spec, opened) if told_classes(spec, opened) else open_forked(spec, opened, progress)
 
 
 def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -50,7 +62,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
         raise InputError("a study of a model runs in one process: leave torchrun out")
     if out is not None:
         check_folder(out)
-    learned, spec = open_learned(spec)
+    learned, spec = open_learned(spec, progress)
     like = Path(spec.like) if spec.like else None
     folder = None if out is None else StudyFolder(out, spec)
     if folder is not None:
@@ -60,14 +72,20 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     else:
         results = None
     if results is None:
-        results = measure(learned, spec, folder, progress, like)
+        if isinstance(learned, Forked):
+            results = measure_forked(learned, spec, folder, progress)
+        else:
+            results = measure(learned, spec, folder, progress, like)
         if folder is not None:
             folder.store_results(results)
             folder.drop_checkpoint()
     table = table_of(results)
     if folder is None:
         return results, table, False
-    one = draws_for(learned, 1, spec.seed, 0)
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    if isinstance(learned, Forked):
+        write_forked_report(folder.write, results, to_curves(results), table)
+        return results, table, False
+    one = draws_for(learned, 1, spec.seed, 0)
     write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
     return results, table, False

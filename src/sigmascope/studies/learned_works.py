@@ -155,7 +155,7 @@ class ProbeWork(Units):
     """Linear probes on noisy values or on what the network sees in them, a level at a time.
 
     Args:
-        denoiser: whose features are read.
+        denoiser: whose features are read; None where noisy values are.
         train: draws to train probes on.
         test: other draws, to judge them on.
         sigmas: decreasing levels.
@@ -166,7 +166,7 @@ class ProbeWork(Units):
 
     def __init__(
         self,
-        denoiser: HasFeatures,
+        denoiser: HasFeatures | None,
         train: Draws,
         test: Draws,
         sigmas: Float[np.ndarray, " levels"],

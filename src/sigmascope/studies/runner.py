@@ -266,12 +266,16 @@ def study(
     grain: bool = False,
     law: str = "empirical",
     estimators: str | Sequence[str] = (),
-    forks: int = 64,
+    forks: int = 0,
     pairs: bool = False,
     model: str | Path = "",
     target_stderr: float = 0.0,
     budget: int = 0,
     like: str | Path = "",
+    labeller: str = "",
+    steps: int = 0,
+    null_class: int = -1,
+    allow_pickle: bool = False,
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -297,13 +301,18 @@ def study(
             come from, by items held out and a filter made of the rest.
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier`` and ``posterior``; empty: the usual.
-        forks: children of each draw, for the estimator ``forks``.
+        forks: children of each draw, for the estimator ``forks``; 0: 64, or 16 of a pipeline.
         pairs: study every pair of attributes too: their interaction information.
         model: folder of a learned model, or ``"bundled"``: measure it in place of the exact filter, on data that are
-            named; see :mod:`sigmascope.studies.learned`.
+            named; see :mod:`sigmascope.studies.learned`.  ``"diffusers:FOLDER"`` is a pipeline: told its classes, or
+            told nothing and measured by forks; see :mod:`sigmascope.studies.forked`.
         target_stderr: of a model's gaps, nats; 0.02 where ``budget`` says nothing either.
         budget: network calls for a model's gaps.
         like: an earlier study of a model, whose draws are used for the gaps.
+        labeller: ``module:function`` that labels a pipeline's images; then ``what`` may be ``"generated"``.
+        steps: of a pipeline's continuations; 0: 20.
+        null_class: index of a pipeline's empty class, where it does not say it itself.
+        allow_pickle: read a pipeline's weights from pickles, too, which can run any code.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -334,6 +343,10 @@ def study(
         target_stderr=float(target_stderr),
         budget=int(budget),
         like=str(like),
+        labeller=labeller,
+        steps=int(steps),
+        null_class=int(null_class),
+        allow_pickle=allow_pickle,
         device=device,
     ).check()
     if spec.model:

@@ -18,7 +18,14 @@ ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
 OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior")
 _USUAL = ("posterior", "score_gap")
 USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
+OF_PIPELINE = (*OF_MODEL, "forks")
+PIPELINE = "diffusers:"
+"""What stands before the folder of a pipeline of diffusers, as a model."""
+GENERATED = "generated"
+"""In place of data: images that the pipeline makes itself."""
 _STDERR = 0.02  # nats, of a learned model's gaps
+_FORKS, _FORKS_OF_PIPELINE = 64, 16  # children of a draw
+_STEPS = 20  # of a continuation by a pipeline
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,14 @@ class Spec:
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``; of a learned model among
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``; empty: the usual.
-        forks: children of each draw, for the estimator ``forks``.
+        forks: children of each draw, for the estimator ``forks``; 0: 64 of the exact filter, 16 of a pipeline.
         pairs: whether to study every pair of attributes too.
-        model: folder of a learned model, or ``bundled``; empty: the exact filter of the data.
+        model: folder of a learned model, ``bundled``, or ``diffusers:`` and the folder of a pipeline; empty: the exact
+            filter of the data.
+        labeller: of a pipeline, ``module:function`` that labels clean images; empty: the nearest items of the data do.
+        steps: of a pipeline's continuations, from the first level down; 0: 20.
+        null_class: of a class-conditional pipeline, the index of its empty class; -1: what the pipeline says.
+        allow_pickle: whether a pipeline's weights may be pickles.
         target_stderr: largest standard error of a learned model's gaps, nats; 0 where ``budget`` says how much to do.
         budget: network calls for the gaps; 0 where ``target_stderr`` says.
         like: an earlier study of a model, whose draws are used for the gaps; empty: draws of its own.
@@ -60,12 +72,16 @@ class Spec:
     grain: bool = False
     law: str = "empirical"
     estimators: tuple[str, ...] = ()
-    forks: int = 64
+    forks: int = 0
     pairs: bool = False
     model: str = ""
     target_stderr: float = 0.0
     budget: int = 0
     like: str = ""
+    labeller: str = ""
+    steps: int = 0
+    null_class: int = -1
+    allow_pickle: bool = False
     device: str = "auto"
     fingerprint: str = ""
     model_fingerprint: str = ""
@@ -107,13 +123,33 @@ class Spec:
             return replace(self, estimators=("posterior",))
         return self._checked_model() if self.model else self._checked_estimators()
 
+    @property
+    def of_pipeline(self) -> bool:
+        """Whether the model is a pipeline of diffusers."""
+        return self.model.startswith(PIPELINE)
+
     def _checked_model(self) -> Spec:
+        if not self.of_pipeline:
+            if self.labeller or self.steps or self.null_class >= 0 or self.allow_pickle or self.data == GENERATED:
+                raise InputError(
+                    "--labeller, --steps, --null-class, --allow-pickle and the data 'generated' are of a pipeline: "
+                    "pass --model diffusers:FOLDER, or leave them out"
+                )
+            found = replace(self, forks=self.forks or _FORKS)
+            return found._checked_calls(self.estimators or USUAL_OF_MODEL, OF_MODEL)
+        if self.data == GENERATED and not self.labeller:
+            raise InputError("generated images have no labels: pass --labeller MODULE:FUNCTION, or labelled data")
+        if self.steps < 0 or self.forks < 0 or self.forks == 1:
+            raise InputError(f"steps is {self.steps} and forks {self.forks}: pass e.g. --steps 20 --forks 16")
+        found = replace(self, steps=self.steps or _STEPS, forks=self.forks or _FORKS_OF_PIPELINE)
+        return found._checked_calls(self.estimators, OF_PIPELINE)
+
+    def _checked_calls(self, estimators: tuple[str, ...], known: tuple[str, ...]) -> Spec:
         if self.pairs or self.law != "empirical":
             raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
-        estimators = self.estimators or USUAL_OF_MODEL
-        if set(estimators) - set(OF_MODEL) or len(set(estimators)) < len(estimators):
+        if set(estimators) - set(known) or len(set(estimators)) < len(estimators):
             raise InputError(
-                f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(OF_MODEL)}, each once"
+                f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(known)}, each once"
             )
         if not (math.isfinite(self.target_stderr) and self.target_stderr >= 0) or self.budget < 0:
             raise InputError("target_stderr and budget must be greater than 0: pass e.g. --target-stderr 0.02")
@@ -125,12 +161,15 @@ class Spec:
         return replace(self, estimators=estimators, target_stderr=aim)
 
     def _checked_estimators(self) -> Spec:
-        if self.target_stderr or self.budget or self.like:
+        if self.target_stderr or self.budget or self.like or self.labeller or self.steps or self.null_class >= 0:
             raise InputError(
-                "--target-stderr, --budget and --like are of a learned model: pass --model, or leave them out"
+                "--target-stderr, --budget, --like, --labeller, --steps and --null-class are of a model: pass --model, "
+                "or leave them out"
             )
         if not self.estimators:
             return replace(self, estimators=_USUAL)._checked_estimators()
+        if not self.forks:
+            return replace(self, forks=_FORKS)._checked_estimators()
         unknown = [e for e in self.estimators if e not in ESTIMATORS]
         if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(

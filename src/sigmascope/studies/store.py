@@ -222,6 +222,9 @@ def _difference(a: Spec, b: Spec) -> str:
         "target_stderr",
         "budget",
         "like",
+        "labeller",
+        "steps",
+        "null_class",
         "model_fingerprint",
     ):
         if getattr(a, name) != getattr(b, name):

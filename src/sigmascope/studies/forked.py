@@ -1,0 +1,362 @@
+r"""A study of a pipeline that is told nothing: labels of what it makes, by forks and by probes.
+
+.. math:: I(A; Y_\sigma) = H(A) - E\,H(A \mid Y_\sigma), \qquad A = \ell(V),
+
+V is an item of the data, or an image that the pipeline made; A its label; the labels of K continuations from
+:math:`Y_\sigma` are draws of :math:`p(a \mid y)` as the pipeline has it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
+from sigmascope.data import draw_items, from_array, load
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.information.forks import count_labels, enough, forks
+from sigmascope.information.posterior import posterior
+from sigmascope.information.probes import HasFeatures
+from sigmascope.noise import sigma_grid
+from sigmascope.sample import Streams, rows
+from sigmascope.sample.forks import fork, levels_below
+from sigmascope.sample.schemes import Model, final, sample
+from sigmascope.studies.collect import Collected
+from sigmascope.studies.compute import advance
+from sigmascope.studies.learned_works import ProbeWork
+from sigmascope.studies.pipelines import Opened
+from sigmascope.studies.results import to_dataset
+from sigmascope.studies.spec import GENERATED, Spec
+from sigmascope.studies.store import StudyFolder
+from sigmascope.studies.works import InTurn, Units, Work
+
+_GENERATED, _PROBED = 7, 1  # uses of a seed
+_PROBE_DRAWS = 512  # to train probes on
+_ROWS = 256  # children that are followed at once
+_SHOWN = 6  # children that are kept as pictures
+_AXES = ("channel", "row", "column")
+_LEAST_STEPS = 4  # of a continuation
+LabelAll = Callable[[Tensor], dict[str, Tensor]]
+"""From clean images, shape (rows, *event), to the index of the value of each attribute, int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forked:
+    """A pipeline with the images that it is measured on.
+
+    Args:
+        opened: the pipeline.
+        data: labelled images, or latents, in the unit of the pipeline's values.
+        label: labels of clean values.
+        generated: whether the pipeline made the data.
+    """
+
+    opened: Opened
+    data: LabelledData
+    label: LabelAll
+    generated: bool
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network, told nothing."""
+        return self.opened.pipe.denoiser
+
+
+def imported(name: str) -> Callable[[Tensor], object]:
+    """The user's function that labels images, by ``module:function``.
+
+    Raises: InputError where there is none.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise InputError(f"labeller is {name!r}: expected module:function, e.g. mine:digits")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise InputError(f"labeller {name!r} cannot be imported ({error}): run where {module}.py lies") from error
+    if not callable(found):
+        raise InputError(f"labeller {name!r} is a {type(found).__name__}: expected a function of images")
+    return found
+
+
+def by_function(function: Callable[[Tensor], object], name: str, known: Sequence[Abstraction]) -> LabelAll:
+    """The labels of a user's function as those of attributes.
+
+    Args:
+        function: from images, float32, shape (rows, channels, height, width), pixels from 0 to 1, to one index of a
+            value per row; or to a mapping from the names of attributes to such.
+        name: of the attribute where it gives one alone, and in complaints.
+        known: the attributes that it must give; empty: any.
+
+    The labels raise InputError where they are not one index per row, of the attributes known.
+    """
+
+    def label(images: Tensor) -> dict[str, Tensor]:
+        given = function(images.float())
+        of = dict(given) if isinstance(given, Mapping) else {known[0].name if len(known) == 1 else name: given}
+        found = {}
+        for key, value in of.items():
+            index = torch.as_tensor(value).cpu()
+            if index.shape != (len(images),) or index.is_floating_point():
+                raise InputError(
+                    f"the labeller gave {key!r} with shape {tuple(index.shape)} and type {index.dtype} for "
+                    f"{len(images)} images: expected one index of a value per image"
+                )
+            values = next((len(a.values) for a in known if a.name == key), None)
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or (values is not None and high >= values):
+                raise InputError(
+                    f"the labeller gave {key!r} from {low} to {high}: expected 0 to {(values or 1 << 30) - 1}"
+                )
+            found[str(key)] = index.long()
+        lacking = [a.name for a in known if a.name not in found]
+        if lacking:
+            raise InputError(f"the labeller gave {', '.join(found)}: {', '.join(lacking)} is missing")
+        return {a.name: found[a.name] for a in known} if known else found
+
+    return label
+
+
+def by_nearest(data: LabelledData) -> LabelAll:
+    """The labels of the item that is nearest to each image."""
+    exact = FiniteDenoiser(data)
+    least = torch.tensor(1e-3, dtype=torch.float64)
+
+    def label(values: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            found = exact.all_log_posteriors(values.double(), least.expand(len(values)).contiguous())
+        return {name: p.argmax(1).cpu() for name, p in found.items()}
+
+    return label
+
+
+def generated(opened: Opened, spec: Spec, count: int, progress: bool) -> Tensor:
+    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
+
+    Args:
+        opened: the pipeline.
+        spec: with seed and steps, from its first level to its last.
+        count: how many.
+        progress: show a bar on stderr.
+    """
+    denoiser, top = opened.pipe.denoiser, spec.sigma_max
+    parts = []
+    with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
+        for start in range(0, count, _ROWS):
+            some = min(_ROWS, count - start)
+            noise = Streams(spec.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
+            levels = levels_below(top, spec.sigma_min, spec.steps)
+            parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
+            bar.update(some)
+    return torch.cat(parts)
+
+
+def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spec]:
+    """A pipeline with its data, or with images that it makes, and labels of images.
+
+    Raises: InputError.
+    """
+    function = imported(spec.labeller) if spec.labeller else None
+    spec = opened.levels(spec)
+    decode = opened.pipe.decode or (lambda values: values)
+    if spec.data == GENERATED:
+        assert function is not None
+        values = generated(opened, spec, spec.draws + _PROBE_DRAWS, progress)
+        free = by_function(function, "label", ())
+        found = _labelled(free, values, decode)
+        wanted = spec.abstractions or tuple(found)
+        unknown = [n for n in wanted if n not in found]
+        if unknown:
+            raise InputError(f"the labeller gives {', '.join(found)}: it gives no {unknown[0]!r}")
+        named = {n: [f"{i:0{len(str(int(found[n].max())))}d}" for i in found[n].tolist()] for n in wanted}
+        data = from_array(values.numpy(), named, name=f"images by {opened.words}")
+        present = {n: torch.unique(found[n]) for n in wanted}
+
+        def among(pictures: Tensor) -> dict[str, Tensor]:
+            # Values that no generated image had are not of the attribute: such a child counts as the next.
+            given = free(pictures)
+            return {n: torch.searchsorted(present[n], given[n]).clamp_max(len(present[n]) - 1) for n in wanted}
+
+        label = _decoded(among, decode)
+
+    else:
+        pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+        data = opened.values(pictures)
+        if function is None:
+            label = by_nearest(data)
+        else:
+            label = _decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
+
+    names = tuple(a.name for a in data.abstractions)
+    chosen = spec.estimators or (("forks", "probes") if spec.data == GENERATED else ("forks", "probes", "posterior"))
+    if spec.data == GENERATED and "posterior" in chosen:
+        raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
+    if "forks" not in chosen:
+        raise InputError(
+            f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
+        )
+    for a in data.abstractions:
+        if not enough(a, spec.forks):
+            raise InputError(
+                f"forks is {spec.forks}, {a.name!r} has {len(a.values)} values: fewer children than values cannot show "
+                f"its entropy; pass at least --forks {len(a.values)}"
+            )
+    if spec.fingerprint and spec.fingerprint != data.fingerprint:
+        raise InputError(
+            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
+        )
+    spec = replace(
+        spec, abstractions=names, estimators=tuple(chosen), fingerprint=data.fingerprint,
+        model_fingerprint=opened.digest,
+    )  # fmt: skip
+    return Forked(opened, data, label, spec.data == GENERATED), spec
+
+
+def _decoded(label: LabelAll, decode: Callable[[Tensor], Tensor]) -> LabelAll:
+    return lambda values: label(decode(values))
+
+
+def _labelled(label: LabelAll, values: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    parts = [label(decode(x)) for x in values.split(_ROWS)]
+    return {n: torch.cat([p[n] for p in parts]) for n in parts[0]}
+
+
+class ForkWork(Units):
+    """Labels of the children of every draw: a level and a block of draws at a time.
+
+    Args:
+        denoiser: told nothing.
+        draws: whose noisy values are the parents.
+        sigmas: decreasing levels.
+        abstractions: which.
+        label: of clean values.
+        spec: with forks, steps, seed and the last level.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        label: LabelAll,
+        spec: Spec,
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._label, self._spec = denoiser, draws, sigmas, label, spec
+        self._abstractions = list(abstractions)
+        self._block = max(_ROWS // spec.forks, 1)
+        self._blocks = -(-len(draws) // self._block)
+        super().__init__("forked", len(sigmas) * self._blocks)
+
+    def step(self) -> None:
+        """Follow the children of the next block."""
+        k, block = divmod(self.next_unit, self._blocks)
+        spec, sigma, part = self._spec, float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
+        y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
+        if sigma > spec.sigma_min * (1 + 1e-9):
+            levels = levels_below(sigma, spec.sigma_min, max(round(spec.steps * self._share(sigma)), _LEAST_STEPS))
+            children = final(fork(self._denoiser, y, levels, spec.forks, spec.seed, first_parent=part.start)).y
+            calls = len(children) * (2 * len(levels) - 3)  # two a step, and one to the clean value
+        else:
+            children = Model(self._denoiser).denoise(y, sigma).repeat_interleave(spec.forks, 0)
+            calls = len(y)
+        labels = self._label(children)
+        unit = {"calls": np.array(calls)}
+        for a in self._abstractions:
+            of = labels[a.name].reshape(len(y), spec.forks).T
+            unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
+        if block == 0:
+            unit["children"] = children[:_SHOWN].float().numpy()
+        self.found.append(unit)
+
+    def _share(self, sigma: float) -> float:
+        """What part of the whole way, in ln sigma, children of a level have to go."""
+        return float(np.log(sigma / self._spec.sigma_min) / np.log(float(self._sigmas[0]) / self._spec.sigma_min))
+
+    @property
+    def calls(self) -> int:
+        """Network calls of all children."""
+        return sum(int(u["calls"]) for u in self.units())
+
+    def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
+        """How often each value occurs among the children of each draw."""
+        found = [u[f"counts.{name}"] for u in self.units()]
+        each = [np.concatenate(found[k * self._blocks : (k + 1) * self._blocks]) for k in range(len(self._sigmas))]
+        return torch.from_numpy(np.stack(each))
+
+    def children(self) -> Float[np.ndarray, "levels shown *event"]:
+        """Some children of the first draw at every level."""
+        return np.stack([u["children"] for u in self.units()[:: self._blocks]])
+
+
+def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progress: bool) -> xr.Dataset:
+    """Curves by forks, probes and, of real data, the exact filter."""
+    data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    draws, train = _draws(forked, spec)
+    of_forks = ForkWork(forked.denoiser, draws, sigma, data.abstractions, forked.label, spec)
+    probing: list[ProbeWork] = []
+    if "probes" in spec.estimators:
+        seeing = forked.denoiser if isinstance(forked.denoiser, HasFeatures) else None
+        for where in ("noisy",) if seeing is None else ("noisy", "features"):
+            probing.append(ProbeWork(seeing, train, draws, sigma, data.abstractions, where, spec.seed))
+    exact = None
+    if "posterior" in spec.estimators:
+        exact = Collected(FiniteDenoiser(data), draws, sigma, None)
+    works: list[Work] = [w for w in (of_forks, *probing, exact) if w is not None]
+    advance(InTurn(works), data.name, folder, progress)
+    curves: list[Curve] = []
+    for a in data.abstractions:
+        curves.append(forks(a, sigma, of_forks.counts(a.name)))
+        curves += [w.curve(a) for w in probing]
+        if exact is not None:
+            curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
+    results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
+    decode = forked.opened.pipe.decode
+    shown = torch.from_numpy(of_forks.children())
+    flat = shown.flatten(0, 1)
+    pictures = flat if decode is None else decode(flat).float().cpu()
+    one = (draws.v[0] + torch.from_numpy(sigma).float().reshape(-1, *[1] * draws.v[0].ndim) * draws.noise[0]).float()
+    noisy = one if decode is None else decode(one).float().cpu()
+    results = results.assign(
+        children=(
+            ("sigma", "child", *_AXES),
+            pictures.reshape(*shown.shape[:2], *pictures.shape[1:]),
+        ),
+        parent=(("sigma", *_AXES), noisy),
+    )
+    results.attrs |= {
+        "main_estimator": "forks",
+        "model": spec.model,
+        "model_parameters": forked.opened.parameters,
+        "model_network": forked.opened.words,
+        "network_calls": of_forks.calls,
+        "generated": int(forked.generated),
+        "labeller": spec.labeller or "the nearest item of the data",
+    }
+    return results
+
+
+def _draws(forked: Forked, spec: Spec) -> tuple[Draws, Draws]:
+    """Draws to measure on, and others to train probes on."""
+    data = forked.data
+    if not forked.generated:
+        return draw_items(data, spec.draws, spec.seed), draw_items(data, _PROBE_DRAWS, spec.seed + (_PROBED << 32))
+    noise = Streams(spec.seed, [(_GENERATED + 1, *r) for r in rows(len(data))], data.event)().float()
+
+    def some(first: int, last: int) -> Draws:
+        at = torch.arange(first, last)
+        return Draws(at, data.source.take(at), noise[at], {n: x[at] for n, x in data.labels.items()})
+
+    return some(0, spec.draws), some(spec.draws, len(data))

@@ -1,0 +1,291 @@
+"""Studies of pipelines: an exact network in a pipeline's clothes gives the exact curves, told classes or told nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
+
+from sigmascope.adapters.foreign import Foreign, Unit
+from sigmascope.adapters.pipelines import Pipeline
+from sigmascope.cli import main
+from sigmascope.core import Abstraction, InputError
+from sigmascope.data import from_array
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.noise import Discrete
+from sigmascope.studies.forked import by_function, by_nearest
+from sigmascope.studies.pipelines import classes_of
+from sigmascope.studies.runner import study
+
+COLOURS = ("red", "green", "blue")
+
+
+def pictures(folder, n=60):
+    """Small pictures of three colours, each brighter or darker; as a file."""
+    rng = np.random.default_rng(5)
+    colour, bright = rng.integers(0, 3, n), rng.integers(0, 2, n)
+    v = rng.uniform(0.0, 0.3, (n, 4, 4, 3))
+    for k in range(3):
+        v[colour == k, :, :, k] += 0.25 + 0.4 * bright[colour == k, None, None]
+    path = folder / "pictures.npz"
+    np.savez(path, images=(255 * v).round().astype(np.uint8), colour=np.array(COLOURS)[colour], bright=bright)
+    return path
+
+
+class Exact:
+    """What an ideal network of these pictures says of x: the noise in it, told a class or nothing (the last index)."""
+
+    def __init__(self, path, order=None):
+        with np.load(path) as file:
+            images, labels = file["images"], file["colour"]
+        self.data = from_array(images.transpose(0, 3, 1, 2), {"colour": labels})
+        self.exact, self.schedule = FiniteDenoiser(self.data), Discrete.linear()
+        own = self.data.abstractions[0].values
+        self.classes = torch.tensor([own.index(v) for v in order or own])  # its class k is this value of the data
+
+    def __call__(self, x, time, label):
+        t = time.double().numpy()
+        sigma = torch.from_numpy(self.schedule.sigma(t))[:, None, None, None]
+        y = x.double() / torch.from_numpy(self.schedule.alpha(t))[:, None, None, None]
+        known = None
+        if label is not None:
+            told = torch.where(label == 3, -1, self.classes[label.clamp_max(2)])
+            known = {"colour": told}
+        d = self.exact((y + 1) / 2, sigma.flatten() / 2, known)
+        return ((y - (2 * d - 1)) / sigma).float()
+
+
+class Config(dict):
+    """Of a scheduler."""
+
+
+class Scheduler:
+    config = Config(kind="linear")
+
+
+@pytest.fixture
+def dressed(tmp_path, monkeypatch):
+    """A pipeline whose network is exact: its classes in another order than the values of the data."""
+    path = pictures(tmp_path)
+
+    def dress(classes: bool, names=("blue", "red", "green")):
+        network = Exact(path, ("blue", "red", "green"))
+        a = Abstraction("class", names, torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
+        foreign = Foreign(
+            network, (3, 4, 4), network.schedule, "epsilon", abstraction=a, null=3 if classes else None,
+            unit=Unit(2.0, -1.0),
+        )  # fmt: skip
+        pipe = Pipeline("exact", "Exact", foreign, Scheduler())
+        monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+        return str(path)
+
+    return dress
+
+
+def apart(results: xr.Dataset, estimator: str) -> np.ndarray:
+    """How far an estimator is from the posterior on the same draws, in paired standard errors, by level."""
+    per_draw = results.information_per_draw
+    off = per_draw.sel(estimator=estimator) - per_draw.sel(estimator="posterior")
+    error = np.sqrt(off.var("draw", ddof=1) / off.sizes["draw"]) + 1e-3
+    return ((off.mean("draw")) / error).values[0]
+
+
+def test_forks_of_an_exact_network_are_the_posterior(dressed):
+    """Children by the sampler, labelled by the nearest item; the pipeline's clock, unit and parametrisation between."""
+    results = study(
+        dressed(False), abstractions="colour", model="diffusers:x", draws=48, levels=7, sigma_max=8.0, forks=24,
+        steps=30, estimators="forks,posterior", sigma_min=0.06,
+    )  # fmt: skip
+    truth = results.information.sel(estimator="posterior").values[0]
+    assert truth[0] < 0.1 < 0.9 < truth[-1]
+    assert np.abs(apart(results, "forks")).max() < 4
+    assert results.attrs["network_calls"] > 48 * 24 * 7
+    assert results.children.shape[1:] == (6, 3, 4, 4)
+
+
+def test_parents_have_streams_of_their_own(dressed, monkeypatch):
+    """The same parent, many times over: its children must not be the same in every block of draws."""
+    import sigmascope.studies.forked as module
+    from sigmascope.core import Draws
+
+    path, own = dressed(False), module.draw_items
+
+    def same(*args):
+        d = own(*args)
+        return Draws(d.items, d.v[:1].expand_as(d.v), d.noise[:1].expand_as(d.noise), d.labels)
+
+    monkeypatch.setattr(module, "draw_items", same)
+    monkeypatch.setattr(module, "_ROWS", 24)
+    results = study(
+        path, abstractions="colour", model="diffusers:x", draws=6, levels=2, sigma_max=2.0, forks=24, steps=8,
+        estimators="forks", sigma_min=1.0,
+    )  # fmt: skip
+    assert len(np.unique(results.information_per_draw.values[0, 0, 0])) > 2
+
+
+def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
+    import sigmascope.studies.forked as module
+
+    path, own = dressed(False), module.fork
+    monkeypatch.setattr(module, "fork", lambda d, y, levels, *a, **k: own(d, y, [2 * s for s in levels], *a, **k))
+    results = study(
+        path, abstractions="colour", model="diffusers:x", draws=48, levels=5, sigma_max=4.0, forks=24, steps=20,
+        estimators="forks,posterior", sigma_min=0.06,
+    )  # fmt: skip
+    assert np.abs(apart(results, "forks")).max() > 8
+
+
+def test_told_classes_by_name(dressed):
+    """Gaps and the filter of a class-conditional network whose classes stand in another order than the data's."""
+    results = study(
+        dressed(True), abstractions="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
+        sigma_min=0.06, budget=15_000, estimators="score_gap,mmse_gap,filter,posterior",
+    )  # fmt: skip
+    truth = results.information.sel(estimator="posterior")
+    for e in ("score_gap", "mmse_gap"):
+        of = results.sel(estimator=e)
+        error = np.hypot(of.stderr, results.stderr.sel(estimator="posterior")).values[0] + 2e-3
+        assert np.abs((of.information - truth).values[0] / error).max() < 4, e
+    assert apart(results, "bound").max() < 4
+    assert results.attrs["main_estimator"] == "bound"
+
+
+def test_classes_by_order_where_no_name_is_shared(dressed):
+    network = Foreign(
+        lambda x, t, k: x, (1,), Discrete.linear(), "sample",
+        abstraction=Abstraction("class", ("0", "1"), torch.full((2,), 0.5, dtype=torch.float64)), null=2,
+    )  # fmt: skip
+    half = torch.full((2,), 0.5, dtype=torch.float64)
+    assert classes_of(Abstraction("sign", ("minus", "plus"), half), network, "m") == [0, 1]
+    assert classes_of(Abstraction("digit", ("1", "0"), half), network, "m") == [1, 0]
+    third = torch.full((3,), 1 / 3, dtype=torch.float64)
+    with pytest.raises(InputError, match="rename the values"):
+        classes_of(Abstraction("digit", ("0", "1", "2"), third), network, "m")
+    with pytest.raises(InputError, match="rename the values"):
+        classes_of(Abstraction("digit", ("0", "x"), half), network, "m")
+
+
+def test_labels_of_a_function():
+    a = Abstraction("digit", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
+    images = torch.rand(4, 3, 8, 8)
+    assert by_function(lambda x: [0, 1, 2, 0], "d", [a])(images)["digit"].tolist() == [0, 1, 2, 0]
+    assert list(by_function(lambda x: {"b": [0] * 4, "c": [1] * 4}, "d", [])(images)) == ["b", "c"]
+    for given, said in (
+        (lambda x: [0, 1, 2], "one index of a value per image"),
+        (lambda x: torch.rand(4), "one index of a value per image"),
+        (lambda x: [0, 1, 2, 3], "from 0 to 3: expected 0 to 2"),
+        (lambda x: {"hue": [0, 1, 2, 0]}, "digit is missing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            by_function(given, "d", [a])(images)
+
+
+def test_the_nearest_item_labels(tmp_path):
+    data = Exact(pictures(tmp_path)).data
+    v = data.source.read(0, len(data))
+    near = v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(by_nearest(data)(near)["colour"], data.labels["colour"])
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Tiny pipelines with random weights, with and without classes, and pictures."""
+    folder = tmp_path_factory.mktemp("pipes")
+    for name, classes in (("free", None), ("classes", 4)):
+        torch.manual_seed(0)
+        net = UNet2DModel(
+            sample_size=4, in_channels=3, out_channels=3, block_out_channels=(8, 16), layers_per_block=1,
+            norm_num_groups=4, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+            num_class_embeds=classes,
+        )  # fmt: skip
+        DDPMPipeline(net, DDIMScheduler()).save_pretrained(folder / name, safe_serialization=True)
+    (folder / "mine.py").write_text("def colour(images):\n    return images.mean((2, 3)).argmax(1)\n")
+    return folder, pictures(folder)
+
+
+SHORT = ["--draws", "8", "--levels", "4", "--forks", "6", "--steps", "6"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
+    folder, path = real
+    monkeypatch.chdir(folder)
+    model = f"diffusers:{folder / 'free'}"
+    data = [str(path), "--abstractions", "colour"]
+    assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
+    assert "σ at 50 %" in capsys.readouterr().out
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "told nothing" in page
+    assert "the nearest item of the data" in page
+    assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
+    assert "finished; nothing was done" in capsys.readouterr().err
+    made = ["study", "generated", "--labeller", "mine:colour", "--model", model, *SHORT]
+    for name in ("b", "c"):
+        assert main([*made, "--out", str(tmp_path / name)]) == 0
+    one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in "bc")
+    assert list(one.abstraction.values) == ["label"]
+    assert np.array_equal(one.information, two.information)
+    told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
+    assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
+    assert "DDPMPipeline of diffusers" in (tmp_path / "d" / "report.html").read_text(encoding="utf-8")
+    assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
+    assert "told nothing" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
+    folder, path = real
+    import sigmascope.studies.compute as compute
+    from sigmascope.studies.forked import ForkWork
+
+    monkeypatch.setattr(compute, "CHECKPOINT_SECONDS", 0.0)
+    args = ["study", str(path), "--abstractions", "colour", "--model", f"diffusers:{folder / 'free'}", *SHORT]
+    args += ["--estimators", "forks", "--out"]
+    assert main([*args, str(tmp_path / "whole")]) == 0
+    own, done = ForkWork.step, []
+
+    def step(self):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        own(self)
+
+    monkeypatch.setattr(ForkWork, "step", step)
+    assert main([*args, str(tmp_path / "part")]) == 130
+    monkeypatch.setattr(ForkWork, "step", own)
+    assert main([*args, str(tmp_path / "part")]) == 0
+    one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in ("whole", "part"))
+    assert np.array_equal(one.information_per_draw, two.information_per_draw)
+    assert one.attrs["network_calls"] == two.attrs["network_calls"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["DATA", "--model", "diffusers:nowhere"], "there is no such folder"),
+        (["DATA", "--model", "FREE", "--estimators", "score_gap"], "knows no classes"),
+        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "has no empty class"),
+        (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
+        (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the pipeline's class"),
+        (["generated", "--model", "FREE"], "pass --labeller"),
+        (["generated", "--model", "FREE", "--labeller", "mine"], "expected module:function"),
+        (["generated", "--model", "FREE", "--labeller", "nowhere:f"], "cannot be imported"),
+        (["DATA", "--model", "FREE", "--forks", "2"], "pass at least --forks 3"),
+        (["DATA", "--model", "FREE", "--sigma-max", "0.004", "--sigma-min", "0.001"], "no level of the study"),
+        (["DATA", "--model", "FREE", "--estimators", "probes"], "is measured by forks"),
+        (["scenes", "--size", "16", "--model", "FREE"], "the pipeline makes (3, 4, 4)"),
+        (["DATA", "--labeller", "a:b"], "are of a model"),
+        (["DATA", "--model", "bundled", "--steps", "3"], "are of a pipeline"),
+    ],
+)
+def test_what_cannot_be_studied(real, options, said, tmp_path, capsys):
+    folder, path = real
+    places = {"DATA": str(path), "FREE": f"diffusers:{folder / 'free'}", "CLASSES": f"diffusers:{folder / 'classes'}"}
+    assert main(["study", *(places.get(o, o) for o in options), "--out", str(tmp_path / "out")]) == 2
+    words = capsys.readouterr().err.strip()
+    assert said in words
+    assert "\n" not in words
+    assert not (tmp_path / "out").exists()
