@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 
-def _shown(metavar: str, hint: str = "") -> Any:
+def shown(metavar: str, hint: str = "") -> Any:
     """An argument whose empty default is not worth showing."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
@@ -31,16 +31,16 @@ class StudyCommand:
     Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
     """
 
-    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
     """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
     attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
     with metadata.csv or metadata.jsonl), a file in the .h5 layout of 3D Shapes, or 'hierarchy', data that a random
     grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, children, depth and grammar)."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same study."""
-    spec: Annotated[str, _shown("FILE")] = ""
+    spec: Annotated[str, shown("FILE")] = ""
     """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    abstractions: Annotated[str, shown("A,B", "(default: all)")] = ""
     """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
     shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""
     draws: int = 256
@@ -61,38 +61,38 @@ class StudyCommand:
     """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
     from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
     estimators: Annotated[
-        str, _shown("A,B", "(default: posterior,score_gap; of a model score_gap,mmse_gap,filter,classifier)")
+        str, shown("A,B", "(default: posterior,score_gap; of a model score_gap,mmse_gap,filter,classifier)")
     ] = ""
     """Ways to measure: posterior (always), score_gap, mmse_gap, filter, forks. They must agree; the page shows how well
     they do. (filter is a lower bound, and the slowest by far.) Of a model: score_gap and mmse_gap (estimates that the
     network's error can bias), filter, likelihood and classifier (lower bounds whatever its error), probes (linear ones,
     on noisy values and on the network's features: lower bounds too), and posterior (the exact filter of the data, to
     compare with)."""
-    forks: Annotated[int, _shown("K", "(default: 64; of a pipeline 16)")] = 0
+    forks: Annotated[int, shown("K", "(default: 64; of a pipeline 16)")] = 0
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
     pairs: tyro.conf.FlagCreatePairsOff[bool] = False
     """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
     another pass over the data."""
-    model: Annotated[str, _shown("FOLDER", "(default: the exact filter)")] = ""
+    model: Annotated[str, shown("FOLDER", "(default: the exact filter)")] = ""
     """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
     the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
     pipeline of diffusers: one that can be told classes is measured on labelled data whose attribute is its class; any
     other by forks, whose images are labelled, and by probes."""
-    labeller: Annotated[str, _shown("MODULE:FUNCTION", "(default: the nearest item of the data)")] = ""
+    labeller: Annotated[str, shown("MODULE:FUNCTION", "(default: the nearest item of the data)")] = ""
     """Of a pipeline's forks: your function that labels images, from a tensor of pixels between 0 and 1, shape (rows,
     channels, height, width), to one index of a value per row (or a dict of such by attribute). With it the data may be
     the word 'generated': images that the pipeline makes itself."""
-    steps: Annotated[int, _shown("N", "(default: 20)")] = 0
+    steps: Annotated[int, shown("N", "(default: 20)")] = 0
     """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""
-    null_class: Annotated[int, _shown("INDEX")] = -1
+    null_class: Annotated[int, shown("INDEX")] = -1
     """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself."""
     allow_pickle: tyro.conf.FlagCreatePairsOff[bool] = False
     """Read a pipeline's weights from pickles, too, which can run any code: if you trust where they are from."""
-    target_stderr: Annotated[float, _shown("NATS", "(default: 0.02)")] = 0.0
+    target_stderr: Annotated[float, shown("NATS", "(default: 0.02)")] = 0.0
     """Of a model: make as many network calls as bring the standard error of its score gaps down to this."""
-    budget: Annotated[int, _shown("CALLS", "(default: by --target-stderr)")] = 0
+    budget: Annotated[int, shown("CALLS", "(default: by --target-stderr)")] = 0
     """Of a model: make so many network calls for its gaps, where they tell most."""
-    like: Annotated[str, _shown("STUDY")] = ""
+    like: Annotated[str, shown("STUDY")] = ""
     """Of a model: measure its gaps on the same draws as this earlier study of another model, for sigmascope compare."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
@@ -117,11 +117,11 @@ class TrainCommand:
     Several processes: torchrun --nproc-per-node 2 -m sigmascope train ...
     """
 
-    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
     """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the model: new, empty, or that of the same training."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    abstractions: Annotated[str, shown("A,B", "(default: all)")] = ""
     """Attributes that the network can be told, as for a study."""
     network: Annotated[str, tyro.conf.arg(metavar="NETWORK")] = "auto"
     """unet (of diffusers, for images), mlp (for vectors, and for images that are all framed alike), or auto."""
@@ -186,16 +186,16 @@ class GenerateCommand:
     Try it: sigmascope generate hierarchy --sampler filter --out made
     """
 
-    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
     """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same command."""
     n: int = 16
     """Images."""
     sampler: Annotated[str, tyro.conf.arg(metavar="SAMPLER")] = "sde"
     """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter: the noisy image and the
     filter's belief simulated together, with the denoiser computed from that belief alone."""
-    about: Annotated[str, _shown("A", "(default: the items, or the root of a hierarchy)")] = ""
+    about: Annotated[str, shown("A", "(default: the items, or the root of a hierarchy)")] = ""
     """For --sampler filter: the attribute on whose values the belief lives."""
     steps: int = 30
     """Steps between --sigma-max and --sigma-min, even in ln sigma."""
@@ -203,7 +203,7 @@ class GenerateCommand:
     """First noise level: well above the standard deviation of the data."""
     sigma_min: float = 0.02
     """Last noise level above 0."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    abstractions: Annotated[str, shown("A,B", "(default: all)")] = ""
     """Attributes to follow, as for a study."""
     seed: int = 0
     """Seed of the noise; each image has its own stream."""
@@ -228,9 +228,9 @@ class ForkCommand:
     Try it: sigmascope fork hierarchy --sigma 0.4 --forks 32 --out forked
     """
 
-    data: Annotated[str, tyro.conf.Positional, _shown("DATA")] = ""
+    data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
     """As for a study: 'scenes', 'hierarchy', or the path of a data file."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same command."""
     sigma: float = 3.0
     """Noise level of the parents."""
@@ -247,7 +247,7 @@ class ForkCommand:
     """Steps down to --sigma-min, even in ln sigma."""
     sigma_min: float = 0.02
     """Last noise level above 0."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    abstractions: Annotated[str, shown("A,B", "(default: all)")] = ""
     """Attributes to compare, as for a study."""
     seed: int = 0
     """Seed of parents and noise; each child has its own stream."""
@@ -272,13 +272,13 @@ class CompareCommand:
     Try it: sigmascope compare studies/one studies/two --out compared
     """
 
-    a: Annotated[str, tyro.conf.Positional, _shown("STUDY_A")] = ""
+    a: Annotated[str, tyro.conf.Positional, shown("STUDY_A")] = ""
     """The first study: its folder, or its results.nc."""
-    b: Annotated[str, tyro.conf.Positional, _shown("STUDY_B")] = ""
+    b: Annotated[str, tyro.conf.Positional, shown("STUDY_B")] = ""
     """The second."""
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same comparison."""
-    estimator: Annotated[str, _shown("NAME", "(default: the best that both have)")] = ""
+    estimator: Annotated[str, shown("NAME", "(default: the best that both have)")] = ""
     """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default, for each
     attribute, an exact one, else an estimate that both studies trust, else a lower bound."""
 
@@ -301,7 +301,7 @@ class ReproduceCommand:
     A learned model beside the exact filter: sigmascope reproduce --model bundled --out reproduced
     """
 
-    out: Annotated[str, _shown("FOLDER", "(required)")] = ""
+    out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of an earlier reproduction."""
     data: Annotated[str, tyro.conf.arg(metavar="DATA")] = "scenes"
     """The word 'scenes', or a data file as for a study, e.g. 3dshapes.h5."""
@@ -309,44 +309,16 @@ class ReproduceCommand:
     """exact (the exact filter of the data alone), or beside it 'bundled' or a folder of sigmascope train."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """Fewer draws: minutes in place of a quarter of an hour, wider bands."""
-    second: Annotated[str, _shown("FILE", "(default: none)")] = ""
+    second: Annotated[str, shown("FILE", "(default: none)")] = ""
     """Another data file whose curves are shown under both laws; of the ten classes of CIFAR-10 also whether they are
     animals or vehicles."""
-    abstractions: Annotated[str, _shown("A,B", "(default: all)")] = ""
+    abstractions: Annotated[str, shown("A,B", "(default: all)")] = ""
     """Attributes, as for a study."""
     size: int = 16
     """Side in pixels of the scenes, or to which larger pictures of a file are reduced by averaging; 0 leaves those as
     they are. With a model: the model's."""
     seed: int = 0
     """Seed of everything: the same seed gives the same numbers."""
-
-
-@dataclass(frozen=True)
-class TranslateCommand:
-    """One noise level in every unit: sigma, decibels, timestep, step, strength, percent.
-
-    Of the scheduler of a pipeline of diffusers, whose weights are not looked at. Without a level it prints a table of
-    some. sigma is that of the values the network works on: pixels from 0 to 1, or latents.
-
-    Try it: sigmascope translate --model diffusers:my-pipeline --strength 0.6
-    """
-
-    model: Annotated[str, _shown("FOLDER", "(required)")] = ""
-    """Folder of a pipeline that save_pretrained has written, perhaps with diffusers: before it."""
-    sigma: Annotated[str, _shown("SIGMA")] = ""
-    """The noise level by its standard deviation."""
-    step: Annotated[str, _shown("K/N")] = ""
-    """By the state before step K (from 0) of N."""
-    timestep: Annotated[str, _shown("T")] = ""
-    """By the timestep that the network is told."""
-    strength: Annotated[str, _shown("S")] = ""
-    """By the strength of an image-to-image run."""
-    percent: Annotated[str, _shown("P")] = ""
-    """By the percentage of the training clock that is done."""
-    steps: int = 50
-    """Steps of the sampler."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print JSON in place of a table."""
 
 
 @dataclass(frozen=True)
@@ -360,7 +332,7 @@ class CheckCommand:
     Try it: sigmascope check --fast
     """
 
-    out: Annotated[str, _shown("FILE", "(default: none)")] = ""
+    out: Annotated[str, shown("FILE", "(default: none)")] = ""
     """Write the table as JSON into this file."""
     fast: tyro.conf.FlagCreatePairsOff[bool] = False
     """An eighth of the paths: seconds in place of minutes, wider margins."""

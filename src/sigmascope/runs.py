@@ -17,8 +17,8 @@ from sigmascope.commands import (
     ReproduceCommand,
     StudyCommand,
     TrainCommand,
-    TranslateCommand,
 )
+from sigmascope.commands_models import AdviseCommand, TranslateCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
@@ -147,6 +147,29 @@ def _translate(command: TranslateCommand) -> int:
     return 0
 
 
+def _advise(command: AdviseCommand) -> int:
+    if not command.study:
+        raise InputError("no study is named: pass the --out of sigmascope study")
+    from sigmascope.studies.advising import advise, as_json, as_words  # torch is loaded here
+
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name not in ("study", "json", "out")}
+    found = advise(command.study, **given)
+    if command.out:
+        _write_whole(Path(command.out), as_json(found))
+    print(as_json(found) if command.json else as_words(found))
+    return 0
+
+
+def _write_whole(out: Path, text: str) -> None:
+    """Write a file so that it is whole, or not there."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _make(command: GenerateCommand | ForkCommand) -> int:
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
     given["abstractions"] = listed(command.abstractions)
@@ -184,12 +207,7 @@ def _check(command: CheckCommand) -> int:
         verdicts.append(verdict)
         print(table(verdict), flush=True)
     if out is not None:
-        part = out.with_name(f".{out.name}.part")  # whole, or not there
-        try:
-            part.write_text(to_json(verdicts, fast=command.fast, seed=command.seed), encoding="utf-8")
-            part.replace(out)
-        finally:
-            part.unlink(missing_ok=True)
+        _write_whole(out, to_json(verdicts, fast=command.fast, seed=command.seed))
     red = [v.row.name for v in verdicts if not v.green]
     print(f"\n{len(verdicts) - len(red)} of {len(verdicts)} green" + (f"; red: {', '.join(red)}" if red else ""))
     return 1 if red else 0
@@ -257,5 +275,6 @@ RUNS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "check": (CheckCommand, _check),
     "reproduce": (ReproduceCommand, _reproduce),
     "translate": (TranslateCommand, _translate),
+    "advise": (AdviseCommand, _advise),
 }
 """The commands by name, in the order of the help: how each is described, and what it does."""

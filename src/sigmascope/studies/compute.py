@@ -23,13 +23,21 @@ from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.forks import forks_at_once
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.keeping import kept, sure
 from sigmascope.information.path import path_bound
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.information.values import by_value
 from sigmascope.noise import integration_grid, sigma_grid
 from sigmascope.studies.collect import Collected, series_level, sketch_of
 from sigmascope.studies.pairs import PairWork
-from sigmascope.studies.results import to_dataset, with_effective_items, with_pairs, with_tree, with_values
+from sigmascope.studies.results import (
+    to_dataset,
+    with_effective_items,
+    with_keeping,
+    with_pairs,
+    with_tree,
+    with_values,
+)
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
@@ -97,8 +105,10 @@ def compute(
     works: list[Work] = [w for w in (main, paths, pairs) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
     curves, limit, values = [], {}, {}
+    keeps, sures = {}, {}
     for a in abstractions:
         log_p = main.log_posterior(a.name)
+        keeps[a.name], sures[a.name] = kept(log_p[wanted]).numpy(), sure(log_p[wanted]).numpy()
         for way in spec.estimators:
             if way == "posterior":
                 curves.append(posterior(a, nodes[wanted], log_p[wanted]))
@@ -111,7 +121,7 @@ def compute(
             elif paths is not None:
                 curves.append(path_bound(a, nodes, *paths.log_q(a.name), draws.labels[a.name]).at_levels(wanted))
         limit[a.name] = _limit(a, log_p[-1]) if isinstance(main, Collected) else (a.entropy, 0.0)
-    results = with_values(to_dataset(curves, limit, data, draws, spec), values)
+    results = with_keeping(with_values(to_dataset(curves, limit, data, draws, spec), values), keeps, sures)
     if isinstance(main, Collected):
         results = with_effective_items(results, main.effective_items()[[*wanted, -1]])
     if pairs is not None:

@@ -25,6 +25,7 @@ from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, Lab
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import count_labels, enough, forks
+from sigmascope.information.keeping import kept_of_counts
 from sigmascope.information.posterior import posterior
 from sigmascope.information.probes import HasFeatures
 from sigmascope.noise import sigma_grid
@@ -35,7 +36,7 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
 from sigmascope.studies.learned_works import ProbeWork
 from sigmascope.studies.pipelines import Opened
-from sigmascope.studies.results import to_dataset
+from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.works import InTurn, Units, Work
@@ -323,6 +324,9 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
+    results = with_keeping(
+        results, {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
+    )
     decode = forked.opened.pipe.decode
     shown = torch.from_numpy(of_forks.children())
     flat = shown.flatten(0, 1)

@@ -139,6 +139,24 @@ def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -
     )
 
 
+def with_keeping(
+    results: xr.Dataset,
+    kept: Mapping[str, Float[np.ndarray, "levels draws"]],
+    sure: Mapping[str, Float[np.ndarray, "levels draws"]] | None = None,
+) -> xr.Dataset:
+    """The results with the probabilities that a redraw keeps each attribute, and that it can be read off.
+
+    Args:
+        results: of :func:`to_dataset`.
+        kept: of each attribute, for each draw.
+        sure: likewise.
+    """
+    names = [str(n) for n in results.abstraction.values]
+    axes = ("abstraction", "sigma", "draw")
+    results = results.assign(kept_per_draw=(axes, np.stack([kept[n] for n in names])))
+    return results if sure is None else results.assign(sure_per_draw=(axes, np.stack([sure[n] for n in names])))
+
+
 def with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray, "levels draws"]) -> xr.Dataset:
     """The results with the effective number of items of each noisy image, and where it collapses to one.
 

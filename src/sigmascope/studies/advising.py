@@ -1,0 +1,342 @@
+r"""What to do with a model, read off the curves of a study: each advice with its formula and its interval.
+
+With I(σ) the information about A of the study's main estimator, and :math:`P_{keep}` the probability that a redraw from
+σ keeps A (:mod:`sigmascope.information.keeping`):
+
+================= ====================================================================================================
+advice            formula
+================= ====================================================================================================
+guidance_interval between the levels where I is 5 and 95 % of what it is at the last level
+training_range    the same levels: nine tenths of the gap to be learned for A lie between them
+negative_prompt   the level where P_keep = 1 − (1 − p)/4: below it less than 1 − p of the images lose A, also where the
+                  prompt is pushed: guidance of weight 3 changes some three times as many as chance does
+sdedit_strength   the highest level where P_keep(A) ≥ p; other attributes B are redrawn with probability 1 − P_keep(B)
+fork_point        the same level, as a step of the sampler: from there on children share A and vary in B
+early_exit        the highest level where P_sure ≥ 90 %: the label that is likeliest there is the final one
+sampling_steps    levels at equal shares of ½ (even in ln σ) + ½ (rate of all information, −dΣI/d ln σ)
+================= ====================================================================================================
+
+Where a study has bounds only, :math:`e^{I - H}` stands for :math:`P_{keep}` and :math:`P_{sure}`, which are at least
+that: the advice is then on the safe side.  Intervals are of 95 %, by resampling draws.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy.optimize import isotonic_regression
+
+from sigmascope.adapters.units import Ruler, ruler_of
+from sigmascope.core import InputError
+from sigmascope.information.keeping import kept_at_least
+from sigmascope.onset import Quantity, crossings
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.spec import PIPELINE, read_spec
+
+KINDS = (
+    *("guidance_interval", "training_range", "negative_prompt", "sdedit_strength"),
+    *("fork_point", "early_exit", "sampling_steps"),
+)
+_RESAMPLES, _EDGE, _RELIABLE, _PUSHED = 1000, 0.05, 0.9, 4.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One advice.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        abstraction: whom it concerns; empty: all.
+        formula: where it comes from.
+        words: what to do.
+        high: the level, or the upper end of the interval, σ in the unit of the study, with its own 95 % interval.
+        low: the lower end, of an interval.
+        redraws: of other attributes, the probability that a redraw from there changes them, and its standard error.
+        levels: of the sampler, in order.
+        units: ``high`` and ``low`` in the units of the model's scheduler.
+    """
+
+    kind: str
+    abstraction: str
+    formula: str
+    words: str
+    high: Quantity | None = None
+    low: Quantity | None = None
+    redraws: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    levels: tuple[float, ...] = ()
+    units: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Advisor:
+    """Reads advice off the results of a study.
+
+    Args:
+        results: of a study.
+        probability: p, with which what is to be kept is kept.
+        ruler: of the model's scheduler, if there is one.
+        seed: of the resampling.
+
+    Raises: InputError for a probability that is none, or results that are of no study.
+    """
+
+    def __init__(
+        self, results: xr.Dataset, probability: float = 0.9, ruler: Ruler | None = None, seed: int = 0
+    ) -> None:
+        if not 0.5 <= probability < 1:
+            raise InputError(f"probability is {probability:g}: expected one from 0.5 to below 1, e.g. 0.9")
+        self.curves = {c.abstraction: c for c in to_curves(results)}
+        self.results, self.probability, self.ruler = results, probability, ruler
+        first = next(iter(self.curves.values()))
+        self.sigma, self.bound = first.sigma, first.kind == "lower bound"
+        draws = first.per_draw.shape[1]
+        drawn = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1.0 / draws), size=_RESAMPLES)
+        self._shares = np.concatenate([np.full((1, draws), 1.0 / draws), drawn / draws])
+
+    def known(self, name: str) -> Float[np.ndarray, "resamples levels"]:
+        """I of an attribute, over resamples (the first: the estimate), rising as the noise falls."""
+        return _rising(self._mean(self.curves[name].per_draw))
+
+    def keeping(self, name: str, which: str = "kept") -> Float[np.ndarray, "resamples levels"]:
+        """The probability that it is kept, or (``sure``) can be read off; or what it is at least."""
+        for found in (f"{which}_per_draw", "kept_per_draw"):
+            if found in self.results:
+                return _rising(self._mean(self.results[found].sel(abstraction=name).values))
+        c = self.curves[name]
+        if c.kind != "lower bound" and c.estimator in ("posterior", "forks"):
+            return _rising(self._mean(np.exp(np.minimum(c.per_draw - c.ceiling, 0.0))))
+        return kept_at_least(self.known(name), c.ceiling)
+
+    def _mean(self, per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, "resamples levels"]:
+        return self._shares @ per_draw.T
+
+    def crossing(self, rising: Float[np.ndarray, "resamples levels"], target: np.ndarray | float) -> Quantity:
+        """The highest σ where a curve reaches its target, with the interval over resamples."""
+        x, aims = np.log(self.sigma), np.broadcast_to(target, len(rising))
+        if np.ptp(aims) == 0:
+            at = np.exp(crossings(x, rising, float(aims[0])))
+        else:
+            at = np.exp(np.concatenate([crossings(x, r[None], t) for r, t in zip(rising, aims, strict=True)]))
+        low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
+        return Quantity(float(at[0]), float(low), float(high))
+
+    def at(self, rising: Float[np.ndarray, "resamples levels"], sigma: float) -> tuple[float, float]:
+        """The value of a curve at a level between two, and its standard error."""
+        x = np.log(self.sigma)[::-1]
+        values = np.array([np.interp(math.log(sigma), x, r[::-1]) for r in rising])
+        return float(values[0]), float(values[1:].std(ddof=1))
+
+    def interval(self, name: str) -> tuple[Advice, Advice]:
+        """Where guidance to A, and training on A, have something to act on."""
+        known = self.known(name)
+        high, low = (self.crossing(known, share * known[:, -1]) for share in (_EDGE, 1.0 - _EDGE))
+        span = f"σ {_said(high)} down to σ {_said(low)}"
+        formula = f"I(A; Y_σ) from {100 * _EDGE:.0f} to {100 * (1 - _EDGE):.0f} % of its last value"
+        late = " (read off a lower bound: the true interval may begin earlier)" if self.bound else ""
+        return (
+            self._advice(
+                "guidance_interval", name, formula,
+                f"guide towards {name} from {span}; above it nothing of it is decided yet, below it is fixed{late}",
+                high=high, low=low,
+            ),
+            self._advice(
+                "training_range", name, formula,
+                f"to teach {name}, train from {span}: nine tenths of what tells it lie there{late}", high=high, low=low,
+            ),
+        )  # fmt: skip
+
+    def negative(self, name: str) -> Advice:
+        """How late a negative prompt can still act."""
+        p = self.probability
+        safe = 1.0 - (1.0 - p) / _PUSHED
+        at = self.crossing(self.keeping(name), safe)
+        return self._advice(
+            "negative_prompt", name, f"P_keep(σ) = 1 − (1 − p)/{_PUSHED:g} = {safe:g}",
+            f"a negative prompt against {name} must act above σ {_said(at)}: below, {100 * p:.0f} % of the images keep "
+            "it", high=at,
+        )  # fmt: skip
+
+    def keep(self, name: str, redraw: Sequence[str]) -> tuple[Advice, Advice]:
+        """How strongly to edit, and where to fork, so that A stays and other attributes are redrawn."""
+        p = self.probability
+        at = self.crossing(self.keeping(name), p)
+        others: dict[str, tuple[float, float]] = {}
+        if at.reached:
+            for other in redraw:
+                value, error = self.at(self.keeping(other), at.value)
+                others[other] = (1.0 - value, error)
+        most = " at most" if self._bounded else ""
+        changed = "; ".join(f"{n} {100 * v:.0f} ± {196 * e:.0f} %" for n, (v, e) in others.items())
+        changed = f"; redrawn with probability{most}: {changed}" if changed else ""
+        return (
+            self._advice(
+                "sdedit_strength", name, f"largest σ with P_keep(A) ≥ {p:g}",
+                f"noise an image to at most σ {_said(at)}, and {name} stays in {100 * p:.0f} % of the redraws{changed}",
+                high=at, redraws=others,
+            ),
+            self._advice(
+                "fork_point", name, f"largest σ with P_keep(A) ≥ {p:g}",
+                f"fork a generation at σ {_said(at)} or below, and its children share {name}{changed}",
+                high=at, redraws=others,
+            ),
+        )  # fmt: skip
+
+    def early_exit(self, name: str) -> Advice:
+        """How early the label can be read off a half-done image."""
+        at = self.crossing(self.keeping(name, "sure"), _RELIABLE)
+        return self._advice(
+            "early_exit", name, f"largest σ with P_sure ≥ {_RELIABLE:g}",
+            f"a check for {name} is right in {100 * _RELIABLE:.0f} % of cases from σ {_said(at)} on: stop there what "
+            "fails it", high=at,
+        )  # fmt: skip
+
+    def steps(self, count: int) -> Advice:
+        """Where to put the sampler's levels.
+
+        Raises: InputError for fewer than 2.
+        """
+        if count < 2:
+            raise InputError(f"steps is {count}: at least 2 are needed; pass e.g. --steps 50")
+        x = np.log(self.sigma)
+        total = np.sum([self.known(n)[0] for n in self.curves], axis=0)
+        gained = (total - total[0]) / max(float(total[-1] - total[0]), 1e-12)
+        even = (x[0] - x) / (x[0] - x[-1])
+        levels = np.exp(np.interp(np.linspace(0.0, 1.0, count), 0.5 * (gained + even), x))
+        shown = ", ".join(f"{s:.3g}" for s in levels[:6])
+        return self._advice(
+            "sampling_steps", "", "equal shares of ½ (even in ln σ) + ½ (−d ΣI / d ln σ)",
+            f"put the {count} levels of the sampler at σ {shown}, … {levels[-1]:.3g}, 0: half of them where attributes "
+            "are decided", levels=tuple(map(float, levels)),
+        )  # fmt: skip
+
+    def all(self, keep: Sequence[str], redraw: Sequence[str], steps: int) -> list[Advice]:
+        """All advice about some attributes."""
+        found: list[Advice] = []
+        for name in keep:
+            found += [*self.interval(name), self.negative(name)]
+            found += [*self.keep(name, [n for n in redraw if n != name]), self.early_exit(name)]
+        return [*found, self.steps(steps)]
+
+    @property
+    def _bounded(self) -> bool:
+        return "kept_per_draw" not in self.results
+
+    def _advice(self, kind: str, name: str, formula: str, words: str, **more: Any) -> Advice:
+        units: dict[str, dict[str, float]] = {}
+        for end in ("high", "low"):
+            level = more.get(end)
+            if self.ruler is None or level is None or not level.reached:
+                continue
+            try:
+                units[end] = asdict(self.ruler.of_sigma(level.value))
+            except InputError:
+                continue  # the scheduler has no such level
+        if kind in ("sdedit_strength", "fork_point", "early_exit", "negative_prompt") and self._bounded:
+            formula += ", by the bound e^(I − H)"
+        return Advice(kind, name, formula, words, units=units, **more)
+
+
+def _rising(means: Float[np.ndarray, "resamples levels"]) -> Float[np.ndarray, "resamples levels"]:
+    return np.stack([isotonic_regression(m).x for m in means])
+
+
+def _said(q: Quantity) -> str:
+    if q.value == 0.0:
+        return "(below the levels of the study)"
+    if math.isinf(q.value):
+        return "(above the levels of the study)"
+    low, high = f"{q.low:.3g}" if q.low > 0 else "below", f"{q.high:.3g}" if math.isfinite(q.high) else "above"
+    return f"{q.value:.3g} ({low} to {high})"
+
+
+def advise(
+    study: str | Path,
+    *,
+    keep: str = "",
+    redraw: str = "",
+    probability: float = 0.9,
+    model: str = "",
+    steps: int = 50,
+    estimator: str = "",
+) -> list[Advice]:
+    """Advice from a study.
+
+    Args:
+        study: its folder.
+        keep: the attribute that the advice is about; empty: each.
+        redraw: the attribute that is to change; empty: all others.
+        probability: with which what is to be kept is kept.
+        model: ``diffusers:`` and a pipeline's folder, whose scheduler's units are told; empty: the study's own.
+        steps: of the sampler.
+        estimator: whose curves; empty: the study's main one.
+
+    Raises: InputError for a folder that is no study, or names that it does not know.
+    """
+    folder = Path(study)
+    path = folder / "results.nc"
+    if not path.is_file():
+        raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            results = file.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): run the study again") from error
+    if estimator:
+        results.attrs["main_estimator"] = estimator
+    names = [c.abstraction for c in to_curves(results)]
+    for name in (keep, redraw):
+        if name and name not in names:
+            raise InputError(f"the study has no attribute {name!r}: choose among {', '.join(names)}")
+    if keep and keep == redraw:
+        raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
+    own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
+    named = model or (own if own.startswith(PIPELINE) and Path(own.removeprefix(PIPELINE)).is_dir() else "")
+    advisor = Advisor(results, probability, ruler_of(named, steps) if named else None, int(results.attrs["seed"]))
+    return advisor.all([keep] if keep else names, [redraw] if redraw else names, steps)
+
+
+def as_words(found: Sequence[Advice]) -> str:
+    """Advice as text, attribute by attribute."""
+    lines: list[str] = []
+    for name in dict.fromkeys(a.abstraction for a in found):
+        lines += ["", name or "sampler"]
+        for a in found:
+            if a.abstraction == name:
+                lines.append(f"  {a.kind.replace('_', ' ')}: {a.words}{_in_units(a)}")
+                lines.append(f"      [{a.formula}]")
+    return "\n".join(lines[1:])
+
+
+def _in_units(a: Advice) -> str:
+    """The levels in the scheduler's units."""
+    said = []
+    for end in ("high", "low"):
+        if end in a.units:
+            u = a.units[end]
+            said.append(
+                f"timestep {u['timestep']:.4g}, step {u['step']:.0f} of {u['steps']:.0f}, "
+                f"strength {u['strength']:.2g}, {u['percent']:.0f} % done"
+            )
+    return f" — {' … '.join(said)}" if said else ""
+
+
+def as_json(found: Sequence[Advice]) -> str:
+    """Advice as JSON; levels that are not reached are null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, float):
+            return value if math.isfinite(value) and value != 0.0 else None
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return value
+
+    return json.dumps([plain(asdict(a)) for a in found], indent=1, ensure_ascii=False)
