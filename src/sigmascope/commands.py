@@ -339,15 +339,3 @@ class CheckCommand:
     seed: int = 0
     """Seed of the simulations: the same seed gives the same numbers."""
     spoil: tyro.conf.Suppress[str] = ""
-
-
-Command = (
-    StudyCommand
-    | TrainCommand
-    | CompareCommand
-    | CheckCommand
-    | GenerateCommand
-    | ForkCommand
-    | ReproduceCommand
-    | TranslateCommand
-)
