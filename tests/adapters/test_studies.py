@@ -1,4 +1,4 @@
-"""Studies of pipelines: an exact network in a pipeline's clothes gives the exact curves, told classes or told nothing."""
+"""Studies of pipelines: an exact network in a pipeline's clothes gives the exact curves, told classes or nothing."""
 
 from __future__ import annotations
 
