@@ -90,6 +90,7 @@ def test_a_step_of_the_pipeline_itself(folders, kind):
         assert float((other - d).abs().max()) > 1e-6  # the prompt is heard
 
 
+@torch.no_grad()  # with gradients, attention takes another way, and rounds otherwise
 @pytest.mark.parametrize("kind", KINDS)
 def test_embeddings_are_those_of_the_pipeline(folders, kind):
     _, own = folders[kind]
@@ -108,7 +109,7 @@ def test_embeddings_are_those_of_the_pipeline(folders, kind):
     else:
         for k, value in enumerate((A, "", B)):
             text, pooled, _ = own.encode_prompt(value, device="cpu")
-            assert torch.allclose(network.text[k], text[0], atol=1e-5)
+            assert torch.allclose(network.text[k], text[0], atol=1e-6)
             assert torch.allclose(network.pooled[k], pooled[0], atol=1e-6)
 
 
