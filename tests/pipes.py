@@ -51,8 +51,8 @@ def vae(channels: int = 4) -> AutoencoderKL:
     )  # fmt: skip
 
 
-def unet(width: int, xl: bool) -> UNet2DConditionModel:
-    more = {}
+def unet(width: int, xl: bool, distilled: bool = False) -> UNet2DConditionModel:
+    more = {"time_cond_proj_dim": 8} if distilled else {}
     if xl:
         more = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8,
                 "projection_class_embeddings_input_dim": 6 * 8 + 16}  # fmt: skip

@@ -31,7 +31,7 @@ from sigmascope.noise import FlowMatching, Karras, VarianceExploding, sigma_grid
 pytestmark = pytest.mark.filterwarnings("ignore")
 A, B = "a red cube", "a blue ball"
 KINDS = ("stable", "xl", "flux")
-SPAN = dict.fromkeys(("stable", "xl"), 0) | {"flux": 16}
+SPAN = dict.fromkeys(("stable", "xl", "distilled"), 0) | {"flux": 16}
 SCHEDULERS = {
     "ddim": (DDIMScheduler, pipes.SCALED | {"clip_sample": False, "steps_offset": 1}),
     "euler": (EulerDiscreteScheduler, pipes.SCALED | {"steps_offset": 1}),
@@ -46,6 +46,7 @@ def folders(tmp_path_factory):
     """A folder and diffusers' own pipeline of each kind."""
     root = tmp_path_factory.mktemp("pipes")
     made = {kind: getattr(pipes, kind)(root / kind) for kind in KINDS}
+    made["distilled"] = pipes.stable(root / "distilled", unet=pipes.unet(16, False, distilled=True))
     for pipe in made.values():
         pipe.set_progress_bar_config(disable=True)
     return {kind: (root / kind, pipe) for kind, pipe in made.items()}
@@ -60,7 +61,7 @@ def unpacked(x, kind):
     return torch.nn.functional.pixel_shuffle(x.mT.unflatten(2, (4, 4)), 2) if kind == "flux" else x
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "distilled"])
 def test_a_step_of_the_pipeline_itself(folders, kind):
     """Without guidance it takes a state to α'(D + σ'(y − D)/σ), with our D of the prompt."""
     _, own = folders[kind]
@@ -362,6 +363,12 @@ def test_latents_scaled_by_channel(tmp_path):
     ]
     assert torch.allclose(latents, 0.3 * by_hand, atol=1e-5)
     assert torch.allclose(pipe.decode(latents), wanted, atol=1e-5)
+
+
+def test_a_flow_of_few_steps_reads_half_as_many_tokens(folders, tmp_path):
+    pipes.flux(tmp_path / "flux", guidance=False)
+    assert load_prompted(tmp_path / "flux", [A], size=16).denoiser.network.text.shape[1] == 256
+    assert opened(folders, "flux", (A,)).denoiser.network.text.shape[1] == 512
 
 
 def test_flow_levels_are_those_of_the_schedule(folders):

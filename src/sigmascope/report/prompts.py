@@ -80,7 +80,7 @@ def prompts_figure(
             _timesteps(ax, sigma, timestep)
         first = panels[0]
         ends = " to ".join(describe(q).split(" (")[0] for q in (shares[0], shares[-1]))
-        what = f"{named(first.own)} against {named(first.other)}\n5 to 95 % of the nats (grey): σ {ends}"
+        what = f"{named(first.own)} against {named(first.other)}\n5 to 95 % of the nats (grey): σ from {ends}"
         parts[0].suptitle(what, fontsize=10)
         scale = PowerNorm(_GAMMA, vmin=0.0, vmax=max(*(float(p.maps[:shown].max()) for p in panels), 1e-12))
         for part, panel in zip(parts[1:], panels, strict=True):
@@ -99,7 +99,7 @@ def _curves(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> No
         ax.plot(c.sigma, c.value, color=colour, linewidth=1.8, label=f"images of {named(short(p.own, 24))}")
         ax.plot(p.errors.sigma, p.errors.value, color=colour, linewidth=1.2, linestyle="--")
     ax.set_ylabel("divergence down to σ, nats")
-    legend = ax.legend(loc="upper left", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
+    legend = ax.legend(loc="best", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
