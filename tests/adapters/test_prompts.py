@@ -257,17 +257,19 @@ def test_divergence_of_gaussians_that_differ_in_spread():
 def test_the_mixture_of_two_prompts():
     """Untold, the mixture of two Gaussians: its posterior and its mean in closed form; told, what it was made of."""
     abstraction = Abstraction("prompt", (A, B), torch.tensor([0.5, 0.5]).double())
-    m = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]).double()
+    m, c = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]).double(), torch.tensor([0.16, 0.6]).double()
 
     def network(x, time, label):
-        s = time.double()[:, None]
-        return m[label] + 0.16 / (0.16 + s**2) * (x.double() - m[label])
+        s, spread = time.double()[:, None], c[label][:, None]
+        return m[label] + spread / (spread + s**2) * (x.double() - m[label])
 
     model = Foreign(network, (3,), Karras(), "denoiser", abstraction=abstraction)
-    mixture = Mixture(model, "prompt", span=2.0, nodes=8, pairs=4)
+    mixture = Mixture(model, "prompt", span=2.0, nodes=8, pairs=10)
     g = generator(1)
     y, sigma = torch.randn(40, 3, generator=g).double() * 2, torch.tensor([0.4, 3.0]).double().repeat(20)
-    right = torch.sigmoid(2 * y.sum(1) / (0.16 + sigma**2))
+    total = c + sigma[:, None] ** 2
+    log_p = torch.stack([-((y - m[k]) ** 2).sum(1) / 2 / total[:, k] - 1.5 * total[:, k].log() for k in (0, 1)], 1)
+    right = log_p.softmax(1)[:, 1]
     q = mixture.log_posterior(y, sigma, "prompt").exp()
     assert torch.allclose(q[:, 1], right, atol=0.06)
     each = [model(y, sigma, {"prompt": torch.full((40,), k)}) for k in (0, 1)]

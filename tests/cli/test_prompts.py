@@ -194,6 +194,22 @@ def test_an_exact_network_gives_the_closed_form(folder, tmp_path, monkeypatch, a
     assert abs(said["which"]["by_scores"] - truth) < 4 * said["which"]["by_scores_stderr"] + 0.03
 
 
+def test_a_network_that_does_not_hear_the_prompt(folder, tmp_path, monkeypatch, capsys):
+    def deaf(*args, **options):
+        pipe = load_prompted(*args, **options)
+        pipe.denoiser.network.text[1] = pipe.denoiser.network.text[0]
+        return pipe
+
+    monkeypatch.setattr(prompting, "load_prompted", deaf)
+    assert run("--model", folder, "--prompt", A, *QUICK, "--out", tmp_path / "out") == 0
+    said, _ = read(tmp_path / "out")
+    assert said["divergence"][0]["nats"] == [0.0] * 6
+    assert said["shares"][1]["sigma"] is None
+    printed = capsys.readouterr().out
+    assert "0 ± 0 nats" in printed
+    assert "50 %           –" in printed
+
+
 def test_a_flow_of_two_encoders(tmp_path, capsys):
     pipes.flux(tmp_path / "flux")
     out = tmp_path / "out"

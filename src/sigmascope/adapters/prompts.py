@@ -144,6 +144,11 @@ def _checked(index: dict[str, Any], name: str) -> str:
     return kind
 
 
+def _shown(bars: Any) -> bool:
+    """Whether a library shows progress bars; where it cannot say, as by default."""
+    return bool(getattr(bars, "is_progress_bar_enabled", lambda: True)())
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the progress bars and warnings of the libraries: what they would say of prompts is in the notes."""
@@ -153,7 +158,7 @@ def _quiet() -> Iterator[None]:
     except ImportError as error:
         raise InputError("prompts need diffusers and transformers: pip install 'sigmascope[models]'") from error
     logs = [logging.getLogger(n) for n in ("diffusers", "transformers")]
-    levels, shown = [log.level for log in logs], [bars.is_progress_bar_enabled() for bars in (one, two)]
+    levels, shown = [log.level for log in logs], [_shown(bars) for bars in (one, two)]
     try:
         for log, bars in zip(logs, (one, two), strict=True):
             log.setLevel(logging.ERROR)

@@ -164,8 +164,13 @@ def _pictures(part: Any, panel: Panel, shown: int, scale: PowerNorm) -> None:
     part.suptitle(f"images of {named(panel.own)}{more}, and where they differ from {named(panel.other)}", fontsize=9)
 
 
-def prompts_text(said: Mapping[str, Any]) -> str:
-    """The table for a terminal, of what prompts.json holds."""
+def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
+    """The table for a terminal.
+
+    Args:
+        said: what prompts.json holds.
+        shares: its noise levels of 5, 50 and 95 %.
+    """
     last = f"σ {number(said['sigma'][-1])}"
     lines = []
     for d in said["divergence"]:
@@ -184,10 +189,8 @@ def prompts_text(said: Mapping[str, Any]) -> str:
             f"score gaps {_pm(w['by_scores'], w['by_scores_stderr'])}"
         )
     rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
-    for s in said["shares"]:
-        ends = (s["sigma"], s["low"], s["high"])
-        where = describe(Quantity(*(float("inf") if x is None else x for x in ends)))
-        rows.append([f"{100 * s['share']:.0f} %", where, *(_unit(s[n]) for n in ("timestep", "percent"))])
+    for s, q in zip(said["shares"], shares, strict=True):
+        rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
     widths = [max(len(r[c]) for r in rows) for c in range(4)]
     table = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     table.insert(1, "─" * max(map(len, table)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 from torch import Tensor
+from tqdm import tqdm
 
 from sigmascope.adapters.pipelines import Pipeline
 from sigmascope.adapters.prompts import PROMPT, load_prompted
@@ -80,7 +83,8 @@ def prompts(task: PromptTask, out: str | Path) -> str:
         task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, device=device
     )
     ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name)
-    result = measure(pipe, task, device)
+    with _progress(pipe, task):
+        result = measure(pipe, task, device)
     said = _said(result, task, pipe, ruler)
     store = Folder(folder, MARKER, task.to_toml())
     figure = prompts_figure(
@@ -92,7 +96,7 @@ def prompts(task: PromptTask, out: str | Path) -> str:
     store.write("prompts.json", lambda p: p.write_text(json.dumps(said, indent=1, ensure_ascii=False), "utf-8"))
     dataset = _dataset(result, task, pipe)
     store.write("results.nc", lambda p: dataset.to_netcdf(p, engine="h5netcdf"))
-    return prompts_text(said)
+    return prompts_text(said, result.shares)
 
 
 def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
@@ -119,6 +123,19 @@ def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
         each = np.concatenate([d.log_q.mean(2) for d in found], 1) + np.log(2)
         which = Curve.of_draws(PROMPT, "filter", sigma, each, float(np.log(2)), kind="lower bound")
     return Prompted(images, found, which, shares_of(found[0].curve(), task.seed), _notes(pipe, found, given))
+
+
+@contextlib.contextmanager
+def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
+    """A bar of the rows that the network has answered, on a terminal."""
+    both = 1 if task.images or not task.against else 2
+    rows = both * task.n * 2 * ((0 if task.images else task.steps) + task.noises * (task.levels + 2))
+    with tqdm(total=rows, disable=None, leave=False, file=sys.stderr, desc=pipe.kind, unit="row") as bar:
+        hook = pipe.denoiser.register_forward_hook(lambda module, given, said: bar.update(len(said)) and None)
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
@@ -150,7 +167,7 @@ def shares_of(curve: Curve, seed: int = 0) -> tuple[Quantity, Quantity, Quantity
 
 
 def _generated(pipe: Pipeline, task: PromptTask, k: int, device: torch.device) -> Tensor:
-    """Latents of the k-th prompt by the probability-flow ODE, without guidance."""
+    """Latents of the k-th prompt by the probability-flow ODE, from noise alone at the first level; no guidance."""
     sigma = levels_of(pipe, 2)
     grid = karras_grid(float(sigma[0]), float(sigma[-1]), task.steps)
     told = {PROMPT: torch.full((task.n,), k, device=device)}
