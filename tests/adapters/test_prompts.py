@@ -275,8 +275,8 @@ def test_the_mixture_of_two_prompts():
     each = [model(y, sigma, {"prompt": torch.full((40,), k)}) for k in (0, 1)]
     wanted = (1 - right)[:, None] * each[0] + right[:, None] * each[1]
     assert float((mixture(y, sigma) - wanted).abs().max()) < 0.12
-    alone = torch.cat([mixture(y[i : i + 1], sigma[i : i + 1]) for i in range(40)])
-    assert torch.allclose(alone, mixture(y, sigma), atol=1e-9)
+    alone = torch.cat([mixture(y[i : i + 1], sigma[i : i + 1]) for i in range(3)])
+    assert torch.allclose(alone, mixture(y, sigma)[:3], atol=1e-9)
     some = torch.tensor([0, -1, 1, -1] * 10)
     mixed = mixture(y, sigma, {"prompt": some})
     assert torch.equal(mixed[some == 1], each[1][some == 1])
@@ -328,6 +328,26 @@ def test_folders_that_cannot_be_opened(tmp_path):
     assert load_pipeline(folder, prompts=[A], allow_pickle=True).denoiser.event == (4, 8, 8)
     (folder / "text_encoder" / "pytorch_model.bin").unlink()
     assert "cannot open it" in said(folder)
+
+
+def test_a_damaged_folder(tmp_path, capfd):
+    folder = tmp_path / "flux"
+    pipes.flux(folder)
+    capfd.readouterr()
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    assert "cannot open it" in said(folder)
+    next((folder / "text_encoder_2").glob("*.safetensors")).write_bytes(b"no weights")
+    pipes.clip_tokenizer().save_pretrained(folder / "tokenizer")
+    assert "cannot open it" in said(folder)
+    assert capfd.readouterr().err == ""  # one line is said, by who is told
+
+
+def test_parts_that_do_not_fit(tmp_path):
+    pipes.stable(tmp_path / "pipe")
+    tokens = pipes.clip_tokenizer()
+    tokens.add_tokens(["qq"])  # which the encoder does not have
+    tokens.save_pretrained(tmp_path / "pipe" / "tokenizer")
+    assert "its parts do not fit each other" in said(tmp_path / "pipe", ("qq", A))
 
 
 def test_a_network_told_more_than_a_prompt(tmp_path):

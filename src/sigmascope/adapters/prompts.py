@@ -95,7 +95,11 @@ def load_prompted(
     kind = _checked(index, name)
     with _quiet():
         pipe = opened(name, allow_pickle, **{part: None for part in _UNUSED if part in index})
-        network, event = (_flux if kind == "FluxPipeline" else _stable)(pipe, values, size, name)
+        try:
+            network, event = (_flux if kind == "FluxPipeline" else _stable)(pipe, values, size, name)
+        except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{name}: its parts do not fit each other ({said}): pass a whole {kind}") from error
     notes = tuple(
         dict.fromkeys(n for part in KINDS[kind] if part.startswith("tokenizer") for n in _cut(pipe, part, values))
     )
@@ -161,7 +165,7 @@ def _quiet() -> Iterator[None]:
     levels, shown = [log.level for log in logs], [_shown(bars) for bars in (one, two)]
     try:
         for log, bars in zip(logs, (one, two), strict=True):
-            log.setLevel(logging.ERROR)
+            log.setLevel(logging.CRITICAL)
             bars.disable_progress_bar()
         yield
     finally:
