@@ -61,7 +61,7 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
     pixels = torch.from_numpy(np.load(tmp_path / "x.npz")["images"]).movedim(3, 1)
     latents = torch.cat([pipe.encode(p[None]) for p in pixels]).double()
     rate, error = np.zeros((6, 3, 2)), np.zeros((6, 3, 2))
-    where = np.zeros((3, 8, 8))
+    where = np.zeros((3, 2, 8, 8))
     weights = from_infinity(sigma)
     for i, v in enumerate(latents):
         for j in range(2):
@@ -74,14 +74,17 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
                 square = (told - free) ** 2 / sigma[k] ** 2
                 rate[k, i, j] = float(square.sum())
                 error[k, i, j] = float(((v - free) ** 2 - (v - told) ** 2).sum()) / sigma[k] ** 2
-                where[i] += weights[-1, k] * square.sum(0).numpy() / 2
+                where[i, j] += weights[-1, k] * square.sum(0).numpy()
     image = np.einsum("lk,kij->lij", weights, rate).mean(2)
     found = said["divergence"][0]
     assert np.allclose(found["nats"], image.mean(1), rtol=1e-4, atol=1e-7)
     assert np.allclose(found["stderr"], image.std(1, ddof=1) / 3**0.5, rtol=1e-3, atol=1e-7)
     assert np.allclose(found["image_nats"], image[-1], rtol=1e-4)
     assert np.allclose(found["by_errors"], np.einsum("lk,kij->l", weights, error) / 6, rtol=1e-3, atol=1e-5)
-    assert np.allclose(held.maps.values[0], where, rtol=1e-4, atol=1e-8)
+    assert np.allclose(held.maps.values[0], where.mean(1), rtol=1e-4, atol=1e-8)
+    assert np.allclose(held.maps_stderr.values[0], abs(where[:, 0] - where[:, 1]) / 2, rtol=1e-3, atol=1e-7)
+    last = np.einsum("k,kij->ij", weights[-1], rate)
+    assert np.allclose(found["image_stderr"], abs(last[:, 0] - last[:, 1]) / 2, rtol=1e-3, atol=1e-7)
     assert np.allclose(held.rate.values[0], rate, rtol=1e-4, atol=1e-8)
     ruler = Ruler(pipe.scheduler, 30)
     assert [x["timestep"] for x in said["levels"]] == pytest.approx([ruler.of_sigma(float(s)).timestep for s in sigma])
@@ -257,6 +260,7 @@ def refused(capsys, *args, words):
         (["--images", "text.npz"], "no 'images' can be read from it"),
         (["--images", "one.npz"], "it holds 1 image: at least 2"),
         (["--images", "far.npz"], "pixels go from 0 to 2: expected 0 to 1"),
+        (["--images", "low.npz"], "pixels go from -1 to 0: expected 0 to 1"),
         (["--images", "nan.npz"], "not finite"),
         (["--images", "thin.npz"], "expected (height, width, 3)"),
         (["--device", "quantum"], "device 'quantum' cannot be used"),
@@ -274,6 +278,7 @@ def test_bad_input(folder, tmp_path, capsys, monkeypatch, options, words):
     np.savez("no.npz", pictures=good)
     np.savez("one.npz", images=good[:1])
     np.savez("far.npz", images=np.concatenate([good, good + 2]))
+    np.savez("low.npz", images=np.concatenate([good, good - 1]))
     np.savez("nan.npz", images=good * np.nan)
     np.savez("thin.npz", images=good[..., 0, 0])
     (tmp_path / "text.npz").write_text("no archive")
