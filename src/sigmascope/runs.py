@@ -19,6 +19,7 @@ from sigmascope.commands import (
     TrainCommand,
 )
 from sigmascope.commands_models import AdviseCommand, TranslateCommand
+from sigmascope.commands_prompts import PromptsCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.spec import Spec, listed, read_spec
@@ -170,6 +171,19 @@ def _write_whole(out: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
+def _prompts(command: PromptsCommand) -> int:
+    from sigmascope.studies.prompt_task import PromptTask
+
+    task = PromptTask(**{f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}).check()
+    if not command.out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    from sigmascope.studies.prompting import prompts  # torch is loaded here
+
+    print(prompts(task, command.out))
+    print(f"\nSee {Path(command.out) / 'prompts.png'}", file=sys.stderr)
+    return 0
+
+
 def _make(command: GenerateCommand | ForkCommand) -> int:
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
     given["abstractions"] = listed(command.abstractions)
@@ -276,5 +290,6 @@ RUNS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "reproduce": (ReproduceCommand, _reproduce),
     "translate": (TranslateCommand, _translate),
     "advise": (AdviseCommand, _advise),
+    "prompts": (PromptsCommand, _prompts),
 }
 """The commands by name, in the order of the help: how each is described, and what it does."""

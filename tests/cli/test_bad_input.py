@@ -64,7 +64,7 @@ def test_no_data_and_no_folder(good, tmp_path, capsys):
     refused(capsys, "study", "--out", tmp_path / "out", words="no data are named")
     refused(capsys, "study", good, "--abstractions", "digit", words="pass --out FOLDER")
     refused(capsys, "study", tmp_path / "none.npz", "--out", tmp_path / "out", words="no such file")
-    commands = "study, train, compare, generate, fork, check, reproduce, translate, advise"
+    commands = "study, train, compare, generate, fork, check, reproduce, translate, advise, prompts"
     refused(capsys, words=f"Expected one of {{{commands}}}: see sigmascope --help")
     assert not (tmp_path / "out").exists()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
+from sigmascope.runs import RUNS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,7 +28,18 @@ def test_commands_of_the_readme_exist():
     for target in re.findall(r"`?make ([a-z]+)`?", README):
         assert target in targets
     options = ""
-    for command in ("study", "train", "compare", "generate", "fork", "check", "reproduce", "translate", "advise"):
+    for command in (
+        "study",
+        "train",
+        "compare",
+        "generate",
+        "fork",
+        "check",
+        "reproduce",
+        "translate",
+        "advise",
+        "prompts",
+    ):
         called = [sys.executable, "-m", "sigmascope", command, "--help"]
         options += subprocess.run(called, capture_output=True, text=True, check=True).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Pipeline:
         scheduler: diffusers' own.
         encode: from pixels, shape (rows, channels, height, width), to those values; None where they are the same.
         decode: the way back; None likewise.
+        notes: what whoever reads the numbers must know, such as words of a prompt that were cut off.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Pipeline:
     scheduler: Any
     encode: Callable[[Tensor], Tensor] | None = None
     decode: Callable[[Tensor], Tensor] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _UNet(nn.Module):
@@ -83,7 +85,13 @@ class _Edm(nn.Module):
 
 
 def load_pipeline(
-    path: str | Path, *, allow_pickle: bool = False, null: int | None = None, device: torch.device | str = "cpu"
+    path: str | Path,
+    *,
+    allow_pickle: bool = False,
+    null: int | None = None,
+    prompts: Sequence[str] | None = None,
+    size: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Pipeline:
     """Open a pipeline that ``save_pretrained`` has written.
 
@@ -91,48 +99,66 @@ def load_pipeline(
         path: its folder, perhaps with ``diffusers:`` before it; or the id of a hub, which diffusers then fetches.
         allow_pickle: read weights that only come as pickles, which can run any code.
         null: index of the empty class, if there is one; a DiT's is known.
+        prompts: of a text-to-image pipeline, what its abstraction ``prompt`` can be; see
+            :func:`~sigmascope.adapters.prompts.load_prompted`.
+        size: of a text-to-image pipeline, side of its images in pixels; 0: its own.
         device: where the network goes.
 
     Raises: InputError, in one line, for a folder that is none, weights that are not safetensors, a network or a
         scheduler that is not known.
+    """
+    if prompts is not None or size:
+        from sigmascope.adapters.prompts import load_prompted  # which is made of what is here
+
+        return load_prompted(path, prompts or (), size=size, allow_pickle=allow_pickle, device=device)
+    name = str(path).removeprefix(PREFIX)
+    if not Path(name).exists() and (name.count("/") != 1 or name.startswith((".", "/"))):
+        raise InputError(f"{name}: there is no such folder: pass one that save_pretrained has written")
+    pipe = opened(name, allow_pickle)
+    kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
+    if scheduler is None:
+        raise InputError(f"{name}: the pipeline ({kind}) has no scheduler: its noise levels are not known")
+    network, event, abstraction, empty, unit = _network(pipe, name, null)
+    network.to(device).eval().requires_grad_(False)
+    schedule, prediction, clock, network = parametrised(scheduler, network, name)
+    denoiser = Foreign(
+        network, event, schedule, prediction, clock=clock, abstraction=abstraction, null=empty, unit=unit
+    )
+    encode, decode = coding(getattr(pipe, "vae", None), device)
+    return Pipeline(name, kind, denoiser, scheduler, encode, decode)
+
+
+def opened(name: str, allow_pickle: bool, **parts: None) -> Any:
+    """A pipeline of diffusers, opened by it, without the parts that are named as None.
+
+    Raises: InputError, in one line, for one that cannot be opened.
     """
     try:
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    name = str(path).removeprefix(PREFIX)
     folder = Path(name)
     if folder.exists():
-        _check_folder(folder, allow_pickle)
-    elif name.count("/") != 1 or name.startswith((".", "/")):
-        raise InputError(f"{name}: there is no such folder: pass one that save_pretrained has written")
+        _check_folder(folder, allow_pickle, parts)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        pipe: Any = DiffusionPipeline.from_pretrained(
+        return DiffusionPipeline.from_pretrained(
             name,
             use_safetensors=None if allow_pickle else True,
             local_files_only=folder.exists(),
             low_cpu_mem_usage=False,
+            **parts,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes the libraries that read it raise anything
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name}: diffusers cannot open it ({said})") from error
     finally:
         if shown:
             logging.enable_progress_bar()
-    kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
-    if scheduler is None:
-        raise InputError(f"{name}: the pipeline ({kind}) has no scheduler: its noise levels are not known")
-    network, event, abstraction, empty, unit = _network(pipe, name, null)
-    network.to(device).eval().requires_grad_(False)
-    schedule, prediction, clock, network = _schedule(scheduler, network, name)
-    denoiser = Foreign(
-        network, event, schedule, prediction, clock=clock, abstraction=abstraction, null=empty, unit=unit
-    )
-    encode, decode = _coding(getattr(pipe, "vae", None), device)
-    return Pipeline(name, kind, denoiser, scheduler, encode, decode)
 
 
 def checked_index(folder: Path) -> dict[str, Any]:
@@ -149,8 +175,8 @@ def checked_index(folder: Path) -> dict[str, Any]:
         raise InputError(f"{index}: cannot be read ({error}): expected JSON") from error
 
 
-def _check_folder(folder: Path, allow_pickle: bool) -> None:
-    parts = [k for k, v in checked_index(folder).items() if isinstance(v, list)]
+def _check_folder(folder: Path, allow_pickle: bool, without: Container[str] = ()) -> None:
+    parts = [k for k, v in checked_index(folder).items() if isinstance(v, list) and k not in without]
     for part in parts:
         files = [p.suffix for p in (folder / part).glob("*")] if (folder / part).is_dir() else []
         pickled = {".bin", ".ckpt", ".pt", ".pth"} & set(files)
@@ -190,6 +216,8 @@ def _network(
         a = _classes(tuple(map(str, known))) if count else None
         return _UNet(unet), (int(c.in_channels), height, width), a, null, Unit() if latent else Unit(2.0, -1.0)
     of = next((type(x).__name__ for x in (transformer, unet) if x is not None), "no network")
+    if getattr(pipe, "tokenizer", None) is not None:
+        raise InputError(f"{name}: {type(pipe).__name__} is told prompts: pass prompts=('a red cube', 'a blue cube')")
     raise InputError(f"{name}: {type(pipe).__name__} with {of} is not known here: wrap its network in adapters.Foreign")
 
 
@@ -220,7 +248,7 @@ def schedule_of(scheduler: Any, name: str) -> Schedule:
     return Discrete(table[:-1] if table[-1] in (0.0, 2.0**-24) else table, kind)
 
 
-def _schedule(
+def parametrised(
     scheduler: Any, network: nn.Module, name: str
 ) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
     """Schedule, prediction, what the network is told of the time, and the network, preconditioned where it must be."""
@@ -238,16 +266,20 @@ def _schedule(
     return schedule, said, None, network
 
 
-def _coding(
+def coding(
     vae: Any, device: torch.device | str
 ) -> tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None]:
     """From pixels between 0 and 1 to scaled latents, and back."""
     if vae is None:
         return None, None
     vae.to(device).eval().requires_grad_(False)
-    factor = float(vae.config.scaling_factor)
-    shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
     dtype = next(vae.parameters()).dtype
+    mean, spread = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+    factor: Any = float(vae.config.scaling_factor)
+    shift: Any = float(getattr(vae.config, "shift_factor", None) or 0.0)
+    if mean is not None and spread is not None:  # of each channel
+        factor = factor / torch.tensor(spread, dtype=dtype, device=device).reshape(-1, 1, 1)
+        shift = torch.tensor(mean, dtype=dtype, device=device).reshape(-1, 1, 1)
 
     def encode(pixels: Tensor) -> Tensor:
         with torch.no_grad():

@@ -115,7 +115,7 @@ class _Sums:
     """Sums over noises, and of squares, of rates and of their integrals."""
 
     def __init__(self, sigma: Float[np.ndarray, " levels"], pixels: tuple[int, ...]) -> None:
-        self._sigma, self._pixels, self._weights = sigma, pixels, _from_infinity(sigma)
+        self._sigma, self._pixels, self._weights = sigma, pixels, from_infinity(sigma)
         self._sums = np.zeros((4, len(sigma), int(np.prod(pixels))))
         self._totals: list[np.ndarray] = []
 
@@ -161,7 +161,7 @@ def _gaps(
     return {name: np.concatenate(x).reshape(len(noise), len(levels), -1) for name, x in parts.items()}
 
 
-def _from_infinity(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
+def from_infinity(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
     r"""Weights of the integral of a rate in ln sigma from each level up to infinity.
 
     Above the first level the gap is :math:`s_0 + F (\lambda_0 - \lambda)` with F from the first two, so the integral is

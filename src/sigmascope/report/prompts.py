@@ -1,0 +1,205 @@
+"""What a prompt decides: curves in nats, where guidance has something to act on, images beside their maps; a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from sigmascope.core import Curve
+from sigmascope.onset import Quantity
+from sigmascope.report.figures import STYLE, sigma_axis, style_of
+from sigmascope.report.gallery import short, show_item
+from sigmascope.report.table import describe, number
+
+_IMAGES = 8  # of each prompt that are drawn
+_GAMMA = 0.5  # colours go as the square root: faint parts stay visible
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Images of one prompt and what was measured on them.
+
+    Args:
+        own: the prompt.
+        other: what it is compared with; empty: the empty prompt.
+        curve: the divergence by score gaps, one draw an image.
+        errors: the same by gaps of squared errors.
+        rate: nats per unit of ln sigma of each image.
+        images: decoded, from 0 to 1.
+        maps: nats by latent position.
+    """
+
+    own: str
+    other: str
+    curve: Curve
+    errors: Curve
+    rate: Float[np.ndarray, "levels images"]
+    images: Float[np.ndarray, "images channels height width"]
+    maps: Float[np.ndarray, "images rows columns"]
+
+
+def named(prompt: str) -> str:
+    """A prompt in words, as far as it fits."""
+    return f"“{short(prompt, 40)}”" if prompt else "the empty prompt"
+
+
+def prompts_figure(
+    panels: Sequence[Panel], which: Curve | None, shares: Sequence[Quantity], timestep: Callable[[float], float]
+) -> Figure:
+    """Curves above, images and their maps below.
+
+    Args:
+        panels: of the prompt, and perhaps of the other one.
+        which: lower bound of the information of which of the two prompts it was.
+        shares: noise levels of 5, 50 and 95 % of the first panel's divergence.
+        timestep: what the network is told of a noise level.
+    """
+    shown = min(_IMAGES, max(len(p.images) for p in panels))
+    with matplotlib.rc_context(STYLE):
+        wide = max(9.0, 1.25 * shown + 1.4)
+        fig = Figure(figsize=(wide, 4.2 + 2.75 * len(panels)), layout="constrained")
+        parts: Any = fig.subfigures(1 + len(panels), 1, height_ratios=[4.2, *[2.75] * len(panels)])
+        above = parts[0].subplots(1, 2 if which is None else 3)
+        _curves(above[0], panels, shares)
+        _rates(above[1], panels, shares)
+        if which is not None:
+            _which(above[2], which)
+        sigma = panels[0].curve.sigma
+        for ax in above:
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            ax.set_xlabel("noise level σ of the latents  →")
+            _timesteps(ax, sigma, timestep)
+        first = panels[0]
+        ends = " to ".join(describe(q).split(" (")[0] for q in (shares[0], shares[-1]))
+        what = f"{named(first.own)} against {named(first.other)}\n5 to 95 % of the nats (grey): σ from {ends}"
+        parts[0].suptitle(what, fontsize=10)
+        scale = PowerNorm(_GAMMA, vmin=0.0, vmax=max(*(float(p.maps[:shown].max()) for p in panels), 1e-12))
+        for part, panel in zip(parts[1:], panels, strict=True):
+            _pictures(part, panel, shown, scale)
+    return fig
+
+
+def _curves(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> None:
+    _shade(ax, panels[0].curve.sigma, shares)
+    for k, p in enumerate(panels):
+        colour, c = style_of(k)[0], p.curve
+        ax.plot(c.sigma, c.per_draw, color=colour, linewidth=0.5, alpha=0.3)
+        ax.fill_between(
+            c.sigma, c.value - 1.96 * c.error, c.value + 1.96 * c.error, color=colour, alpha=0.22, linewidth=0
+        )
+        ax.plot(c.sigma, c.value, color=colour, linewidth=1.8, label=f"images of {named(short(p.own, 24))}")
+        ax.plot(p.errors.sigma, p.errors.value, color=colour, linewidth=1.2, linestyle="--")
+    ax.set_ylabel("divergence down to σ, nats")
+    legend = ax.legend(loc="best", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
+    legend.get_frame().set(linewidth=0, alpha=0.9)
+
+
+def _rates(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> None:
+    _shade(ax, panels[0].curve.sigma, shares)
+    for k, p in enumerate(panels):
+        mean = p.rate.mean(1)
+        half = 1.96 * p.rate.std(1, ddof=1) / p.rate.shape[1] ** 0.5
+        ax.fill_between(p.curve.sigma, mean - half, mean + half, color=style_of(k)[0], alpha=0.22, linewidth=0)
+        ax.plot(p.curve.sigma, mean, color=style_of(k)[0], linewidth=1.8)
+    ax.set_ylim(0.0, None)
+    ax.set_ylabel("nats per e-fold of σ")
+
+
+def _which(ax: Axes, which: Curve) -> None:
+    half = 1.96 * which.stderr
+    ax.axhline(which.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+    ax.fill_between(which.sigma, which.value - half, which.value + half, color="0.3", alpha=0.22, linewidth=0)
+    ax.plot(which.sigma, which.value, color="0.2", linewidth=1.8)
+    ax.set_ylim(min(-0.03, float((which.value - half).min())), 0.76)
+    ax.set_ylabel("which of the two: at least, nats")
+
+
+def _shade(ax: Axes, sigma: Float[np.ndarray, " levels"], shares: Sequence[Quantity]) -> None:
+    """The interval of noise levels that holds 5 to 95 %."""
+    high, low = (float(np.clip(shares[k].value, sigma[-1], sigma[0])) for k in (0, -1))
+    if np.isnan([high, low]).any():
+        return
+    ax.axvspan(low, high, color="0.93", zorder=0)
+
+
+def _timesteps(ax: Axes, sigma: Float[np.ndarray, " levels"], timestep: Callable[[float], float]) -> None:
+    """What the network is told, along the top."""
+    at = np.geomspace(sigma[0], sigma[-1], 5)
+    top = ax.secondary_xaxis("top")
+    top.xaxis.set_minor_locator(NullLocator())
+    top.set_xticks(at, [f"{timestep(float(s)):.3g}" for s in at], fontsize=8)
+    top.set_xlabel("timestep of the model", fontsize=8.5)
+
+
+def _pictures(part: Any, panel: Panel, shown: int, scale: PowerNorm) -> None:
+    axes = part.subplots(2, shown, squeeze=False)
+    for column, (above, below) in enumerate(axes.T):
+        if column >= len(panel.images):
+            above.set_axis_off()
+            below.set_axis_off()
+            continue
+        v, m = panel.images[column], panel.maps[column]
+        show_item(above, v)
+        above.set_title(f"{m.sum():.3g} nats", fontsize=8)
+        height, width = v.shape[1:]
+        drawn = below.imshow(
+            np.maximum(m, 0.0), cmap="viridis", norm=scale, interpolation="bilinear", extent=(0, width, height, 0)
+        )
+        below.set_xticks([])
+        below.set_yticks([])
+        below.spines[:].set_visible(False)
+    bar = part.colorbar(drawn, ax=axes, shrink=0.85, aspect=22)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    bar.set_label("nats per latent position", fontsize=8)
+    more = f" ({shown} of {len(panel.images)})" if len(panel.images) > shown else ""
+    part.suptitle(f"images of {named(panel.own)}{more}, and where they differ from {named(panel.other)}", fontsize=9)
+
+
+def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
+    """The table for a terminal.
+
+    Args:
+        said: what prompts.json holds.
+        shares: its noise levels of 5, 50 and 95 %.
+    """
+    last = f"σ {number(said['sigma'][-1])}"
+    lines = []
+    for d in said["divergence"]:
+        lines.append(
+            f"{named(d['prompt'])} against {named(d['against'])}: {_pm(d['nats'][-1], d['stderr'][-1])} nats down to "
+            f"{last} ({said['images']} images, {said['made']})"
+        )
+        lines.append(
+            f"  by errors {_pm(d['by_errors'][-1], d['by_errors_stderr'][-1])}; apart by "
+            f"{_pm(d['calibration'], d['calibration_stderr'])}, which is 0 for exact denoisers"
+        )
+    if "which" in said:
+        w = said["which"]
+        lines.append(
+            f"which of the two it is: at least {_pm(w['nats'][-1], w['stderr'][-1])} of {w['ceiling']:.3f} nats; by "
+            f"score gaps {_pm(w['by_scores'], w['by_scores_stderr'])}"
+        )
+    rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
+    for s, q in zip(said["shares"], shares, strict=True):
+        rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
+    widths = [max(len(r[c]) for r in rows) for c in range(4)]
+    table = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    table.insert(1, "─" * max(map(len, table)))
+    return "\n".join([*lines, "", *table, *(f"note: {n}" for n in said["notes"])])
+
+
+def _unit(x: float | None) -> str:
+    return "–" if x is None else f"{x:.4g}"
+
+
+def _pm(value: float, error: float) -> str:
+    return f"{value:.3g} ± {error:.2g}"

@@ -1,0 +1,66 @@
+"""What ``prompts`` was told.  Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import tomli_w
+
+from sigmascope.errors import InputError
+
+_MOST = 4096  # images
+
+
+@dataclass(frozen=True)
+class PromptTask:
+    """A prompt of a text-to-image pipeline, and what it is compared with.
+
+    Args:
+        model: folder of the pipeline, perhaps with ``diffusers:`` before it.
+        prompt: whose images are measured.
+        against: the prompt that they are compared with; empty: the empty prompt.
+        images: an ``.npz`` with ``images``, or a folder of pictures, made with the prompt; empty: they are generated.
+        n: images of each prompt: so many are generated, or the first so many are taken.
+        steps: of the sampler.
+        levels: of noise, over the range of the model's own schedule.
+        noises: paths of noise of each image.
+        size: side of the images in pixels; 0: the model's own.
+        seed: of the images and of the noise.
+        allow_pickle: read weights that only come as pickles.
+        device: as for a study.
+    """
+
+    model: str
+    prompt: str
+    against: str = ""
+    images: str = ""
+    n: int = 8
+    steps: int = 30
+    levels: int = 24
+    noises: int = 4
+    size: int = 0
+    seed: int = 0
+    allow_pickle: bool = False
+    device: str = "auto"
+
+    def check(self) -> PromptTask:
+        """Itself.
+
+        Raises: InputError for a value that cannot be used.
+        """
+        if not self.model:
+            raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
+        if not self.prompt:
+            raise InputError("no prompt is given: pass e.g. --prompt 'a red cube'")
+        if self.prompt == self.against:
+            raise InputError(f"both prompts are {self.prompt!r}: pass another to --against, or none")
+        if not 2 <= self.n <= _MOST:
+            raise InputError(f"n is {self.n}: from 2 (for an error) to {_MOST} images; pass e.g. --n 8")
+        for name, least in (("steps", 2), ("levels", 4), ("noises", 2), ("size", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        return self
+
+    def to_toml(self) -> str:
+        """The text of a file that holds what decides the numbers."""
+        return tomli_w.dumps({"prompts": {k: v for k, v in asdict(self).items() if k != "device"}})

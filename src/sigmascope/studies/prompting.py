@@ -1,0 +1,338 @@
+"""What a prompt decides of the images of a text-to-image pipeline, and at which noise level."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.adapters.pipelines import Pipeline
+from sigmascope.adapters.prompts import PROMPT, load_prompted
+from sigmascope.adapters.units import Ruler
+from sigmascope.core import Curve, InputError
+from sigmascope.data.arrays import ArraySource, check_kind
+from sigmascope.data.folder import SUFFIXES
+from sigmascope.data.pictures import decode_all
+from sigmascope.information.divergence import Divergence, divergence
+from sigmascope.noise import karras_grid, sigma_grid
+from sigmascope.onset import Quantity, crossings
+from sigmascope.report.gallery import rendered
+from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
+from sigmascope.sample import Heun, Streams, final, sample, start
+from sigmascope.studies.prompt_task import PromptTask
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.store import Folder, check_folder
+
+MARKER = "prompts.toml"
+SHARES = (0.05, 0.5, 0.95)
+_HIGHEST, _LOWEST = 100.0, 0.02  # of schedules that go on to infinity or to zero
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """What was found.
+
+    Attributes:
+        images: decoded, shape (images, channels, height, width), by prompt.
+        found: the divergence of each prompt's images: first that of the prompt asked for, then that of the other.
+        which: lower bound of the information of which of two prompts it was; None against the empty one, or where
+            there are images of one of them only.
+        shares: noise levels at which 5, 50 and 95 % of the first divergence are there, with intervals over images.
+        notes: what whoever reads the numbers must know.
+    """
+
+    images: tuple[Float[np.ndarray, "images channels height width"], ...]
+    found: tuple[Divergence, ...]
+    which: Curve | None
+    shares: tuple[Quantity, Quantity, Quantity]
+    notes: tuple[str, ...]
+
+
+def prompts(task: PromptTask, out: str | Path) -> str:
+    """Measure a prompt, and write what is found into a folder.
+
+    The folder receives prompts.png and .svg, prompts.json and results.nc, each whole or not at all.
+
+    Args:
+        task: what to measure.
+        out: a folder: new, empty, or that of the same task.
+
+    Returns: the table to print.
+
+    Raises: InputError for what cannot be used, and for folders that hold something else.
+    """
+    folder, task = Path(out), task.check()
+    check_folder(folder, MARKER)
+    if (folder / MARKER).exists() and (folder / MARKER).read_text(encoding="utf-8") != task.to_toml():
+        raise InputError(f"{folder}: it holds the results of something else: choose another --out")
+    device = resolve_device(task.device)
+    pipe = load_prompted(
+        task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, device=device
+    )
+    ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name)
+    with _progress(pipe, task):
+        result = measure(pipe, task, device)
+    said = _said(result, task, pipe, ruler)
+    store = Folder(folder, MARKER, task.to_toml())
+    figure = prompts_figure(
+        [_panel(result, k) for k in range(len(result.found))], result.which, result.shares, _times(ruler)
+    )
+    for kind in ("png", "svg"):
+        picture = rendered(figure, kind)
+        store.write(f"prompts.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
+    store.write("prompts.json", lambda p: p.write_text(json.dumps(said, indent=1, ensure_ascii=False), "utf-8"))
+    dataset = _dataset(result, task, pipe)
+    store.write("results.nc", lambda p: dataset.to_netcdf(p, engine="h5netcdf"))
+    return prompts_text(said, result.shares)
+
+
+def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
+    """The numbers: divergences of the images of each prompt, from denoisers alone.
+
+    Args:
+        pipe: told (against, prompt).
+        task: what to measure.
+        device: where the network is.
+    """
+    sigma = levels_of(pipe, task.levels)
+    given = task.images != ""
+    # Of given images only what their own prompt makes of them is known; the empty prompt is no image's own.
+    whose = (1,) if given or task.against == "" else (1, 0)
+    latents = [_given(pipe, task, device) if given else _generated(pipe, task, k, device) for k in whose]
+    found = tuple(
+        divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=(2, k))
+        for k, v in zip(whose, latents, strict=True)
+    )
+    _, decode = _coders(pipe)
+    images = tuple(_batched(decode, v).float().cpu().numpy() for v in latents)
+    which = None
+    if len(found) == 2:
+        each = np.concatenate([d.log_q.mean(2) for d in found], 1) + np.log(2)
+        which = Curve.of_draws(PROMPT, "filter", sigma, each, float(np.log(2)), kind="lower bound")
+    return Prompted(images, found, which, shares_of(found[0].curve(), task.seed), _notes(pipe, found, given))
+
+
+@contextlib.contextmanager
+def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
+    """A bar of the rows that the network has answered, on a terminal."""
+    both = 1 if task.images or not task.against else 2
+    rows = both * task.n * 2 * ((0 if task.images else task.steps) + task.noises * (task.levels + 2))
+    with tqdm(total=rows, disable=None, leave=False, file=sys.stderr, desc=pipe.kind, unit="row") as bar:
+        hook = pipe.denoiser.register_forward_hook(lambda module, given, said: bar.update(len(said)) and None)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
+    """Noise levels over the range that the schedule of a pipeline has, evenly spaced in ln sigma."""
+    schedule = pipe.denoiser.schedule
+    ends = schedule.sigma(np.array([schedule.least, schedule.most]))
+    return sigma_grid(min(float(ends[1]), _HIGHEST), max(float(ends[0]), _LOWEST), levels)
+
+
+def shares_of(curve: Curve, seed: int = 0) -> tuple[Quantity, Quantity, Quantity]:
+    """Noise levels at which 5, 50 and 95 % of the last level's divergence are there, with 95 % intervals over images.
+
+    NaN where the curve does not rise.  Images are resampled; of few images the intervals are too short.
+    """
+    x, draws = np.log(curve.sigma), curve.per_draw.shape[1]
+    counts = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1 / draws), size=_RESAMPLES)
+    means = np.concatenate([curve.value[None], counts @ curve.per_draw.T / draws])
+    rising = np.stack([isotonic_regression(m).x for m in means])
+    rising = rising[rising[:, -1] > 0] / rising[rising[:, -1] > 0, -1:]
+    if curve.value[-1] <= 0 or len(rising) < 2:
+        nothing = Quantity(float("nan"), float("nan"), float("nan"))
+        return nothing, nothing, nothing
+    found = []
+    for share in SHARES:
+        at = np.exp(crossings(x, rising, share))
+        low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
+        found.append(Quantity(float(at[0]), float(low), float(high)))
+    return found[0], found[1], found[2]
+
+
+def _generated(pipe: Pipeline, task: PromptTask, k: int, device: torch.device) -> Tensor:
+    """Latents of the k-th prompt by the probability-flow ODE, from noise alone at the first level; no guidance."""
+    sigma = levels_of(pipe, 2)
+    grid = karras_grid(float(sigma[0]), float(sigma[-1]), task.steps)
+    told = {PROMPT: torch.full((task.n,), k, device=device)}
+    noise = Streams(task.seed, [(1, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
+    y = start(pipe.denoiser, float(grid[0]), noise, told)
+    return final(sample(pipe.denoiser, y, [*grid, 0.0], Heun(), known=told)).y
+
+
+def _given(pipe: Pipeline, task: PromptTask, device: torch.device) -> Tensor:
+    """Latents of images from a file or a folder."""
+    path = Path(task.images)
+    pixels = _pictures(path)[: task.n]
+    if len(pixels) < 2:
+        raise InputError(f"{path}: it holds {len(pixels)} image: at least 2 are needed for an error")
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        raise InputError(f"{path}: images have shape {tuple(pixels.shape[1:])}: expected (height, width, 3)")
+    if float(pixels.min()) < 0 or float(pixels.max()) > 1:
+        raise InputError(f"{path}: pixels go from {float(pixels.min()):g} to {float(pixels.max()):g}: expected 0 to 1")
+    encode, decode = _coders(pipe)
+    side = decode(torch.zeros(1, *pipe.denoiser.event, device=device)).shape[2:]
+    if tuple(pixels.shape[2:]) != tuple(side):
+        raise InputError(
+            f"{path}: images are {pixels.shape[3]} × {pixels.shape[2]} and the model's {side[1]} × {side[0]}: resize "
+            "them, or pass --size"
+        )
+    return _batched(encode, pixels.expand(-1, 3, -1, -1)).double()
+
+
+def _coders(pipe: Pipeline) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """From pixels to latents and back, which every pipeline that is told prompts has."""
+    if pipe.encode is None or pipe.decode is None:
+        raise InputError(f"{pipe.name}: it has no autoencoder: pass the folder of a whole pipeline")
+    return pipe.encode, pipe.decode
+
+
+def _batched(of: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """An autoencoder's work, image by image: it needs much memory."""
+    return torch.cat([of(row[None]) for row in rows])
+
+
+def _pictures(path: Path) -> Tensor:
+    """Pixels from 0 to 1, channels first."""
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+        def pictures(rows: range) -> Iterator[tuple[str, Callable[[], bytes]]]:
+            return ((f.name, f.read_bytes) for f in files[rows.start : rows.stop])
+
+        array = decode_all(len(files), pictures, str(path))[0]
+    elif not path.exists():
+        raise InputError(f"{path}: there is no such file: pass an .npz with 'images', or a folder of pictures")
+    else:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                array = file["images"]
+        except Exception as error:  # a damaged archive raises anything
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: no 'images' can be read from it ({said}): pass an .npz with them") from error
+        check_kind(array.shape, array.dtype, str(path))
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path}: it holds a number that is not finite: pass finite ones")
+    if array.ndim == 3:
+        array = array[..., None]
+    return ArraySource(array).read(0, len(array))
+
+
+def _notes(pipe: Pipeline, found: tuple[Divergence, ...], given: bool) -> tuple[str, ...]:
+    """What whoever reads the numbers must know."""
+    notes = list(pipe.notes)
+    d = found[0]
+    total = float(d.score[-1].mean())
+    if total > 0 and d.above > 0.05 * total:
+        notes.append(
+            f"{100 * d.above / total:.0f} % of the nats lie above σ {d.sigma[0]:.3g}, where the model's schedule ends: "
+            "they are a continuation, not measured"
+        )
+    if given:
+        notes.append("the images were given: what is measured is a divergence if they are of the prompt")
+    return tuple(notes)
+
+
+def _calibration(d: Divergence) -> tuple[float, float]:
+    """Mean over images of the error gap less the score gap down to the last level, and its standard error."""
+    apart = (d.error - d.score)[-1].mean(1)
+    return float(apart.mean()), float(apart.std(ddof=1) / len(apart) ** 0.5)
+
+
+def _times(ruler: Ruler) -> Callable[[float], float]:
+    return lambda sigma: ruler.of_sigma(sigma).timestep
+
+
+def _said(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -> dict[str, Any]:
+    """What prompts.json holds."""
+    sigma = result.found[0].sigma
+
+    def unit(x: float) -> dict[str, Any]:
+        level = ruler.of_sigma(x) if sigma[-1] <= x <= sigma[0] else None
+        return (
+            {"timestep": None, "percent": None}
+            if level is None
+            else {"timestep": level.timestep, "percent": level.percent}
+        )
+
+    def each(d: Divergence) -> dict[str, Any]:
+        curve, mean, stderr = d.curve(), *_calibration(d)
+        image = d.score.mean(2).T
+        error = d.score.std(2, ddof=1).T / d.score.shape[2] ** 0.5
+        return {
+            "prompt": d.own, "against": d.other, "nats": curve.value.tolist(), "stderr": curve.stderr.tolist(),
+            "quadrature_error": None if curve.quadrature_error is None else curve.quadrature_error.tolist(),
+            "by_errors": d.curve("error").value.tolist(), "by_errors_stderr": d.curve("error").stderr.tolist(),
+            "above_first_level": d.above, "calibration": mean, "calibration_stderr": stderr,
+            "image_nats": image[:, -1].tolist(), "image_stderr": error[:, -1].tolist(),
+        }  # fmt: skip
+
+    found: dict[str, Any] = {"settings": asdict(task), "pipeline": pipe.kind, "images": len(result.images[0])}
+    found["made"] = "given" if task.images else "generated without guidance"
+    found |= {"sigma": sigma.tolist(), "levels": [{"sigma": float(s)} | unit(float(s)) for s in sigma]}
+    found["divergence"] = [each(d) for d in result.found]
+    found["shares"] = [
+        {"share": share, "sigma": _finite(q.value), "low": _finite(q.low), "high": _finite(q.high)} | unit(q.value)
+        for share, q in zip(SHARES, result.shares, strict=True)
+    ]
+    if result.which is not None:
+        c, gap = result.which, np.concatenate([d.which.mean(2) for d in result.found], 1)[-1]
+        found["which"] = {
+            "nats": c.value.tolist(), "stderr": c.stderr.tolist(), "ceiling": c.ceiling,
+            "kind": "lower bound", "by_scores": float(gap.mean()),
+            "by_scores_stderr": float(gap.std(ddof=1) / len(gap) ** 0.5),
+        }  # fmt: skip
+    return found | {"notes": list(result.notes)}
+
+
+def _finite(x: float) -> float | None:
+    """A number for JSON, which has no infinities."""
+    return x if np.isfinite(x) else None
+
+
+def _panel(result: Prompted, k: int) -> Panel:
+    """What the figure shows of one prompt's images."""
+    d = result.found[k]
+    return Panel(d.own, d.other, d.curve(), d.curve("error"), d.rate.mean(2), result.images[k], d.maps)
+
+
+def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
+    """All numbers, over prompt, image, noise and sigma; maps over the latents' rows and columns."""
+    from sigmascope import __version__
+
+    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "which")
+    held: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.found])) for n in lines}
+    for name, way in (("divergence", "score"), ("divergence_by_errors", "error")):
+        curves = [d.curve(way) for d in result.found]
+        held[name] = (axes[:2], np.stack([c.value for c in curves]))
+        held[f"{name}_stderr"] = (axes[:2], np.stack([c.stderr for c in curves]))
+    for name in ("maps", "maps_stderr"):
+        held[name] = (("prompt", "image", "row", "column"), np.stack([getattr(d, name) for d in result.found]))
+    held["pixels"] = (("prompt", "image", "channel", "y", "x"), np.stack(result.images))
+    if result.which is not None:
+        held |= {"information": ("sigma", result.which.value), "information_stderr": ("sigma", result.which.stderr)}
+    return xr.Dataset(
+        held,
+        coords={"prompt": [d.own for d in result.found], "sigma": result.found[0].sigma},
+        attrs={
+            "title": f"What the prompt {task.prompt!r} decides against {task.against!r}", "units": "nats",
+            "unit_of_sigma": "scaled latents", "pipeline": pipe.kind, "seed": task.seed, "version": __version__,
+            "notes": "\n".join(result.notes),
+        },
+    )  # fmt: skip
