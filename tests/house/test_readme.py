@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from sigmascope.runs import RUNS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

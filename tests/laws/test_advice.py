@@ -14,11 +14,11 @@ from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import count_labels
 from sigmascope.information.keeping import kept, kept_at_least, kept_of_counts, sure
-from sigmascope.noise import sigma_grid
-from sigmascope.sample import Heun, Streams, final, rows, sample, start
+from sigmascope.noise import karras_grid, sigma_grid
+from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.guidance import Guided
-from sigmascope.studies.advising import Advisor
+from sigmascope.studies.advising import KINDS, Advisor
 from sigmascope.studies.runner import study
 
 ITEMS, N, P = 1500, 160, 0.9
@@ -70,7 +70,7 @@ def test_the_advised_strength_keeps_and_redraws(scenes):
     for name, (share, spread) in advice.redraws.items():
         q, chance = same(own[name], after[name])
         assert abs((1 - q) - share) < 3 * np.hypot(chance, spread), name
-    assert advice.redraws[REDRAW][0] > 0.5
+    assert advice.redraws[REDRAW][0] > 4 * (1 - P)
     own, after = redrawn(scenes, 2 * advice.high.value)
     assert same(own[KEEP], after[KEEP])[0] < P - 0.2
 
@@ -127,15 +127,15 @@ def test_a_negative_prompt_is_too_late_below_the_advised_level(scenes):
 
 
 class Between(Denoiser):
-    """Told the attribute between two levels, and nothing elsewhere; or the other way round."""
+    """Told the attribute between two levels, and nothing elsewhere."""
 
-    def __init__(self, exact, low, high, inside=True):
+    def __init__(self, exact, low, high):
         super().__init__()
-        self.exact, self.low, self.high, self.inside = exact, low, high, inside
+        self.exact, self.low, self.high = exact, low, high
 
     def forward(self, y, sigma, known=None):
         there = self.low <= float(sigma[0]) <= self.high
-        return self.exact(y, sigma, known if there == self.inside else None)
+        return self.exact(y, sigma, known if there else None)
 
 
 def generated(scenes, denoiser, told):
@@ -152,13 +152,14 @@ def told_values():
 
 
 def test_what_is_learned_in_the_advised_range_is_all_there_is(scenes):
-    """A model that knows the attribute only within the range makes what it is told; one that knows it only outside,
-    hardly more often than by chance."""
+    """A model that knows the attribute only within the range makes what it is told; one that knows it only above, hardly
+    more often than by chance, .1.  (Below, an exact model would still obey, at the price of tearing down what is there.)
+    """
     _, advice = scenes[2].interval(KEEP)
     low, high = advice.low.value, advice.high.value
     told = told_values()
     assert generated(scenes, Between(scenes[1], low, high), told)[0] > 0.9
-    assert generated(scenes, Between(scenes[1], low, high, inside=False), told)[0] < 0.5
+    assert generated(scenes, Between(scenes[1], high, 1e9), told)[0] < 0.25
 
 
 def test_guidance_acts_within_the_advised_interval(scenes):
@@ -180,26 +181,31 @@ def test_guidance_acts_within_the_advised_interval(scenes):
     def moved(y):
         return float(((y - plain) ** 2).flatten(1).sum(1).mean())
 
-    assert moved(inside) > 0.8 * moved(whole)
-    assert moved(above) < 0.35 * moved(whole)
-    assert moved(below) < 0.1 * moved(whole)
+    assert moved(inside) > 0.65 * moved(whole)
+    assert moved(above) < 0.4 * moved(whole)
+    assert moved(below) < 0.05 * moved(whole)
 
 
 def test_the_advised_steps_come_nearer_to_the_fine_solution(scenes):
-    """Ten steps of the ODE where attributes are decided, against ten that are even in ln sigma, from the same noise."""
+    """Twelve Euler steps of the ODE (DDIM) by the advice, against twelve even in ln sigma and twelve of EDM's, from the
+    same noise: at most two thirds of the error."""
     data, exact, advisor = scenes
-    streams = Streams(11, rows(N), data.event)
-    y = start(exact, TOP, streams())
+    y = start(exact, TOP, Streams(11, rows(N), data.event)())
 
-    def run(levels):
-        return final(sample(exact, y, [*map(float, levels), 0.0], Heun())).y
+    def run(levels, scheme):
+        return final(sample(exact, y, [*map(float, levels), 0.0], scheme)).y
 
-    fine = run(sigma_grid(TOP, LAST, 80))
-    grids = {"advised": advisor.steps(10).levels, "even": sigma_grid(TOP, LAST, 10)}
-    off = {name: ((run(levels) - fine) ** 2).flatten(1).sum(1) for name, levels in grids.items()}
-    gain = off["even"] - off["advised"]
-    assert float(gain.mean()) > 2 * float(gain.std()) / N**0.5
-    assert float(off["advised"].mean()) < 0.8 * float(off["even"].mean())
+    fine = run(sigma_grid(TOP, LAST, 80), Heun())
+    grids = {
+        "advised": advisor.steps(12).levels,
+        "even": sigma_grid(TOP, LAST, 12),
+        "edm": karras_grid(TOP, LAST, 12),
+    }
+    off = {name: ((run(levels, Euler()) - fine) ** 2).flatten(1).sum(1) for name, levels in grids.items()}
+    for name in ("even", "edm"):
+        gain = off[name] - off["advised"]
+        assert float(gain.mean()) > 2 * float(gain.std()) / N**0.5, name
+        assert float(off["advised"].mean()) < 0.67 * float(off[name].mean()), name
 
 
 def test_what_a_redraw_keeps_by_hand():
