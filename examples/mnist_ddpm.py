@@ -24,9 +24,12 @@ import argparse
 import csv
 import json
 import math
+import pickle
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +53,7 @@ from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.onset import SHARES, Onset
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Ancestral, final, sample, start
-from sigmascope.sample.streams import Streams, rows
+from sigmascope.sample.streams import Streams
 
 LOWEST = 0.08  # where children are read: far below the level at which a digit is settled
 TIMES = (50, 200, 400, 600, 800, 950)  # timesteps at which guesses are compared
@@ -58,6 +61,7 @@ FAINT = 0.3  # noise that the classifier of clean values is trained with, at mos
 CLEAN = 0.05  # share of real digits that count as unclear
 HIGH, LOW = 10.0, 0.25  # levels of the curves
 BLOCKS = tuple(f"blocks.{k}" for k in range(4))
+COLUMNS = ("estimator", "kind", "sigma", "timestep", "information_nats", "stderr", "bias_gauge", "ceiling")
 _VALUES, _NOISE, _LOSS, _SAMPLE = 71, 72, 73, 74  # uses of the seed
 
 
@@ -67,7 +71,7 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes = (1, 16, 32, 32, 16)
-        blocks = [self._block(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        blocks = [self._block(a, b) for a, b in pairwise(sizes)]
         self.blocks = nn.ModuleList([*blocks, nn.Conv2d(16, 1, 3, padding=1)])
         of_time = [nn.Linear(a, b) for a, b in ((32, 128), (128, 128), (128, 128), (128, 16))]
         self.time_embed = nn.ModuleDict({str(2 * k): layer for k, layer in enumerate(of_time)})
@@ -125,7 +129,7 @@ def read_model(path: Path) -> tuple[Network, Discrete]:
         state.pop("beta_t")
         network = Network()
         network.load_state_dict({k.removeprefix("gt."): v for k, v in state.items()})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, pickle.PickleError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: no state dict of this model ({said}): pass mnist-ddpm.pth") from error
     return network.eval().requires_grad_(False), Discrete(table, "mnist-ddpm")
@@ -239,7 +243,6 @@ def steps(sigma: float, step: float) -> int:
 def generate(model: Featured, schedule: Discrete, count: int, step: float, seed: int) -> Tensor:
     """Values of the model from noise alone, at its last timestep."""
     top = float(schedule.sigma(schedule.most)) * (1 - 1e-9)
-    noise = Streams(seed, [(_SAMPLE, i) for i in range(count)], model.event)
     parts = []
     for i in range(0, count, 64):
         some = min(64, count - i)
@@ -280,7 +283,9 @@ def onset_of(curve: Curve, schedule: Discrete, seed: int) -> dict[str, Any]:
 def write(out: Path, curves: Sequence[Curve], schedule: Discrete, results: Mapping[str, Any]) -> None:
     with (out / "results.csv").open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file)
-        sheet.writerow(["estimator", "kind", "sigma", "timestep", "information_nats", "stderr", "bias_gauge", "ceiling"])
+        sheet.writerow(
+            ["estimator", "kind", "sigma", "timestep", "information_nats", "stderr", "bias_gauge", "ceiling"]
+        )
         for c in curves:
             gauge = np.zeros(len(c.sigma)) if c.quadrature_error is None else c.quadrature_error
             for row in zip(c.sigma, schedule.time(c.sigma), c.value, c.stderr, gauge, strict=True):
@@ -309,6 +314,8 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: int) -> None:
+    if draws < 2 or args.children < 11:
+        raise InputError(f"{draws} draws and {args.children} children came: pass at least 2 and 11")
     (args.out / "report").mkdir(parents=True, exist_ok=True)
     data: LabelledData = sigmascope.load(args.digits, ["digit"])
     network, schedule = read_model(args.model)
@@ -319,12 +326,11 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     source = Items(data, holdout=0.2, null=0, seed=seed)
     digit = data.abstractions[0]
     sigma = sigma_grid(HIGH, LOW, levels)
-    coarse = sigma[1:-1] if quick else sigma[2:-2:2]
+    coarse = sigma[1:-1] if quick else sigma[[3, 6, 8, 10, 12, 14, 16, 18, 21]]  # forks cost most
 
     guessed = losses(args.model, real_draws(source, 16 if quick else 64, seed, 1, out=True).v, seed)
     say(f"epsilon loss at {TIMES}: {', '.join(f'{x:.4f}' for x in guessed['as in the docstring'])}")
-    width = 12 if quick else 16
-    classifier = train(source, 180 if quick else 600, width, FAINT, seed)  # of clean values
+    classifier = train(source, 180 if quick else 400, 12 if quick else 16, FAINT, seed)  # of clean values
     kept = torch.from_numpy(np.flatnonzero(source.kept_out))
     reader = Reader(classifier)
     right = (reader(data.source.take(kept)) == data.labels["digit"][kept]).double()
@@ -332,47 +338,26 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     accuracy = [float(right.mean()), float(right.std()) / math.sqrt(len(right))]
     say(f"classifier: {100 * accuracy[0]:.2f} % of {len(kept)} digits kept out; clear from {clear:.3f}")
 
-    values = generate(model, schedule, 48 if quick else 256, 0.4 if quick else 0.15, seed)
+    values = generate(model, schedule, max(draws, 48 if quick else 256), 0.4 if quick else 0.2, seed)
     labels, sure = reader(values), reader.sure[-1]
     unclear = (sure < clear).double()
     own = Abstraction("digit", digit.values, frequencies(labels, 10))
     real = real_draws(source, draws, seed, 2, out=True)
     noise = torch.randn(draws, *data.event, generator=generator(seed, _NOISE, 3))
     made = Draws(torch.arange(draws), values[:draws], noise, {"digit": labels[:draws]})
-    step = 0.5 if quick else 0.25
+    step = 0.5 if quick else 0.3
     forked = {
         name: Forked(model, of, d, coarse, reader, args.children, step, seed, name)
         for name, of, d in (("forks of real digits", digit, real), ("forks of its own values", own, made))
     }
     with_none = frequencies(torch.where(sure < clear, 10, labels), 11)
     mine = forked["forks of its own values"]
-    clean = (sure[:draws] >= clear).numpy()
-    of_clean = zhang(torch.bincount(labels[sure >= clear], minlength=10)[None])
-    parts = mine.curve.per_draw[:, clean] - own.entropy + float(of_clean[0])
-    cleaned = Curve.of_draws("digit", "forks of its clear values", coarse, parts, float(of_clean[0]), kind="estimate")
-
-    training, test = real_draws(source, 600 if quick else 3000, seed, 4, out=False), real_draws(
-        source, 300 if quick else 1000, seed, 5, out=True
-    )  # fmt: skip
-    bounds = []
-    for where in ("noisy", "features"):
-        say(f"probes of {where}")
-        found = probes(
-            [digit], training, test, coarse, where, denoiser=model if where == "features" else None, shares=(1.0,)
-        )  # fmt: skip
-        bounds.append(found["digit"].curve)
-    of_noisy = train(source, 80 if quick else 1000, width, HIGH, seed)
-    bounds.append(classifier_bound(of_noisy, [digit], test, sigma)["digit"])
-    exact = []
-    for law, name in (("empirical", "exact filter of these digits"), ("heldout", "filter, digits held out")):
-        say(f"exact filter: {law}")
-        of_law = dict(draws=64 if quick else 1024, levels=levels, sigma_min=LOW, sigma_max=HIGH, seed=seed, law=law)
-        found = sigmascope.to_curves(sigmascope.study(data, estimators="posterior", **of_law))[0]
-        exact.append(
-            Curve.of_draws("digit", name, found.sigma, found.per_draw, found.ceiling, kind=found.kind)
-        )  # fmt: skip
-    none = [mine.with_none(clear, with_none)]
-    curves = [*exact, *bounds, *(f.curve for f in forked.values()), cleaned, *none]
+    curves = [*exact_filter(data, levels, quick, seed), *bounds(model, source, coarse, sigma, quick, seed)]
+    curves += [*(f.curve for f in forked.values()), mine.with_none(clear, with_none)]
+    if (clean := (sure[:draws] >= clear).numpy()).sum() >= 2:
+        of_clean = float(zhang(torch.bincount(labels[sure >= clear], minlength=10)[None])[0])
+        parts = mine.curve.per_draw[:, clean] - own.entropy + of_clean
+        curves.append(Curve.of_draws("digit", "forks of its clear values", coarse, parts, of_clean, kind="estimate"))
     results = {
         "epsilon_loss": {"timesteps": TIMES, "guesses": guessed},
         "classifier": {"accuracy": accuracy, "held_out": len(kept), "clear_from": clear},
@@ -389,10 +374,39 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     write(args.out, curves, schedule, results)
     report(args.out / "report", model, classifier, curves, results, schedule, real, made, values, (labels, sure, clear))
     for name, at in results["onsets"].items():
-        half = at["0.5"]
-        if half["sigma"][0]:
-            ends = ", ".join("-" if x is None else f"{x:.3g}" for x in half["sigma"][1:])
-            print(f"{name:32} half of the digit at sigma {half['sigma'][0]:.3g} ({ends}), t = {half['timestep'][0]:.0f}")
+        (half, *ends), (t, *_) = at["0.5"]["sigma"], at["0.5"]["timestep"]
+        if half:
+            low, high = ("-" if x is None else f"{x:.3g}" for x in ends)
+            print(f"{name:32} half of the digit at sigma {half:.3g} ({low} to {high}), t = {t:.0f}")
+
+
+def exact_filter(data: LabelledData, levels: int, quick: bool, seed: int) -> list[Curve]:
+    """What the filter of exactly these digits knows, and what one of the others knows of digits held out."""
+    found = []
+    for law, name in (("empirical", "exact filter of these digits"), ("heldout", "filter, digits held out")):
+        say(f"exact filter: {law}")
+        study = sigmascope.study(
+            data, estimators="posterior", law=law, draws=64 if quick else 1024, levels=levels, sigma_min=LOW,
+            sigma_max=HIGH, seed=seed,
+        )  # fmt: skip
+        found.append(replace(sigmascope.to_curves(study)[0], estimator=name))
+    return found
+
+
+def bounds(
+    model: Featured, source: Items, coarse: np.ndarray, sigma: np.ndarray, quick: bool, seed: int
+) -> list[Curve]:
+    """Probes and a classifier, trained on digits and judged on others."""
+    digit = source.abstractions[0]
+    training = real_draws(source, 600 if quick else 3000, seed, 4, out=False)
+    test = real_draws(source, 300 if quick else 1000, seed, 5, out=True)
+    found = []
+    for where in ("noisy", "features"):
+        say(f"probes of {where}")
+        reader = model if where == "features" else None
+        found.append(probes([digit], training, test, coarse, where, denoiser=reader, shares=(1.0,))["digit"].curve)
+    classifier = train(source, 80 if quick else 700, 12 if quick else 16, HIGH, seed)
+    return [*found, classifier_bound(classifier, [digit], test, sigma)["digit"]]
 
 
 def report(
@@ -403,7 +417,7 @@ def report(
     labels, sure, clear = read
     mnist_figures.curves(curves, results, schedule).savefig(folder / "curves.png", dpi=110)
     mnist_figures.samples(values, labels, sure, clear).savefig(folder / "samples.png", dpi=110)
-    first = int((sure[: len(made)] >= clear).nonzero()[0])
+    first = int((sure[: len(made)] >= clear).int().argmax())
     trees = []
     for name, draws, i in (("a real digit", real, 0), ("a digit that the model made", made, first)):
         levels = []
@@ -412,7 +426,7 @@ def report(
             ends = final(fork(model, y, levels_below(s, LOWEST, steps(s, 0.25)), 8, 0, Ancestral())).y
             mean = model(y, torch.full((1,), s, dtype=torch.float64))
             levels.append((s, y[0, 0], mean[0, 0], ends[:, 0], Reader(classifier)(ends)))
-        trees.append((name, draws.v[i, 0], levels))
+        trees.append((name, levels))
     mnist_figures.trees(trees, schedule).savefig(folder / "forks.png", dpi=110)
 
 

@@ -29,7 +29,7 @@ LOOK = {  # colour, dash, words
 
 
 def digit_colour(k: int) -> Any:
-    return matplotlib.colormaps["tab10"](k)
+    return "#ffe04a" if k == 7 else matplotlib.colormaps["tab10"](k)  # grey is for what is no digit
 
 
 def timestep_axis(ax: Axes, schedule: Schedule) -> None:
@@ -81,6 +81,12 @@ def curves(found: Sequence[Curve], results: Mapping[str, Any], schedule: Schedul
     return fig
 
 
+def _mark(ax: Axes, text: str, colour: Any) -> None:
+    box = {"facecolor": "black", "edgecolor": "none", "pad": 0.6}
+    ax.text(0.9, 0.9, text, transform=ax.transAxes, color=colour, fontsize=8, ha="right", va="top", weight="bold",
+            bbox=box)  # fmt: skip
+
+
 def _picture(ax: Axes, image: Any, colour: Any = None, width: float = 1.8, low: float = 0, high: float = 1) -> None:
     ax.imshow(np.asarray(image), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     ax.set_xticks([])
@@ -91,13 +97,14 @@ def _picture(ax: Axes, image: Any, colour: Any = None, width: float = 1.8, low: 
         side.set_linewidth(width)
 
 
-def trees(found: Sequence[tuple[str, Tensor, Sequence[Any]]], schedule: Schedule) -> Figure:
+def trees(found: Sequence[tuple[str, Sequence[Any]]], schedule: Schedule) -> Figure:
     """For each value, at falling levels: what is seen, the model's mean of what it may be, and continuations."""
-    children = len(found[0][2][0][3])
-    rows, columns = len(found[0][2]), children + 2
+    children = len(found[0][1][0][3])
+    rows, columns = len(found[0][1]), children + 2
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(0.62 * columns + 1.1, (0.72 * rows + 0.75) * len(found)), layout="constrained")
-        for sub, (name, _, levels) in zip(np.atleast_1d(fig.subfigures(len(found), 1)), found, strict=True):
+        fig = Figure(figsize=(0.66 * columns + 0.9, (0.66 * rows + 0.65) * len(found)), layout="constrained")
+        fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+        for sub, (name, levels) in zip(np.atleast_1d(fig.subfigures(len(found), 1)), found, strict=True):
             sub.suptitle(f"Continuations of {name}", fontsize=10, x=0.02, ha="left")
             axes = sub.subplots(rows, columns, squeeze=False)
             for row, (sigma, y, mean, ends, labels) in zip(axes, levels, strict=True):
@@ -107,11 +114,12 @@ def trees(found: Sequence[tuple[str, Tensor, Sequence[Any]]], schedule: Schedule
                 _picture(row[1], mean)
                 for ax, image, label in zip(row[2:], ends, labels.tolist(), strict=True):
                     _picture(ax, image, digit_colour(label))
-                    ax.text(0.97, 0.97, str(label), transform=ax.transAxes, color=digit_colour(label), fontsize=8,
-                            ha="right", va="top", weight="bold")  # fmt: skip
+                    _mark(ax, str(label), digit_colour(label))
             axes[0, 0].set_title("noisy", fontsize=8)
             axes[0, 1].set_title("mean", fontsize=8)
-            axes[0, 2].set_title("continuations, and how they are read", fontsize=8, loc="left")
+            words = axes[0, 2].annotate("continuations, and how they are read", (0, 1.08), xycoords="axes fraction",
+                                        fontsize=8)  # fmt: skip
+            words.set_in_layout(False)  # it is wider than its panel
     return fig
 
 
@@ -121,13 +129,13 @@ def samples(values: Tensor, labels: Tensor, sure: Tensor, clear: float) -> Figur
     columns = 16
     order = np.argsort(-sure[:count].numpy(), kind="stable")
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 0.6 * -(-count // columns) + 0.5), layout="constrained")
+        fig = Figure(figsize=(9.0, 0.58 * -(-count // columns) + 0.4), layout="constrained")
         for ax in (axes := fig.subplots(-(-count // columns), columns, squeeze=False).flat)[count:]:
             ax.set_axis_off()
         for ax, i in zip(axes, order.tolist(), strict=False):
             clearly = float(sure[i]) >= clear
             _picture(ax, values[i, 0], digit_colour(int(labels[i])) if clearly else "0.6")
-            ax.text(0.97, 0.97, str(int(labels[i])) if clearly else "?", transform=ax.transAxes, fontsize=8, ha="right",
-                    va="top", color=digit_colour(int(labels[i])) if clearly else "0.6", weight="bold")  # fmt: skip
+            _mark(ax, str(int(labels[i])) if clearly else "?", digit_colour(int(labels[i])) if clearly else "0.75")
+        fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
         fig.suptitle("Samples of the model, from the surest to the least sure; ?: no clear digit", fontsize=10)
     return fig
