@@ -6,16 +6,7 @@ Forks of the model (from noised real digits and from noised values of its own), 
 noisy digits, and the exact filter of the data stand side by side in one figure.  OUT gets ``report/*.png``,
 ``results.csv`` and ``results.json``; the same command gives the same numbers.
 
-**The model**: sdaloglu/diffusion_with_entropy (6d0b2c7, MIT), unconditional, a PyTorch state dict.  Only its tensors
-came, so what is done with them was guessed and checked.  With h_0 = x and time features of t from 0 to 1,
-
-    e = MLP([sin(t f), cos(t f) - 1]),   h_k = GELU(LayerNorm(conv7x7(h_{k-1}))) (+ e once, after the first),
-    epsilon = conv3x3(h_4),   x = sqrt(a_t) (v - 1/2) + sqrt(1 - a_t) n,   v from 0 to 1,
-
-its mean squared error of n is .066 at timestep 50, .013 at 400, .0005 at 950.  Every other guess does worse, at most
-timesteps several times (:data:`GUESSES`; ``results.json`` has the numbers).  The second check are its samples: digits,
-about as often as its authors say.  What this cannot tell apart makes no difference: GELU or its tanh approximation, t
-from 0 or from 1.
+The model is described in mnist_network.py, with how its definition was checked.
 """
 
 from __future__ import annotations
@@ -24,20 +15,18 @@ import argparse
 import csv
 import json
 import math
-import pickle
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mnist_figures
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from mnist_network import TIMES, losses, read_model
+from torch import Tensor
 
 import sigmascope
 from sigmascope.adapters import Featured, Foreign, Unit
@@ -50,107 +39,18 @@ from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
-from sigmascope.onset import SHARES, Onset
+from sigmascope.onset import SHARES, Quantity
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Ancestral, final, sample, start
 from sigmascope.sample.streams import Streams
 
 LOWEST = 0.08  # where children are read: far below the level at which a digit is settled
-TIMES = (50, 200, 400, 600, 800, 950)  # timesteps at which guesses are compared
 FAINT = 0.3  # noise that the classifier of clean values is trained with, at most
 CLEAN = 0.05  # share of real digits that count as unclear
 HIGH, LOW = 10.0, 0.25  # levels of the curves
 BLOCKS = tuple(f"blocks.{k}" for k in range(4))
 COLUMNS = ("estimator", "kind", "sigma", "timestep", "information_nats", "stderr", "bias_gauge", "ceiling")
-_VALUES, _NOISE, _LOSS, _SAMPLE = 71, 72, 73, 74  # uses of the seed
-
-
-class Network(nn.Module):
-    """The epsilon of the docstring above; its modules are named as the state dict names its tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = (1, 16, 32, 32, 16)
-        blocks = [self._block(a, b) for a, b in pairwise(sizes)]
-        self.blocks = nn.ModuleList([*blocks, nn.Conv2d(16, 1, 3, padding=1)])
-        of_time = [nn.Linear(a, b) for a, b in ((32, 128), (128, 128), (128, 128), (128, 16))]
-        self.time_embed = nn.ModuleDict({str(2 * k): layer for k, layer in enumerate(of_time)})
-        self.register_buffer("frequencies", torch.zeros(16))
-        # What a state dict does not hold: GUESSES tries others.
-        self.activation, self.of_time = functional.gelu, functional.gelu
-        self.less, self.sine_first, self.normed_first = 1.0, True, True
-
-    @staticmethod
-    def _block(inputs: int, outputs: int) -> nn.ModuleDict:
-        net = nn.ModuleList([nn.Conv2d(inputs, outputs, 7, padding=3), nn.LayerNorm((outputs, 28, 28))])
-        return Block({"net": net})
-
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Shape (batch, 1, 28, 28); t from 0 to 1."""
-        angle = t[:, None] * self.frequencies
-        waves = [angle.sin(), angle.cos() - self.less]
-        e = torch.cat(waves if self.sine_first else waves[::-1], 1)
-        for k, layer in self.time_embed.items():
-            e = layer(e if k == "0" else self.of_time(e))
-        for k in range(4):
-            x = self.blocks[k](x, self.activation, self.normed_first)
-            x = x + e[:, :, None, None] if k == 0 else x
-        return self.blocks[4](x)
-
-
-class Block(nn.ModuleDict):
-    """A convolution, a LayerNorm over the whole image, and the activation."""
-
-    def forward(self, x: Tensor, activation: Any, normed_first: bool) -> Tensor:
-        convolution, norm = self["net"]
-        return activation(norm(convolution(x))) if normed_first else norm(activation(convolution(x)))
-
-
-GUESSES: dict[str, dict[str, Any]] = {
-    "as in the docstring": {},
-    "ReLU": {"activation": functional.relu},
-    "SiLU": {"activation": functional.silu},
-    "ReLU for the time": {"of_time": functional.relu},
-    "SiLU for the time": {"of_time": functional.silu},
-    "activation before the norm": {"normed_first": False},
-    "cosine without - 1": {"less": 0.0},
-    "cosine before sine": {"sine_first": False},
-    "time from 0 to 1000": {"told": 1.0},
-    "data from 0 to 1": {"unit": Unit(1.0, 0.0)},
-    "data from -1 to 1": {"unit": Unit(2.0, -1.0)},
-}
-
-
-def read_model(path: Path) -> tuple[Network, Discrete]:
-    """The network and its schedule, from the state dict alone: no code of the file is run."""
-    try:
-        state = dict(torch.load(path, map_location="cpu", weights_only=True))
-        table = state.pop("alpha_t").double().numpy()
-        state.pop("beta_t")
-        network = Network()
-        network.load_state_dict({k.removeprefix("gt."): v for k, v in state.items()})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, pickle.PickleError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no state dict of this model ({said}): pass mnist-ddpm.pth") from error
-    return network.eval().requires_grad_(False), Discrete(table, "mnist-ddpm")
-
-
-def losses(path: Path, v: Tensor, seed: int) -> dict[str, list[float]]:
-    """For each guess the mean squared error of epsilon on real digits at :data:`TIMES`."""
-    found = {}
-    for name, guess in GUESSES.items():
-        network, schedule = read_model(path)
-        unit, told = guess.get("unit", Unit(1.0, -0.5)), guess.get("told", 1000.0)
-        for key in guess.keys() - {"unit", "told"}:
-            setattr(network, key, guess[key])
-        each = []
-        for t in TIMES:
-            n = torch.randn(v.shape, generator=generator(seed, _LOSS, t))
-            a = schedule.alphas_cumprod[t]
-            x = math.sqrt(a) * (unit.scale * v + unit.offset) + math.sqrt(1 - a) * n
-            each.append(float(((network(x, torch.full((len(v),), t / told)) - n) ** 2).mean()))
-        found[name] = each
-    return found
+_VALUES, _NOISE, _SAMPLE = 71, 72, 74  # uses of the seed
 
 
 def train(source: Items, steps: int, width: int, highest: float, seed: int) -> NoisyClassifier:
@@ -190,7 +90,8 @@ class Forked:
         self, model: Featured, digit: Abstraction, draws: Draws, sigma: np.ndarray, reader: Reader,
         children: int, step: float, seed: int, name: str,
     ) -> None:  # fmt: skip
-        reader.labels.clear(), reader.sure.clear()
+        reader.labels.clear()
+        reader.sure.clear()
         parts = []
         for s in sigma.tolist():
             say(f"{name}: {len(draws)} draws, {children} children, sigma {s:.3g}")
@@ -270,14 +171,22 @@ def say(words: str) -> None:
 
 
 def onset_of(curve: Curve, schedule: Discrete, seed: int) -> dict[str, Any]:
-    """Noise levels and timesteps at which shares of the digit are known, with 95 % intervals; null: not reached."""
-    found: Onset = sigmascope.onsets([curve], seed=seed)[0]
-    table = {}
-    for share, q in zip(SHARES, found.at, strict=True):
-        inside = [x if LOWEST < x < schedule.sigma(schedule.most) else None for x in (q.value, q.low, q.high)]
-        times = [None if x is None else float(schedule.time(x)) for x in inside]
-        table[f"{share:g}"] = {"sigma": inside, "timestep": times}
+    """Noise levels and timesteps at which shares of the digit are known, with 95 % intervals; null: not reached.
+
+    Few children make labels look too alike; ``half, at the least`` has all of the gauge of that taken off.
+    """
+    found = sigmascope.onsets([curve], seed=seed)[0].at
+    table = {f"{share:g}": _quantity(q, schedule) for share, q in zip(SHARES, found, strict=True)}
+    if curve.quadrature_error is not None:
+        lower = curve.per_draw - curve.quadrature_error[:, None]
+        least = replace(curve, per_draw=lower, value=lower.mean(1))
+        table["half, at the least"] = _quantity(sigmascope.onsets([least], seed=seed)[0].at[1], schedule)
     return table
+
+
+def _quantity(q: Quantity, schedule: Discrete) -> dict[str, list[float | None]]:
+    inside = [x if LOWEST < x < schedule.sigma(schedule.most) else None for x in (q.value, q.low, q.high)]
+    return {"sigma": inside, "timestep": [None if x is None else float(schedule.time(x)) for x in inside]}
 
 
 def write(out: Path, curves: Sequence[Curve], schedule: Discrete, results: Mapping[str, Any]) -> None:

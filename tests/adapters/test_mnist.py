@@ -57,9 +57,10 @@ def test_the_network_is_what_was_trained(found):
     guesses = {name: np.array(x) for name, x in found["epsilon_loss"]["guesses"].items()}
     ours = guesses.pop("as in the docstring")
     assert np.all(ours < LIMITS)
-    assert len(guesses) == 10
+    assert len(guesses) == 11
     for name, losses in guesses.items():
         assert np.any(losses > LIMITS), name
+        assert np.max(losses / ours) > 2, name
 
 
 def test_digits_are_known_at_little_noise_and_unknown_at_much(curves):
