@@ -334,7 +334,8 @@ def report(
             y = draws.v[i : i + 1].double() + s * draws.noise[i : i + 1].double()
             ends = final(fork(model, y, levels_below(s, LOWEST, steps(s, 0.25)), 8, 0, Ancestral())).y
             mean = model(y, torch.full((1,), s, dtype=torch.float64))
-            levels.append((s, y[0, 0], mean[0, 0], ends[:, 0], Reader(classifier)(ends)))
+            reader = Reader(classifier)
+            levels.append((s, y[0, 0], mean[0, 0], ends[:, 0], reader(ends), reader.sure[0] >= clear))
         trees.append((name, levels))
     mnist_figures.trees(trees, schedule).savefig(folder / "forks.png", dpi=110)
 

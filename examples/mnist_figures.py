@@ -102,23 +102,23 @@ def trees(found: Sequence[tuple[str, Sequence[Any]]], schedule: Schedule) -> Fig
     children = len(found[0][1][0][3])
     rows, columns = len(found[0][1]), children + 2
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(0.66 * columns + 0.9, (0.66 * rows + 0.65) * len(found)), layout="constrained")
+        fig = Figure(figsize=(0.66 * columns + 1.0, (0.66 * rows + 0.65) * len(found)), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
         for sub, (name, levels) in zip(np.atleast_1d(fig.subfigures(len(found), 1)), found, strict=True):
             sub.suptitle(f"Continuations of {name}", fontsize=10, x=0.02, ha="left")
             axes = sub.subplots(rows, columns, squeeze=False)
-            for row, (sigma, y, mean, ends, labels) in zip(axes, levels, strict=True):
+            for row, (sigma, y, mean, ends, labels, clear) in zip(axes, levels, strict=True):
                 _picture(row[0], y, low=-1.5 * sigma, high=1 + 1.5 * sigma)
                 row[0].set_ylabel(f"σ = {sigma:g}\nt = {float(schedule.time(sigma)):.0f}", rotation=0, ha="right",
-                                  va="center", fontsize=8)  # fmt: skip
+                                  va="center", fontsize=7.5)  # fmt: skip
                 _picture(row[1], mean)
-                for ax, image, label in zip(row[2:], ends, labels.tolist(), strict=True):
+                for ax, image, label, sure in zip(row[2:], ends, labels.tolist(), clear.tolist(), strict=True):
                     _picture(ax, image, digit_colour(label))
-                    _mark(ax, str(label), digit_colour(label))
+                    _mark(ax, f"{label}" if sure else f"{label}?", digit_colour(label))
             axes[0, 0].set_title("noisy", fontsize=8)
             axes[0, 1].set_title("mean", fontsize=8)
-            words = axes[0, 2].annotate("continuations, and how they are read", (0, 1.08), xycoords="axes fraction",
-                                        fontsize=8)  # fmt: skip
+            words = "continuations, and how they are read (?: no clear digit)"
+            words = axes[0, 2].annotate(words, (0, 1.08), xycoords="axes fraction", fontsize=8)
             words.set_in_layout(False)  # it is wider than its panel
     return fig
 
