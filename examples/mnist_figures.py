@@ -51,9 +51,11 @@ def curves(found: Sequence[Curve], results: Mapping[str, Any], schedule: Schedul
         by_name = {c.estimator: c for c in found}
         for name, (colour, dash, words) in LOOK.items():
             c = by_name[name]
-            shown = c.value + 1.96 * c.error > -0.25  # a bound far below 0 says nothing
-            x, v, half = c.sigma[shown], c.value[shown], 1.96 * c.error[shown]
-            ax.fill_between(x, v - half, v + half, color=colour, alpha=0.15, linewidth=0)
+            shown = c.value > -0.25  # a bound far below 0 says nothing
+            x, v, half = c.sigma[shown], c.value[shown], 1.96 * c.stderr[shown]
+            # Few children look too alike, never too different: what that may be is a gauge to one side.
+            gauge = 0.0 if c.quadrature_error is None else c.quadrature_error[shown]
+            ax.fill_between(x, v - half - gauge, v + half, color=colour, alpha=0.15, linewidth=0)
             ax.plot(x, v, dash, color=colour, lw=1.6, marker="o" if "forks" in name else "", ms=3.5, label=words)
         ceiling = results["ceiling"]
         ax.axhline(ceiling, color="0.45", lw=0.9, ls=(0, (1, 3)))
@@ -67,7 +69,12 @@ def curves(found: Sequence[Curve], results: Mapping[str, Any], schedule: Schedul
         below.xaxis.set_major_locator(FixedLocator(ticks))
         timestep_axis(ax, schedule)
         ax.set_xlabel("")
-        legend = ax.legend(loc="lower right", fontsize=8.5, title="95 % bands;  ≥: lower bounds", title_fontsize=8)
+        legend = ax.legend(
+            loc="lower right",
+            fontsize=8.5,
+            title="bands: 95 %, and below forks their bias;  ≥: lower bounds",
+            title_fontsize=8,
+        )
         legend.get_frame().set(linewidth=0, alpha=0.85)
         for name, short in (("forks of real digits", "real"), ("forks of its own values", "its own")):
             a, colour = results["agreement"][name], LOOK[name][0]
