@@ -226,6 +226,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
         assert main([*made, "--out", str(tmp_path / name)]) == 0
     one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in "bc")
     assert list(one.abstraction.values) == ["label"]
+    assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]
     assert np.array_equal(one.information, two.information)
     told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
     assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0

@@ -152,8 +152,8 @@ def told_values():
 
 
 def test_what_is_learned_in_the_advised_range_is_all_there_is(scenes):
-    """A model that knows the attribute only within the range makes what it is told; one that knows it only above, hardly
-    more often than by chance, .1.  (Below, an exact model would still obey, at the price of tearing down what is there.)
+    """A model that knows the attribute only within the range makes what it is told; one that knows it only above it,
+    hardly more often than by chance, .1.  (Below, an exact model still obeys, and tears down what is there.)
     """
     _, advice = scenes[2].interval(KEEP)
     low, high = advice.low.value, advice.high.value

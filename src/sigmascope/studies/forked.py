@@ -35,7 +35,7 @@ from sigmascope.sample.schemes import Model, final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
 from sigmascope.studies.learned_works import ProbeWork
-from sigmascope.studies.pipelines import Opened
+from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
 from sigmascope.studies.store import StudyFolder
@@ -69,8 +69,8 @@ class Forked:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The network, told nothing."""
-        return self.opened.pipe.denoiser
+        """The network, told nothing, with features where it has some."""
+        return seeing(self.opened.pipe.denoiser)
 
 
 def imported(name: str) -> Callable[[Tensor], object]:
@@ -306,12 +306,13 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     """Curves by forks, probes and, of real data, the exact filter."""
     data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws, train = _draws(forked, spec)
-    of_forks = ForkWork(forked.denoiser, draws, sigma, data.abstractions, forked.label, spec)
+    denoiser = forked.denoiser
+    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, spec)
     probing: list[ProbeWork] = []
     if "probes" in spec.estimators:
-        seeing = forked.denoiser if isinstance(forked.denoiser, HasFeatures) else None
-        for where in ("noisy",) if seeing is None else ("noisy", "features"):
-            probing.append(ProbeWork(seeing, train, draws, sigma, data.abstractions, where, spec.seed))
+        read = denoiser if isinstance(denoiser, HasFeatures) else None
+        for where in ("noisy",) if read is None else ("noisy", "features"):
+            probing.append(ProbeWork(read, train, draws, sigma, data.abstractions, where, spec.seed))
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)

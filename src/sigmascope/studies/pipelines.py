@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.adapters.foreign import Foreign
+from sigmascope.adapters.hooks import Featured
 from sigmascope.adapters.pipelines import Pipeline, load_pipeline
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load
@@ -26,6 +28,7 @@ _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can 
 _OF_FORKS = ("forks", "probes", "posterior")
 _ENCODED = 64  # pictures that are encoded at once
 _ROOT2 = 2**0.5
+_BLOCK = re.compile(r"(^|\.)((down|up)_blocks\.\d+|mid_block|transformer_blocks\.\d+)$")
 
 
 class ByClass(Denoiser):
@@ -39,7 +42,7 @@ class ByClass(Denoiser):
 
     def __init__(self, network: Foreign, abstraction: Abstraction, classes: Sequence[int]) -> None:
         super().__init__()
-        self.network, self.abstractions = network, (abstraction,)
+        self.network, self.event, self.abstractions = network, network.event, (abstraction,)
         self._own = network.abstractions[0].name
         self.register_buffer("classes", torch.tensor(list(classes), dtype=torch.int64), persistent=False)
 
@@ -132,6 +135,12 @@ class Opened:
         return from_array(latents.numpy(), named, weights=data.weights, name=data.name)
 
 
+def seeing(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with what the blocks of its network see, for probes, where they have diffusers' names."""
+    blocks = [name for name, _ in denoiser.named_modules() if _BLOCK.search(name)]
+    return Featured(denoiser, blocks, module=denoiser) if blocks else denoiser
+
+
 def open_pipe(spec: Spec, device: torch.device) -> Opened:
     """Open the pipeline of a specification.
 
@@ -211,7 +220,7 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     source = Items(data, holdout=0.0, null=0, seed=0)
     _, scale = mean_and_scale(source, spec.seed)
     learned = Learned(
-        told, None, data, source, (a,), None, False, opened.highest, scale, opened.words, opened.parameters, 0
+        seeing(told), None, data, source, (a,), None, False, opened.highest, scale, opened.words, opened.parameters, 0
     )
     return learned, spec
 
