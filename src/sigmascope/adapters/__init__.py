@@ -1,6 +1,7 @@
 """Networks of other programs as denoisers: each adapter holds all of a foreign convention."""
 
+from sigmascope.adapters.bridge import ByPosterior
 from sigmascope.adapters.foreign import PREDICTIONS, Foreign, Unit
 from sigmascope.adapters.hooks import Featured
 
-__all__ = ["PREDICTIONS", "Featured", "Foreign", "Unit"]
+__all__ = ["PREDICTIONS", "ByPosterior", "Featured", "Foreign", "Unit"]
