@@ -15,6 +15,7 @@ from sigmascope.core import Abstraction, InputError
 from sigmascope.data import from_array
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.noise import Discrete
+from sigmascope.report.forked import _proportions
 from sigmascope.studies.forked import by_function, by_nearest
 from sigmascope.studies.pipelines import classes_of
 from sigmascope.studies.runner import study
@@ -103,6 +104,17 @@ def test_forks_of_an_exact_network_are_the_posterior(dressed):
     assert np.abs(apart(results, "forks")).max() < 4
     assert results.attrs["network_calls"] > 48 * 24 * 7
     assert results.children.shape[1:] == (6, 3, 4, 4)
+    kept = results.kept_per_draw.mean("draw").values[0]
+    assert kept[0] < 0.5 < 0.95 < kept[-1]
+    assert abs(float(results.made_entropy[0]) - float(results.ceiling[0])) < 0.1
+
+
+def test_proportions_that_differ_are_said():
+    of = xr.Dataset({"made_entropy": ("abstraction", [1.0, 0.5]), "ceiling": ("abstraction", [1.05, 1.05])},
+                    coords={"abstraction": ["a", "b"]})  # fmt: skip
+    (said,) = _proportions(of)
+    assert said.startswith("b: ")
+    assert "0.50 nats" in said
 
 
 def test_parents_have_streams_of_their_own(dressed, monkeypatch):

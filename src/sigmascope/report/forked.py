@@ -24,6 +24,7 @@ _LINES = {
     "probes:noisy": (6, "probes on noisy values (bound)", 1.2),
     "probes:features": (2, "probes on the network's features (bound)", 1.2),
 }
+_UNLIKE = 0.1  # share of H(A) by which the entropies may differ
 _COLUMNS = 9  # noise levels of the gallery
 _SPREAD = 0.25  # to which the contrast of noisier images is reduced
 
@@ -85,6 +86,20 @@ def write_forked_report(write: Write, results: xr.Dataset, curves: Sequence[Curv
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
+def _proportions(results: xr.Dataset) -> list[str]:
+    """Attributes that the model does not make in the proportions of the images it is measured on."""
+    found = []
+    for name in results.abstraction.values:
+        made, ceiling = (float(results[k].sel(abstraction=name)) for k in ("made_entropy", "ceiling"))
+        if abs(made - ceiling) > _UNLIKE * ceiling:
+            found.append(
+                f"{name}: at the first level, where next to nothing is known, the model's own images have {made:.2f} "
+                f"nats of it, those measured on {ceiling:.2f}: it does not make it in their proportions, and the curve "
+                "does not begin at 0 or does not end at H(A). Believe differences between levels."
+            )
+    return found
+
+
 def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str]) -> str:
     a = results.attrs
     title = f"{a['model_network']}: when are the attributes of its images decided?"
@@ -106,6 +121,7 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
             "images tell. Exact filter: of the items of the data alone, which it recognises one by one. Dotted: the "
             f"entropy H(A). Bands: 95 %, of the draws; bias that may be left: {rough:.3f} nats.",
         ),
+        *(f'<p class="note">{escape(w)}</p>' for w in _proportions(results)),
         "<h2>What it makes of one noisy image</h2>",
         figure(
             pictures["children"],

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
 from sigmascope.information.keeping import kept_of_counts
 from sigmascope.information.posterior import posterior
@@ -325,9 +326,9 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
-    results = with_keeping(
-        results, {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
-    )
+    keeps = {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
+    made = [float(zhang(of_forks.counts(a.name)[0].sum(0))) for a in data.abstractions]
+    results = with_keeping(results, keeps).assign(made_entropy=("abstraction", made))
     decode = forked.opened.pipe.decode
     shown = torch.from_numpy(of_forks.children())
     flat = shown.flatten(0, 1)
