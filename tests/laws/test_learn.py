@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from problems import pictures, two_points
 from sigmascope.core import InputError, generator
+from sigmascope.data import from_array
 from sigmascope.denoisers.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.conditions import Continuous

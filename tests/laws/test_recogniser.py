@@ -84,6 +84,24 @@ def test_all_values_at_once_are_each_told_alone(of_pictures):
             assert torch.allclose(found[k], model(y, sigma, {"where": torch.full((6,), k)}), atol=1e-6)
 
 
+def test_a_guess_is_made_anew_when_the_values_change(of_pictures):
+    """What is kept for the next call is of the same tensors with the same contents, and of no others."""
+    model = of_pictures.averaged
+    y, sigma = torch.rand(4, 3, 8, 8), torch.full((4,), 0.3)
+    with torch.no_grad():
+        one = model(y, sigma)
+        assert torch.equal(model(y, sigma), one)
+        y.mul_(0.2)
+        changed = model(y, sigma)
+        assert torch.equal(changed, model(y.clone(), sigma.clone()))
+        assert not torch.equal(changed, one)
+        sigma.mul_(3.0)
+        assert torch.equal(model(y, sigma), model(y.clone(), sigma.clone()))
+    asked = y.clone().requires_grad_()
+    model(asked, sigma).sum().backward()
+    assert float(asked.grad.abs().sum()) > 0
+
+
 def test_the_recogniser_stays_as_it_is_and_is_not_stepped(of_pictures):
     trainer = of_pictures
     source = trainer.source

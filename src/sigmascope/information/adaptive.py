@@ -190,28 +190,27 @@ class GapWork:
         labels = {n: torch.cat([c.labels[n] for c in chosen]) for n in self._ceilings}
         v = v.double()
         y = (v + sigma[:, None] * noise).reshape(-1, *chosen[0].v.shape[1:])
-        free = self._call(y, sigma, {})
+        found = [self._called(y[part], sigma[part], {n: x[part] for n, x in labels.items()}) for part in self._parts(y)]
+        free, *told = (torch.cat(means) for means in zip(*found, strict=True))
         off = ((v - free) ** 2).sum(1)
-        score, mmse = [], []
-        for name, label in labels.items():
-            told = self._call(y, sigma, {name: label})
-            score.append(((told - free) ** 2).sum(1) / sigma**2)
-            mmse.append((off - ((v - told) ** 2).sum(1)) / sigma**2)
+        score = [((mean - free) ** 2).sum(1) / sigma**2 for mean in told]
+        mmse = [(off - ((v - mean) ** 2).sum(1)) / sigma**2 for mean in told]
         return torch.stack(score).numpy(), torch.stack(mmse).numpy()
 
-    def _call(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor]) -> Float[Tensor, "rows size"]:
+    def _parts(self, y: Tensor) -> list[slice]:
+        return [slice(start, start + self._batch) for start in range(0, len(y), self._batch)]
+
+    def _called(self, y: Tensor, sigma: Tensor, labels: Mapping[str, Tensor]) -> list[Float[Tensor, "rows size"]]:
+        """What the denoiser says of a batch when it is told nothing, and each abstraction."""
         first = next(self._denoiser.parameters(), None)
         dtype = torch.float64 if first is None else first.dtype
         place = first if first is not None else next(self._denoiser.buffers(), None)
         device = torch.device("cpu") if place is None else place.device
-        out = []
+        # The same tensors in all calls: a denoiser may keep what it has made of them.
+        y, sigma = y.to(device, dtype), sigma.to(device, dtype)
         with torch.no_grad():
-            for start in range(0, len(y), self._batch):
-                part = slice(start, start + self._batch)
-                told = {n: x[part].to(device) for n, x in known.items()} or None
-                mean = self._denoiser(y[part].to(device, dtype), sigma[part].to(device, dtype), told)
-                out.append(mean.to("cpu", torch.float64).flatten(1))
-        return torch.cat(out)
+            means = [self._denoiser(y, sigma, {n: labels[n].to(device)} if n else None) for n in ("", *labels)]
+        return [mean.to("cpu", torch.float64).flatten(1) for mean in means]
 
     def curves(self) -> dict[str, Gaps]:
         """The curves of each abstraction, once all is done.
