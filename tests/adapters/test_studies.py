@@ -213,6 +213,7 @@ def real(tmp_path_factory):
             num_class_embeds=classes,
         )  # fmt: skip
         DDPMPipeline(net, DDIMScheduler()).save_pretrained(folder / name, safe_serialization=True)
+    DDPMPipeline(net, DDIMScheduler()).save_pretrained(folder / "pickled", safe_serialization=False)
     (folder / "mine.py").write_text("def colour(images):\n    return images.mean((2, 3)).argmax(1)\n")
     return folder, pictures(folder)
 
@@ -243,6 +244,8 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
     assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
     assert "DDPMPipeline of diffusers" in (tmp_path / "d" / "report.html").read_text(encoding="utf-8")
+    pickled = ["--model", f"diffusers:{folder / 'pickled'}", "--allow-pickle", "--null-class", "3"]
+    assert main(["study", *data, *pickled, *SHORT, "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
     assert "told nothing" in capsys.readouterr().out
 
@@ -283,6 +286,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "has no empty class"),
         (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
         (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the pipeline's class"),
+        (["DATA", "--model", "PICKLED"], "pass --allow-pickle if you trust"),
         (["generated", "--model", "FREE"], "pass --labeller"),
         (["generated", "--model", "FREE", "--labeller", "mine"], "expected module:function"),
         (["generated", "--model", "FREE", "--labeller", "nowhere:f"], "cannot be imported"),
@@ -297,6 +301,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_studied(real, options, said, tmp_path, capsys):
     folder, path = real
     places = {"DATA": str(path), "FREE": f"diffusers:{folder / 'free'}", "CLASSES": f"diffusers:{folder / 'classes'}"}
+    places["PICKLED"] = f"diffusers:{folder / 'pickled'}"
     assert main(["study", *(places.get(o, o) for o in options), "--out", str(tmp_path / "out")]) == 2
     words = capsys.readouterr().err.strip()
     assert said in words

@@ -170,12 +170,19 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
 
     Raises: InputError.
     """
+    chosen = spec.estimators or (("forks", "probes") if spec.data == GENERATED else ("forks", "probes", "posterior"))
+    if spec.data == GENERATED and "posterior" in chosen:
+        raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
+    if "forks" not in chosen:
+        raise InputError(
+            f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
+        )
     function = imported(spec.labeller) if spec.labeller else None
     spec = opened.levels(spec)
     decode = opened.pipe.decode or (lambda values: values)
     if spec.data == GENERATED:
         assert function is not None
-        values = generated(opened, spec, spec.draws + _PROBE_DRAWS, progress)
+        values = generated(opened, spec, spec.draws + _PROBE_DRAWS * ("probes" in chosen), progress)
         free = by_function(function, "label", ())
         found = _labelled(free, values, decode)
         wanted = spec.abstractions or tuple(found)
@@ -192,7 +199,6 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
             return {n: torch.searchsorted(present[n], given[n]).clamp_max(len(present[n]) - 1) for n in wanted}
 
         label = _decoded(among, decode)
-
     else:
         pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
         data = opened.values(pictures)
@@ -200,15 +206,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
             label = by_nearest(data)
         else:
             label = _decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
-
     names = tuple(a.name for a in data.abstractions)
-    chosen = spec.estimators or (("forks", "probes") if spec.data == GENERATED else ("forks", "probes", "posterior"))
-    if spec.data == GENERATED and "posterior" in chosen:
-        raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
-    if "forks" not in chosen:
-        raise InputError(
-            f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
-        )
     for a in data.abstractions:
         if not enough(a, spec.forks):
             raise InputError(
