@@ -42,6 +42,13 @@ def test_a_right_curve_is_trusted():
             {"bound": curve(TRUE - np.where(SIGMA < 1, 0.6, 0.0)), "null": curve(np.where(SIGMA < 1, 0.15, 0.0))},
             "does not confirm",
         ),
+        (
+            {
+                "curve": curve(TRUE - np.where(SIGMA < 1, 0.2, 0.0)),
+                "calibration": curve(np.where(SIGMA < 1, -0.15, 0.0)),
+            },
+            "calibration says the same",
+        ),
     ],
 )
 def test_each_sign_of_bias(change, said):
@@ -51,6 +58,14 @@ def test_each_sign_of_bias(change, said):
     assert said in verdict.reasons[-1]
     assert verdict.words.startswith("trusted at σ 10 to")
     assert said in verdict.words
+
+
+def test_a_weak_sign_alone_is_none():
+    """Half a tolerance below the bound, or calibration off by as much: neither counts without the other."""
+    low, off = curve(TRUE - 0.2), curve(0 * TRUE - 0.15)
+    assert judge(low, bound=curve(TRUE - 0.05), calibration=ZERO, null=ZERO).trusted.all()
+    assert judge(curve(TRUE), bound=curve(TRUE - 0.05), calibration=off, null=ZERO).trusted.all()
+    assert not judge(low, bound=curve(TRUE - 0.05), calibration=off, null=ZERO).trusted.any()
 
 
 def test_what_chance_explains_is_no_sign():

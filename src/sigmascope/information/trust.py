@@ -79,8 +79,9 @@ def judge(
         tolerance: share of H(A) that an error must have to count.
 
     Returns: the verdict.  A curve is biased where it lies above H(A) or below the bound by more than the tolerance and
-        three standard errors, where its calibration or its null are off by as much, or where it lies above the bound
-        by as much and its calibration or null are off by half of it.
+        three standard errors, where its calibration or its null are off by as much, where it lies above the bound by as
+        much and its calibration or null are off by half of it, or where it lies below the bound by half of it and its
+        calibration is off by half of it, too.
 
     All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
     sees is trusted.
@@ -103,6 +104,10 @@ def judge(
     mark(off > limit, "calibration: its error is correlated with what it predicts")
     mark(noise > limit, "noise of the network: random labels seem to be told as much")
     if bound is not None:
+        mark(
+            (below > _NEAR * limit) & (below > _SURE * apart) & (off > _NEAR * limit),
+            "it lies below a bound that holds for any network, and calibration says the same",
+        )
         above = value - bound.value
         suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
         mark(
