@@ -207,9 +207,10 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         "<h2>What to believe</h2>",
         _verdicts(results),
         "<p class='note'>A gap is called biased where it lies above H(A) or below a bound by more than a tenth of "
-        "H(A), where its calibration or the gap of random labels is off by as much, where nothing confirms it and these "
-        "are off by half of that, or where it lies below a bound and its calibration is off, both by half. The exact curve, if it is shown, is not used. These signs are necessary, not "
-        "sufficient: an error that none of them sees goes unmarked.</p>",
+        "H(A), where its calibration or the gap of random labels is off by as much, where nothing confirms it and "
+        "these are off by half of that, or where it lies below a bound and its calibration is off, both by half. The "
+        "exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none of "
+        "them sees goes unmarked.</p>",
         figure(
             pictures["calibration"],
             "Calibration",
