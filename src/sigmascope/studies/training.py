@@ -53,7 +53,8 @@ class TrainSpec:
         data: as for a study.
         settings: of network and optimiser.
         abstractions: attributes that the network can be told; empty means all.
-        classifier_steps: of a classifier of noisy values, trained along; 0 leaves it out.
+        classifier_steps: of a classifier of noisy values, trained first; it guesses what the denoiser is not told; 0
+            leaves it out.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
         half: store the weights of the finished model in 16 bits.
