@@ -157,8 +157,8 @@ class TrainCommand:
     null: int = 8
     """Values of the spare attribute of random labels; 0 leaves it out."""
     classifier_steps: int = 0
-    """Train a classifier of noisy values first, for so many steps: it bounds the information from below, and guesses for
-    the denoiser what that is not told, which makes its gaps far less biased."""
+    """Train a classifier of noisy values first, for so many steps: it bounds the information from below, and guesses
+    for the denoiser what that is not told, which makes its gaps far less biased."""
     precision: Annotated[str, tyro.conf.arg(metavar="PRECISION")] = "auto"
     """Of products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
     half: tyro.conf.FlagCreatePairsOff[bool] = False
