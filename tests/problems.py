@@ -12,6 +12,7 @@ from scipy import stats
 from sigmascope.core import LabelledData
 from sigmascope.data import from_array
 from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.learn.sources import Law
 
 
 @dataclass(frozen=True)
@@ -164,3 +165,14 @@ def pictures(n: int = 300, side: int = 8):
     for k in range(3):
         v[where == k, k] += 0.7
     return from_array(v, {"where": where, "other": other})
+
+
+def law_of(problem: Line, null: int = 0) -> Law:
+    """Equally likely points of a line, as a law that can be sampled without end."""
+    data = problem.data()
+
+    def sampler(n, g):
+        k = torch.randint(len(data), (n,), generator=g)
+        return data.source.take(k), {name: label[k] for name, label in data.labels.items()}
+
+    return Law((1,), sampler, data.abstractions, null=null)

@@ -62,14 +62,12 @@ def _study(command: StudyCommand) -> int:
             spec = replace(spec, fingerprint=stored.fingerprint)
         if command.model == stored.model:
             spec = replace(spec, model_fingerprint=stored.model_fingerprint)
-    if not command.out and not command.dry_run:
-        raise InputError("no folder for the results was named: pass --out FOLDER")
+    out = None if command.dry_run else _folder(command.out)
     from sigmascope import ranks
     from sigmascope.studies import runner  # torch is loaded here
 
-    if command.dry_run:
+    if out is None:
         return _dry_run_model(spec) if spec.model else _dry_run(spec)
-    out = Path(command.out)
     _, table, finished = runner.run(spec, out, progress=True)
     from sigmascope.report.table import onset_text
 
@@ -81,6 +79,13 @@ def _study(command: StudyCommand) -> int:
     print(onset_text(table))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
     return 0
+
+
+def _folder(out: str) -> Path:
+    """The folder for the results, which must be named."""
+    if not out:
+        raise InputError("no folder for the results was named: pass --out FOLDER")
+    return Path(out)
 
 
 def _train(command: TrainCommand) -> int:
@@ -120,11 +125,9 @@ def _compare(command: CompareCommand) -> int:
 def _reproduce(command: ReproduceCommand) -> int:
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
     task = ReproduceTask(**(given | {"abstractions": listed(command.abstractions)})).check()
-    if not command.out:
-        raise InputError("no folder for the results was named: pass --out FOLDER")
+    out = _folder(command.out)
     from sigmascope.studies import reproduction  # torch is loaded here
 
-    out = Path(command.out)
     words, finished = reproduction.reproduce(task, out)
     if finished:
         print(f"{out}: this is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
@@ -175,12 +178,11 @@ def _prompts(command: PromptsCommand) -> int:
     from sigmascope.studies.prompt_task import PromptTask
 
     task = PromptTask(**{f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}).check()
-    if not command.out:
-        raise InputError("no folder for the results was named: pass --out FOLDER")
+    out = _folder(command.out)
     from sigmascope.studies.prompting import prompts  # torch is loaded here
 
-    print(prompts(task, command.out))
-    print(f"\nSee {Path(command.out) / 'prompts.png'}", file=sys.stderr)
+    print(prompts(task, out))
+    print(f"\nSee {out / 'prompts.png'}", file=sys.stderr)
     return 0
 
 
@@ -189,11 +191,9 @@ def _make(command: GenerateCommand | ForkCommand) -> int:
     given["abstractions"] = listed(command.abstractions)
     kind = GenerateTask if isinstance(command, GenerateCommand) else ForkTask
     task = kind(**given).check()
-    if not command.out:
-        raise InputError("no folder for the results was named: pass --out FOLDER")
+    out = _folder(command.out)
     from sigmascope.studies import making  # torch is loaded here
 
-    out = Path(command.out)
     if isinstance(task, GenerateTask):
         words, finished = making.generate(task, out)
     else:

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from problems import mixture, two_points
+from problems import law_of, mixture, two_points
 from sigmascope.adapters import ByPosterior
 from sigmascope.core import InputError
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import Settings
-from sigmascope.learn.sources import Law
 from sigmascope.noise import sigma_grid
 
 
@@ -36,18 +35,13 @@ def test_with_the_true_posterior_it_is_the_true_denoiser():
 def test_a_learned_classifier_tells_an_exact_denoiser():
     """Two points: the score gap of D and D + σ²∇ ln q, with q learned in seconds, is the information within 5 %."""
     problem = two_points()
-    data = problem.data()
-    law = Law(
-        (1,),
-        lambda n, g: (data.source.take(k := torch.randint(2, (n,), generator=g)), {"sign": data.labels["sign"][k]}),
-        data.abstractions,
-    )
+    law = law_of(problem)
     settings = Settings(network="mlp", width=64, depth=2, steps=2000, batch=512, learning_rate=2e-3, warmup=50,
                         average=100, sigma_min=0.1, sigma_max=60.0)  # fmt: skip
     trainer = ClassifierTrainer(law, settings)
     for _ in range(settings.steps):
         trainer.step()
-    bridged = ByPosterior(FiniteDenoiser(data), trainer.averaged)
+    bridged = ByPosterior(FiniteDenoiser(problem.data()), trainer.averaged)
     sigma = sigma_grid(6.0, 0.4, 8)
     gaps = measure_gaps(bridged, law.draw, {"sign": np.log(2)}, sigma, target_stderr=0.005, batch=4096)
     true = np.array([problem.information("sign", s) for s in sigma])

@@ -263,7 +263,6 @@ def test_levels_that_are_not_reached_are_said():
 
 
 def test_the_command_in_words_json_and_units(tmp_path, capsys):
-    pytest.importorskip("diffusers")
     from diffusers import DDIMScheduler
 
     from sigmascope.adapters.units import Ruler

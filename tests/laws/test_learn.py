@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from problems import pictures, two_points
+from problems import law_of, pictures, two_points
 from sigmascope.core import InputError, generator
 from sigmascope.data import from_array
 from sigmascope.denoisers.gaussian import GaussianDenoiser
@@ -312,13 +312,7 @@ def test_what_is_told_in_training():
 def test_two_points_are_learned():
     """Within 5 % of the truth at every level where more than 5 % is known, after seconds."""
     problem = two_points()
-    data = problem.data()
-    law = Law(
-        (1,),
-        lambda n, g: (data.source.take(k := torch.randint(2, (n,), generator=g)), {"sign": data.labels["sign"][k]}),
-        data.abstractions,
-        null=2,
-    )
+    law = law_of(problem, null=2)
     settings = Settings(
         network="mlp", width=64, depth=2, steps=1200, batch=512, learning_rate=4e-3, warmup=50, average=300,
         sigma_min=0.05, sigma_max=60.0,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from problems import pictures, two_points
+from problems import law_of, pictures, two_points
 from sigmascope.core import InputError, generator
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.classifier import CLASSIFIER
@@ -16,7 +16,7 @@ from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.conditions import Conditions
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser
 from sigmascope.learn.settings import Settings
-from sigmascope.learn.sources import Items, Law
+from sigmascope.learn.sources import Items
 from sigmascope.learn.training import Trainer
 from sigmascope.noise import sigma_grid
 
@@ -152,13 +152,7 @@ def test_kept_beside_its_recogniser(of_pictures, tmp_path, half):
 def test_two_points_are_learned():
     """Within 5 % of the truth wherever more than 5 % is known, and where the sign is plain the integrand is zero."""
     problem = two_points()
-    data = problem.data()
-    law = Law(
-        (1,),
-        lambda n, g: (data.source.take(k := torch.randint(2, (n,), generator=g)), {"sign": data.labels["sign"][k]}),
-        data.abstractions,
-        null=2,
-    )
+    law = law_of(problem, null=2)
     model = trained(law, QUICK, 400).averaged
     sigma = sigma_grid(6.0, 0.1, 14)
     gaps = measure_gaps(model, law.draw, {"sign": np.log(2)}, sigma, target_stderr=0.004, batch=4096)

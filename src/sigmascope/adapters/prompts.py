@@ -32,6 +32,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def _cut(pipe: Any, part: str, values: Sequence[str]) -> Iterator[str]:
                 yield f"the prompt {shown!r} has {len(found)} tokens, {which} reads {most}: it does not see {lost!r}"
 
 
-class _Rowwise(nn.Module):
+class _Rowwise(nn.Module, ABC):
     """A network as :data:`~sigmascope.adapters.foreign.Network`, asked for a few rows at a time."""
 
     def __init__(self, event: tuple[int, ...]) -> None:
@@ -205,9 +206,9 @@ class _Rowwise(nn.Module):
         parts = zip(*(a.split(self.rows) for a in (x, time, label)), strict=True)
         return torch.cat([self.some(*part) for part in parts])
 
+    @abstractmethod
     def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
         """What the network says of these rows."""
-        raise NotImplementedError
 
 
 class _UNet(_Rowwise):

@@ -28,14 +28,14 @@ from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
 from sigmascope.information.keeping import kept_of_counts
 from sigmascope.information.posterior import posterior
-from sigmascope.information.probes import HasFeatures
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
-from sigmascope.studies.learned_works import ProbeWork
+from sigmascope.studies.learned import check_same_data
+from sigmascope.studies.learned_works import ProbeWork, probe_works
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
@@ -213,10 +213,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
                 f"forks is {spec.forks}, {a.name!r} has {len(a.values)} values: fewer children than values cannot show "
                 f"its entropy; pass at least --forks {len(a.values)}"
             )
-    if spec.fingerprint and spec.fingerprint != data.fingerprint:
-        raise InputError(
-            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
-        )
+    check_same_data(spec, data)
     spec = replace(
         spec, abstractions=names, estimators=tuple(chosen), fingerprint=data.fingerprint,
         model_fingerprint=opened.digest,
@@ -309,9 +306,7 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, spec)
     probing: list[ProbeWork] = []
     if "probes" in spec.estimators:
-        read = denoiser if isinstance(denoiser, HasFeatures) else None
-        for where in ("noisy",) if read is None else ("noisy", "features"):
-            probing.append(ProbeWork(read, train, draws, sigma, data.abstractions, where, spec.seed))
+        probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)

@@ -21,7 +21,6 @@ from sigmascope.information.allocation import REPLICATES, Allocation
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.likelihood import tempered
 from sigmascope.information.posterior import posterior
-from sigmascope.information.probes import HasFeatures
 from sigmascope.information.trust import Trust, judge
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
@@ -30,7 +29,7 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
-from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork, ProbeWork
+from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork, ProbeWork, probe_works
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
@@ -131,10 +130,7 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
             "is among these"
         )
     digest = weights_digest(folder)
-    if spec.fingerprint and spec.fingerprint != data.fingerprint:
-        raise InputError(
-            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
-        )
+    check_same_data(spec, data)
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
     draws = -(-spec.draws // REPLICATES) * REPLICATES
@@ -147,6 +143,17 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
         model.architecture.kind, model.count(), int(model.card.get("steps", 0)),
     )  # fmt: skip
     return learned, spec
+
+
+def check_same_data(spec: Spec, data: Data) -> None:
+    """Refuse data that are not those of the specification.
+
+    Raises: InputError.
+    """
+    if spec.fingerprint and spec.fingerprint != data.fingerprint:
+        raise InputError(
+            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
+        )
 
 
 def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
@@ -214,9 +221,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     probing: list[ProbeWork] = []
     if "probes" in want:
         train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
-        seeing = learned.model if isinstance(learned.model, HasFeatures) else None
-        for where in ("noisy",) if seeing is None else ("noisy", "features"):
-            probing.append(ProbeWork(seeing, train, test, sigma, learned.abstractions, where, spec.seed))
+        probing = probe_works(learned.model, train, test, sigma, learned.abstractions, spec.seed)
     chain = ChainWork(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
     exact = None
     if "posterior" in want:

@@ -21,7 +21,7 @@ from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, Labelled
 from sigmascope.data import from_array, load
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.learn.sources import Items, mean_and_scale
-from sigmascope.studies.learned import BOUNDS, Learned
+from sigmascope.studies.learned import BOUNDS, Learned, check_same_data
 from sigmascope.studies.spec import GENERATED, PIPELINE, Spec
 
 _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can be told classes
@@ -215,23 +215,15 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     spec = replace(opened.levels(spec), estimators=wanted, abstractions=(a.name,))
+    check_same_data(spec, data)
     draws = -(-spec.draws // REPLICATES) * REPLICATES
-    spec = replace(spec, fingerprint=_same(spec, data), model_fingerprint=opened.digest, draws=draws)
+    spec = replace(spec, fingerprint=data.fingerprint, model_fingerprint=opened.digest, draws=draws)
     source = Items(data, holdout=0.0, null=0, seed=0)
     _, scale = mean_and_scale(source, spec.seed)
     learned = Learned(
         seeing(told), None, data, source, (a,), None, False, opened.highest, scale, opened.words, opened.parameters, 0
     )
     return learned, spec
-
-
-def _same(spec: Spec, data: LabelledData) -> str:
-    """The fingerprint of the data, which must be those of the specification."""
-    if spec.fingerprint and spec.fingerprint != data.fingerprint:
-        raise InputError(
-            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
-        )
-    return data.fingerprint
 
 
 def as_path(model: str) -> str:
