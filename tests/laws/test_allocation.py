@@ -10,7 +10,8 @@ from problems import Line, four_points, two_points
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.adaptive import GapWork, measure_gaps
-from sigmascope.information.allocation import Allocation, _capped, fair
+from sigmascope.information.allocation import fair
+from sigmascope.information.choice import Allocation, _capped
 from sigmascope.information.importance import Surrogate
 from sigmascope.noise import sigma_grid
 

@@ -1,13 +1,11 @@
-r"""Which draws and levels to measure a gap at: an allocation of network calls, made from a pilot.
+r"""Which draws and levels to measure gaps at: an allocation of network calls, made from a pilot.
 
 .. math:: I(A; Y_\sigma) = \int_{\ln\sigma}^\infty \frac{E\|D_A - D\|^2}{\sigma'^2}\, d\ln\sigma'
-          = \frac1M \sum_{c \le M} \frac{f_c}{q(\ln\sigma_c)} = \frac1M \sum_{c\ \mathrm{chosen}}
-            \frac{f_c}{q(\ln\sigma_c)\,\pi_c}
 
-in expectation: of M candidates (a level, a value, its noise), m are chosen with likelihoods :math:`\pi_c` in proportion
-to what is expected of them, and only these cost calls.  Over levels the choice follows the pilot's standard deviations
-(Neyman); at a level it follows a :class:`~sigmascope.information.importance.Surrogate`, as far as the pilot bears it
-out.
+is a mean over levels, values and noises, and which of them to measure is free (:mod:`sigmascope.information.choice`).
+Over levels the choice follows the pilot's standard deviations (Neyman); at a level it follows a
+:class:`~sigmascope.information.importance.Surrogate`, as far as the pilot bears it out.  Each attribute has as many
+draws as it needs, where it needs them.
 
 Above the last cell of levels the rest of the integral is a cell as well.  In the signal-to-noise ratio the integrand is
 almost a straight line there, so it is that of the middle, :math:`\sigma_{top} = \sqrt2\,\sigma_{tail}`:
@@ -17,172 +15,57 @@ almost a straight line there, so it is that of the middle, :math:`\sigma_{top} =
 
 with an error of third order in :math:`\lambda_{tail}`: a cell of width 1 in :math:`\ln\sigma`.
 
-References: Neyman (1934); Hansen & Hurwitz (1943); Horvitz & Thompson (1952); Franzese et al. (2025).
+References: Neyman (1934); Franzese et al. (2025).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from sigmascope.core import InputError, generator
+from sigmascope.core import InputError
+from sigmascope.information.choice import SURVEY, Allocation, Chosen, candidates, likelihood, widths
 from sigmascope.information.importance import ITEMS, Draw, Surrogate
 
-USE = 7  # of a seed, apart from other uses
-SAMPLE, SURVEY, PILOT, MAIN = range(4)
 REPLICATES = 32
-CANDIDATES = 16  # for one that is measured
+CANDIDATES = 32  # for one that is measured
 _CELL = 0.2  # width in ln sigma at most
 _SURVEYED, _MOST_SURVEYED = 256, 2048  # draws in a cell, without calls; more of a small set
-_TRUSTS = (0.1, 0.3, 0.6, 1.0)  # shares of the chance of a draw that do not follow what is expected of it
+# Shares of the chance of a draw that do not follow what is expected of it, the power of that with which the rest does,
+# and how much better than with the lower power it has to be.
+_WAYS = ((1.0, 1.0, 1.0), (0.3, 1.0, 1.0), (0.1, 1.0, 1.0), (0.3, 2.0, 1.2), (0.1, 2.0, 1.2), (0.05, 2.0, 1.2))
 _PILOT_TRUST = 0.3
-_SMOOTH = 0.3  # in ln sigma
+_PILOT_EVEN = 0.5  # share of the pilot that is even over levels; the rest goes where gaps are expected
+_SMOOTH, _FAR = 0.3, 1.0  # in ln sigma, of moments and of how far a guess is trusted
 _FALL = 2.0  # of a standard deviation below a level, at most, as a power of sigma
 _FLOOR = 0.05  # of the mean standard deviation over levels
-_FEWEST = 8  # in a replicate
+_LEAST = 0.1  # of a second moment that spread within cells is, at least
+_FEWEST = 8  # of an attribute in a replicate
 
 
 @dataclass(frozen=True, eq=False)
-class Allocation:
-    """Where calls go; two models measured with one allocation are measured on the same draws.
+class Survey:
+    """What is expected, before any call.
 
     Args:
-        seed: of all streams.
-        sigma: decreasing levels of the curves, shape (levels,).
-        edges: of the cells, ln sigma, decreasing, shape (cells,); the last of the cells is the tail above ``edges[0]``.
-        mass: share of the measured draws in each cell, sums to one, shape (cells,).
-        offered: the same of the candidates.
-        trust: in each cell, the share of a draw's chance that does not follow what is expected of it, shape (cells,).
-        scale: root mean square in each cell of what is expected, shape (cells,).
-        mean: mean in each cell of what is expected, over the scale, shape (cells,).
-        weights: of the abstractions in what is expected, shape (abstractions,).
-        size: draws measured in a replicate.
-        replicates: independent ones; more of them leave the earlier ones as they are.
-        predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
-        pilot_calls: network calls of the pilot.
+        pilot: the allocation of the pilot.
+        size: what is expected of an even sample of each cell, over its scale, shape (attributes, cells, draws).
     """
 
-    seed: int
-    sigma: Float[np.ndarray, " levels"]
-    edges: Float[np.ndarray, " cells"]
-    mass: Float[np.ndarray, " cells"]
-    offered: Float[np.ndarray, " cells"]
-    trust: Float[np.ndarray, " cells"]
-    scale: Float[np.ndarray, " cells"]
-    mean: Float[np.ndarray, " cells"]
-    weights: Float[np.ndarray, " abstractions"]
-    size: int
-    replicates: int
-    predicted: Float[np.ndarray, "curves levels"]
-    pilot_calls: int = 0
-
-    @property
-    def calls(self) -> int:
-        """Network calls of the measurement, the pilot's not counted."""
-        return self.size * self.replicates * (1 + len(self.weights))
-
-    def likelihood(self, cell: np.ndarray, size: np.ndarray, trust: float | None = None) -> np.ndarray:
-        """How much likelier than others of its cell a draw of this size is chosen: 1 in the mean over the cell."""
-        even = self.trust[cell] if trust is None else np.full(len(cell), trust)
-        return (even + (1.0 - even) * size) / (even + (1.0 - even) * self.mean[cell])
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Arrays to store."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
-        """The allocation that was stored.
-
-        Raises: InputError if an array is missing.
-        """
-        missing = [f.name for f in fields(cls) if f.name not in state]
-        if missing:
-            raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
-        whole = {n: int(state[n]) for n in ("seed", "size", "replicates", "pilot_calls")}
-        return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """Draws to be measured: their values, levels, weights of the gap over sigma squared, and more about each.
-
-    Args:
-        weight: 1/(M q pi), so that the sum of weight times gap/sigma² is the integral, shape (draws,).
-        cell: of each.
-        size: what is expected of each over the scale of its cell, shape (draws,).
-    """
-
-    v: Tensor
-    labels: Mapping[str, Tensor]
-    noise: Tensor
-    sigma: Float[Tensor, " draws"]
-    weight: Float[np.ndarray, " draws"]
-    cell: np.ndarray
-    size: Float[np.ndarray, " draws"]
-
-
-def widths(edges: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
-    """Widths of the cells in ln sigma; the tail is worth 1."""
-    return np.append(edges[:-1] - edges[1:], 1.0)
-
-
-def choose(
-    surrogate: Surrogate, draw: Draw, allocation: Allocation, use: int, replicate: int, candidates: int = CANDIDATES
-) -> Chosen:
-    """The draws of a replicate, from streams that depend on the seed, the use and the replicate alone."""
-    a, size = allocation, allocation.size
-    count = size * candidates
-    streams = [generator(a.seed, USE, use, replicate, k) for k in range(3)]
-    v, labels = draw(count, streams[0])
-    noise = torch.randn(v.shape, generator=streams[1], dtype=torch.float64)
-    uniform = torch.rand(2, count, generator=streams[2], dtype=torch.float64).numpy()
-    # Levels in order, one in each of as many parts of equal mass.
-    place, ends = (np.arange(count) + uniform[0]) / count, np.cumsum(a.offered)
-    cell = np.minimum(np.searchsorted(ends, place, side="right"), len(ends) - 1)
-    inside = np.clip((ends[cell] - place) / a.offered[cell], 0.0, 1.0)
-    tail, lower = cell == len(ends) - 1, np.append(a.edges[1:], a.edges[0])
-    wide = widths(a.edges)
-    log_sigma = np.where(tail, a.edges[0] + 0.5 * np.log(2.0), lower[cell] + inside * np.where(tail, 0.0, wide[cell]))
-    sigma = torch.from_numpy(np.exp(log_sigma))
-    expected = np.sqrt(a.weights @ surrogate.expected(v, labels, noise, sigma) ** 2) / a.scale[cell]
-    likelihood = a.likelihood(cell, expected) * a.mass[cell] / a.offered[cell]
-    chance = _capped(likelihood, size)
-    picked = np.searchsorted(np.cumsum(chance), np.arange(size) + uniform[1, 0], side="right").clip(max=count - 1)
-    weight = wide[cell] / (a.offered[cell] * count * chance)
-    where = torch.from_numpy(picked)
-    return Chosen(
-        v[where],
-        {n: x[where] for n, x in labels.items()},
-        noise[where],
-        sigma[where],
-        weight[picked],
-        cell[picked],
-        expected[picked],
-    )
-
-
-def _capped(chance: Float[np.ndarray, " candidates"], size: int) -> np.ndarray:
-    """Chances in proportion, at most 1 each, that sum to a size."""
-    sure = np.zeros(len(chance), dtype=bool)
-    while True:
-        left = size - sure.sum()
-        scaled = np.where(sure, 1.0, chance * left / max(chance[~sure].sum(), 1e-300))
-        more = scaled > 1.0
-        if not more.any() or left <= 0:
-            return np.minimum(scaled, 1.0)
-        sure |= more
+    pilot: Allocation
+    size: Float[np.ndarray, "attributes cells draws"]
 
 
 def survey(
     surrogate: Surrogate, draw: Draw, seed: int, sigma: Float[np.ndarray, " levels"], top: float | None, pilot: int
-) -> Allocation:
-    """The allocation of the pilot, even over levels; no calls.
+) -> Survey:
+    """The allocation of the pilot; no calls.
+
+    Args:
+        pilot: draws of each attribute in it.
 
     Raises: InputError for a top that is below the first level.
     """
@@ -193,47 +76,32 @@ def survey(
         raise InputError(f"top is {top:g}: expected at least 1.4142 times the first level, {least:g}; or leave it out")
     high, low = np.log(top) - 0.5 * np.log(2.0), np.log(sigma[-1])
     edges = np.linspace(high, low, int(np.ceil((high - low) / _CELL)) + 1)
-    wide = widths(edges)
+    wide, cells, count = widths(edges), len(edges), len(surrogate.names)
     each = int(np.clip(_SURVEYED * ITEMS // surrogate.items, _SURVEYED, _MOST_SURVEYED))
-    flat, count = np.ones(len(edges)), len(surrogate.names)
-    none = Allocation(
-        seed,
-        sigma,
-        edges,
-        flat / len(edges),
-        flat / len(edges),
-        flat,
-        flat,
-        flat,
-        np.ones(count),
-        each * len(edges),
-        1,
-        np.zeros((count, len(sigma))),
-    )
-    # As many candidates as are chosen, with nothing expected: a plain even sample of each cell.
-    seen = choose(surrogate, draw, none, SURVEY, 0, 1)
-    size = surrogate.expected(seen.v, seen.labels, seen.noise, seen.sigma)
-    by_cell = size.reshape(count, len(edges), each)
+    v, labels, noise, level, _ = candidates(draw, seed, SURVEY, 0, edges, np.full(cells, 1.0 / cells), each * cells)
+    size = np.sqrt(surrogate.expected(v, labels, noise, level)).reshape(count, cells, each)
     middle = _middle(edges)
-    rms = np.stack([_guarded(np.sqrt((x**2).mean(1)), middle) for x in by_cell])
-    weights = fair(rms**2 * wide**2, floor=_FLOOR)
-    together = np.sqrt(np.einsum("k,kcd->cd", weights, by_cell**2))
-    scale = _guarded(np.sqrt((together**2).mean(1)), middle)
+    scale = np.stack([_guarded(np.sqrt((x**2).mean(1)), middle) for x in size])
+    size = size / scale[..., None]
+    even, expected = wide / wide.sum(), scale**2 * wide
+    mass = _PILOT_EVEN * even + (1.0 - _PILOT_EVEN) * expected / expected.sum(1, keepdims=True)
     replicates = max(1, pilot // 128)
-    return Allocation(
+    first = Allocation(
         seed,
         sigma,
         edges,
-        wide / wide.sum(),
-        wide / wide.sum(),
-        np.full(len(edges), _PILOT_TRUST),
+        mass.mean(0),
+        mass,
+        np.full((count, cells), _PILOT_TRUST),
         scale,
-        (together / scale[:, None]).mean(1),
-        weights,
-        pilot // replicates,
+        np.ones((count, cells)),
+        size.mean(2),
+        np.full(count, pilot // replicates),
+        CANDIDATES * count * (pilot // replicates),
         replicates,
         np.zeros((count, len(sigma))),
     )
+    return Survey(first, size)
 
 
 def fair(moment: Float[np.ndarray, "curves cells"], floor: float = 0.0) -> Float[np.ndarray, " curves"]:
@@ -256,9 +124,9 @@ def fair(moment: Float[np.ndarray, "curves cells"], floor: float = 0.0) -> Float
 
 
 def allocate(
-    pilot: Allocation,
+    found: Survey,
     chosen: Sequence[Chosen],
-    gaps: Float[np.ndarray, "curves draws"],
+    gaps: Sequence[Float[np.ndarray, "goals draws"]],
     *,
     target_stderr: float | None = None,
     budget: int | None = None,
@@ -266,70 +134,112 @@ def allocate(
     """The allocation that the pilot advises.
 
     Args:
-        pilot: its own.
+        found: with the pilot's own.
         chosen: draws of the pilot's replicates.
-        gaps: over sigma squared, of those draws.
+        gaps: over sigma squared, of the draws of each attribute, each (goals, draws).
         target_stderr: largest standard error of any curve of ``gaps`` at any level, nats.
         budget: network calls, the pilot's among them.
 
     Raises: InputError unless exactly one of the two is given, and positive, or for a budget that is too small.
     """
     check_aim(target_stderr, budget)
-    cell, size = np.concatenate([c.cell for c in chosen]), np.concatenate([c.size for c in chosen])
-    middle, wide = _middle(pilot.edges), widths(pilot.edges)
+    pilot, count = found.pilot, len(found.pilot.draws)
+    advice = [_advice(found, k, chosen, gaps[k]) for k in range(count)]
+    mass, trust, power = (np.stack([getattr(a, x) for a in advice]) for x in ("mass", "trust", "power"))
+    offered = np.mean([0.5 * (a.plain + a.mass) for a in advice], 0)
+    above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
+    wide = widths(pilot.edges)
+    # Variances, of one measured draw and of one candidate, (attributes, goals, levels): they fall as 1/number.
+    within, among = (
+        np.stack([(x / share * wide**2) @ above.T for x, share in zip(parts, shares, strict=True)])
+        for parts, shares in (([a.within for a in advice], mass), ([a.among for a in advice], [offered] * count))
+    )
+    # For a variance of 1: candidates are free, so theirs is half of it at most.
+    offers = max(CANDIDATES * within.max((1, 2)).sum(), 2.0 * among.max())
+    wanted = (within / (1.0 - among / offers)).max((1, 2))
+    spent, calls = pilot.calls, 2 * REPLICATES
+    if target_stderr is not None:
+        times = 1.0 / (target_stderr**2 * REPLICATES)
+        draws = np.maximum(_FEWEST, np.ceil(wanted * times)).astype(int)
+    else:
+        left = (int(budget or 0) - spent) // calls
+        times = left / wanted.sum()
+        draws = np.maximum(_FEWEST, np.floor(wanted * times)).astype(int)
+        if draws.sum() > left:  # too few for shares: the same of each
+            draws = np.full(count, left // count)
+        if draws.min() < _FEWEST:
+            least = spent + calls * _FEWEST * count
+            raise InputError(f"budget is {budget} network calls, {spent} for the pilot: pass at least {least}")
+    offers = max(int(np.ceil(offers * times)), CANDIDATES * int(draws.sum()))
+    variance = within / draws[:, None, None] + among / offers
+    return replace(
+        pilot,
+        offered=offered,
+        mass=mass,
+        trust=trust,
+        power=power,
+        mean=(found.size ** power[..., None]).mean(2),
+        draws=draws,
+        candidates=offers,
+        replicates=REPLICATES,
+        predicted=np.sqrt(variance / REPLICATES).reshape(-1, len(pilot.sigma)),
+        pilot_calls=spent,
+    )
+
+
+@dataclass(frozen=True)
+class _Advice:
+    """Of one attribute: shares of cells, trust and power there, and second moments in the cells, (goals, cells)."""
+
+    mass: np.ndarray
+    plain: np.ndarray
+    trust: np.ndarray
+    power: np.ndarray
+    within: np.ndarray
+    among: np.ndarray
+
+
+def _advice(found: Survey, k: int, chosen: Sequence[Chosen], gaps: Float[np.ndarray, "goals draws"]) -> _Advice:
+    pilot = found.pilot
+    cell, size, weight = (
+        np.concatenate([getattr(c, x)[c.attribute == k] for c in chosen]) for x in ("cell", "size", "weight")
+    )
+    middle, wide, scale = _middle(pilot.edges), widths(pilot.edges), pilot.scale[k] ** 2
     near = np.exp(-0.5 * ((middle[:, None] - middle[cell]) / _SMOOTH) ** 2) + 1e-12
     near /= near.sum(1, keepdims=True)
     # Of how many draws, in the mean over its cell, a draw of the pilot was chosen.
-    of = np.concatenate([c.weight for c in chosen]) * pilot.size * pilot.mass[cell] / wide[cell]
+    of = weight * pilot.draws[k] * pilot.mass[k, cell] / wide[cell]
+    # In parts of what is expected: what changes from level to level is not taken for spread.
+    gaps = gaps / scale[cell]
     mean, second = near @ (gaps * of).T, near @ (gaps**2 * of).T
     # How much a guess helped is known as far as several draws bear it out; for the rest it is taken to be idle.
     each = near[:, None] * (gaps**2 * of)
     doubt = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
     moments, seen = [], []
-    for t in _TRUSTS:
-        share = of / pilot.likelihood(cell, size, t)
-        seen.append(near @ (gaps**2 * share).T)
-        moments.append((1 - doubt) * seen[-1] + doubt * (near @ share)[:, None] * second)
-    by_trust = np.maximum(np.stack(moments), (mean**2)[None])  # Cauchy–Schwarz, of a small sample
-    first = fair((by_trust[-1].T) * wide**2, _FLOOR)
-    best = (by_trust @ first).argmin(0)
-    moment = np.take_along_axis(by_trust, best[None, :, None], 0)[0].T
-    weights = fair(moment * wide**2, _FLOOR)
-    deviation = _guarded(np.sqrt(weights @ moment), middle)
-    mass = deviation * wide / (deviation * wide).sum()
-    plain = _guarded(np.sqrt(weights @ second.T), middle) * wide
-    offered = 0.5 * (plain / plain.sum() + mass)
-    seen_moment = np.take_along_axis(np.maximum(np.stack(seen), mean**2), best[None, :, None], 0)[0].T
+    for trust, power, _ in _WAYS:
+        share = of / likelihood(size, trust, power, (found.size[k] ** power).mean(1)[cell])
+        # Cauchy–Schwarz, of a small sample
+        seen.append(np.maximum(near @ (gaps**2 * share).T, mean**2))
+        moments.append(np.maximum((1 - doubt) * seen[-1] + doubt * (near @ share)[:, None] * second, mean**2))
     # Levels are in order, of candidates and of those chosen; what is left is the spread within cells, of both.
-    within = np.maximum(seen_moment - mean.T**2, 0.1 * seen_moment) / mass
-    within += np.maximum(second.T - mean.T**2, 0.0) / (CANDIDATES * offered)
-    above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
-    variance = (within * wide**2) @ above.T
-    spent = pilot.calls
-    if target_stderr is not None:
-        count = int(np.ceil(variance.max() / target_stderr**2))
-    else:
-        each = 1 + len(pilot.weights)
-        count = (int(budget or 0) - spent) // each
-        if count < REPLICATES * _FEWEST:
-            least = spent + REPLICATES * _FEWEST * each
-            raise InputError(f"budget is {budget} network calls, {spent} for the pilot: pass at least {least}")
-    per = max(_FEWEST, -(-count // REPLICATES) if target_stderr is not None else count // REPLICATES)
-    return Allocation(
-        pilot.seed,
-        pilot.sigma,
-        pilot.edges,
-        mass,
-        offered,
-        np.asarray(_TRUSTS)[best],
-        pilot.scale,
-        pilot.mean,
-        pilot.weights,
-        per,
-        REPLICATES,
-        np.sqrt(variance / (per * REPLICATES)),
-        spent,
+    spread = [np.maximum(x - mean**2, _LEAST * x) for x in moments]
+    first = fair(spread[0].T * (scale * wide) ** 2, _FLOOR)
+    # Cells count by their share of the standard deviation; a guess is as good a little above and below.
+    idle = spread[0] @ first
+    far = np.exp(-0.5 * ((middle[:, None] - middle) / _FAR) ** 2) * np.sqrt(idle) * scale * wide
+    best = (
+        far @ np.stack([margin * (x @ first) / idle for x, (*_, margin) in zip(spread, _WAYS, strict=True)], 1)
+    ).argmin(1)
+    trusts, powers, _ = np.array(_WAYS)[best].T
+    moment, seen_moment = (
+        np.take_along_axis(np.stack(x), best[None, :, None], 0)[0].T * scale**2 for x in (moments, seen)
     )
+    weights = fair(moment * wide**2, _FLOOR)
+    share = _guarded(np.sqrt(weights @ moment), middle) * wide
+    plain = _guarded(np.sqrt(weights @ second.T) * scale, middle) * wide
+    within = np.maximum(seen_moment - mean.T**2 * scale**2, _LEAST * seen_moment)
+    among = np.maximum(second - mean**2, 0.0).T * scale**2
+    return _Advice(share / share.sum(), plain / plain.sum(), trusts, powers, within, among)
 
 
 def check_aim(target_stderr: float | None, budget: int | None) -> None:

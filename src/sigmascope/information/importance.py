@@ -1,8 +1,10 @@
-r"""Where a gap will be large, guessed before a network is called: the exact filter of a sample of the data, projected.
+r"""Where a gap will be large, guessed before a network is called: a cheap filter of a sample of the data, projected.
 
 Network calls are dear, draws are free.  So more draws are made than are measured, a cheap filter says what to expect of
 each, and those of which more is expected are more likely to be measured, with the inverse of that likelihood as their
 weight.  A bad guess costs calls; it cannot bias.
+
+References: Hansen & Hurwitz (1943).
 """
 
 from __future__ import annotations
@@ -22,18 +24,28 @@ the values of a continuous one, float, shape (n, dim)."""
 
 ITEMS = 4096
 AXES = 64
-_PRODUCTS = 1 << 22  # with the items, held at a time
+_LARGER = 4  # times as many items, where their Gaussians are what is kept
+_PRODUCTS = 1 << 22  # numbers held at a time
 _CALIBRATION = 0.1  # share of the inner product 2<D_A - D, v - D_A> in what is expected of a draw
+_POOLED = 4.0  # items that the covariance of all values counts for in that of each
 
 
 class Surrogate:
-    r"""The filter of a sample of the data on its leading principal axes.
+    r"""Filters of a sample of the data on its leading principal axes.
+
+    Where the sample meets most items of the data again and again, these are the data, and their filter is
 
     .. math:: \tilde D(y) = \frac{\sum_k e^{\ell_k} z_k}{\sum_k e^{\ell_k}}, \qquad
-              \ell_k = \frac{\langle y, z_k\rangle - \tfrac12\|z_k\|^2}{\sigma^2},
+              \ell_k = \frac{\langle y, z_k\rangle - \tfrac12\|z_k\|^2}{\sigma^2} + \ln w_k.
 
-    over the sample and the draw's own value: at small noise nothing but itself explains it.  Of a continuous attribute
-    it is the filter of a Gaussian with the sample's moments.
+    Where it does not, the rivals of a value are hardly ever in the sample, and the law of the values of an attribute is
+    a Gaussian for each, with the moments of the sample, which knows the values between:
+
+    .. math:: \tilde D(y) = \sum_a q(a \mid y)\,\tilde D_a(y), \qquad
+              q(a \mid y) \propto p_a\,N(y; \mu_a, \Sigma_a + \sigma^2), \qquad
+              \tilde D_a(y) = \mu_a + \Sigma_a (\Sigma_a + \sigma^2)^{-1} (y - \mu_a).
+
+    Of a continuous attribute it is the filter of a Gaussian with the sample's moments.
 
     Args:
         draw: the law.
@@ -76,15 +88,27 @@ class Surrogate:
         leading = vectors[:, len(values) - keep :]
         self._axes = torch.linalg.qr(sketch.T @ leading)[0] if wide else leading
         z = flat @ self._axes
-        whole = {n: x for n, x in labels.items() if n in names and not x.is_floating_point()}
-        self._gaussian = {n: _Regression(z, x.double()) for n, x in labels.items() if n in names and n not in whole}
+        labels = {n: labels[n] for n in names}
+        whole = {n: x for n, x in labels.items() if not x.is_floating_point()}
         # Copies of an item are one item of more weight: a law of two points costs two.
-        rows = torch.cat([z, *(x.double()[:, None] for x in whole.values())], 1)
-        rows, count = torch.unique(rows, dim=0, return_counts=True)
-        # A guess needs no more than float32.
-        self._z, self._log_weight = rows[:, :keep].float().contiguous(), count.log()
+        rows, count = torch.unique(
+            torch.cat([z, *(x.double()[:, None] for x in whole.values())], 1), dim=0, return_counts=True
+        )
         self.items = len(rows)
-        self._labels = {n: rows[:, keep + i].long() for i, n in enumerate(whole)}
+        self._filter: _Filter | None = None
+        self._laws: dict[str, _Regression | _Mixture] = {}
+        if whole and len(rows) <= items / 2:
+            self._filter = _Filter(rows[:, :keep], count, {n: rows[:, keep + i].long() for i, n in enumerate(whole)})
+        elif whole and informed:
+            for _ in range(_LARGER - 1):
+                v, more = draw(items, generator)
+                z = torch.cat([z, (v.flatten(1).double() - self._centre) @ self._axes])
+                labels = {n: torch.cat([x, more[n]]) for n, x in labels.items()}
+        for name, x in labels.items():
+            if x.is_floating_point():
+                self._laws[name] = _Regression(z, x.double())
+            elif self._filter is None:
+                self._laws[name] = _Mixture(z, x)
 
     def expected(
         self, v: Tensor, labels: Mapping[str, Tensor], noise: Tensor, sigma: Float[Tensor, " draws"]
@@ -94,25 +118,28 @@ class Surrogate:
             return np.ones((len(self.names), len(v)))
         own = (v.flatten(1).double() - self._centre) @ self._axes
         y = own + sigma[:, None] * (noise.flatten(1).double() @ self._axes)
-        out = torch.zeros(len(self.names), len(y), dtype=torch.float64)
-        block = max(1, _PRODUCTS // len(self._z))
-        for start in range(0, len(y) if self._labels else 0, block):
-            part = slice(start, start + block)
-            of = {n: labels[n][part] for n in self._labels}
-            self._filtered(y[part].float(), own[part].float(), of, sigma[part].float(), out[:, part])
-        for name, regression in self._gaussian.items():
-            free, told = regression.means(y, labels[name].double(), sigma)
-            out[self.names.index(name)] = _size(free, told, own, sigma)
-        return out.nan_to_num(0.0, 0.0, 0.0).numpy()
+        found = {} if self._filter is None else self._filter.sizes(y, own, labels, sigma)
+        found |= {name: law.sizes(y, own, labels[name], sigma) for name, law in self._laws.items()}
+        return torch.stack([found[name] for name in self.names]).double().nan_to_num(0.0, 0.0, 0.0).numpy()
 
-    def _filtered(
-        self,
-        y: Tensor,
-        own: Tensor,
-        labels: Mapping[str, Tensor],
-        level: Tensor,
-        out: Float[Tensor, "abstractions rows"],
-    ) -> None:
+
+class _Filter:
+    """The exact filter of items; a draw's own value is one of them, for at small noise nothing else explains it."""
+
+    def __init__(self, z: Tensor, count: Tensor, labels: Mapping[str, Tensor]) -> None:
+        # A guess needs no more than float32.
+        self._z, self._log_weight, self._labels = z.float().contiguous(), count.log(), labels
+
+    def sizes(self, y: Tensor, own: Tensor, labels: Mapping[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
+        block = max(1, _PRODUCTS // len(self._z))
+        parts = [slice(i, i + block) for i in range(0, len(y), block)]
+        found = [
+            self._part(y[p].float(), own[p].float(), {n: labels[n][p] for n in self._labels}, sigma[p].float())
+            for p in parts
+        ]
+        return {n: torch.cat([f[n] for f in found]) for n in self._labels}
+
+    def _part(self, y: Tensor, own: Tensor, labels: Mapping[str, Tensor], level: Tensor) -> dict[str, Tensor]:
         logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level[:, None] ** 2).add_(self._log_weight)
         mine = ((own * y).sum(1) - 0.5 * (own**2).sum(1)) / level**2
         told = {name: torch.empty_like(own) for name in labels}
@@ -121,8 +148,7 @@ class Surrogate:
                 rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(self._labels[name] == a)[:, 0]
                 told[name][rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
         free = _mean(logit, mine, self._z, own)
-        for name, mean in told.items():
-            out[self.names.index(name)] = _size(free, mean, own, level)
+        return {name: _size(free, mean, own, level) for name, mean in told.items()}
 
 
 def _mean(logit: Tensor, mine: Tensor, items: Tensor, own: Tensor) -> Tensor:
@@ -138,6 +164,44 @@ def _size(free: Tensor, told: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
     return ((gap**2).sum(1) + _CALIBRATION * 2.0 * (gap * (own - told)).sum(1).abs()) / sigma**2
 
 
+class _Mixture:
+    """One Gaussian for each value of a discrete attribute, with the moments of a sample."""
+
+    def __init__(self, z: Tensor, label: Tensor) -> None:
+        values, size = int(label.max()) + 1, z.shape[1]
+        one = torch.nn.functional.one_hot(label, values).double()
+        count = one.sum(0)
+        mean = (one.T @ z) / count.clamp_min(1.0)[:, None]
+        rest = z - mean[label]
+        pooled = rest.T @ rest / len(z)
+        spread = torch.empty(values, size, size, dtype=torch.float64)
+        for a in range(values):
+            of = rest[label == a]
+            spread[a] = (of.T @ of + _POOLED * pooled) / (len(of) + _POOLED)
+        power, axes = torch.linalg.eigh(spread)
+        # A guess needs no more than float32.
+        self._power, self._axes = power.clamp_min(1e-9 * power.max()).float(), axes.float()
+        self._mean, self._log_weight, self._seen = mean.float(), count.log().float(), count > 0
+
+    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> Tensor:
+        block = max(1, _PRODUCTS // self._axes[..., 0].numel())
+        parts = [slice(i, i + block) for i in range(0, len(y), block)]
+        return torch.cat([self._part(y[p].float(), own[p].float(), label[p], sigma[p].float()) for p in parts])
+
+    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor:
+        along = torch.bmm(y - self._mean[:, None], self._axes)  # (values, rows, axes)
+        power = self._power[:, None]
+        total = power + level[:, None] ** 2
+        logit = self._log_weight[:, None] - 0.5 * (along**2 / total + total.log()).sum(2)
+        means = torch.baddbmm(self._mean[:, None], along * (power / total), self._axes.mT)
+        free = torch.einsum("ar,arz->rz", torch.softmax(logit, 0), means)
+        # Of a value that the sample lacks, that it is the draw's own is all that is known.
+        seen = label < len(self._seen)
+        seen = seen & self._seen[label.where(seen, 0)]
+        told = means[label.where(seen, 0), torch.arange(len(y))]
+        return _size(free, torch.where(seen[:, None], told, own), own, level)
+
+
 class _Regression:
     """Posterior means of a Gaussian with the moments of a sample, with and without a continuous attribute."""
 
@@ -149,10 +213,10 @@ class _Regression:
         self._free = torch.linalg.eigh(z.T @ z / len(z))
         self._told = torch.linalg.eigh(rest.T @ rest / len(z))
 
-    def means(self, y: Tensor, attribute: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """E[z | y] and E[z | y, a]."""
-        mean = (attribute - self._middle) @ self._slope
-        return _shrunk(self._free, y, sigma), mean + _shrunk(self._told, y - mean, sigma)
+    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor) -> Tensor:
+        mean = (attribute.double() - self._middle) @ self._slope
+        told = mean + _shrunk(self._told, y - mean, sigma)
+        return _size(_shrunk(self._free, y, sigma), told, own, sigma)
 
 
 def _shrunk(parts: tuple[Tensor, Tensor], y: Tensor, sigma: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ References: Karras, Aittala, Aila, Laine (2022).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, Denoiser, InputError
@@ -149,6 +149,17 @@ class NeuralDenoiser(Denoiser):
         if torch.is_grad_enabled():
             self._seen = None
         return found
+
+    def answers(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        questions: Sequence[tuple[Int[Tensor, " rows"], Mapping[str, Tensor]]],
+    ) -> list[Float[Tensor, "rows *event"]]:
+        """Estimates for several questions about the same noisy values; the recogniser is asked once."""
+        self._check(y, sigma)
+        guessed = self._guessed(y, sigma)
+        return [self._in_parts(y[r], sigma[r], known, {n: q[r] for n, q in guessed.items()}) for r, known in questions]
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str

@@ -17,7 +17,8 @@ from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, Lab
 from sigmascope.data import load_any
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
-from sigmascope.information.allocation import REPLICATES, Allocation
+from sigmascope.information.allocation import REPLICATES
+from sigmascope.information.choice import Allocation
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.likelihood import tempered
 from sigmascope.information.posterior import posterior

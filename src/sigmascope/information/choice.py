@@ -1,0 +1,182 @@
+r"""Which draws to measure gaps at, of many candidates: chances in proportion to what is expected of them.
+
+.. math:: \frac1M \sum_{c \le M} \frac{f_c}{q(\ln\sigma_c)} = \frac1M \sum_{c\ \mathrm{chosen}}
+          \frac{f_c}{q(\ln\sigma_c)\,\pi_c}
+
+in expectation, with M candidates and the chance :math:`\pi_c` of each.  Attributes are decided at different levels and
+by different draws, so each has chances and draws of its own among the same candidates.  The choice is systematic: with
+candidates in order of level and of what is expected of them, it takes its share of every part of that order.
+
+References: Hansen & Hurwitz (1943); Horvitz & Thompson (1952); Madow (1949) for systematic choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigmascope.core import InputError, generator
+from sigmascope.information.importance import Draw, Surrogate
+
+USE = 7  # of a seed, apart from other uses
+SAMPLE, SURVEY, PILOT, MAIN = range(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """Where calls go; two models measured with one allocation are measured on the same draws.
+
+    Args:
+        seed: of all streams.
+        sigma: decreasing levels of the curves, shape (levels,).
+        edges: of the cells, ln sigma, decreasing, shape (cells,); the last of the cells is the tail above ``edges[0]``.
+        offered: share of the candidates in each cell, sums to one, shape (cells,).
+        mass: share of each attribute's draws in each cell, sums to one, shape (attributes, cells).
+        trust: in each cell, the share of a draw's chance that does not follow what is expected of it, shape
+            (attributes, cells).
+        scale: root mean square in each cell of what is expected, |D_A - D|/sigma, shape (attributes, cells).
+        power: with which power of it the rest does, 1 or 2, shape (attributes, cells).
+        mean: mean in each cell of that power of what is expected over the scale, shape (attributes, cells).
+        draws: of each attribute in a replicate, shape (attributes,).
+        candidates: from which these are chosen.
+        replicates: independent ones; more of them leave the earlier ones as they are.
+        predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
+        pilot_calls: network calls of the pilot.
+    """
+
+    seed: int
+    sigma: Float[np.ndarray, " levels"]
+    edges: Float[np.ndarray, " cells"]
+    offered: Float[np.ndarray, " cells"]
+    mass: Float[np.ndarray, "attributes cells"]
+    trust: Float[np.ndarray, "attributes cells"]
+    scale: Float[np.ndarray, "attributes cells"]
+    power: Float[np.ndarray, "attributes cells"]
+    mean: Float[np.ndarray, "attributes cells"]
+    draws: Int[np.ndarray, " attributes"]
+    candidates: int
+    replicates: int
+    predicted: Float[np.ndarray, "curves levels"]
+    pilot_calls: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Network calls of the measurement, the pilot's not counted."""
+        return self.per_replicate * self.replicates
+
+    @property
+    def per_replicate(self) -> int:
+        """Network calls of a replicate: of each draw one without knowledge and one with."""
+        return 2 * int(self.draws.sum())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Arrays to store."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
+        """The allocation that was stored.
+
+        Raises: InputError if an array is missing.
+        """
+        missing = [f.name for f in fields(cls) if f.name not in state]
+        if missing:
+            raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
+        whole = {n: int(state[n]) for n in ("seed", "candidates", "replicates", "pilot_calls")}
+        return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Draws to be measured: their values, levels, weights of the gap over sigma squared, and more about each.
+
+    Args:
+        attribute: whose draw each is, in order.
+        weight: 1/(M q pi), so that the sum over an attribute of weight times gap/sigma² is its integral.
+        cell: of each.
+        size: what is expected of each over the scale of its cell.
+    """
+
+    v: Tensor
+    labels: Mapping[str, Tensor]
+    noise: Tensor
+    sigma: Float[Tensor, " draws"]
+    attribute: Int[np.ndarray, " draws"]
+    weight: Float[np.ndarray, " draws"]
+    cell: Int[np.ndarray, " draws"]
+    size: Float[np.ndarray, " draws"]
+
+
+def widths(edges: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
+    """Widths of the cells in ln sigma; the tail is worth 1."""
+    return np.append(edges[:-1] - edges[1:], 1.0)
+
+
+def choose(surrogate: Surrogate, draw: Draw, allocation: Allocation, use: int, replicate: int) -> Chosen:
+    """The draws of a replicate, from streams that depend on the seed, the use and the replicate alone."""
+    a = allocation
+    v, labels, noise, sigma, cell = candidates(draw, a.seed, use, replicate, a.edges, a.offered, a.candidates)
+    start = torch.rand(len(a.draws), generator=generator(a.seed, USE, use, replicate, 3), dtype=torch.float64).numpy()
+    size = np.sqrt(surrogate.expected(v, labels, noise, sigma)) / a.scale[:, cell]
+    parts, weights = [], []
+    for k, draws in enumerate(a.draws):
+        more = likelihood(size[k], a.trust[k, cell], a.power[k, cell], a.mean[k, cell])
+        chance = _capped(more * a.mass[k, cell] / a.offered[cell], int(draws))
+        # In order of what is expected, within a cell, an even choice takes its share of every size.
+        order = np.lexsort((size[k], cell))
+        place = np.searchsorted(np.cumsum(chance[order]), np.arange(draws) + start[k], side="right")
+        parts.append(np.sort(order[place.clip(max=len(order) - 1)]))
+        weights.append((widths(a.edges)[cell] / (a.offered[cell] * a.candidates * chance))[parts[-1]])
+    attribute, picked = np.repeat(np.arange(len(parts)), a.draws), np.concatenate(parts)
+    where = torch.from_numpy(picked)
+    return Chosen(
+        v[where],
+        {n: x[where] for n, x in labels.items()},
+        noise[where],
+        sigma[where],
+        attribute,
+        np.concatenate(weights),
+        cell[picked],
+        size[attribute, picked],
+    )
+
+
+def candidates(
+    draw: Draw, seed: int, use: int, replicate: int, edges: np.ndarray, offered: np.ndarray, count: int
+) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor, np.ndarray]:
+    """Values, labels, noises, levels and their cells; levels in order, one in each of as many parts of equal mass."""
+    streams = [generator(seed, USE, use, replicate, k) for k in range(3)]
+    v, labels = draw(count, streams[0])
+    noise = torch.randn(v.shape, generator=streams[1], dtype=torch.float64)
+    place = (np.arange(count) + torch.rand(count, generator=streams[2], dtype=torch.float64).numpy()) / count
+    ends, wide = np.cumsum(offered), widths(edges)
+    cell = np.minimum(np.searchsorted(ends, place, side="right"), len(ends) - 1)
+    inside = np.clip((ends[cell] - place) / offered[cell], 0.0, 1.0)
+    tail, lower = cell == len(ends) - 1, np.append(edges[1:], edges[0])
+    log_sigma = np.where(tail, edges[0] + 0.5 * np.log(2.0), lower[cell] + inside * np.where(tail, 0.0, wide[cell]))
+    return v, labels, noise, torch.from_numpy(np.exp(log_sigma)), cell
+
+
+def likelihood(size: np.ndarray, trust: np.ndarray | float, power: np.ndarray | float, mean: np.ndarray) -> np.ndarray:
+    """How much likelier than others of its cell a draw of this size is chosen: 1 in the mean over the cell.
+
+    With the square of the size, the gap's own, a true guess leaves no variance; with the size a false one leaves less.
+    """
+    return (trust + (1.0 - trust) * size**power) / (trust + (1.0 - trust) * mean)
+
+
+def _capped(chance: Float[np.ndarray, " candidates"], size: int) -> np.ndarray:
+    """Chances in proportion, at most 1 each, that sum to a size."""
+    sure = np.zeros(len(chance), dtype=bool)
+    while True:
+        left = size - sure.sum()
+        scaled = np.where(sure, 1.0, chance * left / max(chance[~sure].sum(), 1e-300))
+        more = scaled > 1.0
+        if not more.any() or left <= 0:
+            return np.minimum(scaled, 1.0)
+        sure |= more
