@@ -14,11 +14,14 @@ and noise, and a call of D and of D_A for each attribute:
 - ``MINDE``: t drawn in proportion to g²/sigma_t² of the VP schedule (Franzese, Bounoua, Michiardi 2024).  With
   g² = beta and sigma_t² = 1 - e^-B, the integral of beta/(1 - e^-B) is ln(e^B - 1) = 2 ln sigma: it is uniform in
   ln sigma, hence *the same law* as ``uniform tau``.  (Over its own t in [1e-5, 1] the range is 12 instead of 9.1.)
-- ``levels``: ours with levels allocated by a pilot, draws at a level as they come;
-- ``ours``: with the guess of which draws matter as well.
+- ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come, or, of a
+  model that guesses by itself what it is not told, as that guess says;
+- ``ours``: with the filter's guess of which draws matter as well.
 
-Calls of ours hold the pilot.  Of the others, calls are the variance of a sample over the squared standard error that
-ours reached, times the calls of a sample; the variance comes from samples that are even in ln sigma, and has an error.
+Calls of ours hold the pilot; a guess of the model's own that is not followed by a call counts for its share of the
+parameters.  Of the others, calls are the variance of a sample over the squared standard error that ours reached, times
+the calls of a sample, one for D and one for each attribute; the variance comes from samples that are even in ln sigma,
+and has an error.
 """
 
 from __future__ import annotations
@@ -113,14 +116,14 @@ def scenes() -> Problem:
     return Problem(Single(FiniteDenoiser(data)), draw, ceilings, 0.07, 1024, 1)
 
 
-def bundled() -> Problem:
+def bundled(*names: str, target: float = 0.02) -> Problem:
     """The learned model of these scenes that comes with the package, on scenes kept out of its training."""
     model = NeuralDenoiser.load("bundled")
     data = load_scenes(16)
     settings = Settings(**model.card["settings"])
     source = Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
-    ceilings = {n: data.abstraction(n).entropy for n in ("floor_hue", "shape")}
-    return Problem(model, source.held_out, ceilings, 0.03, 40_000, 2)
+    ceilings = {n: data.abstraction(n).entropy for n in names or data.labels}
+    return Problem(model, source.held_out, ceilings, target, 40_000, 4)
 
 
 PROBLEMS = {
@@ -129,7 +132,8 @@ PROBLEMS = {
     "four points, coarse": lambda: line([-8.0, -4.0, 6.0, 8.0], {"coarse": [0, 0, 1, 1]}, {"coarse": 2}, 0.007),
     "gaussian": gaussian,
     "scenes": scenes,
-    "bundled": bundled,
+    "bundled": lambda: bundled("floor_hue", "shape"),
+    "bundled, all six": lambda: bundled(target=0.04),
 }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Curve, Denoiser, InputError, generator
+from sigmascope.information import roulette
 from sigmascope.information.allocation import Survey, allocate, check_aim, survey
-from sigmascope.information.choice import MAIN, PILOT, SAMPLE, USE, Allocation, Chosen, choose
+from sigmascope.information.choice import MAIN, PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
 from sigmascope.information.importance import Draw, Surrogate
 
 GOALS = ("score_gap", "mmse_gap")
@@ -45,15 +45,26 @@ class Gaps:
     calibration: Curve
 
 
-@runtime_checkable
-class Answers(Protocol):
-    """Denoisers that make something of y before they are told anything, and do so once for several questions."""
+@dataclass(frozen=True, eq=False)
+class _Noisy:
+    """Draws, in double precision on the CPU, and what a denoiser on a device is given of them."""
 
-    def answers(
-        self, y: Tensor, sigma: Tensor, questions: Sequence[tuple[Tensor, Mapping[str, Tensor]]]
-    ) -> list[Tensor]:
-        """E[V | Y_sigma = y, what is known] of the rows of each question."""
-        ...
+    v: Tensor
+    y: Tensor
+    sigma: Tensor
+    labels: Mapping[str, Tensor]
+    attribute: Tensor
+    device: torch.device
+
+    def of(self, rows: Tensor) -> _Noisy:
+        labels = {n: x[rows] for n, x in self.labels.items()}
+        return replace(
+            self, v=self.v[rows], y=self.y[rows], sigma=self.sigma[rows], labels=labels, attribute=self.attribute[rows]
+        )
+
+    def given(self, part: slice) -> tuple[Tensor, Tensor]:
+        y = self.y[part].to(self.device)
+        return y, self.sigma[part].to(y)
 
 
 class GapWork:
@@ -81,6 +92,9 @@ class GapWork:
     Raises: InputError for levels, names or an aim that do not fit, or an allocation of other levels or abstractions.
 
     Valid when: for a learned denoiser, never as a bound; the standard errors hold the error of the draws alone.
+
+    Where the denoiser guesses what it is not told (:mod:`sigmascope.information.roulette`), a guess alone counts for
+    its share of a call.
 
     Cost: two calls a sample of an abstraction; between calls, for each of at least 16 candidates, two products of a
     vector with 64 x 64 numbers for each value of all abstractions.
@@ -122,7 +136,8 @@ class GapWork:
                 raise InputError("the allocation is of other levels or abstractions: pass those it was made for")
         self._surrogate = Surrogate(draw, list(ceilings), generator(seed, USE, SAMPLE), informed=guess)
         self._done: list[np.ndarray] = []  # of the measurement, (3, abstractions, levels) for each replicate
-        self._piloted: list[np.ndarray] = []  # (2, draws) for each replicate
+        self._spent: list[float] = []  # calls of each of these
+        self._piloted: list[np.ndarray] = []  # score, mmse and doubt, (3, draws) for each replicate
         self._survey: Survey | None = None
         self.allocation = allocation
         if allocation is None:
@@ -146,9 +161,8 @@ class GapWork:
     @property
     def calls(self) -> int:
         """Network calls made, the pilot's among them."""
-        pilot = 0 if self._survey is None else self._survey.pilot.per_replicate * len(self._piloted)
-        main = 0 if self.allocation is None else self.allocation.per_replicate * len(self._done)
-        return pilot + main
+        pilot = 0 if self._survey is None else 2 * int(self._survey.pilot.draws.sum()) * len(self._piloted)
+        return pilot + int(np.ceil(sum(self._spent)))
 
     def step(self) -> None:
         """Measure the next replicates: as many as make one batch, or one that is larger."""
@@ -156,18 +170,34 @@ class GapWork:
             assert self._survey is not None
             pilot = self._survey.pilot
             for k in self._next(len(self._piloted), pilot):
-                self._piloted.append(np.stack(self._gaps([choose(self._surrogate, self._draw, pilot, PILOT, k)])))
+                draws = self._noisy([choose(self._surrogate, self._draw, pilot, PILOT, k)])
+                doubt, guessed = self._doubts(draws)
+                self._piloted.append(np.stack([*self._gaps(draws, guessed), doubt]))
             self._advise()
             return
-        a = self.allocation
-        chosen = [choose(self._surrogate, self._draw, a, MAIN, k) for k in self._next(len(self._done), a)]
-        score, mmse = self._gaps(chosen)
-        values = np.stack([score, mmse, mmse - score])
-        for k, c in enumerate(chosen):
-            part = slice(k * len(c.weight), (k + 1) * len(c.weight))
+        a, replicates = self.allocation, self._next(len(self._done), self.allocation)
+        chosen = [choose(self._surrogate, self._draw, a, MAIN, k) for k in replicates]
+        draws, each = self._noisy(chosen), [len(c.weight) for c in chosen]
+        chance, kept, guessed = np.ones(sum(each)), np.ones(sum(each), dtype=bool), {}
+        if np.isfinite(a.rate).any():
+            doubts, guessed = self._doubts(draws)
+            for k, c, doubt, part in zip(
+                replicates, chosen, np.split(doubts, np.cumsum(each)[:-1]), _slices(each), strict=True
+            ):
+                over = (a.mass / (widths(a.edges) * a.doubt))[c.attribute, c.cell] * a.draws[c.attribute]
+                chance[part] = roulette.chance(doubt * c.weight * over, a.rate[c.attribute])
+                start = torch.rand(len(a.draws), generator=generator(a.seed, USE, MAIN, k, 4), dtype=torch.float64)
+                kept[part] = roulette.kept(chance[part], c.attribute, start.numpy())
+        where = torch.from_numpy(np.flatnonzero(kept))
+        values = np.zeros((3, len(kept)))
+        score, mmse = self._gaps(draws.of(where), {n: q[where] for n, q in guessed.items()})
+        values[:, kept] = np.stack([score, mmse, mmse - score]) / chance[kept]
+        for c, part in zip(chosen, _slices(each), strict=True):
             above = c.sigma.numpy() >= self._sigma[:, None] * (1 - 1e-12)
             of = np.arange(len(self._ceilings))[:, None] == c.attribute
             self._done.append(np.einsum("wd,ad,ld->wal", values[:, part] * c.weight, of, above))
+            share = roulette.share_of(self._denoiser) if np.isfinite(a.rate).any() else 0.0
+            self._spent.append(2.0 * kept[part].sum() + share * (~kept[part]).sum())
 
     def _next(self, first: int, allocation: Allocation) -> range:
         return range(first, min(first + max(1, self._batch // int(allocation.draws.sum())), allocation.replicates))
@@ -177,54 +207,74 @@ class GapWork:
         while self.allocation is None and self._survey and len(self._piloted) >= self._survey.pilot.replicates:
             pilot = self._survey.pilot
             chosen = [choose(self._surrogate, self._draw, pilot, PILOT, k) for k in range(pilot.replicates)]
-            gaps = np.concatenate(self._piloted[: pilot.replicates], 1)[[GOALS.index(g) for g in self._goals]]
-            of = np.concatenate([c.attribute for c in chosen])
-            wanted = [gaps[:, of == k] for k in range(len(self._ceilings))]
-            advised = allocate(self._survey, chosen, wanted, target_stderr=self._target, budget=self._budget)
+            found = np.concatenate(self._piloted[: pilot.replicates], 1)
+            goals = [GOALS.index(g) for g in self._goals]
+            of = [np.concatenate([c.attribute for c in chosen]) == k for k in range(len(self._ceilings))]
+            advised = allocate(
+                self._survey,
+                chosen,
+                [found[goals][:, k] for k in of],
+                [found[2, k] for k in of],
+                share=roulette.share_of(self._denoiser),
+                target_stderr=self._target,
+                budget=self._budget,
+            )
             if advised.calls > _OUT_OF_PROPORTION * advised.pilot_calls:
                 self._survey = replace(self._survey, pilot=replace(pilot, replicates=2 * pilot.replicates))
             else:
                 self.allocation = advised
 
-    def _gaps(self, chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
-        """r1 and r2 over sigma squared of each draw's own abstraction."""
-        v, noise = (
-            torch.cat([x.flatten(1) for x in parts]) for parts in ([c.v for c in chosen], [c.noise for c in chosen])
-        )
+    def _noisy(self, chosen: Sequence[Chosen]) -> _Noisy:
+        """Draws as the denoiser is given them."""
+        v = torch.cat([c.v for c in chosen]).double()
         sigma = torch.cat([c.sigma for c in chosen])
+        y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * torch.cat([c.noise for c in chosen])
         labels = {n: torch.cat([c.labels[n] for c in chosen]) for n in self._ceilings}
         attribute = torch.from_numpy(np.concatenate([c.attribute for c in chosen]))
-        v = v.double()
-        y = (v + sigma[:, None] * noise).reshape(-1, *chosen[0].v.shape[1:])
-        free, told = torch.empty_like(v), torch.empty_like(v)
-        for start in range(0, len(y), self._batch):
-            part = slice(start, start + self._batch)
-            rows = {n: torch.nonzero(attribute[part] == k)[:, 0] for k, n in enumerate(labels)}
-            known = {n: (r, labels[n][part][r]) for n, r in rows.items() if len(r)}
-            free[part], *means = self._called(y[part], sigma[part], known)
-            for (r, _), mean in zip(known.values(), means, strict=True):
-                told[start + r] = mean
-        score = ((told - free) ** 2).sum(1) / sigma**2
-        mmse = (((v - free) ** 2).sum(1) - ((v - told) ** 2).sum(1)) / sigma**2
-        return score.numpy(), mmse.numpy()
-
-    def _called(
-        self, y: Tensor, sigma: Tensor, known: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> list[Float[Tensor, "rows size"]]:
-        """What the denoiser says of a batch when it is told nothing, and of the rows whose labels are given."""
         first = next(self._denoiser.parameters(), None)
         dtype = torch.float64 if first is None else first.dtype
         place = first if first is not None else next(self._denoiser.buffers(), None)
-        device = torch.device("cpu") if place is None else place.device
-        asked: list[tuple[Tensor, dict[str, Tensor]]] = [(torch.arange(len(y), device=device), {})]
-        asked += [(rows.to(device), {n: label.to(device)}) for n, (rows, label) in known.items()]
-        with torch.no_grad():
-            y, sigma = y.to(device, dtype), sigma.to(device, dtype)
-            if isinstance(self._denoiser, Answers):
-                means = self._denoiser.answers(y, sigma, asked)
-            else:
-                means = [self._denoiser(y[r], sigma[r], of or None) for r, of in asked]
-        return [mean.to("cpu", torch.float64).flatten(1) for mean in means]
+        return _Noisy(
+            v.flatten(1), y.to(dtype), sigma, labels, attribute, torch.device("cpu") if place is None else place.device
+        )
+
+    def _doubts(self, draws: _Noisy) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Of the model's guess in each draw's own value, one and the same where it makes none; and the guesses."""
+        right, parts = np.zeros(len(draws.y)), []
+        if not roulette.share_of(self._denoiser):
+            return roulette.doubted(right), {}
+        for part in self._parts(draws):
+            parts.append(self._denoiser.guesses(*draws.given(part)))  # type: ignore[operator]
+        guessed = {n: torch.cat([q[n] for q in parts]) for n in parts[0]}
+        for k, (n, label) in enumerate(draws.labels.items()):
+            mine = torch.nonzero(draws.attribute == k)[:, 0]
+            if n in guessed:
+                right[mine.numpy()] = guessed[n].cpu().double()[mine, label[mine]].numpy()
+        return roulette.doubted(right), guessed
+
+    def _gaps(self, draws: _Noisy, guessed: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """r1 and r2 over sigma squared of each draw's own abstraction."""
+        free, told = torch.empty_like(draws.v), torch.empty_like(draws.v)
+        for part in self._parts(draws):
+            rows = {n: torch.nonzero(draws.attribute[part] == k)[:, 0] for k, n in enumerate(draws.labels)}
+            known = {n: (r, draws.labels[n][part][r]) for n, r in rows.items() if len(r)}
+            y, sigma = draws.given(part)
+            asked: list[tuple[Tensor, dict[str, Tensor]]] = [(torch.arange(len(y), device=y.device), {})]
+            asked += [(r.to(y.device), {n: label.to(y.device)}) for n, (r, label) in known.items()]
+            with torch.no_grad():
+                if guessed:
+                    means = self._denoiser.answers(y, sigma, asked, {n: q[part] for n, q in guessed.items()})  # type: ignore[operator]
+                else:
+                    means = [self._denoiser(y[r], sigma[r], of or None) for r, of in asked]
+            free[part], *means = [mean.to("cpu", torch.float64).flatten(1) for mean in means]
+            for (r, _), mean in zip(known.values(), means, strict=True):
+                told[part.start + r] = mean
+        score = ((told - free) ** 2).sum(1) / draws.sigma**2
+        mmse = (((draws.v - free) ** 2).sum(1) - ((draws.v - told) ** 2).sum(1)) / draws.sigma**2
+        return score.numpy(), mmse.numpy()
+
+    def _parts(self, draws: _Noisy) -> list[slice]:
+        return [slice(i, i + self._batch) for i in range(0, len(draws.y), self._batch)]
 
     def curves(self) -> dict[str, Gaps]:
         """The curves of each abstraction, once all is done.
@@ -245,7 +295,7 @@ class GapWork:
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
         held = {"gaps.piloted": np.stack(self._piloted)} if self._piloted else {}
-        held |= {"gaps.done": np.stack(self._done)} if self._done else {}
+        held |= {"gaps.done": np.stack(self._done), "gaps.spent": np.array(self._spent)} if self._done else {}
         return held | {"gaps.position": np.array([len(self._piloted), len(self._done)])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -253,17 +303,22 @@ class GapWork:
 
         Raises: InputError if it is of another.
         """
-        piloted, done = list(state.get("gaps.piloted", ())), list(state.get("gaps.done", ()))
+        piloted, done, spent = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "done", "spent"))
         shape = (3, len(self._ceilings), len(self._sigma))
         counts = state.get("gaps.position", np.zeros(0)).tolist()
-        fits = counts == [len(piloted), len(done)] and all(x.shape == shape for x in done)
+        fits = counts == [len(piloted), len(done)] and len(spent) == len(done) and all(x.shape == shape for x in done)
         draws = 0 if self._survey is None else int(self._survey.pilot.draws.sum())
-        fits = fits and all(x.shape == (2, draws) for x in piloted)
+        fits = fits and all(x.shape == (3, draws) for x in piloted)
         if fits:
-            self._piloted, self._done = piloted, done
+            self._piloted, self._done, self._spent = piloted, done, spent
             self._advise()
         if not fits or (done and self.allocation is None) or (piloted and self._survey is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def measure_gaps(

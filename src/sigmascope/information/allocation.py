@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sigmascope.core import InputError
+from sigmascope.information import roulette
 from sigmascope.information.choice import SURVEY, Allocation, Chosen, candidates, likelihood, widths
 from sigmascope.information.importance import ITEMS, Draw, Surrogate
 
@@ -98,6 +99,9 @@ def survey(
         size.mean(2),
         np.full(count, pilot // replicates),
         CANDIDATES * count * (pilot // replicates),
+        np.ones((count, cells)),
+        np.full(count, np.inf),
+        np.full(count, 2.0),
         replicates,
         np.zeros((count, len(sigma))),
     )
@@ -127,7 +131,9 @@ def allocate(
     found: Survey,
     chosen: Sequence[Chosen],
     gaps: Sequence[Float[np.ndarray, "goals draws"]],
+    doubts: Sequence[Float[np.ndarray, " draws"]],
     *,
+    share: float = 0.0,
     target_stderr: float | None = None,
     budget: int | None = None,
 ) -> Allocation:
@@ -137,6 +143,9 @@ def allocate(
         found: with the pilot's own.
         chosen: draws of the pilot's replicates.
         gaps: over sigma squared, of the draws of each attribute, each (goals, draws).
+        doubts: of the model's own guess in the true value, at the same draws
+            (:func:`~sigmascope.information.roulette.doubted`).
+        share: of such a guess in the cost of a call; 0 where it makes none.
         target_stderr: largest standard error of any curve of ``gaps`` at any level, nats.
         budget: network calls, the pilot's among them.
 
@@ -144,7 +153,7 @@ def allocate(
     """
     check_aim(target_stderr, budget)
     pilot, count = found.pilot, len(found.pilot.draws)
-    advice = [_advice(found, k, chosen, gaps[k]) for k in range(count)]
+    advice = [_advice(found, k, chosen, gaps[k], doubts[k]) for k in range(count)]
     mass, trust, power = (np.stack([getattr(a, x) for a in advice]) for x in ("mass", "trust", "power"))
     offered = np.mean([0.5 * (a.plain + a.mass) for a in advice], 0)
     above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
@@ -154,22 +163,32 @@ def allocate(
         np.stack([(x / share * wide**2) @ above.T for x, share in zip(parts, shares, strict=True)])
         for parts, shares in (([a.within for a in advice], mass), ([a.among for a in advice], [offered] * count))
     )
+    rates = []
+    for k, a in enumerate(advice):
+        ratio = a.ratio * (a.mass / pilot.mass[k])[a.cell]
+        alone = a.of / ratio * (wide / pilot.mass[k])[a.cell]
+        expected = doubts[k] / a.doubt[a.cell] * alone * (a.mass / wide)[a.cell]
+        level = a.mean[a.cell] * (wide / a.mass)[a.cell]
+        rates.append(roulette.best_rate(gaps[k] * alone, expected, level, ratio, float(within[k].max()), share))
+    rate, more, cost = np.array(rates).T
+    within = within + more[:, None, None]
     # For a variance of 1: candidates are free, so theirs is half of it at most.
     offers = max(CANDIDATES * within.max((1, 2)).sum(), 2.0 * among.max())
     wanted = (within / (1.0 - among / offers)).max((1, 2))
-    spent, calls = pilot.calls, 2 * REPLICATES
+    spent = pilot.calls
     if target_stderr is not None:
         times = 1.0 / (target_stderr**2 * REPLICATES)
         draws = np.maximum(_FEWEST, np.ceil(wanted * times)).astype(int)
     else:
-        left = (int(budget or 0) - spent) // calls
-        times = left / wanted.sum()
+        # What a replicate may cost; where roulette is played its calls are known in the mean alone.
+        left = (float(budget or 0) - spent) / REPLICATES * (0.95 if np.isfinite(rate).any() else 1.0)
+        times = left / (wanted @ cost)
         draws = np.maximum(_FEWEST, np.floor(wanted * times)).astype(int)
-        if draws.sum() > left:  # too few for shares: the same of each
-            draws = np.full(count, left // count)
+        if draws @ cost > left:  # too few for shares: the same of each
+            draws = np.full(count, int(left // cost.sum()))
         if draws.min() < _FEWEST:
-            least = spent + calls * _FEWEST * count
-            raise InputError(f"budget is {budget} network calls, {spent} for the pilot: pass at least {least}")
+            least = spent + np.ceil(REPLICATES * _FEWEST * 2 * count / 0.95)
+            raise InputError(f"budget is {budget} network calls, {spent:g} for the pilot: pass at least {least:g}")
     offers = max(int(np.ceil(offers * times)), CANDIDATES * int(draws.sum()))
     variance = within / draws[:, None, None] + among / offers
     return replace(
@@ -181,6 +200,9 @@ def allocate(
         mean=(found.size ** power[..., None]).mean(2),
         draws=draws,
         candidates=offers,
+        doubt=np.stack([a.doubt for a in advice]),
+        rate=rate,
+        cost=cost,
         replicates=REPLICATES,
         predicted=np.sqrt(variance / REPLICATES).reshape(-1, len(pilot.sigma)),
         pilot_calls=spent,
@@ -189,17 +211,31 @@ def allocate(
 
 @dataclass(frozen=True)
 class _Advice:
-    """Of one attribute: shares of cells, trust and power there, and second moments in the cells, (goals, cells)."""
+    """Of one attribute: shares of cells, trust and power there, and second moments in the cells, (goals, cells).
+
+    Of the pilot's draws: their cells, of how many each was chosen, and how much likelier trust makes it within a cell.
+    """
 
     mass: np.ndarray
     plain: np.ndarray
     trust: np.ndarray
     power: np.ndarray
+    doubt: np.ndarray
+    mean: np.ndarray
     within: np.ndarray
     among: np.ndarray
+    cell: np.ndarray
+    of: np.ndarray
+    ratio: np.ndarray
 
 
-def _advice(found: Survey, k: int, chosen: Sequence[Chosen], gaps: Float[np.ndarray, "goals draws"]) -> _Advice:
+def _advice(
+    found: Survey,
+    k: int,
+    chosen: Sequence[Chosen],
+    gaps: Float[np.ndarray, "goals draws"],
+    doubt: Float[np.ndarray, " draws"],
+) -> _Advice:
     pilot = found.pilot
     cell, size, weight = (
         np.concatenate([getattr(c, x)[c.attribute == k] for c in chosen]) for x in ("cell", "size", "weight")
@@ -214,13 +250,13 @@ def _advice(found: Survey, k: int, chosen: Sequence[Chosen], gaps: Float[np.ndar
     mean, second = near @ (gaps * of).T, near @ (gaps**2 * of).T
     # How much a guess helped is known as far as several draws bear it out; for the rest it is taken to be idle.
     each = near[:, None] * (gaps**2 * of)
-    doubt = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
+    unsure = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
     moments, seen = [], []
     for trust, power, _ in _WAYS:
         share = of / likelihood(size, trust, power, (found.size[k] ** power).mean(1)[cell])
         # Cauchy–Schwarz, of a small sample
         seen.append(np.maximum(near @ (gaps**2 * share).T, mean**2))
-        moments.append(np.maximum((1 - doubt) * seen[-1] + doubt * (near @ share)[:, None] * second, mean**2))
+        moments.append(np.maximum((1 - unsure) * seen[-1] + unsure * (near @ share)[:, None] * second, mean**2))
     # Levels are in order, of candidates and of those chosen; what is left is the spread within cells, of both.
     spread = [np.maximum(x - mean**2, _LEAST * x) for x in moments]
     first = fair(spread[0].T * (scale * wide) ** 2, _FLOOR)
@@ -239,7 +275,15 @@ def _advice(found: Survey, k: int, chosen: Sequence[Chosen], gaps: Float[np.ndar
     plain = _guarded(np.sqrt(weights @ second.T) * scale, middle) * wide
     within = np.maximum(seen_moment - mean.T**2 * scale**2, _LEAST * seen_moment)
     among = np.maximum(second - mean**2, 0.0).T * scale**2
-    return _Advice(share / share.sum(), plain / plain.sum(), trusts, powers, within, among)
+    mean_doubt = near @ (doubt * of) / (near @ of)
+    level = (near @ (np.abs(gaps).mean(0) * of)) * scale
+    mean_size = (found.size[k] ** powers[:, None]).mean(1)
+    ratio = likelihood(size, trusts[cell], powers[cell], mean_size[cell]) / likelihood(
+        size, pilot.trust[k, cell], pilot.power[k, cell], pilot.mean[k, cell]
+    )
+    return _Advice(
+        share / share.sum(), plain / plain.sum(), trusts, powers, mean_doubt, level, within, among, cell, of, ratio
+    )
 
 
 def check_aim(target_stderr: float | None, budget: int | None) -> None:

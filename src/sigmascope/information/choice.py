@@ -44,6 +44,10 @@ class Allocation:
         mean: mean in each cell of that power of what is expected over the scale, shape (attributes, cells).
         draws: of each attribute in a replicate, shape (attributes,).
         candidates: from which these are chosen.
+        doubt: mean over each cell of the doubt of the model's own guess, shape (attributes, cells).
+        rate: by which that of a draw makes its chance to be measured (:mod:`sigmascope.information.roulette`), infinite
+            where all are, shape (attributes,).
+        cost: calls that a draw of each attribute takes in the mean, shape (attributes,).
         replicates: independent ones; more of them leave the earlier ones as they are.
         predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
         pilot_calls: network calls of the pilot.
@@ -60,19 +64,17 @@ class Allocation:
     mean: Float[np.ndarray, "attributes cells"]
     draws: Int[np.ndarray, " attributes"]
     candidates: int
+    doubt: Float[np.ndarray, "attributes cells"]
+    rate: Float[np.ndarray, " attributes"]
+    cost: Float[np.ndarray, " attributes"]
     replicates: int
     predicted: Float[np.ndarray, "curves levels"]
-    pilot_calls: int = 0
+    pilot_calls: float = 0.0
 
     @property
-    def calls(self) -> int:
-        """Network calls of the measurement, the pilot's not counted."""
-        return self.per_replicate * self.replicates
-
-    @property
-    def per_replicate(self) -> int:
-        """Network calls of a replicate: of each draw one without knowledge and one with."""
-        return 2 * int(self.draws.sum())
+    def calls(self) -> float:
+        """Network calls of the measurement, the pilot's not counted: two a draw, or what is expected of them."""
+        return self.replicates * float(self.draws @ self.cost)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays to store."""
@@ -87,7 +89,8 @@ class Allocation:
         missing = [f.name for f in fields(cls) if f.name not in state]
         if missing:
             raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
-        whole = {n: int(state[n]) for n in ("seed", "candidates", "replicates", "pilot_calls")}
+        whole: dict[str, float] = {n: int(state[n]) for n in ("seed", "candidates", "replicates")}
+        whole |= {"pilot_calls": float(state["pilot_calls"])}
         return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]
 
 

@@ -150,15 +150,35 @@ class NeuralDenoiser(Denoiser):
             self._seen = None
         return found
 
+    @property
+    def guess_share(self) -> float:
+        """Of the parameters that a call uses, the recogniser's share."""
+        return 0.0 if self.recogniser is None else sum(p.numel() for p in self.recogniser.parameters()) / self.count()
+
+    def guesses(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """The recogniser's probabilities of the values of every attribute."""
+        self._check(y, sigma)
+        with torch.no_grad():
+            return self._guessed(y, sigma)
+
     def answers(
         self,
         y: Float[Tensor, "batch *event"],
         sigma: Float[Tensor, " batch"],
         questions: Sequence[tuple[Int[Tensor, " rows"], Mapping[str, Tensor]]],
+        guessed: Mapping[str, Float[Tensor, "batch values"]],
     ) -> list[Float[Tensor, "rows *event"]]:
-        """Estimates for several questions about the same noisy values; the recogniser is asked once."""
+        """Estimates for several questions about the same noisy values, given the guesses of these.
+
+        Args:
+            y: noisy values.
+            sigma: one noise level per row.
+            questions: of each, the rows that it is about, and what is known of them, as in a call.
+            guessed: of y.
+        """
         self._check(y, sigma)
-        guessed = self._guessed(y, sigma)
         return [self._in_parts(y[r], sigma[r], known, {n: q[r] for n, q in guessed.items()}) for r, known in questions]
 
     def means_by_value(
