@@ -14,8 +14,8 @@ and noise, and a call of D and of D_A for each attribute:
 - ``MINDE``: t drawn in proportion to g²/sigma_t² of the VP schedule (Franzese, Bounoua, Michiardi 2024).  With
   g² = beta and sigma_t² = 1 - e^-B, the integral of beta/(1 - e^-B) is ln(e^B - 1) = 2 ln sigma: it is uniform in
   ln sigma, hence *the same law* as ``uniform tau``.  (Over its own t in [1e-5, 1] the range is 12 instead of 9.1.)
-- ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come, or, of a
-  model that guesses by itself what it is not told, as that guess says;
+- ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come, or,
+  of a model that guesses by itself what it is not told, as that guess says;
 - ``ours``: with the filter's guess of which draws matter as well.
 
 Calls of ours hold the pilot; a guess of the model's own that is not followed by a call counts for its share of the

@@ -84,7 +84,8 @@ class GapWork:
         goals: which of ``score_gap`` and ``mmse_gap`` calls are allocated for; the latter takes several times as many.
         seed: of all draws.
         batch: rows of one call of the denoiser.
-        pilot: samples of each abstraction in the pilot, at first: it grows to a twentieth of the measurement.
+        pilot: samples of each abstraction in the pilot, at first: it grows to a twentieth of the measurement.  Of a
+            small budget it takes a quarter, if that is 128 samples.
         top: the highest level at which the denoiser is called, at least the square root of 2 times the first level; for
             a network, within what it was trained on.  None: where the integral above is known to third order.
         guess: whether draws of which a large gap is expected are likelier to be measured, or only levels allocated.
@@ -141,6 +142,8 @@ class GapWork:
         self._survey: Survey | None = None
         self.allocation = allocation
         if allocation is None:
+            if budget is not None:
+                pilot = max(min(pilot, 128), min(pilot, budget // (8 * len(ceilings))))
             self._survey = survey(self._surrogate, draw, seed, levels, top, pilot)
 
     @property

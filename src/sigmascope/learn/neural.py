@@ -157,7 +157,7 @@ class NeuralDenoiser(Denoiser):
 
     def guesses(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    ) -> dict[str, Float[Tensor, "batch _"]]:
         """The recogniser's probabilities of the values of every attribute."""
         self._check(y, sigma)
         with torch.no_grad():
@@ -167,9 +167,9 @@ class NeuralDenoiser(Denoiser):
         self,
         y: Float[Tensor, "batch *event"],
         sigma: Float[Tensor, " batch"],
-        questions: Sequence[tuple[Int[Tensor, " rows"], Mapping[str, Tensor]]],
-        guessed: Mapping[str, Float[Tensor, "batch values"]],
-    ) -> list[Float[Tensor, "rows *event"]]:
+        questions: Sequence[tuple[Int[Tensor, " _"], Mapping[str, Tensor]]],
+        guessed: Mapping[str, Float[Tensor, "batch _"]],
+    ) -> list[Float[Tensor, "_ *event"]]:
         """Estimates for several questions about the same noisy values, given the guesses of these.
 
         Args:
