@@ -9,6 +9,7 @@ import torch
 from problems import Line, four_points, two_points
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.information import allocation
 from sigmascope.information.adaptive import GapWork, measure_gaps
 from sigmascope.information.allocation import fair
 from sigmascope.information.choice import Allocation, _capped
@@ -250,6 +251,21 @@ def test_one_allocation_pairs_two_denoisers():
     assert longer.curves()["sign"].score_gap.per_draw.shape[1] == 40
 
 
+def test_what_cannot_be_held_is_measured_in_parts(monkeypatch):
+    """As many columns as ever, each the mean of its parts; the error is what was asked for."""
+    monkeypatch.setattr(allocation, "_HELD", 700)
+    line = four_points()
+    denoiser, names = exact(line), ceilings(line, "point", "coarse")
+    work = finished(GapWork(denoiser, points(denoiser), names, GRID, target_stderr=0.005))
+    parts = work.allocation.parts
+    assert parts > 2
+    assert work.allocation.candidates.max() <= 700
+    for name, gaps in work.curves().items():
+        assert gaps.score_gap.per_draw.shape[1] == 32
+        check(gaps.score_gap, np.array([line.information(name, s) for s in GRID]), line.entropy(name), 0.01)
+        assert gaps.score_gap.stderr.max() < 1.5 * 0.005
+
+
 def test_interruptions_leave_the_numbers():
     line = four_points()
     denoiser = exact(line)
@@ -374,7 +390,7 @@ def test_surrogate_of_a_small_set_is_its_filter():
     free, told = denoiser(y, sigma), denoiser(y, sigma, {"coarse": labels["coarse"]})
     gap = (told - free) / sigma[:, None]
     size = (gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()
-    found = surrogate.expected(v, labels, noise, sigma)[0]
+    found = surrogate.expected(v, labels, noise, sigma, 0)
     assert np.allclose(found, size.numpy(), rtol=0.03, atol=1e-3)
 
 
@@ -397,11 +413,11 @@ def test_surrogate_of_many_values_is_a_gaussian_for_each():
     free, told = denoiser(y, sigma), denoiser(y, sigma, labels)
     gap = (told - free) / sigma[:, None]
     size = ((gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()).numpy()
-    found = surrogate.expected(v, labels, noise, sigma)[0]
+    found = surrogate.expected(v, labels, noise, sigma, 0)
     assert np.corrcoef(found, size)[0, 1] > 0.995
     assert np.abs(found - size).mean() < 0.05 * size.mean()
     # a value that the sample lacks: its draws are their own explanation
-    lost = surrogate.expected(v, {"which": labels["which"] + 3}, noise, sigma)[0]
+    lost = surrogate.expected(v, {"which": labels["which"] + 3}, noise, sigma, 0)
     off = ((v - free) ** 2).sum(1) / sigma**2
     assert np.abs(lost - off.numpy()).mean() < 0.05 * off.mean()
 

@@ -84,6 +84,26 @@ def test_all_values_at_once_are_each_told_alone(of_pictures):
             assert torch.allclose(found[k], model(y, sigma, {"where": torch.full((6,), k)}), atol=1e-6)
 
 
+def test_several_questions_share_one_guess(of_pictures, monkeypatch):
+    """As separate calls answer, with the recogniser asked once; its share is that of its parameters."""
+    model = of_pictures.averaged
+    y, sigma = torch.rand(6, 3, 8, 8), torch.linspace(0.1, 3.0, 6)
+    rows, where = torch.tensor([0, 2, 5]), torch.tensor([1, 0, 2])
+    guessed, asked, logits = model.guesses(y, sigma), [], model.recogniser.logits
+    monkeypatch.setattr(model.recogniser, "logits", lambda *given: asked.append(1) or logits(*given))
+    with torch.no_grad():
+        free, told = model.answers(y, sigma, [(torch.arange(6), {}), (rows, {"where": where})], guessed)
+        assert not asked
+        assert torch.allclose(free, model(y, sigma), atol=1e-6)
+        assert torch.allclose(told, model(y[rows], sigma[rows], {"where": where}), atol=1e-6)
+        assert asked
+        forced = {n: q[rows] for n, q in guessed.items()} | {"where": torch.eye(3)[where]}
+        assert torch.allclose(model.answers(y[rows], sigma[rows], [(torch.arange(3), {})], forced)[0], told, atol=1e-6)
+    assert torch.allclose(guessed["where"].sum(1), torch.ones(6), atol=1e-5)
+    assert model.guess_share == pytest.approx(model.recogniser.count() / model.count())
+    assert Trainer(of_pictures.source, of_pictures.settings).averaged.guess_share == 0.0
+
+
 def test_a_guess_is_made_anew_when_the_values_change(of_pictures):
     """What is kept for the next call is of the same tensors with the same contents, and of no others."""
     model = of_pictures.averaged

@@ -98,7 +98,7 @@ class GapWork:
     its share of a call.
 
     Cost: two calls a sample of an abstraction; between calls, for each of at least 16 candidates, two products of a
-    vector with 64 x 64 numbers for each value of all abstractions.
+    vector with 64 x 64 numbers for each value of the abstraction.
     """
 
     def __init__(
@@ -229,11 +229,10 @@ class GapWork:
 
     def _noisy(self, chosen: Sequence[Chosen]) -> _Noisy:
         """Draws as the denoiser is given them."""
-        v = torch.cat([c.v for c in chosen]).double()
-        sigma = torch.cat([c.sigma for c in chosen])
-        y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * torch.cat([c.noise for c in chosen])
-        labels = {n: torch.cat([c.labels[n] for c in chosen]) for n in self._ceilings}
-        attribute = torch.from_numpy(np.concatenate([c.attribute for c in chosen]))
+        draws = Chosen.together(chosen)
+        v, sigma, labels = draws.v.double(), draws.sigma, {n: draws.labels[n] for n in self._ceilings}
+        y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise
+        attribute = torch.from_numpy(draws.attribute)
         first = next(self._denoiser.parameters(), None)
         dtype = torch.float64 if first is None else first.dtype
         place = first if first is not None else next(self._denoiser.buffers(), None)
@@ -287,6 +286,8 @@ class GapWork:
         if not self.done:
             raise InputError(f"{self.position} of {self.total} replicates are done: call step() until done")
         columns, found = np.stack(self._done, -1), {}
+        assert self.allocation is not None
+        columns = columns.reshape(*columns.shape[:-1], -1, self.allocation.parts).mean(-1)
         for k, (name, ceiling) in enumerate(self._ceilings.items()):
             score, mmse, calibration = (
                 Curve.of_draws(name, way, self._sigma, columns[i, k], ceiling, kind="estimate")

@@ -26,13 +26,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from sigmascope.core import InputError
+from sigmascope.core import InputError, generator
 from sigmascope.information import roulette
-from sigmascope.information.choice import SURVEY, Allocation, Chosen, candidates, likelihood, widths
+from sigmascope.information.choice import SURVEY, USE, Allocation, Chosen, candidates, likelihood, widths
 from sigmascope.information.importance import ITEMS, Draw, Surrogate
 
 REPLICATES = 32
-CANDIDATES = 32  # for one that is measured
+CANDIDATES = 16  # for one that is measured
+_HELD = 1 << 25  # numbers of the candidates of a replicate, at most
 _CELL = 0.2  # width in ln sigma at most
 _SURVEYED, _MOST_SURVEYED = 256, 2048  # draws in a cell, without calls; more of a small set
 # Shares of the chance of a draw that do not follow what is expected of it, the power of that with which the rest does,
@@ -54,10 +55,12 @@ class Survey:
     Args:
         pilot: the allocation of the pilot.
         size: what is expected of an even sample of each cell, over its scale, shape (attributes, cells, draws).
+        most: candidates that can be held at a time.
     """
 
     pilot: Allocation
     size: Float[np.ndarray, "attributes cells draws"]
+    most: int
 
 
 def survey(
@@ -79,8 +82,10 @@ def survey(
     edges = np.linspace(high, low, int(np.ceil((high - low) / _CELL)) + 1)
     wide, cells, count = widths(edges), len(edges), len(surrogate.names)
     each = int(np.clip(_SURVEYED * ITEMS // surrogate.items, _SURVEYED, _MOST_SURVEYED))
-    v, labels, noise, level, _ = candidates(draw, seed, SURVEY, 0, edges, np.full(cells, 1.0 / cells), each * cells)
-    size = np.sqrt(surrogate.expected(v, labels, noise, level)).reshape(count, cells, each)
+    streams = [generator(seed, USE, SURVEY, i) for i in range(3)]
+    v, labels, noise, level, _ = candidates(draw, streams, edges, np.full(cells, 1.0 / cells), each * cells)
+    size = np.stack([surrogate.expected(v, labels, noise, level, k) for k in range(count)])
+    size = np.sqrt(size).reshape(count, cells, each)
     middle = _middle(edges)
     scale = np.stack([_guarded(np.sqrt((x**2).mean(1)), middle) for x in size])
     size = size / scale[..., None]
@@ -91,21 +96,21 @@ def survey(
         seed,
         sigma,
         edges,
-        mass.mean(0),
+        mass,
         mass,
         np.full((count, cells), _PILOT_TRUST),
         scale,
         np.ones((count, cells)),
         size.mean(2),
         np.full(count, pilot // replicates),
-        CANDIDATES * count * (pilot // replicates),
+        np.full(count, CANDIDATES * (pilot // replicates)),
         np.ones((count, cells)),
         np.full(count, np.inf),
         np.full(count, 2.0),
         replicates,
         np.zeros((count, len(sigma))),
     )
-    return Survey(first, size)
+    return Survey(first, size, max(_HELD // v[0].numel(), CANDIDATES * _FEWEST))
 
 
 def fair(moment: Float[np.ndarray, "curves cells"], floor: float = 0.0) -> Float[np.ndarray, " curves"]:
@@ -155,13 +160,13 @@ def allocate(
     pilot, count = found.pilot, len(found.pilot.draws)
     advice = [_advice(found, k, chosen, gaps[k], doubts[k]) for k in range(count)]
     mass, trust, power = (np.stack([getattr(a, x) for a in advice]) for x in ("mass", "trust", "power"))
-    offered = np.mean([0.5 * (a.plain + a.mass) for a in advice], 0)
+    offered = np.stack([0.5 * (a.plain + a.mass) for a in advice])
     above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
     wide = widths(pilot.edges)
     # Variances, of one measured draw and of one candidate, (attributes, goals, levels): they fall as 1/number.
     within, among = (
         np.stack([(x / share * wide**2) @ above.T for x, share in zip(parts, shares, strict=True)])
-        for parts, shares in (([a.within for a in advice], mass), ([a.among for a in advice], [offered] * count))
+        for parts, shares in (([a.within for a in advice], mass), ([a.among for a in advice], offered))
     )
     rates = []
     for k, a in enumerate(advice):
@@ -173,8 +178,8 @@ def allocate(
     rate, more, cost = np.array(rates).T
     within = within + more[:, None, None]
     # For a variance of 1: candidates are free, so theirs is half of it at most.
-    offers = max(CANDIDATES * within.max((1, 2)).sum(), 2.0 * among.max())
-    wanted = (within / (1.0 - among / offers)).max((1, 2))
+    offers = np.maximum(CANDIDATES * within.max((1, 2)), 2.0 * among.max((1, 2)))
+    wanted = (within / (1.0 - among / offers[:, None, None])).max((1, 2))
     spent = pilot.calls
     if target_stderr is not None:
         times = 1.0 / (target_stderr**2 * REPLICATES)
@@ -189,8 +194,13 @@ def allocate(
         if draws.min() < _FEWEST:
             least = spent + np.ceil(REPLICATES * _FEWEST * 2 * count / 0.95)
             raise InputError(f"budget is {budget} network calls, {spent:g} for the pilot: pass at least {least:g}")
-    offers = max(int(np.ceil(offers * times)), CANDIDATES * int(draws.sum()))
-    variance = within / draws[:, None, None] + among / offers
+    offers = np.maximum(np.ceil(offers * times).astype(int), CANDIDATES * draws)
+    # What cannot be held at a time is measured in parts.
+    parts = int(np.ceil(offers.max() / found.most))
+    if budget is not None:
+        parts = min(parts, int(draws.min()))
+    draws, offers = np.maximum(draws // parts, 1), np.maximum(offers // parts, CANDIDATES)
+    variance = (within / draws[:, None, None] + among / offers[:, None, None]) / parts
     return replace(
         pilot,
         offered=offered,
@@ -203,7 +213,8 @@ def allocate(
         doubt=np.stack([a.doubt for a in advice]),
         rate=rate,
         cost=cost,
-        replicates=REPLICATES,
+        replicates=REPLICATES * parts,
+        parts=parts,
         predicted=np.sqrt(variance / REPLICATES).reshape(-1, len(pilot.sigma)),
         pilot_calls=spent,
     )

@@ -4,7 +4,7 @@ r"""Which draws to measure gaps at, of many candidates: chances in proportion to
           \frac{f_c}{q(\ln\sigma_c)\,\pi_c}
 
 in expectation, with M candidates and the chance :math:`\pi_c` of each.  Attributes are decided at different levels and
-by different draws, so each has chances and draws of its own among the same candidates.  The choice is systematic: with
+by different draws, so each has candidates, chances and draws of its own.  The choice is systematic: with
 candidates in order of level and of what is expected of them, it takes its share of every part of that order.
 
 References: Hansen & Hurwitz (1943); Horvitz & Thompson (1952); Madow (1949) for systematic choice.
@@ -12,7 +12,7 @@ References: Hansen & Hurwitz (1943); Horvitz & Thompson (1952); Madow (1949) for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -35,7 +35,7 @@ class Allocation:
         seed: of all streams.
         sigma: decreasing levels of the curves, shape (levels,).
         edges: of the cells, ln sigma, decreasing, shape (cells,); the last of the cells is the tail above ``edges[0]``.
-        offered: share of the candidates in each cell, sums to one, shape (cells,).
+        offered: share of each attribute's candidates in each cell, sums to one, shape (attributes, cells).
         mass: share of each attribute's draws in each cell, sums to one, shape (attributes, cells).
         trust: in each cell, the share of a draw's chance that does not follow what is expected of it, shape
             (attributes, cells).
@@ -43,12 +43,13 @@ class Allocation:
         power: with which power of it the rest does, 1 or 2, shape (attributes, cells).
         mean: mean in each cell of that power of what is expected over the scale, shape (attributes, cells).
         draws: of each attribute in a replicate, shape (attributes,).
-        candidates: from which these are chosen.
+        candidates: from which these are chosen, shape (attributes,).
         doubt: mean over each cell of the doubt of the model's own guess, shape (attributes, cells).
         rate: by which that of a draw makes its chance to be measured (:mod:`sigmascope.information.roulette`), infinite
             where all are, shape (attributes,).
         cost: calls that a draw of each attribute takes in the mean, shape (attributes,).
         replicates: independent ones; more of them leave the earlier ones as they are.
+        parts: so many replicates make one column of the curves.
         predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
         pilot_calls: network calls of the pilot.
     """
@@ -56,20 +57,21 @@ class Allocation:
     seed: int
     sigma: Float[np.ndarray, " levels"]
     edges: Float[np.ndarray, " cells"]
-    offered: Float[np.ndarray, " cells"]
+    offered: Float[np.ndarray, "attributes cells"]
     mass: Float[np.ndarray, "attributes cells"]
     trust: Float[np.ndarray, "attributes cells"]
     scale: Float[np.ndarray, "attributes cells"]
     power: Float[np.ndarray, "attributes cells"]
     mean: Float[np.ndarray, "attributes cells"]
     draws: Int[np.ndarray, " attributes"]
-    candidates: int
+    candidates: Int[np.ndarray, " attributes"]
     doubt: Float[np.ndarray, "attributes cells"]
     rate: Float[np.ndarray, " attributes"]
     cost: Float[np.ndarray, " attributes"]
     replicates: int
     predicted: Float[np.ndarray, "curves levels"]
     pilot_calls: float = 0.0
+    parts: int = 1
 
     @property
     def calls(self) -> float:
@@ -89,7 +91,7 @@ class Allocation:
         missing = [f.name for f in fields(cls) if f.name not in state]
         if missing:
             raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
-        whole: dict[str, float] = {n: int(state[n]) for n in ("seed", "candidates", "replicates")}
+        whole: dict[str, float] = {n: int(state[n]) for n in ("seed", "replicates", "parts")}
         whole |= {"pilot_calls": float(state["pilot_calls"])}
         return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]
 
@@ -114,6 +116,14 @@ class Chosen:
     cell: Int[np.ndarray, " draws"]
     size: Float[np.ndarray, " draws"]
 
+    @classmethod
+    def together(cls, parts: Sequence[Chosen]) -> Chosen:
+        """The draws of all parts."""
+        v, noise, sigma = (torch.cat([getattr(c, x) for c in parts]) for x in ("v", "noise", "sigma"))
+        labels = {n: torch.cat([c.labels[n] for c in parts]) for n in parts[0].labels}
+        rest = (np.concatenate([getattr(c, x) for c in parts]) for x in ("attribute", "weight", "cell", "size"))
+        return cls(v, labels, noise, sigma, *rest)
+
 
 def widths(edges: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
     """Widths of the cells in ln sigma; the tail is worth 1."""
@@ -122,40 +132,32 @@ def widths(edges: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
 
 def choose(surrogate: Surrogate, draw: Draw, allocation: Allocation, use: int, replicate: int) -> Chosen:
     """The draws of a replicate, from streams that depend on the seed, the use and the replicate alone."""
-    a = allocation
-    v, labels, noise, sigma, cell = candidates(draw, a.seed, use, replicate, a.edges, a.offered, a.candidates)
-    start = torch.rand(len(a.draws), generator=generator(a.seed, USE, use, replicate, 3), dtype=torch.float64).numpy()
-    size = np.sqrt(surrogate.expected(v, labels, noise, sigma)) / a.scale[:, cell]
-    parts, weights = [], []
+    a, found = allocation, []
     for k, draws in enumerate(a.draws):
-        more = likelihood(size[k], a.trust[k, cell], a.power[k, cell], a.mean[k, cell])
-        chance = _capped(more * a.mass[k, cell] / a.offered[cell], int(draws))
+        streams = [generator(a.seed, USE, use, replicate, k, i) for i in range(4)]
+        v, labels, noise, sigma, cell = candidates(draw, streams[:3], a.edges, a.offered[k], int(a.candidates[k]))
+        size = np.sqrt(surrogate.expected(v, labels, noise, sigma, k)) / a.scale[k, cell]
+        more = likelihood(size, a.trust[k, cell], a.power[k, cell], a.mean[k, cell])
+        chance = _capped(more * a.mass[k, cell] / a.offered[k, cell], int(draws))
         # In order of what is expected, within a cell, an even choice takes its share of every size.
-        order = np.lexsort((size[k], cell))
-        place = np.searchsorted(np.cumsum(chance[order]), np.arange(draws) + start[k], side="right")
-        parts.append(np.sort(order[place.clip(max=len(order) - 1)]))
-        weights.append((widths(a.edges)[cell] / (a.offered[cell] * a.candidates * chance))[parts[-1]])
-    attribute, picked = np.repeat(np.arange(len(parts)), a.draws), np.concatenate(parts)
-    where = torch.from_numpy(picked)
-    return Chosen(
-        v[where],
-        {n: x[where] for n, x in labels.items()},
-        noise[where],
-        sigma[where],
-        attribute,
-        np.concatenate(weights),
-        cell[picked],
-        size[attribute, picked],
-    )
+        order = np.lexsort((size, cell))
+        start = float(torch.rand(1, generator=streams[3], dtype=torch.float64))
+        place = np.searchsorted(np.cumsum(chance[order]), np.arange(draws) + start, side="right")
+        picked = np.sort(order[place.clip(max=len(order) - 1)])
+        weight = (widths(a.edges)[cell] / (a.offered[k, cell] * len(v) * chance))[picked]
+        rows = torch.from_numpy(picked)
+        mine = {n: x[rows] for n, x in labels.items()}
+        attribute = np.full(len(rows), k)
+        found.append(Chosen(v[rows], mine, noise[rows], sigma[rows], attribute, weight, cell[picked], size[picked]))
+    return Chosen.together(found)
 
 
 def candidates(
-    draw: Draw, seed: int, use: int, replicate: int, edges: np.ndarray, offered: np.ndarray, count: int
+    draw: Draw, streams: Sequence[torch.Generator], edges: np.ndarray, offered: np.ndarray, count: int
 ) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Tensor, np.ndarray]:
     """Values, labels, noises, levels and their cells; levels in order, one in each of as many parts of equal mass."""
-    streams = [generator(seed, USE, use, replicate, k) for k in range(3)]
     v, labels = draw(count, streams[0])
-    noise = torch.randn(v.shape, generator=streams[1], dtype=torch.float64)
+    noise = torch.randn(v.shape, generator=streams[1], dtype=v.dtype)
     place = (np.arange(count) + torch.rand(count, generator=streams[2], dtype=torch.float64).numpy()) / count
     ends, wide = np.cumsum(offered), widths(edges)
     cell = np.minimum(np.searchsorted(ends, place, side="right"), len(ends) - 1)

@@ -111,16 +111,16 @@ class Surrogate:
                 self._laws[name] = _Mixture(z, x)
 
     def expected(
-        self, v: Tensor, labels: Mapping[str, Tensor], noise: Tensor, sigma: Float[Tensor, " draws"]
-    ) -> Float[np.ndarray, "abstractions draws"]:
-        """What the gap over sigma squared may be at each draw: a guess of its size, not negative."""
+        self, v: Tensor, labels: Mapping[str, Tensor], noise: Tensor, sigma: Float[Tensor, " draws"], k: int
+    ) -> Float[np.ndarray, " draws"]:
+        """What the gap of the k-th abstraction over sigma squared may be at each draw: a guess, not negative."""
         if not self._informed:
-            return np.ones((len(self.names), len(v)))
-        own = (v.flatten(1).double() - self._centre) @ self._axes
-        y = own + sigma[:, None] * (noise.flatten(1).double() @ self._axes)
-        found = {} if self._filter is None else self._filter.sizes(y, own, labels, sigma)
-        found |= {name: law.sizes(y, own, labels[name], sigma) for name, law in self._laws.items()}
-        return torch.stack([found[name] for name in self.names]).double().nan_to_num(0.0, 0.0, 0.0).numpy()
+            return np.ones(len(v))
+        axes, name = self._axes.to(v.dtype), self.names[k]
+        own = ((v.flatten(1) - self._centre.to(v)) @ axes).double()
+        y, law = own + sigma[:, None] * (noise.flatten(1).to(v) @ axes).double(), self._laws.get(name, self._filter)
+        assert law is not None
+        return law.sizes(y, own, labels[name], sigma, name).double().nan_to_num(0.0, 0.0, 0.0).numpy()
 
 
 class _Filter:
@@ -130,25 +130,20 @@ class _Filter:
         # A guess needs no more than float32.
         self._z, self._log_weight, self._labels = z.float().contiguous(), count.log(), labels
 
-    def sizes(self, y: Tensor, own: Tensor, labels: Mapping[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
+    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor, name: str) -> Tensor:
         block = max(1, _PRODUCTS // len(self._z))
         parts = [slice(i, i + block) for i in range(0, len(y), block)]
-        found = [
-            self._part(y[p].float(), own[p].float(), {n: labels[n][p] for n in self._labels}, sigma[p].float())
-            for p in parts
-        ]
-        return {n: torch.cat([f[n] for f in found]) for n in self._labels}
+        of = self._labels[name]
+        return torch.cat([self._part(y[p].float(), own[p].float(), label[p], sigma[p].float(), of) for p in parts])
 
-    def _part(self, y: Tensor, own: Tensor, labels: Mapping[str, Tensor], level: Tensor) -> dict[str, Tensor]:
+    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor, labels: Tensor) -> Tensor:
         logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level[:, None] ** 2).add_(self._log_weight)
         mine = ((own * y).sum(1) - 0.5 * (own**2).sum(1)) / level**2
-        told = {name: torch.empty_like(own) for name in labels}
-        for name, label in labels.items():
-            for a in label.unique():
-                rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(self._labels[name] == a)[:, 0]
-                told[name][rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
-        free = _mean(logit, mine, self._z, own)
-        return {name: _size(free, mean, own, level) for name, mean in told.items()}
+        told = torch.empty_like(own)
+        for a in label.unique():
+            rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(labels == a)[:, 0]
+            told[rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
+        return _size(_mean(logit, mine, self._z, own), told, own, level)
 
 
 def _mean(logit: Tensor, mine: Tensor, items: Tensor, own: Tensor) -> Tensor:
@@ -183,7 +178,7 @@ class _Mixture:
         self._power, self._axes = power.clamp_min(1e-9 * power.max()).float(), axes.float()
         self._mean, self._log_weight, self._seen = mean.float(), count.log().float(), count > 0
 
-    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> Tensor:
+    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor, name: str) -> Tensor:
         block = max(1, _PRODUCTS // self._axes[..., 0].numel())
         parts = [slice(i, i + block) for i in range(0, len(y), block)]
         return torch.cat([self._part(y[p].float(), own[p].float(), label[p], sigma[p].float()) for p in parts])
@@ -213,7 +208,7 @@ class _Regression:
         self._free = torch.linalg.eigh(z.T @ z / len(z))
         self._told = torch.linalg.eigh(rest.T @ rest / len(z))
 
-    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor) -> Tensor:
+    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor, name: str) -> Tensor:
         mean = (attribute.double() - self._middle) @ self._slope
         told = mean + _shrunk(self._told, y - mean, sigma)
         return _size(_shrunk(self._free, y, sigma), told, own, sigma)
