@@ -253,13 +253,13 @@ def test_one_allocation_pairs_two_denoisers():
 
 def test_what_cannot_be_held_is_measured_in_parts(monkeypatch):
     """As many columns as ever, each the mean of its parts; the error is what was asked for."""
-    monkeypatch.setattr(allocation, "_HELD", 700)
+    monkeypatch.setattr(allocation, "_HELD", 6000)
     line = four_points()
     denoiser, names = exact(line), ceilings(line, "point", "coarse")
     work = finished(GapWork(denoiser, points(denoiser), names, GRID, target_stderr=0.005))
     parts = work.allocation.parts
     assert parts > 2
-    assert work.allocation.candidates.max() <= 700
+    assert work.allocation.candidates.max() <= 6000
     for name, gaps in work.curves().items():
         assert gaps.score_gap.per_draw.shape[1] == 32
         check(gaps.score_gap, np.array([line.information(name, s) for s in GRID]), line.entropy(name), 0.01)

@@ -44,6 +44,7 @@ _PILOT_EVEN = 0.5  # share of the pilot that is even over levels; the rest goes 
 _SMOOTH, _FAR = 0.3, 1.0  # in ln sigma, of moments and of how far a guess is trusted
 _FALL = 2.0  # of a standard deviation below a level, at most, as a power of sigma
 _FLOOR = 0.05  # of the mean standard deviation over levels
+_OFFERED = 0.15  # of the variance that is left to the candidates
 _LEAST = 0.1  # of a second moment that spread within cells is, at least
 _FEWEST = 8  # of an attribute in a replicate
 
@@ -163,10 +164,14 @@ def allocate(
     offered = np.stack([0.5 * (a.plain + a.mass) for a in advice])
     above = np.append(pilot.edges[:-1], np.inf) > np.log(pilot.sigma)[:, None] + 1e-9
     wide = widths(pilot.edges)
-    # Variances, of one measured draw and of one candidate, (attributes, goals, levels): they fall as 1/number.
-    within, among = (
+    # Variances of one measured draw, of one about what its size says, of one candidate; (attributes, goals, levels).
+    within, rest, among = (
         np.stack([(x / share * wide**2) @ above.T for x, share in zip(parts, shares, strict=True)])
-        for parts, shares in (([a.within for a in advice], mass), ([a.among for a in advice], offered))
+        for parts, shares in (
+            ([a.within for a in advice], mass),
+            ([a.rest for a in advice], mass),
+            ([a.among for a in advice], offered),
+        )
     )
     rates = []
     for k, a in enumerate(advice):
@@ -174,33 +179,52 @@ def allocate(
         alone = a.of / ratio * (wide / pilot.mass[k])[a.cell]
         expected = doubts[k] / a.doubt[a.cell] * alone * (a.mass / wide)[a.cell]
         level = a.mean[a.cell] * (wide / a.mass)[a.cell]
-        rates.append(roulette.best_rate(gaps[k] * alone, expected, level, ratio, float(within[k].max()), share))
+        rates.append(roulette.best_rate(gaps[k] * alone, expected, level, ratio, float(rest[k].max()), share))
     rate, more, cost = np.array(rates).T
-    within = within + more[:, None, None]
-    # For a variance of 1: candidates are free, so theirs is half of it at most.
-    offers = np.maximum(CANDIDATES * within.max((1, 2)), 2.0 * among.max((1, 2)))
-    wanted = (within / (1.0 - among / offers[:, None, None])).max((1, 2))
-    spent = pilot.calls
+    rest = rest + more[:, None, None]
+
+    def variance(draws: np.ndarray) -> np.ndarray:
+        """Of one draw; the more there are in a cell, the less of what their sizes say is left to chance."""
+        cells = 1.0 / np.maximum(1.0, draws * (mass**2).sum(1)) ** 2
+        return rest + np.maximum(within - rest, 0.0) * cells[:, None, None]
+
+    def needed(times: float, parts: int = 1) -> np.ndarray:
+        """Draws for which measured draws leave no more than their share of the variance 1/times."""
+        low, high = np.zeros(count), np.log(np.maximum(within, rest).max((1, 2)) * times / (1.0 - _OFFERED) + 1.0)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            enough = variance(np.exp(middle) / parts).max((1, 2)) * times <= (1.0 - _OFFERED) * np.exp(middle)
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.exp(high)
+
+    def offered_to(draws: np.ndarray) -> np.ndarray:
+        return np.maximum(np.ceil(among.max((1, 2)) * times / _OFFERED).astype(int), CANDIDATES * draws)
+
+    # What cannot be held at a time is measured in parts.
+    spent, parts = pilot.calls, 1
     if target_stderr is not None:
         times = 1.0 / (target_stderr**2 * REPLICATES)
-        draws = np.maximum(_FEWEST, np.ceil(wanted * times)).astype(int)
+        for _ in range(8):
+            draws = np.maximum(_FEWEST, np.ceil(needed(times, parts))).astype(int)
+            parts = max(parts, int(np.ceil(offered_to(draws).max() / found.most)))
     else:
         # What a replicate may cost; where roulette is played its calls are known in the mean alone.
         left = (float(budget or 0) - spent) / REPLICATES * (0.95 if np.isfinite(rate).any() else 1.0)
-        times = left / (wanted @ cost)
-        draws = np.maximum(_FEWEST, np.floor(wanted * times)).astype(int)
+        low, high = 0.0, max(left, 1.0) / (rest.max((1, 2)).min() + 1e-300)
+        for _ in range(100):
+            times = 0.5 * (low + high)
+            low, high = (times, high) if needed(times) @ cost <= left else (low, times)
+        times = low
+        draws = np.maximum(_FEWEST, np.floor(needed(times))).astype(int)
         if draws @ cost > left:  # too few for shares: the same of each
             draws = np.full(count, int(left // cost.sum()))
         if draws.min() < _FEWEST:
             least = spent + np.ceil(REPLICATES * _FEWEST * 2 * count / 0.95)
             raise InputError(f"budget is {budget} network calls, {spent:g} for the pilot: pass at least {least:g}")
-    offers = np.maximum(np.ceil(offers * times).astype(int), CANDIDATES * draws)
-    # What cannot be held at a time is measured in parts.
-    parts = int(np.ceil(offers.max() / found.most))
-    if budget is not None:
-        parts = min(parts, int(draws.min()))
+        parts = max(1, min(int(np.ceil(offered_to(draws).max() / found.most)), int(draws.min())))
+    offers = offered_to(draws)
+    each = variance(draws / parts) / draws[:, None, None] + among / offers[:, None, None]
     draws, offers = np.maximum(draws // parts, 1), np.maximum(offers // parts, CANDIDATES)
-    variance = (within / draws[:, None, None] + among / offers[:, None, None]) / parts
     return replace(
         pilot,
         offered=offered,
@@ -215,7 +239,7 @@ def allocate(
         cost=cost,
         replicates=REPLICATES * parts,
         parts=parts,
-        predicted=np.sqrt(variance / REPLICATES).reshape(-1, len(pilot.sigma)),
+        predicted=np.sqrt(each / REPLICATES).reshape(-1, len(pilot.sigma)),
         pilot_calls=spent,
     )
 
@@ -234,6 +258,7 @@ class _Advice:
     doubt: np.ndarray
     mean: np.ndarray
     within: np.ndarray
+    rest: np.ndarray
     among: np.ndarray
     cell: np.ndarray
     of: np.ndarray
@@ -285,16 +310,37 @@ def _advice(
     share = _guarded(np.sqrt(weights @ moment), middle) * wide
     plain = _guarded(np.sqrt(weights @ second.T) * scale, middle) * wide
     within = np.maximum(seen_moment - mean.T**2 * scale**2, _LEAST * seen_moment)
+    lik = likelihood(size, trusts[cell], powers[cell], (found.size[k] ** powers[:, None]).mean(1)[cell])
+    about = ((near * (of / lik))[:, None] * _rest(size**2, gaps, near * of) ** 2).sum(2).T * scale**2
+    rest = np.minimum(np.maximum(about, _LEAST * seen_moment), within)
     among = np.maximum(second - mean**2, 0.0).T * scale**2
     mean_doubt = near @ (doubt * of) / (near @ of)
     level = (near @ (np.abs(gaps).mean(0) * of)) * scale
-    mean_size = (found.size[k] ** powers[:, None]).mean(1)
-    ratio = likelihood(size, trusts[cell], powers[cell], mean_size[cell]) / likelihood(
-        size, pilot.trust[k, cell], pilot.power[k, cell], pilot.mean[k, cell]
-    )
+    ratio = lik / likelihood(size, pilot.trust[k, cell], pilot.power[k, cell], pilot.mean[k, cell])
     return _Advice(
-        share / share.sum(), plain / plain.sum(), trusts, powers, mean_doubt, level, within, among, cell, of, ratio
+        share / share.sum(),
+        plain / plain.sum(),
+        trusts,
+        powers,
+        mean_doubt,
+        level,
+        within,
+        rest,
+        among,
+        cell,
+        of,
+        ratio,
     )
+
+
+def _rest(
+    size: Float[np.ndarray, " draws"], gaps: Float[np.ndarray, "goals draws"], weight: Float[np.ndarray, "cells draws"]
+) -> Float[np.ndarray, "cells goals draws"]:
+    """Gaps less their regression on the size in each cell."""
+    weight = weight / weight.sum(1, keepdims=True)
+    across, off = size - (weight @ size)[:, None], gaps - (weight @ gaps.T)[..., None]
+    slope = np.einsum("cd,cd,cgd->cg", weight, across, off) / np.maximum((weight * across**2).sum(1), 1e-300)[:, None]
+    return off - slope[..., None] * across[:, None]
 
 
 def check_aim(target_stderr: float | None, budget: int | None) -> None:
