@@ -129,7 +129,7 @@ def run(name: str) -> dict:
     seconds = time.perf_counter() - start
     work = GapWork(
         trainer.averaged, problem.law.draw, problem.ceilings, problem.levels,
-        target_stderr=0.003 * max(problem.ceilings.values()), batch=4096, top=problem.settings.sigma_max,
+        target_stderr=0.001 * max(problem.ceilings.values()), batch=4096, top=problem.settings.sigma_max,
     )  # fmt: skip
     while not work.done:
         work.step()

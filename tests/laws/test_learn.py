@@ -321,7 +321,7 @@ def test_two_points_are_learned():
     losses(trainer, settings.steps)
     sigma = sigma_grid(6.0, 0.2, 12)
     gaps = measure_gaps(
-        trainer.averaged, law.draw, {"sign": np.log(2), NULL: np.log(2)}, sigma, target_stderr=0.004, batch=4096
+        trainer.averaged, law.draw, {"sign": np.log(2), NULL: np.log(2)}, sigma, target_stderr=0.001, batch=4096
     )
     true = np.array([problem.information("sign", s) for s in sigma])
     some = true > 0.05 * np.log(2)
