@@ -10,7 +10,7 @@ import torch
 
 from problems import law_of, pictures, two_points
 from sigmascope.core import InputError, generator
-from sigmascope.information.adaptive import measure_gaps
+from sigmascope.information.adaptive import GapWork, measure_gaps
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.conditions import Conditions
@@ -102,6 +102,25 @@ def test_several_questions_share_one_guess(of_pictures, monkeypatch):
     assert torch.allclose(guessed["where"].sum(1), torch.ones(6), atol=1e-5)
     assert model.guess_share == pytest.approx(model.recogniser.count() / model.count())
     assert Trainer(of_pictures.source, of_pictures.settings).averaged.guess_share == 0.0
+
+
+def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
+    """Whether or not roulette is played, told nothing and told one thing share the guess of the same noisy value."""
+    model, source, rows = of_pictures.averaged, of_pictures.source, []
+    logits = model.recogniser.logits
+    monkeypatch.setattr(model.recogniser, "logits", lambda y, sigma: rows.append(len(y)) or logits(y, sigma))
+    names, sigma = {"where": np.log(3)}, sigma_grid(8.0, 0.05, 8)
+    first = GapWork(model, source.held_out, names, sigma, budget=4000)
+    while not first.done:
+        first.step()
+    for rate in (np.inf, 0.5):
+        allocation = replace(first.allocation, rate=np.array([rate]))
+        work = GapWork(model, source.held_out, names, sigma, allocation=allocation)
+        rows.clear()
+        while not work.done:
+            work.step()
+        assert sum(rows) == allocation.draws.sum() * allocation.replicates
+        assert (work.calls == 2 * sum(rows)) == np.isinf(rate)
 
 
 def test_a_guess_is_made_anew_when_the_values_change(of_pictures):

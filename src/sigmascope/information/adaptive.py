@@ -135,6 +135,8 @@ class GapWork:
             seed = allocation.seed
             if len(allocation.draws) != len(ceilings) or not np.array_equal(allocation.sigma, levels):
                 raise InputError("the allocation is of other levels or abstractions: pass those it was made for")
+        self._guesser = roulette.guesser(denoiser)
+        self._share = 0.0 if self._guesser is None else self._guesser.guess_share
         self._surrogate = Surrogate(draw, list(ceilings), generator(seed, USE, SAMPLE), informed=guess)
         self._done: list[np.ndarray] = []  # of the measurement, (3, abstractions, levels) for each replicate
         self._spent: list[float] = []  # calls of each of these
@@ -180,27 +182,29 @@ class GapWork:
             return
         a, replicates = self.allocation, self._next(len(self._done), self.allocation)
         chosen = [choose(self._surrogate, self._draw, a, MAIN, k) for k in replicates]
-        draws, each = self._noisy(chosen), [len(c.weight) for c in chosen]
-        chance, kept, guessed = np.ones(sum(each)), np.ones(sum(each), dtype=bool), {}
-        if np.isfinite(a.rate).any():
-            doubts, guessed = self._doubts(draws)
-            for k, c, doubt, part in zip(
-                replicates, chosen, np.split(doubts, np.cumsum(each)[:-1]), _slices(each), strict=True
-            ):
-                over = (a.mass / (widths(a.edges) * a.doubt))[c.attribute, c.cell] * a.draws[c.attribute]
-                chance[part] = roulette.chance(doubt * c.weight * over, a.rate[c.attribute])
-                start = torch.rand(len(a.draws), generator=generator(a.seed, USE, MAIN, k, 4), dtype=torch.float64)
-                kept[part] = roulette.kept(chance[part], c.attribute, start.numpy())
+        draws, ends = self._noisy(chosen), np.cumsum([len(c.weight) for c in chosen])[:-1]
+        doubts, guessed = self._doubts(draws)
+        played = [self._played(*x) for x in zip(replicates, chosen, np.split(doubts, ends), strict=True)]
+        chance, kept = (np.concatenate(x) for x in zip(*played, strict=True))
         where = torch.from_numpy(np.flatnonzero(kept))
         values = np.zeros((3, len(kept)))
         score, mmse = self._gaps(draws.of(where), {n: q[where] for n, q in guessed.items()})
         values[:, kept] = np.stack([score, mmse, mmse - score]) / chance[kept]
-        for c, part in zip(chosen, _slices(each), strict=True):
+        for c, mine, (_, told) in zip(chosen, np.split(values, ends, 1), played, strict=True):
             above = c.sigma.numpy() >= self._sigma[:, None] * (1 - 1e-12)
             of = np.arange(len(self._ceilings))[:, None] == c.attribute
-            self._done.append(np.einsum("wd,ad,ld->wal", values[:, part] * c.weight, of, above))
-            share = roulette.share_of(self._denoiser) if np.isfinite(a.rate).any() else 0.0
-            self._spent.append(2.0 * kept[part].sum() + share * (~kept[part]).sum())
+            self._done.append(np.einsum("wd,ad,ld->wal", mine * c.weight, of, above))
+            self._spent.append(2.0 * told.sum() + self._share * (~told).sum())
+
+    def _played(self, replicate: int, c: Chosen, doubt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The chances of a replicate's draws to be measured, and which are."""
+        a = self.allocation
+        assert a is not None
+        of = c.attribute, c.cell
+        expected = roulette.expected(doubt, a.doubt[of], c.weight * a.draws[of[0]], (a.mass / widths(a.edges))[of])
+        chance = roulette.chance(expected, a.rate[c.attribute])
+        start = torch.rand(len(a.draws), generator=generator(a.seed, USE, MAIN, replicate, 4), dtype=torch.float64)
+        return chance, roulette.kept(chance, c.attribute, start.numpy())
 
     def _next(self, first: int, allocation: Allocation) -> range:
         return range(first, min(first + max(1, self._batch // int(allocation.draws.sum())), allocation.replicates))
@@ -218,7 +222,7 @@ class GapWork:
                 chosen,
                 [found[goals][:, k] for k in of],
                 [found[2, k] for k in of],
-                share=roulette.share_of(self._denoiser),
+                share=self._share,
                 target_stderr=self._target,
                 budget=self._budget,
             )
@@ -243,10 +247,10 @@ class GapWork:
     def _doubts(self, draws: _Noisy) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Of the model's guess in each draw's own value, one and the same where it makes none; and the guesses."""
         right, parts = np.zeros(len(draws.y)), []
-        if not roulette.share_of(self._denoiser):
+        if self._guesser is None:
             return roulette.doubted(right), {}
         for part in self._parts(draws):
-            parts.append(self._denoiser.guesses(*draws.given(part)))  # type: ignore[operator]
+            parts.append(self._guesser.guesses(*draws.given(part)))
         guessed = {n: torch.cat([q[n] for q in parts]) for n in parts[0]}
         for k, (n, label) in enumerate(draws.labels.items()):
             mine = torch.nonzero(draws.attribute == k)[:, 0]
@@ -264,8 +268,8 @@ class GapWork:
             asked: list[tuple[Tensor, dict[str, Tensor]]] = [(torch.arange(len(y), device=y.device), {})]
             asked += [(r.to(y.device), {n: label.to(y.device)}) for n, (r, label) in known.items()]
             with torch.no_grad():
-                if guessed:
-                    means = self._denoiser.answers(y, sigma, asked, {n: q[part] for n, q in guessed.items()})  # type: ignore[operator]
+                if self._guesser is not None:
+                    means = self._guesser.answers(y, sigma, asked, {n: q[part] for n, q in guessed.items()})
                 else:
                     means = [self._denoiser(y[r], sigma[r], of or None) for r, of in asked]
             free[part], *means = [mean.to("cpu", torch.float64).flatten(1) for mean in means]
@@ -318,11 +322,6 @@ class GapWork:
             self._advise()
         if not fits or (done and self.allocation is None) or (piloted and self._survey is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
-
-
-def _slices(sizes: Sequence[int]) -> list[slice]:
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def measure_gaps(

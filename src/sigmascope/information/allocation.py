@@ -63,6 +63,10 @@ class Survey:
     size: Float[np.ndarray, "attributes cells draws"]
     most: int
 
+    def mean(self, k: int, power: Float[np.ndarray, " cells"] | float) -> Float[np.ndarray, " cells"]:
+        """Of a power of the k-th attribute's size, in each cell."""
+        return (self.size[k] ** np.reshape(power, (-1, 1))).mean(1)
+
 
 def survey(
     surrogate: Surrogate, draw: Draw, seed: int, sigma: Float[np.ndarray, " levels"], top: float | None, pilot: int
@@ -177,7 +181,7 @@ def allocate(
     for k, a in enumerate(advice):
         ratio = a.ratio * (a.mass / pilot.mass[k])[a.cell]
         alone = a.of / ratio * (wide / pilot.mass[k])[a.cell]
-        expected = doubts[k] / a.doubt[a.cell] * alone * (a.mass / wide)[a.cell]
+        expected = roulette.expected(doubts[k], a.doubt[a.cell], alone, (a.mass / wide)[a.cell])
         level = a.mean[a.cell] * (wide / a.mass)[a.cell]
         rates.append(roulette.best_rate(gaps[k] * alone, expected, level, ratio, float(rest[k].max()), share))
     rate, more, cost = np.array(rates).T
@@ -231,7 +235,7 @@ def allocate(
         mass=mass,
         trust=trust,
         power=power,
-        mean=(found.size ** power[..., None]).mean(2),
+        mean=np.stack([found.mean(k, x) for k, x in enumerate(power)]),
         draws=draws,
         candidates=offers,
         doubt=np.stack([a.doubt for a in advice]),
@@ -289,7 +293,7 @@ def _advice(
     unsure = 1.0 / (1.0 + each.sum(2) ** 2 / np.maximum((each**2).sum(2), 1e-300))
     moments, seen = [], []
     for trust, power, _ in _WAYS:
-        share = of / likelihood(size, trust, power, (found.size[k] ** power).mean(1)[cell])
+        share = of / likelihood(size, trust, power, found.mean(k, power)[cell])
         # Cauchy–Schwarz, of a small sample
         seen.append(np.maximum(near @ (gaps**2 * share).T, mean**2))
         moments.append(np.maximum((1 - unsure) * seen[-1] + unsure * (near @ share)[:, None] * second, mean**2))
@@ -310,7 +314,7 @@ def _advice(
     share = _guarded(np.sqrt(weights @ moment), middle) * wide
     plain = _guarded(np.sqrt(weights @ second.T) * scale, middle) * wide
     within = np.maximum(seen_moment - mean.T**2 * scale**2, _LEAST * seen_moment)
-    lik = likelihood(size, trusts[cell], powers[cell], (found.size[k] ** powers[:, None]).mean(1)[cell])
+    lik = likelihood(size, trusts[cell], powers[cell], found.mean(k, powers)[cell])
     about = ((near * (of / lik))[:, None] * _rest(size**2, gaps, near * of) ** 2).sum(2).T * scale**2
     rest = np.minimum(np.maximum(about, _LEAST * seen_moment), within)
     among = np.maximum(second - mean**2, 0.0).T * scale**2

@@ -9,6 +9,7 @@ References: Hansen & Hurwitz (1943).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -95,19 +96,22 @@ class Surrogate:
             torch.cat([z, *(x.double()[:, None] for x in whole.values())], 1), dim=0, return_counts=True
         )
         self.items = len(rows)
-        self._filter: _Filter | None = None
-        self._laws: dict[str, _Regression | _Mixture] = {}
-        if whole and len(rows) <= items / 2:
-            self._filter = _Filter(rows[:, :keep], count, {n: rows[:, keep + i].long() for i, n in enumerate(whole)})
-        elif whole and informed:
-            for _ in range(_LARGER - 1):
-                v, more = draw(items, generator)
-                z = torch.cat([z, (v.flatten(1).double() - self._centre) @ self._axes])
-                labels = {n: torch.cat([x, more[n]]) for n, x in labels.items()}
+        self._laws: dict[str, _Filter | _Mixture | _Regression] = {}
+        if not informed:
+            return
+        few = len(rows) <= items / 2
+        for _ in range(0 if few or not whole else _LARGER - 1):
+            v, more = draw(items, generator)
+            z = torch.cat([z, (v.flatten(1).double() - self._centre) @ self._axes])
+            labels = {n: torch.cat([x, more[n]]) for n, x in labels.items()}
+        # A guess needs no more than float32.
+        kept = rows[:, :keep].float().contiguous()
         for name, x in labels.items():
             if x.is_floating_point():
                 self._laws[name] = _Regression(z, x.double())
-            elif self._filter is None:
+            elif few:
+                self._laws[name] = _Filter(kept, count.log(), rows[:, keep + list(whole).index(name)].long())
+            else:
                 self._laws[name] = _Mixture(z, x)
 
     def expected(
@@ -118,30 +122,36 @@ class Surrogate:
             return np.ones(len(v))
         axes, name = self._axes.to(v.dtype), self.names[k]
         own = ((v.flatten(1) - self._centre.to(v)) @ axes).double()
-        y, law = own + sigma[:, None] * (noise.flatten(1).to(v) @ axes).double(), self._laws.get(name, self._filter)
-        assert law is not None
-        return law.sizes(y, own, labels[name], sigma, name).double().nan_to_num(0.0, 0.0, 0.0).numpy()
+        y = own + sigma[:, None] * (noise.flatten(1).to(v) @ axes).double()
+        return self._laws[name].sizes(y, own, labels[name], sigma).double().nan_to_num(0.0, 0.0, 0.0).numpy()
 
 
-class _Filter:
+class _InBlocks(ABC):
+    """A law of a discrete attribute that works on so many rows at a time, in float32."""
+
+    block: int
+
+    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> Tensor:
+        parts = (x.split(self.block) for x in (y.float(), own.float(), label, sigma.float()))
+        return torch.cat([self._part(*part) for part in zip(*parts, strict=True)])
+
+    @abstractmethod
+    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor: ...
+
+
+class _Filter(_InBlocks):
     """The exact filter of items; a draw's own value is one of them, for at small noise nothing else explains it."""
 
-    def __init__(self, z: Tensor, count: Tensor, labels: Mapping[str, Tensor]) -> None:
-        # A guess needs no more than float32.
-        self._z, self._log_weight, self._labels = z.float().contiguous(), count.log(), labels
+    def __init__(self, z: Tensor, log_weight: Tensor, labels: Tensor) -> None:
+        self._z, self._log_weight, self._labels = z, log_weight, labels
+        self.block = max(1, _PRODUCTS // len(z))
 
-    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor, name: str) -> Tensor:
-        block = max(1, _PRODUCTS // len(self._z))
-        parts = [slice(i, i + block) for i in range(0, len(y), block)]
-        of = self._labels[name]
-        return torch.cat([self._part(y[p].float(), own[p].float(), label[p], sigma[p].float(), of) for p in parts])
-
-    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor, labels: Tensor) -> Tensor:
+    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor:
         logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level[:, None] ** 2).add_(self._log_weight)
         mine = ((own * y).sum(1) - 0.5 * (own**2).sum(1)) / level**2
         told = torch.empty_like(own)
         for a in label.unique():
-            rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(labels == a)[:, 0]
+            rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(self._labels == a)[:, 0]
             told[rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
         return _size(_mean(logit, mine, self._z, own), told, own, level)
 
@@ -159,7 +169,7 @@ def _size(free: Tensor, told: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
     return ((gap**2).sum(1) + _CALIBRATION * 2.0 * (gap * (own - told)).sum(1).abs()) / sigma**2
 
 
-class _Mixture:
+class _Mixture(_InBlocks):
     """One Gaussian for each value of a discrete attribute, with the moments of a sample."""
 
     def __init__(self, z: Tensor, label: Tensor) -> None:
@@ -177,11 +187,7 @@ class _Mixture:
         # A guess needs no more than float32.
         self._power, self._axes = power.clamp_min(1e-9 * power.max()).float(), axes.float()
         self._mean, self._log_weight, self._seen = mean.float(), count.log().float(), count > 0
-
-    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor, name: str) -> Tensor:
-        block = max(1, _PRODUCTS // self._axes[..., 0].numel())
-        parts = [slice(i, i + block) for i in range(0, len(y), block)]
-        return torch.cat([self._part(y[p].float(), own[p].float(), label[p], sigma[p].float()) for p in parts])
+        self.block = max(1, _PRODUCTS // mean.numel())
 
     def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor:
         along = torch.bmm(y - self._mean[:, None], self._axes)  # (values, rows, axes)
@@ -208,7 +214,7 @@ class _Regression:
         self._free = torch.linalg.eigh(z.T @ z / len(z))
         self._told = torch.linalg.eigh(rest.T @ rest / len(z))
 
-    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor, name: str) -> Tensor:
+    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor) -> Tensor:
         mean = (attribute.double() - self._middle) @ self._slope
         told = mean + _shrunk(self._told, y - mean, sigma)
         return _size(_shrunk(self._free, y, sigma), told, own, sigma)

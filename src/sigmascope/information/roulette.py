@@ -50,14 +50,26 @@ class Guesses(Protocol):
         ...
 
 
-def share_of(denoiser: object) -> float:
-    """Of the guess in the cost of a call."""
-    return denoiser.guess_share if isinstance(denoiser, Guesses) else 0.0
+def guesser(denoiser: object) -> Guesses | None:
+    """The denoiser, if it guesses."""
+    return denoiser if isinstance(denoiser, Guesses) and denoiser.guess_share > 0.0 else None
 
 
 def doubted(q: np.ndarray) -> np.ndarray:
     """The doubt of a guess that gives the true value the probability q."""
     return _DOUBT + np.maximum(1.0 - q, 0.0)
+
+
+def expected(doubt: np.ndarray, mean: np.ndarray, weight: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """What draws add to the integral, as the model's own doubt says, over the mean at their level.
+
+    Args:
+        doubt: of each.
+        mean: of that at its level.
+        weight: of each, as if it were the only one of the measurement.
+        density: of draws at its level, in ln sigma, their share.
+    """
+    return doubt / mean * weight * density
 
 
 def chance(expected: np.ndarray, rate: np.ndarray | float) -> np.ndarray:

@@ -153,7 +153,7 @@ class NeuralDenoiser(Denoiser):
     @property
     def guess_share(self) -> float:
         """Of the parameters that a call uses, the recogniser's share."""
-        return 0.0 if self.recogniser is None else sum(p.numel() for p in self.recogniser.parameters()) / self.count()
+        return 0.0 if self.recogniser is None else self.recogniser.count() / self.count()
 
     def guesses(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
