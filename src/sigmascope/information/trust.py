@@ -21,7 +21,7 @@ from sigmascope.core import Curve
 TOLERANCE = 0.1
 """A curve is called biased where it is thought to be off by more than this share of H(A)."""
 _SURE = 3.0  # standard errors of a sign of bias
-_NEAR = 0.5  # share of the tolerance at which two weak signs together count
+_NEAR = 0.5  # share of the tolerance at which two weak signs together count, or a bound that is itself below the truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +78,10 @@ def judge(
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
         tolerance: share of H(A) that an error must have to count.
 
-    Returns: the verdict.  A curve is biased where it lies above H(A) or below the bound by more than the tolerance and
-        three standard errors, where its calibration or its null are off by as much, where it lies above the bound by as
-        much and its calibration or null are off by half of it, or where it lies below the bound by half of it and its
-        calibration is off by half of it, too.
+    Returns: the verdict.  A curve is biased where it lies above H(A) by more than the tolerance and three standard
+        errors, where its calibration or its null are off by as much, where it lies above the bound by as much and its
+        calibration or null are off by half of it, or where it lies below the bound by half of it and three standard
+        errors: the truth lies above the bound, and as likely as not by the other half.
 
     All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
     sees is trusted.
@@ -98,16 +98,12 @@ def judge(
     if bound is not None:
         apart = np.hypot(error, bound.error)
         below = bound.value - value
-        mark((below > limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
+        mark((below > _NEAR * limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
     off = _off(calibration, len(value))
     noise = _off(null, len(value))
     mark(off > limit, "calibration: its error is correlated with what it predicts")
     mark(noise > limit, "noise of the network: random labels seem to be told as much")
     if bound is not None:
-        mark(
-            (below > _NEAR * limit) & (below > _SURE * apart) & (off > _NEAR * limit),
-            "it lies below a bound that holds for any network, and calibration says the same",
-        )
         above = value - bound.value
         suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
         mark(

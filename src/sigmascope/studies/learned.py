@@ -11,16 +11,13 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.information.adaptive import Gaps, GapWork
+from sigmascope.information.adaptive import GOALS, Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.choice import Allocation
-from sigmascope.information.combined import best_bound, grouped
-from sigmascope.information.likelihood import tempered
 from sigmascope.information.posterior import posterior
 from sigmascope.information.trust import Trust, judge
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
@@ -30,7 +27,8 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
-from sigmascope.studies.learned_works import ChainWork, ClassifierWork, LikelihoodWork, ProbeWork, probe_works
+from sigmascope.studies.controls import Asked, Controls
+from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
@@ -38,7 +36,7 @@ from sigmascope.studies.training import source_of
 from sigmascope.studies.works import InTurn, PathWork, Work
 
 _DRAWS = 8  # use of a seed
-_TEST, _FIT, _PROBED = 0, 1, 2
+_TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
 _PROBE_DRAWS = 1024  # to train probes on
 _BATCH = 1024  # rows of a call of the network
 BOUNDS = ("filter", "likelihood", "classifier")
@@ -174,9 +172,9 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def draws_for(learned: Learned, n: int, seed: int, use: int) -> Draws:
-    """Draws of the model's data, each with a stream of its own."""
-    source, streams = learned.source, [generator(seed, _DRAWS, use, i) for i in range(n)]
+def draws_for(learned: Learned, n: int, seed: int, use: int, first: int = 0) -> Draws:
+    """Draws of the model's data, each with a stream of its own, numbered from ``first``."""
+    source, streams = learned.source, [generator(seed, _DRAWS, use, i) for i in range(first, first + n)]
     if isinstance(source, Items):
         items = torch.cat([source.pick(1, g, learned.held_out and use != _PROBED) for g in streams])
         v, labels = source.data.source.take(items), {k: x[items] for k, x in source.labels.items()}
@@ -191,12 +189,6 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     test = draws_for(learned, spec.draws, spec.seed, _TEST)
     fit = draws_for(learned, max(spec.draws // 2, 2), spec.seed, _FIT)
-    both = Draws(
-        torch.cat([test.items, fit.items]),
-        torch.cat([test.v, fit.v]),
-        torch.cat([test.noise, fit.noise]),
-        {k: torch.cat([x, fit.labels[k]]) for k, x in test.labels.items()},
-    )
     asked, want, top = learned.asked, set(spec.estimators), learned.highest
     gaps = GapWork(
         learned.model,
@@ -210,15 +202,19 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         batch=_BATCH,
         top=top,
     )
-    asking: dict[str, PathWork | LikelihoodWork | ClassifierWork] = {}
+
+    def more(each: int, of_fit: bool, group: int) -> Draws:
+        return draws_for(learned, each, spec.seed, _MORE_FIT if of_fit else _MORE, group * each)
+
+    controls = Controls(learned.classifier if want - set(GOALS) else None, test, fit, more, sigma, asked)
+    asking: dict[str, Asked] = {}
     if "filter" in want:
-        asking["filter"] = PathWork(learned.model, both, sigma, asked, spec.seed)
+        asking["filter"] = PathWork(learned.model, controls.both, sigma, asked, spec.seed, controls.classifier)
     if "likelihood" in want:
         scale, highest = learned.scale * learned.data.size**0.5, top or float("inf")
-        asking["likelihood"] = LikelihoodWork(learned.model, both, sigma, asked, scale, highest, spec.seed)
+        asking["likelihood"] = LikelihoodWork(learned.model, controls.both, sigma, asked, scale, highest, spec.seed)
     if "classifier" in want and learned.classifier is not None:
-        known = {a.name for a in learned.classifier.abstractions}
-        asking["classifier"] = ClassifierWork(learned.classifier, both, sigma, [a for a in asked if a.name in known])
+        asking["classifier"] = controls.seen
     probing: list[ProbeWork] = []
     if "probes" in want:
         train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
@@ -229,23 +225,21 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         if not isinstance(learned.data, LabelledData):
             raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
         exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
-    works: list[Work] = [w for w in (gaps, *asking.values(), *probing, chain, exact) if w is not None]
+    bounding = [w for w in asking.values() if w not in controls.works]
+    works: list[Work] = [w for w in (gaps, *controls.works, *bounding, *probing, chain, exact) if w is not None]
     advance(InTurn(works), learned.data.name, folder, progress)
     measured = gaps.curves()
     if chain is not None:
         chained = {a.name: _chained(chain.residual(a.name), sigma, a) for a in learned.abstractions}
     curves, trusts, extras = [], [], {}
     for a in asked:
-        log_q = {
-            name: (w.log_q(a.name)[0] if isinstance(w, PathWork) else w.log_q(a.name)) for name, w in asking.items()
-        }
-        bounds = _bounds(a, sigma, log_q, test.labels[a.name], fit.labels[a.name])
+        bounds = controls.bounds(a, asking)
         extras[a.name] = bounds
         if a.name == NULL:
             continue
         null = measured.get(NULL)
         curves += bounds
-        curves += [grouped(w.curve(a), REPLICATES) for w in probing]
+        curves += [controls.sharper(w.curve(a)) for w in probing]
         gap = measured[a.name]
         for name in ("score_gap", "mmse_gap"):
             if name in want:
@@ -260,7 +254,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
                     )
                 )
         if exact is not None:
-            curves.append(grouped(posterior(a, sigma, exact.log_posterior(a.name)[:-1]), REPLICATES))
+            curves.append(controls.sharper(posterior(a, sigma, exact.log_posterior(a.name)[:-1])))
     results = _arranged(learned, spec, curves, trusts, measured, extras.get(NULL, []), test)
     if chain is not None:
         results = results.assign(
@@ -289,26 +283,6 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
             }
         )
     return results
-
-
-def _bounds(
-    a: Abstraction,
-    sigma: Float[np.ndarray, " levels"],
-    log_q: Mapping[str, Float[Tensor, "levels draws values"]],
-    own: Tensor,
-    own_fit: Tensor,
-) -> list[Curve]:
-    """Each bound at temperatures fitted on other draws, and the best of them, named ``bound``, last."""
-    found: list[Curve] = []
-    fits: list[Curve] = []
-    n, every = len(own), torch.cat([own, own_fit])
-    for name, q in log_q.items():
-        per_draw = tempered(a, sigma, q[:, n:], own_fit, q, every).per_draw
-        for kept, columns in ((found, per_draw[:, :n]), (fits, per_draw[:, n:])):
-            kept.append(Curve.of_draws(a.name, name, sigma, columns, a.entropy, kind="lower bound"))
-    if not found:
-        return []
-    return [grouped(c, REPLICATES) for c in (*found, best_bound(fits, found))]
 
 
 def _chained(residual: Float[np.ndarray, "levels draws"], sigma: Float[np.ndarray, " levels"], a: Abstraction) -> Curve:

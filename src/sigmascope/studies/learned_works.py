@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasAllPosteriors
+from sigmascope.information.controls import said
 from sigmascope.information.likelihood import likelihood_posterior
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
-from sigmascope.studies.works import Units
+from sigmascope.studies.works import Units, all_log_posteriors
 
 _FURTHER = 6  # use of streams: further noise of the likelihood
 _CHUNK = 1024  # rows of a call
@@ -42,19 +43,60 @@ class ClassifierWork(Units):
 
     def step(self) -> None:
         """Ask at the next level."""
-        sigma = float(self._sigmas[self.next_unit])
-        found: dict[str, list[np.ndarray]] = {a.name: [] for a in self._abstractions}
-        for part in torch.arange(len(self._draws)).split(_CHUNK):
-            y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
-            with torch.no_grad():
-                log_q = self._classifier.all_log_posteriors(y, torch.full((len(y),), sigma, dtype=torch.float64))
-            for name, unit in found.items():
-                unit.append(log_q[name].double().cpu().numpy())
-        self.found.append({f"q.{name}": np.concatenate(unit) for name, unit in found.items()})
+        log_q = _classified(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
+        self.found.append({f"q.{a.name}": log_q[a.name].numpy() for a in self._abstractions})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
         return torch.from_numpy(np.stack([u[f"q.{name}"] for u in self.units()]))
+
+
+class ControlWork(Units):
+    """What a classifier says of many other draws, as means over groups: a group at a time.
+
+    Args:
+        classifier: of noisy values.
+        make: gives the draws of a group, by its number; held out from the classifier.
+        groups: how many.
+        sigmas: decreasing levels.
+        abstractions: which.
+    """
+
+    def __init__(
+        self,
+        classifier: HasAllPosteriors,
+        make: Callable[[int], Draws],
+        groups: int,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+    ) -> None:
+        super().__init__("controls", groups)
+        self._classifier, self._make, self._sigmas, self._abstractions = classifier, make, sigmas, abstractions
+
+    def step(self) -> None:
+        """Ask about the next group at all levels."""
+        draws = self._make(self.next_unit)
+        unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._abstractions}
+        for sigma in self._sigmas.tolist():
+            log_q = _classified(self._classifier, draws, sigma)
+            for a in self._abstractions:
+                unit[a.name].append(said(a, log_q[a.name], draws.labels[a.name]).mean(1))
+        self.found.append({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
+
+    def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
+        """Of :func:`~sigmascope.information.controls.said` over the draws of each group."""
+        return np.stack([u[f"said.{name}"] for u in self.units()], 2)
+
+
+def _classified(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dict[str, Tensor]:
+    """ln q(a | y) of every attribute at one level, float64, on the CPU."""
+    found: dict[str, list[Tensor]] = {}
+    for part in torch.arange(len(draws)).split(_CHUNK):
+        y = draws.v[part].double() + sigma * draws.noise[part].double()
+        level = torch.full((len(y),), sigma, dtype=torch.float64)
+        for name, q in all_log_posteriors(classifier, y, level).items():
+            found.setdefault(name, []).append(q.double())
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 class LikelihoodWork(Units):

@@ -16,6 +16,7 @@ from sigmascope.denoisers.along import ROWS, PathPass
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.denoisers.sketch import Sketch
+from sigmascope.information.controls import said
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
@@ -161,6 +162,7 @@ class PathWork(Units):
         sigmas: decreasing levels.
         abstractions: which.
         seed: of the paths.
+        classifier: of noisy values, asked along the paths for :meth:`said`; None: none is.
     """
 
     def __init__(
@@ -170,8 +172,10 @@ class PathWork(Units):
         sigmas: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
         seed: int,
+        classifier: HasAllPosteriors | None = None,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
+        self._classifier = classifier
         self._abstractions = list(abstractions)
         widest = max(len(a.values) for a in abstractions)
         size = int(np.prod(draws.v.shape[1:]))
@@ -184,15 +188,30 @@ class PathWork(Units):
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
         path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
-        fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
-        self.found.append({"fine": fine.numpy(), "rough": rough.numpy()})
+        a = self._abstractions[i]
+        fine, rough = path_posterior(self._denoiser, a.name, path, self._sigmas)
+        unit = {"fine": fine.numpy(), "rough": rough.numpy()}
+        if self._classifier is not None:
+            levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
+            each = [all_log_posteriors(self._classifier, y, s).get(a.name) for y, s in zip(path, levels, strict=True)]
+            known = [q for q in each if q is not None]
+            if known:
+                unit["said"] = said(a, torch.stack(known), self._draws.labels[a.name][part])
+        self.found.append(unit)
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
-        index = [a.name for a in self._abstractions].index(name)
-        mine = self.units()[index * self._blocks : (index + 1) * self._blocks]
+        mine = self._blocks_of(name)
         fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
         return fine, rough
+
+    def said(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
+        """What the classifier says along the paths (:func:`~sigmascope.information.controls.said`)."""
+        return np.concatenate([u["said"] for u in self._blocks_of(name)], 2)
+
+    def _blocks_of(self, name: str) -> list[dict[str, np.ndarray]]:
+        index = [a.name for a in self._abstractions].index(name)
+        return self.units()[index * self._blocks : (index + 1) * self._blocks]
 
 
 class FinitePathWork(Blocks[PathPass]):
@@ -273,9 +292,9 @@ class InTurn:
                 w.restore(mine)
 
 
-def all_log_posteriors(denoiser: Denoiser, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
-    """ln p(a | y) of every abstraction of a denoiser that has posteriors."""
-    if not isinstance(denoiser, HasAllPosteriors):
-        raise InputError(f"a {type(denoiser).__name__} has no posterior: use an exact denoiser")
+def all_log_posteriors(model: Denoiser | HasAllPosteriors, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
+    """ln p(a | y) of every abstraction of a model that has posteriors."""
+    if not isinstance(model, HasAllPosteriors):
+        raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")
     with torch.no_grad():
-        return {name: log_p.cpu() for name, log_p in denoiser.all_log_posteriors(y, sigma).items()}
+        return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}

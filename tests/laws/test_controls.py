@@ -1,0 +1,137 @@
+"""Cheap draws make costly ones sharper: the mean stays, the error falls as it is said to, and is covered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sigmascope.checks.systems import two_points_information
+from sigmascope.core import Abstraction, Curve, InputError
+from sigmascope.information.combined import grouped
+from sigmascope.information.controls import controlled, said
+from sigmascope.information.posterior import entropy_of
+
+SIGMA = np.array([2.0, 1.0, 0.6])
+TRUTH = np.array([two_points_information(1 / s**2) for s in SIGMA])
+HALF = Abstraction("side", ("left", "right"), torch.tensor([0.5, 0.5]))
+DRAWS, MORE, GROUPS, RUNS = 64, 16, 32, 400
+
+
+def sides(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels, and y at all levels with a noise that they share: V = -1 or 1."""
+    own = torch.from_numpy(rng.integers(0, 2, n))
+    noise = torch.from_numpy(rng.normal(size=n))
+    return own, (2.0 * own - 1.0) + torch.from_numpy(SIGMA)[:, None] * noise
+
+
+def log_posterior(y: torch.Tensor, heat: float = 1.0, shift: float = 0.0) -> torch.Tensor:
+    """The posterior by Bayes' rule, or a wrong one: too sure, and inclined to one side."""
+    odds = heat * 2.0 * y / torch.from_numpy(SIGMA)[:, None] ** 2 + shift
+    return torch.stack([-odds, odds], 2).div(2).log_softmax(2)
+
+
+def clueless(y: torch.Tensor) -> torch.Tensor:
+    """A classifier that reads what has nothing to do with the label."""
+    return torch.stack([torch.zeros_like(y), torch.sin(1e4 * y)], 2).log_softmax(2)
+
+
+def run(kind: str, classifier, rng: np.random.Generator) -> tuple[Curve, Curve]:
+    """A curve of few draws, and the same with the controls' chance taken away."""
+    own, y = sides(DRAWS, rng)
+    if kind == "posterior":
+        per_draw = (HALF.entropy - entropy_of(log_posterior(y))).numpy()
+    else:  # a lower bound
+        per_draw = (log_posterior(y, 0.8)[:, torch.arange(DRAWS), own] - HALF.prior.log()[own]).numpy()
+    curve = Curve.of_draws("side", kind, SIGMA, per_draw, HALF.entropy)
+    others, y_others = sides(MORE * DRAWS, rng)
+    many = said(HALF, classifier(y_others), others).reshape(2, len(SIGMA), GROUPS, -1).mean(3)
+    return grouped(curve, GROUPS), controlled(curve, said(HALF, classifier(y), own), many)
+
+
+def bound_of_many() -> np.ndarray:
+    """The mean of the lower bound, by quadrature over the noise."""
+    n = torch.linspace(-9, 9, 20_001, dtype=torch.float64)
+    weight = torch.exp(-(n**2) / 2)
+    y = 1.0 + torch.from_numpy(SIGMA)[:, None] * n
+    gain = log_posterior(y, 0.8)[:, :, 1] - HALF.prior.log()[1]
+    return ((gain * weight).sum(1) / weight.sum()).numpy()
+
+
+@pytest.mark.parametrize("kind", ["posterior", "bound"])
+def test_mean_error_and_coverage(kind):
+    """Of the two points, whose information is known: a wrong classifier takes most of the chance away."""
+    rng = np.random.default_rng(5)
+    truth = TRUTH if kind == "posterior" else bound_of_many()
+    pairs = [run(kind, lambda y: log_posterior(y, 1.6, 0.3), rng) for _ in range(RUNS)]
+    plain, sharp = (np.stack([p[k].value for p in pairs]) - truth for k in (0, 1))
+    assert np.all(np.abs(sharp.mean(0)) < 4 * sharp.std(0) / RUNS**0.5)
+    assert np.all(plain.std(0) / sharp.std(0) > 1.7)
+    stderr = np.stack([p[1].stderr for p in pairs])
+    assert np.all(np.abs(np.sqrt((stderr**2).mean(0)) / sharp.std(0) - 1) < 0.12)
+    covered = (np.abs(sharp) < 1.96 * stderr).mean(0)
+    assert np.all((covered > 0.89) & (covered < 0.98))
+
+
+def test_a_classifier_that_knows_nothing_does_no_harm():
+    rng = np.random.default_rng(6)
+    pairs = [run("posterior", clueless, rng) for _ in range(RUNS)]
+    plain, sharp = (np.stack([p[k].value for p in pairs]) - TRUTH for k in (0, 1))
+    assert np.all(np.abs(sharp.mean(0)) < 4 * sharp.std(0) / RUNS**0.5)
+    assert np.all(sharp.std(0) / plain.std(0) < 1.2)
+
+
+def test_coefficients_come_from_other_draws():
+    """Fitted on the draws that they correct, they would bias the mean of what is skewed: here they do not."""
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(4000):
+        x = rng.exponential(size=(1, 1, 8)) ** 2
+        many = rng.exponential(size=(1, 1, 4, 400)) ** 2
+        e = (x[0] - 2.0) ** 2 / 10
+        curve = Curve.of_draws("a", "x", SIGMA[:1], e, 1.0)
+        found.append(controlled(curve, x, many.mean(3)).value[0])
+    # E (X^2 - 2)^2 = E X^4 - 4 E X^2 + 4 = 24 - 8 + 4, X exponential
+    assert abs(np.median(found)) < 10
+    assert abs(np.mean(found) - 2.0) < 4 * np.std(found) / len(found) ** 0.5
+
+
+def test_what_says_the_same_of_all_draws_changes_nothing():
+    rng = np.random.default_rng(8)
+    curve = Curve.of_draws("side", "x", SIGMA, rng.normal(size=(3, 64)), 1.0)
+    same = controlled(curve, np.ones((2, 3, 64)), np.ones((2, 3, 32)))
+    assert np.allclose(same.per_draw, grouped(curve, 32).per_draw)
+    assert np.allclose(same.stderr, grouped(curve, 32).stderr)
+
+
+def test_what_a_classifier_says():
+    own, y = sides(4, np.random.default_rng(9))
+    never = torch.tensor([[[0.0, -torch.inf], [-torch.inf, 0.0]]], dtype=torch.float64)
+    found = said(HALF, never, torch.tensor([1, 1]))
+    assert found.shape == (2, 1, 2)
+    assert np.allclose(found[0, 0], np.log([1e-3, 1e-3 + 2 * (1 - 1e-3)]))  # never, always
+    assert np.allclose(found[1], np.log(2))
+    assert np.allclose(said(HALF, torch.full((3, 4, 2), np.log(0.5)), own), 0.0)
+    assert y.shape == (3, 4)
+
+
+def test_where_hardly_a_draw_is_undecided():
+    """One draw in a hundred is: a slope from a half without any would be wild."""
+    rng, e, x = np.random.default_rng(10), [], []
+    for _ in range(RUNS):
+        rare = (rng.random(64 * 17) < 0.01) * rng.random(64 * 17)
+        costly, cheap = 1.0 - rare, 1.0 - 0.7 * rare - 1e-4 * rng.random(64 * 17)
+        curve = Curve.of_draws("side", "x", SIGMA[:1], costly[None, :64], 1.0)
+        e.append(curve.value[0])
+        x.append(controlled(curve, cheap[None, None, :64], cheap[64:].reshape(1, 1, 32, -1).mean(3)).value[0])
+    assert abs(np.mean(x) - 0.995) < 4 * np.std(x) / RUNS**0.5
+    assert np.std(x) < np.std(e)
+
+
+@pytest.mark.parametrize(
+    ("controls", "many"), [((2, 3, 60), (2, 3, 32)), ((2, 3, 64), (2, 3, 31)), ((2, 3, 64), (2, 3, 2))]
+)
+def test_shapes_that_do_not_fit(controls, many):
+    curve = Curve.of_draws("side", "x", SIGMA, np.zeros((3, 64)), 1.0)
+    with pytest.raises(InputError, match="64 draws and 3 levels came with controls"):
+        controlled(curve, np.zeros(controls), np.zeros(many))
