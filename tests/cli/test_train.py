@@ -151,6 +151,27 @@ def test_study_of_a_model(learned):
     }  # fmt: skip
 
 
+def test_a_classifier_makes_curves_sharper(learned, model, blobs, monkeypatch):
+    """The same draws without the classifier's many cheap ones: the same curves, with much wider errors."""
+    from sigmascope.studies import learned as module
+    from sigmascope.studies.controls import Controls
+
+    monkeypatch.setattr(module, "Controls", lambda classifier, *others: Controls(None, *others))
+    r = sigmascope.study(
+        str(blobs), model=model, draws=256, levels=16, sigma_min=0.05, budget=8000, estimators="filter,posterior"
+    )
+    sharp = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
+    for e, times in (("posterior", 2.0), ("filter", 1.5)):
+        known = sharp.information.sel(estimator="posterior") / sharp.ceiling
+        partly = ((known > 0.2) & (known < 0.8)).values.ravel()
+        one, two = (x.sel(estimator=e) for x in (sharp, r))
+        ratio = two.stderr.values.ravel()[partly] / one.stderr.values.ravel()[partly]
+        assert partly.sum() >= 6
+        assert np.exp(np.log(ratio).mean()) > times, e
+        apart = (two.information.values - one.information.values).ravel()[partly]
+        assert np.abs(apart / two.stderr.values.ravel()[partly]).max() < 4, e
+
+
 def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
     options = ["--draws", "256", "--levels", "16", "--sigma-min", "0.05", "--target-stderr", "0.02"]
     every = "score_gap,mmse_gap,filter,likelihood,classifier,posterior"
@@ -161,13 +182,13 @@ def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
 def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
     from sigmascope.information.adaptive import GapWork
-    from sigmascope.studies.learned_works import ChainWork, ClassifierWork
+    from sigmascope.studies.learned_works import ChainWork, ClassifierWork, ControlWork
 
     options = ["--draws", "32", "--levels", "8", "--budget", "6000", "--estimators", "score_gap,filter,classifier"]
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
-    for kind in (GapWork, ClassifierWork, ChainWork):
+    for kind in (GapWork, ClassifierWork, ControlWork, ChainWork):
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):

@@ -206,11 +206,11 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         ),
         "<h2>What to believe</h2>",
         _verdicts(results),
-        "<p class='note'>A gap is called biased where it lies above H(A) or below a bound by more than a tenth of "
-        "H(A), where its calibration or the gap of random labels is off by as much, where nothing confirms it and "
-        "these are off by half of that, or where it lies below a bound and its calibration is off, both by half. The "
-        "exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none of "
-        "them sees goes unmarked.</p>",
+        "<p class='note'>A gap is called biased where it lies above H(A) by more than a tenth of H(A), where its "
+        "calibration or the gap of random labels is off by as much, where nothing confirms it and these are off by "
+        "half of that, or where it lies below a bound by half of that: the truth lies above the bound. The exact "
+        "curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none of them "
+        "sees goes unmarked.</p>",
         figure(
             pictures["calibration"],
             "Calibration",
@@ -230,9 +230,17 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         onset_table(table),
     ]
     if "bounds" in pictures:
+        cheap = int(a.get("classified_draws", 0))
+        sharper = (
+            f" The chance that the classifier sees in their draws is taken away: it was asked about {cheap:,} others."
+        )
         parts += [
             "<h2>The bounds</h2>",
-            figure(pictures["bounds"], "Lower bounds", "Each lower bound by itself, and the best of them."),
+            figure(
+                pictures["bounds"],
+                "Lower bounds",
+                "Each lower bound by itself, and the best of them." + (sharper if cheap else ""),
+            ),
         ]
     parts += [
         "<h2>What was measured</h2>",

@@ -55,13 +55,15 @@ class Controls:
         )
         self.classifier = classifier
         self.works: list[Work] = []
-        self._known: list[str] = []
+        self.others = 0  # cheap draws, beside those of the test
+        self._known: dict[str, Abstraction] = {}
         if classifier is None:
             return
         told = {a.name for a in classifier.abstractions}
         known = [a for a in abstractions if a.name in told]
-        self._known = [a.name for a in known]
+        self._known = {a.name: a for a in known}
         each = MORE * len(test) // REPLICATES
+        self.others = each * REPLICATES
         self.seen = ClassifierWork(classifier, self.both, sigma, known)
         self._others = {
             of_fit: ControlWork(classifier, partial(more, each, of_fit), groups, sigma, known)
@@ -91,10 +93,9 @@ class Controls:
 
     def _said(self, name: str) -> np.ndarray | None:
         """By the classifier, of all draws at their own noise."""
-        if name not in self._known or self.classifier is None:
+        if name not in self._known:
             return None
-        a = next(x for x in self.classifier.abstractions if x.name == name)
-        return said(a, self.seen.log_q(name), self.both.labels[name])
+        return said(self._known[name], self.seen.log_q(name), self.both.labels[name])
 
     def _sharper(self, curve: Curve, controls: np.ndarray | None, of_fit: bool) -> Curve:
         if controls is not None:

@@ -272,6 +272,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         )
     results.attrs |= {
         "network_calls": gaps.calls,
+        "classified_draws": controls.others,
         "held_out": int(learned.held_out or not isinstance(learned.source, Items)),
     }
     allocation = gaps.allocation
