@@ -26,7 +26,7 @@ from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
 if TYPE_CHECKING:
-    from sigmascope.studies.forked import Forked
+    from sigmascope.studies.pipelines import Opened
 
 
 def _study(command: StudyCommand) -> int:
@@ -250,19 +250,25 @@ def _dry_run(spec: Spec) -> int:
 
 
 def _dry_run_model(spec: Spec) -> int:
+    from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
     from sigmascope.studies.learned_run import open_learned
+    from sigmascope.studies.spec import GENERATED
 
+    if spec.data == GENERATED:
+        return _dry_run_generated(spec)
     learned, spec = open_learned(spec)
     print(spec.to_toml())
     if isinstance(learned, Forked):
-        return _dry_run_forks(learned, spec)
+        return _dry_run_forks(learned.data.words, learned.opened, spec)
     print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
     print(f"model       {learned.network}, {learned.parameters:,} parameters")
     told = sum(len(a.values) for a in learned.asked)
     draws = spec.draws + spec.draws // 2
     if "filter" in spec.estimators:
         print(f"filter      {draws * spec.levels * told:,} network calls")
+    if learned.classifier is not None:
+        print(f"classifier  {draws * (1 + MORE) * spec.levels:,} calls")
     if "likelihood" in spec.estimators:
         print(f"likelihood  {12 * draws * spec.levels * told:,} network calls")
     aim = (
@@ -272,9 +278,24 @@ def _dry_run_model(spec: Spec) -> int:
     return 0
 
 
-def _dry_run_forks(forked: Forked, spec: Spec) -> int:
-    print(f"data        {forked.data.words}")
-    print(f"model       {forked.opened.words}, {forked.opened.parameters:,} parameters, told nothing")
+def _dry_run_generated(spec: Spec) -> int:
+    """Nothing is made: the labels that its images would have are not known yet."""
+    from sigmascope.studies.forked import asked_of, images_of
+    from sigmascope.studies.learned_run import with_paths
+    from sigmascope.studies.pipelines import open_pipe
+    from sigmascope.studies.runner import resolve_device
+
+    spec = with_paths(spec)
+    opened = open_pipe(spec, resolve_device(spec.device))
+    spec, _ = asked_of(spec, opened)
+    print(spec.to_toml())
+    count = images_of(spec)
+    return _dry_run_forks(f"{count:,} images by the model: {2 * count * spec.steps:,} network calls", opened, spec)
+
+
+def _dry_run_forks(data: str, opened: Opened, spec: Spec) -> int:
+    print(f"data        {data}")
+    print(f"model       {opened.words}, {opened.parameters:,} parameters, told nothing")
     calls = spec.draws * spec.levels * spec.forks * spec.steps  # two a step, of half the way on average
     print(f"forks       about {calls:,} network calls")
     return 0

@@ -221,6 +221,32 @@ def real(tmp_path_factory):
 SHORT = ["--draws", "8", "--levels", "4", "--forks", "6", "--steps", "6"]
 
 
+def _not_made_again(made, out, monkeypatch, capsys):
+    """Images are kept: a study that goes on takes them, makes a broken file anew, and leaves another study's alone."""
+    from sigmascope.studies import forked
+
+    calls = []
+    whole = forked.generated
+    monkeypatch.setattr(forked, "generated", lambda *args: (calls.append(1), whole(*args))[1])
+    assert main([*made, "--out", str(out)]) == 0
+    assert "finished; nothing was done" in capsys.readouterr().err
+    assert not calls
+    fresh = out.parent / "fresh"
+    fresh.mkdir()
+    (fresh / "images.npz").write_bytes((out / "images.npz").read_bytes())  # stopped before all else
+    assert main([*made, "--out", str(fresh)]) == 0
+    assert not calls
+    assert (fresh / "results.nc").exists()
+    (out / "images.npz").write_bytes((out / "images.npz").read_bytes()[:1000])
+    assert main([*made, "--out", str(out)]) == 0
+    assert len(calls) == 1
+    kept = (out / "images.npz").read_bytes()
+    assert main([*made, "--seed", "1", "--out", str(out)]) == 2
+    assert "another study" in capsys.readouterr().err
+    assert (out / "images.npz").read_bytes() == kept
+    assert len(calls) == 1
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     folder, path = real
@@ -235,8 +261,13 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "finished; nothing was done" in capsys.readouterr().err
     made = ["study", "generated", "--labeller", "mine:colour", "--model", model, *SHORT]
+    capsys.readouterr()
+    assert main([*made, "--out", str(tmp_path / "b"), "--dry-run"]) == 0
+    assert "520 images by the model: 6,240 network calls" in capsys.readouterr().out
+    assert not (tmp_path / "b").exists()
     for name in ("b", "c"):
         assert main([*made, "--out", str(tmp_path / name)]) == 0
+    _not_made_again(made, tmp_path / "b", monkeypatch, capsys)
     one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in "bc")
     assert list(one.abstraction.values) == ["label"]
     assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]

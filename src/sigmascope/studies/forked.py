@@ -11,8 +11,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,7 +41,7 @@ from sigmascope.studies.learned_works import ProbeWork, probe_works
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
-from sigmascope.studies.store import StudyFolder
+from sigmascope.studies.store import IMAGES, StudyFolder, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
@@ -165,8 +167,8 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool) -> Tensor:
     return torch.cat(parts)
 
 
-def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spec]:
-    """A pipeline with its data, or with images that it makes, and labels of images.
+def asked_of(spec: Spec, opened: Opened) -> tuple[Spec, Callable[[Tensor], object] | None]:
+    """The specification with its estimators and within the pipeline's levels, and the user's labeller, if one is named.
 
     Raises: InputError.
     """
@@ -178,11 +180,50 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
             f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
         )
     function = imported(spec.labeller) if spec.labeller else None
-    spec = opened.levels(spec)
+    return opened.levels(replace(spec, estimators=tuple(chosen))), function
+
+
+def images_of(spec: Spec) -> int:
+    """How many images a study of generated ones needs: its draws, and those that probes are trained on."""
+    return spec.draws + _PROBE_DRAWS * ("probes" in spec.estimators)
+
+
+def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool) -> Tensor:
+    """The images that the pipeline makes, or those that this study made before it was stopped."""
+    count, event = images_of(spec), tuple(opened.pipe.denoiser.event)
+    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {spec.sigma_min:.17g}"
+    if out is not None and (out / IMAGES).exists():
+        try:
+            with np.load(out / IMAGES, allow_pickle=False) as file:
+                same, values = str(file["made_by"]) == made_by, file["values"]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            same, values = True, np.empty(0)
+        if not same:
+            raise InputError(f"{out}: it holds images of another study: choose another --out")
+        if values.shape == (count, *event):  # else it is broken, and made anew
+            return torch.from_numpy(values)
+    values = generated(opened, spec, count, progress)
+    if out is not None:
+        keep_images(out, {"values": values.numpy(), "made_by": np.array(made_by)})
+    return values
+
+
+def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = None) -> tuple[Forked, Spec]:
+    """A pipeline with its data, or with images that it makes, and labels of images.
+
+    Args:
+        spec: the study.
+        opened: the pipeline.
+        progress: show a bar on stderr where images are made.
+        out: the study's folder, where the images are kept; None keeps none.
+
+    Raises: InputError.
+    """
+    spec, function = asked_of(spec, opened)
     decode = opened.pipe.decode or (lambda values: values)
     if spec.data == GENERATED:
         assert function is not None
-        values = generated(opened, spec, spec.draws + _PROBE_DRAWS * ("probes" in chosen), progress)
+        values = _kept(opened, spec, out, progress)
         free = by_function(function, "label", ())
         found = _labelled(free, values, decode)
         wanted = spec.abstractions or tuple(found)
@@ -214,10 +255,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool) -> tuple[Forked, Spe
                 f"its entropy; pass at least --forks {len(a.values)}"
             )
     check_same_data(spec, data)
-    spec = replace(
-        spec, abstractions=names, estimators=tuple(chosen), fingerprint=data.fingerprint,
-        model_fingerprint=opened.digest,
-    )  # fmt: skip
+    spec = replace(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
     return Forked(opened, data, label, spec.data == GENERATED), spec
 
 

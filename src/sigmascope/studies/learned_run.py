@@ -22,15 +22,8 @@ from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_folder
 
 
-def open_learned(spec: Spec, progress: bool = False) -> tuple[Learned | Forked, Spec]:
-    """The model and data of a specification, which is checked and filled in.
-
-    Args:
-        spec: the study, with a model.
-        progress: show a bar on stderr, where a pipeline makes the images.
-
-    Raises: InputError.
-    """
+def with_paths(spec: Spec) -> Spec:
+    """The specification, checked, with paths that hold from anywhere."""
     spec = spec.check()
     if spec.of_pipeline:
         spec = replace(spec, model=as_path(spec.model))
@@ -40,10 +33,24 @@ def open_learned(spec: Spec, progress: bool = False) -> tuple[Learned | Forked, 
         spec = replace(spec, like=str(Path(spec.like).resolve()))
     if spec.data != "scenes" and Path(spec.data).exists():  # the specification may be read from elsewhere
         spec = replace(spec, data=str(Path(spec.data).resolve()))
+    return spec
+
+
+def open_learned(spec: Spec, progress: bool = False, out: Path | None = None) -> tuple[Learned | Forked, Spec]:
+    """The model and data of a specification, which is checked and filled in.
+
+    Args:
+        spec: the study, with a model.
+        progress: show a bar on stderr, where a pipeline makes the images.
+        out: the study's folder, where these images are kept; None keeps none.
+
+    Raises: InputError.
+    """
+    spec = with_paths(spec)
     if not spec.of_pipeline:
         return open_model(spec, resolve_device(spec.device))
     opened = open_pipe(spec, resolve_device(spec.device))
-    return open_told(spec, opened) if told_classes(spec, opened) else open_forked(spec, opened, progress)
+    return open_told(spec, opened) if told_classes(spec, opened) else open_forked(spec, opened, progress, out)
 
 
 def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -62,7 +69,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
         raise InputError("a study of a model runs in one process: leave torchrun out")
     if out is not None:
         check_folder(out)
-    learned, spec = open_learned(spec, progress)
+    learned, spec = open_learned(spec, progress, out)
     like = Path(spec.like) if spec.like else None
     folder = None if out is None else StudyFolder(out, spec)
     if folder is not None:

@@ -19,6 +19,8 @@ from sigmascope.studies.tasks import Task, difference, to_toml
 
 _RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
 _CHECKPOINTS = "checkpoint*.npz"
+IMAGES = "images.npz"
+"""In the folder of a study whose images a pipeline makes."""
 _PART = ".part-"
 
 
@@ -50,26 +52,11 @@ class Folder:
 
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
         """Write a file through a temporary name, so that it is whole or not there."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=self.path)
-        os.close(handle)
-        try:
-            writer(Path(temporary))
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        _write(self.path, name, writer)
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays as an .npz file."""
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **dict(arrays))
-
-        self.write(name, write)
+        _write_arrays(self.path, name, arrays)
 
     def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
         """Keep the state of a run, of this rank."""
@@ -188,7 +175,7 @@ def check_folder(path: Path, marker: str = _SPEC) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: it is a file: --out must be a folder")
     if path.exists():
-        foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART)]
+        foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART) and p.name != IMAGES]
         if foreign and marker not in foreign:
             what = "study" if marker == _SPEC else f"{marker} of an earlier run"
             raise InputError(f"{path}: it is not empty and holds no {what}: choose an empty or a new folder for --out")
@@ -197,6 +184,40 @@ def check_folder(path: Path, marker: str = _SPEC) -> None:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{path}: {nearest} cannot be written: choose another --out")
+
+
+def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep images that a pipeline made in the folder of a study, before it is known to be one.
+
+    Raises: InputError if they cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _write_arrays(path, IMAGES, arrays)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
+
+
+def _write(folder: Path, name: str, writer: Callable[[Path], object]) -> None:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=folder)
+    os.close(handle)
+    try:
+        writer(Path(temporary))
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **dict(arrays))
+
+    _write(folder, name, write)
 
 
 def _checkpoint() -> str:
