@@ -127,6 +127,22 @@ def learned(model, blobs, tmp_path_factory):
     return out
 
 
+def test_time_of_a_training_that_was_stopped(blobs, tmp_path, monkeypatch):
+    """Stopped between classifier and denoiser: the card counts both."""
+    from sigmascope.learn.classifying import ClassifierTrainer
+    from sigmascope.learn.training import Trainer
+
+    command = ["train", blobs, "--out", tmp_path / "net", *QUICK, "--steps", "5", "--classifier-steps", "30"]
+    step = ClassifierTrainer.step
+    with monkeypatch.context() as m:
+        m.setattr(ClassifierTrainer, "step", lambda self: (time.sleep(0.2), step(self))[1])
+        m.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*command) == 130
+    assert run(*command) == 0
+    card = json.loads((tmp_path / "net" / "model.json").read_text())["card"]
+    assert card["seconds"] > 30 * 0.2
+
+
 def test_study_of_a_model(learned):
     r = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
     assert set(r.estimator.values) == {

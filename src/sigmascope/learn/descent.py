@@ -69,6 +69,7 @@ class Training(ABC):
         low = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
         self.done = 0
+        self.seconds = 0.0  # that the steps took, in all runs; set by who keeps the time
         self.decades = np.arange(math.floor(math.log10(settings.sigma_min)), math.ceil(math.log10(settings.sigma_max)))
         self.history: list[dict[str, Any]] = []
         self.kept = {"sums": np.zeros((2, len(self.decades)))}
@@ -159,6 +160,7 @@ class Training(ABC):
         told = {
             "settings": asdict(self.settings),
             "done": self.done,
+            "seconds": self.seconds,
             "levels": self.levels.state(),
             "history": self.history,
         }
@@ -183,6 +185,7 @@ class Training(ABC):
             self.optimiser.load_state_dict(held)
             self.levels.restore(told["levels"])
             self.done, self.history = int(told["done"]), list(told["history"])
+            self.seconds = float(told.get("seconds", 0.0))
             self.kept = {k: tensors[k].numpy().copy() for k in self.kept}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -149,7 +149,6 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         _forget_states(out)
         return "", True
     source = source_of(data, settings, spec.abstractions)
-    started = time.monotonic()
     classifier: ClassifierTrainer | None = None
     if spec.classifier_steps and source.abstractions:
         classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
@@ -158,17 +157,15 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         folder_write(folder, CLASSIFIER, lambda p: classifier.averaged.save(p, half=spec.half))
     trainer = Trainer(source, settings, device, None if classifier is None else classifier.averaged)
     _restore(trainer, folder, "denoiser")
-    before = float(_card(folder).get("seconds", 0.0)) if trainer.done else 0.0
+    before = 0.0 if classifier is None else classifier.seconds
 
     def keep() -> None:
-        seconds = before + time.monotonic() - started
-        _store_model(folder, trainer, spec, data, seconds, half=False)
+        _store_model(folder, trainer, spec, data, before + trainer.seconds, half=False)
 
     _run(trainer, folder, "denoiser", settings.steps, spec, progress, keep)
-    seconds = before + time.monotonic() - started
-    _store_model(folder, trainer, spec, data, seconds, half=spec.half, finished=True)
+    _store_model(folder, trainer, spec, data, before + trainer.seconds, half=spec.half, finished=True)
     _forget_states(out)
-    return _words(trainer, classifier, seconds), False
+    return _words(trainer, classifier, before + trainer.seconds), False
 
 
 def _forget_states(out: Path) -> None:
@@ -192,6 +189,7 @@ def _run(
 ) -> None:
     """Step to the end, noting losses, making pictures and leaving checkpoints on the way."""
     every = max(1, steps // _REPORTS)
+    begun = time.monotonic() - trainer.seconds
     due = time.monotonic() + spec.checkpoint_seconds
     bar = tqdm(
         total=steps, initial=trainer.done, desc=what, unit="step", file=sys.stderr, mininterval=1.0,
@@ -209,6 +207,7 @@ def _run(
                     _pictures(folder, trainer, what)
             late = time.monotonic() > due
             if ranks.gathered(late)[0] or trainer.done == steps:
+                trainer.seconds = time.monotonic() - begun
                 folder_write(folder, _STATES[what], trainer.store)
                 if keep is not None:
                     keep()
