@@ -40,10 +40,11 @@ def run(kind: str, classifier, rng: np.random.Generator) -> tuple[Curve, Curve]:
     """A curve of few draws, and the same with the controls' chance taken away."""
     own, y = sides(DRAWS, rng)
     if kind == "posterior":
-        per_draw = (HALF.entropy - entropy_of(log_posterior(y))).numpy()
-    else:  # a lower bound
+        per_draw, of = (HALF.entropy - entropy_of(log_posterior(y))).numpy(), "exact"
+    else:
+        of = "lower bound"
         per_draw = (log_posterior(y, 0.8)[:, torch.arange(DRAWS), own] - HALF.prior.log()[own]).numpy()
-    curve = Curve.of_draws("side", kind, SIGMA, per_draw, HALF.entropy)
+    curve = Curve.of_draws("side", kind, SIGMA, per_draw, HALF.entropy, kind=of)
     others, y_others = sides(MORE * DRAWS, rng)
     many = said(HALF, classifier(y_others), others).reshape(2, len(SIGMA), GROUPS, -1).mean(3)
     return grouped(curve, GROUPS), controlled(curve, said(HALF, classifier(y), own), many)
@@ -73,6 +74,19 @@ def test_mean_error_and_coverage(kind):
     assert np.all((covered > 0.89) & (covered < 0.98))
 
 
+def test_where_a_half_says_nothing_the_usual_is_taken():
+    """Draws that are all decided alike but one: a bound follows the log-probability, a posterior the entropy."""
+    once = np.zeros((1, 64))
+    once[0, 0] = -1.0
+    for kind, which in (("lower bound", 0), ("exact", 1)):
+        controls, many = np.zeros((2, 1, 64)), np.zeros((2, 1, 32))
+        controls[which, 0, 0], many[which] = -1.0, -0.01
+        found = controlled(Curve.of_draws("side", "x", SIGMA[:1], once, 1.0, kind=kind), controls, many)
+        assert np.isclose(found.per_draw[0, 0], -0.01)  # the half without it takes away what it has, and not more
+        other = controlled(Curve.of_draws("side", "x", SIGMA[:1], once, 1.0, kind=kind), controls[::-1], many[::-1])
+        assert np.isclose(other.per_draw[0, 0], -0.5)
+
+
 def test_a_classifier_that_knows_nothing_does_no_harm():
     rng = np.random.default_rng(6)
     pairs = [run("posterior", clueless, rng) for _ in range(RUNS)]
@@ -86,8 +100,8 @@ def test_coefficients_come_from_other_draws():
     rng = np.random.default_rng(7)
     found = []
     for _ in range(4000):
-        x = rng.exponential(size=(1, 1, 8)) ** 2
-        many = rng.exponential(size=(1, 1, 4, 400)) ** 2
+        x = rng.exponential(size=(2, 1, 8)) ** 2
+        many = rng.exponential(size=(2, 1, 4, 400)) ** 2
         e = (x[0] - 2.0) ** 2 / 10
         curve = Curve.of_draws("a", "x", SIGMA[:1], e, 1.0)
         found.append(controlled(curve, x, many.mean(3)).value[0])
@@ -124,7 +138,8 @@ def test_where_hardly_a_draw_is_undecided():
         costly, cheap = 1.0 - rare - 3e-3 * little, 1.0 - 0.7 * rare - 1e-4 * little
         curve = Curve.of_draws("side", "x", SIGMA[:1], costly[None, :64], 1.0)
         e.append(curve.value[0])
-        x.append(controlled(curve, cheap[None, None, :64], cheap[64:].reshape(1, 1, 32, -1).mean(3)).value[0])
+        two = np.stack([0 * cheap, cheap])[:, None]
+        x.append(controlled(curve, two[:, :, :64], two[:, :, 64:].reshape(2, 1, 32, -1).mean(3)).value[0])
     assert abs(np.mean(x) - 0.9935) < 4 * np.std(x) / RUNS**0.5
     assert np.std(x) < np.std(e)
 

@@ -16,7 +16,8 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     .. math:: I(A; Y_\sigma) \ge I(A; Y_{\sigma'}) \ge b_e(\sigma'), \qquad \sigma' \ge \sigma
 
     The choice is made on other draws, by their bound less its standard error: the maximum of noisy bounds is biased
-    upward, and a noisy one is a poor choice.
+    upward, and a noisy one is a poor choice.  Each half of the draws is judged by a choice on the other half and on
+    the draws of ``fits``, which weigh as much.
 
     Args:
         fits: bounds of one abstraction by several estimators, on draws to choose on.
@@ -33,12 +34,17 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     first = bounds[0]
     if any(not np.array_equal(c.sigma, first.sigma) for c in (*fits, *bounds)):
         raise InputError("the bounds are over different levels: pass bounds over the same")
-    seen = np.stack([f.value - f.stderr for f in fits])
-    columns = []
-    for j in range(len(first.sigma)):
-        e, k = divmod(int(seen[:, : j + 1].argmax()), j + 1)
-        columns.append(bounds[e].per_draw[k] if seen[e, k] > 0 else np.zeros_like(first.per_draw[0]))
-    return Curve.of_draws(first.abstraction, "bound", first.sigma, np.stack(columns), first.ceiling, kind="lower bound")
+    columns = np.zeros_like(first.per_draw)
+    half = np.arange(columns.shape[1]) % 2 == 0
+    for judged in (half, ~half):
+        rest = [b.per_draw[:, ~judged] for b in bounds]
+        errors = [np.hypot(f.stderr, r.std(1, ddof=1) / r.shape[1] ** 0.5) for f, r in zip(fits, rest, strict=True)]
+        seen = np.stack([f.value + r.mean(1) - e for f, r, e in zip(fits, rest, errors, strict=True)])
+        for j in range(len(first.sigma)):
+            e, k = divmod(int(seen[:, : j + 1].argmax()), j + 1)
+            if seen[e, k] > 0:
+                columns[j, judged] = bounds[e].per_draw[k, judged]
+    return Curve.of_draws(first.abstraction, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
 
 
 def grouped(curve: Curve, groups: int) -> Curve:

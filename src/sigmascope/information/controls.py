@@ -26,11 +26,13 @@ from sigmascope.information.posterior import entropy_of
 
 _SHARE = 1e-3  # of the prior, so that no draw says more than the others together
 _RIDGE = 0.3  # in H(A)^2: where hardly a draw of a half is undecided, its slope says nothing of the other half
+_USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 1.0), "estimate": (0.0, 1.0)}
+"""Coefficients where a half says nothing: of a classifier that is as good as what it is a control of."""
 
 
 def said(
     abstraction: Abstraction, log_q: Float[Tensor, "*levels draws values"], own: Int64[Tensor, " draws"]
-) -> Float[np.ndarray, "controls *levels draws"]:
+) -> Float[np.ndarray, "2 *levels draws"]:
     r"""What a classifier says of draws, in two numbers, nats.
 
     .. math:: x = \left(\ln[(1 - \epsilon)\,q(a)/p(a) + \epsilon],\; H(A) - H(q)\right)
@@ -50,17 +52,18 @@ def said(
 
 def controlled(
     curve: Curve,
-    controls: Float[np.ndarray, "controls levels draws"],
-    many: Float[np.ndarray, "controls levels groups"],
+    controls: Float[np.ndarray, "2 levels draws"],
+    many: Float[np.ndarray, "2 levels groups"],
 ) -> Curve:
     r"""The curve of the same mean with the controls' chance taken away; its columns are independent groups of draws.
 
     Coefficients are those of a ridge regression, at each level, on one half of the groups for the other: fitted on the
-    same draws they would bias the estimate.
+    same draws they would bias the estimate.  They are drawn to what they are for a perfect classifier: a lower bound
+    follows the log-probability of the true label, a posterior the entropy.
 
     Args:
         curve: of independent draws, whose number the number of groups divides.
-        controls: what is said of its draws, as by :func:`said`.
+        controls: what is said of its draws, by :func:`said`.
         many: means of the same numbers over other draws of the same law, a group each.
 
     Returns: the curve with a column for each group; its standard error is that of their mean.
@@ -71,17 +74,17 @@ def controlled(
     """
     levels, draws = curve.per_draw.shape
     groups = many.shape[2]
-    if controls.shape != (len(many), levels, draws) or many.shape[1] != levels or groups < 4 or draws % groups:
+    if controls.shape != (2, levels, draws) or many.shape[1] != levels or groups < 4 or draws % groups:
         raise InputError(
             f"a curve of {draws} draws and {levels} levels came with controls of shape {controls.shape} and "
             f"{many.shape}: pass as many levels and draws, and means over groups whose number, 4 or more, divides them"
         )
-    x, e = controls.reshape(len(many), levels, groups, -1), curve.per_draw.reshape(levels, groups, -1)
-    half, ridge = np.arange(groups) % 2 == 0, _RIDGE * curve.ceiling**2
+    x, e = controls.reshape(2, levels, groups, -1), curve.per_draw.reshape(levels, groups, -1)
+    half, ridge, usual = np.arange(groups) % 2 == 0, _RIDGE * curve.ceiling**2, np.array(_USUAL[curve.kind])
     columns = np.empty((levels, groups))
     for judged in (half, ~half):
-        fit = x[:, :, ~judged].reshape(len(many), levels, -1), e[:, ~judged].reshape(levels, -1)
-        beta = _coefficients(*fit, ridge)
+        fit = x[:, :, ~judged].reshape(2, levels, -1), e[:, ~judged].reshape(levels, -1)
+        beta = _coefficients(*fit, ridge, usual)
         chance = x[:, :, judged].mean(3) - many[:, :, judged]
         columns[:, judged] = e[:, judged].mean(2) - np.einsum("lc,clg->lg", beta, chance)
     error = columns.std(1, ddof=1) / groups**0.5
@@ -89,9 +92,13 @@ def controlled(
 
 
 def _coefficients(
-    x: Float[np.ndarray, "controls levels draws"], e: Float[np.ndarray, "levels draws"], ridge: float
-) -> Float[np.ndarray, "levels controls"]:
-    """Of a ridge regression at each level; near 0 for what hardly varies."""
+    x: Float[np.ndarray, "2 levels draws"],
+    e: Float[np.ndarray, "levels draws"],
+    ridge: float,
+    usual: Float[np.ndarray, "2"],
+) -> Float[np.ndarray, "levels 2"]:
+    """Of a ridge regression at each level; near the usual ones for what hardly varies."""
     x, e = x - x.mean(2, keepdims=True), e - e.mean(1, keepdims=True)
-    spread = np.einsum("cld,bld->lcb", x, x) + ridge * np.eye(len(x))
-    return np.linalg.solve(spread, np.einsum("cld,ld->lc", x, e)[..., None])[..., 0]
+    spread = np.einsum("cld,bld->lcb", x, x) + ridge * np.eye(2)
+    both = np.einsum("cld,ld->lc", x, e) + ridge * usual
+    return np.linalg.solve(spread, both[..., None])[..., 0]
