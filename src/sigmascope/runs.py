@@ -250,6 +250,7 @@ def _dry_run(spec: Spec) -> int:
 
 
 def _dry_run_model(spec: Spec) -> int:
+    from sigmascope.information.adaptive import GOALS
     from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
     from sigmascope.studies.learned_run import open_learned
@@ -267,8 +268,9 @@ def _dry_run_model(spec: Spec) -> int:
     draws = spec.draws + spec.draws // 2
     if "filter" in spec.estimators:
         print(f"filter      {draws * spec.levels * told:,} network calls")
-    if learned.classifier is not None:
-        print(f"classifier  {draws * (1 + MORE) * spec.levels:,} calls")
+    if learned.classifier is not None and set(spec.estimators) - set(GOALS):
+        along = draws * len(learned.asked) if "filter" in spec.estimators else 0
+        print(f"classifier  at most {(draws * (1 + MORE) + along) * spec.levels:,} calls")
     if "likelihood" in spec.estimators:
         print(f"likelihood  {12 * draws * spec.levels * told:,} network calls")
     aim = (
@@ -282,11 +284,12 @@ def _dry_run_generated(spec: Spec) -> int:
     """Nothing is made: the labels that its images would have are not known yet."""
     from sigmascope.studies.forked import asked_of, images_of
     from sigmascope.studies.learned_run import with_paths
-    from sigmascope.studies.pipelines import open_pipe
+    from sigmascope.studies.pipelines import open_pipe, told_classes
     from sigmascope.studies.runner import resolve_device
 
     spec = with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
+    told_classes(spec, opened)  # refuses what it cannot be asked
     spec, _ = asked_of(spec, opened)
     print(spec.to_toml())
     count = images_of(spec)

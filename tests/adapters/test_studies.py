@@ -16,7 +16,7 @@ from sigmascope.data import from_array
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.noise import Discrete
 from sigmascope.report.forked import _proportions
-from sigmascope.studies.forked import by_function, by_nearest
+from sigmascope.studies.labelling import by_function, by_nearest
 from sigmascope.studies.pipelines import classes_of
 from sigmascope.studies.runner import study
 
@@ -222,29 +222,45 @@ SHORT = ["--draws", "8", "--levels", "4", "--forks", "6", "--steps", "6"]
 
 
 def _not_made_again(made, out, monkeypatch, capsys):
-    """Images are kept: a study that goes on takes them, makes a broken file anew, and leaves another study's alone."""
+    """Images are kept: a study that goes on takes them; nothing of others is lost."""
     from sigmascope.studies import forked
 
     calls = []
     whole = forked.generated
     monkeypatch.setattr(forked, "generated", lambda *args: (calls.append(1), whole(*args))[1])
+
+    def refused(folder, said, *options):
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert main([*made, *options, "--out", str(folder)]) == 2
+        assert said in capsys.readouterr().err
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+        assert not calls
+
     assert main([*made, "--out", str(out)]) == 0
     assert "finished; nothing was done" in capsys.readouterr().err
-    assert not calls
+    refused(out, "its seed is 0, not 1", "--seed", "1")
     fresh = out.parent / "fresh"
     fresh.mkdir()
-    (fresh / "images.npz").write_bytes((out / "images.npz").read_bytes())  # stopped before all else
+    (fresh / "generated.npz").write_bytes((out / "generated.npz").read_bytes())  # stopped before all else
+    refused(fresh, "images of another study", "--seed", "1")
     assert main([*made, "--out", str(fresh)]) == 0
     assert not calls
     assert (fresh / "results.nc").exists()
-    (out / "images.npz").write_bytes((out / "images.npz").read_bytes()[:1000])
-    assert main([*made, "--out", str(out)]) == 0
-    assert len(calls) == 1
-    kept = (out / "images.npz").read_bytes()
-    assert main([*made, "--seed", "1", "--out", str(out)]) == 2
-    assert "another study" in capsys.readouterr().err
-    assert (out / "images.npz").read_bytes() == kept
-    assert len(calls) == 1
+    other = out.parent / "other"
+    other.mkdir()
+    for content in (b"mine", (out / "generated.npz").read_bytes()[:1000]):
+        (other / "generated.npz").write_bytes(content)
+        refused(other, "no images of a study")
+    np.savez(other / "generated.npz", images=np.zeros(3))
+    refused(other, "no images of a study")
+    (other / "generated.npz").unlink()
+    monkeypatch.setattr(forked, "_ROWS", 8)
+    steps = []
+    step = forked.sample
+    monkeypatch.setattr(forked, "sample", lambda *args, **more: (steps.append(1), step(*args, **more))[1])
+    assert main([*made, "--abstractions", "nope", "--out", str(other)]) == 2
+    assert "it gives no 'nope'" in capsys.readouterr().err
+    assert len(steps) == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -25,7 +25,7 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
 
     Returns: Curve of kind ``lower bound``, named ``bound``; 0 where no bound is surely above 0.
 
-    Raises: InputError where the curves are not over the same levels.
+    Raises: InputError where the curves are not over the same levels, or of fewer than 4 draws.
     """
     if not bounds or len(fits) != len(bounds):
         raise InputError(
@@ -34,6 +34,10 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     first = bounds[0]
     if any(not np.array_equal(c.sigma, first.sigma) for c in (*fits, *bounds)):
         raise InputError("the bounds are over different levels: pass bounds over the same")
+    if first.per_draw.shape[1] < 4:
+        raise InputError(
+            f"bounds of {first.per_draw.shape[1]} draws came: pass 4 or more, one half chooses for the other"
+        )
     columns = np.zeros_like(first.per_draw)
     half = np.arange(columns.shape[1]) % 2 == 0
     for judged in (half, ~half):

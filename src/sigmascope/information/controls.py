@@ -6,7 +6,7 @@ A classifier of noisy values costs little and sees much of what the exact poster
 .. math:: \hat I = \frac1n \sum_{i \le n} \left(e_i - \beta^\top x_i\right) + \frac1m \sum_{j \le m} \beta^\top x_j,
           \qquad \mathrm{Var} = \frac{\mathrm{Var}(e - \beta^\top x)}{n} + \frac{\mathrm{Var}(\beta^\top x)}{m}
 
-has the mean of e whatever the classifier says: a bad one only helps less.
+has the mean of e whatever the classifier says.  A bad one helps less, and at few draws may cost a little.
 
 References: Glasserman (2003), Section 4.1.
 """
@@ -26,8 +26,8 @@ from sigmascope.information.posterior import entropy_of
 
 _SHARE = 1e-3  # of the prior, so that no draw says more than the others together
 _RIDGE = 0.3  # in H(A)^2: where hardly a draw of a half is undecided, its slope says nothing of the other half
-_USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 1.0), "estimate": (0.0, 1.0)}
-"""Coefficients where a half says nothing: of a classifier that is as good as what it is a control of."""
+_USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 0.0), "estimate": (0.0, 0.0)}
+"""Coefficients where draws to fit on say nothing: those of a bound by the classifier itself, or none."""
 
 
 def said(
@@ -41,36 +41,41 @@ def said(
 
     Args:
         abstraction: A, with its prior.
-        log_q: ln q(a | y), normalised.
+        log_q: ln q(a | y), normalised; a row with what is no number counts as the prior.
         own: the true labels.
     """
-    pick = torch.arange(len(own))
-    ratio = log_q[..., pick, own].double().cpu() - abstraction.prior.log()[own]
+    log_q, prior = log_q.double().cpu(), abstraction.prior.log()
+    log_q = torch.where(log_q.isnan().any(-1, keepdim=True), prior, log_q)
+    ratio = log_q[..., torch.arange(len(own)), own] - prior[own]
     score = torch.logaddexp(ratio + math.log1p(-_SHARE), torch.full_like(ratio, math.log(_SHARE)))
-    return torch.stack([score, abstraction.entropy - entropy_of(log_q).cpu()]).numpy()
+    return torch.stack([score, abstraction.entropy - entropy_of(log_q)]).numpy()
 
 
 def controlled(
     curve: Curve,
     controls: Float[np.ndarray, "2 levels draws"],
     many: Float[np.ndarray, "2 levels groups"],
+    fit: tuple[Float[np.ndarray, "levels draws_fit"], Float[np.ndarray, "2 levels draws_fit"]] | None = None,
 ) -> Curve:
     r"""The curve of the same mean with the controls' chance taken away; its columns are independent groups of draws.
 
-    Coefficients are those of a ridge regression, at each level, on one half of the groups for the other: fitted on the
-    same draws they would bias the estimate.  They are drawn to what they are for a perfect classifier: a lower bound
-    follows the log-probability of the true label, a posterior the entropy.
+    Coefficients are those of a ridge regression at each level, on other draws or on one half of the groups for the
+    other: fitted on the same draws they would bias the estimate.  Those of a lower bound are drawn to what they are for
+    the classifier's own, others to 0.
 
     Args:
         curve: of independent draws, whose number the number of groups divides.
         controls: what is said of its draws, by :func:`said`.
         many: means of the same numbers over other draws of the same law, a group each.
+        fit: of other draws, what the curve has of each, and what is said; None: halves of the groups fit each other.
 
-    Returns: the curve with a column for each group; its standard error is that of their mean.
+    Returns: the curve with a column for each group; its standard error is that of their mean.  By chance it may lie
+        above H(A).
 
     Raises: InputError for numbers of draws or levels that do not fit.
 
-    Valid when: the draws of ``many`` are others, as many in each group.
+    Valid when: the draws of ``many`` are others, as many in each group.  Where halves fit each other, a choice among
+        curves on one half is no choice on other draws: with ``fit`` it is.
     """
     levels, draws = curve.per_draw.shape
     groups = many.shape[2]
@@ -80,11 +85,14 @@ def controlled(
             f"{many.shape}: pass as many levels and draws, and means over groups whose number, 4 or more, divides them"
         )
     x, e = controls.reshape(2, levels, groups, -1), curve.per_draw.reshape(levels, groups, -1)
-    half, ridge, usual = np.arange(groups) % 2 == 0, _RIDGE * curve.ceiling**2, np.array(_USUAL[curve.kind])
-    columns = np.empty((levels, groups))
+    ridge, usual = _RIDGE * max(curve.ceiling**2, 1e-9), np.array(_USUAL[curve.kind])
+    half, columns = np.arange(groups) % 2 == 0, np.empty((levels, groups))
     for judged in (half, ~half):
-        fit = x[:, :, ~judged].reshape(2, levels, -1), e[:, ~judged].reshape(levels, -1)
-        beta = _coefficients(*fit, ridge, usual)
+        if fit is None:
+            from_e, from_x = e[:, ~judged].reshape(levels, -1), x[:, :, ~judged].reshape(2, levels, -1)
+        else:
+            from_e, from_x = fit
+        beta = _coefficients(from_x, from_e, ridge, usual)
         chance = x[:, :, judged].mean(3) - many[:, :, judged]
         columns[:, judged] = e[:, judged].mean(2) - np.einsum("lc,clg->lg", beta, chance)
     error = columns.std(1, ddof=1) / groups**0.5

@@ -81,7 +81,7 @@ def judge(
     Returns: the verdict.  A curve is biased where it lies above H(A) by more than the tolerance and three standard
         errors, where its calibration or its null are off by as much, where it lies above the bound by as much and its
         calibration or null are off by half of it, or where it lies below the bound by half of it and three standard
-        errors: the truth lies above the bound, and as likely as not by the other half.
+        errors, since the truth lies above the bound.
 
     All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
     sees is trusted.

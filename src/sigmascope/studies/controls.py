@@ -35,6 +35,7 @@ class Controls:
         more: makes cheap draws: as many, of those of ``fit`` or else of ``test``, of the group of this number.
         sigma: decreasing levels.
         abstractions: which.
+        choosing: whether bounds are asked for, among which the best is chosen.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Controls:
         more: Callable[[int, bool, int], Draws],
         sigma: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
+        choosing: bool,
     ) -> None:
-        self._test, self._fit, self._sigma = test, fit, sigma
+        self._tested, self._sigma = len(test), sigma
         self.both = Draws(
             torch.cat([test.items, fit.items]),
             torch.cat([test.v, fit.v]),
@@ -65,30 +67,41 @@ class Controls:
         each = MORE * len(test) // REPLICATES
         self.others = each * REPLICATES
         self.seen = ClassifierWork(classifier, self.both, sigma, known)
-        self._others = {
-            of_fit: ControlWork(classifier, partial(more, each, of_fit), groups, sigma, known)
-            for of_fit, groups in ((False, REPLICATES), (True, REPLICATES // 2))
-        }
-        self.works = [self.seen, *self._others.values()]
+        self._others = ControlWork(classifier, partial(more, each, False), REPLICATES, sigma, known)
+        self._others_fit = ControlWork(classifier, partial(more, each, True), REPLICATES // 2, sigma, known)
+        self.works = [self.seen, self._others, *([self._others_fit] if choosing else [])]
 
     def sharper(self, curve: Curve) -> Curve:
         """A curve of the test draws at their own noise, in groups."""
-        return self._sharper(curve, self._said(curve.abstraction), False)
+        x = self._said(curve.abstraction)
+        if x is None:
+            return grouped(curve, REPLICATES)
+        return controlled(curve, x[:, :, : self._tested], self._others.means(curve.abstraction))
 
     def bounds(self, a: Abstraction, asked: Mapping[str, Asked]) -> list[Curve]:
         """Each bound at temperatures fitted on other draws, and the best of them, named ``bound``, last."""
         found: list[Curve] = []
         fits: list[Curve] = []
-        n, own = len(self._test), self.both.labels[a.name]
+        n, own = self._tested, self.both.labels[a.name]
         for name, work in asked.items():
             if isinstance(work, PathWork):
                 q, x = work.log_q(a.name)[0], work.said(a.name) if a.name in self._known else None
+            elif isinstance(work, ClassifierWork) and a.name not in self._known:
+                continue
             else:
                 q, x = work.log_q(a.name), self._said(a.name)
             per_draw = tempered(a, self._sigma, q[:, n:], own[n:], q, own).per_draw
-            for kept, part, of_fit in ((found, slice(n), False), (fits, slice(n, None), True)):
-                curve = Curve.of_draws(a.name, name, self._sigma, per_draw[:, part], a.entropy, kind="lower bound")
-                kept.append(self._sharper(curve, None if x is None else x[:, :, part], of_fit))
+            curve, fit = (
+                Curve.of_draws(a.name, name, self._sigma, part, a.entropy, kind="lower bound")
+                for part in (per_draw[:, :n], per_draw[:, n:])
+            )
+            if x is None:
+                found.append(grouped(curve, REPLICATES))
+                fits.append(fit)
+            else:
+                other = (fit.per_draw, x[:, :, n:])
+                found.append(controlled(curve, x[:, :, :n], self._others.means(a.name), other))
+                fits.append(controlled(fit, x[:, :, n:], self._others_fit.means(a.name)))
         return [*found, best_bound(fits, found)] if found else []
 
     def _said(self, name: str) -> np.ndarray | None:
@@ -96,9 +109,3 @@ class Controls:
         if name not in self._known:
             return None
         return said(self._known[name], self.seen.log_q(name), self.both.labels[name])
-
-    def _sharper(self, curve: Curve, controls: np.ndarray | None, of_fit: bool) -> Curve:
-        if controls is not None:
-            draws = curve.per_draw.shape[1]
-            return controlled(curve, controls[:, :, :draws], self._others[of_fit].means(curve.abstraction))
-        return curve if of_fit else grouped(curve, REPLICATES)

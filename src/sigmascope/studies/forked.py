@@ -8,11 +8,9 @@ V is an item of the data, or an image that the pipeline made; A its label; the l
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,12 +34,13 @@ from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
+from sigmascope.studies.labelling import LabelAll, by_function, by_nearest, decoded, imported, labelled_by
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
-from sigmascope.studies.store import IMAGES, StudyFolder, keep_images
+from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
@@ -50,8 +49,6 @@ _ROWS = 256  # children that are followed at once
 _SHOWN = 6  # children that are kept as pictures
 _AXES = ("channel", "row", "column")
 _LEAST_STEPS = 4  # of a continuation
-LabelAll = Callable[[Tensor], dict[str, Tensor]]
-"""From clean images, shape (rows, *event), to the index of the value of each attribute, int64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,77 +73,9 @@ class Forked:
         return seeing(self.opened.pipe.denoiser)
 
 
-def imported(name: str) -> Callable[[Tensor], object]:
-    """The user's function that labels images, by ``module:function``.
-
-    Raises: InputError where there is none.
-    """
-    module, _, function = name.partition(":")
-    if not module or not function:
-        raise InputError(f"labeller is {name!r}: expected module:function, e.g. mine:digits")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"labeller {name!r} cannot be imported ({error}): run where {module}.py lies") from error
-    if not callable(found):
-        raise InputError(f"labeller {name!r} is a {type(found).__name__}: expected a function of images")
-    return found
-
-
-def by_function(function: Callable[[Tensor], object], name: str, known: Sequence[Abstraction]) -> LabelAll:
-    """The labels of a user's function as those of attributes.
-
-    Args:
-        function: from images, float32, shape (rows, channels, height, width), pixels from 0 to 1, to one index of a
-            value per row; or to a mapping from the names of attributes to such.
-        name: of the attribute where it gives one alone, and in complaints.
-        known: the attributes that it must give; empty: any.
-
-    The labels raise InputError where they are not one index per row, of the attributes known.
-    """
-
-    def label(images: Tensor) -> dict[str, Tensor]:
-        given = function(images.float())
-        of = dict(given) if isinstance(given, Mapping) else {known[0].name if len(known) == 1 else name: given}
-        found = {}
-        for key, value in of.items():
-            index = torch.as_tensor(value).cpu()
-            if index.shape != (len(images),) or index.is_floating_point():
-                raise InputError(
-                    f"the labeller gave {key!r} with shape {tuple(index.shape)} and type {index.dtype} for "
-                    f"{len(images)} images: expected one index of a value per image"
-                )
-            values = next((len(a.values) for a in known if a.name == key), None)
-            low, high = int(index.min()), int(index.max())
-            if low < 0 or (values is not None and high >= values):
-                raise InputError(
-                    f"the labeller gave {key!r} from {low} to {high}: expected 0 to {(values or 1 << 30) - 1}"
-                )
-            found[str(key)] = index.long()
-        lacking = [a.name for a in known if a.name not in found]
-        if lacking:
-            raise InputError(f"the labeller gave {', '.join(found)}: {', '.join(lacking)} is missing")
-        return {a.name: found[a.name] for a in known} if known else found
-
-    return label
-
-
-def by_nearest(data: LabelledData) -> LabelAll:
-    """The labels of the item that is nearest to each image."""
-    exact = FiniteDenoiser(data)
-    least = torch.tensor(1e-3, dtype=torch.float64)
-
-    def label(values: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            found = exact.all_log_posteriors(values.double(), least.expand(len(values)).contiguous())
-        return {name: p.argmax(1).cpu() for name, p in found.items()}
-
-    return label
-
-
-def generated(opened: Opened, spec: Spec, count: int, progress: bool) -> Tensor:
+def generated(
+    opened: Opened, spec: Spec, count: int, progress: bool, look: Callable[[Tensor], object] = lambda some: None
+) -> Tensor:
     """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
 
     Args:
@@ -154,6 +83,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool) -> Tensor:
         spec: with seed and steps, from its first level to its last.
         count: how many.
         progress: show a bar on stderr.
+        look: is shown the first of them, before the others are made.
     """
     denoiser, top = opened.pipe.denoiser, spec.sigma_max
     parts = []
@@ -163,6 +93,8 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool) -> Tensor:
             noise = Streams(spec.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
             levels = levels_below(top, spec.sigma_min, spec.steps)
             parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
+            if not start:
+                look(parts[0])
             bar.update(some)
     return torch.cat(parts)
 
@@ -188,21 +120,22 @@ def images_of(spec: Spec) -> int:
     return spec.draws + _PROBE_DRAWS * ("probes" in spec.estimators)
 
 
-def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool) -> Tensor:
+def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped."""
     count, event = images_of(spec), tuple(opened.pipe.denoiser.event)
     made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {spec.sigma_min:.17g}"
+    if out is not None:
+        check_study(out, replace(spec, model_fingerprint=opened.digest))
     if out is not None and (out / IMAGES).exists():
         try:
             with np.load(out / IMAGES, allow_pickle=False) as file:
                 same, values = str(file["made_by"]) == made_by, file["values"]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            same, values = True, np.empty(0)
-        if not same:
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{out / IMAGES}: no images of a study, or broken: delete it and run again") from error
+        if not same or values.shape != (count, *event):
             raise InputError(f"{out}: it holds images of another study: choose another --out")
-        if values.shape == (count, *event):  # else it is broken, and made anew
-            return torch.from_numpy(values)
-    values = generated(opened, spec, count, progress)
+        return torch.from_numpy(values)
+    values = generated(opened, spec, count, progress, look)
     if out is not None:
         keep_images(out, {"values": values.numpy(), "made_by": np.array(made_by)})
     return values
@@ -223,13 +156,18 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
     decode = opened.pipe.decode or (lambda values: values)
     if spec.data == GENERATED:
         assert function is not None
-        values = _kept(opened, spec, out, progress)
         free = by_function(function, "label", ())
-        found = _labelled(free, values, decode)
+
+        def labelled(images: Tensor) -> dict[str, Tensor]:
+            found = labelled_by(free, images, decode)
+            unknown = [n for n in spec.abstractions if n not in found]
+            if unknown:
+                raise InputError(f"the labeller gives {', '.join(found)}: it gives no {unknown[0]!r}")
+            return found
+
+        values = _kept(opened, spec, out, progress, labelled)
+        found = labelled(values)
         wanted = spec.abstractions or tuple(found)
-        unknown = [n for n in wanted if n not in found]
-        if unknown:
-            raise InputError(f"the labeller gives {', '.join(found)}: it gives no {unknown[0]!r}")
         named = {n: [f"{i:0{len(str(int(found[n].max())))}d}" for i in found[n].tolist()] for n in wanted}
         data = from_array(values.numpy(), named, name=f"images by {opened.words}")
         present = {n: torch.unique(found[n]) for n in wanted}
@@ -239,14 +177,14 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
             given = free(pictures)
             return {n: torch.searchsorted(present[n], given[n]).clamp_max(len(present[n]) - 1) for n in wanted}
 
-        label = _decoded(among, decode)
+        label = decoded(among, decode)
     else:
         pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
         data = opened.values(pictures)
         if function is None:
             label = by_nearest(data)
         else:
-            label = _decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
+            label = decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
     names = tuple(a.name for a in data.abstractions)
     for a in data.abstractions:
         if not enough(a, spec.forks):
@@ -257,15 +195,6 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
     check_same_data(spec, data)
     spec = replace(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
     return Forked(opened, data, label, spec.data == GENERATED), spec
-
-
-def _decoded(label: LabelAll, decode: Callable[[Tensor], Tensor]) -> LabelAll:
-    return lambda values: label(decode(values))
-
-
-def _labelled(label: LabelAll, values: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    parts = [label(decode(x)) for x in values.split(_ROWS)]
-    return {n: torch.cat([p[n] for p in parts]) for n in parts[0]}
 
 
 class ForkWork(Units):

@@ -206,7 +206,8 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     def more(each: int, of_fit: bool, group: int) -> Draws:
         return draws_for(learned, each, spec.seed, _MORE_FIT if of_fit else _MORE, group * each)
 
-    controls = Controls(learned.classifier if want - set(GOALS) else None, test, fit, more, sigma, asked)
+    used = learned.classifier if want - set(GOALS) else None
+    controls = Controls(used, test, fit, more, sigma, asked, bool(want & set(BOUNDS)))
     asking: dict[str, Asked] = {}
     if "filter" in want:
         asking["filter"] = PathWork(learned.model, controls.both, sigma, asked, spec.seed, controls.classifier)

@@ -6,7 +6,8 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ import xarray as xr
 
 from sigmascope import ranks
 from sigmascope.core import InputError
-from sigmascope.studies.spec import Spec, read_spec
+from sigmascope.studies.spec import GENERATED, Spec, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
 
 _RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
 _CHECKPOINTS = "checkpoint*.npz"
-IMAGES = "images.npz"
-"""In the folder of a study whose images a pipeline makes."""
+IMAGES = "generated.npz"
+"""In the folder of a study whose images a pipeline makes; written before it is known what the study is of."""
 _PART = ".part-"
 
 
@@ -134,11 +135,8 @@ class StudyFolder(Folder):
 
     def __init__(self, path: Path, spec: Spec) -> None:
         self.spec = spec
-        check_folder(path)
-        if (path / _SPEC).exists():
-            found = read_spec(path / _SPEC)
-            if not found.same_numbers(spec):
-                raise InputError(f"{path}: it holds another study ({_difference(found, spec)}): choose another --out")
+        check_folder(path, also=(IMAGES,) if spec.data == GENERATED else ())
+        check_study(path, spec)
         super().__init__(path, _SPEC, _header() + spec.to_toml())
 
     def results(self) -> xr.Dataset | None:
@@ -167,15 +165,20 @@ class StudyFolder(Folder):
         return (self.path / _PAGE).exists()
 
 
-def check_folder(path: Path, marker: str = _SPEC) -> None:
+def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) -> None:
     """Refuse a path that is a file, holds something else than its marker says, or cannot be written; nothing is made.
+
+    Args:
+        path: of the folder.
+        marker: name of the file that says whose the folder is.
+        also: names that may be there without it.
 
     Raises: InputError.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: it is a file: --out must be a folder")
     if path.exists():
-        foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART) and p.name != IMAGES]
+        foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART) and p.name not in also]
         if foreign and marker not in foreign:
             what = "study" if marker == _SPEC else f"{marker} of an earlier run"
             raise InputError(f"{path}: it is not empty and holds no {what}: choose an empty or a new folder for --out")
@@ -184,6 +187,21 @@ def check_folder(path: Path, marker: str = _SPEC) -> None:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{path}: {nearest} cannot be written: choose another --out")
+
+
+def check_study(path: Path, spec: Spec) -> None:
+    """Refuse the folder of another study; a fingerprint or attributes that are not known yet are not compared.
+
+    Raises: InputError.
+    """
+    if not (path / _SPEC).exists():
+        return
+    found = read_spec(path / _SPEC)
+    full = replace(
+        spec, fingerprint=spec.fingerprint or found.fingerprint, abstractions=spec.abstractions or found.abstractions
+    )
+    if not found.same_numbers(full) or (found.data == GENERATED) != (spec.data == GENERATED):
+        raise InputError(f"{path}: it holds another study ({_difference(found, full)}): choose another --out")
 
 
 def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
