@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from sigmascope.checks.systems import two_points_information
-from sigmascope.core import Abstraction, Curve, InputError
+from sigmascope.core import Abstraction, Curve, Draws, InputError
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.controls import controlled, said
 from sigmascope.information.posterior import entropy_of
+from sigmascope.learn.classifier import NoisyClassifier
+from sigmascope.learn.networks import Architecture
+from sigmascope.studies.controls import Controls
 
 SIGMA = np.array([2.0, 1.0, 0.6])
 TRUTH = np.array([two_points_information(1 / s**2) for s in SIGMA])
@@ -178,3 +181,32 @@ def test_shapes_that_do_not_fit(controls, many):
     curve = Curve.of_draws("side", "x", SIGMA, np.zeros((3, 64)), 1.0)
     with pytest.raises(InputError, match="64 draws and 3 levels came with controls"):
         controlled(curve, np.zeros(controls), np.zeros(many))
+
+
+def test_an_attribute_that_the_classifier_does_not_know():
+    """Its curves are those of their draws alone, and it has no bound by the classifier."""
+    g = torch.Generator().manual_seed(0)
+    other = Abstraction("other", ("a", "b", "c", "d"), torch.full((4,), 0.25))
+
+    def draws(n: int) -> Draws:
+        labels = {a.name: torch.randint(len(a.values), (n,), generator=g) for a in (HALF, other)}
+        return Draws(torch.arange(n), torch.randn(n, 4, generator=g), torch.randn(n, 4, generator=g), labels)
+
+    net = Architecture("mlp", 8, 1)
+    classifier = NoisyClassifier((4,), (HALF,), net, torch.zeros(4), 1.0, torch.eye(4), torch.ones(4))
+    controls = Controls(
+        classifier.requires_grad_(False),
+        draws(64),
+        draws(32),
+        lambda n, of_fit, k: draws(n),
+        SIGMA,
+        (HALF, other),
+        True,
+    )
+    for work in controls.works:
+        while not work.done:
+            work.step()
+    assert [c.estimator for c in controls.bounds(HALF, {"classifier": controls.seen})] == ["classifier", "bound"]
+    assert controls.bounds(other, {"classifier": controls.seen}) == []
+    curve = Curve.of_draws("other", "posterior", SIGMA, np.random.default_rng(0).normal(size=(3, 64)), 1.0)
+    assert np.array_equal(controls.sharper(curve).per_draw, grouped(curve, 32).per_draw)
