@@ -269,8 +269,8 @@ def _dry_run_model(spec: Spec) -> int:
     if "filter" in spec.estimators:
         print(f"filter      {draws * spec.levels * told:,} network calls")
     if learned.classifier is not None and set(spec.estimators) - set(GOALS):
-        along = draws * len(learned.asked) if "filter" in spec.estimators else 0
-        print(f"classifier  at most {(draws * (1 + MORE) + along) * spec.levels:,} calls")
+        asked = draws * (1 + MORE + ("filter" in spec.estimators))
+        print(f"classifier  at most {asked * spec.levels:,} calls")
     if "likelihood" in spec.estimators:
         print(f"likelihood  {12 * draws * spec.levels * told:,} network calls")
     aim = (

@@ -201,7 +201,8 @@ def test_an_attribute_that_the_classifier_does_not_know():
         lambda n, of_fit, k: draws(n),
         SIGMA,
         (HALF, other),
-        True,
+        ["classifier"],
+        0,
     )
     for work in controls.works:
         while not work.done:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Float
 
 from sigmascope.core import Abstraction, Curve, Draws
+from sigmascope.information.adaptive import GOALS
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.controls import controlled, said
 from sigmascope.information.likelihood import tempered
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.studies.learned_works import ClassifierWork, ControlWork, LikelihoodWork
-from sigmascope.studies.works import PathWork, Work
+from sigmascope.studies.works import AlongWork, PathWork, Work
 
+BOUNDS = ("filter", "likelihood", "classifier")
 MORE = 16  # cheap draws for each costly one
 
 Asked = PathWork | LikelihoodWork | ClassifierWork
@@ -35,7 +37,8 @@ class Controls:
         more: makes cheap draws: as many, of those of ``fit`` or else of ``test``, of the group of this number.
         sigma: decreasing levels.
         abstractions: which.
-        choosing: whether bounds are asked for, among which the best is chosen.
+        estimators: that the study is of.
+        seed: of the paths.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class Controls:
         more: Callable[[int, bool, int], Draws],
         sigma: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
-        choosing: bool,
+        estimators: Collection[str],
+        seed: int,
     ) -> None:
         self._tested, self._sigma = len(test), sigma
         self.both = Draws(
@@ -55,11 +59,10 @@ class Controls:
             torch.cat([test.noise, fit.noise]),
             {k: torch.cat([x, fit.labels[k]]) for k, x in test.labels.items()},
         )
-        self.classifier = classifier
         self.works: list[Work] = []
         self.others = 0  # cheap draws, beside those of the test
         self._known: dict[str, Abstraction] = {}
-        if classifier is None:
+        if classifier is None or set(estimators) <= set(GOALS):
             return
         told = {a.name for a in classifier.abstractions}
         known = [a for a in abstractions if a.name in told]
@@ -69,7 +72,12 @@ class Controls:
         self.seen = ClassifierWork(classifier, self.both, sigma, known)
         self._others = ControlWork(classifier, partial(more, each, False), REPLICATES, sigma, known)
         self._others_fit = ControlWork(classifier, partial(more, each, True), REPLICATES // 2, sigma, known)
-        self.works = [self.seen, self._others, *([self._others_fit] if choosing else [])]
+        self._along = AlongWork(classifier, self.both, sigma, known, seed)
+        self.works = [self.seen, self._others]
+        if set(estimators) & set(BOUNDS):  # the best of them is chosen
+            self.works.append(self._others_fit)
+        if "filter" in estimators:
+            self.works.append(self._along)
 
     def sharper(self, curve: Curve) -> Curve:
         """A curve of the test draws at their own noise, in groups."""
@@ -85,7 +93,7 @@ class Controls:
         n, own = self._tested, self.both.labels[a.name]
         for name, work in asked.items():
             if isinstance(work, PathWork):
-                q, x = work.log_q(a.name)[0], work.said(a.name) if a.name in self._known else None
+                q, x = work.log_q(a.name)[0], self._along.said(a.name) if a.name in self._known else None
             elif isinstance(work, ClassifierWork) and a.name not in self._known:
                 continue
             else:

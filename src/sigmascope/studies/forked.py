@@ -73,9 +73,7 @@ class Forked:
         return seeing(self.opened.pipe.denoiser)
 
 
-def generated(
-    opened: Opened, spec: Spec, count: int, progress: bool, look: Callable[[Tensor], object] = lambda some: None
-) -> Tensor:
+def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
     """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
 
     Args:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.information.adaptive import GOALS, Gaps, GapWork
+from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.choice import Allocation
 from sigmascope.information.posterior import posterior
@@ -27,7 +27,7 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
-from sigmascope.studies.controls import Asked, Controls
+from sigmascope.studies.controls import BOUNDS, Asked, Controls
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
@@ -39,7 +39,6 @@ _DRAWS = 8  # use of a seed
 _TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
 _PROBE_DRAWS = 1024  # to train probes on
 _BATCH = 1024  # rows of a call of the network
-BOUNDS = ("filter", "likelihood", "classifier")
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,11 +205,10 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     def more(each: int, of_fit: bool, group: int) -> Draws:
         return draws_for(learned, each, spec.seed, _MORE_FIT if of_fit else _MORE, group * each)
 
-    used = learned.classifier if want - set(GOALS) else None
-    controls = Controls(used, test, fit, more, sigma, asked, bool(want & set(BOUNDS)))
+    controls = Controls(learned.classifier, test, fit, more, sigma, asked, want, spec.seed)
     asking: dict[str, Asked] = {}
     if "filter" in want:
-        asking["filter"] = PathWork(learned.model, controls.both, sigma, asked, spec.seed, controls.classifier)
+        asking["filter"] = PathWork(learned.model, controls.both, sigma, asked, spec.seed)
     if "likelihood" in want:
         scale, highest = learned.scale * learned.data.size**0.5, top or float("inf")
         asking["likelihood"] = LikelihoodWork(learned.model, controls.both, sigma, asked, scale, highest, spec.seed)

@@ -18,8 +18,8 @@ from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.pipelines import as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import resolve_device, table_of
-from sigmascope.studies.spec import GENERATED, Spec
-from sigmascope.studies.store import IMAGES, StudyFolder, check_folder
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import StudyFolder, check_study_folder
 
 
 def with_paths(spec: Spec) -> Spec:
@@ -68,7 +68,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     if ranks.world() > 1:
         raise InputError("a study of a model runs in one process: leave torchrun out")
     if out is not None:
-        check_folder(out, also=(IMAGES,) if spec.data == GENERATED else ())
+        check_study_folder(out, spec)
     learned, spec = open_learned(spec, progress, out)
     like = Path(spec.like) if spec.like else None
     folder = None if out is None else StudyFolder(out, spec)

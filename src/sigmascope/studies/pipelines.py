@@ -21,7 +21,8 @@ from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, Labelled
 from sigmascope.data import from_array, load
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.learn.sources import Items, mean_and_scale
-from sigmascope.studies.learned import BOUNDS, Learned, check_same_data
+from sigmascope.studies.controls import BOUNDS
+from sigmascope.studies.learned import Learned, check_same_data
 from sigmascope.studies.spec import GENERATED, PIPELINE, Spec
 
 _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can be told classes

@@ -135,7 +135,7 @@ class StudyFolder(Folder):
 
     def __init__(self, path: Path, spec: Spec) -> None:
         self.spec = spec
-        check_folder(path, also=(IMAGES,) if spec.data == GENERATED else ())
+        check_study_folder(path, spec)
         check_study(path, spec)
         super().__init__(path, _SPEC, _header() + spec.to_toml())
 
@@ -187,6 +187,14 @@ def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) ->
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{path}: {nearest} cannot be written: choose another --out")
+
+
+def check_study_folder(path: Path, spec: Spec) -> None:
+    """The same for a study, whose generated images may lie there before all else.
+
+    Raises: InputError.
+    """
+    check_folder(path, also=(IMAGES,) if spec.data == GENERATED else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:

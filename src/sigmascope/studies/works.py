@@ -162,7 +162,6 @@ class PathWork(Units):
         sigmas: decreasing levels.
         abstractions: which.
         seed: of the paths.
-        classifier: of noisy values, asked along the paths for :meth:`said`; None: none is.
     """
 
     def __init__(
@@ -172,14 +171,10 @@ class PathWork(Units):
         sigmas: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
         seed: int,
-        classifier: HasAllPosteriors | None = None,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
-        self._classifier = classifier
         self._abstractions = list(abstractions)
-        widest = max(len(a.values) for a in abstractions)
-        size = int(np.prod(draws.v.shape[1:]))
-        self._block = int(np.clip(PATH_BYTES // (8 * size * (2 * widest + len(sigmas))), 1, len(draws)))
+        self._block = _rows_of_paths(draws, len(sigmas), abstractions)
         self._blocks = -(-len(draws) // self._block)
         super().__init__("path", len(self._abstractions) * self._blocks)
 
@@ -188,30 +183,57 @@ class PathWork(Units):
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
         path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
-        a = self._abstractions[i]
-        fine, rough = path_posterior(self._denoiser, a.name, path, self._sigmas)
-        unit = {"fine": fine.numpy(), "rough": rough.numpy()}
-        if self._classifier is not None:
-            levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
-            each = [all_log_posteriors(self._classifier, y, s).get(a.name) for y, s in zip(path, levels, strict=True)]
-            known = [q for q in each if q is not None]
-            if known:
-                unit["said"] = said(a, torch.stack(known), self._draws.labels[a.name][part])
-        self.found.append(unit)
+        fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
+        self.found.append({"fine": fine.numpy(), "rough": rough.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
-        mine = self._blocks_of(name)
+        index = [a.name for a in self._abstractions].index(name)
+        mine = self.units()[index * self._blocks : (index + 1) * self._blocks]
         fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
         return fine, rough
 
-    def said(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
-        """What the classifier says along the paths (:func:`~sigmascope.information.controls.said`)."""
-        return np.concatenate([u["said"] for u in self._blocks_of(name)], 2)
 
-    def _blocks_of(self, name: str) -> list[dict[str, np.ndarray]]:
-        index = [a.name for a in self._abstractions].index(name)
-        return self.units()[index * self._blocks : (index + 1) * self._blocks]
+class AlongWork(Units):
+    """What a classifier says along the paths of :class:`PathWork`: all that it tells, a block of draws at a time.
+
+    Args:
+        classifier: of noisy values.
+        draws: whose values begin the paths.
+        sigmas: decreasing levels.
+        abstractions: which.
+        seed: of the paths.
+    """
+
+    def __init__(
+        self,
+        classifier: HasAllPosteriors,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        seed: int,
+    ) -> None:
+        self._classifier, self._draws, self._sigmas, self._seed = classifier, draws, sigmas, seed
+        self._abstractions = abstractions
+        self._block = _rows_of_paths(draws, len(sigmas), abstractions)
+        super().__init__("along", -(-len(draws) // self._block))
+
+    def step(self) -> None:
+        """Follow the next block of paths."""
+        part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
+        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
+        levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
+        each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
+        self.found.append(
+            {
+                a.name: said(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
+                for a in self._abstractions
+            }
+        )
+
+    def said(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
+        """Of all draws (:func:`~sigmascope.information.controls.said`)."""
+        return np.concatenate([u[name] for u in self.units()], 2)
 
 
 class FinitePathWork(Blocks[PathPass]):
@@ -249,6 +271,12 @@ def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> 
     columns = sum(len(a.values) for a in data.abstractions)
     per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * ROWS)
     return int(np.clip(PATH_BYTES // per_draw, 1, draws))
+
+
+def _rows_of_paths(draws: Draws, levels: int, abstractions: Sequence[Abstraction]) -> int:
+    """Draws of one block of paths, told each value in turn: as many as keep them within some 300 MB."""
+    widest, size = max((len(a.values) for a in abstractions), default=1), int(np.prod(draws.v.shape[1:]))
+    return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
 
 
 def _paths(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
