@@ -42,7 +42,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.foreign import Foreign
-from sigmascope.adapters.pipelines import PREFIX, TRAINED, Pipeline, checked_index, coding, opened, parametrised
+from sigmascope.adapters.pipelines import PREFIX, Pipeline, checked_index, coding, opened, parametrised
+from sigmascope.adapters.schedulers import TRAINED
 from sigmascope.core import Abstraction, InputError
 
 PROMPT = "prompt"
