@@ -146,7 +146,8 @@ class Habits:
         cls = pipeline_class(kind)
         for value in _assignments(kind, name):
             names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
-            known = {**vars(sys.modules[cls.__module__]), **more} if cls is not None else dict(more)
+            constants = {n: v.value for n in names for v in _assignments(kind, n) if isinstance(v, ast.Constant)}
+            known = {**vars(sys.modules[cls.__module__]), **constants, **more} if cls is not None else dict(more)
             lengths = {n: self.patches for n in names if n.endswith(("seq_len", "sequence_length"))}
             known |= lengths | {"latents": SimpleNamespace(shape=(1, self.patches))}
             try:
@@ -182,6 +183,11 @@ def _assignments(kind: str | None, name: str) -> tuple[ast.expr, ...]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
     )
+
+
+def reads_patch_size(kind: object) -> bool:
+    """Whether a pipeline counts the tokens of an image by the patch size of its network."""
+    return isinstance(kind, str) and "transformer.config.patch_size" in _source(kind)
 
 
 def _parameters(function: Any) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from sigmascope.adapters.foreign import Unit
-from sigmascope.adapters.habits import Habits, Starts, pipeline_class
+from sigmascope.adapters.habits import Habits, Starts, pipeline_class, reads_patch_size
 from sigmascope.adapters.pipelines import INDEX, PREFIX, checked_index
 from sigmascope.adapters.schedulers import check_sizes, clock_of, order_of, quiet, states_of, words_of
 from sigmascope.core import InputError
@@ -325,7 +325,7 @@ def ruler_of(
     kind = index.get("_class_name")
     return Ruler(
         scheduler, steps, Unit() if latent else Unit(2.0, -1.0), f"{folder}/{INDEX}",
-        pipeline=kind if isinstance(kind, str) else None, patches=_patches(folder, height, width),
+        pipeline=kind if isinstance(kind, str) else None, patches=_patches(folder, kind, height, width),
         timesteps=timesteps, sigmas=sigmas,
     )  # fmt: skip
 
@@ -372,8 +372,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _patches(folder: Path, height: int, width: int) -> int:
-    """Tokens of an image of a size in pixels, as far as the configurations of the folder's parts tell; 0: unknown."""
+def _patches(folder: Path, kind: object, height: int, width: int) -> int:
+    """Tokens of an image of a size in pixels, as far as the configurations of the folder's parts tell."""
     for name, value in (("height", height), ("width", width)):
         if value < 0:
             raise InputError(f"{name} is {value}: it must be a number of pixels")
@@ -381,7 +381,8 @@ def _patches(folder: Path, height: int, width: int) -> int:
     blocks = _part(folder, "vae").get("block_out_channels")
     scale = 2 ** (len(blocks) - 1) if isinstance(blocks, list) and 0 < len(blocks) < 10 else 8
     side, patch = network.get("sample_size"), network.get("patch_size")
-    patch = patch if isinstance(patch, int) and 1 < patch < 64 else 2
+    least = 0 if reads_patch_size(kind) else 1  # others pack two by two latents, whatever their network says
+    patch = patch if isinstance(patch, int) and least < patch < 64 else 2
     own = side if isinstance(side, int) and 0 < side < 100_000 else 128
     sides = ((height // scale) if height else own, (width // scale) if width else own)
     return (sides[0] // patch) * (sides[1] // patch)
