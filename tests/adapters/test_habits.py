@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pipes
+import re
 import sys
 from types import SimpleNamespace
 
@@ -204,3 +205,51 @@ def test_runs_of_diffusers_own_pipelines(kind, scheduler, tmp_path, capsys):
         first = scale * recorded(sibling, network, **run, **more)[0]
         assert first == pytest.approx(states[k], rel=1e-5)
         assert said["timestep"] == pytest.approx(first, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A study of latents of two kinds, whose half-information level lies among the scheduler's."""
+    folder = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 2
+    latents = rng.normal(size=(200, 4, 8, 8)) + label[:, None, None, None]
+    np.savez(folder / "latents.npz", images=latents.astype("f4"), label=label)
+    options = ["--draws", "64", "--levels", "24", "--sigma-max", "60", "--sigma-min", "0.05"]
+    assert main(["study", str(folder / "latents.npz"), *options, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheduler"),
+    [("stable", diffusers.HeunDiscreteScheduler(**SCALED)), ("xl", None), ("sd3", None), ("flux", None)],
+)
+def test_advice_does_what_it_says_in_diffusers_own_pipelines(studied, kind, scheduler, tmp_path, capsys):
+    """The strength that keeps begins at or below its level; guided steps are those whose level lies in the interval."""
+    pipe, sibling, network, call, image = made(kind, tmp_path / "pipe", scheduler)
+    size = ["--height", "16", "--width", "16"]
+    told = ["advise", str(studied), "--model", str(tmp_path / "pipe"), "--steps", "9", *size]
+    assert main([*told, "--json"]) == 0
+    found = {a["kind"]: a for a in json.loads(capsys.readouterr().out)}
+    assert main(told) == 0
+    words = capsys.readouterr().out.splitlines()
+    lines = {k: next(x for x in words if x.strip().startswith(k.replace("_", " "))) for k in found}
+    ruler = ruler_of(tmp_path / "pipe", 9, height=16, width=16)
+    seen = recorded(pipe, network, num_inference_steps=9, **call)
+    scale = 1000.0 if kind == "flux" else 1.0
+    levels = [ruler.of_timestep(scale * t).sigma for t in seen[:: pipe.scheduler.order]]
+    strength = float(re.search(r"strength ([\d.]+) of 9 steps", lines["sdedit_strength"])[1])
+    more = {n: v for n, v in call.items() if n not in ("height", "width") or kind in ("sd3", "flux")}
+    first = scale * recorded(sibling, network, image=image, strength=strength, num_inference_steps=9, **more)[0]
+    at = found["sdedit_strength"]["high"]["value"]
+    begun = ruler.of_timestep(first).sigma
+    assert begun <= at * (1 + 1e-6)
+    assert all(s <= begun * (1 + 1e-6) or s > at for s in levels)  # and a state above it would be above the level
+    high, low = (found["guidance_interval"][end]["value"] for end in ("high", "low"))
+    span = re.search(r"steps (\d+) to (\d+) of 9", lines["guidance_interval"])
+    inside = [k for k, s in enumerate(levels) if low <= s <= high]
+    assert [int(span[1]), int(span[2])] == [inside[0], inside[-1]]
+    steps = found["sampling_steps"]["levels"]
+    assert len(steps) == 9
+    assert steps[0] <= min(max(x for x in levels if math.isfinite(x)), 60.0) * (1 + 1e-6)
+    assert all(f"{s:.4g}" in lines["sampling_steps"] for s in steps)
