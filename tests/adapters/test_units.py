@@ -139,9 +139,21 @@ def test_translate(pipeline, capsys):
     ("options", "said"),
     [
         (["--sigma", "x"], "expected a number"),
+        (["--sigma", "nan"], "sigma is nan: it must be above 0"),
+        (["--network-sigma", "-2"], "network-sigma is -2: the network has sigma from 0"),
         (["--step", "17"], "as 17/50"),
-        (["--sigma", "1", "--percent", "3"], "pass one level"),
+        (["--step", "50/50"], "step is 50 of 50: expected one from 0 to 49"),
+        (["--step", "1/999999999"], "at most 100000"),
+        (["--steps", "0"], "steps is 0: at least 1"),
+        (["--sigma", "1", "--percent", "3"], "--sigma and --percent came: pass one level"),
+        (["--network-sigma", "1", "--step", "3/5"], "--network-sigma and --step came"),
         (["--strength", "7"], "at most 1"),
+        (["--percent", "100"], "below 100"),
+        (["--timestep", "1001"], "timestep is 1001: the scheduler has timestep from 0 to 1000"),
+        (["--timesteps", "a,b"], "timesteps is 'a': expected a number"),
+        (["--sigmas", ","], "expected numbers, separated by commas"),
+        (["--sigmas", "1,inf"], "expected finite numbers"),
+        (["--height", "-3"], "height is -3"),
     ],
 )
 def test_translate_complains_in_one_line(pipeline, options, said, capsys):
@@ -151,6 +163,12 @@ def test_translate_complains_in_one_line(pipeline, options, said, capsys):
     assert err.count("\n") == 1
 
 
+def settings(folder, **changed):
+    """Change what the scheduler's file says."""
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -158,6 +176,19 @@ def test_translate_complains_in_one_line(pipeline, options, said, capsys):
         (lambda p: (p / "scheduler" / "scheduler_config.json").write_text("{}"), "describes no scheduler"),
         (lambda p: (p / "model_index.json").unlink(), "it holds no model_index.json"),
         (lambda p: shutil.rmtree(p), "there is no such folder"),
+        (lambda p: settings(p, beta_schedule="zz", _class_name="DDIMScheduler"), "zz is not implemented"),
+        (lambda p: settings(p, num_train_timesteps=10**12), "expected a number from 1 to 100000"),
+        (lambda p: settings(p, num_train_timesteps="many"), "num_train_timesteps is 'many'"),
+        (lambda p: settings(p, num_train_timesteps=None), "num_train_timesteps is None"),
+        (lambda p: settings(p, shift=0.0), "shift is 0: it must be finite and above 0"),
+        (lambda p: settings(p, shift=[1]), "describes no scheduler"),
+        (lambda p: settings(p, _class_name="UNet2DModel"), "describes no scheduler of diffusers ('UNet2DModel')"),
+        (lambda p: settings(p, _class_name="os.system"), "describes no scheduler"),
+        (lambda p: settings(p, _class_name="DPMSolverSDEScheduler"), "torchsde"),
+        (lambda p: settings(p, _class_name="SCMScheduler"), "cannot be set to 50 steps"),
+        (lambda p: (p / "scheduler" / "scheduler_config.json").write_text("[" * 100_000), "cannot be read"),
+        (lambda p: (p / "scheduler" / "scheduler_config.json").write_text("[1]"), "it holds a list"),
+        (lambda p: (p / "scheduler" / "scheduler_config.json").write_bytes(b"\xff\xfe"), "cannot be read"),
     ],
 )
 def test_translate_of_a_wrong_folder(pipeline, spoil, said, capsys):

@@ -8,8 +8,8 @@ import shlex
 
 import diffusers
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from sigmascope.cli import main
 
 PAGE = (ROOT / "docs" / "units.md").read_text(encoding="utf-8")

@@ -30,6 +30,7 @@ import copy
 import importlib
 import logging
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, final
@@ -284,7 +285,7 @@ def words_of(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings that diffusers and transformers print of configurations, and of each other's absence."""
+    """Without the warnings of diffusers, transformers and numpy about configurations and about missing libraries."""
     with contextlib.suppress(ImportError):
         importlib.import_module("transformers.utils.logging")  # which sets the level of its logger when it comes
     logs = [logging.getLogger(name) for name in ("diffusers", "transformers")]
@@ -292,7 +293,9 @@ def quiet() -> Iterator[None]:
     try:
         for log in logs:
             log.setLevel(logging.CRITICAL)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
@@ -378,8 +381,12 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
 
 
 def _flow_clock(scheduler: Any, settings: Mapping[str, Any], mu: float | None) -> FlowClock:
-    key = "flow_shift" if settings.get("use_flow_sigmas") and "flow_shift" in settings else "shift"
-    shift = float(getattr(scheduler, "shift", None) or settings.get(key, 1.0) if key == "shift" else settings[key])
+    if settings.get("use_flow_sigmas") and "flow_shift" in settings:
+        shift = float(settings["flow_shift"])
+    elif isinstance(getattr(type(scheduler), "shift", None), property):  # it can be set after the configuration is read
+        shift = float(scheduler.shift)
+    else:
+        shift = float(settings.get("shift", 1.0))
     if mu is not None and settings.get("use_dynamic_shifting"):
         shift = mu if settings.get("time_shift_type", "exponential") == "linear" else math.exp(mu)
     trained, inverted = float(settings.get("num_train_timesteps", TRAINED)), bool(settings.get("invert_sigmas"))

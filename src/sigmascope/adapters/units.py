@@ -321,7 +321,7 @@ def ruler_of(
         raise InputError(f"{folder}: there is no such folder: pass one that save_pretrained has written")
     index = checked_index(folder)
     scheduler = _scheduler_of(folder, index)
-    latent = isinstance(index.get("vae"), list) and index["vae"][0] is not None
+    latent = isinstance(index.get("vae"), list) and [*index["vae"], None][0] is not None
     kind = index.get("_class_name")
     return Ruler(
         scheduler, steps, Unit() if latent else Unit(2.0, -1.0), f"{folder}/{INDEX}",
@@ -342,9 +342,14 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
     settings = read_json(config)
     named = index.get("scheduler")
     own = named[1] if isinstance(named, list) and len(named) == 2 else None
-    cls: Any = pipeline_class(own) or pipeline_class(settings.get("_class_name"))
-    if cls is None or not hasattr(cls, "from_config"):
-        said = own or settings.get("_class_name")
+    classes: list[Any] = [pipeline_class(name) for name in (own, settings.get("_class_name"))]
+    try:
+        # A class whose own requirements are missing raises ImportError at every look.
+        cls = next((c for c in classes if hasattr(c, "set_timesteps") and hasattr(c, "from_config")), None)
+    except ImportError as error:
+        raise InputError(f"{config}: its scheduler cannot be used here: {words_of(error)}") from error
+    if cls is None:
+        said = own if pipeline_class(own) else settings.get("_class_name")
         raise InputError(f"{config}: it describes no scheduler of diffusers ({said!r:.60}): expected its class's name")
     check_sizes(settings, str(config))
     try:
