@@ -105,6 +105,10 @@ class LinearSystem(System):
         object.__setattr__(self, "correlated", self.correlation is not None and bool((self.correlation != 0).any()))
 
     @property
+    def feeds_back(self) -> bool:
+        return self.feedback is not None
+
+    @property
     def constant(self) -> bool:
         """Whether no coefficient depends on time."""
         return not any(callable(c) for c in (self.a_matrix, self.b_matrix, self.c_matrix))
