@@ -153,7 +153,7 @@ def _joined(*roots: np.ndarray) -> Square:
     n = rows.shape[1]
     if len(rows) < n:
         rows = np.concatenate([rows, np.zeros((n - len(rows), n))])
-    found: Square = np.linalg.qr(rows, mode="r").T
+    found: Square = np.asarray(np.linalg.qr(rows, mode="r")).T
     return found
 
 

@@ -82,7 +82,7 @@ def learned_figure(results: xr.Dataset) -> Figure:
         ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
         for e in shown:
             of = one.sel(estimator=e)
-            value, half = of.information.values, 1.96 * of.stderr.values
+            value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
             if e == "posterior":
                 ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
                 continue
