@@ -102,6 +102,32 @@ def test_a_lucky_choice_is_mended_by_the_other_half():
     assert np.allclose(best_bound([good, lucky], [good, poor]).value, 0.9, atol=0.02)
 
 
+def test_the_halves_do_not_follow_their_own_noise():
+    """A strong bound that is noisy and a weaker one that is not: never far below what both halves have.
+
+    The share of levels at which the best bound lies below the worst single one by more than that one's own error; with
+    a choice of its own for each half it is 0.14.
+    """
+    rng, below, lost = np.random.default_rng(0), [], []
+    rise = 1 / (1 + np.exp(-2.5 * (np.log(1.5) - np.log(SIGMA))))
+    mean, size = np.stack([2.2 * rise, 1.9 * rise]), np.array([2.0, 0.4])[:, None, None]
+
+    def drawn(n: int) -> list[Curve]:
+        shared, level, own = rng.normal(size=(1, 1, n)), rng.normal(size=(1, 8, n)), rng.normal(size=(2, 1, n))
+        each = mean[:, :, None] + size * (0.4**0.5 * shared + 0.3**0.5 * level + 0.3**0.5 * own)
+        return [Curve.of_draws("a", f"b{i}", SIGMA, x, 2.3, kind="lower bound") for i, x in enumerate(each)]
+
+    for _ in range(200):
+        fits, bounds = drawn(32), drawn(32)
+        best = best_bound(fits, bounds).value
+        value, error = np.stack([b.value for b in bounds]), np.stack([b.stderr for b in bounds])
+        worst = value.argmin(0), np.arange(8)
+        below.append(best < value[worst] - error[worst])
+        lost.append(mean.max(0) - best)
+    assert np.mean(below) < 0.08
+    assert np.mean(lost) < 0.15
+
+
 def test_the_best_bound_takes_the_better_estimator_and_higher_levels():
     low, high = curve(np.linspace(0.1, 1.0, 8), error=0.001), curve(np.full(8, 0.5), error=0.001)
     best = best_bound([low, high], [low, high])
