@@ -7,7 +7,7 @@ import pytest
 
 from sigmascope.core import Curve, InputError
 from sigmascope.information.combined import best_bound, grouped
-from sigmascope.information.trust import judge
+from sigmascope.information.trust import judge, rule
 
 SIGMA = np.geomspace(10.0, 0.1, 8)
 TRUE = 2.0 / (1.0 + SIGMA**2)  # of an entropy of 2 nats
@@ -70,6 +70,28 @@ def test_what_chance_explains_is_no_sign():
         null=curve(0 * TRUE + 0.5, **wide),
     )  # fmt: skip
     assert verdict.trusted.all()
+
+
+def test_the_rule_in_words_is_the_one_that_was_applied():
+    """A quarter above H(A): biased where that is sure, trusted with a note where three standard errors excuse it."""
+    words = rule()
+    for said in (
+        "above H(A) by more than 10 % of H(A) and by more than 3 standard errors",
+        "5 % of H(A)",
+        "calibration",
+    ):
+        assert said in words
+    above = TRUE + np.where(SIGMA < 0.2, 0.52, 0.0)
+    sure, wide = judge(curve(above)), judge(curve(above, error=0.2))
+    assert not sure.trusted[-1]
+    assert "note" not in sure.words
+    assert "% above H(A)" not in sure.words
+    assert wide.trusted.all()
+    assert wide.words.startswith("trusted at all levels; at σ 0.1 it lies 25 % above H(A), within 3 standard errors")
+    assert "bound" not in rule(bound=False)
+    assert "random labels" not in rule(null=False)
+    assert rule(bound=False, null=False, calibration=False).count("where") == 1
+    assert "20 % of H(A)" in rule(tolerance=0.2)
 
 
 def test_a_bound_far_below_is_no_sign_by_itself():
