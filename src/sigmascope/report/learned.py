@@ -208,8 +208,8 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         "<h2>What to believe</h2>",
         _verdicts(results),
         f"<p class='note'>{rule(bound='bound' in results.estimator.values, null='null_score_gap' in results)} "
-        "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none of them "
-        "sees goes unmarked.</p>",
+        "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none "
+        "of them sees goes unmarked.</p>",
         figure(
             pictures["calibration"],
             "Calibration",
