@@ -113,7 +113,7 @@ def _orthogonal(count: int, strength: float) -> float:
 
 
 def problems() -> list[Problem]:
-    """Two equal points, five unequal ones, ten orthogonal ones, and a mixture of three normal laws with two labels."""
+    """Two equal points, five unequal ones, ten orthogonal ones, a mixture with two labels, and a rare class."""
     none = np.zeros
     five = np.array([-3.0, -1.0, 0.0, 2.0, 5.0])
     return [
@@ -127,6 +127,7 @@ def problems() -> list[Problem]:
             np.array([0.5, 0.3, 0.2]),
             np.array([0, 1, 0]),
         ),
+        Problem("rare class", np.array([[-1.0], [1.0]]), none(2), np.array([0.95, 0.05]), np.arange(2)),
     ]
 
 
@@ -138,6 +139,12 @@ def by_posterior(p: Problem, sigma: np.ndarray, log_posterior: np.ndarray, _: np
     """The exact filter's curve."""
     entropy = -(np.exp(log_posterior) * log_posterior).sum(2)
     return Curve.of_draws(p.name, "posterior", sigma, p.entropy - entropy, p.entropy)
+
+
+def by_bound(p: Problem, sigma: np.ndarray, log_posterior: np.ndarray, own: np.ndarray, _: object) -> Curve:
+    """The lower bound E ln q(a | y)/p(a), with the exact posterior for q: its mean is the information itself."""
+    gains = log_posterior[:, np.arange(len(own)), own] - np.log(p.prior)[own]
+    return Curve.of_draws(p.name, "bound", sigma, gains, p.entropy, kind="lower bound")
 
 
 def by_forks(correction: str = FITTED) -> Estimator:
@@ -229,7 +236,7 @@ def rows_of(problem: Problem, name: str, estimator: Estimator, draws: int, seeds
     return made
 
 
-ESTIMATORS: dict[str, Estimator] = {"posterior": by_posterior, "forks": by_forks()}
+ESTIMATORS: dict[str, Estimator] = {"posterior": by_posterior, "forks": by_forks(), "bound": by_bound}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

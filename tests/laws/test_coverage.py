@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sigmascope.core import Curve
 from sigmascope.information.entropies import zhang
 from sigmascope.information.unseen import unseen
 
@@ -31,7 +32,7 @@ def table():
 
 
 def test_the_truths_of_the_table(table):
-    two, _, ten, _ = table.problems()
+    two, _, ten, *_ = table.problems()
     for snr, known in TWO_POINTS.items():
         assert two.information(snr**-0.5) == pytest.approx(known, abs=2e-5)
     for share, sigma in zip((0.1, 0.5, 0.9), (4.133, 1.672, 0.953), strict=True):
@@ -72,3 +73,26 @@ def test_the_fit_takes_the_bias_off(table, index, children):
     assert np.all(error < 4 * known.std(1) / 20_000**0.5 + 2 * gauge)
     plain = np.abs((problem.entropy - zhang(counts).numpy()).mean(1) - truth[at])
     assert plain.max() > 3 * error.max()
+
+
+@pytest.mark.parametrize("draws", [16, 64, 256])
+def test_lower_ends_of_bounds_lie_below_the_truth(table, draws):
+    """Near the ceiling too, where few draws carry what is missing; standard errors alone fail there."""
+    for problem in (table.problems()[0], table.problems()[2]):
+        sigma, truth = table.levels_of(problem)
+        keep = (truth > 0.8 * problem.entropy) & (truth < 0.99 * problem.entropy)
+        above, plain = [], []
+        for seed in range(300):
+            rng = np.random.default_rng([seed, draws])
+            curve = table.by_bound(problem, sigma[keep], *problem.posteriors(rng, draws, sigma[keep]), rng)
+            above.append(curve.value - 1.96 * curve.error > truth[keep])
+            plain.append(curve.value - 1.96 * curve.stderr > truth[keep])
+        assert all(table.judged(1.0, share, 300, True) for share in np.mean(above, 0))
+        assert not all(table.judged(1.0, share, 300, True) for share in np.mean(plain, 0))
+
+
+def test_a_bound_that_claims_nothing_has_no_error():
+    zero = Curve.of_draws("a", "x", np.array([2.0, 1.0]), np.zeros((2, 32)), 0.7, kind="lower bound")
+    assert np.array_equal(zero.error, np.zeros(2))
+    sure = Curve.of_draws("a", "x", np.array([2.0, 1.0]), np.full((2, 100), 0.7), 0.7, kind="lower bound")
+    assert np.allclose(1.96 * sure.error, 3.0 / 101 * (1 + 1.984), rtol=0.01)  # about the rule of three

@@ -42,7 +42,7 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
         raise InputError(
             f"bounds of {first.per_draw.shape[1]} draws came: pass 4 or more, one half chooses for the other"
         )
-    columns = np.zeros_like(first.per_draw)
+    columns, allowance = np.zeros_like(first.per_draw), np.zeros(len(first.sigma))
     half = np.arange(columns.shape[1]) % 2 == 0
     fitted = np.stack([f.per_draw for f in fits])
     common = np.stack([f.value - f.stderr for f in fits])
@@ -56,7 +56,11 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
             if seen.least[chosen] > 0:
                 e, k = chosen
                 columns[j, judged] = bounds[e].per_draw[k, judged]
-    return Curve.of_draws(first.abstraction, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
+                extra = bounds[e].quadrature_error
+                allowance[j] += 0.0 if extra is None else 0.5 * extra[k]
+    # Columns may be means of many draws: what allows for rare losses is taken from the bounds, which know how many.
+    best = Curve.of_draws(first.abstraction, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
+    return replace(best, quadrature_error=allowance)
 
 
 class _Evidence:
