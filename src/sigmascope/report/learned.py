@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Curve
-from sigmascope.information.trust import TOLERANCE, rule
 from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
@@ -141,7 +140,8 @@ def calibration_figure(results: xr.Dataset) -> Figure:
                 mean = float(results.ceiling.mean())
                 ax.plot(sigma, 100 * results.null_score_gap.values / mean, color="0.4", linewidth=2.0, alpha=0.6,
                         label="score gap of random labels")  # fmt: skip
-            ax.axhspan(-100 * TOLERANCE, 100 * TOLERANCE, color="0.9", zorder=0)
+            share = 100 * float(results.attrs["trust_tolerance"])
+            ax.axhspan(-share, share, color="0.9", zorder=0)
             ax.axhline(0.0, color="0.3", linewidth=0.8)
             ax.set_ylim(-60, 60)
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
@@ -207,7 +207,7 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         ),
         "<h2>What to believe</h2>",
         _verdicts(results),
-        f"<p class='note'>{rule(bound='bound' in results.estimator.values, null='null_score_gap' in results)} "
+        f"<p class='note'>{escape(str(a['trust_rule']))} "
         "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none "
         "of them sees goes unmarked.</p>",
         figure(
@@ -216,7 +216,7 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
             "Three things that are zero for true conditional means. Calibration: 2⟨D_A − D, v − D_A⟩, which is "
             "mmse_gap less score_gap. The chain rule: what all tell together, less what A tells first and what all "
             "others then add. Grey: the score gap of random labels, which is nothing but noise of the network. The "
-            f"pale band is {100 * TOLERANCE:g} % of H(A).",
+            f"pale band is {100 * float(a['trust_tolerance']):g} % of H(A).",
         ),
         f'<p class="note">{_null(results)}</p>',
         "<h2>When it is decided</h2>",
