@@ -184,7 +184,7 @@ def main() -> None:
     times = f.uniform_times(1.0, STEPS)
     finite, linear, benes = chain(), plane(), f.BenesSystem(1.0, torch.ones(1))
     seen, moved, bent = (f.simulate(s, times, PATHS, g) for s in (finite, linear, benes))
-    wonham, zakai, kushner = f.WonhamFilter(finite), f.ZakaiFilter(finite), f.KushnerFilter(finite)
+    wonham, zakai, kushner = f.WonhamFilter(finite), f.ZakaiFilter(finite), f.KushnerFilter(finite, scheme="euler")
     kalman, tilted = f.KalmanBucyFilter(linear), f.BenesFilter(benes)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["filter", "paths", "steps", "million_path_steps_per_s", "over_plain_loop", "filterpy_over_ours"])

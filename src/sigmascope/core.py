@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sigmascope.errors import InputError as InputError
+from sigmascope.rare import lower_allowance
 
 UNKNOWN = -1
 """Label of an abstraction that a row has not been told."""
@@ -367,7 +368,12 @@ class Curve:
 
         Args:
             common_variance: of an error that all draws share, which their spread does not show.
+            quadrature_error: a lower bound adds to it what makes 1.96 errors reach the lower end of
+                :func:`~sigmascope.rare.lower_allowance`.
         """
+        if kind == "lower bound":
+            allowance = lower_allowance(per_draw, ceiling)
+            quadrature_error = np.hypot(allowance, 0.0 if quadrature_error is None else quadrature_error)
         variance = per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance
         value, stderr = per_draw.mean(1), np.sqrt(variance)
         levels = np.asarray(sigma, dtype=np.float64)
@@ -386,14 +392,8 @@ class Curve:
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""
         quadrature = None if self.quadrature_error is None else self.quadrature_error[levels]
-        return replace(
-            self,
-            sigma=self.sigma[levels],
-            value=self.value[levels],
-            stderr=self.stderr[levels],
-            per_draw=self.per_draw[levels],
-            quadrature_error=quadrature,
-        )
+        kept = {name: getattr(self, name)[levels] for name in ("sigma", "value", "stderr", "per_draw")}
+        return replace(self, quadrature_error=quadrature, **kept)
 
     def same_draws(self, other: Curve) -> bool:
         """Whether both are over the same levels and number of draws."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.optimize import isotonic_regression
 
@@ -69,7 +70,9 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
 
     Draws are resampled with replacement, the same for all abstractions (they share items and noise), so the order of
     two abstractions is judged by their paired difference.  True information never falls as sigma falls; each resampled
-    curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.
+    curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.  An error
+    that all draws share (random directions, an integral over levels, the gauge of a bias) moves a resampled curve up or
+    down as a whole, as a normal number that is its own for each attribute and resample.
 
     Args:
         curves: of one estimator, over the same levels and draws.
@@ -93,7 +96,11 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     x = np.log(sigma)
     table = []
     for c in curves:
-        means = np.concatenate([c.value[None], counts @ c.per_draw.T / draws])
+        resampled = counts @ c.per_draw.T / draws
+        shared = np.sqrt(c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2))
+        if shared.max() > 1e-9 * c.ceiling:
+            resampled = resampled + rng.normal(size=(resamples, 1)) * shared
+        means = np.concatenate([c.value[None], resampled])
         rising = np.stack([isotonic_regression(m).x for m in means])
         levels = np.stack([crossings(x, rising, share * c.ceiling) for share in SHARES])
         peaks, rates = _peaks(x, means)
@@ -108,8 +115,8 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
                 probability = float(np.mean((mine > following)[1:] + 0.5 * (mine == following)[1:]))
         half = levels[1, 0]
         state = "reached" if np.isfinite(half) else ("beyond" if half > 0 else "not reached")
-        at = (_quantity(levels[0]), _quantity(levels[1]), _quantity(levels[2]))
-        peak = _quantity(peaks)
+        at = (_quantity(levels[0], draws), _quantity(levels[1], draws), _quantity(levels[2], draws))
+        peak = _quantity(peaks, draws)
         rises = float(c.value.max() - c.value.min()) > 0.05 * c.ceiling
         if not rises or not x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9:
             peak = Quantity(float("nan"), float("nan"), float("nan"))
@@ -117,9 +124,13 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     return result
 
 
-def _quantity(log_sigma: Float[np.ndarray, " resamples"]) -> Quantity:
-    """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity."""
-    low, high = np.quantile(log_sigma[1:], [0.025, 0.975], method="closest_observation")
+def _quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
+    """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity.
+
+    The percentiles are moved out by what few draws take from the interval: Student's t, and n for n - 1.
+    """
+    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
+    low, high = np.quantile(log_sigma[1:], [out, 1.0 - out], method="closest_observation")
     return Quantity(float(np.exp(log_sigma[0])), float(np.exp(low)), float(np.exp(high)))
 
 

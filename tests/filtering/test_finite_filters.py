@@ -27,7 +27,7 @@ IRREGULAR = torch.cat(
 ).cumsum(0)
 
 
-@pytest.mark.parametrize("kind", [WonhamFilter, ZakaiFilter])
+@pytest.mark.parametrize("kind", [WonhamFilter, ZakaiFilter, KushnerFilter])
 def test_forward_algorithm(kind):
     system = chain()
     path = simulate(system, IRREGULAR, 7, gen(1))
@@ -40,7 +40,7 @@ def test_forward_algorithm(kind):
         assert abs(float(found.log_evidence[-1, i]) - log_z) < 1e-10
 
 
-@pytest.mark.parametrize("kind", [WonhamFilter, ZakaiFilter])
+@pytest.mark.parametrize("kind", [WonhamFilter, ZakaiFilter, KushnerFilter])
 @pytest.mark.parametrize("rates", [None, torch.zeros(3, 3)])
 def test_static_is_bayes(kind, rates):
     """A zero generator reduces exactly to Bayes' rule, whatever the steps."""
@@ -83,7 +83,7 @@ def test_kushner_and_euler_zakai_are_of_order_one_half():
     system = chain()
     fine = simulate(system, uniform_times(1.0, 4096), 800, gen(6))
     exact = run(WonhamFilter(system), fine)
-    for filter in (KushnerFilter(system), ZakaiFilter(system, scheme="euler")):
+    for filter in (KushnerFilter(system, scheme="euler"), ZakaiFilter(system, scheme="euler")):
         errors, evidence = [], []
         for count in (256, 4096):
             rough = run(filter, fine.at(torch.arange(0, 4097, 4096 // count)))
@@ -91,6 +91,74 @@ def test_kushner_and_euler_zakai_are_of_order_one_half():
             evidence.append(float((rough.log_evidence[-1] - exact.log_evidence[-1]).pow(2).mean().sqrt()))
         assert 3.0 < errors[0] / errors[1] < 5.6, errors  # 16^½ = 4
         assert 3.0 < evidence[0] / evidence[1] < 5.6, evidence
+
+
+@pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")
+@pytest.mark.parametrize("dt", [0.01, 0.1])
+def test_the_true_state_is_never_lost(dt):
+    """10,000 paths of a static state: its probability is positive at every time, by every scheme."""
+    prior, h = torch.tensor([0.1, 0.4, 0.2, 0.3]), column(-2.0, -0.5, 1.0, 2.0)
+    still = torch.zeros(4, 4)
+    for rates in (None, still):
+        system = FiniteSystem(prior, h, rates)
+        path = simulate(system, uniform_times(1.0, round(1 / dt)), 10_000, gen(11))
+        exact = run(WonhamFilter(system), path)
+        for kind in (KushnerFilter, ZakaiFilter):
+            for scheme in ("log", "euler"):
+                found = run(kind(system, scheme=scheme), path).mean
+                assert (found[:, torch.arange(10_000), path.state[0]] > 0).all()
+                if scheme == "log":
+                    assert torch.allclose(found, exact.mean, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [KushnerFilter, ZakaiFilter])
+def test_a_stiff_measurement_is_named(kind):
+    """A static state has no rates: what makes Euler's step coarse is how far the measurements tell states apart."""
+    system = FiniteSystem(torch.tensor([0.5, 0.5]), column(-4.0, 4.0))
+    path = simulate(system, uniform_times(1.0, 100), 5, gen(12))
+    with pytest.warns(CoarseStepWarning, match="use steps of 0.0002 or less"):
+        run(kind(system, scheme="euler"), path)
+    run(kind(system), path)  # exact at any step; warnings are errors here
+    mild = FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
+    run(kind(mild, scheme="euler"), simulate(mild, uniform_times(1.0, 100), 5, gen(12)))
+
+
+def _order(system: FiniteSystem, make, steps: int = 1024) -> tuple[float, float]:
+    """Slopes of the errors of π and of the evidence against the same filter on a grid that is far finer."""
+    fine = simulate(system, uniform_times(1.0, steps), 300, gen(13))
+    exact, counts, errors = run(make(system), fine), (8, 32, 128), []
+    for count in counts:
+        rough = run(make(system), fine.at(torch.arange(0, steps + 1, steps // count)))
+        of_mean = (rough.mean[-1] - exact.mean[-1]).pow(2).sum(1).mean().sqrt()
+        of_evidence = (rough.log_evidence[-1] - exact.log_evidence[-1]).pow(2).mean().sqrt()
+        errors.append((float(of_mean), float(of_evidence)))
+    slopes = [-np.polyfit(np.log(counts), np.log([e[i] for e in errors]), 1)[0] for i in (0, 1)]
+    return slopes[0], slopes[1]
+
+
+@pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")
+def test_feedback_is_of_order_one_where_increments_allow_it():
+    """A curved feedback in one coordinate, and a gradient in two: order one; turning feedback keeps order one half."""
+    prior, h, two = torch.tensor([0.2, 0.5, 0.3]), column(-1.0, 0.5, 2.0), chain().h
+    line = FiniteSystem(prior, lambda y, t: h + torch.sin(2.0 * h * y[..., None, :]), dim=1)
+    moving = FiniteSystem(prior, line.h, chain().rates, dim=1)
+    gradient = FiniteSystem(prior, lambda y, t: two * torch.cos((y[..., None, :] * two).sum(-1, keepdim=True)), dim=2)
+    turning = FiniteSystem(prior, lambda y, t: two * torch.cos(y.flip(-1)[..., None, :]), dim=2)
+    for system in (line, moving, gradient):
+        for kind in (WonhamFilter, ZakaiFilter) if system is line else (WonhamFilter,):
+            assert min(_order(system, kind)) > 0.85
+    assert max(_order(turning, WonhamFilter)) < 0.75
+
+
+@pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")
+def test_a_told_path_with_feedback_is_of_order_one():
+    system = FiniteSystem(torch.tensor([1.0]), lambda y, t: torch.sin(3.0 * y[..., None, :]), dim=1)
+    fine = simulate(system, uniform_times(1.0, 2048), 500, gen(14))
+    exact, errors = told_path(fine).log_evidence[-1], []
+    for count in (16, 64, 256):
+        part = told_path(fine.at(torch.arange(0, 2049, 2048 // count))).log_evidence[-1]
+        errors.append(float((part - exact).pow(2).mean().sqrt()))
+    assert -np.polyfit(np.log([16, 64, 256]), np.log(errors), 1)[0] > 0.85
 
 
 def test_told_is_the_conditional_prior():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from sigmascope.filtering import (
     CoarseStepWarning,
     KalmanBucyFilter,
     LinearSystem,
+    Path,
     WonhamFilter,
     gaussian_information,
     grid_system,
@@ -312,3 +316,99 @@ def test_stiff_riccati_and_its_information():
         0.5 * float(torch.trapezoid(rate, times)), rel=1e-3
     )
     assert torch.isfinite(riccati(system, torch.tensor([0.0, 400.0]))).all()
+
+
+def _scalar(a: float, b: float, c: float, p0: float) -> LinearSystem:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    return LinearSystem(a * one, b * one, c * one, torch.zeros(1), p0 * one)
+
+
+def _closed(a: float, b: float, c: float, p0: float, t: float) -> tuple[float, float]:
+    """P = U/V of the scalar equation and the information ½ (ln V + a t), in 60 digits."""
+    with mpmath.workdps(60):
+        a, b, c, p0, t = map(mpmath.mpf, (a, b, c, p0, t))
+        g = mpmath.sqrt(a**2 + (b * c) ** 2)
+        grown, turned = (mpmath.mpf(1), t) if g == 0 else (mpmath.cosh(g * t), mpmath.sinh(g * t) / g)
+        v = grown + (c**2 * p0 - a) * turned
+        return float((p0 * grown + (a * p0 + b**2) * turned) / v), float((mpmath.log(v) + a * t) / 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c", "p0", "end"),
+    [
+        (0.0, 1.0, 1e4, 1.0, 1000.0),  # a Brownian motion: tanh
+        (-1.0, 1.0, 1e4, 1.0, 1000.0),
+        (2.0, 1.0, 1e4, 1.0, 1000.0),
+        (0.0, 0.0, 1e4, 1.0, 1000.0),  # static: P = 1/(1 + c² t)
+        (1.0, 0.0, 1.0, 1.0, 1000.0),  # unstable and without noise: E grows as exp(t)
+        (1.0, 1e-10, 1.0, 1e-20, 1000.0),
+        (-3.0, 0.0, 2.0, 1.0, 10.0),  # P falls to 1e-27
+        (-1.0, 1e-5, 1e-6, 0.0, 5.0),  # hardly measured: information of 1e-22
+        (0.0, 1.0, 1.0, 0.0, 1e6),
+    ],
+)
+def test_riccati_of_a_scalar_in_closed_form(a, b, c, p0, end):
+    system, grid = _scalar(a, b, c, p0), torch.tensor([0.0, 1e-9, 0.013, 0.4, 1.0], dtype=torch.float64) * end
+    start = time.perf_counter()
+    found, told = riccati(system, grid)[:, 0, 0], gaussian_information(system, grid)
+    assert time.perf_counter() - start < 1.0
+    for k in range(1, len(grid)):
+        p, information = _closed(a, b, c, p0, float(grid[k]))
+        assert float(found[k]) == pytest.approx(p, rel=1e-10)
+        assert float(told[k]) == pytest.approx(information, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("n", "seen", "size", "driven"), [(2, 1, 1.0, 2), (4, 2, 1e4, 4), (8, 3, 1e4, 1), (5, 5, 1e3, 2)]
+)
+def test_riccati_of_many_states_settles_where_scipy_says(n, seen, size, driven):
+    """Random A, most of them unstable; noise on all of the states or on a few of them."""
+    g = np.random.default_rng(n)
+    a, b, c = g.normal(size=(n, n)), g.normal(size=(n, driven)), size * g.normal(size=(seen, n))
+    system = LinearSystem(*map(torch.from_numpy, (a, b, c)), torch.zeros(n), torch.eye(n, dtype=torch.float64))
+    start = time.perf_counter()
+    found = riccati(system, torch.tensor([0.0, 300.0, 1000.0], dtype=torch.float64))
+    assert time.perf_counter() - start < 1.0
+    care = solve_continuous_are(a.T, c.T, b @ b.T, np.eye(seen))
+    for late in found[1:].numpy():
+        assert np.abs(late - care).max() < 1e-8 * np.abs(care).max()
+
+
+def test_riccati_of_many_states_on_its_way():
+    """A stiff system before it settles, against scipy's integrator; one step or two hundred give the same."""
+    g = np.random.default_rng(7)
+    a, b, c = g.normal(size=(3, 3)), g.normal(size=(3, 2)), 30.0 * g.normal(size=(1, 3))
+    system = LinearSystem(*map(torch.from_numpy, (a, b, c)), torch.zeros(3), torch.eye(3, dtype=torch.float64))
+
+    def rate(_, p):
+        p = p.reshape(3, 3)
+        return (a @ p + p @ a.T + b @ b.T - p @ c.T @ c @ p).ravel()
+
+    solved = solve_ivp(rate, (0, 0.3), np.eye(3).ravel(), method="Radau", rtol=1e-10, atol=1e-13).y[:, -1].reshape(3, 3)
+    one = riccati(system, torch.tensor([0.0, 0.3], dtype=torch.float64))[-1].numpy()
+    many = riccati(system, uniform_times(0.3, 200))[-1].numpy()
+    assert np.abs(one - solved).max() < 1e-7 * np.abs(solved).max()
+    assert np.abs(one - many).max() < 1e-11 * np.abs(many).max()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_an_unstable_mode_that_is_not_seen_leaves_the_numbers(noise):
+    system = LinearSystem(
+        torch.diag(torch.tensor([1.0, -1.0])),
+        noise * torch.eye(2),
+        torch.tensor([[0.0, 1.0]]),
+        torch.zeros(2),
+        torch.eye(2),
+    )
+    early = riccati(system, torch.tensor([0.0, 50.0]))[-1]
+    assert float(early[0, 0]) == pytest.approx(np.exp(100.0) * (1.0 + 0.5 * noise) - 0.5 * noise, rel=1e-10)
+    assert float(early[1, 1]) == pytest.approx(_closed(-1.0, noise, 1.0, 1.0, 50.0)[0], rel=1e-8)
+    for times in (torch.tensor([0.0, 1000.0]), uniform_times(1000.0, 50)):
+        with pytest.raises(ArithmeticError, match=r"left the numbers before t = \d+"):
+            riccati(system, times)
+        with pytest.raises(ArithmeticError, match="left the numbers"):
+            gaussian_information(system, times)
+    with pytest.raises(ArithmeticError, match="left the numbers"):
+        run(KalmanBucyFilter(system), Path(system, uniform_times(1000.0, 500), torch.zeros(501, 1, 1)))
+    with pytest.raises(ArithmeticError, match="the numbers"):
+        simulate(system, uniform_times(1000.0, 100), 2, gen(3))

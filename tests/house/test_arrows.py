@@ -13,7 +13,8 @@ ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "
 ALL |= {"adapters", "learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
     "errors": set(),
-    "core": {"errors"},
+    "rare": set(),
+    "core": {"errors", "rare"},
     "ranks": {"errors"},
     "noise": {"core"},
     "paths": {"core"},

@@ -7,7 +7,7 @@ import pytest
 
 from sigmascope.core import Curve, InputError
 from sigmascope.information.combined import best_bound, grouped
-from sigmascope.information.trust import judge
+from sigmascope.information.trust import judge, rule
 
 SIGMA = np.geomspace(10.0, 0.1, 8)
 TRUE = 2.0 / (1.0 + SIGMA**2)  # of an entropy of 2 nats
@@ -72,6 +72,28 @@ def test_what_chance_explains_is_no_sign():
     assert verdict.trusted.all()
 
 
+def test_the_rule_in_words_is_the_one_that_was_applied():
+    """A quarter above H(A): biased where that is sure, trusted with a note where three standard errors excuse it."""
+    words = rule()
+    for said in (
+        "above H(A) by more than 10 % of H(A) and by more than 3 standard errors",
+        "5 % of H(A)",
+        "calibration",
+    ):
+        assert said in words
+    above = TRUE + np.where(SIGMA < 0.2, 0.52, 0.0)
+    sure, wide = judge(curve(above)), judge(curve(above, error=0.2))
+    assert not sure.trusted[-1]
+    assert "note" not in sure.words
+    assert "% above H(A)" not in sure.words
+    assert wide.trusted.all()
+    assert wide.words.startswith("trusted at all levels; at σ 0.1 it lies 25 % above H(A), within 3 standard errors")
+    assert "bound" not in rule(bound=False)
+    assert "random labels" not in rule(null=False)
+    assert rule(bound=False, null=False, calibration=False).count("where") == 1
+    assert "20 % of H(A)" in rule(tolerance=0.2)
+
+
 def test_a_bound_far_below_is_no_sign_by_itself():
     assert judge(curve(TRUE), bound=curve(0 * TRUE), calibration=ZERO, null=ZERO).trusted.all()
     assert judge(curve(TRUE)).trusted.all()
@@ -100,6 +122,32 @@ def test_a_lucky_choice_is_mended_by_the_other_half():
     good = curve(np.full(8, 0.9), error=0.01)
     poor, lucky = curve(np.full(8, 0.5), error=0.01), curve(np.full(8, 1.1), error=0.01)
     assert np.allclose(best_bound([good, lucky], [good, poor]).value, 0.9, atol=0.02)
+
+
+def test_the_halves_do_not_follow_their_own_noise():
+    """A strong bound that is noisy and a weaker one that is not: never far below what both halves have.
+
+    The share of levels at which the best bound lies below the worst single one by more than that one's own error; with
+    a choice of its own for each half it is 0.14.
+    """
+    rng, below, lost = np.random.default_rng(0), [], []
+    rise = 1 / (1 + np.exp(-2.5 * (np.log(1.5) - np.log(SIGMA))))
+    mean, size = np.stack([2.2 * rise, 1.9 * rise]), np.array([2.0, 0.4])[:, None, None]
+
+    def drawn(n: int) -> list[Curve]:
+        shared, level, own = rng.normal(size=(1, 1, n)), rng.normal(size=(1, 8, n)), rng.normal(size=(2, 1, n))
+        each = mean[:, :, None] + size * (0.4**0.5 * shared + 0.3**0.5 * level + 0.3**0.5 * own)
+        return [Curve.of_draws("a", f"b{i}", SIGMA, x, 2.3, kind="lower bound") for i, x in enumerate(each)]
+
+    for _ in range(200):
+        fits, bounds = drawn(32), drawn(32)
+        best = best_bound(fits, bounds).value
+        value, error = np.stack([b.value for b in bounds]), np.stack([b.stderr for b in bounds])
+        worst = value.argmin(0), np.arange(8)
+        below.append(best < value[worst] - error[worst])
+        lost.append(mean.max(0) - best)
+    assert np.mean(below) < 0.08
+    assert np.mean(lost) < 0.15
 
 
 def test_the_best_bound_takes_the_better_estimator_and_higher_levels():

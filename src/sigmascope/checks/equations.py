@@ -28,7 +28,7 @@ def _kushner(effort: Effort) -> Outcome:
     exact = run(WonhamFilter(system), fine).mean[-1]
 
     def solved(path: Path) -> Tensor:
-        filter, grid = KushnerFilter(system), path.times.tolist()
+        filter, grid = KushnerFilter(system, scheme="euler"), path.times.tolist()
         state = filter.init(path.y[0])
         for k, dy in enumerate(path.increments):
             dt = grid[k + 1] - grid[k]

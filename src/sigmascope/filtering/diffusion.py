@@ -44,6 +44,10 @@ class DiffusionSystem(System):
     dim: int
     rate: float | None = None
 
+    @property
+    def feeds_back(self) -> bool:
+        return True
+
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         if self.rate is not None:
             return self.rate

@@ -16,13 +16,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.filtering.systems import NoInformation, Path, System, known_state
+from sigmascope.filtering.systems import NoInformation, Path, System, feedback_gain, known_state
 from sigmascope.paths import check_times
 
 State = TypeVar("State")
@@ -56,6 +57,10 @@ class Filter(ABC, Generic[State]):
     @abstractmethod
     def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
         """Logarithm of the likelihood ratio of the measurements so far."""
+
+    def check_steps(self, times: Float[Tensor, " times"]) -> None:
+        """Warn where a step is too coarse for the system or for this filter's scheme."""
+        self.system.check_steps(times)
 
     def diagnostics(self, state: State) -> dict[str, Tensor]:
         """What else is worth knowing at each time, each of shape (paths,)."""
@@ -102,7 +107,7 @@ def run(filter: Filter[Any], path: Path) -> Filtered:
         )
     if not bool(torch.isfinite(path.y).all()):
         raise ValueError("the measurements are not finite: clean the path, or cut it where it breaks")
-    filter.system.check_steps(times)
+    filter.check_steps(times)
     y = path.y.double()
     dy = y.diff(dim=0)
     return drive(filter, times, y[0], lambda k, drift: dy[k])
@@ -146,7 +151,8 @@ def told_path(path: Path) -> Filtered:
 
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
     :math:`\ln p(Y_0 | X_0)`.  In the sums Y is taken at the left of a step (the integral is Itô's), and of the state,
-    which is independent of W, both ends are.
+    which is independent of W, both ends are.  A feedback adds what Milstein's scheme does, see
+    :func:`~sigmascope.filtering.systems.feedback_gain`.
 
     Raises: NoInformation for correlated noises (the state's path then tells of W too); ValueError where the state is
         not known.
@@ -158,5 +164,12 @@ def told_path(path: Path) -> Filtered:
     ahead = torch.stack([system.drift(path.y[k], state[k + 1], t) for k, t in enumerate(grid[:-1])])
     h, dt = 0.5 * (drift[:-1] + ahead), path.times.diff()[:, None]
     gain = (h * path.increments).sum(2) - 0.5 * (h**2).sum(2) * dt
+    if system.feeds_back:
+        gain = gain + torch.stack(
+            [
+                feedback_gain(partial(system.drift, state=state[k], t=t), drift[k], path.y[k], dy, grid[k + 1] - t)
+                for k, (t, dy) in enumerate(zip(grid[:-1], path.increments, strict=True))
+            ]
+        )
     first = system.start_log_density(path.y[0], state[0])[None]
     return Filtered(path.times, state, drift, torch.cat([first, first + gain.cumsum(0)]))

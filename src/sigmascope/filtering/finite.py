@@ -81,6 +81,10 @@ class FiniteSystem(System):
         return len(self.prior)
 
     @property
+    def feeds_back(self) -> bool:
+        return not isinstance(self.h, Tensor)
+
+    @property
     def table(self) -> Float[Tensor, "states dim"] | None:
         """H of each state where it depends on the state alone."""
         return self.h if isinstance(self.h, Tensor) else None
@@ -133,6 +137,11 @@ class FiniteSystem(System):
         drift = float((self.rates @ self.h).norm(dim=1).max()) / spread
         spreading = float((off * jump**2).sum(1).max()) / spread**2
         return max(drift, spreading, 0.1 * float(jump[off > 0].square().max()) if bool((off > 0).any()) else 0.0)
+
+    def stiffness(self, times: Float[Tensor, " times"]) -> float:
+        """How fast measurements tell two states apart: max ‖H_x − H_x'‖² at the first time, at Y = 0 for a feedback."""
+        h = self.drifts(self.prior.new_zeros(self.dim), float(times[0]))
+        return float((h[:, None] - h).square().sum(2).max())
 
     def initial(self, paths: int, generator: torch.Generator) -> Int64[Tensor, " paths"]:
         return torch.multinomial(self.prior.cpu(), paths, replacement=True, generator=generator).to(self.prior.device)

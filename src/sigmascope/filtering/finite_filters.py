@@ -21,8 +21,10 @@ from torch import Tensor
 
 from sigmascope.filtering.filters import Filter
 from sigmascope.filtering.finite import FiniteSystem
+from sigmascope.filtering.systems import feedback_gain
 
-_TINY = 1e-300
+_LEAST = 0.1  # Euler's factor 1 + z of a weight, below which the exponential that it stands for is taken
+_EULER_RATE = 8.0  # times max ‖H_x - H_x'‖²: at the step that is then called coarse, 1 + z < 0 is four deviations away
 
 
 class FiniteState(NamedTuple):
@@ -43,6 +45,8 @@ class _FiniteFilter(Filter[FiniteState]):
             something of the state.
     """
 
+    _scheme = "log"
+
     def __init__(self, system: FiniteSystem, prior: Tensor | None = None) -> None:
         self.system: FiniteSystem = system
         p = system.prior[None] if prior is None else torch.as_tensor(prior).to(system.prior)
@@ -56,6 +60,10 @@ class _FiniteFilter(Filter[FiniteState]):
                 f"prior has shape {tuple(p.shape)}: expected (paths, {system.states}), rows of probabilities"
             )
         self._prior = p / p.sum(1, keepdim=True)
+
+    def check_steps(self, times: Float[Tensor, " times"]) -> None:
+        least = _EULER_RATE * self.system.stiffness(times) if self._scheme == "euler" else 0.0
+        self.system.check_steps(times, least)
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> FiniteState:
         if len(self._prior) not in (1, len(y0)):
@@ -78,7 +86,10 @@ class _FiniteFilter(Filter[FiniteState]):
     def _log_likelihood(self, y: Tensor, dy: Tensor, t: float, dt: float) -> Float[Tensor, "paths states"]:
         """H · dy − ½ ‖H‖² dt of every state."""
         h = self.system.drifts(y, t)
-        return _along(h, dy) - (0.5 * dt) * (h**2).sum(-1)
+        found = _along(h, dy) - (0.5 * dt) * (h**2).sum(-1)
+        if self.system.feeds_back:
+            found = found + feedback_gain(lambda v: self.system.drifts(v, t), h, y, dy, dt)
+        return found
 
 
 class WonhamFilter(_FiniteFilter):
@@ -92,7 +103,9 @@ class WonhamFilter(_FiniteFilter):
         system: the chain.
         prior: law of :math:`X_0` for each path, shape (paths, states); None takes the system's.
 
-    Errors: order one in the step for a chain; rounding for a static state.
+    Errors: order one in the step for a chain; rounding for a static state.  Where H is a function of the measurement,
+        order one too if :math:`\partial_j H_i = \partial_i H_j` (one coordinate, or a gradient), else ½: see
+        :func:`~sigmascope.filtering.systems.feedback_gain`.
     References: Wonham (1965).
     """
 
@@ -116,17 +129,17 @@ class ZakaiFilter(_FiniteFilter):
         system: the chain.
         prior: as for :class:`WonhamFilter`.
         scheme: ``log`` moves ln ρ by :math:`H \cdot dY - \tfrac12\|H\|^2 dt` between two moves by
-            :math:`e^{Q\,dt/2}` (strong order 1, never negative); ``euler`` moves ρ by
-            :math:`Q^\top\rho\,dt + \rho H \cdot dY` (order ½; weights that would become negative are set to zero).
+            :math:`e^{Q\,dt/2}` (order as for :class:`WonhamFilter`, never negative); ``euler`` moves ρ by
+            :math:`Q^\top\rho\,dt + \rho H \cdot dY` (order ½; where a factor 1 + z would be nearly zero or negative the
+            weight takes the exponential of ``log`` for that step, so that no state is lost).
 
+    Warns: CoarseStepWarning, where ``euler`` is driven by steps in which :math:`\|H_x - H_{x'}\|^2 dt` is not small.
     References: Zakai (1969).
     """
 
     def __init__(self, system: FiniteSystem, prior: Tensor | None = None, scheme: str = "log") -> None:
         super().__init__(system, prior)
-        if scheme not in ("log", "euler"):
-            raise ValueError(f"scheme is {scheme!r}: expected 'log' or 'euler'")
-        self._scheme = scheme
+        self._scheme = _checked_scheme(scheme)
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> FiniteState:
         s = super().init(y0)
@@ -138,41 +151,81 @@ class ZakaiFilter(_FiniteFilter):
             weight = _moved(state.log_weight, half) + self._log_likelihood(state.y, dy, t, dt)
             weight = _moved(weight, half)
         else:
-            top = state.log_weight.max(1, keepdim=True).values
-            rho = (state.log_weight - top).exp()
-            moved = rho + rho * _along(self.system.drifts(state.y, t), dy)
-            if self.system.rates is not None:
-                moved = moved + rho @ self.system.rates * dt
-            weight = moved.clamp_min(0.0).log() + top
+            h = self.system.drifts(state.y, t)
+            weight = _euler_step(state.log_weight, _along(h, dy), (h**2).sum(-1) * dt, self.system.rates, dt)
         mass = torch.logsumexp(weight, 1)
         return FiniteState(weight, (weight - mass[:, None]).exp(), state.y + dy, mass)
 
 
 class KushnerFilter(_FiniteFilter):
-    r"""The Kushner–Stratonovich equation by Euler's scheme: the filter driven by its own innovation.
-
-    Strong order ½.  Probabilities that would become negative are set to zero and the rest is normalised.  Evidence:
-    :math:`\int \pi(H)\,dY - \tfrac12 \int \|\pi(H)\|^2 dt`.  For work, prefer :class:`WonhamFilter`.
+    r"""The Kushner–Stratonovich equation: the filter driven by its own innovation :math:`dI = dY - \pi(H)\,dt`.
 
     Args:
         system: the chain.
         prior: as for :class:`WonhamFilter`.
+        scheme: ``log`` moves :math:`\ln \pi(x)` by
+            :math:`(H_x - \pi(H)) \cdot dI - \tfrac12\|H_x - \pi(H)\|^2 dt` between two moves by :math:`e^{Q\,dt/2}` and
+            normalises, which is Bayes' rule for the step: the result, its errors and its evidence are those of
+            :class:`WonhamFilter`.  ``euler`` moves π itself by Euler's scheme (strong order ½; where a factor 1 + z
+            would be nearly zero or negative the probability takes the exponential of ``log`` for that step, so that no
+            state is lost), with the evidence :math:`\int \pi(H)\,dY - \tfrac12 \int \|\pi(H)\|^2 dt`.
 
+    Warns: CoarseStepWarning, where ``euler`` is driven by steps in which :math:`\|H_x - H_{x'}\|^2 dt` is not small.
     References: Kushner (1967); Stratonovich (1960).
     """
 
+    def __init__(self, system: FiniteSystem, prior: Tensor | None = None, scheme: str = "log") -> None:
+        super().__init__(system, prior)
+        self._scheme = _checked_scheme(scheme)
+
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
-        pi, h = state.probability, self.system.drifts(state.y, t)
-        expected = self.drift(state, t)
-        innovation = dy - expected * dt
+        half = self.system.transition(0.5 * dt) if self._scheme == "log" else None
+        log_pi = _moved(state.log_weight, half)
+        pi, h = log_pi.exp(), self.system.drifts(state.y, t)
+        expected = (pi[:, None] @ h)[:, 0] if h.ndim == 3 else pi @ h
         centred = (h if h.ndim == 3 else h[None]) - expected[:, None]
-        moved = pi + pi * (centred @ innovation[:, :, None])[:, :, 0]
-        if self.system.rates is not None:
-            moved = moved + pi @ self.system.rates * dt
-        moved = moved.clamp_min(0.0)
-        moved = moved / moved.sum(1, keepdim=True).clamp_min(_TINY)
+        told = (centred @ (dy - expected * dt)[:, :, None])[:, :, 0]
+        square = (centred**2).sum(2) * dt
         evidence = state.log_evidence + (expected * dy).sum(1) - 0.5 * (expected**2).sum(1) * dt
-        return FiniteState(moved.log(), moved, state.y + dy, evidence)
+        if self._scheme == "log":
+            weight = log_pi + told - 0.5 * square
+            if self.system.feeds_back:
+                weight = weight + feedback_gain(lambda v: self.system.drifts(v, t), h, state.y, dy, dt)
+            weight = _moved(weight, half)
+        else:
+            weight = _euler_step(log_pi, told, square, self.system.rates, dt)
+        mass = torch.logsumexp(weight, 1)
+        if self._scheme == "log":
+            evidence = evidence + mass
+        weight = weight - mass[:, None]
+        return FiniteState(weight, weight.exp(), state.y + dy, evidence)
+
+
+def _checked_scheme(scheme: str) -> str:
+    if scheme not in ("log", "euler"):
+        raise ValueError(f"scheme is {scheme!r}: expected 'log' or 'euler'")
+    return scheme
+
+
+def _euler_step(
+    log_weight: Float[Tensor, "paths states"],
+    told: Float[Tensor, "paths states"],
+    square: Tensor,
+    rates: Tensor | None,
+    dt: float,
+) -> Float[Tensor, "paths states"]:
+    """ln of weight · (1 + told) + (weights @ rates) dt, with exp(told − ½ square) where that factor is nearly used up.
+
+    A factor set to zero would lose the state for good, and a static state cannot come back.
+    """
+    if rates is not None:
+        told = told + torch.diagonal(rates) * dt
+    kept = log_weight + torch.where(told > _LEAST - 1.0, torch.log1p(told.clamp_min(_LEAST - 1.0)), told - 0.5 * square)
+    if rates is None:
+        return kept
+    top = log_weight.max(1, keepdim=True).values
+    came = (log_weight - top).exp() @ (rates - torch.diag(torch.diagonal(rates))) * dt
+    return torch.logaddexp(kept, came.log() + top)
 
 
 def _along(h: Tensor, dy: Float[Tensor, "paths dim"]) -> Float[Tensor, "paths states"]:

@@ -39,7 +39,8 @@ class KalmanBucyFilter(Filter[GaussianState]):
         mean: of :math:`X_0` for each path, shape (paths, n), in place of the system's: so a filter is told something.
         covariance: of :math:`X_0`, shape (n, n), for all paths.
 
-    Raises: ValueError for a covariance that is none, or shapes that disagree.
+    Raises: ValueError for a covariance that is none, or shapes that disagree; ArithmeticError where the covariance
+        leaves the numbers.
     References: Kalman & Bucy (1961); Bucy & Joseph (1968); Liptser & Shiryaev (2001), ch. 10.
     """
 
@@ -75,7 +76,13 @@ class KalmanBucyFilter(Filter[GaussianState]):
             expected = expected + state.y @ move.matrix[n:, n:].T - state.y
         residual = dy - expected
         spread = to_y @ p @ to_y.T + noise_y
-        chol = torch.linalg.cholesky(spread)
+        try:
+            chol = torch.linalg.cholesky(spread)
+        except torch.linalg.LinAlgError as error:
+            raise ArithmeticError(
+                f"the filter's covariance left the numbers before t = {t + dt:g}: an unstable mode of A that C does "
+                "not see grows without bound; leave it out, or end earlier"
+            ) from error
         gain = torch.cholesky_solve((to_x @ p @ to_y.T + both).T, chol).T
         left = to_x - gain @ to_y
         crossed = gain @ both.T

@@ -97,7 +97,7 @@ def gaussian_information(system: LinearSystem, times: Tensor) -> Float[Tensor, "
 
     Exact for constant coefficients; else these are taken at the middle of each step (second order).
 
-    Raises: NoInformation for correlated noises.
+    Raises: NoInformation for correlated noises; ArithmeticError where the covariance leaves the numbers.
     """
     if system.correlated:
         raise NoInformation("the noises of state and measurement are correlated: the information theorem fails")

@@ -39,7 +39,7 @@ def simulate_joint(
     grid = check_times(times)
     if y0.ndim != 2 or y0.shape[1] != filter.system.dim:
         raise ValueError(f"y0 has shape {tuple(y0.shape)}: expected (paths, {filter.system.dim})")
-    filter.system.check_steps(grid)
+    filter.check_steps(grid)
     noise = brownian(grid, len(y0), filter.system.dim, generator, device=y0.device).increments
     dt = grid.diff().to(y0.device)[:, None, None]
     account = drive(filter, grid, y0, lambda k, drift: drift * dt[k] + noise[k])

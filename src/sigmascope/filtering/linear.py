@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope.filtering.doubling import Flow, advance, flow, square_root
 from sigmascope.filtering.systems import Path, System, covariance_factor, expm, known_state, log_normal, same_step
 from sigmascope.paths import places_in
 
@@ -54,7 +56,8 @@ class LinearSystem(System):
 
     Coefficients that depend on time are taken at the middle of each step (second order).
 
-    Raises: ValueError for shapes that disagree, a covariance that is none, a correlation above one.
+    Raises: ValueError for shapes that disagree, a covariance that is none, a correlation above one; ArithmeticError,
+        when simulated, for a state that leaves the numbers.
     References: Kalman & Bucy (1961); Van Loan (1978); Liptser & Shiryaev (2001), ch. 10-12.
     """
 
@@ -105,6 +108,10 @@ class LinearSystem(System):
         object.__setattr__(self, "correlated", self.correlation is not None and bool((self.correlation != 0).any()))
 
     @property
+    def feeds_back(self) -> bool:
+        return self.feedback is not None
+
+    @property
     def constant(self) -> bool:
         """Whether no coefficient depends on time."""
         return not any(callable(c) for c in (self.a_matrix, self.b_matrix, self.c_matrix))
@@ -144,6 +151,10 @@ class LinearSystem(System):
         for _ in range(doublings):
             covariance = matrix @ covariance @ matrix.T + covariance
             matrix = matrix @ matrix
+        if not bool(torch.isfinite(matrix).all() and torch.isfinite(covariance).all()):
+            raise ArithmeticError(
+                f"the state leaves the numbers within a step of {dt:g}: its unstable mode grows too far; end earlier"
+            )
         covariance = 0.5 * (covariance + covariance.T)[:z, :z]
         _, factor = covariance_factor(covariance, "covariance", z)
         _, state_factor = covariance_factor(covariance[:n, :n], "covariance", n)
@@ -223,6 +234,8 @@ class LinearSystem(System):
 
     def _path(self, times: Tensor, z: Tensor) -> Path:
         n = len(self.mean)
+        if not bool(torch.isfinite(z).all()):
+            raise ArithmeticError("the state left the numbers: its unstable mode grows too far; end earlier")
         return Path(self, times, z[:, :, n:], z[:, :, :n])
 
 
@@ -231,7 +244,7 @@ def _white(paths: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = None) -> Float[Tensor, "times n n"]:
-    r"""Covariance of the filter of the *continuous* path, by the matrix fraction of the Riccati equation.
+    r"""Covariance of the filter of the *continuous* path, by the Riccati equation.
 
     .. math:: \dot P = A P + P A^\top + B B^\top - (P C^\top + B S)(P C^\top + B S)^\top
 
@@ -239,6 +252,11 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
         system: coefficients that depend on time are taken at the middle of each step.
         times: grid.
         covariance: at the first time; None takes that of :math:`X_0` given :math:`Y_0`.
+
+    Solved by doubling (:mod:`~sigmascope.filtering.doubling`): the time that it takes grows with the logarithm of the
+    step and of the coefficients, and the error is that of rounding.
+
+    Raises: ArithmeticError where the covariance leaves the numbers, naming the time.
     """
     return riccati_and_gain(system, times, covariance)[0]
 
@@ -246,30 +264,43 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
 def riccati_and_gain(
     system: LinearSystem, times: Tensor, covariance: Tensor | None = None
 ) -> tuple[Float[Tensor, "times n n"], Float[Tensor, " times"]]:
-    r"""The covariance, and :math:`\int \mathrm{tr}(C P C^\top)\,ds` up to each time, both from one matrix fraction.
+    r"""The covariance, and :math:`\int \mathrm{tr}(C P C^\top)\,ds` up to each time, both from one flow.
 
-    With P = U/V, :math:`d \ln\det V = (\mathrm{tr}(C^\top C P) - \mathrm{tr} A)\,dt` (for uncorrelated noises).
+    Raises: ArithmeticError where the covariance leaves the numbers, naming the time.
     """
     p = start_posterior(system)[1] if covariance is None else torch.as_tensor(covariance, dtype=torch.float64)
-    found, gained, n = [p], [p.new_zeros(())], len(system.mean)
+    root, found, gained = square_root(_numbers(p)), [_numbers(p)], [0.0]
+    flows: dict[float, Flow] = {}
     for t, following in pairwise(torch.as_tensor(times, dtype=torch.float64).tolist()):
-        a, b, c = system.coefficients(0.5 * (t + following))
-        s = b.new_zeros(b.shape[1], system.dim) if system.correlation is None else system.correlation
-        free = a - b @ s @ c
-        noise = b @ (torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T) @ b.T
-        flow = torch.cat([torch.cat([free, noise], 1), torch.cat([c.T @ c, -free.T], 1)])
-        # The flow grows in some directions and decays in others: over short pieces the fraction keeps its digits.
-        pieces = max(1, math.ceil(float(torch.linalg.matrix_norm(flow, 2)) * (following - t) / 2.0))
-        dt, gain = (following - t) / pieces, gained[-1]
-        move = expm(flow * dt)
-        for _ in range(pieces):
-            pair = move @ torch.cat([p, torch.eye(n, dtype=p.dtype, device=p.device)])
-            p = torch.linalg.solve(pair[n:].T, pair[:n].T).T
-            p = 0.5 * (p + p.T)
-            gain = gain + torch.logdet(pair[n:]) + torch.trace(free) * dt
-        found.append(p)
-        gained.append(gain)
-    return torch.stack(found), torch.stack(gained)
+        key = same_step(following - t)
+        try:
+            step = flows.get(key) if system.constant else None
+            if step is None:
+                step = flow(*_riccati_terms(system, 0.5 * (t + following)), following - t)
+                flows[key] = step
+            root, gain = advance(step, root)
+        except ArithmeticError as error:
+            raise ArithmeticError(
+                f"the filter's covariance left the numbers before t = {following:g}: an unstable mode of A that C does "
+                "not see grows without bound; leave it out, or end earlier"
+            ) from error
+        found.append(root @ root.T)
+        gained.append(gained[-1] + gain)
+    return torch.from_numpy(np.stack(found)).to(p), torch.tensor(gained).to(p)
+
+
+def _riccati_terms(system: LinearSystem, t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A and roots of B Bᵀ and Cᵀ C of the equation, the part of the noise that the measurement shares taken off."""
+    a, b, c = system.coefficients(t)
+    if system.correlation is None:
+        return _numbers(a), _numbers(b), _numbers(c.T)
+    s = system.correlation
+    rest = torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T
+    return _numbers(a - b @ s @ c), _numbers(b) @ square_root(_numbers(rest)), _numbers(c.T)
+
+
+def _numbers(matrix: Tensor) -> np.ndarray:
+    return np.asarray(matrix.cpu().numpy(), dtype=np.float64)
 
 
 def start_posterior(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.filtering.filters import Filter
-from sigmascope.filtering.systems import System
+from sigmascope.filtering.systems import System, feedback_gain
 
 
 class WeightsVanished(ArithmeticError):
@@ -41,7 +42,8 @@ class ParticleFilter(Filter[ParticleState]):
         threshold: share of the particles, in [0, 1]; 0 never resamples (importance sampling).
         finite_states: number of states where the system is finite, so that the mean is a vector of probabilities.
 
-    Errors: of order particles^-1/2, and one in the step.  The evidence is unbiased (not its logarithm).
+    Errors: of order particles^-1/2, and one in the step (½ for a feedback of several coordinates that is no
+        gradient).  The evidence is unbiased (not its logarithm).
     Raises: ValueError for correlated noises; WeightsVanished where all weights of a path do.
     References: Gordon, Salmond & Smith (1993); Kitagawa (1996); Crisan & Lyons (1999).
     """
@@ -72,6 +74,9 @@ class ParticleFilter(Filter[ParticleState]):
         state = self._resampled(state)
         h = self.system.drift(state.y[:, None], state.particles, t)
         weight = state.log_weight + (h * dy[:, None]).sum(-1) - 0.5 * dt * (h**2).sum(-1)
+        if self.system.feeds_back:
+            drift = partial(self.system.drift, state=state.particles, t=t)
+            weight = weight + feedback_gain(drift, h, state.y[:, None], dy[:, None], dt)
         particles = self.system.propagate(state.particles, t, dt, self._generator)
         return self._weighed(particles, weight, state.y + dy, state.log_evidence, t + dt)
 

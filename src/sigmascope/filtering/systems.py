@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,6 +97,11 @@ class System(ABC):
     dim: int
     correlated: bool = False
 
+    @property
+    def feeds_back(self) -> bool:
+        """Whether H may depend on the measurement itself."""
+        return False
+
     @abstractmethod
     def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:
         """Independent paths on a checked grid."""
@@ -124,9 +130,9 @@ class System(ABC):
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         """The fastest rate that a step must resolve, per unit of time; 0 where the scheme is exact."""
 
-    def check_steps(self, times: Float[Tensor, " times"]) -> None:
-        """Warn where a step is too coarse."""
-        rate, step = self.fastest(times), float(times.diff().max())
+    def check_steps(self, times: Float[Tensor, " times"], least: float = 0.0) -> None:
+        """Warn where a step is too coarse for the system's rates, or for the rate ``least`` of a filter's scheme."""
+        rate, step = max(self.fastest(times), least), float(times.diff().max())
         if rate * step > COARSE:
             warnings.warn(
                 f"the largest step is {step:.3g} where the fastest rate is {rate:.3g}: use steps of "
@@ -181,6 +187,41 @@ def covariance_factor(
         kind = "positive definite" if definite else "positive semidefinite"
         raise ValueError(f"{name} has the eigenvalue {float(values[0]):.3g}: a covariance must be {kind}")
     return c, vectors * values.clamp_min(0.0).sqrt()
+
+
+def feedback_gain(
+    h: Callable[[Tensor], Tensor],
+    here: Tensor,
+    y: Float[Tensor, "*batch dim"],
+    dy: Float[Tensor, "*batch dim"],
+    dt: float,
+) -> Tensor:
+    r"""What :math:`H(Y_t) \cdot dY` lacks of :math:`\int H(Y_s) \cdot dY_s` over a step, as Milstein's scheme adds it.
+
+    .. math:: \tfrac12 \sum_{ij} \partial_j H_i\,(dY_i\,dY_j - \delta_{ij}\,dt)
+
+    With it the integral has strong order one where :math:`\partial_j H_i = \partial_i H_j` (one coordinate, or a
+    gradient).  Else the increments do not hold the areas between two coordinates: the order is ½ and no scheme that
+    knows increments alone has a better one (Clark & Cameron, 1980).
+
+    Args:
+        h: maps y to H, whose shape may have a dimension of states before its last one.
+        here: H at ``y``.
+        y, dy: the measurement at the left of the step and its increment.
+        dt: the step.
+
+    Returns: one value for each H, its last dimension summed.
+    References: Milstein (1974); Kloeden & Platen (1992), ch. 10.
+    """
+    ahead = h(y + dy)
+    if torch.equal(ahead, here):  # this H does not look at the measurement
+        return torch.zeros_like(here[..., 0])
+    half = 0.5 * dt**0.5
+    along = dy if here.ndim == dy.ndim else dy[..., None, :]
+    gain = ((ahead - here) * along).sum(-1)
+    for i, e in enumerate(torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)):
+        gain = gain - (h(y + half * e) - h(y - half * e))[..., i] * (dt / (2.0 * half))
+    return 0.5 * gain
 
 
 def same_step(dt: float) -> float:

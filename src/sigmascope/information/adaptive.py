@@ -11,6 +11,7 @@ References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,12 +22,14 @@ from torch import Tensor
 
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.information import roulette
+from sigmascope.information.above import SHOWN, CoarseTopWarning, above
 from sigmascope.information.allocation import Survey, allocate, check_aim, survey
 from sigmascope.information.choice import MAIN, PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
 from sigmascope.information.importance import Draw, Surrogate
 
 GOALS = ("score_gap", "mmse_gap")
 _OUT_OF_PROPORTION = 20
+_NOTHING = 1e-3  # nats: a correction that is not worth its own chance
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class GapWork:
         self._share = 0.0 if self._guesser is None else self._guesser.guess_share
         self._surrogate = Surrogate(draw, list(ceilings), generator(seed, USE, SAMPLE), informed=guess)
         self._done: list[np.ndarray] = []  # of the measurement, (3, abstractions, levels) for each replicate
+        self._above: list[np.ndarray] = []  # the same of the cell above all levels alone, (3, abstractions)
         self._spent: list[float] = []  # calls of each of these
         self._piloted: list[np.ndarray] = []  # score, mmse and doubt, (3, draws) for each replicate
         self._survey: Survey | None = None
@@ -194,6 +198,7 @@ class GapWork:
             above = c.sigma.numpy() >= self._sigma[:, None] * (1 - 1e-12)
             of = np.arange(len(self._ceilings))[:, None] == c.attribute
             self._done.append(np.einsum("wd,ad,ld->wal", mine * c.weight, of, above))
+            self._above.append(np.einsum("wd,ad->wa", mine * c.weight * (c.cell == len(a.edges) - 1), of))
             self._spent.append(2.0 * told.sum() + self._share * (~told).sum())
 
     def _played(self, replicate: int, c: Chosen, doubt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -285,7 +290,11 @@ class GapWork:
     def curves(self) -> dict[str, Gaps]:
         """The curves of each abstraction, once all is done.
 
+        The integral above the levels is corrected for what one level of it leaves out
+        (:mod:`sigmascope.information.above`); the gauge of what is left is in ``quadrature_error``.
+
         Raises: InputError if it is not.
+        Warns: CoarseTopWarning where the correction or the gauge is more than a hundredth of H(A).
         """
         if not self.done:
             raise InputError(f"{self.position} of {self.total} replicates are done: call step() until done")
@@ -293,17 +302,46 @@ class GapWork:
         assert self.allocation is not None
         columns = columns.reshape(*columns.shape[:-1], -1, self.allocation.parts).mean(-1)
         for k, (name, ceiling) in enumerate(self._ceilings.items()):
-            score, mmse, calibration = (
-                Curve.of_draws(name, way, self._sigma, columns[i, k], ceiling, kind="estimate")
-                for i, way in enumerate((*GOALS, "calibration"))
+            more, gauge = self._left_out(k, name, ceiling)
+            score, mmse = (
+                Curve.of_draws(
+                    name,
+                    way,
+                    self._sigma,
+                    columns[i, k] + more,
+                    ceiling,
+                    kind="estimate",
+                    quadrature_error=np.full(len(self._sigma), gauge) if gauge else None,
+                )
+                for i, way in enumerate(GOALS)
             )
+            calibration = Curve.of_draws(name, "calibration", self._sigma, columns[2, k], ceiling, kind="estimate")
             found[name] = Gaps(score, mmse, calibration)
         return found
+
+    def _left_out(self, k: int, name: str, ceiling: float) -> tuple[float, float]:
+        """What the one level above the cells leaves out of the k-th abstraction's integral, and the gauge of that."""
+        assert self.allocation is not None
+        squared = 2.0 * np.exp(2.0 * self.allocation.edges[0])
+        more, gauge = above(float(np.mean(self._above, 0)[0, k]), self._surrogate.spread[name] / squared, ceiling)
+        if max(more, gauge) < _NOTHING:
+            return 0.0, 0.0
+        if max(more, gauge) > SHOWN * ceiling:
+            warnings.warn(
+                f"{name}: the denoiser is asked at no level above {squared**0.5:.3g}, where {100 * more / ceiling:.1f} "
+                f"± {100 * gauge / ceiling:.1f} % of H(A) is left out of the integral and was put in by its series: "
+                "begin at a higher level, or train to one",
+                CoarseTopWarning,
+                stacklevel=3,
+            )
+        return more, gauge
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
         held = {"gaps.piloted": np.stack(self._piloted)} if self._piloted else {}
-        held |= {"gaps.done": np.stack(self._done), "gaps.spent": np.array(self._spent)} if self._done else {}
+        if self._done:
+            held |= {"gaps.done": np.stack(self._done), "gaps.spent": np.array(self._spent)}
+            held |= {"gaps.above": np.stack(self._above)}
         return held | {"gaps.position": np.array([len(self._piloted), len(self._done)])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -311,14 +349,15 @@ class GapWork:
 
         Raises: InputError if it is of another.
         """
-        piloted, done, spent = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "done", "spent"))
+        piloted, done, spent, over = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "done", "spent", "above"))
         shape = (3, len(self._ceilings), len(self._sigma))
         counts = state.get("gaps.position", np.zeros(0)).tolist()
-        fits = counts == [len(piloted), len(done)] and len(spent) == len(done) and all(x.shape == shape for x in done)
+        fits = counts == [len(piloted), len(done)] and len(spent) == len(done) == len(over)
+        fits = fits and all(x.shape == shape for x in done)
         draws = 0 if self._survey is None else int(self._survey.pilot.draws.sum())
         fits = fits and all(x.shape == (3, draws) for x in piloted)
         if fits:
-            self._piloted, self._done, self._spent = piloted, done, spent
+            self._piloted, self._done, self._spent, self._above = piloted, done, spent, over
             self._advise()
         if not fits or (done and self.allocation is None) or (piloted and self._survey is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")

@@ -17,8 +17,12 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasPosterior, InputError
 from sigmascope.information.entropies import CORRECTIONS, zhang
+from sigmascope.information.unseen import unseen
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Scheme, final
+
+FITTED = "fitted"
+"""The correction of the entropy's bias that is fitted to the counts of all draws."""
 
 _PLAIN = 0.98
 Labeller = Callable[[Tensor], Tensor]
@@ -50,7 +54,7 @@ def forks(
     abstraction: Abstraction,
     sigma: Float[np.ndarray, " levels"],
     counts: Int64[Tensor, "levels draws values"],
-    correction: str = "zhang",
+    correction: str = FITTED,
 ) -> Curve:
     r"""Information from the labels of the children of draws of Y.
 
@@ -58,11 +62,13 @@ def forks(
         abstraction: A.
         sigma: decreasing levels.
         counts: labels of the children of each draw, by value.
-        correction: of the entropy's bias: a name in :data:`~sigmascope.information.entropies.CORRECTIONS`.
+        correction: of the entropy's bias: ``fitted`` (Zhang's, and what it leaves out as fitted to the counts of all
+            draws, see :mod:`~sigmascope.information.unseen`), or a name in
+            :data:`~sigmascope.information.entropies.CORRECTIONS`.
 
     Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error is that over
-        draws, which holds the chance of the children too. ``quadrature_error`` holds a gauge of the bias that is left:
-        what the later half of the children added to Zhang's series, and how far another correction is from Zhang's.
+        draws, which holds the chance of the children and of the fit too. ``quadrature_error`` holds a gauge of the bias
+        that is left: that of the fit, and how far another correction is from the fitted one.
 
     Raises: InputError where children are fewer than values: no correction then helps.
     """
@@ -72,19 +78,21 @@ def forks(
             f"{children} forks cannot show the entropy of {abstraction.name!r}, which has {len(abstraction.values)} "
             "values: use at least as many forks as values"
         )
-    if correction not in CORRECTIONS:
-        raise InputError(f"correction is {correction!r}: expected {', '.join(CORRECTIONS)}")
-    entropy, least = CORRECTIONS[correction](counts), zhang(counts)
-    per_draw = (abstraction.entropy - entropy).cpu().numpy()
-    bias = (least - zhang(counts, (children + 1) // 2)).mean(1) + (entropy - least).mean(1).abs()
+    if correction != FITTED and correction not in CORRECTIONS:
+        raise InputError(f"correction is {correction!r}: expected {', '.join((FITTED, *CORRECTIONS))}")
+    left, bias = unseen(counts, abstraction.prior)
+    entropy = fitted = zhang(counts).cpu().numpy() + left
+    if correction != FITTED:
+        entropy = CORRECTIONS[correction](counts).cpu().numpy()
+        bias = bias + np.abs((entropy - fitted).mean(1))
     return Curve.of_draws(
         abstraction.name,
         "forks",
         sigma,
-        per_draw,
+        abstraction.entropy - entropy,
         abstraction.entropy,
         kind="estimate",
-        quadrature_error=bias.cpu().numpy(),
+        quadrature_error=bias,
     )
 
 
@@ -144,7 +152,7 @@ def forks_by_sampling(
     lowest: float = 0.01,
     steps: int = 40,
     renoise: float | None = None,
-    correction: str = "zhang",
+    correction: str = FITTED,
 ) -> Curve:
     """Information by continuing noisy draws with a sampler: for any denoiser, learned ones too.
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import InputError
+from sigmascope.information.above import spread
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 """Gives n independent draws: v, float, shape (n, *event), and for each abstraction its labels, int64, shape (n,), or
@@ -59,6 +60,7 @@ class Surrogate:
     Attributes:
         items: how many different ones the sample has.
         frobenius: :math:`\|\Sigma_V\|_F` of the sample.
+        spread: :math:`E\|E[V|A] - E V\|^2` of the sample, by name.
 
     Raises: InputError where a draw lacks one of the abstractions.
     """
@@ -90,6 +92,7 @@ class Surrogate:
         self._axes = torch.linalg.qr(sketch.T @ leading)[0] if wide else leading
         z = flat @ self._axes
         labels = {n: labels[n] for n in names}
+        self.spread = {n: spread(flat, x) for n, x in labels.items()}
         whole = {n: x for n, x in labels.items() if not x.is_floating_point()}
         # Copies of an item are one item of more weight: a law of two points costs two.
         rows, count = torch.unique(

@@ -299,7 +299,14 @@ def monotone(curve_fit: Curve, curve: Curve) -> Curve:
             "pass the same levels"
         )
     chosen = [int(curve_fit.value[: j + 1].argmax()) for j in range(len(curve.sigma))]
-    return replace(curve, value=curve.value[chosen], stderr=curve.stderr[chosen], per_draw=curve.per_draw[chosen])
+    extra = None if curve.quadrature_error is None else curve.quadrature_error[chosen]
+    return replace(
+        curve,
+        value=curve.value[chosen],
+        stderr=curve.stderr[chosen],
+        per_draw=curve.per_draw[chosen],
+        quadrature_error=extra,
+    )
 
 
 def _bound(

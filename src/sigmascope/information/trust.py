@@ -34,6 +34,7 @@ class Trust:
         sigma: decreasing levels.
         trusted: whether nothing speaks against the curve.
         reasons: why not, in words; empty where it is trusted.
+        note: of what would count against it but for its standard error; empty where there is nothing.
     """
 
     abstraction: str
@@ -41,10 +42,15 @@ class Trust:
     sigma: Float[np.ndarray, " levels"]
     trusted: Bool[np.ndarray, " levels"]
     reasons: tuple[str, ...]
+    note: str = ""
 
     @property
     def words(self) -> str:
-        """From where to where the curve is trusted, and the commonest reason against it elsewhere."""
+        """From where to where the curve is trusted, the commonest reason against it elsewhere, and the note."""
+        return self._words + (f"; {self.note}" if self.note else "")
+
+    @property
+    def _words(self) -> str:
         if self.trusted.all():
             return "trusted at all levels"
         against = [r for r in self.reasons if r]
@@ -110,7 +116,46 @@ def judge(
             (above > limit) & (above > _SURE * apart) & suspicious,
             "the best bound does not confirm it, nor calibration",
         )
-    return Trust(curve.abstraction, curve.estimator, curve.sigma, np.array([not r for r in reasons]), tuple(reasons))
+    trusted = np.array([not r for r in reasons])
+    return Trust(
+        curve.abstraction, curve.estimator, curve.sigma, trusted, tuple(reasons), _excused(curve, trusted, limit)
+    )
+
+
+def _excused(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float) -> str:
+    """Where a trusted level lies above H(A) by more than the tolerance, which its standard error excuses."""
+    over = np.where(trusted, curve.value - curve.ceiling, 0.0)
+    k = int(over.argmax())
+    if over[k] <= limit:
+        return ""
+    return (
+        f"at σ {curve.sigma[k]:.3g} it lies {100 * over[k] / curve.ceiling:.0f} % above H(A), within {_SURE:g} "
+        f"standard errors ({curve.error[k]:.2g} nats each): more draws would tell"
+    )
+
+
+def rule(*, tolerance: float = TOLERANCE, bound: bool = True, calibration: bool = True, null: bool = True) -> str:
+    """The rule of :func:`judge` in words, made of its own numbers.
+
+    Args:
+        tolerance: as there.
+        bound, calibration, null: which of these it was given.
+    """
+    share, half = f"{100 * tolerance:g} % of H(A)", f"{100 * _NEAR * tolerance:g} % of H(A)"
+    sure = f"{_SURE:g} standard errors"
+    names = [n for n, given in (("its calibration", calibration), ("the gap of random labels", null)) if given]
+    off = " or ".join(names)
+    parts = [f"where it lies above H(A) by more than {share} and by more than {sure}"]
+    if names:
+        parts.append(f"where {off} is further from zero than {share} and than {sure}")
+    if bound:
+        parts.append(
+            f"where it lies below the best bound by more than {half} and by more than {sure} of both, since the truth "
+            "lies above the bound"
+        )
+        weak = f"{off} is further from zero than {half} and than {sure}, or it" if names else "it"
+        parts.append(f"where it lies above the best bound by more than {share} and {sure} while {weak} lies above H(A)")
+    return f"A gap is called biased {'; '.join(parts)}."
 
 
 def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:

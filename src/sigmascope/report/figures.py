@@ -83,7 +83,7 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
         for ceiling in ceilings:
             ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
         top = max(c.ceiling for c in curves)
-        ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.stderr).min()) for c in curves)), top * 1.06)
+        ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
         ax.set_ylabel("information about the attribute, nats")
         bound = any(c.kind == "lower bound" for c in curves)
         what = ("lower bounds; " if bound else "") + "95 % bands; dotted: entropy H(A)"
@@ -139,7 +139,7 @@ def tree_figure(curves: Sequence[Curve], whole: np.ndarray, error: np.ndarray, c
         left, right = fig.subplots(1, 2)
         for i, c in enumerate(curves):
             colour, dash = style_of(i)
-            share, half = c.value / c.ceiling, 1.96 * c.stderr / c.ceiling
+            share, half = c.value / c.ceiling, 1.96 * c.error / c.ceiling
             left.fill_between(sigma, share - half, share + half, color=colour, alpha=0.2, linewidth=0)
             left.plot(sigma, share, color=colour, linestyle=dash, linewidth=1.5, label=c.abstraction)
         left.set_ylabel("share I/H of the first node of a level")
@@ -191,7 +191,7 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
         ax = fig.subplots()
         for i, (given, alone) in enumerate(pairs):
             colour, _ = style_of(i)
-            half = 1.96 * given.stderr
+            half = 1.96 * given.error
             ax.fill_between(given.sigma, given.value - half, given.value + half, color=colour, alpha=0.22, linewidth=0)
             ax.plot(given.sigma, given.value, color=colour, linewidth=1.6, label=f"I({given.abstraction})")
             ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")

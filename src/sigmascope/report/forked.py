@@ -36,7 +36,8 @@ def forked_figure(results: xr.Dataset) -> Figure:
         sigma, ceiling = one.sigma.values, float(one.ceiling)
         ax.set_ylim(-0.08 * ceiling, 1.2 * ceiling)
         for e in one.estimator.values:
-            value, half = one.information.sel(estimator=e).values, 1.96 * one.stderr.sel(estimator=e).values
+            of = one.sel(estimator=e)
+            value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
             if e == "posterior":
                 ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact filter of data")
                 continue
@@ -119,7 +120,8 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
             "Information in nats that the noisy image carries about each attribute. Forks: the entropy of the labels "
             "of the model's own continuations, less bias; what the model decides. Probes: lower bounds of what noisy "
             "images tell. Exact filter: of the items of the data alone, which it recognises one by one. Dotted: the "
-            f"entropy H(A). Bands: 95 %, of the draws; bias that may be left: {rough:.3f} nats.",
+            f"entropy H(A). Bands: 95 %, of the draws and of the bias of forks that may be left ({rough:.3f} nats "
+            "at most).",
         ),
         *(f'<p class="note">{escape(w)}</p>' for w in _proportions(results)),
         "<h2>What it makes of one noisy image</h2>",

@@ -82,7 +82,7 @@ def learned_figure(results: xr.Dataset) -> Figure:
         ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
         for e in shown:
             of = one.sel(estimator=e)
-            value, half = of.information.values, 1.96 * of.stderr.values
+            value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
             if e == "posterior":
                 ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
                 continue
@@ -140,7 +140,8 @@ def calibration_figure(results: xr.Dataset) -> Figure:
                 mean = float(results.ceiling.mean())
                 ax.plot(sigma, 100 * results.null_score_gap.values / mean, color="0.4", linewidth=2.0, alpha=0.6,
                         label="score gap of random labels")  # fmt: skip
-            ax.axhspan(-10, 10, color="0.9", zorder=0)
+            share = 100 * float(results.attrs["trust_tolerance"])
+            ax.axhspan(-share, share, color="0.9", zorder=0)
             ax.axhline(0.0, color="0.3", linewidth=0.8)
             ax.set_ylim(-60, 60)
             sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
@@ -206,18 +207,16 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         ),
         "<h2>What to believe</h2>",
         _verdicts(results),
-        "<p class='note'>A gap is called biased where it lies above H(A) by more than a tenth of H(A), where its "
-        "calibration or the gap of random labels is off by as much, where nothing confirms it and these are off by "
-        "half of that, or where it lies below a bound by half of that: the truth lies above the bound. The exact "
-        "curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none of them "
-        "sees goes unmarked.</p>",
+        f"<p class='note'>{escape(str(a['trust_rule']))} "
+        "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none "
+        "of them sees goes unmarked.</p>",
         figure(
             pictures["calibration"],
             "Calibration",
             "Three things that are zero for true conditional means. Calibration: 2⟨D_A − D, v − D_A⟩, which is "
             "mmse_gap less score_gap. The chain rule: what all tell together, less what A tells first and what all "
             "others then add. Grey: the score gap of random labels, which is nothing but noise of the network. The "
-            "pale band is a tenth of H(A).",
+            f"pale band is {100 * float(a['trust_tolerance']):g} % of H(A).",
         ),
         f'<p class="note">{_null(results)}</p>',
         "<h2>When it is decided</h2>",

@@ -19,7 +19,7 @@ from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.choice import Allocation
 from sigmascope.information.posterior import posterior
-from sigmascope.information.trust import Trust, judge
+from sigmascope.information.trust import TOLERANCE, Trust, judge, rule
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings
@@ -271,6 +271,8 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         )
     results.attrs |= {
         "network_calls": gaps.calls,
+        "trust_rule": rule(bound="bound" in results.estimator.values, null=NULL in measured),
+        "trust_tolerance": TOLERANCE,
         "classified_draws": controls.others,
         "held_out": int(learned.held_out or not isinstance(learned.source, Items)),
     }

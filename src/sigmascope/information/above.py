@@ -1,0 +1,74 @@
+r"""What one measured level leaves out of the integral above the highest levels.
+
+Above the last cell of levels the integrand :math:`g(\lambda) = E\|D_A - D\|^2` is measured in the middle only
+(:mod:`sigmascope.information.allocation`), which is right where g is nearly a straight line in
+:math:`\lambda = \sigma^{-2}`.  Its value at :math:`\lambda = 0` is known from the data alone, the first term of the
+series of the information: :math:`g(0) = E\|E[V|A] - E V\|^2`.  Where a network's highest level is low g falls, and is
+continued between the two by
+
+.. math:: g = \frac{g(0)}{1 + \kappa\lambda} \quad\text{or}\quad g = g(0)\,e^{-\kappa\lambda}:
+
+the first corrects the integral, and how far apart both are, with half of the correction, is the gauge of its error.
+Where g has risen from 0 on nothing is corrected, and where it has fallen to less than half the series no longer holds:
+the gauge then holds half of what H(A) leaves open.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_HOLDS = 0.5  # g in the middle over g(0), below which the series does not hold
+SHOWN = 0.01
+"""Share of H(A) from which on a correction or its gauge is warned of."""
+
+
+class CoarseTopWarning(UserWarning):
+    """The highest level that a denoiser is asked at is too low for the integral above it."""
+
+
+def above(measured: float, first: float, ceiling: float) -> tuple[float, float]:
+    """The correction of the integral above the levels, and the gauge of the error that is left, nats.
+
+    Args:
+        measured: what the level in the middle gives.
+        first: the first term of the series, what g(0) all the way would give.
+        ceiling: H(A); NaN where there is none.
+    """
+    if measured <= 0.0 or first <= 0.0:
+        return 0.0, 0.0
+    fall = measured / first
+    rate = -math.log(fall)
+    straight = measured * (math.sinh(rate) / rate - 1.0) if abs(rate) > 1e-4 else 0.0
+    if fall >= 1.0:
+        return 0.0, straight
+    x = 1.0 / fall - 1.0
+    bent = measured * (math.log1p(2.0 * x) / (2.0 * x * fall) - 1.0) if x > 1e-4 else 0.0
+    gauge = abs(bent - straight) + 0.5 * bent
+    if fall < _HOLDS and math.isfinite(ceiling):
+        gauge = max(gauge, 0.5 * (ceiling - measured - bent))
+    return bent, gauge
+
+
+def spread(v: Float[Tensor, "draws size"], label: Tensor) -> float:
+    r"""Of draws, :math:`E\|E[V|A] - E V\|^2`, less what chance adds; by a linear regression on a continuous A.
+
+    Args:
+        v: centred values, float64.
+        label: indices of a discrete attribute, shape (draws,), or values of a continuous one, shape (draws, dim).
+    """
+    if label.is_floating_point():
+        told = label.double() - label.double().mean(0)
+        return float(((told @ torch.linalg.lstsq(told, v).solution) ** 2).sum(1).mean())
+    values, index = torch.unique(label, return_inverse=True)
+    n, groups = len(v), len(values)
+    if n <= groups:
+        return 0.0
+    count = torch.bincount(index, minlength=groups).double()
+    total = torch.zeros(groups, v.shape[1], dtype=v.dtype).index_add_(0, index, v)
+    between = float((total**2 / count[:, None]).sum()) / n
+    within = (float((v**2).sum()) - n * between) / (n - groups)
+    return max(between - (groups - 1) / n * within, 0.0)
