@@ -306,11 +306,45 @@ def _sizes(weights: Path) -> tuple[int, int]:
     size = weights.stat().st_size
     if weights.suffix != ".safetensors":
         return _MOST, size
+    held = _held(weights)
+    return (_SPARE_TENSORS, size) if held is None else (len(held), min(sum(held.values()), size))
+
+
+def _held(weights: Path) -> dict[str, int] | None:
+    """How many numbers each tensor of a file of safetensors has, by its head; None for a file that is none."""
     try:
         with weights.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            head = json.loads(file.read(min(length, size)))
-        shapes = [x["shape"] for name, x in head.items() if name != "__metadata__"]
-        return len(shapes), min(sum(math.prod(s) for s in shapes), size)
+            head = json.loads(file.read(min(length, weights.stat().st_size)))
+        return {name: math.prod(x["shape"]) for name, x in head.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
-        return _SPARE_TENSORS, size  # what is wrong with it is said when it is read
+        return None  # what is wrong with it is said when it is read
+
+
+def check_weights(part: Path, module: nn.Module, variant: str, *, whole: bool) -> None:
+    """Refuse a network that is not the one of its weights: diffusers itself fills what these lack at random.
+
+    Args:
+        part: folder of the network.
+        module: the network, as it was loaded.
+        variant: of the weights; empty: the plain ones.
+        whole: whether the network must use all weights, too.
+
+    Raises: InputError.
+    """
+    files = [p for p in part.glob("*.safetensors") if p.is_file()]
+    chosen = [p for p in files if _variant(p) == variant] or [p for p in files if not _variant(p)]
+    heads = [_held(p) for p in chosen]
+    if not heads or None in heads:
+        return
+    held = {name: n for head in heads if head for name, n in head.items()}
+    own = {name: x.numel() for name, x in module.state_dict().items()}
+    if sum(held.values()) == sum(own.values()):  # old weights have other names
+        return
+    lacking, idle = [n for n in own if n not in held], [n for n in held if n not in own]
+    if lacking or (whole and idle):
+        what = f"lack {lacking[0]!r}" if lacking else f"hold {idle[0]!r}, which the network does not have"
+        raise InputError(
+            f"{part}: its weights {what}: they are of another network than its configuration says; restore the "
+            "configuration that belongs to them"
+        )

@@ -17,6 +17,7 @@ from sigmascope.adapters.folders import INDEX as INDEX
 from sigmascope.adapters.folders import PREFIX as PREFIX
 from sigmascope.adapters.folders import (
     check_folder,
+    check_weights,
     checked_index,
     folder_of,
     hub_id,
@@ -69,15 +70,15 @@ class _UNet(nn.Module):
 
     Args:
         unet: the network.
-        alone: whether it has a single class, which it is always told.
+        always: the class that it is always told; None: that of each row.
     """
 
-    def __init__(self, unet: Any, alone: bool = False) -> None:
+    def __init__(self, unet: Any, always: int | None = None) -> None:
         super().__init__()
-        self.unet, self.alone = unet, alone
+        self.unet, self.always = unet, always
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        told = torch.zeros(len(x), dtype=torch.int64, device=x.device) if self.alone else label
+        told = label if self.always is None else torch.full((len(x),), self.always, device=x.device)
         return self.unet(x, time, class_labels=told).sample[:, : x.shape[1]]
 
 
@@ -200,7 +201,11 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
             if folder is None:
                 return DiffusionPipeline.from_pretrained(repository, **how)
             with within_its_files(folder):
-                return DiffusionPipeline.from_pretrained(str(folder), **how)
+                pipe = DiffusionPipeline.from_pretrained(str(folder), **how)
+            for part, module in pipe.components.items():
+                if isinstance(module, nn.Module) and type(module).__module__.startswith("diffusers."):
+                    check_weights(folder / part, module, variant, whole=part in _NETWORKS)
+            return pipe
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -284,9 +289,9 @@ def _network(
             raise InputError(f"{name}: the empty class is {null}, the network has {count}: pass an index below that")
         if count and null is not None and null != count - 1:
             raise InputError(f"{name}: the empty class is {null}: only the last, {count - 1}, can be one")
-        if count == 1:
-            return _UNet(unet, alone=True), event, None, None
         known = count - (null is not None)
+        if count and known < 2:  # there is nothing to tell apart
+            return _UNet(unet, 0 if null is None else null), event, None, None
         a = _classes(_named(known, pipe, c, index)) if count else None
         return _UNet(unet), event, a, null
     of = next((type(x).__name__ for x in (transformer, unet) if x is not None), "no network")
