@@ -120,12 +120,18 @@ RUN = "raise SystemExit('it was run')\nclass UNet2DModel: pass\n"
 DAMAGED = [
     (edited(SCHEDULER, beta_schedule="zz"), "diffusers cannot open it (zz is not implemented"),
     (edited(SCHEDULER, num_train_timesteps=10**12), "num_train_timesteps is 1000000000000: expected at most 1,000,000"),
-    (edited(SCHEDULER, num_train_timesteps="many"), "diffusers cannot open it"),
+    (edited(SCHEDULER, num_train_timesteps="many"), "num_train_timesteps is 'many': expected 1000 or the like"),
+    (edited(SCHEDULER, timestep_spacing=[]), "timestep_spacing is []: expected 'leading' or the like"),
+    (edited(SCHEDULER, trained_betas=7), "its parts do not fit each other"),
+    (edited(UNET, add_attention=["zz"]), "add_attention is ['zz']: expected True or the like"),
+    (edited(UNET, attention_head_dim=True), "attention_head_dim is True: expected 8 or the like"),
+    (edited(UNET, freq_shift=0.5), "freq_shift is 0.5: expected 0 or the like"),
     (edited(SCHEDULER, beta_end=float("nan")), "beta_end is nan"),
     (edited(UNET, block_out_channels=[10**6, 10**6]), "ask for more than twice the"),
     (edited(UNET, layers_per_block=10**6), "ask for more than twice the"),
     (edited(UNET, block_out_channels=[10**30, 8]), "block_out_channels is 1000000000000000"),
-    (edited(UNET, sample_size=10**9), "sample_size is 1000000000: expected at most 16,384"),
+    (edited(UNET, sample_size=10**9), "sample_size is 1000000000: expected at most 131,072"),
+    (edited(UNET, sample_size=10**5), "sample_size is 100000, of 1 channels: it is too large"),
     (edited(UNET, sample_size=None), "does not say the size of its images"),
     (edited(UNET, sample_size=[4, 4, 4]), "no images are of that size"),
     (edited(UNET, sample_size="4"), "no images are of that size"),
@@ -393,4 +399,4 @@ def test_folders_changed_at_random_end_in_one_line(seed, whole, data, tmp_path, 
         assert words.count("\n") == (1 if status else 0), (how, words)
         assert "Traceback" not in words, how
         refused += status == 2
-    assert refused >= 4
+    assert refused >= 6

@@ -34,7 +34,9 @@ _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _CONFIGS = ("config.json", "scheduler_config.json")
 _OF_TEXT = ("tokenizer_config.json", "preprocessor_config.json")
 _MOST = 10**7  # of a whole number in a configuration
-_MOST_BY_NAME = {"num_train_timesteps": 10**6, "sample_size": 1 << 14}
+_MOST_BY_NAME = {"num_train_timesteps": 10**6, "sample_size": 1 << 17}
+MOST_VALUES = 1 << 27
+"""Numbers of one item of a network, at most."""
 _SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold beside those of its files
 
 
@@ -157,6 +159,35 @@ def check_numbers(config: Mapping[str, Any], name: str) -> None:
             raise InputError(f"{name}: {key} is {value}: expected a number of reasonable size")
 
 
+def check_types(config: Mapping[str, Any], made: type, name: str) -> None:
+    """Refuse settings of another type than those that a class of diffusers is made with.
+
+    Args:
+        config: the settings; those that the class does not have are left alone, and so is what is not set (null).
+        made: the class.
+        name: of the configuration, in complaints.
+
+    Raises: InputError.
+    """
+    for key, p in inspect.signature(made).parameters.items():
+        value, said = config.get(key), str(p.annotation).lower()
+        if value is None or p.default is None or p.default is p.empty:
+            continue
+        many = isinstance(p.default, (tuple, list)) or any(x in said for x in ("tuple", "list", "sequence"))
+        if isinstance(value, (list, tuple)):
+            good = many
+        elif isinstance(p.default, bool) or isinstance(value, bool):
+            good = isinstance(value, bool) and (isinstance(p.default, bool) or "bool" in said)
+        elif isinstance(p.default, str) or isinstance(value, str):
+            good = isinstance(value, str) and (isinstance(p.default, str) or "str" in said)
+        elif isinstance(p.default, (int, float)) and isinstance(value, float):
+            good = isinstance(p.default, float) or "float" in said or value.is_integer()
+        else:
+            good = isinstance(value, Mapping) == isinstance(p.default, Mapping)
+        if not good:
+            raise InputError(f"{name}: {key} is {_short(value)}: expected {p.default!r} or the like")
+
+
 def checked_index(folder: Path) -> dict[str, Any]:
     """What the index of a pipeline's folder says.
 
@@ -208,7 +239,7 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
             )
         if not kind.isidentifier() or kind.endswith("Pipeline"):
             raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
-        _check_part(folder / part, allow_pickle, variant)
+        _check_part(folder / part, library, kind, allow_pickle, variant)
 
 
 def _short(value: Any) -> str:
@@ -223,21 +254,18 @@ def _modules(kind: Any, folder: Path) -> set[str]:
     """
     if not isinstance(kind, str):
         raise InputError(f"{folder / INDEX}: _class_name is {_short(kind)}: expected the name of one of diffusers")
-    with quiet(), in_one_line(str(folder), f"diffusers cannot give a {kind}"):
-        import diffusers
+    import diffusers
 
-        found = getattr(diffusers, kind, None) if kind.isidentifier() else None
-        if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
-            raise InputError(
-                f"{folder / INDEX}: _class_name is {kind!r}: diffusers {diffusers.__version__} has no such pipeline"
-            )
-        given: Any = found.__init__
-        own = [p for n, p in inspect.signature(given).parameters.items() if n != "self"]
-        optional = set(getattr(found, "_optional_components", ()))
-        return {p.name for p in own if p.default is p.empty} | optional
+    found = _class_of(kind)
+    if found is None or not issubclass(found, diffusers.DiffusionPipeline):
+        raise InputError(
+            f"{folder / INDEX}: _class_name is {kind!r}: diffusers {diffusers.__version__} has no such pipeline"
+        )
+    own = inspect.signature(found).parameters.values()
+    return {p.name for p in own if p.default is p.empty} | set(getattr(found, "_optional_components", ()))
 
 
-def _check_part(folder: Path, allow_pickle: bool, variant: str) -> None:
+def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, variant: str) -> None:
     """One part: its folder, its configuration, its weights."""
     if not folder.is_dir():
         raise InputError(f"{folder}: {INDEX} names this part, and it is no folder: pass the folder of a whole pipeline")
@@ -251,6 +279,12 @@ def _check_part(folder: Path, allow_pickle: bool, variant: str) -> None:
             own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
             if found.get(own):
                 raise InputError(f"{folder / name}: it names code of its own ({own}), which is not run: leave it out")
+            made = _class_of(kind) if library == LIBRARIES[0] else None
+            if made is not None and name in _CONFIGS:
+                check_types(found, made, str(folder / name))
+                channels, side = found.get("in_channels"), found.get("sample_size")
+                if isinstance(channels, int) and isinstance(side, int) and channels * side**2 > MOST_VALUES:
+                    raise InputError(f"{folder / name}: sample_size is {side}, of {channels} channels: it is too large")
     files = [p for p in folder.glob("*") if p.suffix in (".safetensors", *_PICKLES)]
     safe = [p for p in files if p.suffix == ".safetensors"]
     if files and not safe and not allow_pickle:
@@ -263,6 +297,15 @@ def _check_part(folder: Path, allow_pickle: bool, variant: str) -> None:
     if variants and not variants & {"", variant}:
         other = ", ".join(sorted(variants))
         raise InputError(f"{folder}: it has weights of the variant {other} alone: pass --variant {sorted(variants)[0]}")
+
+
+def _class_of(kind: str) -> type | None:
+    """A class of diffusers, by its name; None where there is none."""
+    with quiet(), in_one_line(kind, "diffusers cannot give it"):
+        import diffusers
+
+        found = getattr(diffusers, kind, None) if kind.isidentifier() else None
+        return found if isinstance(found, type) else None
 
 
 def _variant(weights: Path) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sigmascope.adapters.coding import PARTS, coding, is_autoencoder
 from sigmascope.adapters.folders import INDEX as INDEX
-from sigmascope.adapters.folders import PREFIX as PREFIX
 from sigmascope.adapters.folders import (
+    MOST_VALUES,
     check_folder,
     check_weights,
     checked_index,
@@ -27,6 +27,7 @@ from sigmascope.adapters.folders import (
     read_config,
     within_its_files,
 )
+from sigmascope.adapters.folders import PREFIX as PREFIX
 from sigmascope.adapters.foreign import Foreign, Unit, try_out
 from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Discrete, FlowMatching, Karras, Schedule
@@ -37,7 +38,6 @@ TRAINED = 1000.0
 """What flow-matching networks are told at noise alone."""
 _NETWORKS = ("unet", "transformer", "decoder", "prior")
 _OF_PICTURES = (1, 3)  # channels
-_MOST_VALUES = 1 << 27  # of one item
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +323,7 @@ def _event(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
         raise InputError(f"{name}: the network does not say the size of its images (sample_size)")
     sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
     good = len(sides) == 2 and all(type(x) is int and x > 0 for x in (given, *sides))
-    if not good or math.prod((given, *sides)) > _MOST_VALUES:
+    if not good or math.prod((given, *sides)) > MOST_VALUES:
         raise InputError(f"{name}: its network has {given} channels and sample_size {side}: no images are of that size")
     said = given if said is None else said
     if said not in (given, 2 * given):
