@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pipes
 import random
 import shutil
 import socket
@@ -13,8 +14,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
 
-from sigmascope.adapters.folders import hub_id, within_its_files
+from sigmascope.adapters.folders import described, hub_id, within_its_files
 from sigmascope.adapters.pipelines import load_pipeline
+from sigmascope.adapters.prompts import load_prompted
 from sigmascope.cli import main
 from sigmascope.core import InputError
 
@@ -292,6 +294,42 @@ def test_a_folder_is_opened_without_a_network(whole, monkeypatch, alone):
     load_pipeline(whole)
     assert asked[0]["local_files_only"] is True
     assert asked[0]["trust_remote_code"] is False
+
+
+def test_prompts_of_half_precision_without_a_network(tmp_path, alone):
+    pipes.stable(tmp_path / "plain").save_pretrained(tmp_path / "half", variant="fp16")
+    with pytest.raises(InputError, match="pass --variant fp16"):
+        load_prompted(tmp_path / "half", ["a red cube"])
+    one = load_prompted(tmp_path / "half", ["a red cube"], variant="fp16").denoiser
+    other = load_prompted(tmp_path / "plain", ["a red cube"]).denoiser
+    y, sigma = torch.rand(1, *one.event), torch.ones(1)
+    assert torch.allclose(one(y, sigma), other(y, sigma))
+
+
+def test_prompts_of_a_hub(tmp_path, monkeypatch, alone):
+    pipes.stable(tmp_path)
+    own, asked = DiffusionPipeline.from_pretrained, []
+    monkeypatch.setattr(
+        DiffusionPipeline, "from_pretrained", lambda name, **k: asked.append((name, k)) or own(str(tmp_path), **k)
+    )
+    pipe = load_prompted("hub:owner/name", ["a red cube"])
+    assert pipe.name == "hub:owner/name"
+    assert asked[0][0] == "owner/name"
+    assert asked[0][1]["use_safetensors"] is True
+    assert asked[0][1]["trust_remote_code"] is False
+
+
+def test_a_hub_is_described_without_its_weights(tmp_path, monkeypatch, alone):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or str(tmp_path))
+    assert described("hub:owner/name") == tmp_path
+    assert asked[0][0] == ("owner/name",)
+    assert all(p.endswith(".json") for p in asked[0][1]["allow_patterns"])
+    assert described(tmp_path) == tmp_path
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: 1 / 0)
+    with pytest.raises(InputError, match="the hub does not give it"):
+        described("hub:owner/name")
 
 
 @pytest.mark.parametrize("name", ["hub:", "hub:mine", "hub:a/b/c", "hub:../x", "hub:a/b?x", "hub:http://a/b"])

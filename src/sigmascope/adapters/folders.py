@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from sigmascope.errors import InputError
+from sigmascope.core import InputError
 
 PREFIX = "diffusers:"
 """What may stand before a folder."""

@@ -165,6 +165,13 @@ def load_pipeline(
         )  # fmt: skip
         encode, decode = coding(getattr(pipe, coder), device, coder, name) if coder else (None, None)
         try_out(denoiser, name)
+        if encode is not None and decode is not None:
+            made = tuple(encode(decode(torch.zeros(1, *event, device=device))).shape[1:])
+            if made != event:
+                raise InputError(
+                    f"{name}: its network takes latents of shape {event}, its autoencoder makes {made} of such images: "
+                    "pass a pipeline whose parts belong to each other"
+                )
     return Pipeline(name, kind, denoiser, scheduler, encode, decode)
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope.adapters.folders import in_one_line
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.adapters.hooks import Featured
 from sigmascope.adapters.pipelines import Pipeline, load_pipeline
@@ -163,12 +164,9 @@ class Opened:
                 )
             return data
         parts = []
-        try:
+        with in_one_line(data.name, f"items of shape {data.event} cannot be encoded"):
             for i in range(0, len(data), _ENCODED):
                 parts.append(self.pipe.encode(data.source.read(i, min(i + _ENCODED, len(data)))).float().cpu())
-        except RuntimeError as error:
-            said = str(error).splitlines()[0]
-            raise InputError(f"{data.name}: items of shape {data.event} cannot be encoded ({said})") from error
         latents = torch.cat(parts)
         if latents.shape[1:] != event:
             raise InputError(
@@ -260,6 +258,8 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     wanted = spec.estimators or _TOLD
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
+    if not set(wanted) & {"score_gap", *BOUNDS}:
+        raise InputError(f"estimators are {', '.join(wanted)}: add score_gap or a bound, filter or likelihood")
     spec = replace(opened.levels(spec), estimators=wanted, abstractions=(a.name,))
     check_same_data(spec, data)
     draws = -(-spec.draws // REPLICATES) * REPLICATES
