@@ -305,9 +305,11 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]
     assert np.array_equal(one.information, two.information)
     told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
+    told += ["--classes", "by-order"]
     assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
     assert "DDPMPipeline of diffusers" in (tmp_path / "d" / "report.html").read_text(encoding="utf-8")
     pickled = ["--model", f"diffusers:{folder / 'pickled'}", "--allow-pickle", "--null-class", "3"]
+    pickled += ["--classes", "by-order"]
     assert main(["study", *data, *pickled, *SHORT, "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
     assert "told nothing" in capsys.readouterr().out
