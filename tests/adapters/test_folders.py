@@ -14,8 +14,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
 
-from sigmascope.adapters.folders import described, hub_id, within_its_files
-from sigmascope.adapters.pipelines import load_pipeline
+from sigmascope.adapters.folders import checked_index, described, hub_id, within_its_files
+from sigmascope.adapters.pipelines import in_latents, load_pipeline
 from sigmascope.adapters.prompts import load_prompted
 from sigmascope.cli import main
 from sigmascope.core import InputError
@@ -217,6 +217,22 @@ def test_learned_variance_is_left_out(tmp_path, kind):
     with torch.no_grad():
         noise = net((alpha * (2 * y - 1)).float(), time.float()).sample[:, :1].double()
     assert torch.allclose(pipe.denoiser(y, sigma), y - sigma.reshape(-1, 1, 1, 1) * noise, atol=1e-6)
+
+
+def test_parts_beside_the_index(whole, tmp_path):
+    """Old pipelines of one network have its files, and those of the scheduler, in the folder itself."""
+    shutil.copytree(whole, tmp_path / "flat")
+    for part in ("unet", "scheduler"):
+        for path in (tmp_path / "flat" / part).iterdir():
+            path.rename(tmp_path / "flat" / path.name)
+        (tmp_path / "flat" / part).rmdir()
+    y, sigma = torch.rand(2, 1, 4, 4), torch.ones(2)
+    flat = load_pipeline(tmp_path / "flat")
+    assert torch.equal(flat.denoiser(y, sigma), load_pipeline(whole).denoiser(y, sigma))
+    assert not in_latents(tmp_path / "flat", checked_index(tmp_path / "flat"))
+    edited("config.json", block_out_channels=[10**6, 10**6])(tmp_path / "flat")
+    with pytest.raises(InputError, match="more than twice"):
+        load_pipeline(tmp_path / "flat")
 
 
 def test_one_class_is_always_told(tmp_path):

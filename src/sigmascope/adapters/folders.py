@@ -80,7 +80,8 @@ def described(model: str | Path) -> Path:
     with in_one_line(str(model), "the hub does not give it"):
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repository, allow_patterns=[INDEX, *(f"*/{name}" for name in _CONFIGS)]))
+        wanted = [INDEX, *_CONFIGS, *(f"*/{name}" for name in _CONFIGS)]
+        return Path(snapshot_download(repository, allow_patterns=wanted))
 
 
 def line_of(error: BaseException) -> str:
@@ -207,6 +208,13 @@ def part_of(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
     return None
 
 
+def home_of(folder: Path, part: str) -> Path:
+    """Where a part of a pipeline lies: a folder of its name, or, in old pipelines of one network, beside the index."""
+    own = folder / part
+    name = _CONFIGS[part == "scheduler"]
+    return folder if not own.exists() and (folder / name).is_file() else own
+
+
 def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Container[str] = ()) -> None:
     """Refuse a folder that holds code, pickles, weights of another variant, or no pipeline of diffusers.
 
@@ -239,7 +247,7 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
             )
         if not kind.isidentifier() or kind.endswith("Pipeline"):
             raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
-        _check_part(folder / part, library, kind, allow_pickle, variant)
+        _check_part(home_of(folder, part), library, kind, allow_pickle, variant)
 
 
 def _short(value: Any) -> str:
@@ -248,10 +256,7 @@ def _short(value: Any) -> str:
 
 
 def _modules(kind: Any, folder: Path) -> set[str]:
-    """The parts that a class of pipelines of diffusers is made of.
-
-    Raises: InputError for a class that is none.
-    """
+    """The parts that a class of pipelines of diffusers is made of; InputError for a class that is none."""
     if not isinstance(kind, str):
         raise InputError(f"{folder / INDEX}: _class_name is {_short(kind)}: expected the name of one of diffusers")
     import diffusers
@@ -270,7 +275,8 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
     if not folder.is_dir():
         raise InputError(f"{folder}: {INDEX} names this part, and it is no folder: pass the folder of a whole pipeline")
     code = sorted(p.name for p in folder.glob("*.py"))
-    if code or (folder / INDEX).exists():
+    nested = (folder / INDEX).exists() and (folder.parent / INDEX).exists()
+    if code or nested:
         held = (*code, INDEX)[0]
         raise InputError(f"{folder}: it holds code of its own ({held}), which is not run: remove that file")
     for name in (*_CONFIGS, *_OF_TEXT):
@@ -322,7 +328,7 @@ def within_its_files(folder: Path) -> Iterator[None]:
     Raises: InputError.
     """
     tensors, numbers = 0, 0
-    for path in folder.glob("*/*"):
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.suffix in (".safetensors", *_PICKLES) and path.is_file():
             found = _sizes(path)
             tensors, numbers = tensors + found[0], numbers + found[1]

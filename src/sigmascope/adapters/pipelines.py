@@ -20,6 +20,7 @@ from sigmascope.adapters.folders import (
     check_weights,
     checked_index,
     folder_of,
+    home_of,
     hub_id,
     in_one_line,
     part_of,
@@ -211,7 +212,7 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
                 pipe = DiffusionPipeline.from_pretrained(str(folder), **how)
             for part, module in pipe.components.items():
                 if isinstance(module, nn.Module) and type(module).__module__.startswith("diffusers."):
-                    check_weights(folder / part, module, variant, whole=part in _NETWORKS)
+                    check_weights(home_of(folder, part), module, variant, whole=part in _NETWORKS)
             return pipe
     finally:
         if shown:
@@ -232,7 +233,7 @@ def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
     """
 
     def config(part: str) -> Mapping[str, Any] | None:
-        path = folder / part / "config.json"
+        path = home_of(folder, part) / "config.json"
         return read_config(path) if path.is_file() else None
 
     return _takes_latents(index, config)
