@@ -113,7 +113,8 @@ def _told_by_file(args: Sequence[str]) -> StudyCommand | None:
     if not given or {"-h", "--help"} & set(args):
         return None
     s = read_spec(Path(given[-1]))
-    apart = ("abstractions", "estimators", "fingerprint", "model_fingerprint")
+    # What can run code is taken from the command line alone.
+    apart = ("abstractions", "estimators", "fingerprint", "model_fingerprint", "allow_pickle", "labeller")
     same = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in apart}
     return StudyCommand(abstractions=",".join(s.abstractions), estimators=",".join(s.estimators), **same)
 

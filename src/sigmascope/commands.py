@@ -76,8 +76,8 @@ class StudyCommand:
     model: Annotated[str, shown("FOLDER", "(default: the exact filter)")] = ""
     """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
     the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
-    pipeline of diffusers: one that can be told classes is measured on labelled data whose attribute is its class; any
-    other by forks, whose images are labelled, and by probes."""
+    pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
+    labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
     labeller: Annotated[str, shown("MODULE:FUNCTION", "(default: the nearest item of the data)")] = ""
     """Of a pipeline's forks: your function that labels images, from a tensor of pixels between 0 and 1, shape (rows,
     channels, height, width), to one index of a value per row (or a dict of such by attribute). With it the data may be
@@ -85,9 +85,16 @@ class StudyCommand:
     steps: Annotated[int, shown("N", "(default: 20)")] = 0
     """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""
     null_class: Annotated[int, shown("INDEX")] = -1
-    """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself."""
+    """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself.
+    Without such a class, what it says untold is the mixture over its classes, by its own likelihood."""
+    classes: Annotated[str, shown("FILE", "(default: the names that the pipeline gives)")] = ""
+    """Of a class-conditional pipeline: the names of its classes, by which values of the attribute are matched to them:
+    a file with one name a line, in their order, or JSON (a list, or an object as id2label); or the word 'by-order', if
+    the values of the attribute are in the order of the classes."""
     allow_pickle: tyro.conf.FlagCreatePairsOff[bool] = False
     """Read a pipeline's weights from pickles, too, which can run any code: if you trust where they are from."""
+    variant: Annotated[str, shown("NAME", "(default: the plain ones)")] = ""
+    """Of a pipeline: which of its weights to read, e.g. fp16."""
     target_stderr: Annotated[float, shown("NATS", "(default: 0.02)")] = 0.0
     """Of a model: make as many network calls as bring the standard error of its score gaps down to this."""
     budget: Annotated[int, shown("CALLS", "(default: by --target-stderr)")] = 0

@@ -26,7 +26,7 @@ class PromptsCommand:
 
     model: Annotated[str, _text("FOLDER", "(required)")] = ""
     """Folder of a Stable Diffusion, SDXL or Flux pipeline that save_pretrained has written, perhaps with diffusers:
-    before it."""
+    before it; or hub:OWNER/NAME, which is fetched from the hub."""
     prompt: Annotated[str, _text("TEXT", "(required)")] = ""
     """The prompt whose images are measured."""
     against: Annotated[str, _text("TEXT", "(default: the empty prompt)")] = ""
@@ -49,5 +49,7 @@ class PromptsCommand:
     """Seed of images and noise: the same seed gives the same numbers."""
     allow_pickle: tyro.conf.FlagCreatePairsOff[bool] = False
     """Read weights that only come as pickles, which can run any code."""
+    variant: Annotated[str, _text("NAME", "(default: the plain ones)")] = ""
+    """Which of its weights to read, e.g. fp16."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""

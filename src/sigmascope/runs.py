@@ -22,6 +22,7 @@ from sigmascope.commands_models import AdviseCommand, TranslateCommand
 from sigmascope.commands_prompts import PromptsCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
+from sigmascope.studies.classes import read_classes
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 
 def _study(command: StudyCommand) -> int:
+    if command.spec:
+        _check_trust(command, read_spec(Path(command.spec)))
     spec = Spec(
         data=command.data,
         abstractions=listed(command.abstractions),
@@ -51,7 +54,9 @@ def _study(command: StudyCommand) -> int:
         labeller=command.labeller,
         steps=command.steps,
         null_class=command.null_class,
+        classes=read_classes(command.classes),
         allow_pickle=command.allow_pickle,
+        variant=command.variant,
         device=command.device,
     ).check()
     if command.spec:
@@ -79,6 +84,23 @@ def _study(command: StudyCommand) -> int:
     print(onset_text(table))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
     return 0
+
+
+def _check_trust(command: StudyCommand, stored: Spec) -> None:
+    """A file runs no code by itself: what does is named again on the command line.
+
+    Raises: InputError.
+    """
+    if stored.allow_pickle and not command.allow_pickle:
+        raise InputError(
+            f"{command.spec}: it reads pickles, which can run any code: add --allow-pickle if you trust where they "
+            "come from"
+        )
+    if stored.labeller and not command.labeller:
+        raise InputError(
+            f"{command.spec}: it runs the function {stored.labeller!r} as its labeller: add --labeller "
+            f"{stored.labeller} if you trust it"
+        )
 
 
 def _folder(out: str) -> Path:
@@ -254,6 +276,7 @@ def _dry_run_model(spec: Spec) -> int:
     from sigmascope.information.adaptive import GOALS
     from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
+    from sigmascope.studies.learned import untold_words
     from sigmascope.studies.learned_run import open_learned
     from sigmascope.studies.spec import GENERATED
 
@@ -264,7 +287,13 @@ def _dry_run_model(spec: Spec) -> int:
     if isinstance(learned, Forked):
         return _dry_run_forks(learned.data.words, learned.opened, spec)
     print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
-    print(f"model       {learned.network}, {learned.parameters:,} parameters")
+    print(f"model       {learned.network}, {learned.parameters:,} parameters{untold_words(learned.untold_calls)}")
+    if learned.classes:
+        width = max(len(value) for value, _, _ in learned.classes)
+        lines = [
+            f"{value.ljust(width)}  → class {k}{f' ({own})' * (own != str(k))}" for value, k, own in learned.classes
+        ]
+        print("classes     " + "\n            ".join(lines))
     told = sum(len(a.values) for a in learned.asked)
     draws = spec.draws + spec.draws // 2
     if "filter" in spec.estimators:
@@ -294,13 +323,17 @@ def _dry_run_generated(spec: Spec) -> int:
     spec, _ = asked_of(spec, opened)
     print(spec.to_toml())
     count = images_of(spec)
-    return _dry_run_forks(f"{count:,} images by the model: {2 * count * spec.steps:,} network calls", opened, spec)
+    calls = 2 * count * spec.steps * opened.untold_calls
+    return _dry_run_forks(f"{count:,} images by the model: {calls:,} network calls", opened, spec)
 
 
 def _dry_run_forks(data: str, opened: Opened, spec: Spec) -> int:
     print(f"data        {data}")
-    print(f"model       {opened.words}, {opened.parameters:,} parameters, told nothing")
-    calls = spec.draws * spec.levels * spec.forks * spec.steps  # two a step, of half the way on average
+    from sigmascope.studies.learned import untold_words
+
+    each = opened.untold_calls
+    print(f"model       {opened.words}, {opened.parameters:,} parameters, told nothing{untold_words(each)}")
+    calls = spec.draws * spec.levels * spec.forks * spec.steps * each  # two a step, of half the way on average
     print(f"forks       about {calls:,} network calls")
     return 0
 

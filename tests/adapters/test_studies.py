@@ -17,7 +17,6 @@ from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.noise import Discrete
 from sigmascope.report.forked import _proportions
 from sigmascope.studies.labelling import by_function, by_nearest
-from sigmascope.studies.pipelines import classes_of
 from sigmascope.studies.runner import study
 
 COLOURS = ("red", "green", "blue")
@@ -71,11 +70,11 @@ def dressed(tmp_path, monkeypatch):
     """A pipeline whose network is exact: its classes in another order than the values of the data."""
     path = pictures(tmp_path)
 
-    def dress(classes: bool, names=("blue", "red", "green")):
+    def dress(classes: bool, names=("blue", "red", "green"), empty=True):
         network = Exact(path, ("blue", "red", "green"))
         a = Abstraction("class", names, torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
         foreign = Foreign(
-            network, (3, 4, 4), network.schedule, "epsilon", abstraction=a, null=3 if classes else None,
+            network, (3, 4, 4), network.schedule, "epsilon", abstraction=a, null=3 if classes and empty else None,
             unit=Unit(2.0, -1.0),
         )  # fmt: skip
         pipe = Pipeline("exact", "Exact", foreign, Scheduler())
@@ -164,19 +163,36 @@ def test_told_classes_by_name(dressed):
     assert results.attrs["main_estimator"] == "bound"
 
 
-def test_classes_by_order_where_no_name_is_shared(dressed):
-    network = Foreign(
-        lambda x, t, k: x, (1,), Discrete.linear(), "sample",
-        abstraction=Abstraction("class", ("0", "1"), torch.full((2,), 0.5, dtype=torch.float64)), null=2,
+def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dressed, tmp_path):
+    """Its gaps are those of the exact posterior, the filter's bound is below them; and it is marked as such."""
+    results = study(
+        dressed(True, empty=False), abstractions="colour", model="diffusers:x", draws=64, levels=5, sigma_max=8.0,
+        sigma_min=0.06, budget=150_000, estimators="score_gap,mmse_gap,filter,posterior", out=tmp_path / "out",
     )  # fmt: skip
-    half = torch.full((2,), 0.5, dtype=torch.float64)
-    assert classes_of(Abstraction("sign", ("minus", "plus"), half), network, "m") == [0, 1]
-    assert classes_of(Abstraction("digit", ("1", "0"), half), network, "m") == [1, 0]
-    third = torch.full((3,), 1 / 3, dtype=torch.float64)
-    with pytest.raises(InputError, match="rename the values"):
-        classes_of(Abstraction("digit", ("0", "1", "2"), third), network, "m")
-    with pytest.raises(InputError, match="rename the values"):
-        classes_of(Abstraction("digit", ("0", "x"), half), network, "m")
+    truth = results.information.sel(estimator="posterior")
+    for e in ("score_gap", "mmse_gap"):
+        of = results.sel(estimator=e)
+        error = np.hypot(of.stderr, results.stderr.sel(estimator="posterior")).values[0] + 2e-3
+        assert np.abs((of.information - truth).values[0] / error).max() < 4, e
+        assert float(of.stderr.max()) < 0.08
+    assert apart(results, "bound").max() < 4
+    assert results.attrs["unconditional"] == "mixture over classes"
+    assert results.attrs["unconditional_calls"] == 3 * 25
+    assert 100_000 < results.attrs["network_calls"] <= 150_000
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Its network has no empty class: what it says untold is the mixture over its classes" in page
+    assert "Which class is which" in page
+    assert '<tr><th scope="row">blue</th><td>0</td><td>blue</td></tr>' in page
+
+
+def test_forks_of_a_network_without_an_empty_class(dressed):
+    """They follow the mixture over its classes, at equal shares."""
+    results = study(
+        dressed(True, empty=False), abstractions="colour", model="diffusers:x", draws=8, levels=2, sigma_max=2.0,
+        forks=8, steps=6, estimators="forks,posterior", sigma_min=0.2,
+    )  # fmt: skip
+    assert np.abs(apart(results, "forks")).max() < 4
+    assert results.attrs["unconditional"] == "mixture over classes"
 
 
 def test_labels_of_a_function():
@@ -289,9 +305,11 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]
     assert np.array_equal(one.information, two.information)
     told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
+    told += ["--classes", "by-order"]
     assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
     assert "DDPMPipeline of diffusers" in (tmp_path / "d" / "report.html").read_text(encoding="utf-8")
     pickled = ["--model", f"diffusers:{folder / 'pickled'}", "--allow-pickle", "--null-class", "3"]
+    pickled += ["--classes", "by-order"]
     assert main(["study", *data, *pickled, *SHORT, "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
     assert "told nothing" in capsys.readouterr().out
@@ -330,7 +348,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     [
         (["DATA", "--model", "diffusers:nowhere"], "there is no such folder"),
         (["DATA", "--model", "FREE", "--estimators", "score_gap"], "knows no classes"),
-        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "has no empty class"),
+        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the pipeline's class"),
         (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
         (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the pipeline's class"),
         (["DATA", "--model", "PICKLED"], "pass --allow-pickle if you trust"),

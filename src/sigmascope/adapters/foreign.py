@@ -175,3 +175,26 @@ class Foreign(Denoiser):
         """In which the network works: that of its first parameter; float32 for a function."""
         of = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         return torch.float32 if of is None else of.dtype
+
+
+def try_out(denoiser: Foreign, name: str) -> None:
+    """Ask a network once, so that one that cannot answer is refused before work starts.
+
+    Args:
+        denoiser: the network, as a denoiser.
+        name: what to call it in complaints.
+
+    Raises: InputError where it answers with what is not finite; and whatever the network raises.
+    """
+    own, scale = denoiser.schedule, denoiser.unit.scale
+    low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
+    place = next(denoiser.parameters(), torch.empty(0)).device
+    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=place)
+    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=place)
+    told = {a.name: torch.zeros(1, dtype=torch.int64, device=place) for a in denoiser.abstractions}
+    with torch.no_grad():
+        said = denoiser(y, sigma, told)
+    if not bool(torch.isfinite(said).all()):
+        raise InputError(
+            f"{name}: its network answers with what is not a finite number: its weights or its settings are damaged"
+        )

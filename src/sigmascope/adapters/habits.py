@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sigmascope.adapters.schedulers import MOST_STEPS, quiet, settings_of, words_of
+from sigmascope.adapters.folders import line_of, quiet
+from sigmascope.adapters.schedulers import MOST_STEPS, settings_of
 from sigmascope.core import InputError
 
 _PLAIN, _FLOWING = "StableDiffusionImg2ImgPipeline", "FluxPipeline"
@@ -128,7 +129,7 @@ class Habits:
             raise
         except Exception as error:  # a scheduler of another library raises anything
             aim = "the list that was passed" if timesteps or sigmas else f"{steps} steps"
-            raise InputError(f"{kind} cannot be set to {aim} ({words_of(error)}): pass another") from error
+            raise InputError(f"{kind} cannot be set to {aim} ({line_of(error)}): pass another") from error
         return mu
 
     def _own_sigmas(self, scheduler: Any, steps: int) -> list[float] | None:
@@ -229,7 +230,7 @@ class Starts:
             left = len(self._cls.get_timesteps(SimpleNamespace(scheduler=self._scheduler), **given)[-2])
         except Exception as error:  # it was not made for such a scheduler
             kind = type(self._scheduler).__name__
-            raise InputError(f"{kind} has no strengths in {self._cls.__name__} ({words_of(error)})") from error
+            raise InputError(f"{kind} has no strengths in {self._cls.__name__} ({line_of(error)})") from error
         return None if left == 0 else len(self._scheduler.timesteps) - left
 
     def timestep(self, strength: float) -> float | None:

@@ -41,8 +41,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from sigmascope.adapters.foreign import Foreign
-from sigmascope.adapters.pipelines import PREFIX, Pipeline, checked_index, coding, opened, parametrised
+from sigmascope.adapters.coding import coding
+from sigmascope.adapters.folders import checked_index, folder_of, hub_id, in_one_line, part_of
+from sigmascope.adapters.foreign import Foreign, try_out
+from sigmascope.adapters.pipelines import Pipeline, opened, parametrised
 from sigmascope.adapters.schedulers import TRAINED
 from sigmascope.core import Abstraction, InputError
 
@@ -63,6 +65,7 @@ def load_prompted(
     *,
     size: int = 0,
     allow_pickle: bool = False,
+    variant: str = "",
     device: torch.device | str = "cpu",
 ) -> Pipeline:
     """Open a text-to-image pipeline that ``save_pretrained`` has written, told some prompts.
@@ -77,10 +80,11 @@ def load_prompted(
     that was distilled from guided ones is told the scale 1, no guidance.
 
     Args:
-        path: its folder, perhaps with ``diffusers:`` before it.
+        path: its folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``, which diffusers then fetches.
         prompts: one or more, all different.
         size: side of its images in pixels; 0: its own.
-        allow_pickle: read weights that only come as pickles, which can run any code.
+        allow_pickle: read weights of a folder that only come as pickles, which can run any code.
+        variant: of the weights, e.g. ``fp16``; empty: the plain ones.
         device: where the network goes.
 
     Returns: the pipeline; its notes say which words of a prompt were cut off.  The scheduler of one that shifts its
@@ -90,30 +94,32 @@ def load_prompted(
         parts that are missing, weights that are not safetensors, or a size that does not fit.
     """
     values = _values(prompts)
-    name = str(path).removeprefix(PREFIX)
-    if not Path(name).is_dir():
-        raise InputError(f"{name}: there is no such folder: pass one that save_pretrained has written")
-    index = checked_index(Path(name))
-    kind = _checked(index, name)
+    model, left_out = str(path), list(_UNUSED)
+    name = model if hub_id(model) else str(folder_of(model))
+    if not hub_id(model):
+        index = checked_index(Path(name))
+        _checked(index, name)
+        left_out = [part for part in _UNUSED if part in index]
     with _quiet():
-        pipe = opened(name, allow_pickle, **{part: None for part in _UNUSED if part in index})
-        try:
+        pipe = opened(model, allow_pickle, variant, **dict.fromkeys(left_out))
+        kind = _checked({**pipe.config, "_class_name": type(pipe).__name__}, name)
+        with in_one_line(name, f"its parts do not fit each other, pass a whole {kind}"):
             network, event = (_flux if kind == "FluxPipeline" else _stable)(pipe, values, size, name)
-        except (RuntimeError, TypeError, LookupError, AttributeError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{name}: its parts do not fit each other ({said}): pass a whole {kind}") from error
     notes = tuple(
         dict.fromkeys(n for part in KINDS[kind] if part.startswith("tokenizer") for n in _cut(pipe, part, values))
     )
     network.to(device).eval().requires_grad_(False)
     scheduler = _static(pipe.scheduler, event) if kind == "FluxPipeline" else pipe.scheduler
-    schedule, prediction, clock, module = parametrised(scheduler, network, name)
+    with in_one_line(name, "its scheduler cannot be read"):
+        schedule, prediction, clock, module = parametrised(scheduler, network, name)
     prior = torch.full((len(values),), 1 / len(values), dtype=torch.float64)
     denoiser = Foreign(
         module, event, schedule, prediction, clock=clock, abstraction=Abstraction(PROMPT, values, prior),
         null=values.index("") if "" in values else None,
     )  # fmt: skip
-    encode, decode = coding(pipe.vae, device)
+    encode, decode = coding(pipe.vae, device, "vae", name)
+    with in_one_line(name, f"its network cannot be asked, pass a whole {kind}"):
+        try_out(denoiser, name)
     return Pipeline(name, kind, denoiser, scheduler, encode, decode, notes)
 
 
@@ -142,11 +148,8 @@ def _checked(index: dict[str, Any], name: str) -> str:
         )
     network = "transformer" if kind == "FluxPipeline" else "unet"
     for part in (*KINDS[kind], "vae", network, "scheduler"):
-        home = index.get(part)
-        if not isinstance(home, list) or home[0] is None:
+        if part_of(index, part) is None:
             raise InputError(f"{name}: it has no {part}: pass the folder of a whole {kind}")
-        if home[0] not in ("diffusers", "transformers"):
-            raise InputError(f"{name}: its {part} is code of its own ({home[0]}), which is not run: pass another")
     return kind
 
 

@@ -27,12 +27,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
-import logging
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -40,6 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope.adapters.folders import line_of
 from sigmascope.core import InputError
 from sigmascope.noise import Discrete, FlowMatching, Karras, Schedule
 
@@ -277,30 +275,6 @@ def _short(value: object) -> str:
     return said if len(said) <= 60 else f"{said[:57]}..."
 
 
-def words_of(error: BaseException) -> str:
-    """What another library says, as part of one line."""
-    said = " ".join(str(error).split())
-    return (said if len(said) <= 200 else f"{said[:197]}...") or type(error).__name__
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of diffusers, transformers and numpy about configurations and about missing libraries."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("transformers.utils.logging")  # which sets the level of its logger when it comes
-    logs = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [log.level for log in logs]
-    try:
-        for log in logs:
-            log.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-
-
 def is_flow(scheduler: Any) -> bool:
     """Whether the levels of a scheduler are shares of noise between data and noise.
 
@@ -373,7 +347,7 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{name}: {error}") from error
-        raise InputError(f"{name}: the levels of its scheduler ({kind}) cannot be read ({words_of(error)})") from error
+        raise InputError(f"{name}: the levels of its scheduler ({kind}) cannot be read ({line_of(error)})") from error
     raise InputError(
         f"{name}: its scheduler ({kind}) has neither sigmas nor alphas_cumprod: its noise levels are not known; wrap "
         "the network in adapters.Foreign"

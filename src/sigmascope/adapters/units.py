@@ -22,7 +22,6 @@ References: ComfyUI, ``percent_to_sigma``.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,17 +31,17 @@ from typing import Any
 
 import numpy as np
 
+from sigmascope.adapters.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
 from sigmascope.adapters.foreign import Unit
 from sigmascope.adapters.habits import Habits, Starts, pipeline_class, reads_patch_size
-from sigmascope.adapters.pipelines import INDEX, PREFIX, checked_index
-from sigmascope.adapters.schedulers import check_sizes, clock_of, order_of, quiet, states_of, words_of
+from sigmascope.adapters.pipelines import in_latents
+from sigmascope.adapters.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.core import InputError
 
 UNITS = ("sigma", "network_sigma", "timestep", "step", "strength", "percent")
 """What a level can be given in."""
 _SAME = 1e-9  # relative difference of levels that are the same
 _DIGITS = 6  # of strengths
-_MOST_BYTES = 1 << 26  # of a configuration
 
 
 @dataclass(frozen=True)
@@ -307,7 +306,7 @@ def ruler_of(
     """The units of the scheduler of a pipeline's folder, whose weights are not looked at.
 
     Args:
-        path: the folder, perhaps with ``diffusers:`` before it.
+        path: the folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``.
         steps: of the sampler.
         height: of the images in pixels, for flows that shift with it; 0: the pipeline's own.
         width: likewise.
@@ -316,12 +315,10 @@ def ruler_of(
 
     Raises: InputError, in one line, for a folder without a scheduler that is known.
     """
-    folder = Path(str(path).removeprefix(PREFIX))
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder: pass one that save_pretrained has written")
+    folder = described(path)
     index = checked_index(folder)
     scheduler = _scheduler_of(folder, index)
-    latent = isinstance(index.get("vae"), list) and [*index["vae"], None][0] is not None
+    latent = in_latents(folder, index)
     kind = index.get("_class_name")
     return Ruler(
         scheduler, steps, Unit() if latent else Unit(2.0, -1.0), f"{folder}/{INDEX}",
@@ -336,10 +333,10 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
         import diffusers  # noqa: F401
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    config = folder / "scheduler" / "scheduler_config.json"
+    config = home_of(folder, "scheduler") / "scheduler_config.json"
     if not config.is_file():
         raise InputError(f"{folder}: it has no scheduler ({config.name} is missing): its levels are unknown")
-    settings = read_json(config)
+    settings = read_config(config)
     named = index.get("scheduler")
     own = named[1] if isinstance(named, list) and len(named) == 2 else None
     classes: list[Any] = [pipeline_class(name) for name in (own, settings.get("_class_name"))]
@@ -347,7 +344,7 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
         # A class whose own requirements are missing raises ImportError at every look.
         cls = next((c for c in classes if hasattr(c, "set_timesteps") and hasattr(c, "from_config")), None)
     except ImportError as error:
-        raise InputError(f"{config}: its scheduler cannot be used here: {words_of(error)}") from error
+        raise InputError(f"{config}: its scheduler cannot be used here: {line_of(error)}") from error
     if cls is None:
         said = own if pipeline_class(own) else settings.get("_class_name")
         raise InputError(f"{config}: it describes no scheduler of diffusers ({said!r:.60}): expected its class's name")
@@ -358,23 +355,7 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a configuration with anything in it makes the class raise anything
-        raise InputError(f"{config}: it describes no scheduler of diffusers ({words_of(error)})") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object of a JSON file.
-
-    Raises: InputError, in one line, for a file that holds none.
-    """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({words_of(error)}): expected JSON") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: it holds a {type(found).__name__}: expected a JSON object")
-    return found
+        raise InputError(f"{config}: it describes no scheduler of diffusers ({line_of(error)})") from error
 
 
 def _patches(folder: Path, kind: object, height: int, width: int) -> int:
@@ -396,4 +377,4 @@ def _patches(folder: Path, kind: object, height: int, width: int) -> int:
 def _part(folder: Path, part: str) -> dict[str, Any]:
     """The configuration of a part of a pipeline; empty where there is none."""
     path = folder / part / "config.json"
-    return read_json(path) if path.is_file() else {}
+    return read_config(path) if path.is_file() else {}

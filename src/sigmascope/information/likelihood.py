@@ -131,7 +131,7 @@ def likelihood_posterior(
                     gain = _gain(denoiser, a.name, prior, y[rows], y[rows] + sign * further[rows], sigma, s)
                     gains[rows] += weight / (2 * pairs) * gain
     gains[:, prior == 0] = 0.0
-    return _said(gains)
+    return finite_gains(gains)
 
 
 def _gain(
@@ -139,8 +139,26 @@ def _gain(
 ) -> Float[Tensor, "batch values"]:
     """The integrand at one further noise."""
     level = math.hypot(sigma, s)
-    share = (s / level) ** 2
-    told = told_each(denoiser, after_y, level, name).flatten(2)
+    return gain_of(told_each(denoiser, after_y, level, name), prior, y, after_y, (s / level) ** 2)
+
+
+def gain_of(
+    told: Float[Tensor, "values batch *event"],
+    prior: Float[Tensor, " values"],
+    y: Float[Tensor, "batch *event"],
+    after_y: Float[Tensor, "batch *event"],
+    share: float | Float[Tensor, "batch 1"],
+) -> Float[Tensor, "batch values"]:
+    """The integrand of the gains, at one further noise.
+
+    Args:
+        told: denoisers of the noisier values, told each value of the abstraction.
+        prior: of these values.
+        y: noisy values.
+        after_y: the same, noisier.
+        share: :math:`s^2 / \\sigma'^2`, of all rows or of each.
+    """
+    told = told.flatten(2)
     middle = torch.tensordot(prior, told, 1)
     apart = share * (told - middle)
     error = y.flatten(1) - after_y.flatten(1) - share * (middle - after_y.flatten(1))
@@ -324,7 +342,7 @@ def _bound(
             raise InputError(f"gains have shape {tuple(g.shape)}, expected {expected}, with at least 2 draws")
     share = prior_share(len(own_fit))
     per_draw = [
-        log_ratio(abstraction, _said(g), own, fitted_temperature(abstraction, _said(f), own_fit), share)
+        log_ratio(abstraction, finite_gains(g), own, fitted_temperature(abstraction, finite_gains(f), own_fit), share)
         for f, g in zip(gains_fit, gains, strict=True)
     ]
     return Curve.of_draws(
@@ -337,6 +355,6 @@ def _bound(
     )
 
 
-def _said(gains: Tensor) -> Float[Tensor, "draws values"]:
+def finite_gains(gains: Tensor) -> Float[Tensor, "draws values"]:
     """Gains without rows that hold what is not finite: these say nothing."""
     return gains.double().masked_fill(~torch.isfinite(gains).all(1, keepdim=True), 0.0).clamp(-_HUGE, _HUGE)

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Denoiser, InputError
-from sigmascope.information.likelihood import likelihood_posterior
-from sigmascope.sample.joint import told_each
+from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
+from sigmascope.information.likelihood import finite_gains, gain_of, likelihood_nodes
+from sigmascope.sample.schemes import Model
 from sigmascope.sample.streams import Streams
 
 
@@ -60,8 +60,12 @@ class Mixture(Denoiser):
             known = ", ".join(x.name for x in denoiser.abstractions) or "none"
             raise InputError(f"no abstraction is called {abstraction!r}: choose among {known}")
         self.denoiser, self.event, self.abstractions = denoiser, denoiser.event, (a,)
-        self._gains = partial(likelihood_posterior, span=span, nodes=nodes, pairs=pairs, highest=highest)
-        self._seed = seed
+        self._span, self._nodes, self._pairs, self._highest, self._seed = span, nodes, pairs, highest, seed
+
+    @property
+    def calls(self) -> int:
+        """Denoisings that an untold row takes."""
+        return len(self.abstractions[0].values) * (1 + 2 * self._nodes * self._pairs)
 
     def forward(
         self,
@@ -83,11 +87,12 @@ class Mixture(Denoiser):
         told = label != UNKNOWN
         if bool(told.any()):
             out[told] = self.denoiser(y[told], sigma[told], {a.name: label[told]})
-        for level in sigma[~told].unique().tolist():
-            rows = ~told & (sigma == level)
-            each = told_each(self.denoiser, y[rows].double(), level, a.name)
-            q = self._log_posterior(y[rows], level).exp()
-            out[rows] = (q.T.reshape(*each.shape[:2], *[1] * (y.ndim - 1)) * each).sum(0).to(y)
+        rest = ~told
+        if bool(rest.any()):
+            own, level = y[rest].double(), sigma[rest].double()
+            q = self._log_posterior(own, level).exp()
+            each = self._told_each(own, level)
+            out[rest] = (q.T.reshape(*each.shape[:2], *[1] * (y.ndim - 1)) * each).sum(0).to(y)
         return out
 
     def log_posterior(
@@ -100,17 +105,42 @@ class Mixture(Denoiser):
         a = self.abstractions[0]
         if abstraction != a.name:
             raise InputError(f"no abstraction is called {abstraction!r}: choose among {a.name}")
-        out = torch.empty(len(y), len(a.values), dtype=torch.float64, device=y.device)
-        for level in sigma.unique().tolist():
-            out[sigma == level] = self._log_posterior(y[sigma == level], level)
-        return out
+        return self._log_posterior(y.double(), sigma.double())
 
-    def _log_posterior(self, y: Tensor, sigma: float) -> Float[Tensor, "batch values"]:
-        """The same at one level."""
-        a, one = self.abstractions[0], Streams(self._seed, [(0,)], tuple(self.event))
+    def _log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch values"]:
+        """The same of rows that are each at a level of its own."""
+        prior = self.abstractions[0].prior.to(y.device)
+        noise = Streams(self._seed, [(0,)], tuple(self.event))
+        shape = (-1, *[1] * (y.ndim - 1))
+        found, at = np.unique(sigma.cpu().numpy(), return_inverse=True)
+        # The nodes of each level, and their weights.
+        nodes = np.stack([likelihood_nodes(float(x), self._span, self._nodes, self._highest) for x in found])
+        further, weights = torch.from_numpy(nodes[at]).to(y).unbind(1)
+        gains = torch.zeros(len(y), len(prior), dtype=torch.float64, device=y.device)
+        for s, weight in zip(further.T, weights.T, strict=True):
+            level = torch.hypot(sigma, s)
+            share = ((s / level) ** 2)[:, None]
+            for _ in range(self._pairs):
+                one = s.reshape(shape) * noise().to(y)
+                for sign in (1, -1):
+                    after = y + sign * one
+                    gain = gain_of(self._told_each(after, level), prior, y, after, share)
+                    gains += weight[:, None] / (2 * self._pairs) * gain
+        gains[:, prior == 0] = 0.0
+        return (prior.log() + finite_gains(gains)).log_softmax(1)
 
-        def noise() -> Tensor:
-            return one().to(y.device).expand(len(y), *self.event)
-
-        gains = self._gains(self.denoiser, a.name, y, sigma, noise)
-        return (a.prior.log().to(y.device) + gains).log_softmax(1)
+    def _told_each(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
+        """D_a of every value a that occurs, 0 of others; float64."""
+        a, dtype = self.abstractions[0], Model(self.denoiser).dtype
+        with torch.no_grad():
+            if isinstance(self.denoiser, HasMeansByValue):
+                return self.denoiser.means_by_value(y.to(dtype), sigma.to(dtype), a.name).to(y)
+            each = [
+                self.denoiser(y.to(dtype), sigma.to(dtype), {a.name: torch.full((len(y),), k, device=y.device)}).to(y)
+                if p > 0
+                else torch.zeros_like(y)
+                for k, p in enumerate(a.prior.tolist())
+            ]
+        return torch.stack(each)

@@ -15,7 +15,7 @@ from sigmascope.core import Curve
 from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, style_of, windows_figure
 from sigmascope.report.gallery import show_item
-from sigmascope.report.learned import panels
+from sigmascope.report.learned import panels, untold_note
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
 from sigmascope.report.sections import figure
 
@@ -109,6 +109,7 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
         f"Model: {a['model']}, {int(a['model_parameters']):,} parameters, told nothing. Measured on {images}; "
         f"{results.sizes['draw']} noisy images at {results.sizes['sigma']} noise levels, {int(a['network_calls']):,} "
         f"network calls. Labels of children: {a['labeller']}. One unit of σ is {a['unit_of_sigma']}."
+        f"{untold_note(results)}"
     )
     rough = float(results.quadrature_error.sel(estimator="forks").max())
     parts = [

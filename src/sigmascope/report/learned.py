@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -190,6 +191,7 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         f"{where}: {escape(str(a['data_words']))}, {int(a['network_calls']):,} network calls for the gaps, "
         f"{results.sizes['sigma']} noise levels. One unit of σ is {escape(str(a['unit_of_sigma']))}."
     )
+    facts += untold_note(results)
     lower = a["main_estimator"] == "bound"
     lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table)
     ways = [_WAYS[str(e)] for e in results.estimator.values if str(e) in _WAYS]
@@ -246,12 +248,36 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         f"<ul>{''.join(f'<li>{escape(w)}</li>' for w in ways)}</ul>",
         "<h2>What it looks like</h2>",
         figure(pictures["strip"], "One image at nine noise levels", "Contrast is reduced as noise grows."),
+        *_classes(results),
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
         f"<code>{escape(str(a['data_fingerprint']))}</code>. {repeat_words(str(a['specification']))}</p>",
         f"<pre>{escape(str(a['specification']))}</pre>",
     ]
     return document(title, parts)
+
+
+def untold_note(results: xr.Dataset) -> str:
+    """What is said of a network without an empty class; nothing of others."""
+    if "unconditional" not in results.attrs:
+        return ""
+    return (
+        " Its network has no empty class: what it says untold is the mixture over its classes by its own likelihood, "
+        f"of {int(results.attrs['unconditional_calls'])} network calls each."
+    )
+
+
+def _classes(results: xr.Dataset) -> list[str]:
+    """Which class of a pipeline's network stood for which value, as a table."""
+    if "classes" not in results.attrs:
+        return []
+    name = escape(str(results.abstraction.values[0]))
+    rows = "".join(
+        f'<tr><th scope="row">{escape(value)}</th><td>{k}</td><td>{escape(own)}</td></tr>'
+        for value, k, own in json.loads(results.attrs["classes"])
+    )
+    head = "".join(f'<th scope="col">{h}</th>' for h in (name, "class of the network", "its name there"))
+    return ["<h2>Which class is which</h2>", f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>']
 
 
 def _verdicts(results: xr.Dataset) -> str:

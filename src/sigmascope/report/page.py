@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -203,9 +204,15 @@ def repeat_words(specification: str) -> str:
     """How to repeat a study."""
     if 'data = "<' in specification:
         return "The data came from Python: the same call of <code>sigmascope.study</code> repeats the numbers."
+    again = ""  # what can run code is not taken from a file
+    if "\nallow_pickle = true" in specification:
+        again += " --allow-pickle"
+    labeller = re.search(r'\nlabeller = "([^"\n]+)"', specification)
+    if labeller:
+        again += f" --labeller {escape(labeller[1])}"
     return (
         "The specification below, in <code>spec.toml</code>, repeats the run to the same numbers with "
-        "<code>sigmascope study --spec spec.toml --out FOLDER</code>."
+        f"<code>sigmascope study --spec spec.toml{again} --out FOLDER</code>."
     )
 
 

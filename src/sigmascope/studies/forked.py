@@ -60,17 +60,20 @@ class Forked:
         data: labelled images, or latents, in the unit of the pipeline's values.
         label: labels of clean values.
         generated: whether the pipeline made the data.
+        seed: of the study.
     """
 
     opened: Opened
     data: LabelledData
     label: LabelAll
     generated: bool
+    seed: int
 
     @property
     def denoiser(self) -> Denoiser:
         """The network, told nothing, with features where it has some."""
-        return seeing(self.opened.pipe.denoiser)
+        untold = self.opened.untold(self.seed)
+        return untold if self.opened.must_be_told else seeing(untold)
 
 
 def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
@@ -83,7 +86,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
         progress: show a bar on stderr.
         look: is shown the first of them, before the others are made.
     """
-    denoiser, top = opened.pipe.denoiser, spec.sigma_max
+    denoiser, top = opened.untold(spec.seed), spec.sigma_max
     parts = []
     with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
         for start in range(0, count, _ROWS):
@@ -110,7 +113,7 @@ def asked_of(spec: Spec, opened: Opened) -> tuple[Spec, Callable[[Tensor], objec
             f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
         )
     function = imported(spec.labeller) if spec.labeller else None
-    return opened.levels(replace(spec, estimators=tuple(chosen))), function
+    return opened.levels(replace(spec.aimed(), estimators=tuple(chosen))), function
 
 
 def images_of(spec: Spec) -> int:
@@ -192,7 +195,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
             )
     check_same_data(spec, data)
     spec = replace(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
-    return Forked(opened, data, label, spec.data == GENERATED), spec
+    return Forked(opened, data, label, spec.data == GENERATED, spec.seed), spec
 
 
 class ForkWork(Units):
@@ -305,10 +308,13 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         "model": spec.model,
         "model_parameters": forked.opened.parameters,
         "model_network": forked.opened.words,
-        "network_calls": of_forks.calls,
+        "network_calls": of_forks.calls * forked.opened.untold_calls,
         "generated": int(forked.generated),
         "labeller": spec.labeller or "the nearest item of the data",
     }
+    if forked.opened.must_be_told:
+        calls = forked.opened.untold_calls
+        results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": calls}
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +59,8 @@ class Learned:
         network: what kind of network it is, in a word.
         parameters: how many it has.
         steps: of its training; 0 where that is not known.
+        classes: of a pipeline, each value of the attribute with the index and the name of its class.
+        untold_calls: network calls of an answer without knowledge; more than 1 where it is a mixture over classes.
     """
 
     model: Denoiser
@@ -72,11 +75,18 @@ class Learned:
     network: str
     parameters: int
     steps: int
+    classes: tuple[tuple[str, int, str], ...] = ()
+    untold_calls: int = 1
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
         """The abstractions that the model is told: those studied, and the null."""
         return self.abstractions if self.null is None else (*self.abstractions, self.null)
+
+
+def untold_words(calls: int) -> str:
+    """What is said of a network that must be told a class; nothing of others."""
+    return "" if calls == 1 else f"; no empty class: untold, the mixture over its classes, {calls} calls each"
 
 
 def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
@@ -195,7 +205,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         {a.name: a.entropy for a in asked},
         sigma,
         target_stderr=spec.target_stderr or None,
-        budget=spec.budget or None,
+        budget=max(2 * spec.budget // (1 + learned.untold_calls), 1) if spec.budget else None,
         allocation=allocation_of(like, [a.name for a in asked]) if like else None,
         seed=spec.seed,
         batch=_BATCH,
@@ -270,7 +280,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
             }
         )
     results.attrs |= {
-        "network_calls": gaps.calls,
+        "network_calls": gaps.calls * (1 + learned.untold_calls) // 2,  # half of them without knowledge
         "trust_rule": rule(bound="bound" in results.estimator.values, null=NULL in measured),
         "trust_tolerance": TOLERANCE,
         "classified_draws": controls.others,
@@ -333,6 +343,10 @@ def _arranged(
         "model_steps": learned.steps,
         "model_network": learned.network,
     }
+    if learned.classes:
+        results.attrs["classes"] = json.dumps(learned.classes, ensure_ascii=False)
+    if learned.untold_calls > 1:
+        results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": learned.untold_calls}
     return results
 
 

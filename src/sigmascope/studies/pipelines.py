@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,21 +15,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope.adapters.folders import in_one_line
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.adapters.hooks import Featured
 from sigmascope.adapters.pipelines import Pipeline, load_pipeline
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load
 from sigmascope.information.allocation import REPLICATES
+from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
+from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
 from sigmascope.studies.learned import Learned, check_same_data
-from sigmascope.studies.spec import GENERATED, PIPELINE, Spec
+from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, Spec
 
 _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can be told classes
 _OF_FORKS = ("forks", "probes", "posterior")
 _ENCODED = 64  # pictures that are encoded at once
 _ROOT2 = 2**0.5
+_NODES, _PAIRS = 6, 2  # of a mixture's likelihood
+_SAMPLES, _FEWEST = 2048, 400  # of the gaps of a network that must be told, of two answers each
+_OF_PIXELS = 0.25  # standard deviation of pixels between 0 and 1, about
 _BLOCK = re.compile(r"(^|\.)((down|up)_blocks\.\d+|mid_block|transformer_blocks\.\d+)$")
 
 
@@ -84,6 +91,42 @@ class Opened:
     digest: str
 
     @property
+    def must_be_told(self) -> bool:
+        """Whether its network has classes, and none that stands for an unknown one."""
+        return bool(self.pipe.denoiser.abstractions) and self.pipe.denoiser.null is None
+
+    @property
+    def asked_up_to(self) -> float | None:
+        """The largest level at which its denoiser is asked; a mixture asks its network at levels above that, too."""
+        return self.highest / _ROOT2 if self.highest is not None and self.must_be_told else self.highest
+
+    def mixed(self, told: Denoiser, span: float, seed: int) -> Mixture:
+        """A network that must be told a class, as a denoiser that may be left untold.
+
+        Args:
+            told: the network, told the values of one attribute.
+            span: scale of the data, the square root of the trace of its covariance.
+            seed: of the noise of its likelihood.
+        """
+        top = float("inf") if self.highest is None else self.highest
+        name = told.abstractions[0].name
+        return Mixture(told, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
+
+    @property
+    def untold_calls(self) -> int:
+        """Network calls of an answer without knowledge."""
+        classes = self.pipe.denoiser.abstractions
+        return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.must_be_told else 1
+
+    def untold(self, seed: int) -> Denoiser:
+        """The network as it is told nothing: itself, or the mixture over its classes at equal shares."""
+        network = self.pipe.denoiser
+        if not self.must_be_told:
+            return network
+        spread = _OF_PIXELS if self.pipe.encode is None else 1.0
+        return self.mixed(network, spread * math.prod(network.event) ** 0.5, seed)
+
+    @property
     def words(self) -> str:
         """What it is, in a word."""
         return f"{self.pipe.kind} of diffusers"
@@ -98,7 +141,8 @@ class Opened:
 
         Raises: InputError where none of them is studied.
         """
-        top = spec.sigma_max if self.highest is None else min(spec.sigma_max, self.highest / _ROOT2)
+        highest = self.asked_up_to
+        top = spec.sigma_max if highest is None else min(spec.sigma_max, highest / _ROOT2)
         low = max(spec.sigma_min, self.lowest)
         if low >= top:
             raise InputError(
@@ -120,12 +164,9 @@ class Opened:
                 )
             return data
         parts = []
-        try:
+        with in_one_line(data.name, f"items of shape {data.event} cannot be encoded"):
             for i in range(0, len(data), _ENCODED):
                 parts.append(self.pipe.encode(data.source.read(i, min(i + _ENCODED, len(data)))).float().cpu())
-        except RuntimeError as error:
-            said = str(error).splitlines()[0]
-            raise InputError(f"{data.name}: items of shape {data.event} cannot be encoded ({said})") from error
         latents = torch.cat(parts)
         if latents.shape[1:] != event:
             raise InputError(
@@ -148,7 +189,7 @@ def open_pipe(spec: Spec, device: torch.device) -> Opened:
     Raises: InputError, also where its weights are not those of the specification.
     """
     null = spec.null_class if spec.null_class >= 0 else None
-    pipe = load_pipeline(spec.model, allow_pickle=spec.allow_pickle, null=null, device=device)
+    pipe = load_pipeline(spec.model, allow_pickle=spec.allow_pickle, null=null, variant=spec.variant, device=device)
     own, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
     low, high = (float(own.sigma(t)) / unit for t in (own.least, own.most))
     given: Mapping[str, object] = pipe.scheduler.config
@@ -165,41 +206,42 @@ def open_pipe(spec: Spec, device: torch.device) -> Opened:
     return opened
 
 
-def classes_of(a: Abstraction, network: Foreign, model: str) -> list[int]:
-    """The network's class of each value of an attribute: by name, or by order where no name is one of the network's.
+def classes_of(a: Abstraction, network: Foreign, model: str, classes: str = "") -> list[int]:
+    """The network's class of each value of an attribute, by name, or as the user says.
 
-    Raises: InputError where they do not fit.
+    Args:
+        a: the attribute.
+        network: told classes.
+        model: its name, for complaints.
+        classes: of :func:`~sigmascope.studies.classes.read_classes`; empty: by the names that the pipeline gives.
+
+    Raises: InputError, which shows both lists, where a value has no class or more than one.
     """
-    own = network.abstractions[0].values
-    if set(a.values) <= set(own):
-        return [own.index(v) for v in a.values]
-    if len(a.values) == len(own) and not set(a.values) & set(own):
-        return list(range(len(own)))
-    raise InputError(
-        f"{model}: its {len(own)} classes ({', '.join(own[:3])}, …) are not the {len(a.values)} values of {a.name!r} "
-        f"({', '.join(a.values[:3])}, …): rename the values, or pass an attribute that names them to --abstractions"
-    )
+    return matched(a.values, network.abstractions[0].values, classes, a.name, model)
 
 
 def told_classes(spec: Spec, opened: Opened) -> bool:
-    """Whether the study is one of a network that is told classes: it can be, it need not always be, and no forks are
-    asked for."""
+    """Whether the study is one of a network that is told classes: it can be, and no forks are asked for.
+
+    Raises: InputError where the network cannot be asked what the specification says.
+    """
     network = opened.pipe.denoiser
-    if not network.abstractions or network.null is None:
-        asked = set(spec.estimators) & {"score_gap", "mmse_gap", *BOUNDS}
-        if asked:
-            why = (
-                "knows no classes" if not network.abstractions else "has no empty class (if it has, pass --null-class)"
-            )
-            raise InputError(
-                f"{spec.model}: {', '.join(sorted(asked))} came, but the network {why}: leave it to forks and probes"
-            )
-        return False
-    return spec.data != GENERATED and not set(spec.estimators) & {"forks"}
+    asked = set(spec.estimators) & {"score_gap", "mmse_gap", *BOUNDS}
+    if not network.abstractions and asked:
+        raise InputError(
+            f"{spec.model}: {', '.join(sorted(asked))} came, but the network knows no classes: leave it to forks and "
+            "probes"
+        )
+    told = bool(network.abstractions) and spec.data != GENERATED and not set(spec.estimators) & {"forks"}
+    if spec.classes and not told:
+        raise InputError(f"{spec.model}: the network is told no class in this study: leave out --classes")
+    return told
 
 
 def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     """A class-conditional pipeline with the data whose attribute it is told.
+
+    Without an empty class, what it says untold is the mixture over its classes, by its own likelihood.
 
     Raises: InputError.
     """
@@ -211,23 +253,39 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
             "class, e.g. --abstractions " + data.abstractions[0].name
         )
     a = data.abstractions[0]
-    told = ByClass(network, a, classes_of(a, network, spec.model)).eval()
+    classes = classes_of(a, network, spec.model, spec.classes)
+    told = ByClass(network, a, classes).eval()
     wanted = spec.estimators or _TOLD
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
+    if not set(wanted) & {"score_gap", *BOUNDS}:
+        raise InputError(f"estimators are {', '.join(wanted)}: add score_gap or a bound, filter or likelihood")
     spec = replace(opened.levels(spec), estimators=wanted, abstractions=(a.name,))
     check_same_data(spec, data)
     draws = -(-spec.draws // REPLICATES) * REPLICATES
     spec = replace(spec, fingerprint=data.fingerprint, model_fingerprint=opened.digest, draws=draws)
     source = Items(data, holdout=0.0, null=0, seed=0)
     _, scale = mean_and_scale(source, spec.seed)
+    each = 1 + opened.untold_calls
+    spec = spec.aimed(_SAMPLES * each if opened.must_be_told else 0)
+    if opened.must_be_told and 0 < spec.budget < _FEWEST * each:
+        raise InputError(
+            f"budget is {spec.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, for "
+            f"want of an empty class: pass at least --budget {_FEWEST * each}"
+        )
+    model = opened.mixed(told, scale * data.size**0.5, spec.seed) if opened.must_be_told else seeing(told)
+    own = network.abstractions[0].values
     learned = Learned(
-        seeing(told), None, data, source, (a,), None, False, opened.highest, scale, opened.words, opened.parameters, 0
-    )
+        model, None, data, source, (a,), None, False, opened.asked_up_to, scale, opened.words, opened.parameters, 0,
+        classes=tuple((v, k, own[k]) for v, k in zip(a.values, classes, strict=True)),
+        untold_calls=model.calls if isinstance(model, Mixture) else 1,
+    )  # fmt: skip
     return learned, spec
 
 
 def as_path(model: str) -> str:
     """The model's name with the full path of its folder, where there is one: a specification may be read elsewhere."""
+    if model.removeprefix(PIPELINE).startswith(HUB):
+        return model
     folder = Path(model.removeprefix(PIPELINE))
     return PIPELINE + str(folder.resolve()) if folder.exists() else model

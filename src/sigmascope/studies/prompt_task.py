@@ -16,7 +16,7 @@ class PromptTask:
     """A prompt of a text-to-image pipeline, and what it is compared with.
 
     Args:
-        model: folder of the pipeline, perhaps with ``diffusers:`` before it.
+        model: folder of the pipeline, perhaps with ``diffusers:`` before it, or ``hub:owner/name``.
         prompt: whose images are measured.
         against: the prompt that they are compared with; empty: the empty prompt.
         images: an ``.npz`` with ``images``, or a folder of pictures, made with the prompt; empty: they are generated.
@@ -27,6 +27,7 @@ class PromptTask:
         size: side of the images in pixels; 0: the model's own.
         seed: of the images and of the noise.
         allow_pickle: read weights that only come as pickles.
+        variant: of the weights, e.g. ``fp16``; empty: the plain ones.
         device: as for a study.
     """
 
@@ -41,6 +42,7 @@ class PromptTask:
     size: int = 0
     seed: int = 0
     allow_pickle: bool = False
+    variant: str = ""
     device: str = "auto"
 
     def check(self) -> PromptTask:
@@ -63,4 +65,6 @@ class PromptTask:
 
     def to_toml(self) -> str:
         """The text of a file that holds what decides the numbers."""
-        return tomli_w.dumps({"prompts": {k: v for k, v in asdict(self).items() if k != "device"}})
+        # A variant that is not asked for is left out: folders that were written before there were any stay the same.
+        held = {k: v for k, v in asdict(self).items() if k != "device" and (k != "variant" or v)}
+        return tomli_w.dumps({"prompts": held})

@@ -80,8 +80,9 @@ def prompts(task: PromptTask, out: str | Path) -> str:
         raise InputError(f"{folder}: it holds the results of something else: choose another --out")
     device = resolve_device(task.device)
     pipe = load_prompted(
-        task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, device=device
-    )
+        task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, variant=task.variant,
+        device=device,
+    )  # fmt: skip
     ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name, pipeline=pipe.kind)
     with _progress(pipe, task):
         result = measure(pipe, task, device)

@@ -29,6 +29,7 @@ from sigmascope.noise import sigma_grid
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
+from sigmascope.studies.classes import read_classes
 from sigmascope.studies.collect import block_draws, directions_for
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
 from sigmascope.studies.pairs import pair_memory, pairs_among
@@ -275,7 +276,9 @@ def study(
     labeller: str = "",
     steps: int = 0,
     null_class: int = -1,
+    classes: str | Path | Mapping[Any, Any] | Sequence[str] = "",
     allow_pickle: bool = False,
+    variant: str = "",
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -304,15 +307,20 @@ def study(
         forks: children of each draw, for the estimator ``forks``; 0: 64, or 16 of a pipeline.
         pairs: study every pair of attributes too: their interaction information.
         model: folder of a learned model, or ``"bundled"``: measure it in place of the exact filter, on data that are
-            named; see :mod:`sigmascope.studies.learned`.  ``"diffusers:FOLDER"`` is a pipeline: told its classes, or
-            told nothing and measured by forks; see :mod:`sigmascope.studies.forked`.
+            named; see :mod:`sigmascope.studies.learned`.  ``"diffusers:FOLDER"`` is a pipeline, ``"hub:OWNER/NAME"``
+            one of the hub: told its classes, or told nothing and measured by forks; see
+            :mod:`sigmascope.studies.forked`.
         target_stderr: of a model's gaps, nats; 0.02 where ``budget`` says nothing either.
         budget: network calls for a model's gaps.
         like: an earlier study of a model, whose draws are used for the gaps.
         labeller: ``module:function`` that labels a pipeline's images; then ``what`` may be ``"generated"``.
         steps: of a pipeline's continuations; 0: 20.
-        null_class: index of a pipeline's empty class, where it does not say it itself.
+        null_class: index of a pipeline's empty class, where it does not say it itself; without one, what it says
+            untold is the mixture over its classes, by its own likelihood.
+        classes: names of a pipeline's classes: in their order, from index to name or from name to index, a file with
+            these, or ``"by-order"``; empty: those that the pipeline gives.
         allow_pickle: read a pipeline's weights from pickles, too, which can run any code.
+        variant: of a pipeline's weights, e.g. ``"fp16"``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -346,7 +354,9 @@ def study(
         labeller=labeller,
         steps=int(steps),
         null_class=int(null_class),
+        classes=read_classes(classes),
         allow_pickle=allow_pickle,
+        variant=variant,
         device=device,
     ).check()
     if spec.model:

@@ -21,6 +21,8 @@ USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
 OF_PIPELINE = (*OF_MODEL, "forks")
 PIPELINE = "diffusers:"
 """What stands before the folder of a pipeline of diffusers, as a model."""
+HUB = "hub:"
+"""What stands before the id of a pipeline of a hub, as a model."""
 GENERATED = "generated"
 """In place of data: images that the pipeline makes itself."""
 _STDERR = 0.02  # nats, of a learned model's gaps
@@ -47,12 +49,15 @@ class Spec:
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``; 0: 64 of the exact filter, 16 of a pipeline.
         pairs: whether to study every pair of attributes too.
-        model: folder of a learned model, ``bundled``, or ``diffusers:`` and the folder of a pipeline; empty: the exact
-            filter of the data.
+        model: folder of a learned model, ``bundled``, ``diffusers:`` and the folder of a pipeline, or ``hub:`` and the
+            id of one; empty: the exact filter of the data.
         labeller: of a pipeline, ``module:function`` that labels clean images; empty: the nearest items of the data do.
         steps: of a pipeline's continuations, from the first level down; 0: 20.
         null_class: of a class-conditional pipeline, the index of its empty class; -1: what the pipeline says.
+        classes: of a class-conditional pipeline, the names of its classes as
+            :func:`~sigmascope.studies.classes.read_classes` gives them; empty: those that the pipeline gives.
         allow_pickle: whether a pipeline's weights may be pickles.
+        variant: of a pipeline's weights, e.g. ``fp16``; empty: the plain ones.
         target_stderr: largest standard error of a learned model's gaps, nats; 0 where ``budget`` says how much to do.
         budget: network calls for the gaps; 0 where ``target_stderr`` says.
         like: an earlier study of a model, whose draws are used for the gaps; empty: draws of its own.
@@ -81,7 +86,9 @@ class Spec:
     labeller: str = ""
     steps: int = 0
     null_class: int = -1
+    classes: str = ""
     allow_pickle: bool = False
+    variant: str = ""
     device: str = "auto"
     fingerprint: str = ""
     model_fingerprint: str = ""
@@ -126,14 +133,19 @@ class Spec:
     @property
     def of_pipeline(self) -> bool:
         """Whether the model is a pipeline of diffusers."""
-        return self.model.startswith(PIPELINE)
+        return self.model.startswith((PIPELINE, HUB))
+
+    @property
+    def _says_more(self) -> bool:
+        """Whether it says what only a pipeline has."""
+        return bool(self.labeller or self.steps or self.null_class >= 0 or self.classes or self.variant)
 
     def _checked_model(self) -> Spec:
         if not self.of_pipeline:
-            if self.labeller or self.steps or self.null_class >= 0 or self.allow_pickle or self.data == GENERATED:
+            if self._says_more or self.allow_pickle or self.data == GENERATED:
                 raise InputError(
-                    "--labeller, --steps, --null-class, --allow-pickle and the data 'generated' are of a pipeline: "
-                    "pass --model diffusers:FOLDER, or leave them out"
+                    "--labeller, --steps, --null-class, --classes, --variant, --allow-pickle and the data 'generated' "
+                    "are of a pipeline: pass --model diffusers:FOLDER, or leave them out"
                 )
             found = replace(self, forks=self.forks or _FORKS)
             return found._checked_calls(self.estimators or USUAL_OF_MODEL, OF_MODEL)
@@ -157,14 +169,24 @@ class Spec:
             raise InputError("--target-stderr and --budget both say how many network calls to make: pass one of them")
         if self.like and (self.target_stderr or self.budget):
             raise InputError("--like takes the draws of another study: leave out --target-stderr and --budget")
-        aim = self.target_stderr or (0.0 if self.budget or self.like else _STDERR)
-        return replace(self, estimators=estimators, target_stderr=aim)
+        found = replace(self, estimators=estimators)
+        return found if self.of_pipeline else found.aimed()  # of a pipeline it is known once that is opened
+
+    def aimed(self, budget: int = 0) -> Spec:
+        """Itself, with how many calls to make for the gaps of a model, where nothing says it.
+
+        Args:
+            budget: so many; 0: as many as bring the standard error down to the usual one.
+        """
+        if self.target_stderr or self.budget or self.like:
+            return self
+        return replace(self, budget=budget) if budget else replace(self, target_stderr=_STDERR)
 
     def _checked_estimators(self) -> Spec:
-        if self.target_stderr or self.budget or self.like or self.labeller or self.steps or self.null_class >= 0:
+        if self.target_stderr or self.budget or self.like or self._says_more:
             raise InputError(
-                "--target-stderr, --budget, --like, --labeller, --steps and --null-class are of a model: pass --model, "
-                "or leave them out"
+                "--target-stderr, --budget, --like, --labeller, --steps, --null-class, --classes and --variant are of "
+                "a model: pass --model, or leave them out"
             )
         if not self.estimators:
             return replace(self, estimators=_USUAL)._checked_estimators()
