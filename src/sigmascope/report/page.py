@@ -61,7 +61,8 @@ _WAYS = {
 _BOUNDS = ("filter",)
 _MARK = " <strong>All curves are lower bounds.</strong>"
 _BOUND = (
-    "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
+    "<p>These numbers are <em>lower bounds</em> (estimator <code>heldout</code>) for the population that the items "
+    "come from: images held out were "
     "classified under noise by a filter made of the rest, with a kernel that was chosen on other draws. The "
     "population's information is at least this much, and may be much more: a better classifier of noisy images would "
     "raise the bound. Where the bound is at 10 % of H(A), the truth is at 10 % or more, up to the bound's own error. "

@@ -38,7 +38,7 @@ from sigmascope.studies.results import (
     with_tree,
     with_values,
 )
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import HELDOUT, Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
 
@@ -159,7 +159,7 @@ def _bounds(
         heldout_bound(a, sigma, levels, held.own_probability(a.name), draws.labels[a.name].numpy())
         for a in data.abstractions
     ]
-    return to_dataset(bounds, nothing, data, draws, spec)
+    return to_dataset(bounds, nothing, data, draws, spec).assign_attrs(main_estimator=HELDOUT)
 
 
 def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:

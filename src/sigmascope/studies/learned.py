@@ -93,7 +93,14 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     names = tuple(a.name for a in own)
     settings, asked = _read_card(model, spec.model)
     if spec.data == "scenes":
-        spec = replace(spec, size=model.event[-1], grain=bool(model.card.get("grain", "grain" in names)))
+        side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
+        if spec.size not in (32, side) or (spec.grain and not grain):
+            texture = "with" if grain else "without"
+            raise InputError(
+                f"size is {spec.size} and grain {spec.grain}: {spec.model} is of scenes of {side} × {side} pixels "
+                f"{texture} a grain: leave out --size and --grain"
+            )
+        spec = replace(spec, size=side, grain=grain)
     data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain)
     of = {a.name: a for a in data.abstractions}
     if set(names) - set(of) or (isinstance(data, LabelledData) and len(of) > len(names)):

@@ -175,6 +175,9 @@ def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDen
     if task.model != "exact":
         folder = model_folder(task.model)
         model, digest = NeuralDenoiser.load(folder), weights_digest(folder)
+        own = model.event[-1]
+        if task.size not in (16, own):
+            raise InputError(f"size is {task.size}: {task.model} is of a size of its own, {own}: leave out --size")
         name = task.model if task.model == "bundled" else str(Path(task.model).resolve())
         task = replace(task, model=name, size=model.event[-1] if task.data == "scenes" else 0)
     if task.data == "hierarchy" or task.data.startswith("hierarchy:"):

@@ -31,8 +31,9 @@ from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.collect import block_draws, directions_for
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
+from sigmascope.studies.limits import real, whole
 from sigmascope.studies.pairs import pair_memory, pairs_among
-from sigmascope.studies.results import conditionals, to_curves
+from sigmascope.studies.results import conditionals, main_estimator, to_curves
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
 from sigmascope.studies.works import PATH_BYTES
@@ -182,14 +183,14 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
-    """How far the other estimators of a study are from the posterior one."""
+    """How far the other estimators of a study are from its main one."""
     base = {c.abstraction: c for c in to_curves(results)}
     return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
 
 
 def others(results: xr.Dataset) -> list[str]:
-    """The estimators of a study beside the posterior one."""
-    return [str(e) for e in results.estimator.values if e != "posterior"]
+    """The estimators of a study beside its main one."""
+    return [str(e) for e in results.estimator.values if e != main_estimator(results)]
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -298,7 +299,7 @@ def study(
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
-            come from, by items held out and a filter made of the rest.
+            come from, by items held out and a filter made of the rest (the estimator ``heldout``).
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier`` and ``posterior``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``; 0: 64, or 16 of a pipeline.
@@ -326,26 +327,26 @@ def study(
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
     spec = Spec(
-        data="<array>",
+        data=str(what) if isinstance(what, (str, Path)) else "<array>",
         abstractions=listed(abstractions),
-        draws=int(draws),
-        levels=int(levels),
-        sigma_min=float(sigma_min),
-        sigma_max=float(sigma_max),
-        seed=int(seed),
-        size=int(size),
+        draws=whole("draws", draws),
+        levels=whole("levels", levels),
+        sigma_min=real("sigma_min", sigma_min),
+        sigma_max=real("sigma_max", sigma_max),
+        seed=whole("seed", seed),
+        size=whole("size", size),
         grain=grain,
         law=law,
         estimators=listed(estimators),
-        forks=int(forks),
+        forks=whole("forks", forks),
         pairs=pairs,
         model=str(model),
-        target_stderr=float(target_stderr),
-        budget=int(budget),
+        target_stderr=real("target_stderr", target_stderr),
+        budget=whole("budget", budget),
         like=str(like),
         labeller=labeller,
-        steps=int(steps),
-        null_class=int(null_class),
+        steps=whole("steps", steps),
+        null_class=whole("null_class", null_class),
         allow_pickle=allow_pickle,
         device=device,
     ).check()
@@ -354,12 +355,12 @@ def study(
             raise InputError(f"a {type(what).__name__} came with a model: pass the name or the path of its data")
         from sigmascope.studies.learned_run import run_learned
 
-        return run_learned(replace(spec, data=str(what)), None if out is None else Path(out), progress)[0]
+        return run_learned(spec, None if out is None else Path(out), progress)[0]
     data: Data
     if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):
         raise InputError("labels and weights go with an array: data that are named or labelled bring their own")
     if isinstance(what, (str, Path)):
-        data, spec = resolve(replace(spec, data=str(what)))
+        data, spec = resolve(spec)
     elif isinstance(what, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
