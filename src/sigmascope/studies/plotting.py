@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import xarray as xr
-from matplotlib.figure import Figure
 
 from sigmascope.report.figures import curves_figure
 from sigmascope.studies.results import to_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot(results: xr.Dataset, estimator: str = "") -> Figure:

@@ -46,7 +46,8 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write(marker, lambda p: p.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}): choose another --out") from error
+            where = error.filename or self.path
+            raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
         for leftover in self.path.glob(f"{_PART}*"):
             if not _alive(leftover.name.removeprefix(_PART).split("-")[0]):
                 leftover.unlink(missing_ok=True)
@@ -156,7 +157,8 @@ class StudyFolder(Folder):
         return results
 
     def store_results(self, results: xr.Dataset) -> None:
-        self.write(_RESULTS, lambda p: results.to_netcdf(p, engine="h5netcdf"))
+        whole = netcdf(results)
+        self.write(_RESULTS, lambda p: p.write_bytes(whole))
         self.drop_checkpoint()
 
     @property
@@ -221,21 +223,33 @@ def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         _write_arrays(path, IMAGES, arrays)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
+        where = error.filename or path
+        raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
+
+
+def netcdf(results: xr.Dataset | xr.DataTree) -> memoryview:
+    """The bytes of a file of results.
+
+    They are made in memory: HDF5 that finds the disk full while it writes a file ends the process.
+    """
+    return memoryview(results.to_netcdf(engine="h5netcdf"))
 
 
 def _write(folder: Path, name: str, writer: Callable[[Path], object]) -> None:
     target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=folder)
-    os.close(handle)
     try:
-        writer(Path(temporary))
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=folder)
+        os.close(handle)
+        try:
+            writer(Path(temporary))
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # a write does not say to what, and the temporary name says nothing to anyone
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
 def _write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import time
@@ -32,6 +30,7 @@ from sigmascope.learn.training import Trainer
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
+from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
 from sigmascope.studies.limits import check_of_scenes, refuse, shown, within
@@ -288,14 +287,13 @@ def _finished(folder: Folder) -> bool:
 
 def _csv(trainer: Training) -> str:
     """Losses by step and decade of sigma."""
-    text = io.StringIO()
     kinds = [k for k in trainer.history[0] if k != "step"]
-    writer = csv.writer(text, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(["step", *(f"{kind} 1e{d:+.0f}" for kind in kinds for d in trainer.decades)])
     for entry in trainer.history:
         cells = (x for kind in kinds for x in entry[kind])
         writer.writerow([entry["step"], *("" if x is None else f"{x:.9g}" for x in cells)])
-    return text.getvalue()
+    return writer.getvalue()
 
 
 def _words(trainer: Trainer, classifier: ClassifierTrainer | None, seconds: float) -> str:
