@@ -7,7 +7,7 @@ the literature: see the README.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from sigmascope.core import Curve
 
 SHARES = (0.1, 0.5, 0.9)
 _FINE = 32  # points per interval between levels
+_BLOCK = 64_000_000  # bytes of what is resampled at once
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,9 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     for c in curves:
         if not c.same_draws(curves[0]):
             raise ValueError("the curves differ in levels or draws: onsets are compared on the same ones")
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples)
     x = np.log(sigma)
     table = []
-    for c in curves:
-        means = np.concatenate([c.value[None], counts @ c.per_draw.T / draws])
+    for c, means in zip(curves, _resampled(curves, draws, resamples, seed), strict=True):
         rising = np.stack([isotonic_regression(m).x for m in means])
         levels = np.stack([crossings(x, rising, share * c.ceiling) for share in SHARES])
         peaks, rates = _peaks(x, means)
@@ -117,6 +115,25 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     return result
 
 
+def _resampled(
+    curves: Sequence[Curve], draws: int, resamples: int, seed: int
+) -> Iterator[Float[np.ndarray, "curves levels"]]:
+    """The means of each curve: as they are, then of each resample; few resamples at a time where draws are many."""
+    rng, share = np.random.default_rng(seed), np.full(draws, 1.0 / draws)
+    rows = max(_BLOCK // (8 * draws), 1)
+    if rows >= resamples:
+        counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
+        for c in curves:
+            yield np.concatenate([c.value[None], counts @ c.per_draw.T / draws])
+        return
+    found: list[list[np.ndarray]] = [[c.value[None]] for c in curves]
+    for first in range(0, resamples, rows):
+        counts = rng.multinomial(draws, share, size=min(rows, resamples - first)).astype(np.float64)
+        for of, c in zip(found, curves, strict=True):
+            of.append(counts @ c.per_draw.T / draws)
+    yield from (np.concatenate(of) for of in found)
+
+
 def _quantity(log_sigma: Float[np.ndarray, " resamples"]) -> Quantity:
     """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity."""
     low, high = np.quantile(log_sigma[1:], [0.025, 0.975], method="closest_observation")
@@ -127,6 +144,8 @@ def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
+    if len(rising) > (rows := max(_BLOCK // (64 * len(x)), 1)):  # coefficients of splines take several times as much
+        return np.concatenate([crossings(x, rising[i : i + rows], target) for i in range(0, len(rising), rows)])
     out = np.full(len(rising), -np.inf)
     above = rising >= target
     out[above[:, 0]] = np.inf
@@ -157,6 +176,9 @@ def _peaks(
         k = slopes.argmax(1)
         return (x[k] + x[k + 1]) / 2, slopes.max(1)
     fine = np.linspace(x[-1], x[0], _FINE * (len(x) - 1) + 1)
+    if len(means) > (rows := max(_BLOCK // (24 * len(fine)), 1)):
+        parts = [_peaks(x, means[i : i + rows]) for i in range(0, len(means), rows)]
+        return np.concatenate([at for at, _ in parts]), np.concatenate([rate for _, rate in parts])
     rate = -CubicSpline(x[::-1], means[:, ::-1], axis=1)(fine, 1)
     k = rate.argmax(1)
     return fine[k], rate[np.arange(len(k)), k]

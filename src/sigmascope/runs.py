@@ -22,7 +22,7 @@ from sigmascope.commands_models import AdviseCommand, TranslateCommand
 from sigmascope.commands_prompts import PromptsCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
-from sigmascope.studies.limits import MOST_SEED, MOST_STEPS, shown, within
+from sigmascope.studies.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
@@ -116,6 +116,7 @@ def _train(command: TrainCommand) -> int:
 def _compare(command: CompareCommand) -> int:
     if not (command.a and command.b and command.out):
         raise InputError("two studies and a folder are wanted: sigmascope compare STUDY_A STUDY_B --out FOLDER")
+    check_text(command)
     from sigmascope.studies.compare import compare  # torch is loaded here
 
     print(compare(command.a, command.b, command.out, command.estimator))

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sigmascope import ranks
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData, generator
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.denoisers.finite import FiniteDenoiser
@@ -167,7 +167,12 @@ def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -
     if folder is not None:
         state = folder.checkpoint()
         if any(ranks.gathered(state is not None)):
-            work.restore(state or {})
+            try:
+                work.restore(state or {})
+            except InputError:
+                raise
+            except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+                raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again") from error
     shown = progress and ranks.rank() == 0
     with tqdm(
         total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"

@@ -29,6 +29,7 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
@@ -347,12 +348,13 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     Raises: InputError where there is none, or it is of other attributes than these.
     """
     path = study / "results.nc" if study.is_dir() else study
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as file:
-            held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
-            asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): pass a study of a model") from error
+    file = read_study(path, "pass a study of a model")
+    held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
+    asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
     if not held or asked != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
-    return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
+    try:
+        return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error
+

@@ -102,6 +102,23 @@ def check_of_scenes(data: str, size: int, grain: bool) -> None:
         )
 
 
+def check_text(settings: object) -> None:
+    """Refuse texts that no file can hold: with NUL, or, of a name of a file, with bytes that are not UTF-8.
+
+    Args:
+        settings: a dataclass.
+
+    Raises: InputError.
+    """
+    for f in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, f.name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
+                raise InputError(
+                    f"{f.name} is {shown(ascii(text))}: it holds NUL or bytes that are no UTF-8: rename it"
+                )
+
+
 def refuse(settings: object, unused: Mapping[str, str], whose: str) -> None:
     """Refuse the settings that a run cannot use, where they are not what they are by default.
 

@@ -168,7 +168,8 @@ def _follow(
     """Run states to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
     seen, first = Followed([], {}, torch.empty(0)), 0
     last_step = len(levels) - 1
-    if (held := folder.checkpoint()) is not None and len(held.get("levels", ())) == len(levels):
+    held = folder.checkpoint() or {}
+    if held.keys() >= {"step", "sigmas", "y", "levels"} and held["levels"].shape == (len(levels),):
         first, seen.sigmas = int(held["step"]), held["sigmas"].tolist()
         seen.y = torch.from_numpy(held["y"])
         seen.log_pi = torch.from_numpy(held["log_pi"]) if "log_pi" in held else None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import tomli_w
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, refuse, shown, within
+from sigmascope.studies.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, check_text, refuse, shown, within
 
 _MOST = 4096  # images
 _LIMITS = (
@@ -57,6 +57,7 @@ class PromptTask:
             raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
         if not self.prompt:
             raise InputError("no prompt is given: pass e.g. --prompt 'a red cube'")
+        check_text(self)
         if self.prompt == self.against:
             raise InputError(f"both prompts are {self.prompt!r}: pass another to --against, or none")
         if not 2 <= self.n <= _MOST:

@@ -14,6 +14,7 @@ from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.pairs import Interaction
 from sigmascope.memorisation import collapse
 from sigmascope.onset import onsets
+from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
 
 _VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
@@ -261,11 +262,8 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
 
     Raises: InputError if the Dataset is not that of a study.
     """
-    missing = {"information", "stderr", "quadrature_error", "information_per_draw", "ceiling", "kind"} - set(
-        results.data_vars
-    )
-    if missing:
-        raise InputError(f"the results lack {', '.join(sorted(missing))}: pass a Dataset that a study has made")
+    if said := fault(results):
+        raise InputError(f"{said}: pass a Dataset that a study has made")
     estimator = estimator or main_estimator(results)
     if estimator not in results.estimator.values:
         raise InputError(

@@ -21,6 +21,8 @@ from sigmascope.studies.limits import (
     MOST_STEPS,
     check_levels,
     check_of_scenes,
+    check_text,
+    real,
     refuse,
     shown,
     within,
@@ -36,6 +38,7 @@ PIPELINE = "diffusers:"
 """What stands before the folder of a pipeline of diffusers, as a model."""
 GENERATED = "generated"
 """In place of data: images that the pipeline makes itself."""
+_LONGEST = 10_000_000  # bytes of a specification
 HELDOUT = "heldout"
 """The one estimator of the held-out law: a lower bound."""
 _STDERR = 0.02  # nats, of a learned model's gaps
@@ -112,6 +115,7 @@ class Spec:
         """
         if not self.data:
             raise InputError("no data are named: pass 'scenes' or the path of a data file, or --spec FILE")
+        check_text(self)
         self._check_numbers()
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
@@ -272,13 +276,16 @@ def read_spec(path: Path) -> Spec:
     Raises: InputError, in one line, for a file that is none.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no plain file")
+        if path.stat().st_size > _LONGEST:
+            raise OSError(f"it is longer than {_LONGEST:,} bytes")
         table = tomllib.loads(path.read_text(encoding="utf-8"))["study"]
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file: pass a spec.toml that a study has written") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a specification ({str(error).splitlines()[0]}): expected TOML with a table [study]"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:  # deep nesting, numbers without end
+        said = shown((str(error).splitlines() or [type(error).__name__])[0])
+        raise InputError(f"{path}: not a specification ({said}): expected TOML with a table [study]") from error
     return _from_table(table, path)
 
 
@@ -289,7 +296,7 @@ def _from_table(table: Any, path: Path) -> Spec:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in kinds:
-            raise InputError(f"{path}: setting {key!r} is not known: expected {', '.join(kinds)}")
+            raise InputError(f"{path}: setting {shown(repr(key))} is not known: expected {', '.join(kinds)}")
         kind = str(kinds[key])
         good = {
             "str": isinstance(value, str),
@@ -299,8 +306,18 @@ def _from_table(table: Any, path: Path) -> Spec:
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),
         }[kind]
         if not good:
-            raise InputError(f"{path}: {key} is {value!r}: expected {kind}")
-        values[key] = tuple(value) if isinstance(value, list) else float(value) if kind == "float" else value
+            raise InputError(f"{path}: {key} is {_repr(value)}: expected {kind}")
+        values[key] = tuple(value) if isinstance(value, list) else real(key, value) if kind == "float" else value
     if "data" not in values:
         raise InputError(f'{path}: the table [study] names no data: add a line data = "…"')
-    return Spec(**values).check()
+    try:
+        return Spec(**values).check()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _repr(value: object) -> str:
+    """A value of a file, as far as it fits on a line."""
+    if isinstance(value, int):
+        return shown(value)
+    return type(value).__name__ if isinstance(value, (dict, list)) else shown(repr(value))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import xarray as xr
 
 from sigmascope import ranks
 from sigmascope.core import InputError
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.spec import GENERATED, Spec, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
 
@@ -89,7 +89,7 @@ class Folder:
                 return {k: file[k] for k in file.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except Exception:  # an archive that is damaged raises anything
             mine.unlink()
             return None
 
@@ -145,13 +145,7 @@ class StudyFolder(Folder):
         path = self.path / _RESULTS
         if not path.exists():
             return None
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as file:
-                results = file.load()
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: cannot be read ({str(error).splitlines()[0]}): delete it and run again"
-            ) from error
+        results = read_study(path, "delete it and run again")
         if results.attrs.get("data_fingerprint") != self.spec.fingerprint:
             raise InputError(f"{path}: the results are of another study: choose another --out")
         return results

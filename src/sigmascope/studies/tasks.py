@@ -10,7 +10,16 @@ from typing import Any
 import tomli_w
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import MOST_SEED, MOST_STEPS, check_levels, check_of_scenes, refuse, shown, within
+from sigmascope.studies.limits import (
+    MOST_SEED,
+    MOST_STEPS,
+    check_levels,
+    check_of_scenes,
+    check_text,
+    refuse,
+    shown,
+    within,
+)
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
 FORK_SAMPLERS = ("exact", "sde", "ode")
@@ -180,6 +189,7 @@ class ReproduceTask:
         """
         if not self.data or not self.model:
             raise InputError("no data or no model is named: pass e.g. --data scenes --model exact")
+        check_text(self)
         if self.size < 0:
             raise InputError(f"size is {shown(self.size)}: it must not be negative; pass e.g. --size 16")
         within("size", self.size, 0, 100_000, "pass e.g. --size 16")
@@ -201,7 +211,7 @@ def difference(text: str, task: Task) -> str:
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
         found = asdict(type(task)(**(table | {"abstractions": tuple(table["abstractions"])})))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
     wanted = asdict(task)
     for name in wanted:
@@ -213,6 +223,7 @@ def difference(text: str, task: Task) -> str:
 def _check_common(task: GenerateTask | ForkTask) -> None:
     if not task.data:
         raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    check_text(task)
     check_of_scenes(task.data, task.size, task.grain)
     if not 0 <= task.seed <= MOST_SEED:
         raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")

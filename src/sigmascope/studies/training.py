@@ -33,7 +33,7 @@ from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
-from sigmascope.studies.limits import check_of_scenes, refuse, shown, within
+from sigmascope.studies.limits import check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.store import Folder, check_folder
 
@@ -85,7 +85,7 @@ class TrainSpec:
         try:
             held = tomllib.loads(text)
             found = dict(held["train"]) | {"settings": dict(held["settings"])}
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return "its settings cannot be read"
         mine = tomllib.loads(self.to_toml())
         wanted = mine["train"] | {"settings": mine["settings"]}
@@ -136,6 +136,7 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         raise InputError(f"classifier_steps is {shown(spec.classifier_steps)}: it must not be negative")
     within("classifier_steps", spec.classifier_steps, 0, 10**9)
     within("checkpoint_seconds", spec.checkpoint_seconds, 0, 1e9)
+    check_text(spec)
     check_of_scenes(spec.data, spec.size, spec.grain)
     device = resolve_device(spec.device)
     if settings.precision == "auto":  # said in full: another device must not go on in another precision
