@@ -22,6 +22,8 @@ from sigmascope.errors import InputError, Stopped
 from sigmascope.runs import RUNS
 from sigmascope.studies.spec import read_spec
 
+_LONGEST = 1500  # characters of what is said; a name may be longer
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``sigmascope``; returns the exit status.
@@ -87,6 +89,9 @@ def _said(words: str, status: int, before: str = "") -> int:
 
         if not ranks.to_speak():
             return status
+    words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # one line, whatever a name holds
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST - 300]} … {words[-300:]}"
     print(f"{before}sigmascope: {words}", file=sys.stderr)
     return status
 

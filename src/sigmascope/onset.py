@@ -19,7 +19,8 @@ from sigmascope.core import Curve
 
 SHARES = (0.1, 0.5, 0.9)
 _FINE = 32  # points per interval between levels
-_BLOCK = 64_000_000  # bytes of what is resampled at once
+RESAMPLED_BYTES = 64_000_000
+"""Of what is resampled at once."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _resampled(
 ) -> Iterator[Float[np.ndarray, "curves levels"]]:
     """The means of each curve: as they are, then of each resample; few resamples at a time where draws are many."""
     rng, share = np.random.default_rng(seed), np.full(draws, 1.0 / draws)
-    rows = max(_BLOCK // (8 * draws), 1)
+    rows = max(RESAMPLED_BYTES // (8 * draws), 1)
     if rows >= resamples:
         counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
         for c in curves:
@@ -144,7 +145,8 @@ def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
-    if len(rising) > (rows := max(_BLOCK // (64 * len(x)), 1)):  # coefficients of splines take several times as much
+    rows = max(RESAMPLED_BYTES // (64 * len(x)), 1)  # splines take several times as much as what they go through
+    if len(rising) > rows:
         return np.concatenate([crossings(x, rising[i : i + rows], target) for i in range(0, len(rising), rows)])
     out = np.full(len(rising), -np.inf)
     above = rising >= target
@@ -176,7 +178,7 @@ def _peaks(
         k = slopes.argmax(1)
         return (x[k] + x[k + 1]) / 2, slopes.max(1)
     fine = np.linspace(x[-1], x[0], _FINE * (len(x) - 1) + 1)
-    if len(means) > (rows := max(_BLOCK // (24 * len(fine)), 1)):
+    if len(means) > (rows := max(RESAMPLED_BYTES // (24 * len(fine)), 1)):
         parts = [_peaks(x, means[i : i + rows]) for i in range(0, len(means), rows)]
         return np.concatenate([at for at, _ in parts]), np.concatenate([rate for _, rate in parts])
     rate = -CubicSpline(x[::-1], means[:, ::-1], axis=1)(fine, 1)

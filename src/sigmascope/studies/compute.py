@@ -46,7 +46,7 @@ CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
 _CHILDREN = 5  # stream of the labels of children
 _FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
-_MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
+MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
 
 
 def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
@@ -112,7 +112,7 @@ def compute(
         for way in spec.estimators:
             if way == "posterior":
                 curves.append(posterior(a, nodes[wanted], log_p[wanted]))
-                if len(a.values) <= _MOST_VALUES:
+                if len(a.values) <= MOST_VALUES:
                     values[a.name] = by_value(a, nodes[wanted], log_p[wanted])
             elif way in GAPS:
                 curves.append(GAPS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
