@@ -139,7 +139,7 @@ def results(rng: np.random.Generator, folder: Path) -> Command:
             ds = opened.load()
             for _ in range(rng.integers(1, 3)):
                 ds = _bend(rng, ds)
-            whole = bytearray(ds.to_netcdf(engine="h5netcdf", auto_complex=True))
+            whole = bytearray(ds.to_netcdf(engine="h5netcdf"))
     else:
         for _ in range(rng.integers(1, 30)):
             whole[int(rng.integers(len(whole)))] = int(rng.integers(256))
