@@ -304,7 +304,8 @@ def advise(
         raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
     own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
     named = model or (own if own.startswith(PIPELINE) and Path(own.removeprefix(PIPELINE)).is_dir() else "")
-    advisor = Advisor(results, probability, ruler_of(named, steps) if named else None, int(results.attrs["seed"]))
+    seed = int(results.attrs.get("seed", 0))
+    advisor = Advisor(results, probability, ruler_of(named, steps) if named else None, seed)
     return advisor.all([keep] if keep else names, [redraw] if redraw else names, steps)
 
 

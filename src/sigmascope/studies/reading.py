@@ -88,7 +88,7 @@ def read_study(path: Path, remedy: str) -> xr.Dataset:
     Raises: InputError, in one line, for a file that no study has written.
     """
     results = opened(path, remedy)
-    said = fault(results) or _not_finite(results)
+    said = fault(results) or _bent_main(results) or _not_finite(results)
     if said:
         raise InputError(f"{path}: {said}: {remedy}")
     return results
@@ -184,7 +184,11 @@ def _bent_attributes(results: xr.Dataset) -> str:
     seed = of.get("seed", 0)
     if isinstance(seed, str) or np.size(seed) != 1 or not _whole(seed):
         return f"its seed is {shown(seed)!r}: expected a whole number, not negative"
-    main = of.get("main_estimator", "posterior" if "posterior" in results.estimator.values else None)
+    return ""
+
+
+def _bent_main(results: xr.Dataset) -> str:
+    main = results.attrs.get("main_estimator")
     if main is not None and str(main) not in results.estimator.values:
         return f"its main estimator {shown(main)!r} is not among its estimators"
     return ""

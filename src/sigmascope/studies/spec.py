@@ -307,7 +307,9 @@ def _from_table(table: Any, path: Path) -> Spec:
         }[kind]
         if not good:
             raise InputError(f"{path}: {key} is {_repr(value)}: expected {kind}")
-        values[key] = tuple(value) if isinstance(value, list) else real(f"{path}: {key}", value) if kind == "float" else value
+        if kind == "float":
+            value = real(f"{path}: {key}", value)
+        values[key] = tuple(value) if isinstance(value, list) else value
     if "data" not in values:
         raise InputError(f'{path}: the table [study] names no data: add a line data = "…"')
     try:
