@@ -23,7 +23,7 @@ _COMPILER = 90_000_000  # of the passes over a finite set
 _PAGE = 100_000_000  # figures while they are drawn
 _RESAMPLES, _RESAMPLES_OF_VALUES = 2000, 500
 _DRAWN = 55e-9  # seconds for each draw of a resample, whose counts are binomial numbers
-_CROSSED = 5e-6, 7e-7  # seconds for each resampled curve, and for each of its levels
+_CROSSED = 8e-6, 4.5e-7  # seconds for each resampled curve, and for each of its levels
 _FIGURES = 2.5, 0.3  # seconds for the page, and for each attribute that it draws
 _MOST_FIGURES = 40
 _WRITTEN = 3e-9  # seconds for each byte of the results
@@ -97,7 +97,7 @@ class _Sizes:
     def seconds(self) -> float:
         """Of resampling, page and file."""
         each, level = _CROSSED
-        page, attribute = _FIGURES
+        page, attribute = _FIGURES if self.single else (1.0, 0.2)  # of bounds there are fewer figures
         few = self.count if self.single else 0
         drawn = _DRAWN * self.draws * (_RESAMPLES + _RESAMPLES_OF_VALUES * few)
         curves = _RESAMPLES * self.count + _RESAMPLES_OF_VALUES * self.single
