@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -15,16 +16,38 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from sigmascope import __version__
+from sigmascope import __version__, console
 from sigmascope.commands import CheckCommand, StudyCommand
 from sigmascope.errors import InputError, Stopped
 from sigmascope.runs import RUNS
 from sigmascope.studies.spec import read_spec
 
+_LONGEST = 1500  # characters of what is said; a name may be longer
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``sigmascope``; returns the exit status."""
+    """Run ``sigmascope``; returns the exit status.
+
+    0: done; 1: a check is red, or a run of several processes was stopped; 2: something cannot be used; 130:
+    interrupted; 141: whoever read the output has left.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
+    with console.prepared():
+        try:
+            try:
+                return _main(args)
+            finally:
+                sys.stdout.flush()  # here, where it is known what to do if it fails
+        except BrokenPipeError:
+            console.silence()
+            return console.BROKEN_PIPE
+        except OSError as error:
+            console.silence()
+            return _said(f"standard output: {error.strerror or error}", 2)
+
+
+def _main(args: list[str]) -> int:
+    """The command, and in one line what it cannot use."""
     try:
         if args in (["--version"], ["-V"]):
             print(f"sigmascope {__version__}")
@@ -35,8 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUNS[name][1](command)
     except InputError as error:
         return _said(str(error), 2)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        return _said(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):  # files are written by name
+            raise
+        name = " ".join(str(error.filename or "a file").split())
+        return _said(f"{name}: {error.strerror or error}", 2)
     except MemoryError:
         return _said("the memory is exhausted: ask for fewer draws or images, or use a machine with more", 2)
     except RuntimeError as error:
@@ -61,6 +89,9 @@ def _said(words: str, status: int, before: str = "") -> int:
 
         if not ranks.to_speak():
             return status
+    words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # one line, whatever a name holds
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST - 300]} … {words[-300:]}"
     print(f"{before}sigmascope: {words}", file=sys.stderr)
     return status
 

@@ -64,10 +64,10 @@ class StudyCommand:
         str, shown("A,B", "(default: posterior,score_gap; of a model score_gap,mmse_gap,filter,classifier)")
     ] = ""
     """Ways to measure: posterior (always), score_gap, mmse_gap, filter, forks. They must agree; the page shows how well
-    they do. (filter is a lower bound, and the slowest by far.) Of a model: score_gap and mmse_gap (estimates that the
-    network's error can bias), filter, likelihood and classifier (lower bounds whatever its error), probes (linear ones,
-    on noisy values and on the network's features: lower bounds too), and posterior (the exact filter of the data, to
-    compare with)."""
+    they do. (filter is a lower bound, and the slowest by far.) Of --law heldout: heldout, and no
+    other. Of a model: score_gap and mmse_gap (estimates that the network's error can bias), filter, likelihood and
+    classifier (lower bounds whatever its error), probes (linear ones, on noisy values and on the network's features:
+    lower bounds too), and posterior (the exact filter of the data, to compare with)."""
     forks: Annotated[int, shown("K", "(default: 64; of a pipeline 16)")] = 0
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
     pairs: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -7,7 +7,7 @@ the literature: see the README.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from sigmascope.core import Curve
 
 SHARES = (0.1, 0.5, 0.9)
 _FINE = 32  # points per interval between levels
+RESAMPLED_BYTES = 64_000_000
+"""Of what is resampled at once."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,9 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     for c in curves:
         if not c.same_draws(curves[0]):
             raise ValueError("the curves differ in levels or draws: onsets are compared on the same ones")
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples)
     x = np.log(sigma)
     table = []
-    for c in curves:
-        resampled = counts @ c.per_draw.T / draws
-        shared = np.sqrt(c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2))
-        if shared.max() > 1e-9 * c.ceiling:
-            resampled = resampled + rng.normal(size=(resamples, 1)) * shared
-        means = np.concatenate([c.value[None], resampled])
+    for c, means in zip(curves, _resampled(curves, draws, resamples, seed), strict=True):
         rising = np.stack([isotonic_regression(m).x for m in means])
         levels = np.stack([crossings(x, rising, share * c.ceiling) for share in SHARES])
         peaks, rates = _peaks(x, means)
@@ -124,6 +119,39 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     return result
 
 
+def _resampled(
+    curves: Sequence[Curve], draws: int, resamples: int, seed: int
+) -> Iterator[Float[np.ndarray, "curves levels"]]:
+    """The means of each curve: as they are, then of each resample; few resamples at a time where draws are many.
+
+    An error that all draws of a curve share moves each resample as a whole.
+    """
+    rng, share = np.random.default_rng(seed), np.full(draws, 1.0 / draws)
+    rows = max(RESAMPLED_BYTES // (8 * draws), 1)
+    if rows >= resamples:
+        counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
+        for c in curves:
+            yield _moved(c, counts @ c.per_draw.T / draws, rng)
+        return
+    found: list[list[np.ndarray]] = [[] for _ in curves]
+    for first in range(0, resamples, rows):
+        counts = rng.multinomial(draws, share, size=min(rows, resamples - first)).astype(np.float64)
+        for of, c in zip(found, curves, strict=True):
+            of.append(counts @ c.per_draw.T / draws)
+    for c, of in zip(curves, found, strict=True):
+        yield _moved(c, np.concatenate(of), rng)
+
+
+def _moved(
+    c: Curve, resampled: Float[np.ndarray, "resamples levels"], rng: np.random.Generator
+) -> Float[np.ndarray, "curves levels"]:
+    """The curve, then its resamples with the error that all draws share."""
+    shared = np.sqrt(c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2))
+    if shared.max() > 1e-9 * c.ceiling:
+        resampled = resampled + rng.normal(size=(len(resampled), 1)) * shared
+    return np.concatenate([c.value[None], resampled])
+
+
 def _quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
     """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity.
 
@@ -138,6 +166,9 @@ def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
+    rows = max(RESAMPLED_BYTES // (64 * len(x)), 1)  # splines take several times as much as what they go through
+    if len(rising) > rows:
+        return np.concatenate([crossings(x, rising[i : i + rows], target) for i in range(0, len(rising), rows)])
     out = np.full(len(rising), -np.inf)
     above = rising >= target
     out[above[:, 0]] = np.inf
@@ -168,6 +199,9 @@ def _peaks(
         k = slopes.argmax(1)
         return (x[k] + x[k + 1]) / 2, slopes.max(1)
     fine = np.linspace(x[-1], x[0], _FINE * (len(x) - 1) + 1)
+    if len(means) > (rows := max(RESAMPLED_BYTES // (24 * len(fine)), 1)):
+        parts = [_peaks(x, means[i : i + rows]) for i in range(0, len(means), rows)]
+        return np.concatenate([at for at, _ in parts]), np.concatenate([rate for _, rate in parts])
     rate = -CubicSpline(x[::-1], means[:, ::-1], axis=1)(fine, 1)
     k = rate.argmax(1)
     return fine[k], rate[np.arange(len(k)), k]

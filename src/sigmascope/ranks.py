@@ -2,6 +2,11 @@
 
 A process alone is rank 0 of a world of 1, for which every function here does nothing.  Under ``torchrun`` each process
 holds a contiguous share of the rows; what it sums over them is added up over the ranks.
+
+What cannot be used is said once, in one line, by the first rank that knows it, and every rank ends with status 2.
+After that line ``torchrun`` prints a report of its own, with the traceback of its ChildFailedError: for every status
+but 0, and no child can keep it from that without claiming success.  The line stands before the report, and begins with
+``sigmascope:``.
 """
 
 from __future__ import annotations

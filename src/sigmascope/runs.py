@@ -23,6 +23,7 @@ from sigmascope.commands_prompts import PromptsCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.studies.classes import read_classes
+from sigmascope.studies.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
@@ -137,6 +138,7 @@ def _train(command: TrainCommand) -> int:
 def _compare(command: CompareCommand) -> int:
     if not (command.a and command.b and command.out):
         raise InputError("two studies and a folder are wanted: sigmascope compare STUDY_A STUDY_B --out FOLDER")
+    check_text(command)
     from sigmascope.studies.compare import compare  # torch is loaded here
 
     print(compare(command.a, command.b, command.out, command.estimator))
@@ -166,6 +168,12 @@ def _translate(command: TranslateCommand) -> int:
     given = {n: x for n in units if (x := getattr(command, n))}
     if len(given) > 1:
         raise InputError(f"--{' and --'.join(n.replace('_', '-') for n in given)} came: pass one level")
+    within("steps", command.steps, 1, MOST_STEPS, "pass e.g. --steps 50")
+    if "step" in given and command.steps != TranslateCommand.steps and not given["step"].endswith(f"/{command.steps}"):
+        raise InputError(
+            f"--step {given['step']} says how many steps there are, and --steps {command.steps} says otherwise: leave "
+            "out --steps"
+        )
     from sigmascope.studies.translating import translate  # torch is loaded here
 
     unit, level = next(iter(given.items()), ("", ""))
@@ -177,6 +185,8 @@ def _translate(command: TranslateCommand) -> int:
 def _advise(command: AdviseCommand) -> int:
     if not command.study:
         raise InputError("no study is named: pass the --out of sigmascope study")
+    if command.steps > MOST_STEPS:
+        within("steps", command.steps, 2, MOST_STEPS, "pass e.g. --steps 50")
     from sigmascope.studies.advising import advise, as_json, as_words  # torch is loaded here
 
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name not in ("study", "json", "out")}
@@ -230,8 +240,8 @@ def _make(command: GenerateCommand | ForkCommand) -> int:
 
 
 def _check(command: CheckCommand) -> int:
-    if command.seed < 0:
-        raise InputError(f"seed is {command.seed}: it must not be negative")
+    if not 0 <= command.seed <= MOST_SEED:
+        raise InputError(f"seed is {shown(command.seed)}: it must not be negative, and less than 2^63")
     out = Path(command.out) if command.out else None
     if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
         raise InputError(f"{out}: it is a folder, or in none that can be written: pass --out a file's name")
@@ -313,13 +323,13 @@ def _dry_run_model(spec: Spec) -> int:
 def _dry_run_generated(spec: Spec) -> int:
     """Nothing is made: the labels that its images would have are not known yet."""
     from sigmascope.studies.forked import asked_of, images_of
-    from sigmascope.studies.learned_run import with_paths
-    from sigmascope.studies.pipelines import open_pipe, told_classes
+    from sigmascope.studies.learned_run import check_use, with_paths
+    from sigmascope.studies.pipelines import open_pipe
     from sigmascope.studies.runner import resolve_device
 
     spec = with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
-    told_classes(spec, opened)  # refuses what it cannot be asked
+    check_use(spec, opened)
     spec, _ = asked_of(spec, opened)
     print(spec.to_toml())
     count = images_of(spec)

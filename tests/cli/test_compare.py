@@ -375,7 +375,7 @@ def test_the_figure_shows_both_and_their_difference(studies):
         ("clear", "begun", "", r"begun: the study in it is not finished: run it to its end: sigmascope study --spec"),
         ("empty", "clear", "", "empty: it holds no study"),
         ("clear", "text.nc", "", "text.nc: cannot be read"),
-        ("clear", "foreign.nc", "", "study B: the results lack"),
+        ("clear", "foreign.nc", "", "the results lack"),
         ("clear", "other", "", "no attribute is in both studies: A has bar, tone, B has other"),
         ("clear", "faint", "forks", "study A has no estimator 'forks' of 'bar': choose among posterior"),
     ],

@@ -290,7 +290,8 @@ def test_lower_bounds_are_marked(digits, tmp_path, capsys):
     assert run("study", digits, "--law", "heldout", "--out", tmp_path / "a", *OPTIONS) == 0
     results = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
     assert results.kind.values.tolist() == ["lower bound"]
-    assert results.estimator.values.tolist() == ["posterior"]
+    assert results.estimator.values.tolist() == ["heldout"]
+    assert results.attrs["main_estimator"] == "heldout"
     assert float(results.information.sel(abstraction="shape")[0, -1]) > 1.0
     assert abs(float(results.information.sel(abstraction="noise")[0, -1])) < 0.1  # labels that say nothing
     page = (tmp_path / "a" / "report.html").read_text()

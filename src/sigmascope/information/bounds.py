@@ -57,4 +57,4 @@ def heldout_bound(
             if rise.mean() > 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
                 chosen = best
             per_draw[j, judged] = chosen[judged]
-    return Curve.of_draws(abstraction.name, "posterior", sigma, per_draw, abstraction.entropy, kind="lower bound")
+    return Curve.of_draws(abstraction.name, "heldout", sigma, per_draw, abstraction.entropy, kind="lower bound")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sigmascope import ranks
@@ -165,7 +165,7 @@ class Training(ABC):
             "history": self.history,
         }
         whole = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
-        save_file(whole, path, {self.kind: json.dumps(told)})
+        path.write_bytes(save(whole, {self.kind: json.dumps(told)}))
 
     def restore(self, path: Path) -> None:
         """Go on from a file of :meth:`store`.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, InputError
@@ -41,7 +41,7 @@ def write_model(
     weights = {k: x.detach().cpu().contiguous() for k, x in mine.items()}
     if half:
         weights = {k: x if k in exact else x.half() for k, x in weights.items()}
-    save_file(weights, path, {_HEADER: json.dumps(description)})
+    path.write_bytes(save(weights, {_HEADER: json.dumps(description)}))
 
 
 def read_model(

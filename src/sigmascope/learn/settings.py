@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 
 from sigmascope.errors import InputError
+from sigmascope.studies.limits import MOST_SEED, check_levels, refuse, shown, within
 
 NETWORKS = ("auto", "unet", "mlp")
 NOISES = ("adaptive", "lognormal")
 PRECISIONS = ("auto", "float32", "bfloat16")
+_MOST = {"width": 65_536, "depth": 64, "steps": 10**9, "batch": 1 << 20, "warmup": 10**9, "average": 10**9}
+_MOST_LOG = 100.0  # of mean and spread of ln sigma
 NULL = "null"
 """Name of the spare attribute of random labels that is trained along."""
 
@@ -70,20 +73,26 @@ class Settings:
                 raise InputError(f"{name} is {getattr(self, name)!r}: expected {', '.join(choices)}")
         for name, low in (("width", 0), ("depth", 0), ("steps", 1), ("batch", 1), ("warmup", 0), ("average", 1)):
             if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}: at least {low} is needed")
+                raise InputError(f"{name} is {shown(getattr(self, name))}: at least {low} is needed")
+            within(name, getattr(self, name), low, _MOST[name])
         for name in ("learning_rate", "sigma_min", "sigma_max", "log_std"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} is {getattr(self, name):g}: it must be finite and greater than 0")
+        within("log_mean", self.log_mean, -_MOST_LOG, _MOST_LOG)
+        within("log_std", self.log_std, 0, _MOST_LOG)
+        if self.noise != "lognormal":
+            refuse(self, dict.fromkeys(("log_mean", "log_std"), "--noise lognormal"), f"--noise {self.noise}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and math.isfinite(self.log_mean)):
             raise InputError("weight_decay must be finite and not negative, and log_mean finite")
         if self.sigma_min >= self.sigma_max:
             raise InputError(
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the smaller"
             )
+        check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
         if not 0 <= self.holdout <= 0.9:
             raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
         if self.null and not 2 <= self.null <= 1000:
-            raise InputError(f"null is {self.null}: it needs 2 to 1000 values, or 0 to be left out")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed is {self.seed}: it must not be negative, and less than 2^63")
+            raise InputError(f"null is {shown(self.null)}: it needs 2 to 1000 values, or 0 to be left out")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
         return self

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from sigmascope.console import spelled
 from sigmascope.core import Curve
 from sigmascope.onset import Quantity
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
+from sigmascope.report.sheets import Sheet
 from sigmascope.report.table import describe, number
 
 _DRAWN = 18  # attributes of a figure
@@ -147,6 +147,7 @@ def comparison_text(found: Sequence[Comparison]) -> str:
         gap = f"{_signed(most.value)} ({_signed(most.low)} to {_signed(most.high)}) at σ {number(where)}"
         cells = [c.abstraction, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
         rows.append([*cells, _probability(c.a_earlier), gap])
+    rows = [[spelled(cell) for cell in row] for row in rows]
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     lines.insert(1, "─" * max(map(len, lines)))
@@ -164,8 +165,7 @@ def comparison_csv(found: Sequence[Comparison]) -> str:
 
     What is not reached is an empty cell.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(_CSV_HEAD)
     for c in found:
         most, where = c.largest
@@ -175,7 +175,7 @@ def comparison_csv(found: Sequence[Comparison]) -> str:
         gap = [f"{x:.6g}" for x in (most.value, most.low, most.high, where)]
         first = [c.abstraction, c.estimator, c.kind, str(c.paired).lower()]
         writer.writerow([*first, f"{c.a.ceiling:.6f}", f"{c.b.ceiling:.6f}", *cells, c.earlier, *gap])
-    return out.getvalue()
+    return writer.getvalue()
 
 
 def comparison_json(found: Sequence[Comparison], studies: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Container, Mapping, Sequence
 
 import matplotlib
@@ -17,15 +18,23 @@ from sigmascope.core import Abstraction
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 
 _CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
+_DOTS, _MOST_PIXELS = 150, 20_000  # per inch, and along a side of a PNG: a picture of 2^16 cannot be drawn
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
     """A figure as the bytes of a PNG, SVG or PDF file, the same every time."""
     buffer = io.BytesIO()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {"Software": None})
+    dots = min(_DOTS, _MOST_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+        figure.savefig(buffer, format=kind, dpi=dots, metadata=metadata)
+    return _numbered(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def _numbered(svg: bytes) -> bytes:
+    """An SVG whose clip paths are numbered: their names are hashes of positions, down to the last bit of the layout."""
+    names = {name: b"p%d" % i for i, name in enumerate(re.findall(rb'id="(p[0-9a-f]{10})"', svg))}
+    return re.sub(rb"(?<=[#\"])p[0-9a-f]{10}", lambda found: names.get(found[0], found[0]), svg)
 
 
 Labelled = tuple[str, str]

@@ -31,6 +31,7 @@ from sigmascope.report.table import cells, number, probability
 
 Write = Callable[[str, Callable[[Path], object]], None]
 
+_MOST_DRAWN = 40  # attributes in figures; tables hold all
 _ENOUGH = 64  # draws for a verdict on agreement: below, four standard errors are crossed by chance
 _CSS = """
 :root{color-scheme:light}
@@ -62,7 +63,8 @@ _WAYS = {
 _BOUNDS = ("filter",)
 _MARK = " <strong>All curves are lower bounds.</strong>"
 _BOUND = (
-    "<p>These numbers are <em>lower bounds</em> for the population that the items come from: images held out were "
+    "<p>These numbers are <em>lower bounds</em> (estimator <code>heldout</code>) for the population that the items "
+    "come from: images held out were "
     "classified under noise by a filter made of the rest, with a kernel that was chosen on other draws. The "
     "population's information is at least this much, and may be much more: a better classifier of noisy images would "
     "raise the bound. Where the bound is at 10 % of H(A), the truth is at 10 % or more, up to the bound's own error. "
@@ -95,6 +97,15 @@ def write_report(
     """
     title = str(results.attrs["data_name"])
     levels = strip_levels(table, curves[0].sigma)
+    every = (curves, table, results, agreements, conditionals)
+    if len(table) > _MOST_DRAWN:
+        drawn = {row.abstraction for row in table[:_MOST_DRAWN]}
+        curves, others = ([c for c in of if c.abstraction in drawn] for of in (curves, others))
+        agreements = [a for a in agreements if a.abstraction in drawn]
+        table, conditionals = table[:_MOST_DRAWN], conditionals[:_MOST_DRAWN]
+        of = {"value": "value_abstraction", "first": "first", "second": "second"}
+        kept = {d: np.isin(results[n].values.astype(str), list(drawn)) for d, n in of.items() if d in results.dims}
+        results = results.isel(kept)
     figures = {
         "information": curves_figure(curves, title),
         "onset": windows_figure(table, curves),
@@ -110,7 +121,7 @@ def write_report(
         figures["conditional"] = conditional_figure(conditionals)
     figures |= extra_figures(results)
     pictures = write_figures(write, figures)
-    page = _page(title, pictures, curves, table, results, agreements, conditionals)
+    page = _page(title, pictures, *every)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
@@ -151,7 +162,7 @@ def _page(
             "Each curve is the information, in nats, that the noisy image y = v + σn carries about one attribute. "
             "At 0 nothing is decided yet. Where a curve reaches its "
             "dotted ceiling, the entropy H(A), the image settles the attribute. Bands are 95 % intervals of the mean "
-            "over draws." + (_MARK if curves[0].kind == "lower bound" else ""),
+            "over draws." + _drawn(len(table)) + (_MARK if curves[0].kind == "lower bound" else ""),
         ),
         *(f'<p class="note">{s}</p>' for s in _saturation(curves, results)),
         "<h2>When it is decided</h2>",
@@ -241,6 +252,10 @@ def order_of(table: Sequence[Onset]) -> str:
         if names:
             text += f" Half-information {words}: {', '.join(names)}."
     return text
+
+
+def _drawn(attributes: int) -> str:
+    return "" if attributes <= _MOST_DRAWN else f" Figures show the first {_MOST_DRAWN} of {attributes:,} attributes."
 
 
 def _saturation(curves: Sequence[Curve], results: xr.Dataset) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import xarray as xr
 from sigmascope.core import Agreement, Curve
 from sigmascope.onset import Onset
 from sigmascope.report.paper_figures import intensity
+from sigmascope.report.sheets import Sheet
 from sigmascope.report.table import cells, probability
 
 AT_TAU = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -32,11 +31,11 @@ class Table:
 
     def csv(self) -> str:
         """As a file."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = Sheet()
         writer.writerow(self.head)
-        writer.writerows(self.rows)
-        return out.getvalue()
+        for row in self.rows:
+            writer.writerow(row)
+        return writer.getvalue()
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
+from sigmascope.console import spelled
 from sigmascope.onset import Onset, Quantity
+from sigmascope.report.sheets import Sheet
 
 _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
 
@@ -27,8 +27,7 @@ def onset_csv(table: Sequence[Onset]) -> str:
 
     A level that is not reached is an empty cell.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Sheet()
     head = ["order", "abstraction", "ceiling"]
     for name in _COLUMNS:
         head += [name, f"{name}_low", f"{name}_high"]
@@ -38,7 +37,7 @@ def onset_csv(table: Sequence[Onset]) -> str:
         for q in (*row.at, row.peak):
             cells += [_cell(q.value), _cell(q.low), _cell(q.high)]
         writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state])
-    return out.getvalue()
+    return writer.getvalue()
 
 
 def values_csv(results: xr.Dataset) -> str:
@@ -47,8 +46,7 @@ def values_csv(results: xr.Dataset) -> str:
 
     A level that is not reached is an empty cell.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(
         ["abstraction", "order", "value", "ceiling", "sigma_50", "sigma_50_low", "sigma_50_high", "before_next"]
     )
@@ -60,7 +58,7 @@ def values_csv(results: xr.Dataset) -> str:
             cells = [_cell(float(x[k])) for x in (*ends, results.value_before_next.values)]
             ceiling = f"{float(results.value_ceiling[k]):.6f}"
             writer.writerow([name, order, results.value.values[k], ceiling, *cells])
-    return out.getvalue()
+    return writer.getvalue()
 
 
 def _cell(x: float) -> str:
@@ -93,6 +91,7 @@ def onset_text(table: Sequence[Onset]) -> str:
     """The table for a terminal, in order of emergence."""
     head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
     rows = [head] + [[row.abstraction, *cells(row), probability(row)] for row in table]
+    rows = [[spelled(cell) for cell in row] for row in rows]
     widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     lines.insert(1, "─" * max(map(len, lines)))

@@ -41,6 +41,8 @@ from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.onset import Quantity, crossings
+from sigmascope.studies.limits import shown
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import PIPELINE, read_spec
 from sigmascope.studies.translating import numbers
@@ -107,6 +109,10 @@ class Advisor:
         self.curves = {c.abstraction: c for c in to_curves(results)}
         self.results, self.probability, self.ruler, self.factor = results, probability, ruler, factor
         first = next(iter(self.curves.values()))
+        open_ = [n for n, c in self.curves.items() if not np.isfinite(c.per_draw).all()]
+        if open_:
+            said = f"{shown(first.estimator)} of {shown(open_[0])!r}"
+            raise InputError(f"{said} has no number at some levels: choose another --estimator")
         self.sigma, self.bound = first.sigma, first.kind == "lower bound"
         draws = first.per_draw.shape[1]
         drawn = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1.0 / draws), size=_RESAMPLES)
@@ -327,11 +333,7 @@ def advise(
     path = folder / "results.nc"
     if not path.is_file():
         raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as file:
-            results = file.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): run the study again") from error
+    results = read_study(path, "run the study again")
     if estimator:
         results.attrs["main_estimator"] = estimator
     names = [c.abstraction for c in to_curves(results)]
@@ -347,7 +349,7 @@ def advise(
         lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
         ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
         scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, folder, named)
-    advisor = Advisor(results, probability, ruler, int(results.attrs["seed"]), scale)
+    advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), scale)
     count = ruler.steps if ruler is not None else steps
     return advisor.all([keep] if keep else names, [redraw] if redraw else names, count)
 

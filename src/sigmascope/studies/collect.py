@@ -22,7 +22,7 @@ _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
 _DIRECTION_WORK = 1.7e8  # items · abstractions · directions: small sets afford more directions
 _FEWEST, _MOST = 56, 256
-_SKETCH_ITEMS = 1024
+SKETCH_ITEMS = 1024
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
@@ -45,8 +45,8 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
 
 def _sample(data: LabelledData | Hierarchy) -> Tensor:
     if isinstance(data, Hierarchy):
-        return data.sample(_SKETCH_ITEMS, generator(0, 0, 3))[0].flatten(1)
-    some = torch.linspace(0, len(data) - 1, min(len(data), _SKETCH_ITEMS), dtype=torch.float64).round().long()
+        return data.sample(SKETCH_ITEMS, generator(0, 0, 3))[0].flatten(1)
+    some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
     return data.source.take(some).reshape(len(some), -1)
 
 

@@ -31,6 +31,7 @@ from sigmascope.report.comparison import (
     comparison_text,
 )
 from sigmascope.report.gallery import rendered
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.store import Folder, check_folder
 
@@ -126,13 +127,7 @@ def read_results(path: Path) -> xr.Dataset:
         what = "the study in it is not finished" if begun else "it holds no study"
         how = f"run it to its end: sigmascope study --spec {path / 'spec.toml'} --out {path}"
         raise InputError(f"{path}: {what}: {how if begun else 'pass the folder that a study was written to'}")
-    try:
-        with xr.open_dataset(file, engine="h5netcdf") as opened:
-            return opened.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{file}: cannot be read ({str(error).splitlines()[0]}): pass the results.nc of a study"
-        ) from error
+    return read_study(file, "pass the results.nc of a study")
 
 
 def comparisons(

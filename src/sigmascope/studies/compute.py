@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sigmascope import ranks
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData, generator
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.denoisers.finite import FiniteDenoiser
@@ -38,7 +38,7 @@ from sigmascope.studies.results import (
     with_tree,
     with_values,
 )
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import HELDOUT, Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
 
@@ -46,7 +46,7 @@ CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
 _CHILDREN = 5  # stream of the labels of children
 _FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
-_MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
+MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
 
 
 def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
@@ -112,7 +112,7 @@ def compute(
         for way in spec.estimators:
             if way == "posterior":
                 curves.append(posterior(a, nodes[wanted], log_p[wanted]))
-                if len(a.values) <= _MOST_VALUES:
+                if len(a.values) <= MOST_VALUES:
                     values[a.name] = by_value(a, nodes[wanted], log_p[wanted])
             elif way in GAPS:
                 curves.append(GAPS[way](a, nodes, main.gap(a.name)).at_levels(wanted))
@@ -159,7 +159,7 @@ def _bounds(
         heldout_bound(a, sigma, levels, held.own_probability(a.name), draws.labels[a.name].numpy())
         for a in data.abstractions
     ]
-    return to_dataset(bounds, nothing, data, draws, spec)
+    return to_dataset(bounds, nothing, data, draws, spec).assign_attrs(main_estimator=HELDOUT)
 
 
 def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -> None:
@@ -167,7 +167,12 @@ def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -
     if folder is not None:
         state = folder.checkpoint()
         if any(ranks.gathered(state is not None)):
-            work.restore(state or {})
+            try:
+                work.restore(state or {})
+            except InputError:
+                raise
+            except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+                raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again") from error
     shown = progress and ranks.rank() == 0
     with tqdm(
         total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"

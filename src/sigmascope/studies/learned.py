@@ -30,6 +30,7 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
@@ -103,7 +104,14 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     names = tuple(a.name for a in own)
     settings, asked = _read_card(model, spec.model)
     if spec.data == "scenes":
-        spec = replace(spec, size=model.event[-1], grain=bool(model.card.get("grain", "grain" in names)))
+        side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
+        if spec.size not in (32, side) or (spec.grain and not grain):
+            texture = "with" if grain else "without"
+            raise InputError(
+                f"size is {spec.size} and grain {spec.grain}: {spec.model} is of scenes of {side} × {side} pixels "
+                f"{texture} a grain: leave out --size and --grain"
+            )
+        spec = replace(spec, size=side, grain=grain)
     data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain)
     of = {a.name: a for a in data.abstractions}
     if set(names) - set(of) or (isinstance(data, LabelledData) and len(of) > len(names)):
@@ -356,12 +364,13 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     Raises: InputError where there is none, or it is of other attributes than these.
     """
     path = study / "results.nc" if study.is_dir() else study
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as file:
-            held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
-            asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}): pass a study of a model") from error
+    file = read_study(path, "pass a study of a model")
+    held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
+    asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
     if not held or asked != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
-    return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
+    try:
+        return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error
+

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import xarray as xr
@@ -15,7 +15,7 @@ from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
 from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
-from sigmascope.studies.pipelines import as_path, open_pipe, open_told, told_classes
+from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import resolve_device, table_of
 from sigmascope.studies.spec import Spec
@@ -48,9 +48,40 @@ def open_learned(spec: Spec, progress: bool = False, out: Path | None = None) ->
     """
     spec = with_paths(spec)
     if not spec.of_pipeline:
-        return open_model(spec, resolve_device(spec.device))
+        learned, found = open_model(spec, resolve_device(spec.device))
+        check_range(spec, found)
+        return learned, found
     opened = open_pipe(spec, resolve_device(spec.device))
-    return open_told(spec, opened) if told_classes(spec, opened) else open_forked(spec, opened, progress, out)
+    told = check_use(spec, opened)
+    return open_told(spec, opened) if told else open_forked(spec, opened, progress, out)
+
+
+def check_use(spec: Spec, opened: Opened) -> bool:
+    """Whether a pipeline is told classes; refuses what such a study, or one by forks, cannot use.
+
+    Raises: InputError.
+    """
+    told = told_classes(spec, opened)
+    spec = spec.told() if told else spec.forked()
+    if spec.null_class >= 0 and spec.null_class != (own := opened.pipe.denoiser.null):
+        why = "knows no classes" if not opened.pipe.denoiser.abstractions else f"has class {own} for none"
+        raise InputError(f"--null-class {spec.null_class} came, but {spec.model} {why}: leave it out")
+    check_range(spec, opened.levels(spec))
+    return told
+
+
+def check_range(asked: Spec, found: Spec) -> None:
+    """Refuse noise levels that were asked for and that the model does not know; the usual ones are cut to its range.
+
+    Raises: InputError.
+    """
+    usual = {f.name: f.default for f in fields(Spec)}
+    for name in ("sigma_max", "sigma_min"):
+        if getattr(asked, name) not in (usual[name], getattr(found, name)):
+            raise InputError(
+                f"{name} is {getattr(asked, name):g}: {asked.model} can be measured from {found.sigma_max:g} down to "
+                f"{found.sigma_min:g}: pass --{name.replace('_', '-')} {getattr(found, name):g}, or leave it out"
+            )
 
 
 def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import sys
 import time
@@ -26,6 +24,7 @@ from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, draw_labels, enough
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure, rendered
+from sigmascope.report.sheets import Sheet
 from sigmascope.sample import (
     Heun,
     JointState,
@@ -169,7 +168,8 @@ def _follow(
     """Run states to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
     seen, first = Followed([], {}, torch.empty(0)), 0
     last_step = len(levels) - 1
-    if (held := folder.checkpoint()) is not None and len(held.get("levels", ())) == len(levels):
+    held = folder.checkpoint() or {}
+    if held.keys() >= {"step", "sigmas", "y", "levels"} and held["levels"].shape == (len(levels),):
         first, seen.sigmas = int(held["step"]), held["sigmas"].tolist()
         seen.y = torch.from_numpy(held["y"])
         seen.log_pi = torch.from_numpy(held["log_pi"]) if "log_pi" in held else None
@@ -294,8 +294,7 @@ def _compare(
     abstractions: list[Abstraction], labels: Mapping[str, Tensor], exact: Mapping[str, Tensor], task: ForkTask
 ) -> tuple[str, str]:
     """A table of every parent and attribute, and a summary of the attributes in words."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(["parent", "abstraction", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
     turn = f"after noising to {task.renoise:g}" if task.renoise else ""
     lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} parents of {task.forks} children:", ""]
@@ -317,7 +316,7 @@ def _compare(
         else:
             text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         lines.append(f"{a.name.ljust(wide)}  {text}")
-    return out.getvalue(), "\n".join(lines)
+    return writer.getvalue(), "\n".join(lines)
 
 
 def _caption(a: Abstraction, p: np.ndarray) -> tuple[str, str]:
@@ -325,8 +324,7 @@ def _caption(a: Abstraction, p: np.ndarray) -> tuple[str, str]:
 
 
 def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(["image", *(x for a in abstractions for x in (a.name, f"{a.name}_probability"))])
     for i in range(len(posterior[abstractions[0].name][-1])):
         row: list[object] = [i]
@@ -334,7 +332,7 @@ def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -
             p = posterior[a.name][-1, i]
             row += [a.values[int(p.argmax())], f"{p.max():.4f}"]
         writer.writerow(row)
-    return out.getvalue()
+    return writer.getvalue()
 
 
 def _generated_words(

@@ -7,8 +7,13 @@ from dataclasses import asdict, dataclass
 import tomli_w
 
 from sigmascope.errors import InputError
+from sigmascope.studies.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, check_text, refuse, shown, within
 
 _MOST = 4096  # images
+_LIMITS = (
+    *(("steps", 2, MOST_STEPS), ("levels", 4, MOST_LEVELS), ("noises", 2, 100_000)),
+    *(("size", 0, 100_000), ("seed", 0, MOST_SEED)),
+)
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,17 @@ class PromptTask:
             raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
         if not self.prompt:
             raise InputError("no prompt is given: pass e.g. --prompt 'a red cube'")
+        check_text(self)
         if self.prompt == self.against:
             raise InputError(f"both prompts are {self.prompt!r}: pass another to --against, or none")
         if not 2 <= self.n <= _MOST:
-            raise InputError(f"n is {self.n}: from 2 (for an error) to {_MOST} images; pass e.g. --n 8")
-        for name, least in (("steps", 2), ("levels", 4), ("noises", 2), ("size", 0), ("seed", 0)):
+            raise InputError(f"n is {shown(self.n)}: from 2 (for an error) to {_MOST} images; pass e.g. --n 8")
+        for name, least, most in _LIMITS:
             if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+                raise InputError(f"{name} is {shown(getattr(self, name))}: it must be at least {least}")
+            within(name, getattr(self, name), least, most)
+        if self.images:
+            refuse(self, {"steps": "the sampler that generates images"}, "given --images")
         return self
 
     def to_toml(self) -> str:

@@ -33,7 +33,7 @@ from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start
 from sigmascope.studies.prompt_task import PromptTask
 from sigmascope.studies.runner import resolve_device
-from sigmascope.studies.store import Folder, check_folder
+from sigmascope.studies.store import Folder, check_folder, netcdf
 
 MARKER = "prompts.toml"
 SHARES = (0.05, 0.5, 0.95)
@@ -95,8 +95,8 @@ def prompts(task: PromptTask, out: str | Path) -> str:
         picture = rendered(figure, kind)
         store.write(f"prompts.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
     store.write("prompts.json", lambda p: p.write_text(json.dumps(said, indent=1, ensure_ascii=False), "utf-8"))
-    dataset = _dataset(result, task, pipe)
-    store.write("results.nc", lambda p: dataset.to_netcdf(p, engine="h5netcdf"))
+    whole = netcdf(_dataset(result, task, pipe))
+    store.write("results.nc", lambda p: p.write_bytes(whole))
     return prompts_text(said, result.shares)
 
 

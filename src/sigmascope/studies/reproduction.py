@@ -35,7 +35,7 @@ from sigmascope.studies import learned_run
 from sigmascope.studies.learned import weights_digest
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import Spec
-from sigmascope.studies.store import Folder, check_folder
+from sigmascope.studies.store import Folder, check_folder, netcdf
 from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"
@@ -91,12 +91,13 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
             kept = _kept(out, stage.name, marks[stage.name])
             if kept is None:
                 new, kept = True, _run(stage, found, marks[stage.name])
-                folder.write(f"{_STAGES}/{stage.name}.nc", lambda p, x=kept: x.to_netcdf(p, engine="h5netcdf"))  # type: ignore[misc]
+                whole = netcdf(kept)
+                folder.write(f"{_STAGES}/{stage.name}.nc", lambda p, x=whole: p.write_bytes(x))  # type: ignore[misc]
             found[stage.name] = kept
     if not new and (out / "report.html").exists():
         return "", True
-    tree = xr.DataTree.from_dict(found)
-    folder.write("results.nc", lambda p: tree.to_netcdf(p, engine="h5netcdf"))
+    whole = netcdf(xr.DataTree.from_dict(found))
+    folder.write("results.nc", lambda p: p.write_bytes(whole))
     return write_paper(folder.write, _found(found, task, data)), False
 
 
@@ -175,6 +176,9 @@ def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDen
     if task.model != "exact":
         folder = model_folder(task.model)
         model, digest = NeuralDenoiser.load(folder), weights_digest(folder)
+        own = model.event[-1]
+        if task.size not in (16, own):
+            raise InputError(f"size is {task.size}: {task.model} is of a size of its own, {own}: leave out --size")
         name = task.model if task.model == "bundled" else str(Path(task.model).resolve())
         task = replace(task, model=name, size=model.event[-1] if task.data == "scenes" else 0)
     if task.data == "hierarchy" or task.data.startswith("hierarchy:"):

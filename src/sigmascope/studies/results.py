@@ -14,6 +14,7 @@ from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.pairs import Interaction
 from sigmascope.memorisation import collapse
 from sigmascope.onset import onsets
+from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
 
 _VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
@@ -204,7 +205,7 @@ def with_pairs(results: xr.Dataset, found: Sequence[Interaction]) -> xr.Dataset:
     ).assign_coords(first=names, second=names)
 
 
-def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "posterior") -> Curve:
+def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "") -> Curve:
     r"""Information about one attribute when another is known, from a study of their joint value.
 
     .. math:: I(B; Y_\sigma \mid A) = I(A, B; Y_\sigma) - I(A; Y_\sigma)
@@ -213,12 +214,14 @@ def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "post
         results: of a study with the attributes ``given`` and ``given+of`` (or ``of+given``).
         of: B.
         given: A.
-        estimator: which estimator.
+        estimator: which estimator; empty: ``posterior`` where the study has it, else its main one.
 
     Returns: Curve with ceiling H(B | A).
 
     Raises: InputError if the study lacks the joint attribute, or is one of bounds.
     """
+    if not estimator and "estimator" in results.coords and "posterior" in results.estimator.values:
+        estimator = "posterior"
     curves = {c.abstraction: c for c in to_curves(results, estimator)}
     joints = _joints(results)
     joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in joints), None)
@@ -249,17 +252,19 @@ def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
     return [(c, alone) for c, alone in found if c.ceiling > 1e-9]  # a function of the other has nothing left to tell
 
 
+def main_estimator(results: xr.Dataset) -> str:
+    """The estimator that a study is about: what its results name, else ``posterior``."""
+    return str(results.attrs.get("main_estimator", "posterior"))
+
+
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
     """The curves of one estimator; of a study's main one where none is named.
 
     Raises: InputError if the Dataset is not that of a study.
     """
-    missing = {"information", "stderr", "quadrature_error", "information_per_draw", "ceiling", "kind"} - set(
-        results.data_vars
-    )
-    if missing:
-        raise InputError(f"the results lack {', '.join(sorted(missing))}: pass a Dataset that a study has made")
-    estimator = estimator or str(results.attrs.get("main_estimator", "posterior"))
+    if said := fault(results):
+        raise InputError(f"{said}: pass a Dataset that a study has made")
+    estimator = estimator or main_estimator(results)
     if estimator not in results.estimator.values:
         raise InputError(
             f"no estimator is called {estimator!r}: choose among {', '.join(map(str, results.estimator.values))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,84 +19,22 @@ from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import require
-from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.heldout import widths_for
-from sigmascope.denoisers.passes import MEANS_ROWS
-from sigmascope.denoisers.threads import workers
+from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import enough
-from sigmascope.information.gaps import GAPS, agreement
-from sigmascope.noise import sigma_grid
+from sigmascope.information.gaps import agreement
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.collect import block_draws, directions_for
-from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
-from sigmascope.studies.pairs import pair_memory, pairs_among
-from sigmascope.studies.results import conditionals, to_curves
+from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
+from sigmascope.studies.limits import real, whole
+from sigmascope.studies.pairs import pairs_among
+from sigmascope.studies.prediction import Work, predict
+from sigmascope.studies.results import conditionals, main_estimator, to_curves
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
-from sigmascope.studies.works import PATH_BYTES
 
-_STARTING_SECONDS = 6.0  # imports, the scenes' geometry, figures
-_BASE_BYTES = 600_000_000  # interpreter, libraries, the compiler and their buffers, figures
-
-
-@dataclass(frozen=True)
-class Work:
-    """Predicted cost of a study.
-
-    Attributes:
-        products: floating-point operations of the two products.
-        means: at most so many more, in small products, for the posterior means of the gaps.
-        exponentials: at most so many.
-        memory: bytes at the peak.
-        calls: of the denoiser of a hierarchy.
-    """
-
-    products: float
-    means: float
-    exponentials: float
-    memory: int
-    calls: float = 0.0
-
-
-def predict(data: Data, spec: Spec) -> Work:
-    """Work and memory of a study, from its sizes alone."""
-    levels = len(levels_of(data, spec)[0])
-    abstractions = chosen(data, spec.abstractions)
-    columns, count = sum(len(a.values) for a in abstractions), len(abstractions)
-    gaps = bool(GAPS.keys() & set(spec.estimators))
-    told = columns * levels * spec.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
-    if isinstance(data, Hierarchy):
-        calls = spec.draws * levels * (2 + 2 * count * gaps) + told
-        memory = _BASE_BYTES + 8 * spec.draws * (2 * data.size + 4 * levels * columns * len(spec.estimators))
-        return Work(0.0, 0.0, 0.0, memory + 24 * spec.draws * data.size, float(calls))
-    n, size, draws = len(data), data.size, spec.draws
-    directions = min(sum(directions_for(data)), size) if gaps else 0
-    block = block_draws(data, draws, levels, gaps)
-    rows = min(tile_rows(size, block, MEANS_ROWS) if gaps else tile_rows(size, block), n)
-    tile = workers(torch.device("cpu")) * rows * 4 * (3 * size + 4 * block + directions)
-    shared = block * size * 24 + draws * size * 8 + 2 * (levels + 1) * columns * (block + draws) * 8
-    if gaps:
-        shared += levels * columns * block * 8 * (directions + 1) + 32 * draws * levels * count
-    labels = n * 8 * (2 * count + 2)
-    memory = _BASE_BYTES + data.source.resident_bytes + tile + shared + labels
-    pairs = float(n) * draws
-    if spec.law == "heldout":
-        classifiers = len(widths_for(sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)))
-        memory += 4 * classifiers * (columns + 2) * draws
-        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory)
-    products, means, exponentials = 4.0 * pairs * size, pairs * levels * directions * count, pairs * levels
-    if spec.pairs:  # a pass of their own
-        products, exponentials = 2.0 * products, 2.0 * exponentials
-        memory += pair_memory(data, abstractions, spec.levels, draws)
-    if told:  # a product for every level, in float64 at half the speed, and the classes' sums
-        directions = min(sum(directions_for(data)), size)
-        means += 4.0 * pairs * levels * (size + directions * count)
-        exponentials *= 5
-        memory += int(PATH_BYTES) + 16 * draws * levels * columns
-    return Work(products, means, exponentials, memory)
+_STARTING_SECONDS = 3.0  # the first calls, the scenes' geometry
 
 
 def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
@@ -106,7 +44,7 @@ def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
         denoiser, y = denoiser_of(data, device), torch.zeros(256, *data.event)
         start = time.perf_counter()
         denoiser(y, torch.ones(256))
-        return _STARTING_SECONDS + work.calls * (time.perf_counter() - start) / 256
+        return _STARTING_SECONDS + work.seconds + work.calls * (time.perf_counter() - start) / 256
     a, b = torch.rand(1000, 2048, device=device), torch.rand(2048, 512, device=device)
     speeds = []
     for call in (lambda: (a @ b).sum().item(), lambda: a.exp().sum().item()):
@@ -119,7 +57,7 @@ def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
     # Small products run at half the speed; an exponential is joined by four passes over memory and a product; about
     # half of the pairs of all levels are skipped.
     work_seconds = (work.products + work.means) * per_operation + 2.0 * work.exponentials * per_exponential
-    return _STARTING_SECONDS + work_seconds
+    return (0.5 if spec.law == "heldout" else _STARTING_SECONDS) + work.seconds + work_seconds
 
 
 def resolve_device(device: str) -> torch.device:
@@ -183,14 +121,14 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
-    """How far the other estimators of a study are from the posterior one."""
+    """How far the other estimators of a study are from its main one."""
     base = {c.abstraction: c for c in to_curves(results)}
     return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
 
 
 def others(results: xr.Dataset) -> list[str]:
-    """The estimators of a study beside the posterior one."""
-    return [str(e) for e in results.estimator.values if e != "posterior"]
+    """The estimators of a study beside its main one."""
+    return [str(e) for e in results.estimator.values if e != main_estimator(results)]
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -301,7 +239,7 @@ def study(
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
-            come from, by items held out and a filter made of the rest.
+            come from, by items held out and a filter made of the rest (the estimator ``heldout``).
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier`` and ``posterior``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``; 0: 64, or 16 of a pipeline.
@@ -334,26 +272,26 @@ def study(
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
     spec = Spec(
-        data="<array>",
+        data=str(what) if isinstance(what, (str, Path)) else "<array>",
         abstractions=listed(abstractions),
-        draws=int(draws),
-        levels=int(levels),
-        sigma_min=float(sigma_min),
-        sigma_max=float(sigma_max),
-        seed=int(seed),
-        size=int(size),
+        draws=whole("draws", draws),
+        levels=whole("levels", levels),
+        sigma_min=real("sigma_min", sigma_min),
+        sigma_max=real("sigma_max", sigma_max),
+        seed=whole("seed", seed),
+        size=whole("size", size),
         grain=grain,
         law=law,
         estimators=listed(estimators),
-        forks=int(forks),
+        forks=whole("forks", forks),
         pairs=pairs,
         model=str(model),
-        target_stderr=float(target_stderr),
-        budget=int(budget),
+        target_stderr=real("target_stderr", target_stderr),
+        budget=whole("budget", budget),
         like=str(like),
         labeller=labeller,
-        steps=int(steps),
-        null_class=int(null_class),
+        steps=whole("steps", steps),
+        null_class=whole("null_class", null_class),
         classes=read_classes(classes),
         allow_pickle=allow_pickle,
         variant=variant,
@@ -364,12 +302,12 @@ def study(
             raise InputError(f"a {type(what).__name__} came with a model: pass the name or the path of its data")
         from sigmascope.studies.learned_run import run_learned
 
-        return run_learned(replace(spec, data=str(what)), None if out is None else Path(out), progress)[0]
+        return run_learned(spec, None if out is None else Path(out), progress)[0]
     data: Data
     if not isinstance(what, (np.ndarray, Tensor)) and (labels is not None or weights is not None):
         raise InputError("labels and weights go with an array: data that are named or labelled bring their own")
     if isinstance(what, (str, Path)):
-        data, spec = resolve(replace(spec, data=str(what)))
+        data, spec = resolve(spec)
     elif isinstance(what, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import xarray as xr
 
 from sigmascope import ranks
 from sigmascope.core import InputError
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.spec import GENERATED, Spec, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
 
@@ -46,7 +46,8 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write(marker, lambda p: p.write_text(text, encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}): choose another --out") from error
+            where = error.filename or self.path
+            raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
         for leftover in self.path.glob(f"{_PART}*"):
             if not _alive(leftover.name.removeprefix(_PART).split("-")[0]):
                 leftover.unlink(missing_ok=True)
@@ -88,7 +89,7 @@ class Folder:
                 return {k: file[k] for k in file.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except Exception:  # an archive that is damaged raises anything
             mine.unlink()
             return None
 
@@ -144,19 +145,14 @@ class StudyFolder(Folder):
         path = self.path / _RESULTS
         if not path.exists():
             return None
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as file:
-                results = file.load()
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: cannot be read ({str(error).splitlines()[0]}): delete it and run again"
-            ) from error
+        results = read_study(path, "delete it and run again")
         if results.attrs.get("data_fingerprint") != self.spec.fingerprint:
             raise InputError(f"{path}: the results are of another study: choose another --out")
         return results
 
     def store_results(self, results: xr.Dataset) -> None:
-        self.write(_RESULTS, lambda p: results.to_netcdf(p, engine="h5netcdf"))
+        whole = netcdf(results)
+        self.write(_RESULTS, lambda p: p.write_bytes(whole))
         self.drop_checkpoint()
 
     @property
@@ -221,21 +217,33 @@ def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         _write_arrays(path, IMAGES, arrays)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
+        where = error.filename or path
+        raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
+
+
+def netcdf(results: xr.Dataset | xr.DataTree) -> memoryview:
+    """The bytes of a file of results.
+
+    They are made in memory: HDF5 that finds the disk full while it writes a file ends the process.
+    """
+    return memoryview(results.to_netcdf(engine="h5netcdf"))
 
 
 def _write(folder: Path, name: str, writer: Callable[[Path], object]) -> None:
     target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=folder)
-    os.close(handle)
     try:
-        writer(Path(temporary))
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{_PART}{os.getpid()}-", suffix=target.suffix, dir=folder)
+        os.close(handle)
+        try:
+            writer(Path(temporary))
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # a write does not say to what, and the temporary name says nothing to anyone
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
 def _write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -10,6 +10,16 @@ from typing import Any
 import tomli_w
 
 from sigmascope.errors import InputError
+from sigmascope.studies.limits import (
+    MOST_SEED,
+    MOST_STEPS,
+    check_levels,
+    check_of_scenes,
+    check_text,
+    refuse,
+    shown,
+    within,
+)
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
 FORK_SAMPLERS = ("exact", "sde", "ode")
@@ -59,9 +69,10 @@ class GenerateTask:
 
         Raises: InputError for a value that cannot be used.
         """
-        _check_common(self.data, self.steps, self.sigma_max, self.sigma_min, self.seed)
+        _check_common(self)
+        _check_path("sigma_max", self.sigma_max, self.sigma_min, self.steps)
         if not 1 <= self.n <= 4096:
-            raise InputError(f"n is {self.n}: from 1 to 4096 images can be generated; pass e.g. --n 16")
+            raise InputError(f"n is {shown(self.n)}: from 1 to 4096 images can be generated; pass e.g. --n 16")
         if self.sampler not in GENERATE_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(GENERATE_SAMPLERS)}")
         if self.about and self.sampler != "filter":
@@ -116,11 +127,12 @@ class ForkTask:
         """
         if not (math.isfinite(self.sigma) and self.sigma > 0):
             raise InputError(f"sigma is {self.sigma:g}: it must be finite and greater than 0; pass e.g. --sigma 3")
-        _check_common(self.data, self.steps, self.sigma, self.sigma_min, self.seed)
+        check_levels("sigma", "sigma_min", self.sigma, self.sigma_min)
+        _check_common(self)
         if self.forks < 2 or self.seeds < 2 or self.forks * self.seeds > 1 << 16:
             raise InputError(
-                f"forks is {self.forks} and seeds {self.seeds}: at least 2 of each are needed to compare, and at most "
-                "65,536 children in all; pass e.g. --forks 16 --seeds 8"
+                f"forks is {shown(self.forks)} and seeds {shown(self.seeds)}: at least 2 of each are needed to "
+                "compare, and at most 65,536 children in all; pass e.g. --forks 16 --seeds 8"
             )
         if self.sampler not in FORK_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(FORK_SAMPLERS)}")
@@ -131,8 +143,14 @@ class ForkTask:
             )
         if self.renoise and not (math.isfinite(self.renoise) and self.renoise > self.sigma):
             raise InputError(f"renoise is {self.renoise:g}: it must be above sigma, which is {self.sigma:g}")
-        if self.renoise and self.sampler == "exact":
-            raise InputError("exact children are drawn at once, without a path: --renoise goes with sde and ode")
+        if self.sampler == "exact":
+            if self.renoise:
+                raise InputError("exact children are drawn at once, without a path: --renoise goes with sde and ode")
+            refuse(self, dict.fromkeys(("steps", "sigma_min"), "the samplers sde and ode"), "--sampler exact")
+            return self
+        _check_path("sigma", self.renoise or self.sigma, self.sigma_min, self.steps)
+        if self.sigma_min >= self.sigma:
+            raise InputError(f"sigma_min is {self.sigma_min:g}: it must be below sigma, which is {self.sigma:g}")
         return self
 
 
@@ -171,10 +189,12 @@ class ReproduceTask:
         """
         if not self.data or not self.model:
             raise InputError("no data or no model is named: pass e.g. --data scenes --model exact")
+        check_text(self)
         if self.size < 0:
-            raise InputError(f"size is {self.size}: it must not be negative; pass e.g. --size 16")
+            raise InputError(f"size is {shown(self.size)}: it must not be negative; pass e.g. --size 16")
+        within("size", self.size, 0, 100_000, "pass e.g. --size 16")
         if not 0 <= self.seed < 2**31:
-            raise InputError(f"seed is {self.seed}: it must not be negative, and less than 2^31")
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^31")
         return self
 
 
@@ -191,7 +211,7 @@ def difference(text: str, task: Task) -> str:
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
         found = asdict(type(task)(**(table | {"abstractions": tuple(table["abstractions"])})))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
     wanted = asdict(task)
     for name in wanted:
@@ -200,14 +220,20 @@ def difference(text: str, task: Task) -> str:
     return "" if found["fingerprint"] == wanted["fingerprint"] else "of other data"
 
 
-def _check_common(data: str, steps: int, first: float, last: float, seed: int) -> None:
-    if not data:
+def _check_common(task: GenerateTask | ForkTask) -> None:
+    if not task.data:
         raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
-    if not 1 <= steps <= 100_000:
-        raise InputError(f"steps is {steps}: from 1 to 100000; pass e.g. --steps 30")
+    check_text(task)
+    check_of_scenes(task.data, task.size, task.grain)
+    if not 0 <= task.seed <= MOST_SEED:
+        raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")
+
+
+def _check_path(name: str, first: float, last: float, steps: int) -> None:
+    if not 1 <= steps <= MOST_STEPS:
+        raise InputError(f"steps is {shown(steps)}: from 1 to {MOST_STEPS}; pass e.g. --steps 30")
     if not (math.isfinite(first) and math.isfinite(last) and 0 < last < first):
         raise InputError(
             f"the levels go from {first:g} down to {last:g}: both must be finite, the last above 0 and lower"
         )
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}: it must not be negative, and less than 2^63")
+    check_levels(name, "sigma_min", first, last)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import time
@@ -32,8 +30,10 @@ from sigmascope.learn.training import Trainer
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
+from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
+from sigmascope.studies.limits import check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.store import Folder, check_folder
 
@@ -85,7 +85,7 @@ class TrainSpec:
         try:
             held = tomllib.loads(text)
             found = dict(held["train"]) | {"settings": dict(held["settings"])}
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return "its settings cannot be read"
         mine = tomllib.loads(self.to_toml())
         wanted = mine["train"] | {"settings": mine["settings"]}
@@ -133,11 +133,17 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     check_folder(out, SPEC)
     settings = spec.settings.check()
     if spec.classifier_steps < 0:
-        raise InputError(f"classifier_steps is {spec.classifier_steps}: it must not be negative")
+        raise InputError(f"classifier_steps is {shown(spec.classifier_steps)}: it must not be negative")
+    within("classifier_steps", spec.classifier_steps, 0, 10**9)
+    within("checkpoint_seconds", spec.checkpoint_seconds, 0, 1e9)
+    check_text(spec)
+    check_of_scenes(spec.data, spec.size, spec.grain)
     device = resolve_device(spec.device)
     if settings.precision == "auto":  # said in full: another device must not go on in another precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
     data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    if isinstance(data, Hierarchy):
+        refuse(settings, {"holdout": "a set of items"}, "a hierarchy, which has new ones without end")
     spec = replace(spec, fingerprint=data.fingerprint, settings=settings)
     marker = out / SPEC
     if marker.exists():
@@ -149,6 +155,8 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
         _forget_states(out)
         return "", True
     source = source_of(data, settings, spec.abstractions)
+    if spec.classifier_steps and not source.abstractions:
+        raise InputError(f"{spec.data}: it has no attribute that a classifier could tell: leave out --classifier-steps")
     classifier: ClassifierTrainer | None = None
     if spec.classifier_steps and source.abstractions:
         classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
@@ -280,14 +288,13 @@ def _finished(folder: Folder) -> bool:
 
 def _csv(trainer: Training) -> str:
     """Losses by step and decade of sigma."""
-    text = io.StringIO()
     kinds = [k for k in trainer.history[0] if k != "step"]
-    writer = csv.writer(text, lineterminator="\n")
+    writer = Sheet()
     writer.writerow(["step", *(f"{kind} 1e{d:+.0f}" for kind in kinds for d in trainer.decades)])
     for entry in trainer.history:
         cells = (x for kind in kinds for x in entry[kind])
         writer.writerow([entry["step"], *("" if x is None else f"{x:.9g}" for x in cells)])
-    return text.getvalue()
+    return writer.getvalue()
 
 
 def _words(trainer: Trainer, classifier: ClassifierTrainer | None, seconds: float) -> str:

@@ -1,0 +1,240 @@
+"""Every option of every command is honoured or refused before work starts: what came, and what a user sees."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+import sigmascope
+from sigmascope.cli import main
+from sigmascope.core import InputError
+from sigmascope.studies.limits import real, whole
+from sigmascope.studies.spec import Spec
+
+HUGE = "1" + "0" * 30
+ENDLESS = "1" + "0" * 5000
+HELDOUT = ("--law", "heldout")
+MODEL = ("--model", "bundled")
+PIPE = ("--model", "diffusers:nowhere")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "good.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, images=rng.integers(0, 255, (40, 4, 4), dtype=np.uint8), digit=np.arange(40) % 2)
+    return path
+
+
+STUDY = [
+    ((*HELDOUT, "--estimators", "nonsense"), "estimators are nonsense: the held-out law has one of its own, heldout"),
+    ((*HELDOUT, "--estimators", "posterior"), "the held-out law has one of its own, heldout"),
+    ((*HELDOUT, "--forks", "8"), "--forks 8 is of the estimator forks: leave it out for the held-out law"),
+    ((*HELDOUT, "--pairs"), "leave out --pairs, or --law heldout"),
+    ((*HELDOUT, "--target-stderr", "0.1"), "--target-stderr 0.1 is of a model"),
+    ((*HELDOUT, "--budget", "100"), "--budget 100 is of a model"),
+    ((*HELDOUT, "--like", "x"), "--like x is of a model"),
+    ((*HELDOUT, "--labeller", "a:b"), "--labeller a:b is of a pipeline"),
+    ((*HELDOUT, "--steps", "5"), "--steps 5 is of a pipeline"),
+    ((*HELDOUT, "--null-class", "3"), "--null-class 3 is of a pipeline"),
+    ((*HELDOUT, "--allow-pickle"), "--allow-pickle is of a pipeline"),
+    ((*HELDOUT, *MODEL), "--pairs and --law are of the exact filter"),
+    (("--estimators", "heldout"), "expected posterior, and perhaps"),
+    (("--forks", "8"), "--forks 8 is of the estimator forks"),
+    (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 children"),
+    (("--forks", "-3", "--estimators", "posterior,forks"), "forks is -3"),
+    (("--forks", HUGE, "--estimators", "posterior,forks"), "expected a number from 0 to 100,000"),
+    (("--labeller", "a:b"), "--labeller a:b is of a pipeline"),
+    (("--target-stderr", "0.1"), "--target-stderr 0.1 is of a model"),
+    (("--budget", "9"), "--budget 9 is of a model"),
+    (("--like", "x"), "--like x is of a model"),
+    (("--steps", "9"), "--steps 9 is of a pipeline"),
+    (("--null-class", "0"), "--null-class 0 is of a pipeline"),
+    (("--allow-pickle",), "--allow-pickle is of a pipeline"),
+    (("--size", "64"), "it is the side of the scenes"),
+    (("--grain",), "--grain is a texture of the scenes"),
+    ((*MODEL, "--forks", "8"), "--forks 8 is of the exact filter"),
+    ((*MODEL, "--labeller", "a:b"), "--labeller a:b is of a pipeline"),
+    ((*MODEL, "--steps", "9"), "--steps 9 is of a pipeline"),
+    ((*MODEL, "--null-class", "9"), "--null-class 9 is of a pipeline"),
+    ((*MODEL, "--allow-pickle"), "--allow-pickle is of a pipeline"),
+    ((*MODEL, "--size", "64"), "it is the side of the scenes"),
+    ((*MODEL, "--target-stderr", "nan"), "target_stderr is nan: it must be finite"),
+    ((*MODEL, "--target-stderr", "-1"), "target_stderr is -1: it must be finite and not negative"),
+    ((*MODEL, "--budget", HUGE), "budget is 1000000000000000000000000000000: expected a number"),
+    ((*PIPE, "--null-class", "-5"), "null_class is -5"),
+    ((*PIPE, "--forks", "1"), "forks is 1: at least 2"),
+    ((*PIPE, "--steps", "-2"), "steps is -2"),
+    ((*PIPE, "--pairs"), "leave them out with --model"),
+    (("--draws", "1e400"), "--draws"),
+    (("--draws", HUGE), "expected a number from 2 to 10,000,000"),
+    (("--draws", ENDLESS), "--draws"),
+    (("--levels", "10**30"), "--levels"),
+    (("--levels", HUGE), "expected a number from 2 to 100,000"),
+    (("--levels", "-4"), "levels is -4"),
+    (("--seed", "-1"), "seed is -1: it must not be negative"),
+    (("--seed", HUGE), "less than 2^63"),
+    (("--sigma-max", "1e400"), "must be finite"),
+    (("--sigma-max", "1e200"), "sigma_max is 1e+200: expected a noise level from 1e-12 to 1e+12"),
+    (("--sigma-min", "1e-300"), "sigma_min is 1e-300: expected a noise level"),
+    (("--sigma-min", "nan"), "must be finite"),
+    (("--sigma-min", "-inf"), "must be finite"),
+    (("--device", "cuda:99999999999999999999"), "cannot be used here"),
+]
+
+
+OTHERS = [
+    (("generate", "DATA", "--about", "digit"), "it goes with --sampler filter"),
+    (("generate", "DATA", "--size", "64"), "it is the side of the scenes"),
+    (("generate", "DATA", "--grain"), "--grain is a texture of the scenes"),
+    (("generate", "DATA", "--n", HUGE), "from 1 to 4096 images"),
+    (("generate", "DATA", "--steps", HUGE), "from 1 to 100000"),
+    (("generate", "DATA", "--sigma-max", "1e200"), "expected a noise level"),
+    (("generate", "DATA", "--sigma-min", "nan"), "both must be finite"),
+    (("generate", "DATA", "--seed", HUGE), "less than 2^63"),
+    (("generate", "hierarchy", "--size", "16"), "it is the side of the scenes"),
+    (("fork", "DATA", "--steps", "5"), "--steps 5 is of the samplers sde and ode: leave it out for --sampler exact"),
+    (("fork", "DATA", "--sigma-min", "0.5"), "--sigma-min 0.5 is of the samplers sde and ode"),
+    (("fork", "DATA", "--renoise", "9"), "--renoise goes with sde and ode"),
+    (("fork", "DATA", "--sampler", "sde", "--renoise", "nan"), "renoise is nan"),
+    (("fork", "DATA", "--sampler", "sde", "--sigma", "0.01"), "the levels go from 0.01 down to 0.02"),
+    (("fork", "DATA", "--sigma", "inf"), "must be finite"),
+    (("fork", "DATA", "--forks", HUGE), "at most 65,536 children"),
+    (("fork", "DATA", "--size", "64"), "it is the side of the scenes"),
+    (("train", "DATA", "--log-mean", "1"), "--log-mean 1 is of --noise lognormal"),
+    (("train", "DATA", "--log-std", "2"), "--log-std 2 is of --noise lognormal"),
+    (("train", "DATA", "--noise", "lognormal", "--log-std", "1e300"), "log_std is 1e+300"),
+    (("train", "DATA", "--size", "64"), "it is the side of the scenes"),
+    (("train", "DATA", "--grain"), "--grain is a texture of the scenes"),
+    (("train", "DATA", "--width", HUGE), "expected a number from 0 to 65,536"),
+    (("train", "DATA", "--batch", HUGE), "expected a number from 1 to 1,048,576"),
+    (("train", "DATA", "--learning-rate", "nan"), "learning_rate is nan"),
+    (("train", "DATA", "--checkpoint-seconds", "nan"), "checkpoint_seconds is nan"),
+    (("train", "DATA", "--classifier-steps", "-1"), "must not be negative"),
+    (("train", "hierarchy:v=4,m=2,s=2,L=2", "--holdout", "0.2"), "--holdout 0.2 is of a set of items"),
+    (("prompts", "--model", "x", "--prompt", "a", "--images", "y", "--steps", "5"), "is of the sampler that generates"),
+    (("prompts", "--model", "x", "--prompt", "a", "--levels", HUGE), "levels is 1000000000000000000000000000000"),
+    (("prompts", "--model", "x", "--prompt", "a", "--seed", "-1"), "seed is -1"),
+    (("translate", "--model", "x", "--step", "3/10", "--steps", "20"), "says how many steps there are"),
+    (("translate", "--model", "x", "--steps", HUGE), "expected a number from 1 to 100,000"),
+    (("translate", "--model", "x", "--sigma", "1", "--percent", "3"), "pass one level"),
+    (("advise", "x", "--steps", HUGE), "expected a number from 2 to 100,000"),
+    (("check", "--seed", HUGE), "less than 2^63"),
+    (("reproduce", "--size", HUGE), "expected a number from 0 to 100,000"),
+    (("reproduce", "--model", "bundled", "--size", "64"), "of a size of its own, 16"),
+]
+
+
+def refused(capsys, *args):
+    status = main([str(a) for a in args])
+    printed = capsys.readouterr()
+    assert status == 2, printed
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("sigmascope: ")
+    assert len(lines[0]) < 400
+    assert printed.out == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize(("options", "words"), STUDY)
+def test_a_study_refuses_what_it_cannot_use(good, tmp_path, capsys, options, words):
+    assert words in refused(capsys, "study", good, *options, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("command", "words"), OTHERS)
+def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, command, words):
+    out = () if command[0] in ("translate", "advise") else ("--out", tmp_path / "out")
+    assert words in refused(capsys, *(good if c == "DATA" else c for c in command), *out)
+    assert not (tmp_path / "out").exists()
+
+
+ALL = {"data", "abstractions", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model"}
+HONOURED = {
+    "exact": (Spec("x.npz"), {"estimators", "pairs"}),
+    "exact, with forks": (Spec("x.npz", estimators=("posterior", "forks")), {"estimators", "pairs", "forks"}),
+    "scenes": (Spec("scenes"), {"estimators", "pairs", "size", "grain"}),
+    "heldout": (Spec("x.npz", law="heldout"), set()),
+    "model": (Spec("x.npz", model="m"), {"estimators", "target_stderr", "budget", "like"}),
+    "told pipeline": (
+        Spec("x.npz", model="diffusers:m"),
+        {"estimators", "target_stderr", "budget", "like", "null_class", "allow_pickle"},
+    ),
+    "forked pipeline": (
+        Spec("x.npz", model="diffusers:m", estimators=("forks",)),
+        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle"},
+    ),
+}
+OTHER = {
+    "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "target_stderr": 0.5,
+    "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3, "allow_pickle": True,
+}  # fmt: skip
+
+
+def checked(kind, spec):
+    found = spec.check()
+    return found.told() if kind == "told pipeline" else found.forked() if kind == "forked pipeline" else found
+
+
+@pytest.mark.parametrize("kind", HONOURED)
+def test_each_setting_of_each_kind_of_study(kind):
+    """What is not honoured is refused; a setting that is new belongs into these tables."""
+    spec, honoured = HONOURED[kind]
+    assert ALL | OTHER.keys() | {"fingerprint", "model_fingerprint"} == {f.name for f in fields(Spec)}
+    first = checked(kind, spec)
+    assert checked(kind, first) == first  # what was filled in is not taken for what was asked
+    for name, value in OTHER.items():
+        if name in honoured and name != "estimators":
+            assert getattr(checked(kind, replace(spec, **{name: value})), name) == value
+        else:
+            with pytest.raises(InputError):
+                checked(kind, replace(spec, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 64}, "side of the scenes"),
+        ({"grain": True}, "texture of the scenes"),
+        ({"law": "heldout", "estimators": "score_gap"}, "one of its own, heldout"),
+        ({"levels": 10**5000}, "levels is a number of more than 40 digits"),
+        ({"sigma_max": 10**400}, "sigma_max is a number of more than 40 digits: expected a number"),
+        ({"labeller": "a\0b"}, "it holds NUL"),
+        ({"abstractions": ["\ud800"]}, "no UTF-8"),
+    ],
+)
+def test_from_python(options, words):
+    with pytest.raises(InputError, match=words) as refusal:
+        sigmascope.study(np.zeros((4, 2)), {"a": [0, 1, 0, 1]}, **options)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "words"),
+    [
+        (whole, 2.5, "x is 2.5: expected a whole number"),
+        (whole, float("nan"), "x is nan: expected a whole number"),
+        (whole, None, "x is None: expected a whole number"),
+        (real, "low", "x is low: expected a number"),
+        (real, [1, 2], "expected a number"),
+    ],
+)
+def test_numbers_from_python(read, value, words):
+    with pytest.raises(InputError, match=words):
+        read("x", value)
+
+
+def test_the_held_out_bound_has_a_name_of_its_own(good, tmp_path):
+    assert main(["study", str(good), *HELDOUT, "--draws", "16", "--levels", "4", "--out", str(tmp_path / "a")]) == 0
+    assert main(["study", "--spec", str(tmp_path / "a" / "spec.toml"), "--out", str(tmp_path / "b")]) == 0
+    results = sigmascope.study(str(good), law="heldout", draws=16, levels=4)
+    assert results.estimator.values.tolist() == ["heldout"]
+    assert results.attrs["main_estimator"] == "heldout"
+    assert {c.estimator for c in sigmascope.to_curves(results)} == {"heldout"}
+    assert len(sigmascope.plot(results).axes[0].get_lines()) >= 1
+    with pytest.raises(InputError, match="choose among heldout"):
+        sigmascope.to_curves(results, "posterior")
+    assert "<code>heldout</code>" in (tmp_path / "b" / "report.html").read_text()
