@@ -103,6 +103,8 @@ class LabelledData:
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
         unit: what one unit of sigma is, in words.
+        notes: what whoever reads the numbers must know of how the data were read, a sentence each.
+        span: smallest and largest coordinate of all items; None where that is not known.
     """
 
     name: str
@@ -112,6 +114,8 @@ class LabelledData:
     weights: Float[Tensor, " items"]
     fingerprint: str
     unit: str = "the unit of the data"
+    notes: tuple[str, ...] = ()
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.source)
@@ -143,8 +147,8 @@ class LabelledData:
 
     @property
     def words(self) -> str:
-        """How many items of what shape."""
-        return f"{len(self):,} items of {' × '.join(map(str, self.event))}"
+        """How many items of what shape, and the notes."""
+        return "; ".join([f"{len(self):,} items of {' × '.join(map(str, self.event))}", *self.notes])
 
     def abstraction(self, name: str) -> Abstraction:
         """The abstraction of that name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,9 @@ from sigmascope import ranks
 from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.labels import attribute_of
 from sigmascope.data.memory import require
+from sigmascope.data.scales import require_levels, require_shared
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.heldout import widths_for
 from sigmascope.denoisers.passes import MEANS_ROWS
@@ -146,7 +149,7 @@ def resolve(spec: Spec) -> tuple[Data, Spec]:
     spec = spec.check()
     if spec.data.startswith("<"):
         raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
-    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
     if isinstance(data, LabelledData) and spec.data != "scenes":
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
@@ -162,18 +165,30 @@ def complete(spec: Spec, data: Data) -> Spec:
     if isinstance(data, Hierarchy) and spec.law == "heldout":
         raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
     names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    studied = chosen(data, names)
+    if isinstance(data, LabelledData):
+        require_levels(data, spec.sigma_max, spec.sigma_min)
+        if spec.law == "heldout":
+            require_shared(data, studied)
     if spec.pairs:
         if isinstance(data, Hierarchy):
             raise InputError(f"{spec.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
-        pairs_among(chosen(data, names))
+        pairs_among(studied)
     if "forks" in spec.estimators:
-        widest = max((a for a in data.abstractions if a.name in names), key=lambda a: int((a.prior > 0).sum()))
+        widest = max(studied, key=lambda a: int((a.prior > 0).sum()))
         if not enough(widest, spec.forks):
             raise InputError(
                 f"forks is {spec.forks}, {widest.name!r} has {len(widest.values)} values: fewer children than values "
                 f"cannot show its entropy; pass at least --forks {len(widest.values)}"
             )
     return replace(spec, abstractions=names, fingerprint=data.fingerprint)
+
+
+def say_notes(data: Data) -> None:
+    """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
+    if isinstance(data, LabelledData) and not ranks.rank():
+        for note in data.notes:
+            print(f"sigmascope: note: {note}", file=sys.stderr)
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
@@ -210,6 +225,8 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
         return run_learned(spec, out, progress)
     check_folder(out)
     data, spec = resolve(spec)
+    if progress:
+        say_notes(data)
     return run_in(data, denoiser_of(data, resolve_device(spec.device)), spec, out, progress)
 
 
@@ -264,6 +281,7 @@ def study(
     seed: int = 0,
     size: int = 32,
     grain: bool = False,
+    ground: str = "white",
     law: str = "empirical",
     estimators: str | Sequence[str] = (),
     forks: int = 0,
@@ -297,6 +315,7 @@ def study(
         seed: of the draws; the same seed gives the same numbers.
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
+        ground: ``"white"``, ``"black"`` or ``"#rrggbb"``: what transparent pixels of pictures are laid on.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
             come from, by items held out and a filter made of the rest.
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
@@ -335,6 +354,7 @@ def study(
         seed=int(seed),
         size=int(size),
         grain=grain,
+        ground=ground,
         law=law,
         estimators=listed(estimators),
         forks=int(forks),
@@ -373,7 +393,8 @@ def study(
             )
         data, spec = given, replace(spec, data=f"<{given.name}>")
         names = [a.name for a in data.abstractions]
-        if isinstance(data, LabelledData) and spec.abstractions and list(spec.abstractions) != names:
+        given_names = [attribute_of(e, names) for e in spec.abstractions]
+        if isinstance(data, LabelledData) and spec.abstractions and given_names != names:
             raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
         if isinstance(data, Hierarchy):
             data.check_names(spec.abstractions)

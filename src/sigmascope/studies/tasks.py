@@ -32,6 +32,7 @@ class GenerateTask:
         seed: of the noise; each image has its own stream.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         device: as for a study.
         fingerprint: of the data, once they have been read.
     """
@@ -47,6 +48,7 @@ class GenerateTask:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     device: str = "auto"
     fingerprint: str = ""
 
@@ -86,6 +88,7 @@ class ForkTask:
         seed: of parents and noise; each child has its own stream.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         device: as for a study.
         fingerprint: of the data, once they have been read.
     """
@@ -102,6 +105,7 @@ class ForkTask:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     device: str = "auto"
     fingerprint: str = ""
 
