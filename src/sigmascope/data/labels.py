@@ -120,7 +120,7 @@ class Selected:
         columns: without what is missing.
         kept: indices of these items, increasing, int64; None: all.
         items: how many there are.
-        notes: for each attribute how many items lack it.
+        notes: what was left out, and how many items lack each attribute.
     """
 
     columns: dict[str, np.ndarray]
@@ -141,7 +141,8 @@ def select(
 ) -> Selected:
     """Leave out the items that lack a label of an attribute that was asked for.
 
-    A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.
+    A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.  Where all
+    columns are wanted, those of one value are left out, too.
 
     Args:
         columns: one value per item and attribute.
@@ -163,16 +164,27 @@ def select(
         missing = _missing(column, name in (names or {}))
         if missing.any():
             lack[name] = missing
-    held = {n: np.ma.getdata(columns[n]) for n in needed}
+    constant = [] if wanted else [n for n in needed if _constant(columns[n], lack.get(n))]
+    if len(constant) == len(needed):
+        constant = []  # they are refused one by one
+    said = tuple(f"{n!r} has one value and is left out" for n in constant)
+    lack = {n: m for n, m in lack.items() if n not in constant}
+    held = {n: np.ma.getdata(columns[n]) for n in needed if n not in constant}
     if not lack:
-        return Selected(held, None, items, ())
+        return Selected(held, None, items, said)
     kept = np.flatnonzero(~np.any(list(lack.values()), axis=0))
     counts = {n: int(m.sum()) for n, m in lack.items()}
     if not len(kept):
-        said = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
-        raise InputError(f"none of {items} items has all labels ({said}): choose attributes with --abstractions")
+        which = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
+        raise InputError(f"none of {items} items has all labels ({which}): choose attributes with --abstractions")
     notes = tuple(f"{c} of {items} items have no {n!r} and are left out" for n, c in counts.items())
-    return Selected({n: c[kept] for n, c in held.items()}, kept, len(kept), notes)
+    return Selected({n: c[kept] for n, c in held.items()}, kept, len(kept), said + notes)
+
+
+def _constant(column: np.ndarray, missing: np.ndarray | None) -> bool:
+    """Whether a column has at most one value."""
+    values = np.ma.getdata(column) if missing is None else np.ma.getdata(column)[~missing]
+    return not len(values) or bool((values == values[0]).all())
 
 
 def _missing(column: np.ndarray, named: bool) -> np.ndarray:

@@ -174,7 +174,8 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Head
             f"{name}.astype(str), or numbers"
         )
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != info.file_size - length:
-        raise ValueError(f"array {name!r} has shape {shape} and type {dtype}, which does not fit its length")
+        of = "its images have" if name == "images" else f"array {name!r} has"
+        raise ValueError(f"{of} shape {shape} and type {dtype}, which does not fit their length")
     return _Header(shape, dtype, fortran, before)
 
 

@@ -79,7 +79,7 @@ def _image_column(schema: Any, pa: Any, path: Path) -> str:
     kind = next(g.type for g in structs[0].type if g.name == "bytes")
     if schema.names.count(image) > 1:
         raise InputError(f"{path}: two columns are called {image!r}: rename one")
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)):
         raise InputError(f"{path}: column {image!r} holds {kind} where bytes are expected: store the encoded pictures")
     return image
 

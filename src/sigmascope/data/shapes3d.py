@@ -108,7 +108,7 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:
         said = error_words(error)
-        if "lock" in str(error) or "already open" in str(error):
+        if "lock file" in str(error) or "already open" in str(error):
             raise InputError(
                 f"{path}: it is locked by a program that has it open: close that, or set the variable "
                 "HDF5_USE_FILE_LOCKING=FALSE"
