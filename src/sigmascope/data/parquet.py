@@ -48,7 +48,10 @@ def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHI
         image = _image_column(schema, pa, path)
         labels = [f for f in schema if f.name != image and _is_label(f.type, pa)]
         known = [f.name for f in labels]
-        n, wanted = file.metadata.num_rows, {p.name for e in asked(abstractions, known) for p in e.parts or (e,)}
+        n, wanted = (
+            file.metadata.num_rows,
+            {p.name for e in asked(abstractions, dict.fromkeys(known)) for p in e.parts or (e,)},
+        )
         require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --abstractions")
         columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}
         names = _class_names(schema, [f.name for f in labels if pa.types.is_integer(f.type)])
