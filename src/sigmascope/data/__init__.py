@@ -77,6 +77,8 @@ def load(
     Raises: InputError, in one line, for anything that cannot be used.
     """
     require_text(data, "the path of the data")
+    if not data.isprintable():
+        raise InputError(f"{data!a}: a character of this path cannot be printed: rename it")
     if data == "scenes":
         _check_ground(data, ground, pictures=False)
         return load_scenes(size, abstractions, grain=grain)

@@ -56,7 +56,9 @@ def require_inside(path: Path, home: Path, root: Path, shown: str) -> None:
     """
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is one of these, by the version of Python
+    except RuntimeError as error:  # of older versions of Python
+        raise InputError(f"{shown}: it cannot be read (it is a loop of links): remove or replace it") from error
+    except (OSError, ValueError) as error:
         raise InputError(f"{shown}: it cannot be read ({error_words(error)}): remove or replace it") from error
     blobs = (above / "blobs" for above in list(root.parents)[:_CACHE_DEPTH])
     if not real.is_relative_to(home) and not any(real.is_relative_to(b) for b in blobs):
@@ -78,10 +80,15 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: it cannot be read ({error_words(error)}): correct it") from error
 
 
+def printable(name: str) -> str:
+    """A name, escaped where it could not be printed on one line."""
+    return name if name.isprintable() else ascii(name)
+
+
 def error_words(error: BaseException) -> str:
     """The first line of what an exception says, or its kind where it says nothing."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return said.splitlines()[0] if said.strip() else type(error).__name__
+    return printable(said.splitlines()[0]) if said.strip() else type(error).__name__
 
 
 def require_text(text: str, what: str) -> None:

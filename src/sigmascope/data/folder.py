@@ -15,7 +15,7 @@ import numpy as np
 
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import labelled
-from sigmascope.data.files import error_words, left_aside, read_text, require_inside, require_plain
+from sigmascope.data.files import error_words, left_aside, printable, read_text, require_inside, require_plain
 from sigmascope.data.labels import asked, select
 from sigmascope.data.pictures import WHITE, decode_all
 
@@ -70,19 +70,20 @@ def _from_classes(path: Path) -> tuple[list[tuple[str, Path]], dict[str, np.ndar
     root = path.resolve()
     found, classes = [], []
     for folder in sorted(p for p in path.iterdir() if p.is_dir() and not left_aside(p.name)):
-        require_inside(folder, root, root, f"{path}: {folder.name}")
+        require_inside(folder, root, root, f"{path}: {printable(folder.name)}")
         home = folder.resolve()
         for file in sorted(folder.rglob("*")):
             inside = file.relative_to(path)
+            called = printable(str(inside))
             if file.suffix.lower() not in SUFFIXES or any(left_aside(part) for part in inside.parts):
                 continue
             if len(inside.parts) > 2:
                 raise InputError(
-                    f"{path}: {inside} lies deeper than a folder per class: pass the folder that holds the classes"
+                    f"{path}: {called} lies deeper than a folder per class: pass the folder that holds the classes"
                 )
-            require_inside(file, home, root, f"{path}: {inside}")
-            require_plain(file, f"{path}: {inside}")
-            found.append((str(inside), file))
+            require_inside(file, home, root, f"{path}: {called}")
+            require_plain(file, f"{path}: {called}")
+            found.append((called, file))
             classes.append(folder.name)
     if not found:
         raise InputError(
@@ -125,16 +126,11 @@ def _place(table: Path, root: Path, number: int, row: dict[str, object]) -> tupl
     if base is None:
         raise InputError(f"{table}: row {number} points out of the folder ({given!a}): keep the pictures in it")
     if not there:
-        raise InputError(f"{table}: row {number} names {_shown(given)}, which is not there: correct the row")
-    shown = f"row {number} ({_shown(str(place.relative_to(base)))})"
+        raise InputError(f"{table}: row {number} names {printable(given)}, which is not there: correct the row")
+    shown = f"row {number} ({printable(str(place.relative_to(base)))})"
     require_inside(place, root, root, f"{table}: {shown}")
     require_plain(place, f"{table}: {shown}")
-    return _shown(str(place.relative_to(base))), place
-
-
-def _shown(name: str) -> str:
-    """The name of a file, on one line that can be printed."""
-    return name if name.isprintable() else ascii(name)
+    return printable(str(place.relative_to(base))), place
 
 
 def _csv_rows(text: str) -> list[dict[str, object]]:
