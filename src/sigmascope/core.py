@@ -55,9 +55,7 @@ class Abstraction:
             )
         prior = self.prior.double()
         if prior.shape != (len(self.values),):
-            raise InputError(
-                f"abstraction {self.name!r}: prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)"
-            )
+            raise InputError(f"{self.name!r}: the prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)")
         if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:
             raise InputError(f"abstraction {self.name!r}: the prior must be non-negative and sum to one")
         object.__setattr__(self, "prior", prior)
@@ -126,11 +124,9 @@ class LabelledData:
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
             raise InputError(f"{self.name}: weights must be finite and not negative")
         for a in self.abstractions:
+            count = self.labels[a.name].shape[0]
             if self.labels[a.name].shape != (n,):
-                raise InputError(
-                    f"{self.name}: {self.labels[a.name].shape[0]} labels of {a.name!r} for {n} items: "
-                    "pass one label per item"
-                )
+                raise InputError(f"{self.name}: {count} labels of {a.name!r} for {n} items: pass one label per item")
 
     def __len__(self) -> int:
         return len(self.source)

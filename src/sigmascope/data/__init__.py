@@ -9,7 +9,7 @@ from pathlib import Path
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import from_array
 from sigmascope.data.draws import draw_items
-from sigmascope.data.files import require_plain, require_text
+from sigmascope.data.files import printable, require_plain, require_text
 from sigmascope.data.folder import load_folder
 from sigmascope.data.hierarchy import Hierarchy, parse_hierarchy, random_hierarchy
 from sigmascope.data.labels import grouped
@@ -76,9 +76,14 @@ def load(
 
     Raises: InputError, in one line, for anything that cannot be used.
     """
+    try:
+        return _loaded(data, abstractions, size, grain, ground)
+    except InputError as error:  # names from a file may hold line breaks
+        raise InputError(printable(str(error))) from error
+
+
+def _loaded(data: str, abstractions: Sequence[str], size: int, grain: bool, ground: str) -> LabelledData:
     require_text(data, "the path of the data")
-    if not data.isprintable():
-        raise InputError(f"{data!a}: a character of this path cannot be printed: rename it")
     if data == "scenes":
         _check_ground(data, ground, pictures=False)
         return load_scenes(size, abstractions, grain=grain)

@@ -81,8 +81,8 @@ def read_text(path: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A name, escaped where it could not be printed on one line."""
-    return name if name.isprintable() else ascii(name)
+    """Text with escapes in place of what cannot be printed on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def error_words(error: BaseException) -> str:

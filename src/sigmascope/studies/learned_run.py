@@ -17,7 +17,8 @@ from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.pipelines import as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.runner import resolve_device, say_notes, table_of
+from sigmascope.studies.runner import resolve_device, table_of
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
 

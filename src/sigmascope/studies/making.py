@@ -44,7 +44,8 @@ from sigmascope.sample import (
 from sigmascope.sample import start as start_from_noise
 from sigmascope.studies.collect import series_level
 from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
-from sigmascope.studies.runner import resolve_device, say_notes
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 from sigmascope.studies.works import all_log_posteriors

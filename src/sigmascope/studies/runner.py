@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.data.memory import require
-from sigmascope.data.scales import require_levels, require_shared
 from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
 from sigmascope.denoisers.heldout import widths_for
 from sigmascope.denoisers.passes import MEANS_ROWS
@@ -36,6 +34,7 @@ from sigmascope.studies.collect import block_draws, directions_for
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of, levels_of
 from sigmascope.studies.pairs import pair_memory, pairs_among
 from sigmascope.studies.results import conditionals, to_curves
+from sigmascope.studies.scales import require_scales, say_notes
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
 from sigmascope.studies.works import PATH_BYTES
@@ -166,10 +165,7 @@ def complete(spec: Spec, data: Data) -> Spec:
         raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
     names = spec.abstractions or tuple(a.name for a in data.abstractions)
     studied = chosen(data, names)
-    if isinstance(data, LabelledData):
-        require_levels(data, spec.sigma_max, spec.sigma_min)
-        if spec.law == "heldout":
-            require_shared(data, studied)
+    require_scales(data, spec, studied)
     if spec.pairs:
         if isinstance(data, Hierarchy):
             raise InputError(f"{spec.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
@@ -182,13 +178,6 @@ def complete(spec: Spec, data: Data) -> Spec:
                 f"cannot show its entropy; pass at least --forks {len(widest.values)}"
             )
     return replace(spec, abstractions=names, fingerprint=data.fingerprint)
-
-
-def say_notes(data: Data) -> None:
-    """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
-    if isinstance(data, LabelledData) and not ranks.rank():
-        for note in data.notes:
-            print(f"sigmascope: note: {note}", file=sys.stderr)
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:

@@ -36,7 +36,8 @@ from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
-from sigmascope.studies.runner import resolve_device, say_notes
+from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
 
 SPEC = "train.toml"
