@@ -60,6 +60,25 @@ def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHIT
     )  # fmt: skip
 
 
+def pictures_in(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
+    """The pictures that lie in a folder itself, by name: what to call each, and a function that gives its bytes.
+
+    Args:
+        path: of the folder.
+
+    Raises: InputError for a link out of the folder, and for what is no plain file.
+    """
+    root = path.resolve()
+    found: list[tuple[str, Callable[[], bytes]]] = []
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in SUFFIXES and not left_aside(file.name):
+            shown = f"{path}: {printable(file.name)}"
+            require_inside(file, root, root, shown)
+            require_plain(file, shown)
+            found.append((printable(file.name), partial(_bytes, file, shown)))
+    return found
+
+
 def _bytes(file: Path, shown: str) -> bytes:
     require_plain(file, shown)
     return file.read_bytes()

@@ -17,7 +17,7 @@ import numpy as np
 from sigmascope import ranks
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import check_kind, labelled
-from sigmascope.data.files import error_words
+from sigmascope.data.files import error_words, require_plain
 from sigmascope.data.labels import Selected, asked, select
 from sigmascope.data.memory import require
 from sigmascope.data.shards import Rows, StoredRows, as_bytes, block_rows, blocks, chosen_rows
@@ -86,6 +86,30 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         images, selected, weights=weights, abstractions=abstractions, name=path.stem, share=share, from_file=True,
         seen=seen,
     )  # fmt: skip
+
+
+def images_of(path: Path) -> np.ndarray:
+    """The images of an ``.npz`` file, in memory, without labels.
+
+    Args:
+        path: of a plain file with an array ``images``.
+
+    Raises: InputError, in one line, for a file that cannot be used.
+    """
+    require_plain(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("images.npy")
+            header = _header(archive, info, "images")
+            check_kind(header.shape, header.dtype, str(path))
+            require(info.file_size, f"{path.name} unpacked", "use a machine with more")
+            return _unpacked(archive, info, header, range(header.shape[0]), path)
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(
+            f"{path}: no 'images' can be read from it ({error_words(error)}): pass an .npz with them"
+        ) from error
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
