@@ -233,6 +233,10 @@ REFUSED = {
         lambda p: (classes(p / "d") / "a/x.png").mkdir() or p / "d",
         "a/x.png: it is a folder",
     ),
+    "table of a part": (
+        lambda p: put(classes(p / "d") / "a" / "metadata.csv", b"file_name,label\n") or p / "d",
+        "a holds a table of its own: pass that folder",
+    ),
     "link out": (lambda p: linked(p, "a/x.png", p / "outside" / "x.png"), "a/x.png: it is a link out of the folder"),
     "link up and out": (lambda p: linked(p, "a/x.png", "../../outside/x.png"), "it is a link out of the folder"),
     "link to another class": (lambda p: linked(p, "a/x.png", "../b/1.png"), "it is a link out of the folder"),

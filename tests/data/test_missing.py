@@ -89,6 +89,7 @@ FILES = {
     "class names": lambda p: parquet(p / "x.parquet", OWN_NAMES, label=np.where(GONE, -1, CLASS)),
     "nulls": lambda p: parquet(p / "x.parquet", label=pa.array(CLASS, mask=GONE)),
     "nulls of a class label": lambda p: parquet(p / "x.parquet", class_label(), label=pa.array(CLASS, mask=GONE)),
+    "class label that pandas wrote": lambda p: parquet(p / "x.parquet", class_label(), label=NAN),
     "nulls of text": lambda p: parquet(p / "x.parquet", label=pa.array(WORD, mask=GONE)),
     "parquet NaN": lambda p: parquet(p / "x.parquet", label=NAN),
     "empty cells": lambda p: folder(p / "d", table(np.where(GONE, "", WORD))),

@@ -20,6 +20,7 @@ from sigmascope.data.labels import asked, select
 from sigmascope.data.pictures import WHITE, decode_all
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_TABLES = ("metadata.csv", "metadata.jsonl")
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)  # 01 and 1_0 are names, not numbers
 _REAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -39,7 +40,7 @@ def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHIT
 
     Raises: InputError, in one line, for what cannot be used.
     """
-    tables = [path / n for n in ("metadata.csv", "metadata.jsonl") if os.path.lexists(path / n)]
+    tables = [path / n for n in _TABLES if os.path.lexists(path / n)]
     if len(tables) > 1:
         raise InputError(f"{path}: it holds metadata.csv and metadata.jsonl: keep one of them")
     try:
@@ -91,6 +92,8 @@ def _from_classes(path: Path) -> tuple[list[tuple[str, Path]], dict[str, np.ndar
     for folder in sorted(p for p in path.iterdir() if p.is_dir() and not left_aside(p.name)):
         require_inside(folder, root, root, f"{path}: {printable(folder.name)}")
         home = folder.resolve()
+        if any(os.path.lexists(folder / table) for table in _TABLES):
+            raise InputError(f"{path}: {printable(folder.name)} holds a table of its own: pass that folder")
         for file in sorted(folder.rglob("*")):
             inside = file.relative_to(path)
             called = printable(str(inside))

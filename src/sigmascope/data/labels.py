@@ -192,7 +192,7 @@ def _missing(column: np.ndarray, named: bool) -> np.ndarray:
     values = np.ma.getdata(column)
     if values.dtype.kind == "f":
         missing |= np.isnan(values)
-    if named and values.dtype.kind == "i":
+    if named and values.dtype.kind in "if":
         missing |= values == -1
     return missing
 

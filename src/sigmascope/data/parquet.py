@@ -54,7 +54,9 @@ def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHI
         )
         require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --abstractions")
         columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}
-        names = _class_names(schema, [f.name for f in labels if pa.types.is_integer(f.type)])
+        integers = [f.name for f in labels if pa.types.is_integer(f.type)]
+        numbers = integers + [f.name for f in labels if pa.types.is_floating(f.type)]  # pandas makes these of nulls
+        names = _class_names(schema, integers, numbers)
         selected = select(columns, n, abstractions, names)
         kept = np.arange(n) if selected.kept is None else selected.kept
         found = decode_all(
@@ -129,14 +131,14 @@ def _pictures(file: Any, image: str, path: Path, rows: np.ndarray) -> Iterator[t
         raise InputError(f"{path}: row {rows[due]} is not there: the file is damaged; write it again")
 
 
-def _class_names(schema: Any, integers: Sequence[str]) -> dict[str, list[str]]:
+def _class_names(schema: Any, integers: Sequence[str], numbers: Sequence[str]) -> dict[str, list[str]]:
     """What the classes of columns are called."""
     metadata = schema.metadata or {}
     names: dict[str, list[str]] = {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         for column, feature in features.items():
-            if column in integers and isinstance(feature, dict) and isinstance(feature.get("names"), list):
+            if column in numbers and isinstance(feature, dict) and isinstance(feature.get("names"), list):
                 names[column] = [str(n) for n in feature["names"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # no names there: the classes keep their numbers
