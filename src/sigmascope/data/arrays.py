@@ -147,8 +147,7 @@ def labelled(
     n = selected.items
     w = None if weights is None else selected.of(_all_weights(weights, selected))
     made, codes, prior = encode(selected.columns, n, abstractions, w, names)
-    shape = (n, *images.shape[1:])
-    digest = hashlib.blake2b(f"{shape}{images.dtype.str}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
     def check() -> Look:
         look = Look(name, 0 if share is None else share.start)
@@ -160,7 +159,6 @@ def labelled(
                 digest.update(as_bytes(block))
         return look
 
-    indices = {a.name: codes[a.name].numpy() for a in made}
     if not from_file:
         look = check()
     elif share is None:
@@ -170,7 +168,7 @@ def labelled(
         for part in ranks.streamed(block for _, block in blocks(images)):
             digest.update(as_bytes(part))
     look.require_different(n, notes)
-    update_labels(digest, indices, None if w is None else prior.numpy())
+    update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
     fingerprint = ranks.by_first(digest.hexdigest) if from_file else digest.hexdigest()
     unit = UNIT_8_BIT if images.dtype == np.uint8 else UNIT_FLOAT
     own = ArraySource(images)
