@@ -57,6 +57,8 @@ class StudyCommand:
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
+    ground: Annotated[str, shown("COLOUR", "(default: white)")] = "white"
+    """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
     law: Annotated[str, tyro.conf.arg(metavar="LAW")] = "empirical"
     """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
     from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
@@ -176,6 +178,8 @@ class TrainCommand:
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Give the floor of the scenes a fine texture, one more attribute."""
+    ground: Annotated[str, shown("COLOUR", "(default: white)")] = "white"
+    """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
     checkpoint_seconds: float = 60.0
     """Seconds between two checkpoints."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
@@ -219,6 +223,8 @@ class GenerateCommand:
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Give the floor of the scenes a fine texture, one more attribute."""
+    ground: Annotated[str, shown("COLOUR", "(default: white)")] = "white"
+    """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
 
@@ -263,6 +269,8 @@ class ForkCommand:
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: tyro.conf.FlagCreatePairsOff[bool] = False
     """Give the floor of the scenes a fine texture, one more attribute."""
+    ground: Annotated[str, shown("COLOUR", "(default: white)")] = "white"
+    """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
 

@@ -56,9 +56,7 @@ class Abstraction:
             )
         prior = self.prior.double()
         if prior.shape != (len(self.values),):
-            raise InputError(
-                f"abstraction {self.name!r}: prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)"
-            )
+            raise InputError(f"{self.name!r}: the prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)")
         if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:
             raise InputError(f"abstraction {self.name!r}: the prior must be non-negative and sum to one")
         object.__setattr__(self, "prior", prior)
@@ -104,6 +102,8 @@ class LabelledData:
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
         unit: what one unit of sigma is, in words.
+        notes: what whoever reads the numbers must know of how the data were read, a sentence each.
+        span: smallest and largest coordinate of all items; None where that is not known.
     """
 
     name: str
@@ -113,6 +113,8 @@ class LabelledData:
     weights: Float[Tensor, " items"]
     fingerprint: str
     unit: str = "the unit of the data"
+    notes: tuple[str, ...] = ()
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.source)
@@ -123,11 +125,9 @@ class LabelledData:
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
             raise InputError(f"{self.name}: weights must be finite and not negative")
         for a in self.abstractions:
+            count = self.labels[a.name].shape[0]
             if self.labels[a.name].shape != (n,):
-                raise InputError(
-                    f"{self.name}: {self.labels[a.name].shape[0]} labels of {a.name!r} for {n} items: "
-                    "pass one label per item"
-                )
+                raise InputError(f"{self.name}: {count} labels of {a.name!r} for {n} items: pass one label per item")
 
     def __len__(self) -> int:
         return len(self.source)
@@ -144,8 +144,8 @@ class LabelledData:
 
     @property
     def words(self) -> str:
-        """How many items of what shape."""
-        return f"{len(self):,} items of {' × '.join(map(str, self.event))}"
+        """How many items of what shape, and the notes."""
+        return "; ".join([f"{len(self):,} items of {' × '.join(map(str, self.event))}", *self.notes])
 
     def abstraction(self, name: str) -> Abstraction:
         """The abstraction of that name.

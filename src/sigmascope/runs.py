@@ -44,6 +44,7 @@ def _study(command: StudyCommand) -> int:
         seed=command.seed,
         size=command.size,
         grain=command.grain,
+        ground=command.ground,
         law=command.law,
         estimators=listed(command.estimators),
         forks=command.forks,
@@ -64,7 +65,7 @@ def _study(command: StudyCommand) -> int:
         stored = read_spec(Path(command.spec))
         if command.abstractions == ",".join(stored.abstractions):  # a column's name may hold a comma
             spec = replace(spec, abstractions=stored.abstractions)
-        if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain")):
+        if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain", "ground")):
             spec = replace(spec, fingerprint=stored.fingerprint)
         if command.model == stored.model:
             spec = replace(spec, model_fingerprint=stored.model_fingerprint)
@@ -264,6 +265,7 @@ def _dry_run(spec: Spec) -> int:
     from sigmascope import ranks
     from sigmascope.data.memory import available_bytes
     from sigmascope.studies import runner
+    from sigmascope.studies.compute import chosen
 
     data, spec = runner.resolve(spec)
     work = runner.predict(data, spec)
@@ -271,7 +273,7 @@ def _dry_run(spec: Spec) -> int:
         return 0
     print(spec.to_toml())
     print(f"data        {data.words}")
-    studied = [a for a in data.abstractions if a.name in spec.abstractions]
+    studied = chosen(data, spec.abstractions)
     print(f"attributes  {', '.join(f'{a.name} ({len(a.values)})' for a in studied)}")
     if work.calls:
         print(f"work        {work.calls:,.0f} denoisings")

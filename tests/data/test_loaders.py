@@ -150,7 +150,7 @@ DIGIT = np.arange(12) % 3
         ({"images": np.where(IMAGES[5, 1, 1] == IMAGES, np.nan, IMAGES), "digit": DIGIT}, "NaN"),
         ({"images": IMAGES.astype(int), "digit": DIGIT}, "expected uint8, or floats"),
         ({"images": IMAGES, "digit": DIGIT, "weights": -np.ones(12)}, "non-negative"),
-        ({"images": IMAGES, "digit": np.where(DIGIT == 0, np.nan, DIGIT)}, "not finite"),
+        ({"images": IMAGES, "digit": np.where(DIGIT == 0, np.inf, DIGIT)}, "not finite"),
         ({"images": np.array([np.zeros((2, 2)), np.zeros((3, 3))], object), "digit": DIGIT[:2]}, "unequal sizes"),
     ],
 )

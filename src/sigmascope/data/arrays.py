@@ -12,10 +12,11 @@ from torch import Tensor
 
 from sigmascope import ranks
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.labels import encode
+from sigmascope.data.files import error_words
+from sigmascope.data.labels import Selected, encode, select
+from sigmascope.data.scales import Look, alone_notes, together
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 
-_LARGEST = 1e9  # squared distances must stay within float32
 UNIT_8_BIT = "the full range of a pixel, black to white (8-bit pixels divided by 255)"
 UNIT_FLOAT = "the unit in which the data are stored"
 
@@ -86,14 +87,19 @@ def from_array(
         name: how to call the data in titles.
         names: names of the classes of an integer column.
 
+    Labels that are None, NaN or masked are missing: items that lack one of an attribute that was asked for are left
+    out.  So is −1 in a column whose classes have names.
+
     Raises: InputError for a shape, a type or a value that cannot be used.
     """
+    if isinstance(images, np.ma.MaskedArray):
+        raise InputError(f"{name}: the images are a masked array: fill what is masked, or leave those items out")
     array = _numpy(images) if isinstance(images, Tensor) else np.asarray(images)
     check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    columns = as_columns(labels)
-    return labelled(array, columns, weights=weights, abstractions=abstractions, name=name, names=names)
+    found = select(as_columns(labels), len(array), abstractions, names)
+    return labelled(found.of(array), found, weights=weights, abstractions=abstractions, name=name, names=names)
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
@@ -111,70 +117,81 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
 
 def labelled(
     images: Rows,
-    columns: Mapping[str, np.ndarray],
+    selected: Selected,
     *,
     weights: np.ndarray | Tensor | None,
     abstractions: Sequence[str],
     name: str,
     names: Mapping[str, Sequence[str]] | None = None,
     share: range | None = None,
-    total: int | None = None,
+    from_file: bool = False,
     seen: Callable[[np.ndarray], None] | None = None,
+    notes: Sequence[str] = (),
 ) -> LabelledData:
     """Labelled data of images of a good kind, once their pixels are checked.
 
     Args:
-        images: the items, or those of this rank.
-        columns: for each attribute, one label per item, of all items.
-        weights: of all items.
+        images: the items that have all labels, or those of them that this rank holds.
+        selected: their columns.
+        weights: of all items, also of those that were left out.
         abstractions: which attributes; empty means all.
         name: how to call the data.
         names: names of the classes of an integer column.
-        share: which items ``images`` holds, where every rank of the run passes its own; None: all of them.
-        total: items in all, of a file that every rank of the run reads: what they find in it is agreed; None: as many
-            as there are images, which are this process's own.
+        share: which of the items ``images`` holds, where every rank of the run passes its own; None: all of them.
+        from_file: whether every rank of the run reads the same file: what they find in it is agreed.
         seen: called with every block of images that is looked through, in order.
+        notes: of how the images were read.
 
     Raises: InputError for a value that cannot be used.
     """
-    n = len(images) if total is None else total
-    w = None if weights is None else np.asarray(weights)
-    made, codes, prior = encode(columns, n, abstractions, w, names)
-    shape = (n, *images.shape[1:])
-    digest = hashlib.blake2b(f"{shape}{images.dtype.str}".encode(), digest_size=16)
-    start = 0 if share is None else share.start
+    n = selected.items
+    w = None if weights is None else selected.of(_all_weights(weights, selected))
+    made, codes, prior = encode(selected.columns, n, abstractions, w, names)
+    digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
-    def check() -> None:
-        for first, block in blocks(images):
-            if block.dtype.kind == "f":
-                _check_finite(block, name, start + first)
+    def check() -> Look:
+        look = Look(name, 0 if share is None else share.start)
+        for block in (b for _, b in blocks(images)):
+            look.at(block)
             if seen is not None:
                 seen(block)
             if share is None:
                 digest.update(as_bytes(block))
+        return look
 
-    indices = {a.name: codes[a.name].numpy() for a in made}
-    if share is None and total is None:
-        check()
+    if not from_file:
+        look = check()
     elif share is None:
-        ranks.by_first(check)
+        look = ranks.by_first(check)
     else:
-        ranks.together(check)
+        look = together(ranks.together(check))
         for part in ranks.streamed(block for _, block in blocks(images)):
             digest.update(as_bytes(part))
-    update_labels(digest, indices, None if w is None else prior.numpy())
-    fingerprint = digest.hexdigest() if total is None else ranks.by_first(digest.hexdigest)
+    look.require_different(n, notes)
+    update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
+    fingerprint = ranks.by_first(digest.hexdigest) if from_file else digest.hexdigest()
     unit = UNIT_8_BIT if images.dtype == np.uint8 else UNIT_FLOAT
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)
-    return LabelledData(name, source, made, codes, prior, fingerprint, unit)
+    said = (*selected.notes, *notes, *look.notes(), *alone_notes(made, codes))
+    return LabelledData(name, source, made, codes, prior, fingerprint, unit, said, look.span())
+
+
+def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray:
+    """The weights of all items, where some of them were left out."""
+    w = _numpy(weights) if isinstance(weights, Tensor) else np.asarray(weights)
+    if selected.kept is not None and (w.ndim != 1 or len(w) <= int(selected.kept[-1])):
+        raise InputError(f"weights have shape {w.shape}: expected one finite, non-negative weight per image")
+    return w
 
 
 def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
-    """Columns of labels as arrays.
+    """Columns of labels as arrays, masked where None or NaN says that a label is missing.
 
-    Raises: InputError where one is ragged.
+    Raises: InputError where one is ragged or of mixed kinds, or two have one name.
     """
+    if len({str(k) for k in labels}) < len(labels):
+        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
     return {str(k): _column(str(k), v) for k, v in labels.items()}
 
 
@@ -184,19 +201,56 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 
 def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.ndarray:
+    if isinstance(values, Tensor):
+        return _numpy(values)
     try:
-        return _numpy(values) if isinstance(values, Tensor) else np.asarray(values)
+        array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+        if array.dtype.kind in "US" and isinstance(values, (list, tuple)):  # numpy would make text of None and NaN
+            array = np.empty(len(values), dtype=object)
+            array[:] = values
     except ValueError as error:
         raise InputError(f"attribute {name!r} is ragged: expected one label per image") from error
+    return of_objects(name, array) if array.dtype.hasobject and array.ndim == 1 else array
 
 
-def _check_finite(block: np.ndarray, name: str, first: int) -> None:
-    bad = ~np.isfinite(block)
-    if bad.any():
-        item = first + int(np.argwhere(bad)[0][0])
-        raise InputError(f"{name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it")
-    if float(np.abs(block).max()) > _LARGEST:
-        raise InputError(f"{name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")
+def of_objects(name: str, values: np.ndarray) -> np.ndarray:
+    """A column of Python objects as an array of one kind, masked where one is None or NaN.
+
+    Args:
+        name: of the attribute.
+        values: objects, shape (items,).
+
+    Raises: InputError where they are not all numbers, all truth values or all text.
+    """
+    missing = np.ma.getmaskarray(values) | np.array([_nothing(v) for v in np.ma.getdata(values)], dtype=bool)
+    held = [v for v, m in zip(np.ma.getdata(values).tolist(), missing, strict=True) if not m]
+    kinds = {next((k for k, of in _KINDS.items() if isinstance(v, of)), "") for v in held}
+    if "" in kinds or len(kinds) > 1:
+        odd = next((v for v in held if not isinstance(v, tuple(_KINDS.values()))), None)
+        what = f"a {type(odd).__name__}" if "" in kinds else " and ".join(sorted(kinds))
+        raise InputError(f"attribute {name!r} holds {what}: expected all numbers, all text or all truth values")
+    try:
+        found = np.asarray(held) if held else np.zeros(0)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"attribute {name!r} holds labels of no use ({error_words(error)}): mend them") from error
+    if found.dtype.hasobject or found.ndim != 1:
+        raise InputError(f"attribute {name!r} holds numbers beyond 64 bits: store them as text")
+    whole = np.zeros(len(values), dtype=found.dtype)
+    whole[~missing] = found
+    return np.ma.MaskedArray(whole, missing) if missing.any() else whole
+
+
+_KINDS = {
+    "truth values": (bool, np.bool_), "numbers": (int, float, np.integer, np.floating), "text": (str,),
+    "bytes": (bytes,),
+}  # fmt: skip
+
+
+def _nothing(value: object) -> bool:
+    """Whether a label is missing: None, NaN, and what pandas has in their place, which is not equal to itself."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def update_labels(digest: hashlib.blake2b, codes: Mapping[str, np.ndarray], weights: np.ndarray | None) -> None:

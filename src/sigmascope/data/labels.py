@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from sigmascope.core import Abstraction, InputError, LabelledData
+from sigmascope.data.files import require_text
+
+_BINS = re.compile(r":bins=\d+$")
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,167 @@ def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
 
     Raises: InputError.
     """
-    if "+" in entry and re.sub(r":bins=\d+$", "", entry.strip()) not in columns:
-        parts = tuple(parse_wanted(p, columns) for p in entry.split("+"))
+    if entry in columns:
+        return Wanted(entry)
+    entry = entry.strip()
+    if "+" in entry and _BINS.sub("", entry) not in columns:
+        parts = tuple(parse_wanted(p, columns) for p in _pieces(entry, columns))
         if len({p.name for p in parts}) < len(parts):
             raise InputError(f"abstraction {entry!r} joins an attribute with itself: name each once")
         return Wanted("+".join(p.name for p in parts), None, parts)
-    match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d+))?", entry.strip())
+    match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d{1,9}))?", entry, re.DOTALL)
     if match is None or ":bins" in match["name"]:
         raise InputError(f"abstraction {entry!r} cannot be read: write a column's name, or name:bins=8")
     bins = None if match["bins"] is None else int(match["bins"])
     if bins is not None and bins < 2:
         raise InputError(f"abstraction {entry!r} asks for {bins} bins: at least 2 are needed")
     return Wanted(match["name"], bins)
+
+
+def _pieces(entry: str, columns: Collection[str]) -> list[str]:
+    """The entries that a joint one joins; a column whose name has a plus sign in it is one of them."""
+    words, found = entry.split("+"), []
+    while words:
+        ends = range(len(words), 1, -1)
+        end = next((j for j in ends if _BINS.sub("", "+".join(words[:j]).strip()) in columns), 1)
+        found.append("+".join(words[:end]))
+        words = words[end:]
+    return found
+
+
+def attribute_of(entry: str, names: Collection[str]) -> str:
+    """The name of the attribute that an entry of ``--abstractions`` asks for, among attributes that were made.
+
+    Args:
+        entry: e.g. ``slant:bins=8``, or a name itself.
+        names: of the attributes of the data.
+
+    Raises: InputError where the entry cannot be read.
+    """
+    return entry if entry in names else parse_wanted(entry, names).name
+
+
+def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
+    """The entries of ``--abstractions`` as they are read, each column with the bins that any of them says of it.
+
+    Args:
+        wanted: entries; empty means all columns.
+        columns: names of the columns.
+
+    Raises: InputError for what is asked for twice, in two ways, or is not there.
+    """
+    if not columns:
+        raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
+    chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
+    doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
+    if doubled:
+        raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
+    cuts: dict[str, int] = {}
+    for part in (p for entry in chosen for p in entry.parts or (entry,)):
+        _check_name(part.name, columns)
+        if part.bins is not None and cuts.setdefault(part.name, part.bins) != part.bins:
+            raise InputError(f"attribute {part.name!r} is asked for with different bins: use one number of bins for it")
+    return [_cut(entry, cuts) for entry in chosen]
+
+
+def _cut(entry: Wanted, cuts: Mapping[str, int]) -> Wanted:
+    """The entry with the bins of its columns."""
+    if entry.parts:
+        return replace(entry, parts=tuple(_cut(p, cuts) for p in entry.parts))
+    return replace(entry, bins=cuts.get(entry.name))
+
+
+def _check_name(name: str, columns: Collection[str]) -> None:
+    if name not in columns:
+        raise InputError(f"no attribute is called {name!r}: choose among {', '.join(columns)}")
+    require_text(name, "the name of an attribute")
+    if not name.strip() or not name.isprintable():
+        raise InputError(f"an attribute is called {name!r}: give it a name, or choose others with --abstractions")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The columns that were asked for, of the items that have a label in each of them.
+
+    Args:
+        columns: without what is missing.
+        kept: indices of these items, increasing, int64; None: all.
+        items: how many there are.
+        notes: what was left out, and how many items lack each attribute.
+    """
+
+    columns: dict[str, np.ndarray]
+    kept: np.ndarray | None
+    items: int
+    notes: tuple[str, ...]
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """What the kept items have, of an array over all."""
+        return values if self.kept is None else values[self.kept]
+
+
+def select(
+    columns: Mapping[str, np.ndarray],
+    items: int,
+    wanted: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Selected:
+    """Leave out the items that lack a label of an attribute that was asked for.
+
+    A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.  Where all
+    columns are wanted, those of one value are left out, too.
+
+    Args:
+        columns: one value per item and attribute.
+        items: how many there are.
+        wanted: entries of ``--abstractions``; empty means all columns.
+        names: for a column of class indices 0, 1, …, what the classes are called.
+
+    Raises: InputError, also where no item is left.
+    """
+    needed = dict.fromkeys(p.name for entry in asked(wanted, columns) for p in entry.parts or (entry,))
+    lack: dict[str, np.ndarray] = {}
+    for name in needed:
+        column = columns[name]
+        if column.shape != (items,):
+            raise InputError(
+                f"attribute {name!r} has shape {column.shape} for {items} images: expected one label per image, "
+                f"({items},)"
+            )
+        missing = _missing(column, name in (names or {}))
+        if missing.any():
+            lack[name] = missing
+    constant = [] if wanted else [n for n in needed if _constant(columns[n], lack.get(n))]
+    if len(constant) == len(needed):
+        constant = []  # they are refused one by one
+    said = tuple(f"{n!r} has one value and is left out" for n in constant)
+    lack = {n: m for n, m in lack.items() if n not in constant}
+    held = {n: np.ma.getdata(columns[n]) for n in needed if n not in constant}
+    if not lack:
+        return Selected(held, None, items, said)
+    kept = np.flatnonzero(~np.any(list(lack.values()), axis=0))
+    counts = {n: int(m.sum()) for n, m in lack.items()}
+    if not len(kept):
+        which = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
+        raise InputError(f"none of {items} items has all labels ({which}): choose attributes with --abstractions")
+    notes = tuple(f"{c} of {items} items have no {n!r} and are left out" for n, c in counts.items())
+    return Selected({n: c[kept] for n, c in held.items()}, kept, len(kept), said + notes)
+
+
+def _constant(column: np.ndarray, missing: np.ndarray | None) -> bool:
+    """Whether a column has at most one value."""
+    values = np.ma.getdata(column) if missing is None else np.ma.getdata(column)[~missing]
+    return not len(values) or bool((values == values[0]).all())
+
+
+def _missing(column: np.ndarray, named: bool) -> np.ndarray:
+    missing = np.ma.getmaskarray(column).copy()
+    values = np.ma.getdata(column)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+    if named and values.dtype.kind in "if":
+        missing |= values == -1
+    return missing
 
 
 def encode(
@@ -56,7 +208,7 @@ def encode(
 
     Args:
         columns: one value per item and attribute; integers, strings and booleans are values, a real-valued column
-            needs ``name:bins=8``.
+            needs ``name:bins=8``.  Bins that one entry says of a column hold in all of them.
         items: how many items there are.
         wanted: entries of ``--abstractions``; empty means all columns.
         weights: one non-negative weight per item, or None for equal ones.
@@ -66,17 +218,8 @@ def encode(
 
     Raises: InputError.
     """
-    if not columns:
-        raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
+    chosen = asked(wanted, columns)
     w = _weights(weights, items)
-    chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
-    doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
-    if doubled:
-        raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
-    cuts: dict[str, int | None] = {}
-    for part in (p for entry in chosen for p in entry.parts or (entry,)):
-        if cuts.setdefault(part.name, part.bins) != part.bins:
-            raise InputError(f"attribute {part.name!r} is asked for with different bins: use one number of bins for it")
     abstractions, labels = [], {}
     for entry in chosen:
         values, codes = _joint(entry, columns, items, names or {})
@@ -108,8 +251,6 @@ def _joint(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Values and codes of an entry; a joint one has the combinations that occur."""
     if not entry.parts:
-        if entry.name not in columns:
-            raise InputError(f"no attribute is called {entry.name!r}: choose among {', '.join(columns)}")
         column = np.asarray(columns[entry.name])
         if column.shape != (items,):
             raise InputError(
@@ -175,15 +316,34 @@ def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> t
         if column.dtype.kind not in "biuf":
             raise InputError(f"attribute {entry.name!r} is not a number: it cannot be cut into bins")
         return _quantiles(entry.name, column.astype(np.float64), entry.bins)
-    if column.dtype.kind == "S":
-        column = np.char.decode(column, "utf-8", "replace")
     unique, codes = np.unique(column, return_inverse=True)
-    if names is not None and column.dtype.kind in "iu" and unique[0] >= 0 and unique[-1] < len(names):
-        return tuple(str(names[int(u)]) for u in unique), codes
-    return tuple(str(u) for u in unique), codes
+    return _named(entry.name, unique, names), codes
+
+
+def _named(name: str, unique: np.ndarray, names: Sequence[str] | None) -> tuple[str, ...]:
+    """What the values of a column are called."""
+    if unique.dtype.kind == "S":
+        try:
+            unique = np.char.decode(unique, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"attribute {name!r} has bytes that are not UTF-8: store its labels as text") from error
+    if names is not None and unique.dtype.kind in "iu":
+        if unique[0] < 0 or unique[-1] >= len(names):
+            bad = unique[0] if unique[0] < 0 else unique[-1]
+            raise InputError(f"attribute {name!r} holds the class {bad}, names go from 0 to {len(names) - 1}: mend it")
+        found = tuple(str(names[int(u)]) for u in unique)
+    else:
+        found = tuple(str(u) for u in unique)
+    for value in found:
+        require_text(value, f"a label of {name!r}")
+    if len(set(found)) == len(found):
+        return found
+    return tuple(v if found.count(v) == 1 else f"{v} ({u})" for u, v in zip(unique.tolist(), found, strict=True))
 
 
 def _quantiles(name: str, column: np.ndarray, bins: int) -> tuple[tuple[str, ...], np.ndarray]:
+    if bins > len(column):
+        raise InputError(f"attribute {name!r} is asked for with {bins} bins of {len(column)} items: use fewer bins")
     edges = np.unique(np.quantile(column, np.linspace(0, 1, bins + 1)))
     if len(edges) < 3:
         raise InputError(f"attribute {name!r} has one value in all its {bins} bins: leave it out")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +16,19 @@ import numpy as np
 
 from sigmascope import ranks
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import as_columns, check_kind, labelled
+from sigmascope.data.arrays import check_kind, labelled
+from sigmascope.data.files import error_words, require_plain
+from sigmascope.data.labels import Selected, asked, select
 from sigmascope.data.memory import require
-from sigmascope.data.shards import Rows, StoredRows, as_bytes, block_rows
+from sigmascope.data.shards import Rows, StoredRows, as_bytes, block_rows, blocks, chosen_rows
 
 _LOCAL = struct.Struct("<4s5HIIIHH")  # header of a member of a zip file, where it lies
-_IMAGES = "images.npy"
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _DAMAGED = (
-    zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, RuntimeError, struct.error, zlib.error,
+    zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, RuntimeError, TypeError, SyntaxError, OverflowError,
+    struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
+_LABEL_KINDS = "biufUS"
 
 
 @dataclass(frozen=True)
@@ -40,65 +45,161 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
     """An ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
 
     Images that :func:`numpy.savez` wrote, uncompressed, are read from the file when they are wanted: they may be larger
-    than the memory.  Compressed ones are unpacked; in a run of several processes each holds only its share.
+    than the memory.  Compressed ones are unpacked; in a run of several processes each holds only its share.  Items
+    whose label of an attribute that was asked for is NaN are left out.  What the file says of sizes is compared with
+    the lengths of what it holds before anything is read.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {i.filename: i for i in archive.infolist()}
-            if _IMAGES not in members:
-                held = ", ".join(n.removesuffix(".npy") for n in members) or "nothing"
-                raise InputError(f"{path}: it holds {held}: expected an array called 'images'")
-            info = members[_IMAGES]
-            header = _header(archive, info)
+            members = _members(archive, path)
+            info = members["images"]
+            header = _header(archive, info, "images")
             check_kind(header.shape, header.dtype, path.stem)
             n = header.shape[0]
+            selected, weights = _labels(archive, members, n, abstractions, path)
             stored = info.compress_type == zipfile.ZIP_STORED and not header.fortran
-            share = None if stored or ranks.world() == 1 else ranks.rows(n)
-            held_rows = n if share is None or header.fortran else len(share)
-            needed = sum(i.file_size for i in members.values()) - info.file_size
-            needed += 0 if stored else info.file_size * held_rows // n
-            require(needed, f"{path.name} unpacked", "use a machine with more")
+            share = None if stored or ranks.world() == 1 else ranks.rows(selected.items)
+            own = _span(selected, share)
+            require(0 if stored else info.file_size * (n if header.fortran else len(own)) // n,
+                    f"{path.name} unpacked", "use a machine with more")  # fmt: skip
             images: Rows
             if stored:
                 images = StoredRows(path, _place(path, info, header), header.shape, header.dtype)
             else:
-                images = _unpacked(archive, info, header, range(n) if share is None else share, path)
-        with np.load(path, allow_pickle=False) as file:
-            columns = {key: file[key] for key in file.files if key != "images"}
+                images = _unpacked(archive, info, header, own, path)
     except InputError:
         raise
     except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "pickle" in reason:
-            reason = "it holds arrays of Python objects (images of unequal sizes are stored so), which are not read"
-        raise InputError(f"{path}: not a readable .npz file: {reason}; write it again with numpy.savez") from error
-    weights = columns.pop("weights", None)
+        raise InputError(
+            f"{path}: not a readable .npz file: {error_words(error)}; write it again with numpy.savez"
+        ) from error
+    if selected.kept is None:
+        seen = _checksum(path, info, header) if stored else None
+    else:
+        if stored:
+            ranks.by_first(lambda: _compare(images, _checksum(path, info, header)))
+        rows = selected.kept if share is None else selected.kept[share.start : share.stop]
+        images, seen = chosen_rows(images, rows - (0 if stored else own.start)), None
+    return labelled(
+        images, selected, weights=weights, abstractions=abstractions, name=path.stem, share=share, from_file=True,
+        seen=seen,
+    )  # fmt: skip
 
-    def made(seen: Callable[[np.ndarray], None] | None = None) -> LabelledData:
-        return labelled(
-            images, as_columns(columns), weights=weights, abstractions=abstractions, name=path.stem, share=share,
-            total=n, seen=seen,
-        )  # fmt: skip
 
-    return made(_checksum(path, info, header)) if stored else made()
+def images_of(path: Path) -> np.ndarray:
+    """The images of an ``.npz`` file, in memory, without labels.
+
+    Args:
+        path: of a plain file with an array ``images``.
+
+    Raises: InputError, in one line, for a file that cannot be used.
+    """
+    require_plain(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("images.npy")
+            header = _header(archive, info, "images")
+            check_kind(header.shape, header.dtype, str(path))
+            require(info.file_size, f"{path.name} unpacked", "use a machine with more")
+            return _unpacked(archive, info, header, range(header.shape[0]), path)
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(
+            f"{path}: no 'images' can be read from it ({error_words(error)}): pass an .npz with them"
+        ) from error
 
 
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of the file, by name."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name == info.filename:
+            continue  # no array
+        if name in found:
+            raise InputError(f"{path}: it holds two arrays called {name!r}: write it again with numpy.savez")
+        found[name] = info
+    if "images" not in found:
+        held = ", ".join(found) or "nothing"
+        raise InputError(f"{path}: it holds {held}: expected an array called 'images'")
+    return found
+
+
+def _labels(
+    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], n: int, abstractions: Sequence[str], path: Path
+) -> tuple[Selected, np.ndarray | None]:
+    """The columns that are asked for, and the weights."""
+    known = [name for name in members if name not in ("images", "weights")]
+    wanted = {p.name for entry in asked(abstractions, known) for p in entry.parts or (entry,)}
+    weights = _read(archive, members["weights"], "weights", n, path) if "weights" in members else None
+    columns: dict[str, np.ndarray] = {}
+    for name in known:  # of those that were not asked for only the names count
+        columns[name] = _read(archive, members[name], name, n, path) if name in wanted else np.empty(0)
+    return select(columns, n, abstractions), weights
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, n: int, path: Path) -> np.ndarray:
+    """One array of labels or weights, of one dimension."""
+    header = _header(archive, info, name)
+    if header.shape != (n,):
+        raise InputError(
+            f"{path}: array {name!r} has shape {header.shape} for {n} images: expected one label per image, ({n},)"
+        )
+    if header.dtype.kind not in _LABEL_KINDS:
+        raise InputError(
+            f"{path}: array {name!r} has type {header.dtype}: expected integers, strings, booleans or real numbers"
+        )
+    require(4 * info.file_size, f"array {name!r} of {path.name}", "use a machine with more")
+    out = np.empty(n, dtype=header.dtype)
+    if header.dtype.itemsize:
+        with archive.open(info) as file:
+            file.read(len(header.before))
+            _fill(file.read, as_bytes(out))
+            file.read(1)  # at the end its checksum is compared
+    return out
+
+
+def _span(selected: Selected, share: range | None) -> range:
+    """From the first to the last of the items of this rank, among all of the file."""
+    first, last = (0, selected.items) if share is None else (share.start, share.stop)
+    if selected.kept is None or first == last:
+        return range(first, last)
+    return range(int(selected.kept[first]), int(selected.kept[last - 1]) + 1)
+
+
+def _compare(images: Rows, seen: Callable[[np.ndarray], None]) -> None:
+    for _, block in blocks(images):
+        seen(block)
+
+
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Header:
     """Read it, and check that what follows has the length that it says."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _READERS:
-            raise ValueError(f"its images are of version {version} of the .npy format")
-        shape, fortran, dtype = _READERS[version](file)
+            raise ValueError(f"array {name!r} is of version {version} of the .npy format")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+                shape, fortran, dtype = _READERS[version](file)
+        except Exception as error:  # numpy reads it as Python, which fails in any way
+            raise ValueError(f"array {name!r} has a header that cannot be read") from error
         length = file.tell()
         file.seek(0)
         before = file.read(length)
     if dtype.hasobject:
-        raise ValueError("an array needs pickle")
+        if name == "images":
+            raise ValueError("its images are Python objects (so are images of unequal sizes), which are not read")
+        raise InputError(
+            f"{archive.filename}: array {name!r} holds Python objects, which are not read: write "
+            f"{name}.astype(str), or numbers"
+        )
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != info.file_size - length:
-        raise ValueError(f"its images have shape {shape} and type {dtype}, which does not fit their length")
+        of = "its images have" if name == "images" else f"array {name!r} has"
+        raise ValueError(f"{of} shape {shape} and type {dtype}, which does not fit their length")
     return _Header(shape, dtype, fortran, before)
 
 

@@ -11,15 +11,27 @@ from typing import Any
 import numpy as np
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import labelled
-from sigmascope.data.pictures import decode_all
+from sigmascope.data.arrays import labelled, of_objects
+from sigmascope.data.files import error_words
+from sigmascope.data.labels import asked, select
+from sigmascope.data.memory import require
+from sigmascope.data.pictures import WHITE, decode_all
+
+_PER_LABEL = 160  # bytes, of a label on its way
+_BATCH = 256  # rows read at once
 
 
-def load_parquet(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
+def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
     """A ``.parquet`` file with one struct column (bytes, path) of encoded pictures; other columns are attributes.
 
     Names of classes are read from the schema's metadata: ``huggingface`` (features of type ClassLabel), or
-    ``class_names`` separated by commas, which serves the one integer column.
+    ``class_names`` separated by commas, which serves the one integer column.  A null is a missing label, and so is −1
+    where classes have names: rows that lack an attribute that was asked for are left out.
+
+    Args:
+        path: of the file.
+        abstractions: which attributes; empty means all.
+        ground: colour behind transparent pixels.
 
     Raises: InputError, in one line, for a file that cannot be used, or where pyarrow is not installed.
     """
@@ -34,29 +46,47 @@ def load_parquet(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
         image = _image_column(schema, pa, path)
-        names = [f.name for f in schema if f.name != image and _is_label(f.type, pa)]
-        columns = {n: _to_numpy(file.read([n]).column(n), n, path) for n in names}
-        n = file.metadata.num_rows
-        images, share = decode_all(n, lambda rows: _pictures(file, image, path, rows), path.name)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable parquet file ({str(error).splitlines()[0]}): write it again"
-        ) from error
+        labels = [f for f in schema if f.name != image and _is_label(f.type, pa)]
+        known = [f.name for f in labels]
+        n, wanted = (
+            file.metadata.num_rows,
+            {p.name for e in asked(abstractions, dict.fromkeys(known)) for p in e.parts or (e,)},
+        )
+        require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --abstractions")
+        columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}
+        integers = [f.name for f in labels if pa.types.is_integer(f.type)]
+        numbers = integers + [f.name for f in labels if pa.types.is_floating(f.type)]  # pandas makes these of nulls
+        names = _class_names(schema, integers, numbers)
+        selected = select(columns, n, abstractions, names)
+        kept = np.arange(n) if selected.kept is None else selected.kept
+        found = decode_all(
+            len(kept), lambda rows: _pictures(file, image, path, kept[rows.start : rows.stop]), path.name, ground
+        )
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable parquet file ({error_words(error)}): write it again") from error
     return labelled(
-        images, columns, weights=None, abstractions=abstractions, name=path.stem, names=_class_names(schema, columns),
-        share=share, total=n,
+        found.images, selected, weights=None, abstractions=abstractions, name=path.stem, names=names,
+        share=found.share, from_file=True, notes=found.notes,
     )  # fmt: skip
 
 
 def _image_column(schema: Any, pa: Any, path: Path) -> str:
-    structs = [f.name for f in schema if pa.types.is_struct(f.type) and "bytes" in {g.name for g in f.type}]
+    structs = [f for f in schema if pa.types.is_struct(f.type) and "bytes" in {g.name for g in f.type}]
     if len(structs) != 1:
         found = ", ".join(f"{f.name} ({f.type})" for f in schema)
         raise InputError(
             f"{path}: {len(structs)} columns hold encoded pictures: expected one struct column (bytes, path); it has "
             f"{found}"
         )
-    return str(structs[0])
+    image = str(structs[0].name)
+    kind = next(g.type for g in structs[0].type if g.name == "bytes")
+    if schema.names.count(image) > 1:
+        raise InputError(f"{path}: two columns are called {image!r}: rename one")
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)):
+        raise InputError(f"{path}: column {image!r} holds {kind} where bytes are expected: store the encoded pictures")
+    return image
 
 
 def _is_label(kind: Any, pa: Any) -> bool:
@@ -65,40 +95,53 @@ def _is_label(kind: Any, pa: Any) -> bool:
     return bool(plain or types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
 
 
-def _to_numpy(column: Any, name: str, path: Path) -> np.ndarray:
-    if column.null_count:
-        raise InputError(f"{path}: column {name!r} lacks {column.null_count} labels: fill them or remove those rows")
-    values = np.asarray(column.to_pylist())
-    return values
+def _to_numpy(file: Any, name: str, n: int, count: int, path: Path) -> np.ndarray:
+    """A column of labels, masked where it is null."""
+    if count > 1:
+        raise InputError(f"{path}: {count} columns are called {name!r}: rename them, or choose others")
+    values = np.empty(n, dtype=object)
+    read = file.read([name], use_threads=False).column(name).to_pylist()
+    if len(read) != n:
+        raise InputError(f"{path}: column {name!r} holds {len(read)} of {n} rows: the file is damaged; write it again")
+    values[:] = read
+    return of_objects(name, values)
 
 
-def _pictures(file: Any, image: str, path: Path, rows: range) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    stop = 0
+def _pictures(file: Any, image: str, path: Path, rows: np.ndarray) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The pictures of some rows, which increase."""
+    stop, due = 0, 0
     for group in range(file.num_row_groups):
         row, stop = stop, stop + file.metadata.row_group(group).num_rows
-        if stop <= rows.start or row >= rows.stop:
+        if due == len(rows):
+            return
+        if stop <= rows[due]:
             continue
-        for batch in file.iter_batches(batch_size=1024, row_groups=[group], columns=[image]):
-            for entry in batch.column(0).to_pylist():
-                if row in rows:
-                    held = None if entry is None else entry["bytes"]
-                    if held is None:
-                        raise InputError(f"{path}: row {row} holds no picture's bytes: embed the pictures in the file")
-                    yield f"row {row}", partial(bytes, held)
-                row += 1
+        for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=[image], use_threads=False):
+            while due < len(rows) and rows[due] < row + len(batch):
+                entry = batch.column(0)[int(rows[due]) - row].as_py()
+                held = None if entry is None else entry["bytes"]
+                if held is None:
+                    raise InputError(f"{path}: row {rows[due]} holds no picture's bytes: embed the pictures")
+                yield f"row {rows[due]}", partial(bytes, held)
+                due += 1
+            row += len(batch)
+            if due == len(rows):
+                return
+    if due < len(rows):
+        raise InputError(f"{path}: row {rows[due]} is not there: the file is damaged; write it again")
 
 
-def _class_names(schema: Any, columns: dict[str, np.ndarray]) -> dict[str, list[str]]:
+def _class_names(schema: Any, integers: Sequence[str], numbers: Sequence[str]) -> dict[str, list[str]]:
+    """What the classes of columns are called."""
     metadata = schema.metadata or {}
     names: dict[str, list[str]] = {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         for column, feature in features.items():
-            if isinstance(feature, dict) and isinstance(feature.get("names"), list):
+            if column in numbers and isinstance(feature, dict) and isinstance(feature.get("names"), list):
                 names[column] = [str(n) for n in feature["names"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # no names there: the classes keep their numbers
-    integers = [n for n, c in columns.items() if c.dtype.kind in "iu"]
     if b"class_names" in metadata and len(integers) == 1:
         names.setdefault(integers[0], metadata[b"class_names"].decode("utf-8", "replace").split(","))
     return names

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.labels import encode
+from sigmascope.data.labels import asked, encode
 from sigmascope.data.shapes3d import FACTORS, SHAPES
 
 HUES, SCALES, ORIENTATIONS = 10, 8, 15
@@ -110,7 +110,8 @@ def load_scenes(size: int = 32, abstractions: Sequence[str] = (), *, grain: bool
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
     made, labels, weights = encode(columns, mesh[0].size, abstractions, names={"shape": SHAPES, "grain": GRAINS})
-    chosen = ",".join(sorted(a.name for a in made))
+    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(abstractions, columns) for p in e.parts or (e,) if p.bins)
+    chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
     unit = "the full range of a pixel, black to white"
     return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), unit)

@@ -14,11 +14,16 @@ from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import UNIT_8_BIT, update_labels
+from sigmascope.data.files import error_words
 from sigmascope.data.labels import encode
+from sigmascope.data.memory import require
+from sigmascope.data.scales import Look, alone_notes
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 _SAMPLED = 1024  # images that enter the fingerprint
+_PIXELS = 1 << 24  # of one image
+_PER_ITEM = 1024  # bytes, of the labels of an item on their way
 
 
 class H5Source:
@@ -50,7 +55,7 @@ class H5Source:
         """
         try:
             return np.asarray(self._images[start:stop])
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"images {start} to {stop} cannot be read ({error}): the file is damaged") from error
 
     def read(self, start: int, stop: int) -> Tensor:
@@ -68,22 +73,13 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
-    try:
-        file = h5py.File(path, "r")
-        images, factors = file["images"], np.asarray(file["labels"])
-    except (OSError, KeyError) as error:
-        raise InputError(
-            f"{path}: not a readable 3D Shapes file ({str(error).splitlines()[0]}): expected HDF5 with datasets "
-            "'images' and 'labels'"
-        ) from error
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+    file = _opened(path)
+    images = _dataset(file, "images", path)
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise InputError(
             f"{path}: images have shape {images.shape} and type {images.dtype}: expected uint8 (N, height, width, 3)"
         )
-    if factors.ndim != 2 or factors.shape[1] != len(FACTORS):
-        raise InputError(f"{path}: labels have shape {factors.shape}: expected (N, {len(FACTORS)})")
-    if not np.all(np.isfinite(factors)):
-        raise InputError(f"{path}: labels hold numbers that are not finite: remove those items")
+    factors = _factors(file, images, path)
     columns = {}
     for j, name in enumerate(FACTORS):
         unique, codes = np.unique(factors[:, j], return_inverse=True)
@@ -92,7 +88,88 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
     made, labels, weights = encode(columns, images.shape[0], abstractions)
     source = H5Source(images)
     digest = hashlib.blake2b(f"{images.shape}".encode(), digest_size=16)
+    look = Look(path.stem)
     for i in np.unique(np.linspace(0, len(source) - 1, _SAMPLED).astype(np.int64)):
-        digest.update(source.raw(int(i), int(i) + 1).tobytes())
+        image = source.raw(int(i), int(i) + 1)
+        digest.update(image.tobytes())
+        look.at(image)
+    look.require_different(look.items)
     update_labels(digest, {a.name: labels[a.name].numpy() for a in made}, None)
-    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), UNIT_8_BIT)
+    notes = (*look.notes(), *alone_notes(made, labels))
+    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), UNIT_8_BIT, notes, look.span())
+
+
+def _opened(path: Path) -> h5py.File:
+    """The file, open.
+
+    Raises: InputError.
+    """
+    try:
+        return h5py.File(path, "r")
+    except (OSError, ValueError, RuntimeError) as error:
+        said = error_words(error)
+        if "lock file" in str(error) or "already open" in str(error):
+            raise InputError(
+                f"{path}: it is locked by a program that has it open: close that, or set the variable "
+                "HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
+        raise InputError(
+            f"{path}: not a readable 3D Shapes file ({said}): expected HDF5 with datasets 'images' and 'labels'"
+        ) from error
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """An array that lies in this file itself.
+
+    Raises: InputError.
+    """
+    try:
+        link = file.get(name, getlink=True) if name in file else None
+        found = file[name] if isinstance(link, h5py.HardLink) else None
+        elsewhere = isinstance(found, h5py.Dataset) and (bool(found.external) or bool(found.is_virtual))
+        sized = isinstance(found, h5py.Dataset) and found.shape is not None
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a readable 3D Shapes file ({error_words(error)}): expected HDF5 with datasets 'images' and "
+            "'labels'"
+        ) from error
+    if elsewhere or (found is None and _is_link(file, name)):
+        raise InputError(f"{path}: {name!r} is kept elsewhere: expected a dataset in the file itself; copy it there")
+    if not sized:
+        what = "nothing" if found is None else f"a {type(found).__name__.lower()} without a shape"
+        raise InputError(
+            f"{path}: not a readable 3D Shapes file ({name!r} is {what}): expected HDF5 with datasets 'images' and "
+            "'labels'"
+        )
+    return found
+
+
+def _is_link(file: h5py.File, name: str) -> bool:
+    try:
+        return isinstance(file.get(name, getlink=True), (h5py.SoftLink, h5py.ExternalLink))
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError):
+        return False
+
+
+def _factors(file: h5py.File, images: h5py.Dataset, path: Path) -> np.ndarray:
+    """The labels, shape (N, 6), after their size and that of the images are known to be sound.
+
+    Raises: InputError.
+    """
+    labels = _dataset(file, "labels", path)
+    if labels.ndim != 2 or labels.shape[1] != len(FACTORS) or labels.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path}: labels have shape {labels.shape} and type {labels.dtype}: expected numbers (N, {len(FACTORS)})"
+        )
+    if labels.shape[0] != images.shape[0]:
+        raise InputError(f"{path}: {labels.shape[0]} labels for {images.shape[0]} images: expected one row per image")
+    require(_PER_ITEM * labels.shape[0], f"the labels of {path.name}", "use a machine with more")
+    if int(np.prod(images.shape[1:3], dtype=object)) > _PIXELS or not images.id.get_storage_size():
+        raise InputError(f"{path}: images have shape {images.shape}, which the file does not hold: write it again")
+    try:
+        factors = np.asarray(labels)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: its labels cannot be read ({error_words(error)}): the file is damaged") from error
+    if not np.all(np.isfinite(factors)):
+        raise InputError(f"{path}: labels hold numbers that are not finite: remove those items")
+    return factors

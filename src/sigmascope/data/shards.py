@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -132,6 +133,47 @@ class StoredRows:
                 raise InputError(f"{self._path}: the file ends early: write it again")
             view = view[count:]
         return out
+
+
+class ChosenRows:
+    """Some of the rows of others, which are read when they are asked for.
+
+    Args:
+        rows: all.
+        kept: indices of those chosen, increasing.
+    """
+
+    def __init__(self, rows: Rows, kept: np.ndarray) -> None:
+        self.shape, self.dtype = (len(kept), *rows.shape[1:]), rows.dtype
+        self._rows, self._kept = rows, kept
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return self._rows.nbytes
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        kept = self._kept[rows]
+        if not isinstance(rows, slice) or not len(kept):
+            return self._rows[kept]
+        out = np.empty((len(kept), *self.shape[1:]), dtype=self.dtype)
+        ends = np.flatnonzero(np.diff(kept) != 1) + 1  # rows that follow one another are read at once
+        for first, last in pairwise([0, *ends.tolist(), len(kept)]):
+            out[first:last] = self._rows[int(kept[first]) : int(kept[last - 1]) + 1]
+        return out
+
+
+def chosen_rows(rows: Rows, kept: np.ndarray) -> Rows:
+    """Some rows: of an array in memory a copy of them, of others a view.
+
+    Args:
+        rows: all.
+        kept: indices of those chosen, increasing.
+    """
+    return rows[kept] if isinstance(rows, np.ndarray) else ChosenRows(rows, kept)
 
 
 def _version(found: os.stat_result) -> tuple[int, ...]:

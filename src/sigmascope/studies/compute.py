@@ -17,6 +17,7 @@ from sigmascope import ranks
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.labels import attribute_of
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.heldout import HeldOutPass
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
@@ -57,9 +58,16 @@ def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoise
 
 
 def chosen(data: Data, names: Sequence[str]) -> list[Abstraction]:
-    """The abstractions of these names, in this order; all where there are none."""
+    """The abstractions that entries such as ``slant`` or ``slant:bins=8`` ask for, in this order; all for no entry.
+
+    Raises: InputError for one that the data do not have.
+    """
     by_name = {a.name: a for a in data.abstractions}
-    return [by_name[n] for n in names] if names else list(data.abstractions)
+    found = [attribute_of(n, by_name) for n in names] or list(by_name)
+    unknown = [n for n in found if n not in by_name]
+    if unknown:
+        raise InputError(f"no attribute is called {unknown[0]!r}: choose among {', '.join(by_name)}")
+    return [by_name[n] for n in found]
 
 
 def draws_of(data: Data, draws: int, seed: int, *, distinct: bool = False) -> Draws:

@@ -180,7 +180,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
 
         label = decoded(among, decode)
     else:
-        pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+        pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
         data = opened.values(pictures)
         if function is None:
             label = by_nearest(data)
@@ -194,6 +194,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
                 f"its entropy; pass at least --forks {len(a.values)}"
             )
     check_same_data(spec, data)
+    names = spec.abstractions or names  # as they were asked for, perhaps with bins
     spec = replace(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
     return Forked(opened, data, label, spec.data == GENERATED, spec.seed), spec
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
+from sigmascope.data.labels import attribute_of, parse_wanted
+from sigmascope.data.pictures import WHITE
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
@@ -112,7 +114,8 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
                 f"{texture} a grain: leave out --size and --grain"
             )
         spec = replace(spec, size=side, grain=grain)
-    data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain)
+    spec = _with_ground(spec, str(model.card.get("ground", WHITE)))
+    data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain, ground=spec.ground)
     of = {a.name: a for a in data.abstractions}
     if set(names) - set(of) or (isinstance(data, LabelledData) and len(of) > len(names)):
         raise InputError(f"{spec.data}: it has other attributes than the model was told: pass its own data")
@@ -121,10 +124,7 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     for a in own:
         if a.values != of[a.name].values:
             raise InputError(f"{spec.data}: {a.name!r} has other values than the model was told: pass its own data")
-    chosen = spec.abstractions or names
-    unknown = [n for n in chosen if n not in names]
-    if unknown:
-        raise InputError(f"the model cannot be told {unknown[0]!r}: choose among {', '.join(names)}")
+    chosen = _told(spec.abstractions, asked, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
@@ -150,15 +150,53 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
     draws = -(-spec.draws // REPLICATES) * REPLICATES
-    spec = replace(
-        spec, abstractions=tuple(chosen), fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws
-    )
+    spec = replace(spec, abstractions=chosen, fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws)
     mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
     learned = Learned(
         model, classifier, data, source, mine, null, held_out, settings.sigma_max, model.scale,
         model.architecture.kind, model.count(), int(model.card.get("steps", 0)),
     )  # fmt: skip
     return learned, spec
+
+
+def _with_ground(spec: Spec, ground: str) -> Spec:
+    """The specification with the ground that the model's pictures were laid on.
+
+    Raises: InputError where another is asked for.
+    """
+    if spec.ground not in (WHITE, ground):
+        raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {spec.ground}: leave --ground out")
+    return replace(spec, ground=ground)
+
+
+def _told(entries: Sequence[str], trained: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The attributes that entries such as ``slant`` or ``slant:bins=8`` ask for, among those a model was trained with.
+
+    Args:
+        entries: of the study; empty means all.
+        trained: entries of the training; empty where it had none.
+        names: of the model's attributes.
+
+    Raises: InputError for another attribute, or other bins.
+    """
+    bins = {p.name: p.bins for e in trained for w in [parse_wanted(e, names)] for p in (w.parts or (w,)) if p.bins}
+    found = []
+    for entry in entries:
+        name = attribute_of(entry, names)
+        if name not in names:
+            raise InputError(f"the model cannot be told {name!r}: choose among {', '.join(names)}")
+        wanted = parse_wanted(entry, names)
+        for part in wanted.parts or (wanted,):
+            if part.bins is not None and bins.get(part.name) != part.bins:
+                had = f"{bins[part.name]} bins" if part.name in bins else "no bins"
+                raise InputError(
+                    f"the model was trained with {had} of {part.name!r}, {part.bins} are asked for: write {name}"
+                )
+        found.append(name)
+    doubled = next((n for n in found if found.count(n) > 1), None)
+    if doubled is not None:
+        raise InputError(f"abstraction {doubled!r} is asked for twice: name each once")
+    return tuple(found) or tuple(names)
 
 
 def check_same_data(spec: Spec, data: Data) -> None:

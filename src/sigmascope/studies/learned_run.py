@@ -18,6 +18,7 @@ from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import resolve_device, table_of
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
 
@@ -101,6 +102,8 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     if out is not None:
         check_study_folder(out, spec)
     learned, spec = open_learned(spec, progress, out)
+    if progress:
+        say_notes(learned.data)
     like = Path(spec.like) if spec.like else None
     folder = None if out is None else StudyFolder(out, spec)
     if folder is not None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
+from sigmascope.data.scales import require_levels
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.denoisers.hierarchy import HierarchyDenoiser
 from sigmascope.denoisers.items import ItemBelief
@@ -43,6 +44,7 @@ from sigmascope.sample import start as start_from_noise
 from sigmascope.studies.collect import series_level
 from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 from sigmascope.studies.works import all_log_posteriors
@@ -126,9 +128,12 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
-    data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain)
+    data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain, ground=task.ground)
     if isinstance(data, LabelledData) and task.data != "scenes":
         task = replace(task, data=str(Path(task.data).resolve()))
+    if isinstance(data, LabelledData):
+        require_levels(data, task.sigma_max if isinstance(task, GenerateTask) else math.inf, task.sigma_min)
+        say_notes(data)
     known = [a.name for a in data.abstractions]
     if isinstance(task, GenerateTask):
         if task.about and task.about not in known:

@@ -245,7 +245,7 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
 
     Raises: InputError.
     """
-    data = opened.values(load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain))
+    data = opened.values(load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground))
     network = opened.pipe.denoiser
     if len(data.abstractions) != 1:
         raise InputError(
@@ -260,7 +260,7 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     if not set(wanted) & {"score_gap", *BOUNDS}:
         raise InputError(f"estimators are {', '.join(wanted)}: add score_gap or a bound, filter or likelihood")
-    spec = replace(opened.levels(spec), estimators=wanted, abstractions=(a.name,))
+    spec = replace(opened.levels(spec), estimators=wanted, abstractions=spec.abstractions or (a.name,))
     check_same_data(spec, data)
     draws = -(-spec.draws // REPLICATES) * REPLICATES
     spec = replace(spec, fingerprint=data.fingerprint, model_fingerprint=opened.digest, draws=draws)

@@ -22,8 +22,9 @@ from sigmascope.adapters.pipelines import Pipeline
 from sigmascope.adapters.prompts import PROMPT, load_prompted
 from sigmascope.adapters.units import Ruler
 from sigmascope.core import Curve, InputError
-from sigmascope.data.arrays import ArraySource, check_kind
-from sigmascope.data.folder import SUFFIXES
+from sigmascope.data.arrays import ArraySource
+from sigmascope.data.folder import pictures_in
+from sigmascope.data.npz import images_of
 from sigmascope.data.pictures import decode_all
 from sigmascope.information.divergence import Divergence, divergence
 from sigmascope.noise import karras_grid, sigma_grid
@@ -212,22 +213,12 @@ def _batched(of: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 def _pictures(path: Path) -> Tensor:
     """Pixels from 0 to 1, channels first."""
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-
-        def pictures(rows: range) -> Iterator[tuple[str, Callable[[], bytes]]]:
-            return ((f.name, f.read_bytes) for f in files[rows.start : rows.stop])
-
-        array = decode_all(len(files), pictures, str(path))[0]
+        found = pictures_in(path)
+        array = decode_all(len(found), lambda rows: found[rows.start : rows.stop], str(path)).images
     elif not path.exists():
         raise InputError(f"{path}: there is no such file: pass an .npz with 'images', or a folder of pictures")
     else:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                array = file["images"]
-        except Exception as error:  # a damaged archive raises anything
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: no 'images' can be read from it ({said}): pass an .npz with them") from error
-        check_kind(array.shape, array.dtype, str(path))
+        array = images_of(path)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path}: it holds a number that is not finite: pass finite ones")
     if array.ndim == 3:

@@ -18,6 +18,7 @@ from sigmascope import ranks
 from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.labels import attribute_of
 from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import enough
@@ -31,6 +32,7 @@ from sigmascope.studies.limits import real, whole
 from sigmascope.studies.pairs import pairs_among
 from sigmascope.studies.prediction import Work, predict
 from sigmascope.studies.results import conditionals, main_estimator, to_curves
+from sigmascope.studies.scales import require_scales, say_notes
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
 
@@ -85,7 +87,7 @@ def resolve(spec: Spec) -> tuple[Data, Spec]:
     spec = spec.check()
     if spec.data.startswith("<"):
         raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
-    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
     if isinstance(data, LabelledData) and spec.data != "scenes":
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
@@ -101,12 +103,14 @@ def complete(spec: Spec, data: Data) -> Spec:
     if isinstance(data, Hierarchy) and spec.law == "heldout":
         raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
     names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    studied = chosen(data, names)
+    require_scales(data, spec, studied)
     if spec.pairs:
         if isinstance(data, Hierarchy):
             raise InputError(f"{spec.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
-        pairs_among(chosen(data, names))
+        pairs_among(studied)
     if "forks" in spec.estimators:
-        widest = max((a for a in data.abstractions if a.name in names), key=lambda a: int((a.prior > 0).sum()))
+        widest = max(studied, key=lambda a: int((a.prior > 0).sum()))
         if not enough(widest, spec.forks):
             raise InputError(
                 f"forks is {spec.forks}, {widest.name!r} has {len(widest.values)} values: fewer children than values "
@@ -149,6 +153,8 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
         return run_learned(spec, out, progress)
     check_folder(out)
     data, spec = resolve(spec)
+    if progress:
+        say_notes(data)
     return run_in(data, denoiser_of(data, resolve_device(spec.device)), spec, out, progress)
 
 
@@ -203,6 +209,7 @@ def study(
     seed: int = 0,
     size: int = 32,
     grain: bool = False,
+    ground: str = "white",
     law: str = "empirical",
     estimators: str | Sequence[str] = (),
     forks: int = 0,
@@ -238,6 +245,7 @@ def study(
         seed: of the draws; the same seed gives the same numbers.
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
+        ground: ``"white"``, ``"black"`` or ``"#rrggbb"``: what transparent pixels of pictures are laid on.
         law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
             come from, by items held out and a filter made of the rest (the estimator ``heldout``).
         estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
@@ -281,6 +289,7 @@ def study(
         seed=whole("seed", seed),
         size=whole("size", size),
         grain=grain,
+        ground=ground,
         law=law,
         estimators=listed(estimators),
         forks=whole("forks", forks),
@@ -321,7 +330,8 @@ def study(
             )
         data, spec = given, replace(spec, data=f"<{given.name}>")
         names = [a.name for a in data.abstractions]
-        if isinstance(data, LabelledData) and spec.abstractions and list(spec.abstractions) != names:
+        given_names = [attribute_of(e, names) for e in spec.abstractions]
+        if isinstance(data, LabelledData) and spec.abstractions and given_names != names:
             raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
         if isinstance(data, Hierarchy):
             data.check_names(spec.abstractions)

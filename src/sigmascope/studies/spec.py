@@ -66,6 +66,7 @@ class Spec:
         seed: of draws and bootstrap.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``; of a learned model among
             ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``; empty: the usual.
@@ -97,6 +98,7 @@ class Spec:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     law: str = "empirical"
     estimators: tuple[str, ...] = ()
     forks: int = 0

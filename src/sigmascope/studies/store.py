@@ -269,6 +269,7 @@ def _difference(a: Spec, b: Spec) -> str:
         "seed",
         "size",
         "grain",
+        "ground",
         "law",
         "abstractions",
         "estimators",

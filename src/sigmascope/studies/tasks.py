@@ -42,6 +42,7 @@ class GenerateTask:
         seed: of the noise; each image has its own stream.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         device: as for a study.
         fingerprint: of the data, once they have been read.
     """
@@ -57,6 +58,7 @@ class GenerateTask:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     device: str = "auto"
     fingerprint: str = ""
 
@@ -97,6 +99,7 @@ class ForkTask:
         seed: of parents and noise; each child has its own stream.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         device: as for a study.
         fingerprint: of the data, once they have been read.
     """
@@ -113,6 +116,7 @@ class ForkTask:
     seed: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     device: str = "auto"
     fingerprint: str = ""
 

@@ -20,6 +20,8 @@ from sigmascope import ranks
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.pictures import WHITE
+from sigmascope.data.scales import require_levels
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.descent import Training
@@ -35,6 +37,7 @@ from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
 from sigmascope.studies.limits import check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.runner import resolve_device
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
 
 SPEC = "train.toml"
@@ -57,6 +60,7 @@ class TrainSpec:
             leaves it out.
         size: side of the scenes in pixels.
         grain: whether the floor of the scenes has a texture.
+        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         half: store the weights of the finished model in 16 bits.
         device: as for a study.
         checkpoint_seconds: between two checkpoints.
@@ -69,6 +73,7 @@ class TrainSpec:
     classifier_steps: int = 0
     size: int = 32
     grain: bool = False
+    ground: str = "white"
     half: bool = False
     device: str = "auto"
     checkpoint_seconds: float = 60.0
@@ -84,12 +89,12 @@ class TrainSpec:
         """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
         try:
             held = tomllib.loads(text)
-            found = dict(held["train"]) | {"settings": dict(held["settings"])}
+            found: dict[str, Any] = {"ground": WHITE} | dict(held["train"]) | {"settings": dict(held["settings"])}
         except (KeyError, TypeError, ValueError, RecursionError):
             return "its settings cannot be read"
         mine = tomllib.loads(self.to_toml())
         wanted = mine["train"] | {"settings": mine["settings"]}
-        for name in ("abstractions", "classifier_steps", "size", "grain", "half"):
+        for name in ("abstractions", "classifier_steps", "size", "grain", "ground", "half"):
             if found.get(name) != wanted[name]:
                 return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
         for name, value in wanted["settings"].items():
@@ -141,9 +146,13 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     device = resolve_device(spec.device)
     if settings.precision == "auto":  # said in full: another device must not go on in another precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
-    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain)
+    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
     if isinstance(data, Hierarchy):
         refuse(settings, {"holdout": "a set of items"}, "a hierarchy, which has new ones without end")
+    if isinstance(data, LabelledData):
+        require_levels(data, settings.sigma_max, settings.sigma_min)
+    if progress:
+        say_notes(data)
     spec = replace(spec, fingerprint=data.fingerprint, settings=settings)
     marker = out / SPEC
     if marker.exists():
@@ -262,6 +271,7 @@ def _store_model(
         "abstractions": list(spec.abstractions),
         "size": spec.size,
         "grain": spec.grain,
+        "ground": spec.ground,
         "settings": asdict(trainer.settings),
         "parameters": model.count(),
         "steps": trainer.done,

@@ -1,0 +1,30 @@
+"""What is said before work starts: notes of how the data were read, and scales at which there is nothing to find."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sigmascope import ranks
+from sigmascope.core import Abstraction, LabelledData
+from sigmascope.data.scales import require_levels, require_shared
+from sigmascope.studies.compute import Data
+from sigmascope.studies.spec import Spec
+
+
+def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> None:
+    """Refuse, before work starts, levels or attributes of which every answer would be empty.
+
+    Raises: InputError.
+    """
+    if isinstance(data, LabelledData):
+        require_levels(data, spec.sigma_max, spec.sigma_min)
+        if spec.law == "heldout":
+            require_shared(data, studied)
+
+
+def say_notes(data: Data) -> None:
+    """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
+    if isinstance(data, LabelledData) and not ranks.rank():
+        for note in data.notes:
+            print(f"sigmascope: note: {note}", file=sys.stderr)
