@@ -16,9 +16,7 @@ from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
 from sigmascope.data.scales import Look, alone_notes, together
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
-
-UNIT_8_BIT = "the full range of a pixel, black to white (8-bit pixels divided by 255)"
-UNIT_FLOAT = "the unit in which the data are stored"
+from sigmascope.data.sigma_units import unit_of
 
 
 class ArraySource:
@@ -170,7 +168,7 @@ def labelled(
     look.require_different(n, notes)
     update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
     fingerprint = ranks.by_first(digest.hexdigest) if from_file else digest.hexdigest()
-    unit = UNIT_8_BIT if images.dtype == np.uint8 else UNIT_FLOAT
+    unit = unit_of(images.shape, images.dtype == np.uint8, look.span())
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)
     said = (*selected.notes, *notes, *look.notes(), *alone_notes(made, codes))

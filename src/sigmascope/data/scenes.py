@@ -23,6 +23,7 @@ from torch import Tensor
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.labels import asked, encode
 from sigmascope.data.shapes3d import FACTORS, SHAPES
+from sigmascope.data.sigma_units import PIXELS
 
 HUES, SCALES, ORIENTATIONS = 10, 8, 15
 COLOURINGS = HUES**3
@@ -113,7 +114,7 @@ def load_scenes(size: int = 32, abstractions: Sequence[str] = (), *, grain: bool
     cuts = sorted(f"{p.name}:{p.bins}" for e in asked(abstractions, columns) for p in e.parts or (e,) if p.bins)
     chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
-    unit = "the full range of a pixel, black to white"
+    unit = PIXELS
     return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), unit)
 
 

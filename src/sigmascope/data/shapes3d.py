@@ -13,11 +13,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import UNIT_8_BIT, update_labels
+from sigmascope.data.arrays import update_labels
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import encode
 from sigmascope.data.memory import require
 from sigmascope.data.scales import Look, alone_notes
+from sigmascope.data.sigma_units import unit_of
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
@@ -96,7 +97,8 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
     look.require_different(look.items)
     update_labels(digest, {a.name: labels[a.name].numpy() for a in made}, None)
     notes = (*look.notes(), *alone_notes(made, labels))
-    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), UNIT_8_BIT, notes, look.span())
+    unit = unit_of((len(source), *source.event), True, look.span())
+    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, look.span())
 
 
 def _opened(path: Path) -> h5py.File:

@@ -10,6 +10,31 @@ LATENTS = "scaled latents"
 """Of an autoencoder's values; the name of its pipeline follows."""
 
 
+STORED = "the unit in which the data are stored"
+"""Of floats that are no pictures."""
+_NEAR = 0.5  # how far from the middle the darkest and lightest pixel of pictures reach, at least
+
+
+def unit_of(shape: tuple[int, ...], whole: bool, span: tuple[float, float]) -> str:
+    """The unit of noise levels of some data, in words.
+
+    Floats are recognised as pictures by their shape and by their range: from 0 to 1, or from -1 to 1.
+
+    Args:
+        shape: of all items, (items, ...).
+        whole: whether they are 8-bit pixels.
+        span: smallest and largest coordinate.
+    """
+    low, high = span
+    if whole:
+        return f"{PIXELS} (8-bit pixels divided by 255)"
+    if len(shape) < 3 or high > 1 or high < _NEAR:
+        return STORED
+    if low >= 0:
+        return f"{PIXELS} (floats from 0 to 1)"
+    return HALF if -1 <= low <= -_NEAR else STORED
+
+
 def range_of(unit: str) -> float | None:
     """What one unit is of the full range of a pixel, black to white; None where it is not known.
 

@@ -21,6 +21,8 @@ from sigmascope.adapters.hooks import Featured
 from sigmascope.adapters.pipelines import Pipeline, load_pipeline
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load
+from sigmascope.data.arrays import ArraySource
+from sigmascope.data.sigma_units import HALF, LATENTS, range_of, unit_of
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
@@ -157,6 +159,7 @@ class Opened:
         Raises: InputError where they are not of its size.
         """
         event = self.pipe.denoiser.event
+        data = as_pixels(data)
         if self.pipe.encode is None:
             if data.event != event:
                 raise InputError(
@@ -174,7 +177,28 @@ class Opened:
                 "or crop the images first"
             )
         named = {a.name: [a.values[i] for i in data.labels[a.name].tolist()] for a in data.abstractions}
-        return from_array(latents.numpy(), named, weights=data.weights, name=data.name)
+        found = from_array(latents.numpy(), named, weights=data.weights, name=data.name)
+        return replace(found, unit=f"{LATENTS} of {self.pipe.name}", notes=data.notes)
+
+
+def as_pixels(data: LabelledData) -> LabelledData:
+    """Pictures with pixels from 0 to 1, as a pipeline takes them; those from -1 to 1 are converted, and say so.
+
+    Raises: InputError for values beyond 0 and 1 that are no such pictures.
+    """
+    if range_of(data.unit) == 1.0 or data.span is None or (data.span[0] >= 0 and data.span[1] <= 1):
+        return data
+    if not data.unit.startswith(HALF):
+        low, high = data.span
+        raise InputError(
+            f"{data.name}: values go from {low:g} to {high:g}: a pipeline takes pixels from 0 to 1, or from -1 to 1; "
+            "rescale them"
+        )
+    pixels = torch.cat([data.source.read(i, min(i + _ENCODED, len(data))) for i in range(0, len(data), _ENCODED)])
+    note = "the pixels go from -1 to 1: they are taken as pixels from 0 to 1, and the noise levels are in that unit"
+    unit = unit_of((len(data), *data.event), False, (0.0, 1.0))
+    source = ArraySource(((pixels + 1) / 2).numpy())
+    return replace(data, source=source, unit=unit, notes=(*data.notes, note), span=(0.0, 1.0))
 
 
 def seeing(denoiser: Denoiser) -> Denoiser:
