@@ -1,4 +1,4 @@
-"""Tiny text-to-image pipelines with random weights, made on the spot and saved: Stable Diffusion, SDXL, Flux."""
+"""Tiny text-to-image pipelines with random weights, made on the spot and saved: Stable Diffusion, SDXL, SD3, Flux."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -102,6 +104,22 @@ def flux(folder, scheduler=None, guidance=True):
             num_attention_heads=2, joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=guidance,
             axes_dims_rope=(4, 4, 8),
         ),
+    )  # fmt: skip
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return pipe
+
+
+def sd3(folder, scheduler=None):
+    """A Stable Diffusion 3 without its text encoders, whose embeddings are passed to it."""
+    torch.manual_seed(0)
+    pipe = StableDiffusion3Pipeline(
+        scheduler=scheduler or FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae(),
+        transformer=SD3Transformer2DModel(
+            sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+            caption_projection_dim=16, joint_attention_dim=16, pooled_projection_dim=16, out_channels=4,
+            pos_embed_max_size=8,
+        ),
+        text_encoder=None, text_encoder_2=None, text_encoder_3=None, tokenizer=None, tokenizer_2=None, tokenizer_3=None,
     )  # fmt: skip
     pipe.save_pretrained(folder, safe_serialization=True)
     return pipe

@@ -14,8 +14,8 @@ from sigmascope.commands import shown
 class TranslateCommand:
     """One noise level in every unit: sigma, decibels, timestep, step, strength, percent.
 
-    Of the scheduler of a pipeline of diffusers, whose weights are not looked at. Without a level it prints a table of
-    some. sigma is that of the values the network works on: pixels from 0 to 1, or latents.
+    Reads the scheduler of a pipeline of diffusers; its weights are not looked at. Without a level it prints a table of
+    some. Every unit is explained in docs/units.md.
 
     Try it: sigmascope translate --model diffusers:my-pipeline --strength 0.6
     """
@@ -23,17 +23,28 @@ class TranslateCommand:
     model: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder of a pipeline that save_pretrained has written, perhaps with diffusers: before it."""
     sigma: Annotated[str, shown("SIGMA")] = ""
-    """The noise level by its standard deviation."""
+    """The noise level by its standard deviation, in pixels from 0 to 1 (black to white is 1), or in latents; inf is
+    noise alone."""
+    network_sigma: Annotated[str, shown("SIGMA")] = ""
+    """By its standard deviation in the network's own unit (pixels from -1 to 1: twice the other)."""
     step: Annotated[str, shown("K/N")] = ""
     """By the state before step K (from 0) of N."""
     timestep: Annotated[str, shown("T")] = ""
-    """By the timestep that the network is told."""
+    """By the timestep that the network is given."""
     strength: Annotated[str, shown("S")] = ""
     """By the strength of an image-to-image run."""
     percent: Annotated[str, shown("P")] = ""
-    """By the percentage of the training clock that is done."""
+    """By the percentage of the training clock that is done, as ComfyUI counts it."""
     steps: int = 50
     """Steps of the sampler."""
+    timesteps: Annotated[str, shown("T,T", "(default: by --steps)")] = ""
+    """Your own list of timesteps, which the pipeline is run with."""
+    sigmas: Annotated[str, shown("S,S", "(default: by --steps)")] = ""
+    """Your own list of sigmas, as the scheduler counts them."""
+    height: Annotated[int, shown("PIXELS", "(default: the pipeline's own)")] = 0
+    """Height of the images, which shifts the levels of some pipelines (Flux, Stable Diffusion 3.5)."""
+    width: Annotated[int, shown("PIXELS", "(default: the pipeline's own)")] = 0
+    """Width of the images."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON in place of a table."""
 
@@ -62,6 +73,14 @@ class AdviseCommand:
     """diffusers:FOLDER, a pipeline whose scheduler's units are told (timestep, step, strength, percent)."""
     steps: int = 50
     """Steps of the sampler."""
+    timesteps: Annotated[str, shown("T,T", "(default: by --steps)")] = ""
+    """Your own list of timesteps, which the pipeline is run with."""
+    sigmas: Annotated[str, shown("S,S", "(default: by --steps)")] = ""
+    """Your own list of sigmas, as the scheduler counts them."""
+    height: Annotated[int, shown("PIXELS", "(default: the pipeline's own)")] = 0
+    """Height of the images, which shifts the levels of some pipelines."""
+    width: Annotated[int, shown("PIXELS", "(default: the pipeline's own)")] = 0
+    """Width of the images."""
     estimator: Annotated[str, shown("NAME", "(default: the study's main one)")] = ""
     """Whose curves to read."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

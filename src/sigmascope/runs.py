@@ -162,14 +162,15 @@ def _reproduce(command: ReproduceCommand) -> int:
 def _translate(command: TranslateCommand) -> int:
     if not command.model:
         raise InputError("no pipeline is named: pass --model diffusers:FOLDER")
-    given = {n: getattr(command, n) for n in ("sigma", "step", "timestep", "strength", "percent")}
-    given = {n: x for n, x in given.items() if x}
+    units = ("sigma", "network_sigma", "step", "timestep", "strength", "percent")
+    given = {n: x for n in units if (x := getattr(command, n))}
     if len(given) > 1:
-        raise InputError(f"--{' and --'.join(given)} came: pass one level")
+        raise InputError(f"--{' and --'.join(n.replace('_', '-') for n in given)} came: pass one level")
     from sigmascope.studies.translating import translate  # torch is loaded here
 
     unit, level = next(iter(given.items()), ("", ""))
-    print(translate(command.model, unit, level, command.steps, as_json=command.json))
+    more = {n: getattr(command, n) for n in ("height", "width", "timesteps", "sigmas")}
+    print(translate(command.model, unit, level, command.steps, as_json=command.json, **more))
     return 0
 
 

@@ -45,11 +45,8 @@ def test_a_step_is_the_level_that_diffusers_puts_there(name):
         else:
             alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[k])])
             expected = ((1 - alpha) / alpha) ** 0.5
-        if name == "dpm":  # its sigmas are those of float32 tables
-            assert found.sigma == pytest.approx(expected, rel=2e-3)
-        else:
-            assert found.sigma == pytest.approx(expected, rel=1e-4)
-        assert found.timestep == pytest.approx(float(scheduler.timesteps[k]), rel=2e-3, abs=0.02)
+        assert found.sigma == pytest.approx(expected, rel=1e-6)
+        assert found.timestep == pytest.approx(float(scheduler.timesteps[k]), rel=1e-6)
         assert found.step == k
         assert found.decibels == pytest.approx(-20 * np.log10(found.sigma))
 
@@ -59,12 +56,17 @@ def test_there_and_back(name):
     ruler = Ruler(SCHEDULERS[name], 25, Unit(2.0, -1.0))
     for sigma in (0.05, 0.4, 1.7):
         found = ruler.of_sigma(sigma)
-        assert found.model_sigma == pytest.approx(2 * sigma)
+        assert found.network_sigma == pytest.approx(2 * sigma)
         assert ruler.of_timestep(found.timestep).sigma == pytest.approx(sigma, rel=1e-6)
         assert ruler.of_percent(found.percent).sigma == pytest.approx(sigma, rel=1e-6)
         assert ruler.of_strength(found.strength).sigma >= sigma * (1 - 1e-9)  # it begins at this noise or above ...
         if found.strength > 1 / 25:  # ... and a step less would not
             assert ruler.of_strength(found.strength - 1 / 25 + 1e-9).sigma < sigma
+        if found.strength_at_most is None:  # no state has so little noise
+            assert found.step == 25
+            continue
+        assert ruler.of_strength(found.strength_at_most).sigma <= sigma * (1 + 1e-9)  # at this noise or below ...
+        assert ruler.of_strength(found.strength_at_most + 1 / 25 + 1e-9).sigma > sigma  # ... and a step more would not
         assert found.step_sigma <= sigma * (1 + 1e-9)
         assert ruler.of_step(found.step - 1, 25).sigma > sigma
 
@@ -80,17 +82,17 @@ def test_strength_is_that_of_an_image_to_image_pipeline():
 
 
 def test_percent_of_the_training_clock():
-    """As ComfyUI: percent p is the timestep (1 - p) 999."""
+    """As ComfyUI: percent p is the timestep (1 - p) 999; of a flow, 1 - p of the clock before its shift."""
     ruler = Ruler(SCHEDULERS["euler"], 10)
     assert ruler.of_percent(34).timestep == pytest.approx(0.66 * 999, abs=1e-6)
     flow = Ruler(SCHEDULERS["flow"], 10)
-    assert flow.of_percent(25).sigma == pytest.approx(3.0)
+    assert flow.of_percent(25).sigma == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda r: r.of_sigma(-1), "must be finite and above 0"),
+        (lambda r: r.of_sigma(-1), "must be above 0"),
         (lambda r: r.of_sigma(1e6), "leave out what is outside"),
         (lambda r: r.of_step(20, 20), "expected one from 0 to 19"),
         (lambda r: r.of_step(3, 50), "of 20"),
@@ -120,10 +122,11 @@ def test_translate(pipeline, capsys):
     assert main(["translate", "--model", f"diffusers:{pipeline}", "--timestep", "750", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sigma"] == pytest.approx(3.0)
-    assert found["model_sigma"] == pytest.approx(3.0)
+    assert found["network_sigma"] == pytest.approx(3.0)
     assert main(["translate", "--model", str(pipeline), "--sigma", "3", "--steps", "20"]) == 0
     head, _, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["σ", "σ"]
+    assert "σ (latents)" in head
+    assert "network's σ (latents)" in head
     assert row.split()[3] == "750"
     assert main(["translate", "--model", str(pipeline)]) == 0
     table = capsys.readouterr().out.splitlines()[2:]

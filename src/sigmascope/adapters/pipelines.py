@@ -30,13 +30,12 @@ from sigmascope.adapters.folders import (
 )
 from sigmascope.adapters.folders import PREFIX as PREFIX
 from sigmascope.adapters.foreign import Foreign, Unit, try_out
+from sigmascope.adapters.schedulers import FlowClock, clock_of, settings_of
 from sigmascope.core import Abstraction, InputError
-from sigmascope.noise import Discrete, FlowMatching, Karras, Schedule
+from sigmascope.noise import Karras, Schedule
 
 CLASS = "class"
 """Name of the abstraction of a class-conditional pipeline."""
-TRAINED = 1000.0
-"""What flow-matching networks are told at noise alone."""
 _NETWORKS = ("unet", "transformer", "decoder", "prior")
 _OF_PICTURES = (1, 3)  # channels
 
@@ -359,37 +358,44 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values if len(set(values)) == len(values) else tuple(f"{v} ({i})" for i, v in enumerate(values))
 
 
-def schedule_of(scheduler: Any, name: str) -> Schedule:
-    """The noise levels of a scheduler of diffusers, as a schedule of its training clock.
-
-    Raises: InputError for one that is not known.
-    """
-    kind = type(scheduler).__name__
-    if kind.startswith("FlowMatch"):
-        return FlowMatching()
-    if kind.startswith("EDM"):
-        return Karras()
-    table = getattr(scheduler, "alphas_cumprod", None)
-    if table is None:
-        raise InputError(f"{name}: its scheduler ({kind}) is not known here: wrap the network in adapters.Foreign")
-    table = torch.as_tensor(table).double().numpy()
-    # Noise alone, of a zero terminal SNR; the Euler scheduler writes a number of its own there.
-    return Discrete(table[:-1] if table[-1] in (0.0, 2.0**-24) else table, kind)
-
-
 def parametrised(
-    scheduler: Any, network: nn.Module, name: str
+    scheduler: Any, network: nn.Module, name: str, mu: float | None = None
 ) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
-    """Schedule, prediction, what the network is told of the time, and the network, preconditioned where it must be."""
-    schedule = schedule_of(scheduler, name)
-    if isinstance(schedule, FlowMatching):
-        return schedule, "flow_prediction", lambda t: TRAINED * t, network
-    said = str(scheduler.config.get("prediction_type", "epsilon"))
-    if said not in ("epsilon", "v_prediction", "sample") or (isinstance(schedule, Karras) and said == "sample"):
+    """Schedule, prediction, what the network is given of the time, and the network, preconditioned where it must be.
+
+    Args:
+        scheduler: of diffusers.
+        network: of the pipeline.
+        name: what to call it in complaints.
+        mu: of a flow that shifts with the size of the image, the logarithm of its shift.
+
+    Raises: InputError for a scheduler whose levels are not known, or a network that does not denoise.
+    """
+    clock, settings = clock_of(scheduler, name, mu), settings_of(scheduler)
+    if isinstance(clock, FlowClock):
+        if clock.inverted:
+            raise InputError(
+                f"{name}: its network's time runs from the noise to the data, which is not known here: wrap it in "
+                "adapters.Foreign"
+            )
+        return clock.schedule, "flow_prediction", clock.given(), network
+    said = str(settings.get("prediction_type", "epsilon"))
+    edm = isinstance(clock.schedule, Karras)
+    if hasattr(scheduler, "get_scalings_for_boundary_condition") and "sigma_data" in settings:
         raise InputError(
-            f"{name}: its scheduler's prediction_type is {said!r}: expected epsilon, v_prediction or sample"
+            f"{name}: its network is a consistency model, which gives the end of a path and not E[V | Y]: pass the "
+            "model that it was distilled from"
         )
-    if isinstance(schedule, Karras):
+    if edm and "sigma_data" not in settings:
+        raise InputError(
+            f"{name}: what its network predicts under {type(scheduler).__name__} is not known: wrap it in "
+            "adapters.Foreign"
+        )
+    if said not in ("epsilon", "v_prediction", "sample") or (edm and said == "sample"):
+        raise InputError(
+            f"{name}: its scheduler's prediction_type is {said!r:.60}: expected epsilon, v_prediction or sample"
+        )
+    if edm:
         sign = 1.0 if said == "epsilon" else -1.0
-        return schedule, "denoiser", None, _Edm(network, float(scheduler.config.sigma_data), sign)
-    return schedule, said, None, network
+        return clock.schedule, "denoiser", None, _Edm(network, float(settings["sigma_data"]), sign)
+    return clock.schedule, said, clock.given(), network

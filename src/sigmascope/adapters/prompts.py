@@ -44,7 +44,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from sigmascope.adapters.coding import coding
 from sigmascope.adapters.folders import checked_index, folder_of, hub_id, in_one_line, part_of
 from sigmascope.adapters.foreign import Foreign, try_out
-from sigmascope.adapters.pipelines import TRAINED, Pipeline, opened, parametrised
+from sigmascope.adapters.pipelines import Pipeline, opened, parametrised
+from sigmascope.adapters.schedulers import TRAINED
 from sigmascope.core import Abstraction, InputError
 
 PROMPT = "prompt"

@@ -38,15 +38,19 @@ from scipy.optimize import isotonic_regression
 
 from sigmascope.adapters.units import Ruler, ruler_of
 from sigmascope.core import InputError
+from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.onset import Quantity, crossings
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import PIPELINE, read_spec
+from sigmascope.studies.translating import numbers
 
 KINDS = (
     *("guidance_interval", "training_range", "negative_prompt", "sdedit_strength"),
     *("fork_point", "early_exit", "sampling_steps"),
 )
+_AT_MOST = ("sdedit_strength", "fork_point", "early_exit")
+"""What holds at a level and below it; of the others, what holds at a level and above it."""
 _RESAMPLES, _EDGE, _RELIABLE, _PUSHED, _EVEN = 1000, 0.05, 0.9, 4.0, 0.2
 
 
@@ -74,7 +78,7 @@ class Advice:
     low: Quantity | None = None
     redraws: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     levels: tuple[float, ...] = ()
-    units: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    units: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Advisor:
@@ -85,17 +89,23 @@ class Advisor:
         probability: p, with which what is to be kept is kept.
         ruler: of the model's scheduler, if there is one.
         seed: of the resampling.
+        factor: from a level in the unit of the study to one in that of the ruler.
 
     Raises: InputError for a probability that is none, or results that are of no study.
     """
 
     def __init__(
-        self, results: xr.Dataset, probability: float = 0.9, ruler: Ruler | None = None, seed: int = 0
+        self,
+        results: xr.Dataset,
+        probability: float = 0.9,
+        ruler: Ruler | None = None,
+        seed: int = 0,
+        factor: float = 1.0,
     ) -> None:
         if not 0.5 <= probability < 1:
             raise InputError(f"probability is {probability:g}: expected one from 0.5 to below 1, e.g. 0.9")
         self.curves = {c.abstraction: c for c in to_curves(results)}
-        self.results, self.probability, self.ruler = results, probability, ruler
+        self.results, self.probability, self.ruler, self.factor = results, probability, ruler, factor
         first = next(iter(self.curves.values()))
         self.sigma, self.bound = first.sigma, first.kind == "lower bound"
         draws = first.per_draw.shape[1]
@@ -206,19 +216,38 @@ class Advisor:
         """
         if count < 2:
             raise InputError(f"steps is {count}: at least 2 are needed; pass e.g. --steps 50")
-        x = np.log(self.sigma)
-        total = np.sum([self.known(n)[0] for n in self.curves], axis=0)
+        x, total = self._within(np.sum([self.known(n)[0] for n in self.curves], axis=0))
         root = np.sqrt(np.maximum(-np.gradient(total, x), 0.0))
         gained = np.concatenate([[0.0], np.cumsum(0.5 * (root[1:] + root[:-1]) * -np.diff(x))])
         even = (x[0] - x) / (x[0] - x[-1])
         share = _EVEN * even + (1.0 - _EVEN) * gained / max(float(gained[-1]), 1e-12)
         levels = np.exp(np.interp(np.linspace(0.0, 1.0, count), share, x))
-        shown = ", ".join(f"{s:.3g}" for s in levels[:6])
+        shown = ", ".join(f"{s:.4g}" for s in levels)
         return self._advice(
             "sampling_steps", "", f"equal shares of {_EVEN:g} (even in ln σ) + {1 - _EVEN:g} √(−d ΣI / d ln σ)",
-            f"put the {count} levels of a first-order sampler at σ {shown}, … {levels[-1]:.3g}, 0: near to each other "
-            "where attributes are decided", levels=tuple(map(float, levels)),
+            f"put the {count} levels of a first-order sampler at σ {shown}, 0: near to each other where attributes are "
+            "decided", levels=tuple(map(float, levels)),
         )  # fmt: skip
+
+    def _within(
+        self, total: Float[np.ndarray, " levels"]
+    ) -> tuple[Float[np.ndarray, " kept"], Float[np.ndarray, " kept"]]:
+        """ln σ and a curve between the levels that the sampler has: those of the study, and of the ruler's run."""
+        x = np.log(self.sigma)
+        if self.ruler is None:
+            return x, total
+        states = self.ruler.levels[: self.ruler.states] / self.ruler.unit.scale / self.factor
+        states = states[np.isfinite(states) & (states > 0)]
+        if not len(states):
+            return x, total
+        high, low = min(x[0], math.log(states.max())), max(x[-1], math.log(states.min()))
+        if low >= high:
+            raise InputError(
+                f"the sampler's levels go from {states.min():.3g} to {states.max():.3g} and the study's from "
+                f"{self.sigma[-1]:.3g} to {self.sigma[0]:.3g}: none is common, so its steps cannot be placed"
+            )
+        kept = np.concatenate([[high], x[(x < high) & (x > low)], [low]])
+        return kept, np.interp(kept[::-1], x[::-1], total[::-1])[::-1]
 
     def all(self, keep: Sequence[str], redraw: Sequence[str], steps: int) -> list[Advice]:
         """All advice about some attributes."""
@@ -233,15 +262,17 @@ class Advisor:
         return "kept_per_draw" not in self.results
 
     def _advice(self, kind: str, name: str, formula: str, words: str, **more: Any) -> Advice:
-        units: dict[str, dict[str, float]] = {}
+        units: dict[str, dict[str, Any]] = {}
         for end in ("high", "low"):
             level = more.get(end)
             if self.ruler is None or level is None or not level.reached:
                 continue
-            try:
-                units[end] = asdict(self.ruler.of_sigma(level.value))
-            except InputError:
-                continue  # the scheduler has no such level
+            # Beyond its range the scheduler's first or last level is the nearest that a run can have.
+            within = min(max(self.factor * level.value, self.ruler.lowest), self.ruler.highest)
+            found = asdict(self.ruler.of_sigma(within))
+            if kind in _AT_MOST:  # what is above this level is not safe: a run begins at it or below
+                found["strength"] = found["strength_at_most"]
+            units[end] = found
         if kind in ("sdedit_strength", "fork_point", "early_exit", "negative_prompt") and self._bounded:
             formula += ", by the bound e^(I − H)"
         return Advice(kind, name, formula, words, units=units, **more)
@@ -268,6 +299,10 @@ def advise(
     probability: float = 0.9,
     model: str = "",
     steps: int = 50,
+    timesteps: str = "",
+    sigmas: str = "",
+    height: int = 0,
+    width: int = 0,
     estimator: str = "",
 ) -> list[Advice]:
     """Advice from a study.
@@ -279,9 +314,14 @@ def advise(
         probability: with which what is to be kept is kept.
         model: ``diffusers:`` and a pipeline's folder, whose scheduler's units are told; empty: the study's own.
         steps: of the sampler.
+        timesteps: the user's own list, as text, in place of ``steps``.
+        sigmas: likewise of levels, as the scheduler counts them.
+        height: of the images in pixels, for pipelines whose levels shift with it; 0: the pipeline's own.
+        width: likewise.
         estimator: whose curves; empty: the study's main one.
 
-    Raises: InputError for a folder that is no study, or names that it does not know.
+    Raises: InputError for a folder that is no study, names that it does not know, or a pipeline whose levels are in
+        another unit.
     """
     folder = Path(study)
     path = folder / "results.nc"
@@ -302,8 +342,30 @@ def advise(
         raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
     own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
     named = model or (own if own.startswith(PIPELINE) and Path(own.removeprefix(PIPELINE)).is_dir() else "")
-    advisor = Advisor(results, probability, ruler_of(named, steps) if named else None, int(results.attrs["seed"]))
-    return advisor.all([keep] if keep else names, [redraw] if redraw else names, steps)
+    ruler, scale = None, 1.0
+    if named:
+        lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
+        ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+        scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, folder, named)
+    advisor = Advisor(results, probability, ruler, int(results.attrs["seed"]), scale)
+    count = ruler.steps if ruler is not None else steps
+    return advisor.all([keep] if keep else names, [redraw] if redraw else names, count)
+
+
+def _to_ruler(unit: str, ruler: Ruler, folder: Path, model: str) -> float:
+    """From a level in the unit of a study to one in that of a pipeline: pixels from 0 to 1, or latents.
+
+    Raises: InputError where the two are known to be others.
+    """
+    range_, latents = range_of(unit), unit.startswith(LATENTS)
+    of_latents = ruler.unit.scale == 1
+    if (range_ is not None and of_latents) or (latents and not of_latents):
+        kinds = "latents", "pixels"
+        raise InputError(
+            f"{folder}: its σ is of {kinds[not latents]} and that of {model} of {kinds[not of_latents]}, and neither "
+            "becomes the other: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
+        )
+    return range_ or 1.0
 
 
 def as_words(found: Sequence[Advice]) -> str:
@@ -319,16 +381,30 @@ def as_words(found: Sequence[Advice]) -> str:
 
 
 def _in_units(a: Advice) -> str:
-    """The levels in the scheduler's units."""
-    said = []
-    for end in ("high", "low"):
-        if end in a.units:
-            u = a.units[end]
-            said.append(
-                f"timestep {u['timestep']:.4g}, step {u['step']:.0f} of {u['steps']:.0f}, "
-                f"strength {u['strength']:.2g}, {u['percent']:.0f} % done"
-            )
-    return f" — {' … '.join(said)}" if said else ""
+    """The levels in the scheduler's units, as they are handed to a pipeline."""
+    high, low = a.units.get("high"), a.units.get("low")
+    if a.kind in ("guidance_interval", "training_range"):
+        if high is None or low is None:
+            return ""
+        clock = f"timestep {high['timestep']:.4g} to {low['timestep']:.4g}"
+        if a.kind == "training_range":
+            return f" — {clock}"
+        first, last = high["step"], low["step"] - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
+        steps = low["steps"]
+        span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
+        return f" — {span} ({clock}; {high['percent']:.0f} to {low['percent']:.0f} % done)"
+    if high is None:
+        return ""
+    k, n = high["step"], high["steps"]
+    where = f"timestep {high['timestep']:.4g}, {high['percent']:.0f} % done"
+    if a.kind == "sdedit_strength":
+        strength = high["strength"]
+        if strength is None:
+            return f" — no strength of {n} steps begins so low: pass more --steps ({where})"
+        return f" — strength {strength:.6g} of {n} steps ({where})"
+    if a.kind == "negative_prompt":
+        return f" — {f'in the steps before {k}' if k else 'before the first step'} of {n} ({where})"
+    return f" — {f'before step {k}' if k < n else 'after the last step'} of {n} ({where})"
 
 
 def as_json(found: Sequence[Advice]) -> str:

@@ -20,6 +20,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
 from sigmascope.core import Curve, InputError
+from sigmascope.data.sigma_units import factor
 from sigmascope.onset import Quantity, crossings
 from sigmascope.report.comparison import (
     Comparison,
@@ -74,6 +75,7 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
     if (folder / MARKER).exists() and (folder / MARKER).read_text(encoding="utf-8", errors="replace") != marker:
         raise InputError(f"{folder}: it holds another comparison: choose another --out")
     one, two = read_results(Path(a)), read_results(Path(b))
+    two, converted = _in_unit_of(two, one, b, a)
     found = comparisons(one, two, estimator)
     names = (f"A: {_name(a, b)}", f"B: {_name(b, a)}")
     studies = {"A": _described(one, a), "B": _described(two, b)}
@@ -85,7 +87,27 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
     store.write("comparison.csv", lambda p: p.write_text(comparison_csv(found), encoding="utf-8"))
     store.write("comparison.json", lambda p: p.write_text(comparison_json(found, studies), encoding="utf-8"))
     said = [f"{k}: {s['path']}: {s['data']}, {s['words']}; {s['draws']} draws" for k, s in studies.items()]
-    return "\n".join([*said, "", comparison_text(found)])
+    return "\n".join([*said, *converted, "", comparison_text(found)])
+
+
+def _in_unit_of(
+    results: xr.Dataset, other: xr.Dataset, path: str | Path, to: str | Path
+) -> tuple[xr.Dataset, list[str]]:
+    """Results with their noise levels in the unit of another study, and what to say of it.
+
+    Raises: InputError where the units are known to be others.
+    """
+    own, their = (str(r.attrs.get("unit_of_sigma", "")) for r in (results, other))
+    times = factor(own, their)
+    if times is None:
+        raise InputError(
+            f"{path}: its unit of σ is {own or 'not stored'}, that of {to} is {their or 'not stored'}, and neither "
+            "becomes the other: compare studies of one unit"
+        )
+    if times == 1.0:
+        return results, []
+    scaled = results.assign_coords(sigma=results.sigma * times).assign_attrs(unit_of_sigma=their)
+    return scaled, [f"σ of B is multiplied by {times:g}: its unit was {own}, that of A is {their}"]
 
 
 def read_results(path: Path) -> xr.Dataset:

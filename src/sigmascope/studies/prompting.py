@@ -83,7 +83,7 @@ def prompts(task: PromptTask, out: str | Path) -> str:
         task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, variant=task.variant,
         device=device,
     )  # fmt: skip
-    ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name)
+    ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name, pipeline=pipe.kind)
     with _progress(pipe, task):
         result = measure(pipe, task, device)
     said = _said(result, task, pipe, ruler)
