@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sigmascope.adapters.clocks import FlowClock
 from sigmascope.adapters.coding import PARTS, coding, is_autoencoder
-from sigmascope.adapters.folders import INDEX as INDEX
 from sigmascope.adapters.folders import (
     MOST_VALUES,
     check_folder,
@@ -28,9 +28,8 @@ from sigmascope.adapters.folders import (
     read_config,
     within_its_files,
 )
-from sigmascope.adapters.folders import PREFIX as PREFIX
 from sigmascope.adapters.foreign import Foreign, Unit, try_out
-from sigmascope.adapters.schedulers import FlowClock, clock_of, settings_of
+from sigmascope.adapters.schedulers import clock_of, settings_of
 from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Karras, Schedule
 

@@ -306,7 +306,8 @@ def ruler_of(
     """The units of the scheduler of a pipeline's folder, whose weights are not looked at.
 
     Args:
-        path: the folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``.
+        path: the folder, perhaps with ``diffusers:`` before it; of ``hub:owner/name`` no more is fetched than what
+            describes it.
         steps: of the sampler.
         height: of the images in pixels, for flows that shift with it; 0: the pipeline's own.
         width: likewise.
