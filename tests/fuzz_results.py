@@ -3,8 +3,8 @@
     python tests/fuzz_results.py --runs 500 --seed 1
 
 A kind of input is registered by one line: ``@bent("name")`` over a function from a random generator and a folder to a
-command.  A run that raises, says more than a line, takes longer than 10 s (of the processor) or 2 GB more than before is
-printed with its number, by which ``--only`` repeats it.
+command.  A run that raises, says more than a line, takes longer than 10 s (of the processor) or 2 GB more than before
+is printed with its number, by which ``--only`` repeats it.
 """
 
 from __future__ import annotations
