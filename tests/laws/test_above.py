@@ -68,7 +68,8 @@ def test_the_correction_in_closed_form():
     assert above(1.5, 1.0, 2.0)[0] == 0.0
     assert above(1.5, 1.0, 2.0)[1] > 0.0
     assert above(0.0, 1.0, 2.0) == (0.0, 0.0)
-    assert above(0.1, 1.0, 2.0)[1] >= 0.5 * (2.0 - 0.1 - above(0.1, 1.0, 2.0)[0])
+    assert above(0.1, 1.0, 2.0)[1] == pytest.approx(0.9)
+    assert above(1e-5, 1e-4, 2.0)[1] < 1e-4  # an attribute that nothing tells of
 
 
 def test_the_first_term_of_the_series_from_draws():

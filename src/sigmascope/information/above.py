@@ -10,7 +10,7 @@ continued between the two by
 
 the first corrects the integral, and how far apart both are, with half of the correction, is the gauge of its error.
 Where g has risen from 0 on nothing is corrected, and where it has fallen to less than half the series no longer holds:
-the gauge then holds half of what H(A) leaves open.
+the gauge then holds half of what H(A) leaves open, or all of what the first term does if that is less.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def above(measured: float, first: float, ceiling: float) -> tuple[float, float]:
     bent = measured * (math.log1p(2.0 * x) / (2.0 * x * fall) - 1.0) if x > 1e-4 else 0.0
     gauge = abs(bent - straight) + 0.5 * bent
     if fall < _HOLDS and math.isfinite(ceiling):
-        gauge = max(gauge, 0.5 * (ceiling - measured - bent))
+        gauge = max(gauge, min(0.5 * (ceiling - measured - bent), first - measured))
     return bent, gauge
 
 
