@@ -110,8 +110,8 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
                 probability = float(np.mean((mine > following)[1:] + 0.5 * (mine == following)[1:]))
         half = levels[1, 0]
         state = "reached" if np.isfinite(half) else ("beyond" if half > 0 else "not reached")
-        at = (_quantity(levels[0], draws), _quantity(levels[1], draws), _quantity(levels[2], draws))
-        peak = _quantity(peaks, draws)
+        at = (quantity(levels[0], draws), quantity(levels[1], draws), quantity(levels[2], draws))
+        peak = quantity(peaks, draws)
         rises = float(c.value.max() - c.value.min()) > 0.05 * c.ceiling
         if not rises or not x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9:
             peak = Quantity(float("nan"), float("nan"), float("nan"))
@@ -131,7 +131,7 @@ def _resampled(
     if rows >= resamples:
         counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
         for c in curves:
-            yield _moved(c, counts @ c.per_draw.T / draws, rng)
+            yield moved(c, counts @ c.per_draw.T / draws, rng)
         return
     found: list[list[np.ndarray]] = [[] for _ in curves]
     for first in range(0, resamples, rows):
@@ -139,23 +139,33 @@ def _resampled(
         for of, c in zip(found, curves, strict=True):
             of.append(counts @ c.per_draw.T / draws)
     for c, of in zip(curves, found, strict=True):
-        yield _moved(c, np.concatenate(of), rng)
+        yield moved(c, np.concatenate(of), rng)
 
 
-def _moved(
+def moved(
     c: Curve, resampled: Float[np.ndarray, "resamples levels"], rng: np.random.Generator
 ) -> Float[np.ndarray, "curves levels"]:
-    """The curve, then its resamples with the error that all draws share."""
+    """The curve, then its resamples with the error that all draws share.
+
+    Args:
+        c: the curve.
+        resampled: means over resamples of its draws.
+        rng: moves each resample.
+    """
     shared = np.sqrt(c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2))
     if shared.max() > 1e-9 * c.ceiling:
         resampled = resampled + rng.normal(size=(len(resampled), 1)) * shared
     return np.concatenate([c.value[None], resampled])
 
 
-def _quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
+def quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
     """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity.
 
     The percentiles are moved out by what few draws take from the interval: Student's t, and n for n - 1.
+
+    Args:
+        log_sigma: of the estimate, then of each resample.
+        draws: that were resampled.
     """
     out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
     low, high = np.quantile(log_sigma[1:], [out, 1.0 - out], method="closest_observation")

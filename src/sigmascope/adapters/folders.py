@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sigmascope.adapters.settings import check_numbers, check_types, short
 from sigmascope.core import InputError
 
 PREFIX = "diffusers:"
@@ -35,8 +36,6 @@ _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _CONFIGS = ("config.json", "scheduler_config.json")
 _OF_TEXT = ("tokenizer_config.json", "preprocessor_config.json")
 _MOST_BYTES = 1 << 26  # of a configuration
-_MOST = 10**7  # of a whole number in a configuration
-_MOST_BY_NAME = {"num_train_timesteps": 10**6, "sample_size": 1 << 17}
 MOST_VALUES = 1 << 27
 """Numbers of one item of a network, at most."""
 _SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold beside those of its files
@@ -149,53 +148,6 @@ def read_config(path: Path, *, numbers: bool = True) -> dict[str, Any]:
     return found
 
 
-def check_numbers(config: Mapping[str, Any], name: str) -> None:
-    """Refuse numbers that no configuration has, before memory is taken for them.
-
-    Raises: InputError.
-    """
-    rest: list[tuple[str, Any]] = list(config.items())
-    while rest:
-        key, value = rest.pop()
-        if isinstance(value, Mapping):
-            rest += [(str(k), v) for k, v in value.items()]
-        elif isinstance(value, (list, tuple)):
-            rest += [(key, v) for v in value]
-        elif isinstance(value, int) and abs(value) > (most := _MOST_BY_NAME.get(key, _MOST)):
-            raise InputError(f"{name}: {key} is {value}: expected at most {most:,}")
-        elif isinstance(value, float) and (math.isnan(value) or (abs(value) > 1e30 and not math.isinf(value))):
-            raise InputError(f"{name}: {key} is {value}: expected a number of reasonable size")
-
-
-def check_types(config: Mapping[str, Any], made: type, name: str) -> None:
-    """Refuse settings of another type than those that a class of diffusers is made with.
-
-    Args:
-        config: the settings; those that the class does not have are left alone, and so is what is not set (null).
-        made: the class.
-        name: of the configuration, in complaints.
-
-    Raises: InputError.
-    """
-    for key, p in inspect.signature(made).parameters.items():
-        value, said = config.get(key), str(p.annotation).lower()
-        if value is None or p.default is None or p.default is p.empty:
-            continue
-        many = isinstance(p.default, (tuple, list)) or any(x in said for x in ("tuple", "list", "sequence"))
-        if isinstance(value, (list, tuple)):
-            good = many
-        elif isinstance(p.default, bool) or isinstance(value, bool):
-            good = isinstance(value, bool) and (isinstance(p.default, bool) or "bool" in said)
-        elif isinstance(p.default, str) or isinstance(value, str):
-            good = isinstance(value, str) and (isinstance(p.default, str) or "str" in said)
-        elif isinstance(p.default, (int, float)) and isinstance(value, float):
-            good = isinstance(p.default, float) or "float" in said or value.is_integer()
-        else:
-            good = isinstance(value, Mapping) == isinstance(p.default, Mapping)
-        if not good:
-            raise InputError(f"{name}: {key} is {_short(value)}: expected {p.default!r} or the like")
-
-
 def checked_index(folder: Path) -> dict[str, Any]:
     """What the index of a pipeline's folder says.
 
@@ -245,7 +197,7 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
             continue
         found = part_of(index, part)
         if found is None:
-            raise InputError(f"{folder / INDEX}: {part} is {_short(home)}: expected a library and a class")
+            raise InputError(f"{folder / INDEX}: {part} is {short(home)}: expected a library and a class")
         library, kind = found
         if library not in LIBRARIES:
             raise InputError(
@@ -257,15 +209,10 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
         _check_part(home_of(folder, part), library, kind, allow_pickle, variant)
 
 
-def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else f"{said[:59]}…"
-
-
 def _modules(kind: Any, folder: Path) -> set[str]:
     """The parts that a class of pipelines of diffusers is made of; InputError for a class that is none."""
     if not isinstance(kind, str):
-        raise InputError(f"{folder / INDEX}: _class_name is {_short(kind)}: expected the name of one of diffusers")
+        raise InputError(f"{folder / INDEX}: _class_name is {short(kind)}: expected the name of one of diffusers")
     import diffusers
 
     found = _class_of(kind)
@@ -361,7 +308,7 @@ def _sizes(weights: Path) -> tuple[int, int]:
     """How many tensors and numbers a file of weights holds, at most."""
     size = weights.stat().st_size
     if weights.suffix != ".safetensors":
-        return _MOST, size
+        return MOST_NUMBER, size
     held = _held(weights)
     return (_SPARE_TENSORS, size) if held is None else (len(held), min(sum(held.values()), size))
 

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from sigmascope.adapters.clocks import Clock, FlowClock, LogClock, LogPreserving, TableClock, sigma_of_share
 from sigmascope.adapters.folders import line_of
+from sigmascope.adapters.settings import short
 from sigmascope.core import InputError
 from sigmascope.noise import Discrete
 
@@ -48,13 +49,7 @@ def check_sizes(settings: Mapping[str, Any], name: str) -> None:
     for key in ("num_train_timesteps", "original_inference_steps"):
         count = settings.get(key, 1)
         if isinstance(count, bool) or not isinstance(count, (int, float)) or not 1 <= count <= MOST_STEPS:
-            raise InputError(f"{name}: its {key} is {_short(count)}: expected a number from 1 to {MOST_STEPS}")
-
-
-def _short(value: object) -> str:
-    """A value from someone's file, as part of one line."""
-    said = repr(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."
+            raise InputError(f"{name}: its {key} is {short(count)}: expected a number from 1 to {MOST_STEPS}")
 
 
 def is_flow(scheduler: Any) -> bool:

@@ -24,7 +24,6 @@ that: the advice is then on the safe side.  Intervals are of 95 %, by resampling
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,7 +39,7 @@ from sigmascope.adapters.units import Ruler, ruler_of
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.information.keeping import kept_at_least
-from sigmascope.onset import Quantity, crossings
+from sigmascope.onset import Quantity, crossings, moved, quantity
 from sigmascope.studies.limits import shown
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
@@ -114,13 +113,14 @@ class Advisor:
             said = f"{shown(first.estimator)} of {shown(open_[0])!r}"
             raise InputError(f"{said} has no number at some levels: choose another --estimator")
         self.sigma, self.bound = first.sigma, first.kind == "lower bound"
-        draws = first.per_draw.shape[1]
+        draws, self._seed = first.per_draw.shape[1], seed
         drawn = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1.0 / draws), size=_RESAMPLES)
         self._shares = np.concatenate([np.full((1, draws), 1.0 / draws), drawn / draws])
 
     def known(self, name: str) -> Float[np.ndarray, "resamples levels"]:
         """I of an attribute, over resamples (the first: the estimate), rising as the noise falls."""
-        return _rising(self._mean(self.curves[name].per_draw))
+        c = self.curves[name]
+        return _rising(moved(c, self._mean(c.per_draw)[1:], np.random.default_rng(self._seed)))
 
     def keeping(self, name: str, which: str = "kept") -> Float[np.ndarray, "resamples levels"]:
         """The probability that it is kept, or (``sure``) can be read off; or what it is at least."""
@@ -139,11 +139,10 @@ class Advisor:
         """The highest σ where a curve reaches its target, with the interval over resamples."""
         x, aims = np.log(self.sigma), np.broadcast_to(target, len(rising))
         if np.ptp(aims) == 0:
-            at = np.exp(crossings(x, rising, float(aims[0])))
+            at = crossings(x, rising, float(aims[0]))
         else:
-            at = np.exp(np.concatenate([crossings(x, r[None], t) for r, t in zip(rising, aims, strict=True)]))
-        low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
-        return Quantity(float(at[0]), float(low), float(high))
+            at = np.concatenate([crossings(x, r[None], t) for r, t in zip(rising, aims, strict=True)])
+        return quantity(at, self._shares.shape[1])
 
     def at(self, rising: Float[np.ndarray, "resamples levels"], sigma: float) -> tuple[float, float]:
         """The value of a curve at a level between two, and its standard error."""
@@ -368,57 +367,3 @@ def _to_ruler(unit: str, ruler: Ruler, folder: Path, model: str) -> float:
             "becomes the other: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
         )
     return range_ or 1.0
-
-
-def as_words(found: Sequence[Advice]) -> str:
-    """Advice as text, attribute by attribute."""
-    lines: list[str] = []
-    for name in dict.fromkeys(a.abstraction for a in found):
-        lines += ["", name or "sampler"]
-        for a in found:
-            if a.abstraction == name:
-                lines.append(f"  {a.kind.replace('_', ' ')}: {a.words}{_in_units(a)}")
-                lines.append(f"      [{a.formula}]")
-    return "\n".join(lines[1:])
-
-
-def _in_units(a: Advice) -> str:
-    """The levels in the scheduler's units, as they are handed to a pipeline."""
-    high, low = a.units.get("high"), a.units.get("low")
-    if a.kind in ("guidance_interval", "training_range"):
-        if high is None or low is None:
-            return ""
-        clock = f"timestep {high['timestep']:.4g} to {low['timestep']:.4g}"
-        if a.kind == "training_range":
-            return f" — {clock}"
-        first, last = high["step"], low["step"] - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
-        steps = low["steps"]
-        span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
-        return f" — {span} ({clock}; {high['percent']:.0f} to {low['percent']:.0f} % done)"
-    if high is None:
-        return ""
-    k, n = high["step"], high["steps"]
-    where = f"timestep {high['timestep']:.4g}, {high['percent']:.0f} % done"
-    if a.kind == "sdedit_strength":
-        strength = high["strength"]
-        if strength is None:
-            return f" — no strength of {n} steps begins so low: pass more --steps ({where})"
-        return f" — strength {strength:.6g} of {n} steps ({where})"
-    if a.kind == "negative_prompt":
-        return f" — {f'in the steps before {k}' if k else 'before the first step'} of {n} ({where})"
-    return f" — {f'before step {k}' if k < n else 'after the last step'} of {n} ({where})"
-
-
-def as_json(found: Sequence[Advice]) -> str:
-    """Advice as JSON; levels that are not reached are null."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, float):
-            return value if math.isfinite(value) and value != 0.0 else None
-        if isinstance(value, Mapping):
-            return {k: plain(v) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
-        return value
-
-    return json.dumps([plain(asdict(a)) for a in found], indent=1, ensure_ascii=False)

@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
-from sigmascope.data.labels import attribute_of, parse_wanted
 from sigmascope.data.pictures import WHITE
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
@@ -32,6 +31,7 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
+from sigmascope.studies.model_attributes import attributes_of
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
@@ -124,7 +124,7 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     for a in own:
         if a.values != of[a.name].values:
             raise InputError(f"{spec.data}: {a.name!r} has other values than the model was told: pass its own data")
-    chosen = _told(spec.abstractions, asked, names)
+    chosen = attributes_of(spec.abstractions, asked, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
@@ -167,36 +167,6 @@ def _with_ground(spec: Spec, ground: str) -> Spec:
     if spec.ground not in (WHITE, ground):
         raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {spec.ground}: leave --ground out")
     return replace(spec, ground=ground)
-
-
-def _told(entries: Sequence[str], trained: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The attributes that entries such as ``slant`` or ``slant:bins=8`` ask for, among those a model was trained with.
-
-    Args:
-        entries: of the study; empty means all.
-        trained: entries of the training; empty where it had none.
-        names: of the model's attributes.
-
-    Raises: InputError for another attribute, or other bins.
-    """
-    bins = {p.name: p.bins for e in trained for w in [parse_wanted(e, names)] for p in (w.parts or (w,)) if p.bins}
-    found = []
-    for entry in entries:
-        name = attribute_of(entry, names)
-        if name not in names:
-            raise InputError(f"the model cannot be told {name!r}: choose among {', '.join(names)}")
-        wanted = parse_wanted(entry, names)
-        for part in wanted.parts or (wanted,):
-            if part.bins is not None and bins.get(part.name) != part.bins:
-                had = f"{bins[part.name]} bins" if part.name in bins else "no bins"
-                raise InputError(
-                    f"the model was trained with {had} of {part.name!r}, {part.bins} are asked for: write {name}"
-                )
-        found.append(name)
-    doubled = next((n for n in found if found.count(n) > 1), None)
-    if doubled is not None:
-        raise InputError(f"abstraction {doubled!r} is asked for twice: name each once")
-    return tuple(found) or tuple(names)
 
 
 def check_same_data(spec: Spec, data: Data) -> None:
