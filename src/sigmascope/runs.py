@@ -22,8 +22,8 @@ from sigmascope.commands_models import AdviseCommand, TranslateCommand
 from sigmascope.commands_prompts import PromptsCommand
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
+from sigmascope.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
 from sigmascope.studies.spec import Spec, listed, read_spec
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 

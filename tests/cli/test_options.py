@@ -10,7 +10,7 @@ import pytest
 import sigmascope
 from sigmascope.cli import main
 from sigmascope.core import InputError
-from sigmascope.studies.limits import real, whole
+from sigmascope.limits import real, whole
 from sigmascope.studies.spec import Spec
 
 HUGE = "1" + "0" * 30

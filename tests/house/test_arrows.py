@@ -10,10 +10,13 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
 ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
+ALL |= {"limits", "console"}
 ALL |= {"adapters", "learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
     "errors": set(),
     "rare": set(),
+    "console": {"errors"},
+    "limits": {"errors"},
     "core": {"errors", "rare"},
     "ranks": {"errors"},
     "noise": {"core"},
@@ -22,19 +25,19 @@ MAY = {
     "checks": ALL,
     "data": {"core", "ranks"},
     "denoisers": {"core", "noise", "ranks"},
-    "learn": {"core", "errors", "noise", "data", "ranks"},
+    "learn": {"core", "errors", "limits", "noise", "data", "ranks"},
     "adapters": {"core", "noise"},
     "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
     "onset": {"core", "noise"},
     "memorisation": {"core", "onset"},
-    "report": {"core", "onset"},
+    "report": {"core", "console", "onset"},
     "studies": ALL,
     "commands": {"errors"},
     "commands_models": {"commands"},
     "commands_prompts": set(),
     "runs": ALL | {"commands", "commands_models", "commands_prompts"},
-    "cli": {"commands", "errors", "ranks", "runs", "studies"},
+    "cli": {"commands", "console", "errors", "ranks", "runs", "studies"},
     "__init__": ALL,
     "__main__": {"cli"},
 }

@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from sigmascope.adapters.settings import check_numbers, check_types, short
+from sigmascope.adapters.settings import MOST_NUMBER, check_numbers, check_types, short
 from sigmascope.core import InputError
 
 PREFIX = "diffusers:"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import MOST_SEED, check_levels, refuse, shown, within
+from sigmascope.limits import MOST_SEED, check_levels, refuse, shown, within
 
 NETWORKS = ("auto", "unet", "mlp")
 NOISES = ("adaptive", "lognormal")

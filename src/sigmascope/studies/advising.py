@@ -39,8 +39,8 @@ from sigmascope.adapters.units import Ruler, ruler_of
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.information.keeping import kept_at_least
+from sigmascope.limits import shown
 from sigmascope.onset import Quantity, crossings, moved, quantity
-from sigmascope.studies.limits import shown
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import PIPELINE, read_spec

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import tomli_w
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, check_text, refuse, shown, within
+from sigmascope.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, check_text, refuse, shown, within
 
 _MOST = 4096  # images
 _LIMITS = (

@@ -17,7 +17,7 @@ import xarray as xr
 
 from sigmascope.core import InputError
 from sigmascope.data.memory import require
-from sigmascope.studies.limits import shown
+from sigmascope.limits import shown
 
 KINDS = ("exact", "estimate", "lower bound")
 _INFORMATION = ("abstraction", "estimator", "sigma")

@@ -23,12 +23,12 @@ from sigmascope.data.memory import require
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import enough
 from sigmascope.information.gaps import agreement
+from sigmascope.limits import real, whole
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
-from sigmascope.studies.limits import real, whole
 from sigmascope.studies.pairs import pairs_among
 from sigmascope.studies.prediction import Work, predict
 from sigmascope.studies.results import conditionals, main_estimator, to_curves

@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import (
+from sigmascope.limits import (
     MOST_CALLS,
     MOST_DRAWS,
     MOST_FORKS,

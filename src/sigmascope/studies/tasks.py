@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from sigmascope.errors import InputError
-from sigmascope.studies.limits import (
+from sigmascope.limits import (
     MOST_SEED,
     MOST_STEPS,
     check_levels,

@@ -29,13 +29,13 @@ from sigmascope.learn.neural import CARD, WEIGHTS
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items, Law, Source
 from sigmascope.learn.training import Trainer
+from sigmascope.limits import check_of_scenes, check_text, refuse, shown, within
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
-from sigmascope.studies.limits import check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
