@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import h5py
@@ -16,8 +15,6 @@ import sigmascope
 from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.studies.reading import read_study
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +222,9 @@ def test_a_part_of_the_fuzz(folder, seed):
     assert fuzz_results.run(folder, seed, range(45)) == []
 
 
-def test_memory_is_predicted():
+def test_memory_is_predicted(monkeypatch):
     """Three cheap shapes of those that the benchmark has."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import predicted
 
     for name in ("plain", "heldout", "hierarchy"):
