@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    CMStochasticIterativeScheduler,
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     LCMScheduler,
     UNet2DModel,
 )
 
 from sigmascope.adapters.pipelines import load_pipeline
+from sigmascope.adapters.units import ruler_of
 from sigmascope.core import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -218,3 +223,59 @@ def test_every_table_of_diffusers_is_read(tmp_path):
         alphas = scheduler.alphas_cumprod.double().numpy()
         mine = pipe.denoiser.schedule.sigma(np.arange(len(alphas)))
         assert np.allclose(mine, np.sqrt((1 - alphas) / alphas), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DPMSolverMultistepScheduler(
+            solver_order=1, use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"
+        ),
+        DPMSolverMultistepScheduler(solver_order=1, use_karras_sigmas=True, prediction_type="v_prediction"),
+        EulerDiscreteScheduler(
+            timestep_type="continuous", prediction_type="v_prediction", use_karras_sigmas=True, sigma_min=0.002,
+            sigma_max=700.0,
+        ),
+        EulerDiscreteScheduler(interpolation_type="log_linear"),
+        HeunDiscreteScheduler(),
+    ],
+    ids=["flow sigmas", "karras", "continuous", "log linear", "heun"],
+)  # fmt: skip
+def test_a_step_of_schedulers_whose_levels_are_read(tmp_path, scheduler):
+    """What translate reads, a study can use: the first-order step of each is D + σ'(y − D)/σ, with our D."""
+    folder = saved(tmp_path, unet(), scheduler)
+    pipe, ruler, net = load_pipeline(folder), ruler_of(folder, 10), unet().eval()
+    flow = bool(scheduler.config.get("use_flow_sigmas"))
+    preserving = isinstance(scheduler, DPMSolverMultistepScheduler)
+    for k in (3, 5, 6):
+        own = type(scheduler).from_config(scheduler.config)
+        own.set_timesteps(10)
+        entry = k * own.order
+        now, s, u = own.timesteps[entry], float(own.sigmas[entry]), float(own.sigmas[entry + 1])
+        own.set_begin_index(entry)
+        level, then = (s / (1 - s), u / (1 - u)) if flow else (s, u)
+        scale = (lambda x: 1 - x) if flow else (lambda x: 1 / math.hypot(1, x)) if preserving else (lambda x: 1.0)
+        alpha, later = scale(s), scale(u)
+        x = alpha * level * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(k))
+        # The network is given the level's own timestep: that of the list may be rounded.
+        exact = torch.tensor(ruler.clock.timestep(level))
+        with torch.no_grad():
+            after = own.step(net(own.scale_model_input(x, now), exact).sample, now, x).prev_sample
+        y = x.double() / alpha
+        found = ruler.of_step(k, 10)
+        assert found.network_sigma == pytest.approx(level, rel=1e-5)
+        d = 2 * pipe.denoiser((y + 1) / 2, torch.full((2,), level / 2, dtype=torch.float64)) - 1
+        wanted = d + then / level * (y - d)
+        assert torch.allclose(later * wanted, after.double(), atol=2e-4 * float(after.abs().max()))
+
+
+def test_what_translate_reads_and_no_denoiser_is(tmp_path):
+    """A consistency model gives the end of a path, a flow towards the data has another sign: each is said."""
+    for scheduler, said in (
+        (CMStochasticIterativeScheduler(), "is a consistency model"),
+        (FlowMatchEulerDiscreteScheduler(invert_sigmas=True), "time runs from the noise to the data"),
+    ):
+        folder = saved(tmp_path / type(scheduler).__name__, unet(), scheduler)
+        with pytest.raises(InputError, match=said):
+            load_pipeline(folder)
+        assert ruler_of(folder, 10).of_step(4, 10).step == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import math
@@ -64,10 +65,15 @@ def is_flow(scheduler) -> bool:
 
 
 def truth(scheduler, steps):
-    """Levels and timesteps of the states, off the scheduler's own lists."""
+    """Levels and timesteps of the states of so many steps."""
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_sigmas"):
         scheduler.set_sigmas(steps)
+    return states(scheduler)
+
+
+def states(scheduler):
+    """Levels and timesteps of the states, off the lists of a scheduler that is set."""
     order = getattr(scheduler, "order", 1)
     times = [float(t) for t in scheduler.timesteps][::order]
     if getattr(scheduler, "sigmas", None) is None:
@@ -297,3 +303,34 @@ def test_lists_of_ones_own():
     ):
         with pytest.raises(InputError, match=said):
             Ruler(diffusers.DDPMScheduler(), **more)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lists_of_ones_own_for_every_scheduler_that_takes_them():
+    """Every class × options whose set_timesteps takes a list: states as in its own lists."""
+    count, found = 0, []
+    for cls, options, scheduler, _ in configurations():
+        takes = inspect.signature(cls.set_timesteps).parameters
+        for name in {"timesteps", "sigmas"} & set(takes):
+            top = 1.0 if is_flow(scheduler) and name == "sigmas" else 40.0 if name == "sigmas" else 35.0
+            given = [top, 0.7 * top, 0.3 * top] if name == "sigmas" else [int(top), int(top * 0.6), int(top * 0.2)]
+            own = copy.deepcopy(scheduler)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    own.set_timesteps(**{name: given})
+                    levels, times = states(own)
+            except Exception:  # its options leave no room for a list
+                with pytest.raises(InputError):
+                    Ruler(scheduler, **{name: given})
+                continue
+            if is_flow(scheduler) and float(own.sigmas.max()) > 1:  # it takes timesteps that are no shares of noise
+                continue
+            count += 1
+            ruler = Ruler(scheduler, **{name: given})
+            for k, (level, time) in enumerate(zip(levels, times, strict=True)):
+                x = ruler.of_step(k, ruler.steps)
+                if not (close(x.sigma, level) and close(x.timestep, time)):
+                    found.append((cls.__name__, options, name, k, x.sigma, level))
+    assert count > 60
+    assert not found, found[:5]
