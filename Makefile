@@ -29,8 +29,9 @@ install: $(VENV)/.installed
 study: $(VENV)/.installed
 	$(BIN)/sigmascope study scenes --out studies/scenes
 
+# One thread of torch for each process of the tests: more would wait for each other.
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -152,7 +152,7 @@ def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, comm
     assert not (tmp_path / "out").exists()
 
 
-ALL = {"data", "abstractions", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model"}
+ALL = {"data", "abstractions", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
 HONOURED = {
     "exact": (Spec("x.npz"), {"estimators", "pairs"}),
     "exact, with forks": (Spec("x.npz", estimators=("posterior", "forks")), {"estimators", "pairs", "forks"}),
@@ -161,16 +161,17 @@ HONOURED = {
     "model": (Spec("x.npz", model="m"), {"estimators", "target_stderr", "budget", "like"}),
     "told pipeline": (
         Spec("x.npz", model="diffusers:m"),
-        {"estimators", "target_stderr", "budget", "like", "null_class", "allow_pickle"},
+        {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant"},
     ),
     "forked pipeline": (
         Spec("x.npz", model="diffusers:m", estimators=("forks",)),
-        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle"},
+        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant"},
     ),
 }
 OTHER = {
     "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "target_stderr": 0.5,
     "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3, "allow_pickle": True,
+    "classes": "by-order", "variant": "fp16",
 }  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def test_the_count_is_shown(tmp_path, capsys):
         ([10**30, 1] * 20, "beyond 64 bits"),
         (["a", "b\0c"] * 20, r"'b\\x00c', which holds a character that is no text"),
         (["a", "\ud800"] * 20, "which holds a character that is no text"),
-        ([["a"], ["b"]] * 20, "one label per image"),
+        ([["a"], ["b"]] * 20, "holds a list"),
         (np.arange(N).astype(complex), "has type complex"),
         (np.arange(N).astype("datetime64[D]"), "has type datetime"),
         (np.where(GONE, np.inf, CLASS), "not finite"),

@@ -252,7 +252,7 @@ def test_bounds_give_advice_on_the_safe_side():
     at = advisor.keep("a", [])[0]
     assert 2.0 < at.high.value < 2.4
     assert "by the bound" in at.formula
-    assert at.high.low == at.high.high == at.high.value  # all draws are alike
+    assert at.high.low < at.high.value < at.high.high  # all draws are alike; so few may have missed a rare loss
 
 
 def test_levels_that_are_not_reached_are_said():

@@ -309,6 +309,7 @@ def test_what_is_told_in_training():
     assert float((share - wanted).abs().max()) < 4 * (0.25 / 20_000) ** 0.5
 
 
+@pytest.mark.filterwarnings("ignore::sigmascope.information.above.CoarseTopWarning")
 def test_two_points_are_learned():
     """Within 5 % of the truth at every level where more than 5 % is known, after seconds."""
     problem = two_points()

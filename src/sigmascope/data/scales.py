@@ -12,6 +12,7 @@ from torch import Tensor
 from sigmascope.core import Abstraction, InputError, LabelledData
 
 _LARGEST = 1e9  # squared distances must stay within float32
+_ROWS = 1024  # items that are looked at together
 _WIDE = 127.0  # a range of pixels beyond it is no range of 0 to 1, or of −1 to 1
 
 
@@ -87,6 +88,19 @@ class Look:
         if self.whole and self.high <= 1:
             return ("the 8-bit pixels are 0 and 1, almost black of 0 to 255: multiply them by 255 or store floats",)
         return ()
+
+
+def require_different(data: LabelledData) -> None:
+    """Refuse data whose items are all the same.
+
+    Raises: InputError.
+    """
+    look = Look(data.name, 0)
+    for start in range(0, len(data), _ROWS):
+        look.at(data.source.read(start, min(start + _ROWS, len(data))).numpy())
+        if not look.alike:
+            return
+    look.require_different(len(data))
 
 
 def together(looks: Sequence[Look]) -> Look:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sigmascope import ranks
 from sigmascope.core import Abstraction, LabelledData
-from sigmascope.data.scales import require_levels, require_shared
+from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.studies.compute import Data
 from sigmascope.studies.spec import Spec
 
@@ -18,6 +18,8 @@ def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> No
     Raises: InputError.
     """
     if isinstance(data, LabelledData):
+        if spec.data.startswith("<"):  # readers of files have looked
+            require_different(data)
         require_levels(data, spec.sigma_max, spec.sigma_min)
         if spec.law == "heldout":
             require_shared(data, studied)

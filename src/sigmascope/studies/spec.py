@@ -47,6 +47,7 @@ _STDERR = 0.02  # nats, of a learned model's gaps
 _FORKS, _FORKS_OF_PIPELINE = 64, 16  # children of a draw
 _STEPS = 20  # of a continuation by a pipeline
 _OF_GAPS = dict.fromkeys(("target_stderr", "budget", "like"), "a model that can be told attributes")
+_OF_CLASSES = {"classes": "a pipeline that is told classes"}
 _OF_MODEL = dict.fromkeys(_OF_GAPS, "a model")
 _OF_FORKS = dict.fromkeys(("forks", "labeller", "steps"), "a pipeline that is measured by forks")
 _OF_PIPELINE = dict.fromkeys(("labeller", "steps", "null_class", "classes", "allow_pickle", "variant"), "a pipeline")
@@ -190,7 +191,7 @@ class Spec:
 
         Raises: InputError for what is of gaps only.
         """
-        refuse(self._asked(), _OF_GAPS, "a pipeline that is measured by forks")
+        refuse(self._asked(), _OF_GAPS | _OF_CLASSES, "a pipeline that is measured by forks")
         return self
 
     def _asked(self) -> Spec:
