@@ -30,7 +30,7 @@ STUDIES = {
     "few": ("few.npz", {"estimators": ("posterior", "score_gap", "filter")}),
     "few_heldout": ("few.npz", {"law": "heldout"}),
     "parquet": ("pictures.parquet", {}),
-    "missing": ("missing.npz", {}),
+    "missing": ("lacking.npz", {}),
     "missing_stored": ("missing_stored.npz", {}),
     "missing_pictures": ("missing.parquet", {}),
     "hierarchy": ("hierarchy:v=4,m=2,s=2,L=2", {"estimators": EVERY}),

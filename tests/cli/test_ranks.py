@@ -57,7 +57,7 @@ def fill(folder: Path) -> None:
     np.savez_compressed(folder / "large.npz", images=flat, half=np.arange(len(flat)) % 2)
     pictures(folder / "pictures.parquet", v[:2500], digit[:2500])
     lacking = np.where(np.arange(6000) % 7 == 0, np.nan, digit)
-    np.savez_compressed(folder / "missing.npz", images=v, digit=lacking)
+    np.savez_compressed(folder / "lacking.npz", images=v, digit=lacking)
     np.savez(folder / "missing_stored.npz", images=v, digit=lacking)
     pictures(folder / "missing.parquet", v[:2500], lacking[:2500])
 
@@ -110,7 +110,7 @@ def same(a: xr.Dataset, b: xr.Dataset) -> None:
         ("few", "few.npz", {"estimators": ("posterior", "score_gap", "filter")}),
         ("few_heldout", "few.npz", {"law": "heldout"}),
         ("parquet", "pictures.parquet", {}),
-        ("missing", "missing.npz", {}),
+        ("missing", "lacking.npz", {}),
         ("missing_stored", "missing_stored.npz", {}),
         ("missing_pictures", "missing.parquet", {}),
         (
