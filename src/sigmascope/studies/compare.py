@@ -21,7 +21,7 @@ from scipy.optimize import isotonic_regression
 
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
-from sigmascope.onset import Quantity, crossings
+from sigmascope.onset import crossings, quantity
 from sigmascope.report.comparison import (
     Comparison,
     Estimate,
@@ -273,7 +273,7 @@ def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comp
         a, b, paired, interpolated, sigma, difference,
         difference - np.hypot(difference - low, np.sqrt(common)),
         difference + np.hypot(high - difference, np.sqrt(common)),
-        (_quantity(half_a), _quantity(half_b)), shift, earlier,
+        (quantity(half_a, n), quantity(half_b, m)), shift, earlier,
     )  # fmt: skip
 
 
@@ -328,11 +328,6 @@ def _halves(
     at[at > np.log(sigma[0]) + 1e-9] = np.inf
     at[at < np.log(sigma[-1]) - 1e-9] = -np.inf
     return at
-
-
-def _quantity(at: Float[np.ndarray, " curves"]) -> Quantity:
-    low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
-    return Quantity(float(np.exp(at[0])), float(np.exp(low)), float(np.exp(high)))
 
 
 def _shift(
