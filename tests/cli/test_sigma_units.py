@@ -78,10 +78,8 @@ def test_the_same_pictures_in_two_units_agree_once_converted(studies, tmp_path, 
     out = capsys.readouterr().out
     assert "σ of B is multiplied by 0.5" in out
     found = json.loads((tmp_path / "c" / "comparison.json").read_text(encoding="utf-8"))
-    (one,) = found["attributes"] if "attributes" in found else found["comparisons"]
-    halves = [one["half_a"], one["half_b"]] if "half_a" in one else [one["a"]["half"], one["b"]["half"]]
-    values = [h["sigma"] if isinstance(h, dict) and "sigma" in h else h for h in halves]
-    first, second = (v if isinstance(v, float) else v["value"] for v in values)
+    (one,) = found["attributes"]
+    first, second = (one["half"][which]["sigma"] for which in "AB")
     assert first == pytest.approx(second, rel=0.2)
 
 
