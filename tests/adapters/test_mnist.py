@@ -113,7 +113,8 @@ class Unsafe:
 
 @pytest.mark.parametrize("content", [{"weights": torch.zeros(3)}, Unsafe()], ids=["another model", "code"])
 def test_other_files_are_refused(tmp_path, content):
-    np.savez(tmp_path / "digits.npz", images=np.zeros((4, 28, 28), np.uint8), digit=np.arange(4) % 2)
+    images = np.arange(4, dtype=np.uint8)[:, None, None] + np.zeros((4, 28, 28), np.uint8)
+    np.savez(tmp_path / "digits.npz", images=images, digit=np.arange(4) % 2)
     torch.save(content, tmp_path / "model.pth")
     command = [sys.executable, str(EXAMPLE), str(tmp_path / "model.pth"), str(tmp_path / "digits.npz")]
     done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)

@@ -69,7 +69,7 @@ def test_every_sentence_of_the_page_is_about_these_numbers(page_file):
     )
     assert "unit in which the data are stored" in results.attrs["unit_of_sigma"]
     text = page_file.read_text(encoding="utf-8")
-    assert "the unit in which the data are stored" in text
+    assert "black to white (floats from 0 to 1)" in text
     assert "24 draws, 16 noise levels from 90 to 0.01" in text
 
 

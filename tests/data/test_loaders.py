@@ -190,3 +190,8 @@ def test_no_data_there(data, words, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=words):
         load(data)
+
+
+def test_a_path_is_as_good_as_its_text(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).random((12, 4, 4)), a=np.arange(12) % 2)
+    assert load(tmp_path / "x.npz").fingerprint == load(str(tmp_path / "x.npz")).fingerprint

@@ -63,7 +63,7 @@ def load_any(
 
 
 def load(
-    data: str, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
+    data: str | Path, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
 ) -> LabelledData:
     """Load what ``data`` names.
 
@@ -77,7 +77,7 @@ def load(
     Raises: InputError, in one line, for anything that cannot be used.
     """
     try:
-        return _loaded(data, abstractions, size, grain, ground)
+        return _loaded(str(data), abstractions, size, grain, ground)
     except InputError as error:  # names from a file may hold line breaks
         raise InputError(printable(str(error))) from error
 
