@@ -284,7 +284,9 @@ def test_the_command_in_words_json_and_units(tmp_path, capsys):
         assert kind.replace("_", " ") in words
     told = ["advise", str(out), "--model", f"diffusers:{scheduler}", "--json", "--out", str(tmp_path / "advice.json")]
     assert main(told) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert "its unit of noise levels is not known: pixels from 0 to 1 are taken" in printed.err
     assert found == json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
     assert len(found) == 2 * 6 + 1
     one = next(f for f in found if f["kind"] == "sdedit_strength" and f["abstraction"] == "a")

@@ -25,6 +25,7 @@ that: the advice is then on the safe side.  Intervals are of 95 %, by resampling
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -366,4 +367,7 @@ def _to_ruler(unit: str, ruler: Ruler, folder: Path, model: str) -> float:
             f"{folder}: its σ is of {kinds[not latents]} and that of {model} of {kinds[not of_latents]}, and neither "
             "becomes the other: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
         )
+    if range_ is None and not latents:
+        taken = "latents" if of_latents else "pixels from 0 to 1"
+        print(f"sigmascope: note: {folder}: its unit of noise levels is not known: {taken} are taken", file=sys.stderr)
     return range_ or 1.0
