@@ -158,17 +158,20 @@ def moved(
     return np.concatenate([c.value[None], resampled])
 
 
+def ends_of(draws: int) -> list[float]:
+    """Ends of a 95 % percentile interval, moved out by what few draws take from it (Student's t, and n for n - 1)."""
+    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
+    return [out, 1.0 - out]
+
+
 def quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
     """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity.
-
-    The percentiles are moved out by what few draws take from the interval: Student's t, and n for n - 1.
 
     Args:
         log_sigma: of the estimate, then of each resample.
         draws: that were resampled.
     """
-    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
-    low, high = np.quantile(log_sigma[1:], [out, 1.0 - out], method="closest_observation")
+    low, high = np.quantile(log_sigma[1:], ends_of(draws), method="closest_observation")
     return Quantity(float(np.exp(log_sigma[0])), float(np.exp(low)), float(np.exp(high)))
 
 

@@ -155,7 +155,7 @@ def test_few_draws_cover_too(monkeypatch):
 
     band = 4 * math.sqrt(0.95 * 0.05 / 400)
     assert abs(coverage() - 0.95) < band
-    monkeypatch.setattr(module, "_quantiles", lambda draws: [0.025, 0.975])
+    monkeypatch.setattr(module, "ends_of", lambda draws: [0.025, 0.975])
     assert coverage() < 0.95 - band
 
 

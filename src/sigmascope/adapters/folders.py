@@ -215,7 +215,7 @@ def _modules(kind: Any, folder: Path) -> set[str]:
         raise InputError(f"{folder / INDEX}: _class_name is {short(kind)}: expected the name of one of diffusers")
     import diffusers
 
-    found = _class_of(kind)
+    found = class_of(kind)
     if found is None or not issubclass(found, diffusers.DiffusionPipeline):
         raise InputError(
             f"{folder / INDEX}: _class_name is {kind!r}: diffusers {diffusers.__version__} has no such pipeline"
@@ -239,7 +239,7 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
             own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
             if found.get(own):
                 raise InputError(f"{folder / name}: it names code of its own ({own}), which is not run: leave it out")
-            made = _class_of(kind) if library == LIBRARIES[0] else None
+            made = class_of(kind) if library == LIBRARIES[0] else None
             if made is not None and name in _CONFIGS:
                 check_types(found, made, str(folder / name))
                 channels, side = found.get("in_channels"), found.get("sample_size")
@@ -259,7 +259,7 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
         raise InputError(f"{folder}: it has weights of the variant {other} alone: pass --variant {sorted(variants)[0]}")
 
 
-def _class_of(kind: str) -> type | None:
+def class_of(kind: str) -> type | None:
     """A class of diffusers, by its name; None where there is none."""
     with quiet(), in_one_line(kind, "diffusers cannot give it"):
         import diffusers

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmascope.adapters.folders import line_of, quiet
+from sigmascope.adapters.folders import class_of, line_of, quiet
 from sigmascope.adapters.schedulers import MOST_STEPS, settings_of
 from sigmascope.core import InputError
 
@@ -28,16 +28,10 @@ _PATCHES = 4096  # of an image of 1024 × 1024 pixels in latents of an eighth, i
 
 def pipeline_class(kind: object) -> type | None:
     """The class of diffusers with a name; None where it has none."""
-    import diffusers
-
-    if not isinstance(kind, str) or not kind.isidentifier():
-        return None
     try:
-        with quiet():
-            found = getattr(diffusers, kind, None)
-    except (ImportError, RuntimeError):  # what the class is made of is missing here
+        return class_of(kind) if isinstance(kind, str) else None
+    except InputError:  # what the class is made of is missing here
         return None
-    return found if isinstance(found, type) else None
 
 
 @functools.cache

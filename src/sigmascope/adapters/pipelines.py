@@ -19,6 +19,7 @@ from sigmascope.adapters.folders import (
     check_folder,
     check_weights,
     checked_index,
+    class_of,
     folder_of,
     home_of,
     hub_id,
@@ -257,10 +258,8 @@ def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[
         return False
     if channels is not None:
         return channels not in _OF_PICTURES
-    import diffusers
-
-    made: Any = getattr(diffusers, kind, None) if isinstance(kind, str) and kind.isidentifier() else None
-    return isinstance(made, type) and bool(set(PARTS) & set(inspect.signature(made).parameters))
+    made = class_of(kind) if isinstance(kind, str) else None
+    return made is not None and bool(set(PARTS) & set(inspect.signature(made).parameters))
 
 
 def _channels(config: Mapping[str, Any]) -> int | None:
@@ -358,7 +357,7 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parametrised(
-    scheduler: Any, network: nn.Module, name: str, mu: float | None = None
+    scheduler: Any, network: nn.Module, name: str
 ) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
     """Schedule, prediction, what the network is given of the time, and the network, preconditioned where it must be.
 
@@ -366,11 +365,10 @@ def parametrised(
         scheduler: of diffusers.
         network: of the pipeline.
         name: what to call it in complaints.
-        mu: of a flow that shifts with the size of the image, the logarithm of its shift.
 
     Raises: InputError for a scheduler whose levels are not known, or a network that does not denoise.
     """
-    clock, settings = clock_of(scheduler, name, mu), settings_of(scheduler)
+    clock, settings = clock_of(scheduler, name), settings_of(scheduler)
     if isinstance(clock, FlowClock):
         if clock.inverted:
             raise InputError(

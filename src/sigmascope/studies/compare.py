@@ -15,13 +15,12 @@ import numpy as np
 import tomli_w
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy import stats
 from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
-from sigmascope.onset import crossings, quantity
+from sigmascope.onset import crossings, ends_of, quantity
 from sigmascope.report.comparison import (
     Comparison,
     Estimate,
@@ -264,7 +263,7 @@ def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comp
     x, y = _at(sigma, a) @ a.per_draw, _at(sigma, b) @ b.per_draw
     drawn = counts @ (x - y).T / n if paired else counts @ x.T / n - others @ y.T / m
     difference = x.mean(1) - y.mean(1)
-    quantiles = _quantiles(min(n, m))
+    quantiles = ends_of(min(n, m))
     low, high = np.quantile(drawn, quantiles, axis=0)
     common = 1.96**2 * sum(_common_variance(sigma, c) for c in (a, b))
     half_a, half_b = (_halves(c, k, sigma) for c, k in ((a, counts), (b, others)))
@@ -310,12 +309,6 @@ def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve) -> Float[np.
 
 def _counts(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.ndarray, "resamples draws"]:
     return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples).astype(np.float64)
-
-
-def _quantiles(draws: int) -> list[float]:
-    """Ends of a 95 % percentile interval, moved out by what few draws take from it (Student's t, and n for n - 1)."""
-    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5))
-    return [out, 1.0 - out]
 
 
 def _halves(
