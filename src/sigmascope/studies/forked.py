@@ -49,6 +49,7 @@ _ROWS = 256  # children that are followed at once
 _SHOWN = 6  # children that are kept as pictures
 _AXES = ("channel", "row", "column")
 _LEAST_STEPS = 4  # of a continuation
+_UNLIKE = 0.1  # share of H(A) by which the entropy of what is made may differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,8 +290,8 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
     keeps = {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
-    made = [float(zhang(of_forks.counts(a.name)[0].sum(0))) for a in data.abstractions]
-    results = with_keeping(results, keeps).assign(made_entropy=("abstraction", made))
+    results = with_keeping(results, keeps)
+    results = _marked(results, [of_forks.counts(a.name)[0] for a in data.abstractions])
     decode = forked.opened.pipe.decode
     shown = torch.from_numpy(of_forks.children())
     flat = shown.flatten(0, 1)
@@ -317,6 +318,41 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         calls = forked.opened.untold_calls
         results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": calls}
     return results
+
+
+def _marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws values"]]) -> xr.Dataset:
+    """The results with the entropy of what the pipeline makes, and curves marked where it is not that of the images.
+
+    The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it
+    does not begin at 0.
+
+    Args:
+        results: of the study.
+        first: of each attribute, the labels of the children of each draw at the first level.
+    """
+    count, levels = results.sizes["abstraction"], results.sizes["sigma"]
+    made = np.array([float(zhang(c.sum(0))) for c in first])
+    trusted = np.ones((count, results.sizes["estimator"], levels), dtype=np.int8)
+    verdict = np.full(trusted.shape[:2], "", dtype=object)
+    e = list(results.estimator.values).index("forks")
+    for i, (c, ceiling) in enumerate(zip(first, results.ceiling.values.tolist(), strict=True)):
+        without = np.array([float(zhang(c.sum(0) - one)) for one in c])  # the jackknife over draws
+        error = float(np.sqrt((len(c) - 1) * without.var()))
+        if abs(made[i] - ceiling) > max(_UNLIKE * ceiling, 3.0 * error):
+            begins = float(results.information[i, e, 0])
+            verdict[i, e] = (
+                "biased at all levels: the model does not make it in the proportions of the images "
+                f"({made[i]:.2f} nats of it at the first level, {ceiling:.2f} in the images), so that its curve begins "
+                f"at {begins:.2f} nats and not at 0"
+            )
+            trusted[i, e] = 0
+        else:
+            verdict[i, e] = "trusted at all levels"
+    return results.assign(
+        made_entropy=("abstraction", made),
+        trusted=(("abstraction", "estimator", "sigma"), trusted),
+        verdict=(("abstraction", "estimator"), verdict.astype(str)),
+    )
 
 
 def _draws(forked: Forked, spec: Spec) -> tuple[Draws, Draws]:
