@@ -66,14 +66,12 @@ def _cell(x: float) -> str:
 
 
 def describe(q: Quantity) -> str:
-    """``0.62 (0.58 to 0.66)``; says where an end lies outside the levels."""
+    """:func:`brief`, or that the level is not reached."""
     if math.isnan(q.value):
         return "–"
     if not q.reached:
         return "not reached" if q.value == 0.0 else "above the levels"
-    low = number(q.low) if q.low > 0.0 else "below the levels"
-    high = number(q.high) if q.high < math.inf else "above the levels"
-    return f"{number(q.value)} ({low} to {high})"
+    return brief(q)
 
 
 def brief(q: Quantity) -> str:

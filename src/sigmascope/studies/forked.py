@@ -320,7 +320,7 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     return results
 
 
-def _marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws values"]]) -> xr.Dataset:
+def _marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws _"]]) -> xr.Dataset:
     """The results with the entropy of what the pipeline makes, and curves marked where it is not that of the images.
 
     The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it
