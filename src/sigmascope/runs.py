@@ -342,12 +342,15 @@ def _dry_run_generated(spec: Spec) -> int:
 
 def _dry_run_forks(data: str, opened: Opened, spec: Spec) -> int:
     print(f"data        {data}")
+    from sigmascope.studies.laws import OF_PATH
     from sigmascope.studies.learned import untold_words
 
     each = opened.untold_calls
     print(f"model       {opened.words}, {opened.parameters:,} parameters, told nothing{untold_words(each)}")
     calls = spec.draws * spec.levels * spec.forks * spec.steps * each  # two a step, of half the way on average
     print(f"forks       about {calls:,} network calls")
+    if OF_PATH in spec.estimators:
+        print(f"own path    about {calls + 2 * spec.draws * spec.steps * each:,} network calls")
     return 0
 
 

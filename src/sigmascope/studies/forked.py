@@ -26,7 +26,7 @@ from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
-from sigmascope.information.keeping import kept_of_counts
+from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure_of_counts
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
@@ -34,9 +34,21 @@ from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
-from sigmascope.studies.labelling import LabelAll, by_function, by_nearest, decoded, imported, labelled_by
+from sigmascope.studies.labelling import (
+    NEAREST,
+    LabelChildren,
+    Nearest,
+    by_function,
+    by_nearest,
+    decoded,
+    imported,
+    labelled_by,
+    of_any_parent,
+)
+from sigmascope.studies.laws import NOISED, NOISED_OWN, OF_PATH
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
+from sigmascope.studies.own_path import OwnPathWork, steps_between, with_path
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
@@ -58,14 +70,14 @@ class Forked:
     Args:
         opened: the pipeline.
         data: labelled images, or latents, in the unit of the pipeline's values.
-        label: labels of clean values.
+        label: labels of clean values, whose parents may be items of the data.
         generated: whether the pipeline made the data.
         seed: of the study.
     """
 
     opened: Opened
     data: LabelledData
-    label: LabelAll
+    label: LabelChildren
     generated: bool
     seed: int
 
@@ -105,7 +117,7 @@ def asked_of(spec: Spec, opened: Opened) -> tuple[Spec, Callable[[Tensor], objec
 
     Raises: InputError.
     """
-    chosen = spec.estimators or (("forks", "probes") if spec.data == GENERATED else ("forks", "probes", "posterior"))
+    chosen = spec.estimators or ("forks", OF_PATH, "probes", *(("posterior",) * (spec.data != GENERATED)))
     if spec.data == GENERATED and "posterior" in chosen:
         raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
     if "forks" not in chosen:
@@ -178,14 +190,15 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
             given = free(pictures)
             return {n: torch.searchsorted(present[n], given[n]).clamp_max(len(present[n]) - 1) for n in wanted}
 
-        label = decoded(among, decode)
+        label = of_any_parent(decoded(among, decode))
     else:
         pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
         data = opened.values(pictures)
         if function is None:
             label = by_nearest(data)
         else:
-            label = decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
+            mine = by_function(function, data.abstractions[0].name, data.abstractions)
+            label = of_any_parent(decoded(mine, decode))
     names = tuple(a.name for a in data.abstractions)
     for a in data.abstractions:
         if not enough(a, spec.forks):
@@ -208,6 +221,7 @@ class ForkWork(Units):
         sigmas: decreasing levels.
         abstractions: which.
         label: of clean values.
+        items: whether the parents are noised items of the data, which their labels must not be read off.
         spec: with forks, steps, seed and the last level.
     """
 
@@ -217,10 +231,12 @@ class ForkWork(Units):
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
-        label: LabelAll,
+        label: LabelChildren,
+        items: bool,
         spec: Spec,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._label, self._spec = denoiser, draws, sigmas, label, spec
+        self._items = draws.items if items else None
         self._abstractions = list(abstractions)
         self._block = max(_ROWS // spec.forks, 1)
         self._blocks = -(-len(draws) // self._block)
@@ -232,13 +248,14 @@ class ForkWork(Units):
         spec, sigma, part = self._spec, float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
         y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
         if sigma > spec.sigma_min * (1 + 1e-9):
-            levels = levels_below(sigma, spec.sigma_min, max(round(spec.steps * self._share(sigma)), _LEAST_STEPS))
+            levels = levels_below(sigma, spec.sigma_min, steps_between(sigma, spec.sigma_min, spec, _LEAST_STEPS))
             children = final(fork(self._denoiser, y, levels, spec.forks, spec.seed, first_parent=part.start)).y
             calls = len(children) * (2 * len(levels) - 3)  # two a step, and one to the clean value
         else:
             children = Model(self._denoiser).denoise(y, sigma).repeat_interleave(spec.forks, 0)
             calls = len(y)
-        labels = self._label(children)
+        parents = None if self._items is None else self._items[part].repeat_interleave(spec.forks)
+        labels = self._label(children, parents)
         unit = {"calls": np.array(calls)}
         for a in self._abstractions:
             of = labels[a.name].reshape(len(y), spec.forks).T
@@ -246,10 +263,6 @@ class ForkWork(Units):
         if block == 0:
             unit["children"] = children[:_SHOWN].float().numpy()
         self.found.append(unit)
-
-    def _share(self, sigma: float) -> float:
-        """What part of the whole way, in ln sigma, children of a level have to go."""
-        return float(np.log(sigma / self._spec.sigma_min) / np.log(float(self._sigmas[0]) / self._spec.sigma_min))
 
     @property
     def calls(self) -> int:
@@ -272,14 +285,19 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws, train = _draws(forked, spec)
     denoiser = forked.denoiser
-    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, spec)
+    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, not forked.generated, spec)
+    along = None
+    if OF_PATH in spec.estimators:
+        # A start from noise lacks the variance of the values, so it is high above the levels studied where it can be.
+        top = (forked.opened.asked_up_to or max(spec.sigma_max, Spec.sigma_max)) * (1.0 - 1e-9)
+        along = OwnPathWork(denoiser, top, sigma, data.abstractions, forked.label, spec)
     probing: list[ProbeWork] = []
     if "probes" in spec.estimators:
         probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
-    works: list[Work] = [w for w in (of_forks, *probing, exact) if w is not None]
+    works: list[Work] = [w for w in (of_forks, along, *probing, exact) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
     curves: list[Curve] = []
     for a in data.abstractions:
@@ -288,9 +306,9 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
-    keeps = {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
-    made = [float(zhang(of_forks.counts(a.name)[0].sum(0))) for a in data.abstractions]
-    results = with_keeping(results, keeps).assign(made_entropy=("abstraction", made))
+    results = _with_kept(results, forked, of_forks, draws)
+    if along is not None:
+        results = with_path(results, [along.of_attribute(a) for a in data.abstractions])
     decode = forked.opened.pipe.decode
     shown = torch.from_numpy(of_forks.children())
     flat = shown.flatten(0, 1)
@@ -309,13 +327,36 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         "model": spec.model,
         "model_parameters": forked.opened.parameters,
         "model_network": forked.opened.words,
-        "network_calls": of_forks.calls * forked.opened.untold_calls,
+        "network_calls": (of_forks.calls + (along.calls if along else 0)) * forked.opened.untold_calls,
         "generated": int(forked.generated),
-        "labeller": spec.labeller or "the nearest item of the data",
+        "labeller": spec.labeller or NEAREST,
     }
     if forked.opened.must_be_told:
         calls = forked.opened.untold_calls
         results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": calls}
+    return results
+
+
+def _with_kept(results: xr.Dataset, forked: Forked, of_forks: ForkWork, draws: Draws) -> xr.Dataset:
+    """The results with what redraws keep, what they share, and what the default labels are worth."""
+    abstractions, law = forked.data.abstractions, NOISED_OWN if forked.generated else NOISED
+    counts = {a.name: of_forks.counts(a.name) for a in abstractions}
+    made = [float(zhang(counts[a.name][0].sum(0))) for a in abstractions]
+    keeps = {n: kept_of_parents(c, draws.labels[n]).numpy() for n, c in counts.items()}
+    sures = {n: sure_of_counts(c).numpy() for n, c in counts.items()}
+    results = with_keeping(results, keeps, sures).assign(made_entropy=("abstraction", made))
+    shared = np.stack([kept_of_counts(counts[a.name]).numpy() for a in abstractions])
+    results = results.assign(shared_per_draw=(("abstraction", "sigma", "draw"), shared))
+    for name in ("kept_per_draw", "sure_per_draw", "shared_per_draw"):
+        results[name].attrs["law"] = law
+    results.attrs["law"] = law
+    if isinstance(forked.label, Nearest):
+        right = [forked.label.right(a.name, draws.items).double() for a in abstractions]
+        results = results.assign(
+            labeller_right=("abstraction", [float(x.mean()) for x in right]),
+            labeller_right_stderr=("abstraction", [float(x.std()) / len(x) ** 0.5 for x in right]),
+            left_out=("draw", forked.label.left_out(draws.items).numpy()),
+        )
     return results
 
 

@@ -33,7 +33,7 @@ ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
 OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior")
 _USUAL = ("posterior", "score_gap")
 USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
-OF_PIPELINE = (*OF_MODEL, "forks")
+OF_PIPELINE = (*OF_MODEL, "forks", "own_path")
 PIPELINE = "diffusers:"
 """What stands before the folder of a pipeline of diffusers, as a model."""
 HUB = "hub:"
