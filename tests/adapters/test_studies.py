@@ -137,7 +137,7 @@ def test_parents_have_streams_of_their_own(dressed, monkeypatch):
 
 
 def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
-    import sigmascope.studies.forked as module
+    import sigmascope.studies.own_path as module
 
     path, own = dressed(False), module.fork
     monkeypatch.setattr(module, "fork", lambda d, y, levels, *a, **k: own(d, y, [2 * s for s in levels], *a, **k))

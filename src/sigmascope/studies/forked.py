@@ -30,8 +30,8 @@ from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
-from sigmascope.sample.forks import fork, levels_below
-from sigmascope.sample.schemes import Model, final, sample
+from sigmascope.sample.forks import levels_below
+from sigmascope.sample.schemes import final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
 from sigmascope.studies.labelling import (
@@ -48,7 +48,7 @@ from sigmascope.studies.labelling import (
 from sigmascope.studies.laws import NOISED, NOISED_OWN, OF_PATH
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
-from sigmascope.studies.own_path import OwnPathWork, steps_between, with_path
+from sigmascope.studies.own_path import Descent, OwnPathWork, follow, with_path
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
 from sigmascope.studies.spec import GENERATED, Spec
@@ -60,7 +60,6 @@ _PROBE_DRAWS = 512  # to train probes on
 _ROWS = 256  # children that are followed at once
 _SHOWN = 6  # children that are kept as pictures
 _AXES = ("channel", "row", "column")
-_LEAST_STEPS = 4  # of a continuation
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,10 @@ class Forked:
     generated: bool
     seed: int
 
+    def descent(self, spec: Spec) -> Descent:
+        """How its continuations go down."""
+        return Descent(spec.sigma_max, self.opened.reads_at(spec), spec.steps)
+
     @property
     def denoiser(self) -> Denoiser:
         """The network, told nothing, with features where it has some."""
@@ -93,7 +96,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
 
     Args:
         opened: the pipeline.
-        spec: with seed and steps, from its first level to its last.
+        spec: with seed, steps and the first level.
         count: how many.
         progress: show a bar on stderr.
         look: is shown the first of them, before the others are made.
@@ -104,7 +107,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
             noise = Streams(spec.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
-            levels = levels_below(top, spec.sigma_min, spec.steps)
+            levels = levels_below(top, opened.reads_at(spec), spec.steps)
             parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
             if not start:
                 look(parts[0])
@@ -136,7 +139,7 @@ def images_of(spec: Spec) -> int:
 def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped."""
     count, event = images_of(spec), tuple(opened.pipe.denoiser.event)
-    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {spec.sigma_min:.17g}"
+    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {opened.reads_at(spec):.17g}"
     if out is not None:
         check_study(out, replace(spec, model_fingerprint=opened.digest))
     if out is not None and (out / IMAGES).exists():
@@ -222,7 +225,8 @@ class ForkWork(Units):
         abstractions: which.
         label: of clean values.
         items: whether the parents are noised items of the data, which their labels must not be read off.
-        spec: with forks, steps, seed and the last level.
+        down: how it goes down.
+        spec: with forks and seed.
     """
 
     def __init__(
@@ -233,10 +237,11 @@ class ForkWork(Units):
         abstractions: Sequence[Abstraction],
         label: LabelChildren,
         items: bool,
+        down: Descent,
         spec: Spec,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._label, self._spec = denoiser, draws, sigmas, label, spec
-        self._items = draws.items if items else None
+        self._down, self._items = down, draws.items if items else None
         self._abstractions = list(abstractions)
         self._block = max(_ROWS // spec.forks, 1)
         self._blocks = -(-len(draws) // self._block)
@@ -247,13 +252,7 @@ class ForkWork(Units):
         k, block = divmod(self.next_unit, self._blocks)
         spec, sigma, part = self._spec, float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
         y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
-        if sigma > spec.sigma_min * (1 + 1e-9):
-            levels = levels_below(sigma, spec.sigma_min, steps_between(sigma, spec.sigma_min, spec, _LEAST_STEPS))
-            children = final(fork(self._denoiser, y, levels, spec.forks, spec.seed, first_parent=part.start)).y
-            calls = len(children) * (2 * len(levels) - 3)  # two a step, and one to the clean value
-        else:
-            children = Model(self._denoiser).denoise(y, sigma).repeat_interleave(spec.forks, 0)
-            calls = len(y)
+        children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, spec.seed, part.start)
         parents = None if self._items is None else self._items[part].repeat_interleave(spec.forks)
         labels = self._label(children, parents)
         unit = {"calls": np.array(calls)}
@@ -285,12 +284,13 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws, train = _draws(forked, spec)
     denoiser = forked.denoiser
-    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, not forked.generated, spec)
+    down, real = forked.descent(spec), not forked.generated
+    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, real, down, spec)
     along = None
     if OF_PATH in spec.estimators:
         # A start from noise lacks the variance of the values, so it is high above the levels studied where it can be.
         top = (forked.opened.asked_up_to or max(spec.sigma_max, Spec.sigma_max)) * (1.0 - 1e-9)
-        along = OwnPathWork(denoiser, top, sigma, data.abstractions, forked.label, spec)
+        along = OwnPathWork(denoiser, top, sigma, data.abstractions, forked.label, down, spec)
     probing: list[ProbeWork] = []
     if "probes" in spec.estimators:
         probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)

@@ -10,6 +10,7 @@ and ends at H(A).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,10 +37,51 @@ _ROWS = 256  # children that are followed at once
 _LEAST_STEPS = 4  # of a continuation
 
 
-def steps_between(high: float, low: float, spec: Spec, least: int = 1) -> int:
-    """How many steps a sampler takes between two levels, of those that the study has from its first to its last."""
-    share = np.log(high / low) / np.log(spec.sigma_max / spec.sigma_min)
-    return max(round(spec.steps * float(share)), least)
+@dataclass(frozen=True)
+class Descent:
+    """How a sampler goes down: a number of steps from a first level to a last one, even in ln sigma, and parts of that.
+
+    Args:
+        first: the study's first level.
+        last: the level from which clean values are read; a study may end above it.
+        steps: between the two.
+    """
+
+    first: float
+    last: float
+    steps: int
+
+    def levels(self, high: float, low: float) -> list[float]:
+        """Levels from a high to a low one."""
+        return levels_below(high, low, self._count(high, low, 1), zero=False)
+
+    def to_clean(self, high: float) -> list[float]:
+        """Levels from a high one down to 0."""
+        if high <= self.last * (1 + 1e-9):
+            return [high, 0.0]
+        return levels_below(high, self.last, self._count(high, self.last, _LEAST_STEPS))
+
+    def _count(self, high: float, low: float, least: int) -> int:
+        return max(round(self.steps * math.log(high / low) / math.log(self.first / self.last)), least)
+
+
+def follow(
+    denoiser: Denoiser, y: Tensor, levels: Sequence[float], children: int, seed: int, first: int
+) -> tuple[Tensor, int]:
+    """Ends of continuations, and the network calls that they took.
+
+    Args:
+        denoiser: any.
+        y: the parents.
+        levels: from theirs to 0.
+        children: of each.
+        seed: of their noise.
+        first: number of the first parent.
+    """
+    if len(levels) == 2:  # from the last level on there is nothing to draw
+        return Model(denoiser).denoise(y, levels[0]).repeat_interleave(children, 0), len(y)
+    found = final(fork(denoiser, y, levels, children, seed, first_parent=first)).y
+    return found, len(found) * (2 * len(levels) - 3)  # two a step, and one to the clean value
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +108,8 @@ class OwnPathWork(Units):
         sigmas: decreasing levels.
         abstractions: which.
         label: of clean values.
-        spec: with draws, forks, steps, seed and the last level.
+        down: how it goes down.
+        spec: with draws, forks and seed.
     """
 
     def __init__(
@@ -76,9 +119,11 @@ class OwnPathWork(Units):
         sigmas: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
         label: LabelChildren,
+        down: Descent,
         spec: Spec,
     ) -> None:
         self._denoiser, self._top, self._sigmas, self._label, self._spec = denoiser, top, sigmas, label, spec
+        self._down = down
         self._abstractions = list(abstractions)
         self._block = max(_ROWS // spec.forks, 1)
         self._blocks = -(-spec.draws // self._block)
@@ -99,26 +144,18 @@ class OwnPathWork(Units):
             above = max(self._top, sigma)
             y, calls = start(self._denoiser, above, noise()), count
         if above > sigma * (1 + 1e-9):
-            levels = levels_below(above, sigma, steps_between(above, sigma, spec), zero=False)
+            levels = self._down.levels(above, sigma)
             y = final(sample(self._denoiser, y, levels, noise=noise)).y
             calls += 2 * count * (len(levels) - 1)
         unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
-        children, more = self._children(y, sigma, first)
+        seed = spec.seed + (_CHILDREN << 32)
+        children, more = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, seed, first)
         labels = self._label(children, None)
         for a in self._abstractions:
             unit[f"counts.{a.name}"] = count_labels(
                 labels[a.name].reshape(count, spec.forks).T, len(a.values)
             ).numpy()  # fmt: skip
         self.found.append(unit | {"calls": np.array(calls + more)})
-
-    def _children(self, y: Tensor, sigma: float, first: int) -> tuple[Tensor, int]:
-        """Ends of continuations, and the network calls that they took."""
-        spec = self._spec
-        if sigma <= spec.sigma_min * (1 + 1e-9):
-            return Model(self._denoiser).denoise(y, sigma).repeat_interleave(spec.forks, 0), len(y)
-        levels = levels_below(sigma, spec.sigma_min, steps_between(sigma, spec.sigma_min, spec, _LEAST_STEPS))
-        children = final(fork(self._denoiser, y, levels, spec.forks, spec.seed + (_CHILDREN << 32), first_parent=first))
-        return children.y, len(children.y) * (2 * len(levels) - 3)  # two a step, and one to the clean value
 
     @property
     def calls(self) -> int:
