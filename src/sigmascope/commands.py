@@ -294,7 +294,7 @@ class CompareCommand:
     """The second."""
     out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same comparison."""
-    estimator: Annotated[str, shown("NAME", "(default: the best that both have)")] = ""
+    estimator: Annotated[str, shown("NAME", "(default: the main one of each)")] = ""
     """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default, for each
     attribute, an exact one, else an estimate that both studies trust, else a lower bound."""
 

@@ -188,8 +188,8 @@ def _advise(command: AdviseCommand) -> int:
         raise InputError("no study is named: pass the --out of sigmascope study")
     if command.steps > MOST_STEPS:
         within("steps", command.steps, 2, MOST_STEPS, "pass e.g. --steps 50")
+    from sigmascope.studies.advice_of import advise  # torch is loaded here
     from sigmascope.studies.advice_words import as_json, as_words
-    from sigmascope.studies.advising import advise  # torch is loaded here
 
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name not in ("study", "json", "out")}
     found = advise(command.study, **given)

@@ -49,6 +49,8 @@ class Comparison:
         half: sigma where half of H(A) is known, in A and in B, as far as within the common range.
         shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
         a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
+        same_data: whether both are of the same data.
+        doubts: of A and of B, why the level of half cannot be relied upon; empty where it can.
     """
 
     a: Curve
@@ -62,6 +64,8 @@ class Comparison:
     half: tuple[Quantity, Quantity]
     shift: Estimate
     a_earlier: float
+    same_data: bool = True
+    doubts: tuple[str, str] = ("", "")
 
     @property
     def abstraction(self) -> str:
@@ -85,8 +89,18 @@ class Comparison:
         return self.a.kind if self.a.kind == self.b.kind else f"{self.a.kind}:{self.b.kind}"
 
     @property
+    def mixed(self) -> bool:
+        """Whether one is a lower bound and the other is not."""
+        return (self.a.kind == "lower bound") != (self.b.kind == "lower bound")
+
+    @property
     def earlier(self) -> str:
-        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing."""
+        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing.
+
+        A lower bound beside another kind of curve shows no order, and neither does a curve that is biased there.
+        """
+        if self.mixed or any(self.doubts):
+            return ""
         reached = [q.reached for q in self.half]
         if all(reached):
             return "A" if self.shift.low > 0 else "B" if self.shift.high < 0 else ""
@@ -101,10 +115,19 @@ def words(c: Comparison) -> str:
         where = "at levels above those that both have" if c.half[0].value > 0 else "within the levels that both have"
         return f"{name}: {'both know half' if c.half[0].value > 0 else 'neither knows half'} {where}"
     tail = f"; ratio of levels A/B {ratio}" if ratio else ""
-    if c.earlier == "B":
-        return f"B decides {name} earlier: half at σ {two} against {one}{tail}"
-    if c.earlier == "A":
-        return f"A decides {name} earlier: half at σ {one} against {two}{tail}"
+    places = f"half at σ {one} in A, {two} in B"
+    if any(c.doubts):
+        said = "; ".join(f"{k} is {why}" for k, why in zip("AB", c.doubts, strict=True) if why)
+        return f"{name}: no order is shown, since a curve is marked ({said}): {places}{tail}"
+    if c.mixed:
+        which = "A" if c.a.kind == "lower bound" else "B"
+        return f"{name}: no order is shown, since {which} is a lower bound, which may be reached earlier: {places}{tail}"
+    if c.earlier:
+        first, second = (one, two) if c.earlier == "A" else (two, one)
+        decides = f"{c.earlier} decides {name} earlier"
+        if c.kind == "lower bound":
+            decides = f"{c.earlier} is shown earlier to know {name}, by lower bounds of both"
+        return f"{decides}: half at σ {first} against {second}{tail}"
     return f"{name}: no difference shown: half at σ {one} in A, {two} in B{tail}"
 
 
@@ -113,7 +136,9 @@ def notes(found: Sequence[Comparison]) -> list[str]:
     said = []
     paired = [c.abstraction for c in found if c.paired]
     if len(paired) == len(found):
-        said.append("Paired: the same draws (items and seed) in both; intervals are of differences draw by draw.")
+        same = all(c.same_data for c in found)
+        what = "the same draws (items and seed) in both" if same else "the same items and seed, of data that differ"
+        said.append(f"Paired: {what}; intervals are of differences draw by draw.")
     else:
         apart = ", ".join(c.abstraction for c in found if not c.paired)
         which = "" if not paired else f" ({apart})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import matplotlib
@@ -24,7 +24,6 @@ _LINES = {
     "probes:noisy": (6, "probes on noisy values (bound)", 1.2),
     "probes:features": (2, "probes on the network's features (bound)", 1.2),
 }
-_UNLIKE = 0.1  # share of H(A) by which the entropies may differ
 _COLUMNS = 9  # noise levels of the gallery
 _SPREAD = 0.25  # to which the contrast of noisier images is reduced
 
@@ -68,7 +67,14 @@ def children_figure(results: xr.Dataset) -> Figure:
     return fig
 
 
-def write_forked_report(write: Write, results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset]) -> None:
+def write_forked_report(
+    write: Write,
+    results: xr.Dataset,
+    curves: Sequence[Curve],
+    table: Sequence[Onset],
+    advice: str,
+    doubts: Mapping[str, str],
+) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
     Args:
@@ -76,6 +82,8 @@ def write_forked_report(write: Write, results: xr.Dataset, curves: Sequence[Curv
         results: of the study.
         curves: by forks.
         table: their onsets, in order.
+        advice: what to do with it, HTML.
+        doubts: of attributes whose curves are marked as biased, the verdict.
     """
     drawn = {
         "information": forked_figure(results),
@@ -83,25 +91,13 @@ def write_forked_report(write: Write, results: xr.Dataset, curves: Sequence[Curv
         "onset": windows_figure(table, curves),
     }
     pictures = write_figures(write, drawn)
-    page = _page(results, table, pictures)
+    page = _page(results, table, pictures, advice, doubts)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
-def _proportions(results: xr.Dataset) -> list[str]:
-    """Attributes that the model does not make in the proportions of the images it is measured on."""
-    found = []
-    for name in results.abstraction.values:
-        made, ceiling = (float(results[k].sel(abstraction=name)) for k in ("made_entropy", "ceiling"))
-        if abs(made - ceiling) > _UNLIKE * ceiling:
-            found.append(
-                f"{name}: at the first level, where next to nothing is known, the model's own images have {made:.2f} "
-                f"nats of it, those measured on {ceiling:.2f}: it does not make it in their proportions, and the curve "
-                "does not begin at 0 or does not end at H(A). Believe differences between levels."
-            )
-    return found
-
-
-def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str]) -> str:
+def _page(
+    results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str], advice: str, doubts: Mapping[str, str]
+) -> str:
     a = results.attrs
     title = f"{a['model_network']}: when are the attributes of its images decided?"
     images = "images that it made itself" if a["generated"] else str(a["data_words"])
@@ -114,7 +110,7 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
     rough = float(results.quadrature_error.sel(estimator="forks").max())
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">By forks. {order_of(table)}</p><p class="note">{escape(facts)}</p>',
+        f'<p class="lead">By forks. {order_of(table, doubts)}</p><p class="note">{escape(facts)}</p>',
         figure(
             pictures["information"],
             "Information about each attribute",
@@ -124,7 +120,6 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
             f"entropy H(A). Bands: 95 %, of the draws and of the bias of forks that may be left ({rough:.3f} nats "
             "at most).",
         ),
-        *(f'<p class="note">{escape(w)}</p>' for w in _proportions(results)),
         "<h2>What it makes of one noisy image</h2>",
         figure(
             pictures["children"],
@@ -134,6 +129,8 @@ def _page(results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str])
         "<h2>When it is decided</h2>",
         figure(pictures["onset"], "Onset windows", "The bar runs from where 10 % of H(A) is known to where 90 % is."),
         onset_table(table),
+        "<h2>What to do with it</h2>",
+        advice,
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
         f"<code>{escape(str(a['data_fingerprint']))}</code>. {repeat_words(str(a['specification']))}</p>",

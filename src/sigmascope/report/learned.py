@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import matplotlib
@@ -158,6 +158,8 @@ def write_learned_report(
     curves: Sequence[Curve],
     table: Sequence[Onset],
     example: tuple[np.ndarray, np.ndarray],
+    advice: str,
+    doubts: Mapping[str, str],
 ) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
@@ -167,6 +169,8 @@ def write_learned_report(
         curves: of its main estimator.
         table: their onsets, in order.
         example: an item and a noise, for the strip.
+        advice: what to do with it, HTML.
+        doubts: of attributes whose curves are marked as biased, the verdict.
     """
     drawn = {
         "information": learned_figure(results),
@@ -177,11 +181,18 @@ def write_learned_report(
     if "bound" in results.estimator.values:
         drawn["bounds"] = bounds_figure(results)
     pictures = write_figures(write, drawn)
-    page = _page(results, curves, table, pictures)
+    page = _page(results, curves, table, pictures, advice, doubts)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
-def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], pictures: dict[str, str]) -> str:
+def _page(
+    results: xr.Dataset,
+    curves: Sequence[Curve],
+    table: Sequence[Onset],
+    pictures: dict[str, str],
+    advice: str,
+    doubts: Mapping[str, str],
+) -> str:
     a = results.attrs
     title = f"{a['data_name']}, as a learned model sees it"
     where = "values kept out of its training" if a.get("held_out") else "values that it may have been trained on"
@@ -193,7 +204,7 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
     )
     facts += untold_note(results)
     lower = a["main_estimator"] == "bound"
-    lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table)
+    lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table, doubts)
     ways = [_WAYS[str(e)] for e in results.estimator.values if str(e) in _WAYS]
     parts = [
         f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
@@ -248,6 +259,8 @@ def _page(results: xr.Dataset, curves: Sequence[Curve], table: Sequence[Onset], 
         f"<ul>{''.join(f'<li>{escape(w)}</li>' for w in ways)}</ul>",
         "<h2>What it looks like</h2>",
         figure(pictures["strip"], "One image at nine noise levels", "Contrast is reduced as noise grows."),
+        "<h2>What to do with it</h2>",
+        advice,
         *_classes(results),
         "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '

@@ -82,6 +82,7 @@ def write_report(
     agreements: Sequence[Agreement] = (),
     conditionals: Sequence[tuple[Curve, Curve]] = (),
     others: Sequence[Curve] = (),
+    advice: str = "",
 ) -> None:
     """Write ``figures/`` as PNG and SVG, then ``report.html``.
 
@@ -94,6 +95,7 @@ def write_report(
         agreements: of the other estimators with the posterior one.
         conditionals: information about an attribute given another, and given nothing.
         others: curves of the other estimators.
+        advice: what to do with it, HTML.
     """
     title = str(results.attrs["data_name"])
     levels = strip_levels(table, curves[0].sigma)
@@ -121,7 +123,7 @@ def write_report(
         figures["conditional"] = conditional_figure(conditionals)
     figures |= extra_figures(results)
     pictures = write_figures(write, figures)
-    page = _page(title, pictures, *every)
+    page = _page(title, pictures, *every, advice)
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
@@ -144,6 +146,7 @@ def _page(
     results: xr.Dataset,
     agreements: Sequence[Agreement],
     conditionals: Sequence[tuple[Curve, Curve]],
+    advice: str,
 ) -> str:
     a = results.attrs
     sizes = results.sizes
@@ -189,7 +192,8 @@ def _page(
             "One image under the same noise at nine levels, over the range in which the attributes are decided. "
             "Contrast is reduced as noise grows, so that the picture stays within the range of the screen.",
         ),
-        *([] if curves[0].kind == "lower bound" else ["<h2>What to do with it</h2>", _advice(table)]),
+        "<h2>What to do with it</h2>",
+        advice,
         "<h2>Whose information</h2>",
         _BOUND if curves[0].kind == "lower bound" else _EXACT,
         "<h2>How it was made</h2>",
@@ -227,8 +231,20 @@ def repeat_words(specification: str) -> str:
     )
 
 
-def order_of(table: Sequence[Onset]) -> str:
-    """The finding in a sentence or two."""
+def order_of(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
+    """The finding in a sentence or two.
+
+    Args:
+        table: onsets, in order.
+        doubts: of attributes whose curves are marked as biased, the verdict: they are no part of the finding.
+    """
+    doubts = doubts or {}
+    said = [f" <strong>{escape(n)}</strong> is left out of it: {escape(w)}." for n, w in doubts.items()]
+    sure = [row for row in table if row.abstraction not in doubts]
+    return (_order(sure) if sure else "No curve is free of bias.") + "".join(said)
+
+
+def _order(table: Sequence[Onset]) -> str:
     reached = [row for row in table if row.state == "reached"]
     if not reached:
         known = [escape(row.abstraction) for row in table if row.state == "beyond"]
@@ -360,19 +376,3 @@ def onset_table(table: Sequence[Onset]) -> str:
             + "</tr>"
         )
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
-
-
-def _advice(table: Sequence[Onset]) -> str:
-    lines = []
-    for row in table:
-        start, _, end = row.at
-        if not (start.reached and end.reached):
-            continue
-        lines.append(
-            f"<li><strong>{escape(row.abstraction)}</strong>: guide it, or fork on it, between σ "
-            f"{number(start.value)} and {number(end.value)}. Re-noise an image to σ "
-            f"{number(end.value)} or less to keep it, to {number(start.value)} or more to let it be drawn anew.</li>"
-        )
-    if not lines:
-        return "<p>No attribute's whole window lies within these levels: widen them (--sigma-max, --sigma-min).</p>"
-    return f"<ul>{''.join(lines)}</ul>"

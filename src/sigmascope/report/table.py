@@ -76,6 +76,16 @@ def describe(q: Quantity) -> str:
     return f"{number(q.value)} ({low} to {high})"
 
 
+def brief(q: Quantity) -> str:
+    """``0.62 (0.58 to 0.66)`` of a level that is reached; an end of the interval outside the levels is left out."""
+    low, high = q.low > 0.0, q.high < math.inf
+    if low and high:
+        return f"{number(q.value)} ({number(q.low)} to {number(q.high)})"
+    if low or high:
+        return f"{number(q.value)} ({f'at least {number(q.low)}' if low else f'at most {number(q.high)}'})"
+    return f"{number(q.value)} (its interval is wider than the levels of the study)"
+
+
 def cells(row: Onset) -> list[str]:
     """10, 50, 90 % and the peak of one row in words."""
     return [describe(q) for q in (*row.at, row.peak)]

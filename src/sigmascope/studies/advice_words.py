@@ -1,11 +1,12 @@
-"""Advice as text and as JSON, in the units of a pipeline's scheduler where there is one."""
+"""Advice as text, as part of a page and as JSON, in the units of a pipeline's scheduler where there is one."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from html import escape
 
 from sigmascope.studies.advising import Advice
 
@@ -13,28 +14,51 @@ from sigmascope.studies.advising import Advice
 def as_words(found: Sequence[Advice]) -> str:
     """Advice as text, attribute by attribute."""
     lines: list[str] = []
-    for name in dict.fromkeys(a.abstraction for a in found):
+    for name, each in _by_attribute(found):
         lines += ["", name or "sampler"]
-        for a in found:
-            if a.abstraction == name:
-                lines.append(f"  {a.kind.replace('_', ' ')}: {a.words}{_in_units(a)}")
-                lines.append(f"      [{a.formula}]")
-    return "\n".join(lines[1:])
+        for a in each:
+            lines.append(f"  {_kind(a)}: {line(a)}")
+            lines += [f"      [{a.formula}]"] if a.formula else []
+    return "\n".join([*_law(found), *lines] if found else ["nothing can be advised"])
+
+
+def as_html(found: Sequence[Advice]) -> str:
+    """The same as part of a page."""
+    parts = [f'<p class="note">{escape(said)}</p>' for said in _law(found)]
+    for name, each in _by_attribute(found):
+        parts.append(f"<h3>{escape(name or 'sampler')}</h3><ul>")
+        for a in each:
+            formula = f' <span class="note">[{escape(a.formula)}]</span>' if a.formula else ""
+            parts.append(f"<li><strong>{escape(_kind(a))}</strong>: {escape(line(a))}{formula}</li>")
+        parts.append("</ul>")
+    return "".join(parts)
+
+
+def line(a: Advice) -> str:
+    """What one advice says, in σ and in the units of the scheduler."""
+    return a.words + _in_units(a)
+
+
+def _by_attribute(found: Sequence[Advice]) -> Iterator[tuple[str, list[Advice]]]:
+    for name in dict.fromkeys(a.abstraction for a in found):
+        yield name, [a for a in found if a.abstraction == name]
+
+
+def _kind(a: Advice) -> str:
+    return a.kind.replace("_", " ")
+
+
+def _law(found: Sequence[Advice]) -> list[str]:
+    """Of what all of it is true."""
+    laws = dict.fromkeys(a.law for a in found if a.law)
+    return [f"All of this is true of {'; '.join(laws)}. σ is in the unit of the study."] if laws else []
 
 
 def _in_units(a: Advice) -> str:
     """The levels in the scheduler's units, as they are handed to a pipeline."""
     high, low = a.units.get("high"), a.units.get("low")
     if a.kind in ("guidance_interval", "training_range"):
-        if high is None or low is None:
-            return ""
-        clock = f"timestep {high['timestep']:.4g} to {low['timestep']:.4g}"
-        if a.kind == "training_range":
-            return f" — {clock}"
-        first, last = high["step"], low["step"] - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
-        steps = low["steps"]
-        span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
-        return f" — {span} ({clock}; {high['percent']:.0f} to {low['percent']:.0f} % done)"
+        return _of_interval(a, high, low)
     if high is None:
         return ""
     k, n = high["step"], high["steps"]
@@ -47,6 +71,25 @@ def _in_units(a: Advice) -> str:
     if a.kind == "negative_prompt":
         return f" — {f'in the steps before {k}' if k else 'before the first step'} of {n} ({where})"
     return f" — {f'before step {k}' if k < n else 'after the last step'} of {n} ({where})"
+
+
+def _of_interval(a: Advice, high: Mapping[str, float] | None, low: Mapping[str, float] | None) -> str:
+    """From which timestep and step to which; an end that is not known is that of the run."""
+    some = high or low
+    if some is None:
+        return ""
+    begin = f"timestep {high['timestep']:.4g}" if high else "the start"
+    clock = f"{begin} to {f'''timestep {low['timestep']:.4g}''' if low else 'the end'}"
+    if a.kind == "training_range":
+        return f" — {clock}"
+    steps = int(some["steps"])
+    first = int(high["step"]) if high else 0
+    last = steps - 1
+    if low:
+        last = int(low["step"]) - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
+    span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
+    done = f"{high['percent'] if high else 0:.0f} to {low['percent'] if low else 100:.0f} % done"
+    return f" — {span} ({clock}; {done})"
 
 
 def as_json(found: Sequence[Advice]) -> str:

@@ -6,6 +6,8 @@ draws.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
@@ -31,8 +33,9 @@ from sigmascope.report.comparison import (
 )
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.reading import read_study
-from sigmascope.studies.results import to_curves
+from sigmascope.studies.results import main_estimator, to_curves
 from sigmascope.studies.store import Folder, check_folder
+from sigmascope.studies.true_of import biased_around, law_of
 
 MARKER = "compare.toml"
 _RESAMPLES = 2000
@@ -41,12 +44,24 @@ _EXACT, _TRUSTED, _BOUND, _ESTIMATE = range(4)  # from the best
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """A curve of one study, at the levels and draws that hold numbers, and which draws those are."""
+    """A curve of one study, at the levels and draws that hold numbers, and which draws those are.
+
+    Args:
+        curve: at these levels and draws.
+        trusted: at which levels it is not marked as biased.
+        verdict: the words of the marks.
+        items: of the draws.
+        drawn: what tells whether draws of the same items are the same: the seed, and which were chosen for a model.
+        data: identifies the data.
+    """
 
     curve: Curve
-    trusted: bool
+    trusted: Bool[np.ndarray, " levels"]
+    verdict: str
     items: Int[np.ndarray, " draws"]
     seed: int
+    drawn: bytes
+    data: str
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") -> str:
@@ -58,8 +73,7 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
         a: the first study: its folder, or its ``results.nc``.
         b: the second.
         out: a folder: new, empty, or that of the same comparison.
-        estimator: which, in both, or ``NAME:NAME`` for one in each; empty takes, for each attribute, the best that
-            both have: an exact one, else an estimate that both studies mark as trusted, else a lower bound.
+        estimator: which, in both, or ``NAME:NAME`` for one in each; empty takes the main one of each study.
 
     Returns: the table and the sentences to print.
 
@@ -86,8 +100,15 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
         store.write(f"comparison.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
     store.write("comparison.csv", lambda p: p.write_text(comparison_csv(found), encoding="utf-8"))
     store.write("comparison.json", lambda p: p.write_text(comparison_json(found, studies), encoding="utf-8"))
-    said = [f"{k}: {s['path']}: {s['data']}, {s['words']}; {s['draws']} draws" for k, s in studies.items()]
+    said = [f"{k}: {s['path']}: {s['data']}, {s['words']}; {s['draws']} draws. {_about(r, found, k)}"
+            for (k, s), r in zip(studies.items(), (one, two), strict=True)]  # fmt: skip
     return "\n".join([*said, *converted, "", comparison_text(found)])
+
+
+def _about(results: xr.Dataset, found: Sequence[Comparison], which: str) -> str:
+    """Which estimators of a study were compared, and of what law."""
+    ways = dict.fromkeys((c.a if which == "A" else c.b).estimator for c in found)
+    return "; ".join(f"Read by {w}: {law_of(results, w)}" if w else law_of(results) for w in ways)
 
 
 def _in_unit_of(
@@ -157,15 +178,21 @@ def comparisons(
     Raises: InputError where the studies have no attribute, estimator or range of levels in common.
     """
     sides = _by_estimator(a, "A"), _by_estimator(b, "B")
-    found = []
+    found, mains = [], (_main(a), _main(b))
     for name in _common(*sides):
-        one, two = _chosen(name, *sides, estimator)
+        one, two = _chosen(name, *sides, estimator, mains)
         found.append(_compared(one, two, resamples, pair))
     return sorted(found, key=lambda c: (-c.half[0].value, -c.half[1].value))
 
 
 Sides = dict[str, dict[str, _Side]]
 """By estimator and abstraction."""
+
+
+def _main(results: xr.Dataset) -> str:
+    """The estimator that a study is about; empty where it names none and has no posterior."""
+    own = main_estimator(results)
+    return own if "estimator" in results.coords and own in results.estimator.values else ""
 
 
 def _by_estimator(results: xr.Dataset, which: str) -> Sides:
@@ -191,14 +218,18 @@ def _side(results: xr.Dataset, curve: Curve) -> _Side | None:
     columns = np.isfinite(kept.per_draw).all(0)
     if columns.sum() < 2:
         return None
-    trusted = curve.kind == "exact"
+    trusted, verdict = np.full(len(levels), curve.kind != "estimate"), ""
     if "trusted" in results:
-        mark = results.trusted.sel(abstraction=curve.abstraction, estimator=curve.estimator).values[levels]
-        trusted = trusted or bool(np.asarray(mark, dtype=bool).all())
+        of = {"abstraction": curve.abstraction, "estimator": curve.estimator}
+        trusted = np.asarray(results.trusted.sel(of).values[levels], dtype=bool)
+        verdict = str(results.verdict.sel(of).values) if "verdict" in results else ""
     items = results.item.values if "item" in results else np.full(len(columns), -1)  # unknown
+    chosen = [k for k in sorted(map(str, results.data_vars)) if k.startswith("allocation_")]
+    drawn = b"".join(np.ascontiguousarray(results[k].values).tobytes() for k in chosen)
     return _Side(
-        replace(kept, per_draw=kept.per_draw[:, columns]), trusted, items[columns], int(results.attrs.get("seed", 0))
-    )
+        replace(kept, per_draw=kept.per_draw[:, columns]), trusted, verdict, items[columns],
+        int(results.attrs.get("seed", 0)), hashlib.sha256(drawn).digest(), str(results.attrs.get("data_fingerprint", "")),
+    )  # fmt: skip
 
 
 def _common(a: Sides, b: Sides) -> list[str]:
@@ -214,8 +245,10 @@ def _common(a: Sides, b: Sides) -> list[str]:
     return common
 
 
-def _chosen(name: str, a: Sides, b: Sides, estimator: str) -> tuple[_Side, _Side]:
-    """The curves of an attribute to compare."""
+def _chosen(
+    name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str] = ("", "")
+) -> tuple[_Side, _Side]:
+    """The curves of an attribute to compare: those that were asked for, the main ones, or the best that both have."""
     mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
     if estimator:
         one, _, two = estimator.partition(":")
@@ -225,6 +258,8 @@ def _chosen(name: str, a: Sides, b: Sides, estimator: str) -> tuple[_Side, _Side
                     f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
                 )
         return a[one][name], b[two or one][name]
+    if mains[0] in mine and mains[1] in theirs:
+        return a[mains[0]][name], b[mains[1]][name]
     both = [e for e in mine if e in theirs]
     if not both:
         raise InputError(
@@ -241,7 +276,7 @@ def _rank(side: _Side) -> int:
         return _EXACT
     if side.curve.kind == "lower bound":
         return _BOUND
-    return _TRUSTED if side.trusted else _ESTIMATE
+    return _TRUSTED if side.trusted.all() else _ESTIMATE
 
 
 def _merit(a: _Side, b: _Side) -> float:
@@ -255,6 +290,7 @@ def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comp
     a, b = one.curve, two.curve
     sigma, interpolated = _levels(a, b)
     same = one.seed == two.seed and np.array_equal(one.items, two.items) and bool((one.items >= 0).all())
+    same = same and one.drawn == two.drawn
     paired = same if pair is None else pair
     n, m = a.per_draw.shape[1], b.per_draw.shape[1]
     # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
@@ -272,8 +308,17 @@ def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comp
         a, b, paired, interpolated, sigma, difference,
         difference - np.hypot(difference - low, np.sqrt(common)),
         difference + np.hypot(high - difference, np.sqrt(common)),
-        (quantity(half_a, n), quantity(half_b, m)), shift, earlier,
+        (quantity(half_a, n), quantity(half_b, m)), shift, earlier, one.data == two.data,
+        (_doubt(one, half_a[0]), _doubt(two, half_b[0])),
     )  # fmt: skip
+
+
+def _doubt(side: _Side, half: float) -> str:
+    """Why the level where half is known cannot be relied upon; empty where nothing speaks against it."""
+    at = math.exp(half) if math.isfinite(half) else None
+    if side.curve.kind == "exact" or not side.verdict or not biased_around(side.trusted, side.curve.sigma, at):
+        return ""
+    return side.verdict
 
 
 def _levels(a: Curve, b: Curve) -> tuple[Float[np.ndarray, " levels"], bool]:

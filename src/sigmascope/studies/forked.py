@@ -24,9 +24,7 @@ from tqdm import tqdm
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
-from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure_of_counts
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
@@ -34,10 +32,10 @@ from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
+from sigmascope.studies.forked_results import marked, with_kept
 from sigmascope.studies.labelling import (
     NEAREST,
     LabelChildren,
-    Nearest,
     by_function,
     by_nearest,
     decoded,
@@ -45,12 +43,12 @@ from sigmascope.studies.labelling import (
     labelled_by,
     of_any_parent,
 )
-from sigmascope.studies.laws import NOISED, NOISED_OWN, OF_PATH
+from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
 from sigmascope.studies.own_path import Descent, OwnPathWork, follow, with_path
 from sigmascope.studies.pipelines import Opened, seeing
-from sigmascope.studies.results import to_dataset, with_keeping
+from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import GENERATED, Spec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
@@ -306,7 +304,8 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
-    results = _with_kept(results, forked, of_forks, draws)
+    results = with_kept(results, data.abstractions, of_forks.counts, draws, forked.label, forked.generated)
+    results = marked(results, [of_forks.counts(a.name)[0] for a in data.abstractions])
     if along is not None:
         results = with_path(results, [along.of_attribute(a) for a in data.abstractions])
     decode = forked.opened.pipe.decode
@@ -334,29 +333,6 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     if forked.opened.must_be_told:
         calls = forked.opened.untold_calls
         results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": calls}
-    return results
-
-
-def _with_kept(results: xr.Dataset, forked: Forked, of_forks: ForkWork, draws: Draws) -> xr.Dataset:
-    """The results with what redraws keep, what they share, and what the default labels are worth."""
-    abstractions, law = forked.data.abstractions, NOISED_OWN if forked.generated else NOISED
-    counts = {a.name: of_forks.counts(a.name) for a in abstractions}
-    made = [float(zhang(counts[a.name][0].sum(0))) for a in abstractions]
-    keeps = {n: kept_of_parents(c, draws.labels[n]).numpy() for n, c in counts.items()}
-    sures = {n: sure_of_counts(c).numpy() for n, c in counts.items()}
-    results = with_keeping(results, keeps, sures).assign(made_entropy=("abstraction", made))
-    shared = np.stack([kept_of_counts(counts[a.name]).numpy() for a in abstractions])
-    results = results.assign(shared_per_draw=(("abstraction", "sigma", "draw"), shared))
-    for name in ("kept_per_draw", "sure_per_draw", "shared_per_draw"):
-        results[name].attrs["law"] = law
-    results.attrs["law"] = law
-    if isinstance(forked.label, Nearest):
-        right = [forked.label.right(a.name, draws.items).double() for a in abstractions]
-        results = results.assign(
-            labeller_right=("abstraction", [float(x.mean()) for x in right]),
-            labeller_right_stderr=("abstraction", [float(x.std()) / len(x) ** 0.5 for x in right]),
-            left_out=("draw", forked.label.left_out(draws.items).numpy()),
-        )
     return results
 
 

@@ -13,6 +13,7 @@ from sigmascope.onset import Onset
 from sigmascope.report.forked import write_forked_report
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
+from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
@@ -21,6 +22,7 @@ from sigmascope.studies.runner import resolve_device, table_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
+from sigmascope.studies.true_of import doubts
 
 
 def with_paths(spec: Spec) -> Spec:
@@ -124,9 +126,11 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     if folder is None:
         return results, table, False
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    advice = page_advice(results, spec.model)
     if isinstance(learned, Forked):
-        write_forked_report(folder.write, results, to_curves(results), table)
+        write_forked_report(folder.write, results, to_curves(results), table, advice, doubts(results))
         return results, table, False
     one = draws_for(learned, 1, spec.seed, 0)
-    write_learned_report(folder.write, results, to_curves(results), table, (one.v[0].numpy(), one.noise[0].numpy()))
+    example = one.v[0].numpy(), one.noise[0].numpy()
+    write_learned_report(folder.write, results, to_curves(results), table, example, advice, doubts(results))
     return results, table, False

@@ -18,10 +18,8 @@ def plot(results: xr.Dataset, estimator: str = "") -> Figure:
 
     Args:
         results: what :func:`sigmascope.study` returned, or an opened ``results.nc``.
-        estimator: which estimator; empty: ``posterior`` where the study has it, else its main one.
+        estimator: which estimator; empty: the study's main one.
 
     Returns: a matplotlib Figure; save it with ``savefig``.
     """
-    if not estimator and "estimator" in results.coords and "posterior" in results.estimator.values:
-        estimator = "posterior"
     return curves_figure(to_curves(results, estimator), str(results.attrs.get("data_name", "")))

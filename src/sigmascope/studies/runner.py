@@ -27,6 +27,7 @@ from sigmascope.limits import real, whole
 from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
+from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
 from sigmascope.studies.pairs import pairs_among
@@ -183,7 +184,7 @@ def run_in(
     example = draws.v[0].numpy(), draws.noise[0].numpy()
     write_report(
         folder.write, to_curves(results), table, results, example, agreements_of(results), conditionals(results),
-        [c for e in others(results) for c in to_curves(results, e)],
+        [c for e in others(results) for c in to_curves(results, e)], page_advice(results),
     )  # fmt: skip
     return results, table, False
 

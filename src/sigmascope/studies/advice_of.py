@@ -1,0 +1,141 @@
+"""Advice of a finished study: for the command, and for the study's own page, which says the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import xarray as xr
+
+from sigmascope.adapters.units import Ruler, ruler_of
+from sigmascope.core import InputError
+from sigmascope.data.sigma_units import LATENTS, range_of
+from sigmascope.studies.advice_words import as_html
+from sigmascope.studies.advising import Advice, Advisor
+from sigmascope.studies.reading import read_study
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.spec import HUB, PIPELINE, read_spec
+from sigmascope.studies.translating import numbers
+
+STEPS, PROBABILITY = 50, 0.9
+_MOST = 40  # attributes of a page
+
+
+def advise(
+    study: str | Path,
+    *,
+    keep: str = "",
+    redraw: str = "",
+    probability: float = PROBABILITY,
+    model: str = "",
+    steps: int = STEPS,
+    timesteps: str = "",
+    sigmas: str = "",
+    height: int = 0,
+    width: int = 0,
+    estimator: str = "",
+) -> list[Advice]:
+    """Advice from a study.
+
+    Args:
+        study: its folder.
+        keep: the attribute that the advice is about; empty: each.
+        redraw: the attribute that is to change; empty: all others.
+        probability: with which what is to be kept is kept.
+        model: ``diffusers:`` and a pipeline's folder, whose scheduler's units are told; empty: the study's own.
+        steps: of the sampler.
+        timesteps: the user's own list, as text, in place of ``steps``.
+        sigmas: likewise of levels, as the scheduler counts them.
+        height: of the images in pixels, for pipelines whose levels shift with it; 0: the pipeline's own.
+        width: likewise.
+        estimator: whose curves; empty: the study's main one.
+
+    Raises: InputError for a folder that is no study, names that it does not know, or a pipeline whose levels are in
+        another unit.
+    """
+    folder = Path(study)
+    path = folder / "results.nc"
+    if not path.is_file():
+        raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
+    results = read_study(path, "run the study again")
+    names = [c.abstraction for c in to_curves(results, estimator)]
+    for name in (keep, redraw):
+        if name and name not in names:
+            raise InputError(f"the study has no attribute {name!r}: choose among {', '.join(names)}")
+    if keep and keep == redraw:
+        raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
+    own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
+    named = model or _own_pipeline(own)
+    ruler, scale = None, 1.0
+    if named:
+        lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
+        ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+        scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, str(folder), named)
+    kept, redrawn = [keep] if keep else names, [redraw] if redraw else names
+    found = _advised(results, ruler, scale, probability, steps, kept, redrawn, estimator)
+    return _with_model(found, results, named)
+
+
+def page_advice(results: xr.Dataset, model: str = "") -> str:
+    """The advice of a study as part of its page: what :func:`advise` says of it.
+
+    Args:
+        results: of the study.
+        model: of its specification.
+    """
+    names = [c.abstraction for c in to_curves(results)]
+    named, ruler, scale = _own_pipeline(model), None, 1.0
+    if named:
+        ruler = ruler_of(named, STEPS)
+        scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, "this study", named)
+    found = _advised(results, ruler, scale, PROBABILITY, STEPS, names[:_MOST], names, "")
+    more = f"<p>{len(names) - _MOST:,} more attributes: sigmascope advise.</p>" if len(names) > _MOST else ""
+    return as_html(_with_model(found, results, named)) + more
+
+
+def _advised(
+    results: xr.Dataset,
+    ruler: Ruler | None,
+    scale: float,
+    probability: float,
+    steps: int,
+    keep: Sequence[str],
+    redraw: Sequence[str],
+    estimator: str,
+) -> list[Advice]:
+    advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), scale, estimator)
+    return advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
+
+
+def _with_model(found: list[Advice], results: xr.Dataset, model: str) -> list[Advice]:
+    """Advice that says, where steps are those of a pipeline that was not measured, that they are."""
+    if not model or str(results.attrs.get("model", "")).startswith((PIPELINE, HUB)):
+        return found
+    said = f"; steps, timesteps and strengths are those of {model}, which this study did not measure"
+    return [replace(a, law=a.law + said) if a.law else a for a in found]
+
+
+def _own_pipeline(model: str) -> str:
+    """A study's own pipeline, if it is one and still there."""
+    return model if model.startswith(PIPELINE) and Path(model.removeprefix(PIPELINE)).is_dir() else ""
+
+
+def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
+    """From a level in the unit of a study to one in that of a pipeline: pixels from 0 to 1, or latents.
+
+    Raises: InputError where the two are known to be others.
+    """
+    range_, latents = range_of(unit), unit.startswith(LATENTS)
+    of_latents = ruler.unit.scale == 1
+    if (range_ is not None and of_latents) or (latents and not of_latents):
+        kinds = "latents", "pixels"
+        raise InputError(
+            f"{study}: its σ is of {kinds[not latents]} and that of {model} of {kinds[not of_latents]}, and neither "
+            "becomes the other: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
+        )
+    if range_ is None and not latents:
+        taken = "latents" if of_latents else "pixels from 0 to 1"
+        print(f"sigmascope: note: {study}: its unit of noise levels is not known: {taken} are taken", file=sys.stderr)
+    return range_ or 1.0
