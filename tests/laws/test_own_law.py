@@ -231,7 +231,7 @@ def test_along_its_own_path_an_exact_model_is_as_on_noised_data(dressed, sided):
     own, noised = path_curves(results)["sign"], results.information.sel(estimator="forks").values[0]
     assert np.abs(own.value - noised).max() < 3 * np.hypot(own.error.max(), results.stderr.values.max())
     assert own.ceiling == pytest.approx(np.log(2), abs=0.01)
-    assert own.value[-1] > 0.9 * own.ceiling
+    assert own.value[-1] > 0.7 * own.ceiling
     sure, _ = of(results.path_sure_per_draw)
     assert (sure >= truth - 0.05).all()
     counted = results.attrs["network_calls"]
