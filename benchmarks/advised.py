@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from mnist_network import read_model
+from mnist_network import read_model  # type: ignore[import-not-found]
 
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.adapters.pipelines import Pipeline
@@ -36,6 +36,7 @@ from sigmascope.denoisers.gaussian import MixtureDenoiser
 from sigmascope.information.forks import count_labels
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.noise import Discrete
+from sigmascope.onset import Quantity
 from sigmascope.sample import Streams, final, fork, rows, sample, start
 from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advice, Advisor
@@ -44,6 +45,7 @@ from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.pipelines import Opened
 from sigmascope.studies.runner import study
 from sigmascope.studies.spec import Spec
+from sigmascope.studies.views import View
 
 P, CHILDREN, STEP = 0.9, 8, 0.25  # kept; of each generation that is looked at; of a sampler, in ln sigma
 APART, SCALE = 2.0, 0.05  # of the exact laws: half their distance in their standard deviations, and one of these
@@ -85,10 +87,10 @@ class Subject:
     judge: Judge
 
 
-def dressed(network: Callable[..., Tensor], event: tuple[int, ...], schedule: Discrete, low: float, **more) -> Opened:
+def dressed(network: Foreign, low: float) -> Opened:
     """A network as a pipeline that a study opens."""
-    pipe = Pipeline("tried", "DDPM", Foreign(network, event, schedule, "epsilon", **more), None)
-    return Opened(pipe, low, schedule.sigma(schedule.most) / pipe.denoiser.unit.scale, "")
+    top = float(network.schedule.sigma(network.schedule.most)) / network.unit.scale
+    return Opened(Pipeline("tried", "DDPM", network, None), low, top, "")
 
 
 def exact(folder: Path) -> Subject:
@@ -109,7 +111,7 @@ def exact(folder: Path) -> Subject:
     spec = Spec(str(folder / "exact.npz"), ("side",), draws=256, levels=10, sigma_max=0.6, sigma_min=0.012, forks=16,
                 steps=24, estimators=("forks", "own_path"), model="diffusers:exact")  # fmt: skip
     parents = torch.from_numpy(v[4000:]), torch.from_numpy(side[4000:])
-    opened = dressed(network, law.event, schedule, 0.006, unit=Unit(2.0, -1.0))
+    opened = dressed(Foreign(network, law.event, schedule, "epsilon", unit=Unit(2.0, -1.0)), 0.006)
     return Subject("exact model", opened, spec, parents, lambda y: (y[:, 0, 0, 0] > 0.5).long())
 
 
@@ -119,7 +121,10 @@ def digits(model: Path, data: Path, draws: int) -> Subject:
     spec = Spec(str(data), ("digit",), draws=draws, levels=8, sigma_max=5.0, sigma_min=0.25, forks=16, steps=14,
                 estimators=("forks", "own_path"), model="diffusers:mnist-ddpm")  # fmt: skip
     whole = load(str(data), ["digit"])
-    opened = dressed(network, whole.event, schedule, DIGIT_LOW, clock=lambda t: t / 1000, unit=Unit(1.0, -0.5))
+    foreign = Foreign(
+        network, whole.event, schedule, "epsilon", clock=lambda t: t / 1000, unit=Unit(1.0, -0.5)
+    )  # fmt: skip
+    opened = dressed(foreign, DIGIT_LOW)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(5))
     fresh, others = order[:PARENTS], order[PARENTS:]
     half = len(others) // 2
@@ -175,7 +180,7 @@ def redrawn(of: Subject, sigma: float) -> Tensor:
 
 def forked(of: Subject, sigma: float) -> Tensor:
     """Labels of the children of states that generations visit at a level, shape (children, generations)."""
-    model, top = of.opened.pipe.denoiser, of.opened.highest * (1 - 1e-9)
+    model, top = of.opened.pipe.denoiser, (of.opened.highest or 90.0) * (1 - 1e-9)
     count = len(of.parents[0])
     streams = Streams(23, rows(count), model.event)
     y = final(sample(model, start(model, top, streams()), down(top, sigma, zero=False), noise=streams)).y
@@ -209,10 +214,10 @@ def tried(of: Subject) -> list[dict]:
                       "said": said, "seen": seen})  # fmt: skip
         print(line(found[-1]), flush=True)
 
-    def said_of(view, which: str, sigma: float) -> tuple[float, float]:
+    def said_of(view: View, which: str, sigma: float) -> tuple[float, float]:
         return view.at(view.keeping(name, which), sigma)
 
-    at = keep.high.value
+    at = level(keep.high)
     after = redrawn(of, at)
     stays = share(of.judge(after) == of.parents[1])
     row(keep, "a redraw keeps it", at, said_of(advisor.noised, "kept", at), stays)
@@ -220,17 +225,17 @@ def tried(of: Subject) -> list[dict]:
         near = studied.label(after)[name]
         found[-1]["seen_by_nearest"] = share(near == of.parents[1])
         found[-1]["nearest_right"] = float(results.labeller_right[0])
-    at = fork_at.high.value
+    at = level(fork_at.high)
     counts = count_labels(forked(of, at), values)
     row(fork_at, "two children share it", at, said_of(advisor.forking, "kept", at), share(kept_of_counts(counts)))
     exit_ = advisor.early_exit(name)
     if not exit_.reason:
-        at = exit_.high.value
+        at = level(exit_.high)
         counts = count_labels(forked(of, at), values)
         row(exit_, "the likeliest is final", at, said_of(advisor.forking, "sure", at), share(sure_of_counts(counts)))
     guide, _ = advisor.interval(name)
     view = advisor.generated
-    at = guide.low.value if guide.low.reached else float(view.sigma[-1])
+    at = level(guide.low) or float(view.sigma[-1])
     said, error = said_of(view, "kept", at)
     counts = count_labels(forked(of, at), values)
     seen, chance = share(kept_of_counts(counts))
@@ -257,10 +262,16 @@ def ends_early(folder: Path) -> list[dict]:
     seen = share(torch.from_numpy(again != (side > 0)))
     found = {
         "model": "two points", "advice": guide.kind, "law": guide.law, "sigma": 1.0,
-        "what": "a redraw from the last level changes it", "said": (1 - said, error), "seen": seen, "end_is_shown": guide.low.reached,
+        "what": "a redraw from the last level changes it", "said": (1 - said, error), "seen": seen,
+        "end_is_shown": level(guide.low) > 0,
     }  # fmt: skip
     print(line(found))
     return [found]
+
+
+def level(q: Quantity | None) -> float:
+    """The level of an advice; 0 where it is not reached."""
+    return q.value if q is not None and q.reached else 0.0
 
 
 def line(r: dict) -> str:

@@ -287,11 +287,14 @@ def _dry_run(spec: Spec) -> int:
 
 def _dry_run_model(spec: Spec) -> int:
     from sigmascope.information.adaptive import GOALS
+    from sigmascope.noise import sigma_grid
     from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
+    from sigmascope.studies.laws import OF_PATH
     from sigmascope.studies.learned import untold_words
     from sigmascope.studies.learned_run import open_learned
     from sigmascope.studies.spec import GENERATED
+    from sigmascope.studies.told_path import calls_of
 
     if spec.data == GENERATED:
         return _dry_run_generated(spec)
@@ -320,6 +323,10 @@ def _dry_run_model(spec: Spec) -> int:
         f"{spec.budget:,} network calls" if spec.budget else f"until the standard error is {spec.target_stderr:g} nats"
     )
     print(f"gaps        {aim}")
+    if OF_PATH in spec.estimators:
+        sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+        calls = calls_of(learned.begins_at, sigma, len(learned.abstractions), spec.draws, learned.untold_calls)
+        print(f"own path    {calls:,} network calls")
     return 0
 
 

@@ -18,6 +18,7 @@ from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, OWN_PATH, law_of, path_curves
 from sigmascope.studies.runner import study
+from sigmascope.studies.told_path import ToldPathWork
 
 M, SCALE, MIDDLE = 0.7, 0.05, 0.5  # half the distance of two unit normal laws; a unit of them in pixels; their middle
 SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)
@@ -288,3 +289,57 @@ def test_the_path_goes_on_where_it_was_stopped(dressed, sided, tmp_path, monkeyp
         forked(path, **more, out=tmp_path / "part")
     monkeypatch.setattr(OwnPathWork, "step", own)
     assert forked(path, **more, out=tmp_path / "part").identical(whole)
+
+
+def information(sigma: float, apart: float = M) -> float:
+    """What a noisy value tells of its component, by quadrature."""
+    spread = np.hypot(1.0, sigma)
+    y = np.linspace(-apart - 9 * spread, apart + 9 * spread, 20_001)
+    each = np.stack([0.5 * stats.norm.pdf(y, m, spread) for m in (-apart, apart)])
+    share = each / each.sum(0)
+    return float(np.log(2) + (each * np.log(np.maximum(share, 1e-300))).sum() * (y[1] - y[0]))
+
+
+class Told(Denoiser):
+    """A mixture that is told its component with an error: that of laws ``told`` times as far apart."""
+
+    def __init__(self, told: float = 1.0) -> None:
+        super().__init__()
+        self.free, self.knowing = Pictures(M).exact, Pictures(told * M).exact
+        self.event, self.abstractions = (4,), self.free.abstractions
+
+    def forward(self, y, sigma, known=None):
+        return self.free(y, sigma) if known is None else self.knowing(y, sigma, {"sign": known["sign"]})
+
+
+def along_told(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
+    work = ToldPathWork(denoiser, 40.0, sigma, denoiser.abstractions, draws, 0)
+    while not work.done:
+        work.step()
+    return work.of_attribute(denoiser.abstractions[0]).curve
+
+
+def test_the_gap_along_told_generations_is_the_information_of_an_exact_model():
+    """Levels a factor of 5 apart are refined; what lies above the first of them is counted."""
+    sigma = np.array([2.5, 0.5, 0.1])
+    curve = along_told(Told(), sigma)
+    truth = np.array([information(s) for s in sigma])
+    assert np.abs((curve.value - truth) / curve.stderr).max() < 3
+    assert (curve.stderr < 0.08 * truth).all()
+    assert curve.value[0] > 0.04
+
+
+def test_of_a_network_in_error_it_is_the_relative_entropy_of_its_paths():
+    """Told values of laws twice as far apart: P(path | told) from the untold one is known in closed form."""
+    sigma = np.array([2.5, 0.5, 0.1])
+    curve = along_told(Told(2.0), sigma, 128)
+    truth = []
+    for s in sigma:
+        spread = np.hypot(1.0, s)
+        y = np.linspace(2 * M - 9 * spread, 2 * M + 9 * spread, 20_001)
+        mine = stats.norm.pdf(y, 2 * M, spread)
+        whole = sum(0.5 * stats.norm.pdf(y, m, spread) for m in (-M, M))
+        truth.append(float((mine * np.log(mine / whole)).sum() * (y[1] - y[0])))
+    assert np.abs((curve.value - truth) / curve.stderr).max() < 3
+    exact = np.array([information(s) for s in sigma])
+    assert ((curve.value - exact) / curve.stderr).min() > 5

@@ -90,13 +90,13 @@ class OfPath:
 
     Args:
         curve: the information.
-        kept: share of pairs of children that agree, shape (levels, draws).
+        kept: share of pairs of children that agree, shape (levels, draws); None where nothing was forked.
         sure: how often a child has its siblings' commonest value, likewise.
     """
 
     curve: Curve
-    kept: Float[np.ndarray, "levels draws"]
-    sure: Float[np.ndarray, "levels draws"]
+    kept: Float[np.ndarray, "levels draws"] | None = None
+    sure: Float[np.ndarray, "levels draws"] | None = None
 
 
 class OwnPathWork(Units):
@@ -202,28 +202,26 @@ def path_curve(
     return Curve.of_draws(a.name, OF_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
 
 
-def with_path(results: xr.Dataset, found: Sequence[OfPath], by: str = "forks") -> xr.Dataset:
+def with_path(results: xr.Dataset, found: Sequence[OfPath]) -> xr.Dataset:
     """The results with what was found along the model's own path.
 
     Args:
         results: of a study.
         found: of each of its attributes, in order.
-        by: how it was measured.
     """
-    each = ("abstraction", "sigma")
+    each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
     curves = [f.curve for f in found]
     gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in curves]
-    results = results.assign(
-        path_information=(each, np.stack([c.value for c in curves])),
-        path_stderr=(each, np.stack([c.stderr for c in curves])),
-        path_quadrature_error=(each, np.stack(gauges)),
-        path_information_per_draw=((*each, "draw"), np.stack([c.per_draw for c in curves])),
-        path_ceiling=("abstraction", [c.ceiling for c in curves]),
-        path_kept_per_draw=((*each, "draw"), np.stack([f.kept for f in found])),
-        path_sure_per_draw=((*each, "draw"), np.stack([f.sure for f in found])),
-    )
-    for name in results.data_vars:
-        if str(name).startswith("path_"):
-            results[name].attrs["law"] = OWN_PATH
-    results["path_information"].attrs["by"] = by
+    of = {
+        "path_information": (each, np.stack([c.value for c in curves])),
+        "path_stderr": (each, np.stack([c.stderr for c in curves])),
+        "path_quadrature_error": (each, np.stack(gauges)),
+        "path_information_per_draw": (drawn, np.stack([c.per_draw for c in curves])),
+        "path_ceiling": (("abstraction",), np.array([c.ceiling for c in curves])),
+    }
+    kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
+    if kept and sure:
+        of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
+    results = results.assign({name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in of.items()})
+    results["path_information"].attrs["by"] = "forks" if kept else "gap"
     return results

@@ -28,6 +28,7 @@ from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
+from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import Learned, check_same_data
 from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, Spec
 
@@ -288,7 +289,7 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     a = data.abstractions[0]
     classes = classes_of(a, network, spec.model, spec.classes)
     told = ByClass(network, a, classes).eval()
-    wanted = spec.estimators or _TOLD
+    wanted = spec.estimators or (_TOLD if opened.must_be_told else (*_TOLD, OF_PATH))
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     if not set(wanted) & {"score_gap", *BOUNDS}:
