@@ -295,8 +295,8 @@ class CompareCommand:
     out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same comparison."""
     estimator: Annotated[str, shown("NAME", "(default: the main one of each)")] = ""
-    """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default, for each
-    attribute, an exact one, else an estimate that both studies trust, else a lower bound."""
+    """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default the one
+    that each study is about: the exact filter, a model's best bound, a pipeline's forks."""
 
 
 @dataclass(frozen=True)

@@ -75,15 +75,16 @@ def _study(command: StudyCommand) -> int:
 
     if out is None:
         return _dry_run_model(spec) if spec.model else _dry_run(spec)
-    _, table, finished = runner.run(spec, out, progress=True)
+    results, table, finished = runner.run(spec, out, progress=True)
     from sigmascope.report.table import onset_text
+    from sigmascope.studies.true_of import doubts
 
     if ranks.rank():
         return 0
     if finished:
         print(f"{out}: this study is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
         return 0
-    print(onset_text(table))
+    print(onset_text(table, doubts(results)))
     print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
     return 0
 

@@ -8,61 +8,12 @@ import torch
 import xarray as xr
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
-from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.adapters.pipelines import Pipeline
+from dressing import COLOURS, Exact, pictures
+from dressing import dressed as dress_up
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
-from sigmascope.data import from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.noise import Discrete
-from sigmascope.report.forked import _proportions
 from sigmascope.studies.labelling import by_function, by_nearest
 from sigmascope.studies.runner import study
-
-COLOURS = ("red", "green", "blue")
-
-
-def pictures(folder, n=60):
-    """Small pictures of three colours, each brighter or darker; as a file."""
-    rng = np.random.default_rng(5)
-    colour, bright = rng.integers(0, 3, n), rng.integers(0, 2, n)
-    v = rng.uniform(0.0, 0.3, (n, 4, 4, 3))
-    for k in range(3):
-        v[colour == k, :, :, k] += 0.25 + 0.4 * bright[colour == k, None, None]
-    path = folder / "pictures.npz"
-    np.savez(path, images=(255 * v).round().astype(np.uint8), colour=np.array(COLOURS)[colour], bright=bright)
-    return path
-
-
-class Exact:
-    """What an ideal network of these pictures says of x: the noise in it, told a class or nothing (the last index)."""
-
-    def __init__(self, path, order=None):
-        with np.load(path) as file:
-            images, labels = file["images"], file["colour"]
-        self.data = from_array(images.transpose(0, 3, 1, 2), {"colour": labels})
-        self.exact, self.schedule = FiniteDenoiser(self.data), Discrete.linear()
-        own = self.data.abstractions[0].values
-        self.classes = torch.tensor([own.index(v) for v in order or own])  # its class k is this value of the data
-
-    def __call__(self, x, time, label):
-        t = time.double().numpy()
-        sigma = torch.from_numpy(self.schedule.sigma(t))[:, None, None, None]
-        y = x.double() / torch.from_numpy(self.schedule.alpha(t))[:, None, None, None]
-        known = None
-        if label is not None:
-            told = torch.where(label == 3, -1, self.classes[label.clamp_max(2)])
-            known = {"colour": told}
-        d = self.exact((y + 1) / 2, sigma.flatten() / 2, known)
-        return ((y - (2 * d - 1)) / sigma).float()
-
-
-class Config(dict):
-    """Of a scheduler."""
-
-
-class Scheduler:
-    config = Config(kind="linear")
 
 
 @pytest.fixture
@@ -71,13 +22,7 @@ def dressed(tmp_path, monkeypatch):
     path = pictures(tmp_path)
 
     def dress(classes: bool, names=("blue", "red", "green"), empty=True):
-        network = Exact(path, ("blue", "red", "green"))
-        a = Abstraction("class", names, torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
-        foreign = Foreign(
-            network, (3, 4, 4), network.schedule, "epsilon", abstraction=a, null=3 if classes and empty else None,
-            unit=Unit(2.0, -1.0),
-        )  # fmt: skip
-        pipe = Pipeline("exact", "Exact", foreign, Scheduler())
+        pipe = dress_up(Exact(path, ("blue", "red", "green")), classes, names, empty)
         monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
         return str(path)
 
@@ -108,12 +53,52 @@ def test_forks_of_an_exact_network_are_the_posterior(dressed):
     assert abs(float(results.made_entropy[0]) - float(results.ceiling[0])) < 0.1
 
 
-def test_proportions_that_differ_are_said():
-    of = xr.Dataset({"made_entropy": ("abstraction", [1.0, 0.5]), "ceiling": ("abstraction", [1.05, 1.05])},
-                    coords={"abstraction": ["a", "b"]})  # fmt: skip
-    (said,) = _proportions(of)
-    assert said.startswith("b: ")
-    assert "0.50 nats" in said
+def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
+    """A pipeline that makes nine of ten images in one colour: the curve of the colour is biased, and neither a headline
+    nor a ground for advice; that of the brightness, which it makes as often as the data have it, is both."""
+    path = pictures(tmp_path)
+    with np.load(path) as file:
+        colour = file["colour"]
+    some = np.concatenate(
+        [np.flatnonzero(colour == "red")[:18], *(np.flatnonzero(colour == c)[:1] for c in COLOURS[1:])]
+    )
+    pipe = dress_up(Exact(path, COLOURS, some), False)
+    monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+    options = [
+        "--draws",
+        "24",
+        "--levels",
+        "6",
+        "--sigma-max",
+        "8",
+        "--forks",
+        "12",
+        "--steps",
+        "10",
+        "--sigma-min",
+        ".06",
+    ]
+    out = tmp_path / "out"
+    assert (
+        main(["study", str(path), "--model", "diffusers:x", "--estimators", "forks", *options, "--out", str(out)]) == 0
+    )
+    results = xr.load_dataset(out / "results.nc", engine="h5netcdf")
+    trusted = results.trusted.sel(estimator="forks").values
+    names = list(map(str, results.abstraction.values))
+    assert not trusted[names.index("colour")].any()
+    assert trusted[names.index("bright")].all()
+    assert "does not make it in the proportions" in str(
+        results.verdict.sel(abstraction="colour", estimator="forks").values
+    )
+    lead = (out / "report.html").read_text(encoding="utf-8").split('class="lead">')[1].split("</p>")[0]
+    assert "<strong>bright</strong> (σ" in lead
+    assert "<strong>colour</strong> is left out of it: biased at all levels" in lead
+    capsys.readouterr()
+    assert main(["advise", str(out)]) == 0
+    words = capsys.readouterr().out
+    assert "guide towards bright" in words
+    assert "guide towards colour" not in words
+    assert "forks is marked as biased there (biased at all levels" in words
 
 
 def test_parents_have_streams_of_their_own(dressed, monkeypatch):

@@ -324,7 +324,7 @@ def test_files_of_a_comparison(studies, tmp_path):
     }
     assert "A decides bar earlier" in said
     assert "tone: no difference shown" in said
-    assert "Paired: the same draws" in said
+    assert "Paired: the same items and seed, of data that differ" in said
     with (out / "comparison.csv").open() as file:
         rows = {r["abstraction"]: r for r in csv.DictReader(file)}
     assert set(rows) == {"bar", "tone"}

@@ -41,7 +41,8 @@ def test_the_five_commands(tmp_path, monkeypatch, capsys):
     assert "timestep" in said[0]
     assert "network calls" in said[1]
     assert "digit" in said[2]
-    assert "guidance interval: guide towards digit from σ" in said[3]
+    assert "left out: no guidance interval" in said[3]  # a network that learned nothing: marked, with the reason
+    assert "is marked as biased" in said[3]
     assert json.loads(said[4])["sigma"] == 0.8
     page = (tmp_path / "studies" / "mine" / "report.html").read_text(encoding="utf-8")
     assert "told nothing" in page

@@ -248,7 +248,7 @@ def fake(kind="lower bound", per_draw=None):
 def test_bounds_give_advice_on_the_safe_side():
     """Of a lower bound P_keep is at least e^(I − H): .5, .71, .93, 1 at the four levels."""
     advisor = Advisor(fake(), 0.9)
-    assert np.allclose(advisor.keeping("a")[0], [0.5, 2**-0.5, 2**-0.1, 1.0])
+    assert np.allclose(advisor.noised.keeping("a")[0], [0.5, 2**-0.5, 2**-0.1, 1.0])
     at = advisor.keep("a", [])[0]
     assert 2.0 < at.high.value < 2.4
     assert "by the bound" in at.formula
@@ -259,7 +259,10 @@ def test_levels_that_are_not_reached_are_said():
     low = fake(per_draw=np.zeros((4, 8)) + 0.01)
     advice = Advisor(low, 0.9).keep("a", [])[0]
     assert not advice.high.reached
-    assert "below the levels of the study" in advice.words
+    assert advice.words == ""
+    assert advice.reason.startswith("P_keep is not shown to reach 0.9: at the last level, σ 1.00, it is at least 0.5")
+    (said,) = [a for a in Advisor(low, 0.9).all(["a"], ["a"], 4) if a.kind == "left_out"]
+    assert said.words.count("is not shown to reach 0.9") == 2  # P_keep and P_sure, each once
 
 
 def test_the_command_in_words_json_and_units(tmp_path, capsys):

@@ -121,7 +121,8 @@ def words(c: Comparison) -> str:
         return f"{name}: no order is shown, since a curve is marked ({said}): {places}{tail}"
     if c.mixed:
         which = "A" if c.a.kind == "lower bound" else "B"
-        return f"{name}: no order is shown, since {which} is a lower bound, which may be reached earlier: {places}{tail}"
+        why = f"{which} is a lower bound, and the truth may be reached earlier"
+        return f"{name}: no order is shown, since {why}: {places}{tail}"
     if c.earlier:
         first, second = (one, two) if c.earlier == "A" else (two, one)
         decides = f"{c.earlier} decides {name} earlier"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -21,22 +21,29 @@ def number(x: float) -> str:
     return f"{x:.{digits}f}"
 
 
-def onset_csv(table: Sequence[Onset]) -> str:
+def onset_csv(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
     """Columns: order, abstraction, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 %
-    interval, peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state.
+    interval, peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state, and why
+    the curve is marked as biased.
 
-    A level that is not reached is an empty cell.
+    A level that is not reached is an empty cell; so is the mark of a curve that is not biased.
+
+    Args:
+        table: onsets, in order.
+        doubts: of attributes whose curves are marked as biased, the verdict.
     """
+    doubts = doubts or {}
     writer = Sheet()
     head = ["order", "abstraction", "ceiling"]
     for name in _COLUMNS:
         head += [name, f"{name}_low", f"{name}_high"]
-    writer.writerow([*head, "peak_rate", "before_next", "state"])
+    writer.writerow([*head, "peak_rate", "before_next", "state", "biased"])
     for i, row in enumerate(table, 1):
         cells: list[object] = [i, row.abstraction, f"{row.ceiling:.6f}"]
         for q in (*row.at, row.peak):
             cells += [_cell(q.value), _cell(q.low), _cell(q.high)]
-        writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state])
+        mark = doubts.get(row.abstraction, "")
+        writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state, mark])
     return writer.getvalue()
 
 
@@ -66,14 +73,12 @@ def _cell(x: float) -> str:
 
 
 def describe(q: Quantity) -> str:
-    """``0.62 (0.58 to 0.66)``; says where an end lies outside the levels."""
+    """:func:`brief`, or that the level is not reached."""
     if math.isnan(q.value):
         return "–"
     if not q.reached:
         return "not reached" if q.value == 0.0 else "above the levels"
-    low = number(q.low) if q.low > 0.0 else "below the levels"
-    high = number(q.high) if q.high < math.inf else "above the levels"
-    return f"{number(q.value)} ({low} to {high})"
+    return brief(q)
 
 
 def brief(q: Quantity) -> str:
@@ -97,12 +102,12 @@ def probability(row: Onset) -> str:
     return "" if math.isnan(p) else "> 0.999" if p > 0.999 else f"{p:.3f}"
 
 
-def onset_text(table: Sequence[Onset]) -> str:
-    """The table for a terminal, in order of emergence."""
+def onset_text(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
+    """The table for a terminal, in order of emergence, and below it which curves are marked as biased."""
     head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
     rows = [head] + [[row.abstraction, *cells(row), probability(row)] for row in table]
     rows = [[spelled(cell) for cell in row] for row in rows]
     widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     lines.insert(1, "─" * max(map(len, lines)))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{spelled(n)} is marked: {spelled(w)}" for n, w in (doubts or {}).items())])

@@ -338,7 +338,11 @@ class Advisor:
             "has not learned the items by heart keeps less"
         )
 
-    def _advice(self, kind: str, name: str, view: View, formula: str, words: str, **more: Any) -> Advice:
+    def _advice(
+        self, kind: str, name: str, view: View, formula: str, words: str, *, reason: str = "", **more: Any
+    ) -> Advice:
+        if reason:
+            return Advice(kind, name, formula, "", law=view.law, reason=reason, **more)
         units: dict[str, dict[str, Any]] = {}
         for end in ("high", "low"):
             level = more.get(end)

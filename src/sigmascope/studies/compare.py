@@ -6,17 +6,15 @@ draws.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
@@ -33,35 +31,12 @@ from sigmascope.report.comparison import (
 )
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.reading import read_study
-from sigmascope.studies.results import main_estimator, to_curves
+from sigmascope.studies.sides import Side, by_estimator, choose, common, main_of
 from sigmascope.studies.store import Folder, check_folder
 from sigmascope.studies.true_of import biased_around, law_of
 
 MARKER = "compare.toml"
 _RESAMPLES = 2000
-_EXACT, _TRUSTED, _BOUND, _ESTIMATE = range(4)  # from the best
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """A curve of one study, at the levels and draws that hold numbers, and which draws those are.
-
-    Args:
-        curve: at these levels and draws.
-        trusted: at which levels it is not marked as biased.
-        verdict: the words of the marks.
-        items: of the draws.
-        drawn: what tells whether draws of the same items are the same: the seed, and which were chosen for a model.
-        data: identifies the data.
-    """
-
-    curve: Curve
-    trusted: Bool[np.ndarray, " levels"]
-    verdict: str
-    items: Int[np.ndarray, " draws"]
-    seed: int
-    drawn: bytes
-    data: str
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") -> str:
@@ -177,116 +152,15 @@ def comparisons(
 
     Raises: InputError where the studies have no attribute, estimator or range of levels in common.
     """
-    sides = _by_estimator(a, "A"), _by_estimator(b, "B")
-    found, mains = [], (_main(a), _main(b))
-    for name in _common(*sides):
-        one, two = _chosen(name, *sides, estimator, mains)
+    sides = by_estimator(a, "A"), by_estimator(b, "B")
+    found, mains = [], (main_of(a), main_of(b))
+    for name in common(*sides):
+        one, two = choose(name, *sides, estimator, mains)
         found.append(_compared(one, two, resamples, pair))
     return sorted(found, key=lambda c: (-c.half[0].value, -c.half[1].value))
 
 
-Sides = dict[str, dict[str, _Side]]
-"""By estimator and abstraction."""
-
-
-def _main(results: xr.Dataset) -> str:
-    """The estimator that a study is about; empty where it names none and has no posterior."""
-    own = main_estimator(results)
-    return own if "estimator" in results.coords and own in results.estimator.values else ""
-
-
-def _by_estimator(results: xr.Dataset, which: str) -> Sides:
-    sides: Sides = {}
-    for way in map(str, results.estimator.values) if "estimator" in results.coords else [""]:
-        try:
-            curves = to_curves(results, way)
-        except InputError as error:
-            raise InputError(f"study {which}: {error}") from error
-        for c in curves:
-            side = _side(results, c)
-            if side is not None:
-                sides.setdefault(way, {})[c.abstraction] = side
-    return sides
-
-
-def _side(results: xr.Dataset, curve: Curve) -> _Side | None:
-    """A curve without the levels and draws that hold no number, or None where nothing is left of it."""
-    levels = np.flatnonzero(np.isfinite(curve.value) & np.isfinite(curve.stderr))
-    if len(levels) < 2:
-        return None
-    kept = curve.at_levels(levels)
-    columns = np.isfinite(kept.per_draw).all(0)
-    if columns.sum() < 2:
-        return None
-    trusted, verdict = np.full(len(levels), curve.kind != "estimate"), ""
-    if "trusted" in results:
-        of = {"abstraction": curve.abstraction, "estimator": curve.estimator}
-        trusted = np.asarray(results.trusted.sel(of).values[levels], dtype=bool)
-        verdict = str(results.verdict.sel(of).values) if "verdict" in results else ""
-    items = results.item.values if "item" in results else np.full(len(columns), -1)  # unknown
-    chosen = [k for k in sorted(map(str, results.data_vars)) if k.startswith("allocation_")]
-    drawn = b"".join(np.ascontiguousarray(results[k].values).tobytes() for k in chosen)
-    return _Side(
-        replace(kept, per_draw=kept.per_draw[:, columns]), trusted, verdict, items[columns],
-        int(results.attrs.get("seed", 0)), hashlib.sha256(drawn).digest(), str(results.attrs.get("data_fingerprint", "")),
-    )  # fmt: skip
-
-
-def _common(a: Sides, b: Sides) -> list[str]:
-    """Attributes that both have, in the order of A."""
-    in_b = {n for of in b.values() for n in of}
-    names = list(dict.fromkeys(n for of in a.values() for n in of))
-    common = [n for n in names if n in in_b]
-    if not common:
-        raise InputError(
-            f"no attribute is in both studies: A has {', '.join(names) or 'none'}, B has "
-            f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
-        )
-    return common
-
-
-def _chosen(
-    name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str] = ("", "")
-) -> tuple[_Side, _Side]:
-    """The curves of an attribute to compare: those that were asked for, the main ones, or the best that both have."""
-    mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
-    if estimator:
-        one, _, two = estimator.partition(":")
-        for which, wanted, have in (("A", one, mine), ("B", two or one, theirs)):
-            if wanted not in have:
-                raise InputError(
-                    f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
-                )
-        return a[one][name], b[two or one][name]
-    if mains[0] in mine and mains[1] in theirs:
-        return a[mains[0]][name], b[mains[1]][name]
-    both = [e for e in mine if e in theirs]
-    if not both:
-        raise InputError(
-            f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass one of "
-            f"each, e.g. --estimator {mine[0]}:{theirs[0]}"
-        )
-    pairs = [(a[e][name], b[e][name]) for e in both]
-    # Of several bounds the one that shows most, of several estimates the most certain; else the first.
-    return min(pairs, key=lambda p: (max(map(_rank, p)), _merit(*p) if _rank(p[0]) != _EXACT else 0.0))
-
-
-def _rank(side: _Side) -> int:
-    if side.curve.kind == "exact":
-        return _EXACT
-    if side.curve.kind == "lower bound":
-        return _BOUND
-    return _TRUSTED if side.trusted.all() else _ESTIMATE
-
-
-def _merit(a: _Side, b: _Side) -> float:
-    """Less is better."""
-    if "lower bound" in (a.curve.kind, b.curve.kind):
-        return -float(a.curve.value.mean() + b.curve.value.mean())
-    return float(np.square(a.curve.stderr).mean() + np.square(b.curve.stderr).mean())
-
-
-def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comparison:
+def _compared(one: Side, two: Side, resamples: int, pair: bool | None) -> Comparison:
     a, b = one.curve, two.curve
     sigma, interpolated = _levels(a, b)
     same = one.seed == two.seed and np.array_equal(one.items, two.items) and bool((one.items >= 0).all())
@@ -313,7 +187,7 @@ def _compared(one: _Side, two: _Side, resamples: int, pair: bool | None) -> Comp
     )  # fmt: skip
 
 
-def _doubt(side: _Side, half: float) -> str:
+def _doubt(side: Side, half: float) -> str:
     """Why the level where half is known cannot be relied upon; empty where nothing speaks against it."""
     at = math.exp(half) if math.isfinite(half) else None
     if side.curve.kind == "exact" or not side.verdict or not biased_around(side.trusted, side.curve.sigma, at):

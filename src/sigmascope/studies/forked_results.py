@@ -57,7 +57,7 @@ def with_kept(
     return results
 
 
-def marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws values"]]) -> xr.Dataset:
+def marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws _"]]) -> xr.Dataset:
     """The results with the entropy of what the pipeline makes, and curves marked where it is not that of the images.
 
     The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it

@@ -125,7 +125,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     table = table_of(results)
     if folder is None:
         return results, table, False
-    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
+    folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
     advice = page_advice(results, spec.model)
     if isinstance(learned, Forked):
         write_forked_report(folder.write, results, to_curves(results), table, advice, doubts(results))
