@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,9 @@ from sigmascope.studies.runner import study
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.views import View
 
-P, CHILDREN, STEP = 0.9, 8, 0.25  # kept; of each generation that is looked at; of a sampler, in ln sigma
+P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
 APART, SCALE = 2.0, 0.05  # of the exact laws: half their distance in their standard deviations, and one of these
-DIGIT_LOW, PARENTS = 0.08, 192
+DIGIT_LOW, PARENTS = 0.08, 160
 Judge = Callable[[Tensor], Tensor]
 
 
@@ -118,7 +118,7 @@ def exact(folder: Path) -> Subject:
 def digits(model: Path, data: Path, draws: int) -> Subject:
     """The DDPM of digits, its study on all of them but the parents, and a judge trained on neither's parents."""
     network, schedule = read_model(model)
-    spec = Spec(str(data), ("digit",), draws=draws, levels=8, sigma_max=5.0, sigma_min=0.25, forks=16, steps=14,
+    spec = Spec(str(data), ("digit",), draws=draws, levels=7, sigma_max=5.0, sigma_min=0.25, forks=12, steps=12,
                 estimators=("forks", "own_path"), model="diffusers:mnist-ddpm")  # fmt: skip
     whole = load(str(data), ["digit"])
     foreign = Foreign(
@@ -178,17 +178,25 @@ def redrawn(of: Subject, sigma: float) -> Tensor:
     return final(sample(of.opened.pipe.denoiser, y, down(sigma, of.opened.lowest), noise=streams)).y
 
 
-def forked(of: Subject, sigma: float) -> Tensor:
-    """Labels of the children of states that generations visit at a level, shape (children, generations)."""
+def states(of: Subject, sigmas: Sequence[float]) -> dict[float, Tensor]:
+    """What generations from noise are at some levels on their way."""
     model, top = of.opened.pipe.denoiser, (of.opened.highest or 90.0) * (1 - 1e-9)
-    count = len(of.parents[0])
-    streams = Streams(23, rows(count), model.event)
-    y = final(sample(model, start(model, top, streams()), down(top, sigma, zero=False), noise=streams)).y
+    streams = Streams(23, rows(len(of.parents[0])), model.event)
+    found, y, high = {}, start(model, top, streams()), top
+    for sigma in sorted(set(sigmas), reverse=True):
+        y = final(sample(model, y, down(high, sigma, zero=False), noise=streams)).y
+        found[sigma], high = y, sigma
+    return found
+
+
+def forked(of: Subject, y: Tensor, sigma: float, children: int = CHILDREN) -> Tensor:
+    """How often the children of states at a level have each value, shape (generations, values)."""
     parts = []
-    for i in range(0, count, 32):
-        children = fork(model, y[i : i + 32], down(sigma, of.opened.lowest), CHILDREN, 29, first_parent=i)
-        parts.append(of.judge(final(children).y).reshape(-1, CHILDREN).T)
-    return torch.cat(parts, 1)
+    for i in range(0, len(y), 32):
+        ends = fork(of.opened.pipe.denoiser, y[i : i + 32], down(sigma, of.opened.lowest), children, 29,
+                    first_parent=i)  # fmt: skip
+        parts.append(of.judge(final(ends).y).reshape(-1, children).T)
+    return count_labels(torch.cat(parts, 1), 10)
 
 
 def share(each: Tensor) -> tuple[float, float]:
@@ -204,7 +212,7 @@ def tried(of: Subject) -> list[dict]:
     say(f"{of.name}: the study")
     studied, spec = open_forked(of.spec, of.opened, False)
     results = measure_forked(studied, spec, None, True)
-    name, values = str(results.abstraction.values[0]), len(studied.data.abstractions[0].values)
+    name = str(results.abstraction.values[0])
     advisor = Advisor(results, P)
     keep, fork_at = advisor.keep(name, [])
     found = []
@@ -217,34 +225,33 @@ def tried(of: Subject) -> list[dict]:
     def said_of(view: View, which: str, sigma: float) -> tuple[float, float]:
         return view.at(view.keeping(name, which), sigma)
 
-    at = level(keep.high)
-    after = redrawn(of, at)
+    high = level(keep.high)
+    after = redrawn(of, high)
     stays = share(of.judge(after) == of.parents[1])
-    row(keep, "a redraw keeps it", at, said_of(advisor.noised, "kept", at), stays)
+    row(keep, "a redraw keeps it", high, said_of(advisor.noised, "kept", high), stays)
     if isinstance(studied.label, Nearest):
         near = studied.label(after)[name]
         found[-1]["seen_by_nearest"] = share(near == of.parents[1])
         found[-1]["nearest_right"] = float(results.labeller_right[0])
-    at = level(fork_at.high)
-    counts = count_labels(forked(of, at), values)
-    row(fork_at, "two children share it", at, said_of(advisor.forking, "kept", at), share(kept_of_counts(counts)))
-    exit_ = advisor.early_exit(name)
-    if not exit_.reason:
-        at = level(exit_.high)
-        counts = count_labels(forked(of, at), values)
-        row(exit_, "the likeliest is final", at, said_of(advisor.forking, "sure", at), share(sure_of_counts(counts)))
-    guide, _ = advisor.interval(name)
-    view = advisor.generated
-    at = level(guide.low) or float(view.sigma[-1])
-    said, error = said_of(view, "kept", at)
-    counts = count_labels(forked(of, at), values)
-    seen, chance = share(kept_of_counts(counts))
-    row(guide, "a redraw from its end changes it", at, (1 - said, error), (1 - seen, chance))
-    lower = at / 2
-    if lower > of.opened.lowest:
-        counts = count_labels(forked(of, lower), values)
-        seen, chance = share(kept_of_counts(counts))
-        row(guide, "a redraw from half of that, at most", lower, (1 - said, error), (1 - seen, chance))
+    forking, view = advisor.forking, advisor.generated
+    guide, exit_ = advisor.interval(name)[0], advisor.early_exit(name)
+    end = level(guide.low) or float(view.sigma[-1])
+    below = max(end / 2, of.opened.lowest * 1.01)
+    at = {"fork": level(fork_at.high), "exit": level(exit_.high), "end": end, "below": below}
+    visited = states(of, [s for s in at.values() if s])
+    counts = {k: forked(of, visited[s], s) for k, s in at.items() if s and k != "exit"}
+    if at["fork"]:
+        said = said_of(forking, "kept", at["fork"])
+        row(fork_at, "two children share it", at["fork"], said, share(kept_of_counts(counts["fork"])))
+    if at["exit"]:
+        said = said_of(forking, "sure", at["exit"])
+        some = visited[at["exit"]][::2]  # a guess is better the more siblings it is made from: as many as in the study
+        seen_ = share(sure_of_counts(forked(of, some, at["exit"], spec.forks)))
+        row(exit_, "the commonest of its siblings is right", at["exit"], said, seen_)
+    kept, error = said_of(view, "kept", end)
+    for k, what in (("end", "a redraw from its end changes it"), ("below", "a redraw from half of that, at most")):
+        seen, chance = share(kept_of_counts(counts[k]))
+        row(guide, what, at[k], (1 - kept, error), (1 - seen, chance))
     return found
 
 
@@ -288,7 +295,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--digits", type=Path)
-    parser.add_argument("--draws", type=int, default=64, help="noisy digits of the study, and generations")
+    parser.add_argument("--draws", type=int, default=40, help="noisy digits of the study, and generations")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:

@@ -176,6 +176,22 @@ def test_what_is_a_near_copy():
     assert Nearest(uneven).left_out(torch.arange(160)).tolist() == [1] * 160
 
 
+def test_items_that_are_the_only_ones_of_their_kind_label_their_children():
+    """Points with a name each, and all combinations of two factors once: the nearest other item is another one."""
+    pairs = np.stack(np.meshgrid(np.arange(12.0), 1.5 * np.arange(12)), -1).reshape(-1, 2)
+    for data in (
+        from_array(np.array([[-1.0], [1.0]]), {"a": [0, 1]}),
+        from_array(3.0 * np.eye(10), {"a": np.arange(10)}),
+        from_array(pairs, {"a": np.tile(np.arange(12), 12), "b": np.repeat(np.arange(12), 12)}),
+    ):
+        found, every = Nearest(data), torch.arange(len(data))
+        assert not found.leaves_out
+        assert "the parent's own among them" in found.words
+        assert torch.equal(found(data.source.take(every), every)["a"], data.labels["a"])
+    rare = from_array(np.random.default_rng(0).normal(size=(60, 3)), {"a": [0] * 29 + [1] * 30 + [2]})
+    assert Nearest(rare).leaves_out
+
+
 def test_items_without_weight_label_nothing():
     v, weights = np.array([[0.0], [0.1], [1.0], [2.0]]), np.array([1.0, 0.0, 1.0, 1.0])
     data = from_array(v, {"a": [0, 1, 0, 1]}, weights=weights)

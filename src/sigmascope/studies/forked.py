@@ -34,8 +34,8 @@ from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
 from sigmascope.studies.forked_results import marked, with_kept
 from sigmascope.studies.labelling import (
-    NEAREST,
     LabelChildren,
+    Nearest,
     by_function,
     by_nearest,
     decoded,
@@ -328,7 +328,7 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         "model_network": forked.opened.words,
         "network_calls": (of_forks.calls + (along.calls if along else 0)) * forked.opened.untold_calls,
         "generated": int(forked.generated),
-        "labeller": spec.labeller or NEAREST,
+        "labeller": spec.labeller or (forked.label.words if isinstance(forked.label, Nearest) else ""),
     }
     if forked.opened.must_be_told:
         calls = forked.opened.untold_calls

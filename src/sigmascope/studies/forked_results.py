@@ -47,7 +47,7 @@ def with_kept(
     for name in ("kept_per_draw", "sure_per_draw", "shared_per_draw"):
         results[name].attrs["law"] = law
     results.attrs["law"] = law
-    if isinstance(label, Nearest):
+    if isinstance(label, Nearest) and label.leaves_out:
         right = [label.right(a.name, draws.items).double() for a in abstractions]
         results = results.assign(
             labeller_right=("abstraction", [float(x.mean()) for x in right]),

@@ -9,6 +9,10 @@ such k below 32, and all that equal it.  Of independent draws whose law has m di
 :math:`2^{-mk}` has such a gap by chance (.001 for m = 10 and k = 1), and to lose a few items costs nothing there, since
 others lie about.  A gap may also end a cell of the design, e.g. all items of a value.  Gaps are taken for that, and
 the item alone is left out, where the items beyond them have its own value more seldom than items at random have.
+
+Where that is so of the nearest other items themselves, or most items are the only ones with their value, the items are
+the cells of a design, each of them once: a child that is of its parent's cell has no other item to be labelled by.
+There nothing is left out.
 """
 
 from __future__ import annotations
@@ -27,8 +31,11 @@ from sigmascope.denoisers.finite import tile_rows
 _ROWS = 256  # images that are labelled at once
 _SAMPLE, _NEIGHBOURS = 256, 32  # items whose neighbours are looked at, and how many of them
 _APART, _EQUAL = 2.0, 1e-6  # times as far lies the first unrelated item; of the data's scale, what rounding leaves
-NEAREST = "the nearest item of the data but the parent's own and near copies of it"
-"""How children are labelled where the user names no function."""
+_OTHERS = "the nearest item of the data but the parent's own and near copies of it"
+_ALL = (
+    "the nearest item of the data, the parent's own among them, since the items are the only ones of their kind and "
+    "others would say what they are not"
+)
 LabelAll = Callable[[Tensor], dict[str, Tensor]]
 """From clean images, shape (rows, *event), to the index of the value of each attribute, int64."""
 LabelChildren = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
@@ -97,6 +104,10 @@ class Nearest:
 
     Args:
         data: labelled items.
+
+    Attributes:
+        leaves_out: whether it does leave out parents: not of items that are the only ones of their kind.
+        words: how it labels.
     """
 
     def __init__(self, data: LabelledData) -> None:
@@ -108,7 +119,16 @@ class Nearest:
         self._centre = values.mean(0)
         self._scale2 = float((values - self._centre).pow(2).sum(1).mean())
         self._copies: dict[int, Tensor] = {}
-        self._has_copies = self._beyond_gaps_is_no_design()
+        distance2, others, _ = self._neighbours(self._sample)
+        size = _gaps(distance2)
+        gapped = torch.nonzero(size)[:, 0]
+        self._has_copies = not self._seldom_alike(gapped, others[gapped, size[gapped]])
+        size = size if self._has_copies else torch.zeros_like(size)
+        self.leaves_out = not self._single(size)
+        if self.leaves_out:
+            every = torch.arange(len(size))
+            self.leaves_out = not self._seldom_alike(every, others[every, size])
+        self.words = _OTHERS if self.leaves_out else _ALL
 
     def __call__(self, values: Tensor, parents: Tensor | None = None) -> dict[str, Tensor]:
         """The labels of images.
@@ -118,7 +138,7 @@ class Nearest:
             parents: the item that the parent of each image is; None: images whose parents are no items.
         """
         rows = values.reshape(len(values), -1).double().cpu()
-        family = {} if parents is None else self._families(parents)
+        family = {} if parents is None or not self.leaves_out else self._families(parents)
         apart, nearest = torch.full((len(rows),), torch.inf, dtype=torch.float64), torch.zeros(len(rows)).long()
         for start, distance2 in self._distances(rows):
             for parent, mine in family.items():
@@ -132,6 +152,8 @@ class Nearest:
 
     def left_out(self, parents: Tensor) -> Tensor:
         """How many items are left out for each parent, itself among them."""
+        if not self.leaves_out:
+            return torch.zeros_like(parents)
         self._families(parents)
         return torch.tensor([len(self._copies[p]) for p in parents.tolist()])
 
@@ -181,21 +203,26 @@ class Nearest:
             nearest = nearest.gather(1, at)
         return apart, nearest, [torch.cat([nearest.new_empty(0), *of]) for of in equal]
 
-    def _beyond_gaps_is_no_design(self) -> bool:
-        """Whether the items beyond the gaps have an item's own value as often as items at random, but for chance."""
-        distance2, others, _ = self._neighbours(self._sample)
-        size = _gaps(distance2)
-        gapped = torch.nonzero(size)[:, 0]
-        if not len(gapped):
-            return True
-        beyond = others[gapped, size[gapped]]
+    def _seldom_alike(self, which: Tensor, others: Tensor) -> bool:
+        """Whether these others have the own value of sampled items more seldom, beyond chance, than items at random."""
+        if not len(which):
+            return False
         for a in self._data.abstractions:
             label = self._data.labels[a.name]
-            same = float((label[beyond] == label[self._sample[gapped]]).double().mean())
+            same = float((label[others] == label[self._sample[which]]).double().mean())
             chance = float((a.prior**2).sum())
-            if same < chance - 3.0 * (chance * (1.0 - chance) / len(gapped)) ** 0.5:
-                return False
-        return True
+            if same < chance - 3.0 * (chance * (1.0 - chance) / len(which)) ** 0.5:
+                return True
+        return False
+
+    def _single(self, copies: Tensor) -> bool:
+        """Whether of some attribute most of the sampled items are, but for copies, the only ones with their value."""
+        for a in self._data.abstractions:
+            label = self._data.labels[a.name]
+            count = torch.bincount(label[self._of_law], minlength=len(a.values))
+            if float((count[label[self._sample]] <= 1 + copies).double().mean()) > 0.5:
+                return True
+        return False
 
 
 def _gaps(distance2: Tensor) -> Tensor:
