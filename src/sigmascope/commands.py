@@ -69,7 +69,8 @@ class StudyCommand:
     they do. (filter is a lower bound, and the slowest by far.) Of --law heldout: heldout, and no
     other. Of a model: score_gap and mmse_gap (estimates that the network's error can bias), filter, likelihood and
     classifier (lower bounds whatever its error), probes (linear ones, on noisy values and on the network's features:
-    lower bounds too), and posterior (the exact filter of the data, to compare with)."""
+    lower bounds too), posterior (the exact filter of the data, to compare with), and own_path (the same information
+    along the model's own path, the states that its generation visits)."""
     forks: Annotated[int, shown("K", "(default: 64; of a pipeline 16)")] = 0
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
     pairs: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -80,9 +81,10 @@ class StudyCommand:
     the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
     pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
     labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
-    labeller: Annotated[str, shown("MODULE:FUNCTION", "(default: the nearest item of the data)")] = ""
-    """Of a pipeline's forks: your function that labels images, from a tensor of pixels between 0 and 1, shape (rows,
-    channels, height, width), to one index of a value per row (or a dict of such by attribute). With it the data may be
+    labeller: Annotated[str, shown("MODULE:FUNCTION", "(default: the nearest other item)")] = ""
+    """Of a pipeline's forks, in place of the nearest item of the data but their parent's own and near copies of it:
+    your function that labels images, from a tensor of pixels between 0 and 1, shape (rows, channels, height, width), to
+    one index of a value per row (or a dict of such by attribute). With it the data may be
     the word 'generated': images that the pipeline makes itself."""
     steps: Annotated[int, shown("N", "(default: 20)")] = 0
     """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""

@@ -288,11 +288,14 @@ def _dry_run(spec: Spec) -> int:
 
 def _dry_run_model(spec: Spec) -> int:
     from sigmascope.information.adaptive import GOALS
+    from sigmascope.noise import sigma_grid
     from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
+    from sigmascope.studies.laws import OF_PATH
     from sigmascope.studies.learned import untold_words
     from sigmascope.studies.learned_run import open_learned
     from sigmascope.studies.spec import GENERATED
+    from sigmascope.studies.told_path import calls_of
 
     if spec.data == GENERATED:
         return _dry_run_generated(spec)
@@ -321,6 +324,10 @@ def _dry_run_model(spec: Spec) -> int:
         f"{spec.budget:,} network calls" if spec.budget else f"until the standard error is {spec.target_stderr:g} nats"
     )
     print(f"gaps        {aim}")
+    if OF_PATH in spec.estimators:
+        sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+        calls = calls_of(learned.begins_at, sigma, len(learned.abstractions), spec.draws, learned.untold_calls)
+        print(f"own path    {calls:,} network calls")
     return 0
 
 
@@ -343,12 +350,15 @@ def _dry_run_generated(spec: Spec) -> int:
 
 def _dry_run_forks(data: str, opened: Opened, spec: Spec) -> int:
     print(f"data        {data}")
+    from sigmascope.studies.laws import OF_PATH
     from sigmascope.studies.learned import untold_words
 
     each = opened.untold_calls
     print(f"model       {opened.words}, {opened.parameters:,} parameters, told nothing{untold_words(each)}")
     calls = spec.draws * spec.levels * spec.forks * spec.steps * each  # two a step, of half the way on average
     print(f"forks       about {calls:,} network calls")
+    if OF_PATH in spec.estimators:
+        print(f"own path    about {calls + 2 * spec.draws * spec.steps * each:,} network calls")
     return 0
 
 

@@ -13,6 +13,7 @@ from dressing import dressed as dress_up
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.studies.labelling import by_function, by_nearest
+from sigmascope.studies.laws import OWN_PATH, path_curves
 from sigmascope.studies.runner import study
 
 
@@ -122,7 +123,7 @@ def test_parents_have_streams_of_their_own(dressed, monkeypatch):
 
 
 def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
-    import sigmascope.studies.forked as module
+    import sigmascope.studies.own_path as module
 
     path, own = dressed(False), module.fork
     monkeypatch.setattr(module, "fork", lambda d, y, levels, *a, **k: own(d, y, [2 * s for s in levels], *a, **k))
@@ -146,6 +147,26 @@ def test_told_classes_by_name(dressed):
         assert np.abs((of.information - truth).values[0] / error).max() < 4, e
     assert apart(results, "bound").max() < 4
     assert results.attrs["main_estimator"] == "bound"
+
+
+def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
+    """Of an exact one it carries what noised data do; its generations are the model's, and the results say so."""
+    options = ["--abstractions", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
+    options += ["--sigma-max", "8", "--sigma-min", ".06", "--budget", "3000"]
+    options += ["--estimators", "score_gap,posterior,own_path"]
+    path = dressed(True)
+    assert main(["study", path, *options, "--dry-run"]) == 0
+    assert "own path    " in capsys.readouterr().out
+    assert main(["study", path, *options, "--out", str(tmp_path / "out")]) == 0
+    results = xr.load_dataset(tmp_path / "out" / "results.nc", engine="h5netcdf")
+    own = path_curves(results)["colour"]
+    exact = results.sel(estimator="posterior")
+    error = np.hypot(own.stderr, exact.stderr.values[0]) + 2e-3
+    assert np.abs((own.value - exact.information.values[0]) / error).max() < 3
+    assert results.path_information.attrs == {"law": OWN_PATH, "by": "gap"}
+    capsys.readouterr()
+    assert main(["advise", str(tmp_path / "out")]) == 0
+    assert "own path" in capsys.readouterr().out
 
 
 def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dressed, tmp_path):

@@ -44,6 +44,11 @@ def forked_figure(results: xr.Dataset) -> Figure:
             colour = style_of(index)[0]
             ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
             ax.plot(sigma, value, color=colour, linewidth=width, label=label)
+        if "path_information" in one:
+            value, half = one.path_information.values, 1.96 * np.hypot(one.path_stderr, one.path_quadrature_error)
+            colour = style_of(4)[0]
+            ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
+            ax.plot(sigma, value, color=colour, linewidth=1.6, label="forks along the model's own path")
 
     return panels(results, draw, "information, nats", 2)
 
@@ -95,6 +100,24 @@ def write_forked_report(
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 
+def labels_words(results: xr.Dataset) -> str:
+    """What the labels of the nearest other items are worth; empty where a user's function labels."""
+    if "labeller_right" not in results:
+        return ""
+    right = "; ".join(
+        f"{name} in {100 * float(r):.0f} ± {196 * float(e):.0f} %"
+        for name, r, e in zip(
+            results.abstraction.values, results.labeller_right, results.labeller_right_stderr, strict=True
+        )
+    )
+    most = int(results.left_out.max())
+    copies = f" Up to {most - 1:,} near copies of an image are left out." if most > 1 else ""
+    return (
+        f" The nearest other item of an image has its value of {right}: what redraws keep cannot be seen beyond that, "
+        f"and labels of your own classifier may be better (--labeller).{copies}"
+    )
+
+
 def _page(
     results: xr.Dataset, table: Sequence[Onset], pictures: dict[str, str], advice: str, doubts: Mapping[str, str]
 ) -> str:
@@ -104,8 +127,13 @@ def _page(
     facts = (
         f"Model: {a['model']}, {int(a['model_parameters']):,} parameters, told nothing. Measured on {images}; "
         f"{results.sizes['draw']} noisy images at {results.sizes['sigma']} noise levels, {int(a['network_calls']):,} "
-        f"network calls. Labels of children: {a['labeller']}. One unit of σ is {a['unit_of_sigma']}."
-        f"{untold_note(results)}"
+        f"network calls. Labels of children: {a['labeller']}.{labels_words(results)} "
+        f"One unit of σ is {a['unit_of_sigma']}.{untold_note(results)}"
+    )
+    along = (
+        " Own path: the same of states that the model's own generation visits, about its own end."
+        if "path_information" in results
+        else ""
     )
     rough = float(results.quadrature_error.sel(estimator="forks").max())
     parts = [
@@ -116,9 +144,9 @@ def _page(
             "Information about each attribute",
             "Information in nats that the noisy image carries about each attribute. Forks: the entropy of the labels "
             "of the model's own continuations, less bias; what the model decides. Probes: lower bounds of what noisy "
-            "images tell. Exact filter: of the items of the data alone, which it recognises one by one. Dotted: the "
-            f"entropy H(A). Bands: 95 %, of the draws and of the bias of forks that may be left ({rough:.3f} nats "
-            "at most).",
+            "images tell. Exact filter: of the items of the data alone, which it recognises one by one."
+            f"{along} Dotted: the entropy H(A). Bands: 95 %, of the draws and of the bias of forks that may be left "
+            f"({rough:.3f} nats at most).",
         ),
         "<h2>What it makes of one noisy image</h2>",
         figure(

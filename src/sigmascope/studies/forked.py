@@ -24,21 +24,31 @@ from tqdm import tqdm
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
-from sigmascope.information.keeping import kept_of_counts
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
-from sigmascope.sample.forks import fork, levels_below
-from sigmascope.sample.schemes import Model, final, sample
+from sigmascope.sample.forks import levels_below
+from sigmascope.sample.schemes import final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
-from sigmascope.studies.labelling import LabelAll, by_function, by_nearest, decoded, imported, labelled_by
+from sigmascope.studies.forked_results import marked, with_kept
+from sigmascope.studies.labelling import (
+    LabelChildren,
+    Nearest,
+    by_function,
+    by_nearest,
+    decoded,
+    imported,
+    labelled_by,
+    of_any_parent,
+)
+from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
+from sigmascope.studies.own_path import Descent, OwnPathWork, follow, with_path
 from sigmascope.studies.pipelines import Opened, seeing
-from sigmascope.studies.results import to_dataset, with_keeping
+from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import GENERATED, Spec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
@@ -48,8 +58,6 @@ _PROBE_DRAWS = 512  # to train probes on
 _ROWS = 256  # children that are followed at once
 _SHOWN = 6  # children that are kept as pictures
 _AXES = ("channel", "row", "column")
-_LEAST_STEPS = 4  # of a continuation
-_UNLIKE = 0.1  # share of H(A) by which the entropy of what is made may differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +67,20 @@ class Forked:
     Args:
         opened: the pipeline.
         data: labelled images, or latents, in the unit of the pipeline's values.
-        label: labels of clean values.
+        label: labels of clean values, whose parents may be items of the data.
         generated: whether the pipeline made the data.
         seed: of the study.
     """
 
     opened: Opened
     data: LabelledData
-    label: LabelAll
+    label: LabelChildren
     generated: bool
     seed: int
+
+    def descent(self, spec: Spec) -> Descent:
+        """How its continuations go down."""
+        return Descent(spec.sigma_max, self.opened.reads_at(spec), spec.steps)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -82,7 +94,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
 
     Args:
         opened: the pipeline.
-        spec: with seed and steps, from its first level to its last.
+        spec: with seed, steps and the first level.
         count: how many.
         progress: show a bar on stderr.
         look: is shown the first of them, before the others are made.
@@ -93,7 +105,7 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
             noise = Streams(spec.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
-            levels = levels_below(top, spec.sigma_min, spec.steps)
+            levels = levels_below(top, opened.reads_at(spec), spec.steps)
             parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
             if not start:
                 look(parts[0])
@@ -106,7 +118,7 @@ def asked_of(spec: Spec, opened: Opened) -> tuple[Spec, Callable[[Tensor], objec
 
     Raises: InputError.
     """
-    chosen = spec.estimators or (("forks", "probes") if spec.data == GENERATED else ("forks", "probes", "posterior"))
+    chosen = spec.estimators or ("forks", OF_PATH, "probes", *(("posterior",) * (spec.data != GENERATED)))
     if spec.data == GENERATED and "posterior" in chosen:
         raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
     if "forks" not in chosen:
@@ -125,7 +137,7 @@ def images_of(spec: Spec) -> int:
 def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped."""
     count, event = images_of(spec), tuple(opened.pipe.denoiser.event)
-    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {spec.sigma_min:.17g}"
+    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {opened.reads_at(spec):.17g}"
     if out is not None:
         check_study(out, replace(spec, model_fingerprint=opened.digest))
     if out is not None and (out / IMAGES).exists():
@@ -179,14 +191,15 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
             given = free(pictures)
             return {n: torch.searchsorted(present[n], given[n]).clamp_max(len(present[n]) - 1) for n in wanted}
 
-        label = decoded(among, decode)
+        label = of_any_parent(decoded(among, decode))
     else:
         pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
         data = opened.values(pictures)
         if function is None:
             label = by_nearest(data)
         else:
-            label = decoded(by_function(function, data.abstractions[0].name, data.abstractions), decode)
+            mine = by_function(function, data.abstractions[0].name, data.abstractions)
+            label = of_any_parent(decoded(mine, decode))
     names = tuple(a.name for a in data.abstractions)
     for a in data.abstractions:
         if not enough(a, spec.forks):
@@ -209,7 +222,9 @@ class ForkWork(Units):
         sigmas: decreasing levels.
         abstractions: which.
         label: of clean values.
-        spec: with forks, steps, seed and the last level.
+        items: whether the parents are noised items of the data, which their labels must not be read off.
+        down: how it goes down.
+        spec: with forks and seed.
     """
 
     def __init__(
@@ -218,10 +233,13 @@ class ForkWork(Units):
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
         abstractions: Sequence[Abstraction],
-        label: LabelAll,
+        label: LabelChildren,
+        items: bool,
+        down: Descent,
         spec: Spec,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._label, self._spec = denoiser, draws, sigmas, label, spec
+        self._down, self._items = down, draws.items if items else None
         self._abstractions = list(abstractions)
         self._block = max(_ROWS // spec.forks, 1)
         self._blocks = -(-len(draws) // self._block)
@@ -232,14 +250,9 @@ class ForkWork(Units):
         k, block = divmod(self.next_unit, self._blocks)
         spec, sigma, part = self._spec, float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
         y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
-        if sigma > spec.sigma_min * (1 + 1e-9):
-            levels = levels_below(sigma, spec.sigma_min, max(round(spec.steps * self._share(sigma)), _LEAST_STEPS))
-            children = final(fork(self._denoiser, y, levels, spec.forks, spec.seed, first_parent=part.start)).y
-            calls = len(children) * (2 * len(levels) - 3)  # two a step, and one to the clean value
-        else:
-            children = Model(self._denoiser).denoise(y, sigma).repeat_interleave(spec.forks, 0)
-            calls = len(y)
-        labels = self._label(children)
+        children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, spec.seed, part.start)
+        parents = None if self._items is None else self._items[part].repeat_interleave(spec.forks)
+        labels = self._label(children, parents)
         unit = {"calls": np.array(calls)}
         for a in self._abstractions:
             of = labels[a.name].reshape(len(y), spec.forks).T
@@ -247,10 +260,6 @@ class ForkWork(Units):
         if block == 0:
             unit["children"] = children[:_SHOWN].float().numpy()
         self.found.append(unit)
-
-    def _share(self, sigma: float) -> float:
-        """What part of the whole way, in ln sigma, children of a level have to go."""
-        return float(np.log(sigma / self._spec.sigma_min) / np.log(float(self._sigmas[0]) / self._spec.sigma_min))
 
     @property
     def calls(self) -> int:
@@ -273,14 +282,20 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws, train = _draws(forked, spec)
     denoiser = forked.denoiser
-    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, spec)
+    down, real = forked.descent(spec), not forked.generated
+    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, real, down, spec)
+    along = None
+    if OF_PATH in spec.estimators:
+        # A start from noise lacks the variance of the values, so it is high above the levels studied where it can be.
+        top = (forked.opened.asked_up_to or max(spec.sigma_max, Spec.sigma_max)) * (1.0 - 1e-9)
+        along = OwnPathWork(denoiser, top, sigma, data.abstractions, forked.label, down, spec)
     probing: list[ProbeWork] = []
     if "probes" in spec.estimators:
         probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
-    works: list[Work] = [w for w in (of_forks, *probing, exact) if w is not None]
+    works: list[Work] = [w for w in (of_forks, along, *probing, exact) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
     curves: list[Curve] = []
     for a in data.abstractions:
@@ -289,9 +304,10 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
-    keeps = {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
-    results = with_keeping(results, keeps)
-    results = _marked(results, [of_forks.counts(a.name)[0] for a in data.abstractions])
+    results = with_kept(results, data.abstractions, of_forks.counts, draws, forked.label, forked.generated)
+    results = marked(results, [of_forks.counts(a.name)[0] for a in data.abstractions])
+    if along is not None:
+        results = with_path(results, [along.of_attribute(a) for a in data.abstractions])
     decode = forked.opened.pipe.decode
     shown = torch.from_numpy(of_forks.children())
     flat = shown.flatten(0, 1)
@@ -310,49 +326,14 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         "model": spec.model,
         "model_parameters": forked.opened.parameters,
         "model_network": forked.opened.words,
-        "network_calls": of_forks.calls * forked.opened.untold_calls,
+        "network_calls": (of_forks.calls + (along.calls if along else 0)) * forked.opened.untold_calls,
         "generated": int(forked.generated),
-        "labeller": spec.labeller or "the nearest item of the data",
+        "labeller": spec.labeller or (forked.label.words if isinstance(forked.label, Nearest) else ""),
     }
     if forked.opened.must_be_told:
         calls = forked.opened.untold_calls
         results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": calls}
     return results
-
-
-def _marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws _"]]) -> xr.Dataset:
-    """The results with the entropy of what the pipeline makes, and curves marked where it is not that of the images.
-
-    The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it
-    does not begin at 0.
-
-    Args:
-        results: of the study.
-        first: of each attribute, the labels of the children of each draw at the first level.
-    """
-    count, levels = results.sizes["abstraction"], results.sizes["sigma"]
-    made = np.array([float(zhang(c.sum(0))) for c in first])
-    trusted = np.ones((count, results.sizes["estimator"], levels), dtype=np.int8)
-    verdict = np.full(trusted.shape[:2], "", dtype=object)
-    e = list(results.estimator.values).index("forks")
-    for i, (c, ceiling) in enumerate(zip(first, results.ceiling.values.tolist(), strict=True)):
-        without = np.array([float(zhang(c.sum(0) - one)) for one in c])  # the jackknife over draws
-        error = float(np.sqrt((len(c) - 1) * without.var()))
-        if abs(made[i] - ceiling) > max(_UNLIKE * ceiling, 3.0 * error):
-            begins = float(results.information[i, e, 0])
-            verdict[i, e] = (
-                "biased at all levels: the model does not make it in the proportions of the images "
-                f"({made[i]:.2f} nats of it at the first level, {ceiling:.2f} in the images), so that its curve begins "
-                f"at {begins:.2f} nats and not at 0"
-            )
-            trusted[i, e] = 0
-        else:
-            verdict[i, e] = "trusted at all levels"
-    return results.assign(
-        made_entropy=("abstraction", made),
-        trusted=(("abstraction", "estimator", "sigma"), trusted),
-        verdict=(("abstraction", "estimator"), verdict.astype(str)),
-    )
 
 
 def _draws(forked: Forked, spec: Spec) -> tuple[Draws, Draws]:

@@ -30,12 +30,15 @@ from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
+from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
 from sigmascope.studies.model_attributes import attributes_of
+from sigmascope.studies.own_path import with_path
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
+from sigmascope.studies.told_path import ToldPathWork
 from sigmascope.studies.training import source_of
 from sigmascope.studies.works import InTurn, PathWork, Work
 
@@ -80,6 +83,11 @@ class Learned:
     steps: int
     classes: tuple[tuple[str, int, str], ...] = ()
     untold_calls: int = 1
+
+    @property
+    def begins_at(self) -> float:
+        """The level at which its generations begin."""
+        return Spec.sigma_max if self.highest is None else self.highest * (1.0 - 1e-9)
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
@@ -250,8 +258,11 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         if not isinstance(learned.data, LabelledData):
             raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
         exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
+    along = None
+    if OF_PATH in want:
+        along = ToldPathWork(learned.model, learned.begins_at, sigma, learned.abstractions, spec.draws, spec.seed)
     bounding = [w for w in asking.values() if w not in controls.works]
-    works: list[Work] = [w for w in (gaps, *controls.works, *bounding, *probing, chain, exact) if w is not None]
+    works: list[Work] = [w for w in (gaps, *controls.works, *bounding, *probing, chain, along, exact) if w is not None]
     advance(InTurn(works), learned.data.name, folder, progress)
     measured = gaps.curves()
     if chain is not None:
@@ -286,6 +297,8 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
             chain_residual=(("abstraction", "sigma"), np.stack([chained[n].value for n in results.abstraction.values])),
             chain_stderr=(("abstraction", "sigma"), np.stack([chained[n].stderr for n in results.abstraction.values])),
         )
+    if along is not None:
+        results = with_path(results, [along.of_attribute(a) for a in learned.abstractions])
     for w in probing:
         accuracy = np.stack([w.accuracy(a.name) for a in learned.abstractions])
         learning = np.stack([w.learning(a.name) for a in learned.abstractions])
@@ -381,4 +394,3 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
         return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error
-

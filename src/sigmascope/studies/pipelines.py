@@ -28,6 +28,7 @@ from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
+from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import Learned, check_same_data
 from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, Spec
 
@@ -37,6 +38,7 @@ _ENCODED = 64  # pictures that are encoded at once
 _ROOT2 = 2**0.5
 _NODES, _PAIRS = 6, 2  # of a mixture's likelihood
 _SAMPLES, _FEWEST = 2048, 400  # of the gaps of a network that must be told, of two answers each
+_BELOW = 4.0  # times below the last level of a study clean values are read
 _OF_PIXELS = 0.25  # standard deviation of pixels between 0 and 1, about
 _BLOCK = re.compile(r"(^|\.)((down|up)_blocks\.\d+|mid_block|transformer_blocks\.\d+)$")
 
@@ -152,6 +154,14 @@ class Opened:
                 f"{self.highest or float('inf'):.3g}: no level of the study is among these"
             )
         return replace(spec, sigma_min=low, sigma_max=top)
+
+    def reads_at(self, spec: Spec) -> float:
+        """The level from which its clean values are read, below the last one of the study where it knows a lower one.
+
+        What is open at the last level is decided below it: continuations that ended there would all be the same.  A
+        quarter of it leaves a sixteenth of the noise's variance.
+        """
+        return max(self.lowest, min(spec.sigma_min / _BELOW, Spec.sigma_min))
 
     def values(self, data: LabelledData) -> LabelledData:
         """The data as the network's values: themselves, or the latents of all of them.
@@ -279,7 +289,7 @@ def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
     a = data.abstractions[0]
     classes = classes_of(a, network, spec.model, spec.classes)
     told = ByClass(network, a, classes).eval()
-    wanted = spec.estimators or _TOLD
+    wanted = spec.estimators or (_TOLD if opened.must_be_told else (*_TOLD, OF_PATH))
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     if not set(wanted) & {"score_gap", *BOUNDS}:

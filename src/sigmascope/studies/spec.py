@@ -30,7 +30,7 @@ from sigmascope.limits import (
 
 LAWS = ("empirical", "heldout")
 ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
-OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior")
+OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior", "own_path")
 _USUAL = ("posterior", "score_gap")
 USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
 OF_PIPELINE = (*OF_MODEL, "forks")
@@ -70,7 +70,8 @@ class Spec:
         ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
         law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
         estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``; of a learned model among
-            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``; empty: the usual.
+            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``,
+            ``own_path``; empty: the usual.
         forks: children of each draw, for the estimator ``forks``; 0: 64 of the exact filter, 16 of a pipeline.
         pairs: whether to study every pair of attributes too.
         model: folder of a learned model, ``bundled``, ``diffusers:`` and the folder of a pipeline, or ``hub:`` and the

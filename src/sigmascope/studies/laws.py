@@ -1,0 +1,43 @@
+"""Which law a number of a study is of, and the curves along the model's own path.
+
+*Noised data* are Y = V + sigma n with V an item of the data.  *The model's own path* are the states that its generation
+visits on the way down from noise.  The two are one law for an exact model of the data, and for no other.
+"""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from sigmascope.core import Curve
+
+NOISED, OWN_PATH = "noised data", "the model's own path"
+NOISED_OWN = "noised images that the model made"
+OF_PATH = "own_path"
+"""The estimator's name."""
+
+
+def law_of(results: xr.Dataset, name: str = "") -> str:
+    """The law of a variable of the results; of the study's curves where none is named."""
+    found = results[name].attrs.get("law") if name in results else None
+    return str(found or results.attrs.get("law", NOISED))
+
+
+def path_curves(results: xr.Dataset) -> dict[str, Curve]:
+    """The information of the model's own path about each attribute; none where it was not measured."""
+    if "path_information" not in results:
+        return {}
+    found = {}
+    for name in map(str, results.abstraction.values):
+        one = results.sel(abstraction=name)
+        found[name] = Curve(
+            abstraction=name,
+            estimator=OF_PATH,
+            sigma=results.sigma.values,
+            value=one.path_information.values,
+            stderr=one.path_stderr.values,
+            ceiling=float(one.path_ceiling),
+            per_draw=one.path_information_per_draw.values,
+            kind="estimate",
+            quadrature_error=one.path_quadrature_error.values,
+        )
+    return found

@@ -1,0 +1,227 @@
+r"""Forks along the model's own path: what the states that a generation visits have decided about their own end.
+
+.. math:: I_{own}(\sigma) = H(A) - E\,H(A \mid Y^{model}_\sigma), \qquad A = \ell(V^{model}),
+
+with :math:`Y^{model}_\sigma` on the way from noise to :math:`V^{model}`, H(A) the entropy of what the model makes.  Its
+continuations from there, one of which the generation itself is, have labels drawn from
+:math:`p(a \mid Y^{model}_\sigma)` whatever the network is: nothing is assumed of the data, and the curve begins at 0
+and ends at H(A).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve, Denoiser
+from sigmascope.information.entropies import zhang
+from sigmascope.information.forks import count_labels, forks
+from sigmascope.information.keeping import kept_of_counts, sure_of_counts
+from sigmascope.sample import Streams, sample, start
+from sigmascope.sample.forks import fork, levels_below
+from sigmascope.sample.schemes import Model, final
+from sigmascope.studies.labelling import LabelChildren
+from sigmascope.studies.laws import OF_PATH, OWN_PATH
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.works import Units
+
+_NOISE, _CHILDREN = 11, 12  # uses of a seed
+_ROWS = 256  # children that are followed at once
+_LEAST_STEPS = 4  # of a continuation
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a sampler goes down: a number of steps from a first level to a last one, even in ln sigma, and parts of that.
+
+    Args:
+        first: the study's first level.
+        last: the level from which clean values are read; a study may end above it.
+        steps: between the two.
+    """
+
+    first: float
+    last: float
+    steps: int
+
+    def levels(self, high: float, low: float) -> list[float]:
+        """Levels from a high to a low one."""
+        return levels_below(high, low, self._count(high, low, 1), zero=False)
+
+    def to_clean(self, high: float) -> list[float]:
+        """Levels from a high one down to 0."""
+        if high <= self.last * (1 + 1e-9):
+            return [high, 0.0]
+        return levels_below(high, self.last, self._count(high, self.last, _LEAST_STEPS))
+
+    def _count(self, high: float, low: float, least: int) -> int:
+        return max(round(self.steps * math.log(high / low) / math.log(self.first / self.last)), least)
+
+
+def follow(
+    denoiser: Denoiser, y: Tensor, levels: Sequence[float], children: int, seed: int, first: int
+) -> tuple[Tensor, int]:
+    """Ends of continuations, and the network calls that they took.
+
+    Args:
+        denoiser: any.
+        y: the parents.
+        levels: from theirs to 0.
+        children: of each.
+        seed: of their noise.
+        first: number of the first parent.
+    """
+    if len(levels) == 2:  # from the last level on there is nothing to draw
+        return Model(denoiser).denoise(y, levels[0]).repeat_interleave(children, 0), len(y)
+    found = final(fork(denoiser, y, levels, children, seed, first_parent=first)).y
+    return found, len(found) * (2 * len(levels) - 3)  # two a step, and one to the clean value
+
+
+@dataclass(frozen=True, eq=False)
+class OfPath:
+    """What was found along the path about an attribute.
+
+    Args:
+        curve: the information.
+        kept: share of pairs of children that agree, shape (levels, draws); None where nothing was forked.
+        sure: how often a child has its siblings' commonest value, likewise.
+    """
+
+    curve: Curve
+    kept: Float[np.ndarray, "levels draws"] | None = None
+    sure: Float[np.ndarray, "levels draws"] | None = None
+
+
+class OwnPathWork(Units):
+    """Children of states that generations visit: a block of generations and a level at a time, from the top down.
+
+    Args:
+        denoiser: told nothing.
+        top: the level at which generations begin.
+        sigmas: decreasing levels.
+        abstractions: which.
+        label: of clean values.
+        down: how it goes down.
+        spec: with draws, forks and seed.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        top: float,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        label: LabelChildren,
+        down: Descent,
+        spec: Spec,
+    ) -> None:
+        self._denoiser, self._top, self._sigmas, self._label, self._spec = denoiser, top, sigmas, label, spec
+        self._down = down
+        self._abstractions = list(abstractions)
+        self._block = max(_ROWS // spec.forks, 1)
+        self._blocks = -(-spec.draws // self._block)
+        super().__init__("along", len(sigmas) * self._blocks)
+
+    def step(self) -> None:
+        """Go down to the next level, and follow the children from there."""
+        block, k = divmod(self.next_unit, len(self._sigmas))
+        first = block * self._block
+        count, sigma, spec = min(self._block, self._spec.draws - first), float(self._sigmas[k]), self._spec
+        keys = [(_NOISE, first + i, k) for i in range(count)]
+        noise = Streams(spec.seed, keys, self._denoiser.event)
+        calls = 0
+        if k:
+            above = float(self._sigmas[k - 1])
+            y = torch.from_numpy(self.found[-1].pop("state"))
+        else:
+            above = max(self._top, sigma)
+            y, calls = start(self._denoiser, above, noise()), count
+        if above > sigma * (1 + 1e-9):
+            levels = self._down.levels(above, sigma)
+            y = final(sample(self._denoiser, y, levels, noise=noise)).y
+            calls += 2 * count * (len(levels) - 1)
+        unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
+        seed = spec.seed + (_CHILDREN << 32)
+        children, more = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, seed, first)
+        labels = self._label(children, None)
+        for a in self._abstractions:
+            unit[f"counts.{a.name}"] = count_labels(
+                labels[a.name].reshape(count, spec.forks).T, len(a.values)
+            ).numpy()  # fmt: skip
+        self.found.append(unit | {"calls": np.array(calls + more)})
+
+    @property
+    def calls(self) -> int:
+        """Network calls of all generations and children."""
+        return sum(int(u["calls"]) for u in self.units())
+
+    def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
+        """How often each value occurs among the children of each generation."""
+        found, levels = [u[f"counts.{name}"] for u in self.units()], len(self._sigmas)
+        each = [np.stack(found[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
+        return torch.from_numpy(np.concatenate(each, 1))
+
+    def of_attribute(self, a: Abstraction) -> OfPath:
+        """What was found about an attribute."""
+        counts = self.counts(a.name)
+        return OfPath(
+            path_curve(a, self._sigmas, counts), kept_of_counts(counts).numpy(), sure_of_counts(counts).numpy()
+        )
+
+
+def path_curve(
+    a: Abstraction, sigma: Float[np.ndarray, " levels"], counts: Int64[Tensor, "levels draws values"]
+) -> Curve:
+    """The information from children of states of the model's own path.
+
+    Args:
+        a: the attribute, whose prior is that of the data and is not used.
+        sigma: decreasing levels.
+        counts: labels of the children, from the first level, whose children show what the model makes.
+
+    Returns: Curve with the entropy of what the model makes as its ceiling; the standard error of that, which all draws
+        share, is in the gauge.
+    """
+    made = counts[0].double()
+    share = made.sum(0) / made.sum()
+    entropy = float(zhang(counts[0].sum(0)))
+    known = torch.where(share > 0, share, 1.0).log()
+    each = -(made * known).sum(1) / made.sum(1)
+    error = float(each.std()) / len(each) ** 0.5
+    mine = Abstraction(a.name, a.values, share)
+    found = forks(mine, sigma, counts)
+    gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
+    per_draw = found.per_draw + (entropy - mine.entropy)
+    return Curve.of_draws(a.name, OF_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
+
+
+def with_path(results: xr.Dataset, found: Sequence[OfPath]) -> xr.Dataset:
+    """The results with what was found along the model's own path.
+
+    Args:
+        results: of a study.
+        found: of each of its attributes, in order.
+    """
+    each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
+    curves = [f.curve for f in found]
+    gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in curves]
+    of = {
+        "path_information": (each, np.stack([c.value for c in curves])),
+        "path_stderr": (each, np.stack([c.stderr for c in curves])),
+        "path_quadrature_error": (each, np.stack(gauges)),
+        "path_information_per_draw": (drawn, np.stack([c.per_draw for c in curves])),
+        "path_ceiling": (("abstraction",), np.array([c.ceiling for c in curves])),
+    }
+    kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
+    if kept and sure:
+        of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
+    results = results.assign({name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in of.items()})
+    results["path_information"].attrs["by"] = "forks" if kept else "gap"
+    return results
