@@ -28,20 +28,25 @@ from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough, forks
 from sigmascope.information.keeping import kept_of_counts
 from sigmascope.information.posterior import posterior
+from sigmascope.information.trust import judge
+from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
+from sigmascope.studies.data_bound import data_bound_work, data_bounds
 from sigmascope.studies.labelling import LabelAll, by_function, by_nearest, decoded, imported, labelled_by
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
+from sigmascope.studies.marks import with_marks
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_keeping
-from sigmascope.studies.spec import GENERATED, Spec
+from sigmascope.studies.spec import GENERATED, HELDOUT, Spec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
+from sigmascope.studies.wrapping import LossWork, with_losses
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
 _PROBE_DRAWS = 512  # to train probes on
@@ -279,15 +284,23 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
-    works: list[Work] = [w for w in (of_forks, *probing, exact) if w is not None]
+    losses = LossWork(
+        denoiser, Items(data, holdout=0.0, null=0), sigma, (), False, forked.opened.untold_calls, spec.seed
+    )  # fmt: skip
+    of_data = None if forked.generated else data_bound_work(data, spec, spec.draws)
+    works: list[Work] = [w for w in (losses, of_forks, *probing, exact, of_data) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
+    wrapping, by_data = losses.say(), data_bounds(of_data, data.abstractions, spec.draws)
     curves: list[Curve] = []
     for a in data.abstractions:
         curves.append(forks(a, sigma, of_forks.counts(a.name)))
         curves += [w.curve(a) for w in probing]
+        curves += [by_data[a.name]] if by_data else []
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
+    trusts = [judge(c, wrapping=wrapping) for c in curves if c.estimator == "forks"]
+    results = with_losses(with_marks(results, trusts, ("forks", HELDOUT, "probes:noisy")), losses.losses(), wrapping)
     keeps = {a.name: kept_of_counts(of_forks.counts(a.name)).numpy() for a in data.abstractions}
     made = [float(zhang(of_forks.counts(a.name)[0].sum(0))) for a in data.abstractions]
     results = with_keeping(results, keeps).assign(made_entropy=("abstraction", made))
@@ -305,7 +318,6 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         parent=(("sigma", *_AXES), noisy),
     )
     results.attrs |= {
-        "main_estimator": "forks",
         "model": spec.model,
         "model_parameters": forked.opened.parameters,
         "model_network": forked.opened.words,
