@@ -146,11 +146,11 @@ def test_time_of_a_training_that_was_stopped(blobs, tmp_path, monkeypatch):
 def test_study_of_a_model(learned):
     r = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
     assert set(r.estimator.values) == {
-        "score_gap", "mmse_gap", "filter", "likelihood", "classifier", "bound", "posterior",
+        "score_gap", "mmse_gap", "filter", "likelihood", "classifier", "bound", "posterior", "heldout",
     }  # fmt: skip
     assert r.attrs["held_out"] == 1
     exact = r.information.sel(estimator="posterior")
-    for e in ("filter", "likelihood", "classifier", "bound"):
+    for e in ("filter", "likelihood", "classifier", "bound", "heldout"):
         apart = r.information.sel(estimator=e) - exact
         error = np.hypot(r.stderr.sel(estimator=e), r.stderr.sel(estimator="posterior"))
         assert float((apart / error.clip(1e-3)).max()) < 4, e
@@ -162,8 +162,11 @@ def test_study_of_a_model(learned):
     assert (learned / "report.html").exists()
     page = (learned / "report.html").read_text(encoding="utf-8")
     assert "What to believe" in page
+    assert "Does the network denoise?" in page
+    assert r.attrs["wrapping"] == r.attrs["main_reason"] == ""
+    assert float((r.loss_over_linear / r.loss_over_linear_stderr).max()) < 3
     assert {p.name for p in (learned / "figures").glob("*.png")} == {
-        "information.png", "onset.png", "calibration.png", "strip.png", "bounds.png",
+        "information.png", "onset.png", "calibration.png", "strip.png", "bounds.png", "losses.png",
     }  # fmt: skip
 
 

@@ -43,13 +43,18 @@ def loss_calls(levels: int, told: int, classes: bool, untold_calls: int = 1) -> 
     Args:
         levels: of the study.
         told: attributes that the network can be told.
-        classes: whether it is a network of classes with an empty one.
-        untold_calls: of an answer without knowledge.
+        classes: whether it is a pipeline's network of classes.
+        untold_calls: of an answer without knowledge: 1 where it has an empty class.
     """
-    each = untold_calls + min(told, _MOST_TOLD) + (_AT_RANDOM if classes else 0)
+    each = untold_calls + min(told, _MOST_TOLD) + (_AT_RANDOM if _at_random(told, classes, untold_calls) else 0)
     calls = min(levels, _LEVELS) * each
     draws = int(np.clip(_CALLS // calls, _FEWEST_DRAWS, _DRAWS))
     return draws, draws * calls
+
+
+def _at_random(told: int, classes: bool, untold_calls: int) -> bool:
+    """Whether the network is asked about classes drawn at random: it has an empty class that may be the wrong one."""
+    return classes and untold_calls == 1 and told == 1
 
 
 class LossWork(Units):
@@ -60,7 +65,7 @@ class LossWork(Units):
         source: of values; items that it keeps out are those to measure on, of others half are.
         sigma: decreasing levels of the study.
         told: attributes that the network can be told.
-        classes: whether it is a network of classes with an empty one.
+        classes: whether it is a pipeline's network of classes.
         untold_calls: network calls of an answer without knowledge.
         seed: of the study.
     """
@@ -76,8 +81,8 @@ class LossWork(Units):
         seed: int,
     ) -> None:
         self._denoiser, self._seed, self._told = denoiser, seed, list(told[:_MOST_TOLD])
-        self._random = classes and untold_calls == 1 and len(self._told) == 1
-        count, self.calls = loss_calls(len(sigma), len(self._told), self._random, untold_calls)
+        self._random = _at_random(len(self._told), classes, untold_calls)
+        count, self.calls = loss_calls(len(sigma), len(self._told), classes, untold_calls)
         enough = not isinstance(source, Items) or int((source.data.weights > 0).sum()) >= _FEWEST
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
         self._said = False
