@@ -34,7 +34,7 @@ def path(tmp_path_factory):
     for k in range(3):
         v[colour == k, :, :, k] += 0.25 + 0.4 * bright[colour == k, None, None]
     file = tmp_path_factory.mktemp("data") / "pictures.npz"
-    np.savez(file, images=(255 * v).round().astype(np.uint8), colour=np.array(COLOURS)[colour])
+    np.savez_compressed(file, images=(255 * v).round().astype(np.uint8), colour=np.array(COLOURS)[colour])
     return file
 
 

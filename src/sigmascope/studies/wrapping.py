@@ -80,7 +80,7 @@ class LossWork(Units):
         untold_calls: int,
         seed: int,
     ) -> None:
-        self._denoiser, self._seed, self._told = denoiser, seed, list(told[:_MOST_TOLD])
+        self._denoiser, self._seed, self._told, self._classes = denoiser, seed, list(told[:_MOST_TOLD]), classes
         self._random = _at_random(len(self._told), classes, untold_calls)
         count, self.calls = loss_calls(len(sigma), len(self._told), classes, untold_calls)
         enough = not isinstance(source, Items) or int((source.data.weights > 0).sum()) >= _FEWEST
@@ -127,6 +127,7 @@ class LossWork(Units):
         return Losses(
             self._sigma, told, np.stack([u["network"] for u in self.units()], 1),
             np.stack([self._errors.linear(float(s)) for s in self._sigma]) / size, self._errors.mean() / size,
+            self._classes,
         )  # fmt: skip
 
     def say(self) -> str:
