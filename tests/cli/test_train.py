@@ -200,14 +200,16 @@ def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
 
 def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
+    from sigmascope.denoisers.heldout import HeldOutPass
     from sigmascope.information.adaptive import GapWork
     from sigmascope.studies.learned_works import ChainWork, ClassifierWork, ControlWork
+    from sigmascope.studies.wrapping import LossWork
 
     options = ["--draws", "32", "--levels", "8", "--budget", "6000", "--estimators", "score_gap,filter,classifier"]
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
-    for kind in (GapWork, ClassifierWork, ControlWork, ChainWork):
+    for kind in (LossWork, GapWork, ClassifierWork, ControlWork, ChainWork, HeldOutPass):
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):
@@ -221,7 +223,7 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
         monkeypatch.setattr(kind, "step", step)
     assert run(*command, tmp_path / "broken") == 0
     one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in ("whole", "broken"))
-    for name in ("information", "stderr", "calibration", "chain_residual", "trusted"):
+    for name in ("information", "stderr", "calibration", "chain_residual", "trusted", "loss", "loss_linear"):
         assert np.array_equal(one[name], two[name]), name
 
 
