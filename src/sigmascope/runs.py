@@ -77,7 +77,7 @@ def _study(command: StudyCommand) -> int:
         return _dry_run_model(spec) if spec.model else _dry_run(spec)
     results, table, finished = runner.run(spec, out, progress=True)
     from sigmascope.report.table import onset_text
-    from sigmascope.studies.true_of import doubts
+    from sigmascope.studies.marks import doubts
 
     if ranks.rank():
         return 0
@@ -302,7 +302,9 @@ def _dry_run_model(spec: Spec) -> int:
     learned, spec = open_learned(spec)
     print(spec.to_toml())
     if isinstance(learned, Forked):
-        return _dry_run_forks(learned.data.words, learned.opened, spec)
+        done = _dry_run_forks(learned.data.words, learned.opened, spec)
+        _dry_run_checks(learned.data, spec, 0, False, learned.opened.untold_calls, spec.draws)
+        return done
     print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
     print(f"model       {learned.network}, {learned.parameters:,} parameters{untold_words(learned.untold_calls)}")
     if learned.classes:
@@ -328,7 +330,20 @@ def _dry_run_model(spec: Spec) -> int:
         sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
         calls = calls_of(learned.begins_at, sigma, len(learned.abstractions), spec.draws, learned.untold_calls)
         print(f"own path    {calls:,} network calls")
+    _dry_run_checks(learned.data, spec, len(learned.abstractions), bool(learned.classes), learned.untold_calls, 32)
     return 0
+
+
+def _dry_run_checks(data: object, spec: Spec, told: int, classes: bool, untold_calls: int, columns: int) -> None:
+    """What a study of a model asks before and beside it: its denoising losses, and the bound of the data alone."""
+    from sigmascope.core import LabelledData
+    from sigmascope.studies.data_bound import bound_size
+    from sigmascope.studies.wrapping import loss_calls
+
+    print(f"losses      {loss_calls(spec.levels, told, classes, untold_calls)[1]:,} network calls")
+    size = bound_size(data, columns, spec.levels) if isinstance(data, LabelledData) else None
+    if size is not None:
+        print(f"heldout     about {size.exponentials:.2g} exponentials, no network calls")
 
 
 def _dry_run_generated(spec: Spec) -> int:
@@ -345,7 +360,9 @@ def _dry_run_generated(spec: Spec) -> int:
     print(spec.to_toml())
     count = images_of(spec)
     calls = 2 * count * spec.steps * opened.untold_calls
-    return _dry_run_forks(f"{count:,} images by the model: {calls:,} network calls", opened, spec)
+    done = _dry_run_forks(f"{count:,} images by the model: {calls:,} network calls", opened, spec)
+    _dry_run_checks(None, spec, 0, False, opened.untold_calls, spec.draws)
+    return done
 
 
 def _dry_run_forks(data: str, opened: Opened, spec: Spec) -> int:

@@ -146,11 +146,11 @@ def test_time_of_a_training_that_was_stopped(blobs, tmp_path, monkeypatch):
 def test_study_of_a_model(learned):
     r = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
     assert set(r.estimator.values) == {
-        "score_gap", "mmse_gap", "filter", "likelihood", "classifier", "bound", "posterior",
+        "score_gap", "mmse_gap", "filter", "likelihood", "classifier", "bound", "posterior", "heldout",
     }  # fmt: skip
     assert r.attrs["held_out"] == 1
     exact = r.information.sel(estimator="posterior")
-    for e in ("filter", "likelihood", "classifier", "bound"):
+    for e in ("filter", "likelihood", "classifier", "bound", "heldout"):
         apart = r.information.sel(estimator=e) - exact
         error = np.hypot(r.stderr.sel(estimator=e), r.stderr.sel(estimator="posterior"))
         assert float((apart / error.clip(1e-3)).max()) < 4, e
@@ -162,8 +162,11 @@ def test_study_of_a_model(learned):
     assert (learned / "report.html").exists()
     page = (learned / "report.html").read_text(encoding="utf-8")
     assert "What to believe" in page
+    assert "Does the network denoise?" in page
+    assert r.attrs["wrapping"] == r.attrs["main_reason"] == ""
+    assert float((r.loss_over_linear / r.loss_over_linear_stderr).max()) < 3
     assert {p.name for p in (learned / "figures").glob("*.png")} == {
-        "information.png", "onset.png", "calibration.png", "strip.png", "bounds.png",
+        "information.png", "onset.png", "calibration.png", "strip.png", "bounds.png", "losses.png",
     }  # fmt: skip
 
 
@@ -197,14 +200,16 @@ def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
 
 def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
+    from sigmascope.denoisers.heldout import HeldOutPass
     from sigmascope.information.adaptive import GapWork
     from sigmascope.studies.learned_works import ChainWork, ClassifierWork, ControlWork
+    from sigmascope.studies.wrapping import LossWork
 
     options = ["--draws", "32", "--levels", "8", "--budget", "6000", "--estimators", "score_gap,filter,classifier"]
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
-    for kind in (GapWork, ClassifierWork, ControlWork, ChainWork):
+    for kind in (LossWork, GapWork, ClassifierWork, ControlWork, ChainWork, HeldOutPass):
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):
@@ -218,7 +223,7 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
         monkeypatch.setattr(kind, "step", step)
     assert run(*command, tmp_path / "broken") == 0
     one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in ("whole", "broken"))
-    for name in ("information", "stderr", "calibration", "chain_residual", "trusted"):
+    for name in ("information", "stderr", "calibration", "chain_residual", "trusted", "loss", "loss_linear"):
         assert np.array_equal(one[name], two[name]), name
 
 

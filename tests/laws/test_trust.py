@@ -94,6 +94,26 @@ def test_the_rule_in_words_is_the_one_that_was_applied():
     assert "20 % of H(A)" in rule(tolerance=0.2)
 
 
+def test_a_bound_of_the_data_alone_marks_what_lies_below_it():
+    """A tenth of H(A) below it by six joint errors is biased; by two, or by less than a hundredth of H(A), is not."""
+    bound = curve(TRUE, "heldout")
+    low = curve(TRUE - np.where(SIGMA < 1, 0.2, 0.0))
+    assert judge(low).trusted.all()
+    marked = judge(low, data_bound=bound)
+    assert np.array_equal(marked.trusted, SIGMA >= 1)
+    assert "biased elsewhere: it lies below a bound that the data give without any network" in marked.words
+    assert judge(curve(low.value, error=0.1), data_bound=bound).trusted.all()
+    assert judge(curve(TRUE - 0.015, error=0.001), data_bound=curve(TRUE, error=0.001)).trusted.all()
+    assert "bound of the data alone by more than 1 % of H(A) and by more than 3 standard" in rule(data_bound=True)
+    assert "data alone" not in rule()
+
+
+def test_a_network_that_is_wrapped_wrongly_is_biased_at_all_levels():
+    verdict = judge(curve(TRUE), bound=curve(TRUE), wrapping="it denoises worse than a linear denoiser")
+    assert verdict.words == "biased at all levels: it denoises worse than a linear denoiser"
+    assert rule(losses=True).startswith("A gap is called biased at all levels if the network denoises worse")
+
+
 def test_a_bound_far_below_is_no_sign_by_itself():
     assert judge(curve(TRUE), bound=curve(0 * TRUE), calibration=ZERO, null=ZERO).trusted.all()
     assert judge(curve(TRUE)).trusted.all()

@@ -1,10 +1,12 @@
 r"""Whether a learned curve can be believed, from what can be known without the truth.
 
 A learned score gap is a bound in neither direction: with :math:`\delta` the error of the difference,
-:math:`E\|\hat D_A - \hat D\|^2` adds :math:`E\|\delta\|^2` and :math:`2 E\langle D_A - D, \delta\rangle`.  Four things
-tell on it: the entropy, which information cannot pass; a lower bound, which holds whatever the network's error; the
-calibration :math:`2 E\langle D_A - D, v - D_A\rangle`, which is zero for the true conditional means; and the gap of a
-spare attribute of random labels, which is nothing but :math:`E\|\delta\|^2`.
+:math:`E\|\hat D_A - \hat D\|^2` adds :math:`E\|\delta\|^2` and :math:`2 E\langle D_A - D, \delta\rangle`.  Six things
+tell on it: the network's denoising loss, which a linear denoiser must not beat
+(:mod:`sigmascope.information.wrapping`); the entropy, which information cannot pass; a lower bound, which holds
+whatever the network's error; a lower bound that the labelled data give with no network; the calibration
+:math:`2 E\langle D_A - D, v - D_A\rangle`, which is zero for the true conditional means; and the gap of a spare
+attribute of random labels, which is nothing but :math:`E\|\delta\|^2`.
 
 References: Barber & Agakov (2003); Franzese et al. (2025).
 """
@@ -21,6 +23,7 @@ from sigmascope.core import Curve
 TOLERANCE = 0.1
 """A curve is called biased where it is thought to be off by more than this share of H(A)."""
 _SURE = 3.0  # standard errors of a sign of bias
+_SOME = 0.01  # share of H(A) by which a curve must at least lie below a bound of the data alone
 _NEAR = 0.5  # share of the tolerance at which two weak signs together count, or a bound that is itself below the truth
 
 
@@ -73,6 +76,8 @@ def judge(
     bound: Curve | None = None,
     calibration: Curve | None = None,
     null: Curve | None = None,
+    data_bound: Curve | None = None,
+    wrapping: str = "",
     tolerance: float = TOLERANCE,
 ) -> Trust:
     r"""Trusted or biased, at every level.
@@ -82,12 +87,16 @@ def judge(
         bound: a lower bound of the same information (:math:`\hat I_b \le I \le H(A)`).
         calibration: MMSE gap less score gap, of the same draws: zero for the true conditional means.
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
+        data_bound: a lower bound that the labelled data give with no network.
+        wrapping: what the network's denoising losses say against it, in words; empty: nothing.
         tolerance: share of H(A) that an error must have to count.
 
-    Returns: the verdict.  A curve is biased where it lies above H(A) by more than the tolerance and three standard
-        errors, where its calibration or its null are off by as much, where it lies above the bound by as much and its
-        calibration or null are off by half of it, or where it lies below the bound by half of it and three standard
-        errors, since the truth lies above the bound.
+    Returns: the verdict.  A curve is biased at all levels where the network's losses speak against it, and at a level
+        where it lies above H(A) by more than the tolerance and three standard errors, where it lies below the bound of
+        the data alone by three standard errors and a hundredth of H(A), where its calibration or its null are off by
+        as much as the tolerance, where it lies above the bound by as much and its calibration or null are off by half
+        of it, or where it lies below the bound by half of it and three standard errors, since the truth lies above the
+        bound.
 
     All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
     sees is trusted.
@@ -100,11 +109,17 @@ def judge(
         for k in np.flatnonzero(where):
             reasons[k] = reasons[k] or words
 
+    if wrapping:
+        mark(np.ones(len(value), dtype=bool), wrapping)
     mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which nothing can")
     if bound is not None:
         apart = np.hypot(error, bound.error)
         below = bound.value - value
         mark((below > _NEAR * limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
+    if data_bound is not None:
+        below = data_bound.value - value
+        surely = below > _SURE * np.hypot(error, data_bound.error)
+        mark((below > _SOME * h) & surely, "it lies below a bound that the data give without any network")
     off = _off(calibration, len(value))
     noise = _off(null, len(value))
     mark(off > limit, "calibration: its error is correlated with what it predicts")
@@ -134,12 +149,21 @@ def _excused(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float) -
     )
 
 
-def rule(*, tolerance: float = TOLERANCE, bound: bool = True, calibration: bool = True, null: bool = True) -> str:
+def rule(
+    *,
+    tolerance: float = TOLERANCE,
+    bound: bool = True,
+    calibration: bool = True,
+    null: bool = True,
+    data_bound: bool = False,
+    losses: bool = False,
+) -> str:
     """The rule of :func:`judge` in words, made of its own numbers.
 
     Args:
         tolerance: as there.
-        bound, calibration, null: which of these it was given.
+        bound, calibration, null, data_bound: which of these it was given.
+        losses: whether the network's denoising losses were looked at.
     """
     share, half = f"{100 * tolerance:g} % of H(A)", f"{100 * _NEAR * tolerance:g} % of H(A)"
     sure = f"{_SURE:g} standard errors"
@@ -148,6 +172,13 @@ def rule(*, tolerance: float = TOLERANCE, bound: bool = True, calibration: bool 
     parts = [f"where it lies above H(A) by more than {share} and by more than {sure}"]
     if names:
         parts.append(f"where {off} is further from zero than {share} and than {sure}")
+    if losses:
+        parts.insert(0, "at all levels if the network denoises worse than a linear denoiser, or told right than untold")
+    if data_bound:
+        parts.append(
+            f"where it lies below the bound of the data alone by more than {100 * _SOME:g} % of H(A) and by more than "
+            f"{sure} of both"
+        )
     if bound:
         parts.append(
             f"where it lies below the best bound by more than {half} and by more than {sure} of both, since the truth "

@@ -16,6 +16,7 @@ from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, style_of, windows_figure
 from sigmascope.report.gallery import show_item
 from sigmascope.report.learned import panels, untold_note
+from sigmascope.report.losses import losses_figures, losses_section, warned
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
 from sigmascope.report.sections import figure
 
@@ -23,7 +24,9 @@ _LINES = {
     "forks": (1, "forks of the model", 2.2),
     "probes:noisy": (6, "probes on noisy values (bound)", 1.2),
     "probes:features": (2, "probes on the network's features (bound)", 1.2),
+    "heldout": (5, "the data alone (bound)", 1.2),
 }
+_MAIN = {"forks": "forks", "heldout": "the lower bound of the data alone", "probes:noisy": "probes on noisy values"}
 _COLUMNS = 9  # noise levels of the gallery
 _SPREAD = 0.25  # to which the contrast of noisier images is reduced
 
@@ -85,12 +88,13 @@ def write_forked_report(
     Args:
         write: called with a file's name and a function that writes it.
         results: of the study.
-        curves: by forks.
+        curves: of the main estimator, forks where they are not biased.
         table: their onsets, in order.
         advice: what to do with it, HTML.
         doubts: of attributes whose curves are marked as biased, the verdict.
     """
     drawn = {
+        **losses_figures(results),
         "information": forked_figure(results),
         "children": children_figure(results),
         "onset": windows_figure(table, curves),
@@ -138,15 +142,18 @@ def _page(
     rough = float(results.quadrature_error.sel(estimator="forks").max())
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">By forks. {order_of(table, doubts)}</p><p class="note">{escape(facts)}</p>',
+        *warned(results),
+        f'<p class="lead">By {_MAIN[str(a["main_estimator"])]}. {order_of(table, doubts)}</p>',
+        f'<p class="note">{escape(facts)}</p>',
+        *losses_section(pictures, results),
         figure(
             pictures["information"],
             "Information about each attribute",
             "Information in nats that the noisy image carries about each attribute. Forks: the entropy of the labels "
             "of the model's own continuations, less bias; what the model decides. Probes: lower bounds of what noisy "
-            "images tell. Exact filter: of the items of the data alone, which it recognises one by one."
-            f"{along} Dotted: the entropy H(A). Bands: 95 %, of the draws and of the bias of forks that may be left "
-            f"({rough:.3f} nats at most).",
+            "images tell. The data alone: a lower bound by filters of other labelled items. Exact filter: of the "
+            f"items of the data, which it recognises one by one.{along} Dotted: the entropy H(A). Bands: 95 %, of the "
+            f"draws and of the bias of forks that may be left ({rough:.3f} nats at most).",
         ),
         "<h2>What it makes of one noisy image</h2>",
         figure(

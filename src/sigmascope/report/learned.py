@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator
 from sigmascope.core import Curve
 from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
+from sigmascope.report.losses import losses_figures, losses_section, warned
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
 from sigmascope.report.sections import figure
 
@@ -33,9 +34,18 @@ _WAYS = {
     "probes:noisy": "probes:noisy: logistic regression on the noisy values. A lower bound, of what is usable linearly.",
     "probes:features": "probes:features: the same on what the network sees in them, block by block, averaged over "
     "pixels.",
+    "heldout": "heldout: kernel filters of other labelled items, with no network. A lower bound of what noisy images "
+    "tell, which binds whatever the model.",
     "bound": "bound: the best of the lower bounds at this or a higher noise level, chosen on other draws.",
     "posterior": "posterior: the exact filter of the data, for comparison; the verdicts do not use it.",
 }
+_MAIN = {
+    "bound": "the best lower bound",
+    "score_gap": "the score gap",
+    "mmse_gap": "the gap of squared errors",
+    "heldout": "the lower bound of the data alone",
+}
+_TOP = 1.35  # of H(A): the upper edge of a panel
 _COLOURS = {
     "bound": 0,
     "score_gap": 1,
@@ -43,6 +53,7 @@ _COLOURS = {
     "filter": 3,
     "classifier": 4,
     "likelihood": 5,
+    "heldout": 5,
     "posterior": 6,
     "probes:noisy": 6,
     "probes:features": 2,
@@ -76,11 +87,14 @@ def panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sidewa
 
 def learned_figure(results: xr.Dataset) -> Figure:
     """For each attribute the best bound, the gaps (dotted where they are marked as biased), and the exact curve."""
-    shown = [e for e in ("posterior", "bound", "mmse_gap", "score_gap") if e in results.estimator.values]
+    every = ("posterior", "heldout", "bound", "mmse_gap", "score_gap")
+    shown = [e for e in every if e in results.estimator.values]
 
     def draw(ax: Axes, one: xr.Dataset) -> None:
         sigma, ceiling = one.sigma.values, float(one.ceiling)
-        ax.set_ylim(-0.05 * ceiling, 1.35 * ceiling)
+        ax.set_ylim(-0.05 * ceiling, _TOP * ceiling)
+        over = [w for e in shown if (w := _over_the_top(one, e))]
+        ax.text(0.98, 0.97, "\n".join(over), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)
         for e in shown:
             of = one.sel(estimator=e)
             value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
@@ -89,8 +103,9 @@ def learned_figure(results: xr.Dataset) -> Figure:
                 continue
             colour = style_of(_COLOURS[e])[0]
             ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
-            if e == "bound":
-                ax.plot(sigma, value, color=colour, linewidth=2.2, label="best lower bound")
+            if e in ("bound", "heldout"):
+                words, width = ("best lower bound", 2.2) if e == "bound" else ("lower bound of the data alone", 1.4)
+                ax.plot(sigma, value, color=colour, linewidth=width, label=words)
                 continue
             good = of.trusted.values.astype(bool)
             # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
@@ -104,9 +119,33 @@ def learned_figure(results: xr.Dataset) -> Figure:
     return panels(results, draw, "information, nats", 3)
 
 
+def _over_the_top(one: xr.Dataset, estimator: str) -> str:
+    """How high a curve goes that leaves the panel, with an arrow; empty where none does."""
+    value, ceiling = one.information.sel(estimator=estimator).values, float(one.ceiling)
+    highest = float(np.nanmax(value, initial=-np.inf))
+    return f"↑ {estimator}: {highest:.3g} of {ceiling:.2g} nats" if highest > _TOP * ceiling else ""
+
+
+def above_entropy(results: xr.Dataset) -> list[str]:
+    """Gaps that lie above H(A), which no information can, by how much; a sentence for each attribute."""
+    said = []
+    for name in map(str, results.abstraction.values):
+        one, found = results.sel(abstraction=name), []
+        ceiling = float(one.ceiling)
+        for e in ("score_gap", "mmse_gap"):
+            if e in results.estimator.values:
+                value = one.information.sel(estimator=e).values
+                k = int(np.nanargmax(value))
+                if value[k] > (1.0 + float(results.attrs["trust_tolerance"])) * ceiling:
+                    found.append(f"{e} is {value[k]:.1f} of {ceiling:.1f} nats at σ {one.sigma.values[k]:.3g}")
+        if found:
+            said.append(f"{name}: {' and '.join(found)}, more than there is to know.")
+    return said
+
+
 def bounds_figure(results: xr.Dataset) -> Figure:
     """Each of the lower bounds of each attribute."""
-    every = ("filter", "likelihood", "classifier", "probes:noisy", "probes:features", "bound")
+    every = ("filter", "likelihood", "classifier", "probes:noisy", "probes:features", "heldout", "bound")
     shown = [e for e in every if e in results.estimator.values]
 
     def draw(ax: Axes, one: xr.Dataset) -> None:
@@ -173,6 +212,7 @@ def write_learned_report(
         doubts: of attributes whose curves are marked as biased, the verdict.
     """
     drawn = {
+        **losses_figures(results),
         "information": learned_figure(results),
         "onset": windows_figure(table, curves),
         "calibration": calibration_figure(results),
@@ -203,22 +243,27 @@ def _page(
         f"{results.sizes['sigma']} noise levels. One unit of σ is {escape(str(a['unit_of_sigma']))}."
     )
     facts += untold_note(results)
-    lower = a["main_estimator"] == "bound"
-    lead = ("By the best lower bound. " if lower else "By the score gap. ") + order_of(table, doubts)
+    main = str(a["main_estimator"])
+    lower = str(results.kind.sel(estimator=main).values) == "lower bound"
+    lead = f"By {_MAIN[main]}. {order_of(table, doubts)}"
     ways = [_WAYS[str(e)] for e in results.estimator.values if str(e) in _WAYS]
     parts = [
         f"<h1>{escape(title)}: at which noise level is each attribute decided?</h1>",
+        *warned(results),
         f'<p class="lead">{lead}</p><p class="note">{facts}</p>',
+        *losses_section(pictures, results),
         "<h2>What is known of each attribute</h2>",
         figure(
             pictures["information"],
             "Information by a learned model",
             "Information in nats that the noisy image carries about each attribute, as far as this model shows it. "
-            "Thick: the best lower bound, which holds whatever the network's error. The gaps are estimates that the "
-            "network's error can bias; where they are marked as biased they are dotted: believe the bound there. "
+            "Thick: the best lower bound, which holds whatever the network's error. Thin: a lower bound of the "
+            "labelled data alone, with no network. The gaps are estimates that the network's error can bias; where "
+            "they are marked as biased they are dotted: believe the bounds there. "
             "Dotted line: the entropy H(A). Bands: 95 %, of the draws alone.",
         ),
         "<h2>What to believe</h2>",
+        *(f"<p>{escape(w)}</p>" for w in above_entropy(results)),
         _verdicts(results),
         f"<p class='note'>{escape(str(a['trust_rule']))} "
         "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none "
@@ -237,7 +282,7 @@ def _page(
             pictures["onset"],
             "Onset windows",
             "The bar runs from where 10 % of H(A) is known to where 90 % is"
-            + (", by the best lower bound: the truth is at the same level or a higher one." if lower else "."),
+            + (f", by {_MAIN[main]}: the truth is at the same level or a higher one." if lower else "."),
         ),
         onset_table(table),
     ]

@@ -39,8 +39,9 @@ from sigmascope.adapters.units import Ruler
 from sigmascope.core import InputError
 from sigmascope.onset import Quantity
 from sigmascope.report.table import brief, number
+from sigmascope.studies.laws import law_in_words
+from sigmascope.studies.marks import doubt_at
 from sigmascope.studies.results import main_estimator, to_curves
-from sigmascope.studies.true_of import doubt_at, law_of
 from sigmascope.studies.views import View, noised, own_path
 
 KINDS = (
@@ -291,7 +292,7 @@ class Advisor:
             return []
         half, said = view.crossing(view.known(name), 0.5 * view.whole(name)), []
         for e in map(str, self.results.estimator.values):
-            law = law_of(self.results, e)
+            law = law_in_words(self.results, e)
             if law == view.law or str(self.results.kind.sel(estimator=e).values) == "lower bound":
                 continue
             c = next(c for c in to_curves(self.results, e) if c.abstraction == name)

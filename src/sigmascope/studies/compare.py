@@ -30,10 +30,11 @@ from sigmascope.report.comparison import (
     comparison_text,
 )
 from sigmascope.report.gallery import rendered
+from sigmascope.studies.laws import law_in_words
+from sigmascope.studies.marks import biased_around
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.sides import Side, by_estimator, choose, common, main_of
 from sigmascope.studies.store import Folder, check_folder
-from sigmascope.studies.true_of import biased_around, law_of
 
 MARKER = "compare.toml"
 _RESAMPLES = 2000
@@ -83,7 +84,7 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
 def _about(results: xr.Dataset, found: Sequence[Comparison], which: str) -> str:
     """Which estimators of a study were compared, and of what law."""
     ways = dict.fromkeys((c.a if which == "A" else c.b).estimator for c in found)
-    return "; ".join(f"Read by {w}: {law_of(results, w)}" if w else law_of(results) for w in ways)
+    return "; ".join(f"Read by {w}: {law_in_words(results, w)}" if w else law_in_words(results) for w in ways)
 
 
 def _in_unit_of(

@@ -26,13 +26,16 @@ from sigmascope.data import draw_items, from_array, load
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.forks import count_labels, enough, forks
 from sigmascope.information.posterior import posterior
+from sigmascope.information.trust import judge
+from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import final, sample
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
-from sigmascope.studies.forked_results import marked, with_kept
+from sigmascope.studies.data_bound import data_bound_work, data_bounds
+from sigmascope.studies.forked_results import unlike, with_kept
 from sigmascope.studies.labelling import (
     LabelChildren,
     Nearest,
@@ -46,12 +49,14 @@ from sigmascope.studies.labelling import (
 from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.learned_works import ProbeWork, probe_works
+from sigmascope.studies.marks import with_marks
 from sigmascope.studies.own_path import Descent, OwnPathWork, follow, with_path
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset
-from sigmascope.studies.spec import GENERATED, Spec
+from sigmascope.studies.spec import GENERATED, HELDOUT, Spec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 from sigmascope.studies.works import InTurn, Units, Work
+from sigmascope.studies.wrapping import LossWork, with_losses
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
 _PROBE_DRAWS = 512  # to train probes on
@@ -295,17 +300,25 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
-    works: list[Work] = [w for w in (of_forks, along, *probing, exact) if w is not None]
+    losses = LossWork(
+        denoiser, Items(data, holdout=0.0, null=0), sigma, (), False, forked.opened.untold_calls, spec.seed
+    )  # fmt: skip
+    of_data = None if forked.generated else data_bound_work(data, spec, spec.draws)
+    works: list[Work] = [w for w in (losses, of_forks, along, *probing, exact, of_data) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
+    wrapping, by_data = losses.say(), data_bounds(of_data, data.abstractions, spec.draws)
     curves: list[Curve] = []
     for a in data.abstractions:
         curves.append(forks(a, sigma, of_forks.counts(a.name)))
         curves += [w.curve(a) for w in probing]
+        curves += [by_data[a.name]] if by_data else []
         if exact is not None:
             curves.append(posterior(a, sigma, exact.log_posterior(a.name)[:-1]))
     results = to_dataset(curves, {a.name: (np.nan, np.nan) for a in data.abstractions}, data, draws, spec)
     results = with_kept(results, data.abstractions, of_forks.counts, draws, forked.label, forked.generated)
-    results = marked(results, [of_forks.counts(a.name)[0] for a in data.abstractions])
+    results, against = unlike(results, {a.name: of_forks.counts(a.name)[0] for a in data.abstractions})
+    trusts = [judge(c, wrapping=wrapping or against[c.abstraction]) for c in curves if c.estimator == "forks"]
+    results = with_losses(with_marks(results, trusts, ("forks", HELDOUT, "probes:noisy")), losses.losses(), wrapping)
     if along is not None:
         results = with_path(results, [along.of_attribute(a) for a in data.abstractions])
     decode = forked.opened.pipe.decode
@@ -322,7 +335,6 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         parent=(("sigma", *_AXES), noisy),
     )
     results.attrs |= {
-        "main_estimator": "forks",
         "model": spec.model,
         "model_parameters": forked.opened.parameters,
         "model_network": forked.opened.words,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -57,8 +57,10 @@ def with_kept(
     return results
 
 
-def marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws _"]]) -> xr.Dataset:
-    """The results with the entropy of what the pipeline makes, and curves marked where it is not that of the images.
+def unlike(
+    results: xr.Dataset, first: Mapping[str, Int64[Tensor, "draws _"]]
+) -> tuple[xr.Dataset, dict[str, str]]:
+    """The results with the entropy of what the pipeline makes, and what speaks against curves where it is not H(A).
 
     The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it
     does not begin at 0.
@@ -66,27 +68,20 @@ def marked(results: xr.Dataset, first: Sequence[Int64[Tensor, "draws _"]]) -> xr
     Args:
         results: of the study.
         first: of each attribute, the labels of the children of each draw at the first level.
+
+    Returns: results with ``made_entropy``, and for each attribute the reason; empty where there is none.
     """
-    count, levels = results.sizes["abstraction"], results.sizes["sigma"]
-    made = np.array([float(zhang(c.sum(0))) for c in first])
-    trusted = np.ones((count, results.sizes["estimator"], levels), dtype=np.int8)
-    verdict = np.full(trusted.shape[:2], "", dtype=object)
-    e = list(results.estimator.values).index("forks")
-    for i, (c, ceiling) in enumerate(zip(first, results.ceiling.values.tolist(), strict=True)):
+    made, found = [], {}
+    for name, c in first.items():
+        entropy, ceiling = float(zhang(c.sum(0))), float(results.ceiling.sel(abstraction=name))
         without = np.array([float(zhang(c.sum(0) - one)) for one in c])  # the jackknife over draws
         error = float(np.sqrt((len(c) - 1) * without.var()))
-        if abs(made[i] - ceiling) > max(_UNLIKE * ceiling, 3.0 * error):
-            begins = float(results.information[i, e, 0])
-            verdict[i, e] = (
-                "biased at all levels: the model does not make it in the proportions of the images "
-                f"({made[i]:.2f} nats of it at the first level, {ceiling:.2f} in the images), so that its curve begins "
-                f"at {begins:.2f} nats and not at 0"
+        made.append(entropy)
+        found[name] = ""
+        if abs(entropy - ceiling) > max(_UNLIKE * ceiling, 3.0 * error):
+            begins = float(results.information.sel(abstraction=name, estimator="forks")[0])
+            found[name] = (
+                f"the model does not make it in the proportions of the images ({entropy:.2f} nats of it at the first "
+                f"level, {ceiling:.2f} in the images), so that its curve begins at {begins:.2f} nats and not at 0"
             )
-            trusted[i, e] = 0
-        else:
-            verdict[i, e] = "trusted at all levels"
-    return results.assign(
-        made_entropy=("abstraction", made),
-        trusted=(("abstraction", "estimator", "sigma"), trusted),
-        verdict=(("abstraction", "estimator"), verdict.astype(str)),
-    )
+    return results.assign(made_entropy=("abstraction", made)), found

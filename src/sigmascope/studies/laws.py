@@ -9,17 +9,37 @@ from __future__ import annotations
 import xarray as xr
 
 from sigmascope.core import Curve
+from sigmascope.studies.results import main_estimator
 
 NOISED, OWN_PATH = "noised data", "the model's own path"
 NOISED_OWN = "noised images that the model made"
 OF_PATH = "own_path"
 """The estimator's name."""
+OWN_PATH_IN_WORDS = f"{OWN_PATH}: states that generation itself visits"
 
 
 def law_of(results: xr.Dataset, name: str = "") -> str:
     """The law of a variable of the results; of the study's curves where none is named."""
     found = results[name].attrs.get("law") if name in results else None
     return str(found or results.attrs.get("law", NOISED))
+
+
+def law_in_words(results: xr.Dataset, estimator: str = "") -> str:
+    """What the noisy images were made of, and what continues or reads them, in words.
+
+    Args:
+        results: of a study.
+        estimator: whose curve; empty: the study's main one.
+    """
+    estimator, a = estimator or main_estimator(results), results.attrs
+    images = "the images that the pipeline made, noised" if a.get("generated") else "images of the data, noised"
+    if estimator == "forks" and "labeller" in a:
+        return f"{images}, and continued by the pipeline"
+    if estimator == "heldout":
+        return "images of the population that the data come from, noised"
+    if estimator == "posterior" or "model" not in a:
+        return "images of the data, noised, and the exact filter of the items, which knows them by heart"
+    return f"{images}, as far as the model shows them"
 
 
 def path_curves(results: xr.Dataset) -> dict[str, Curve]:

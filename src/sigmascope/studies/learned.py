@@ -30,17 +30,20 @@ from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
+from sigmascope.studies.data_bound import data_bound_work, data_bounds
 from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
+from sigmascope.studies.marks import with_marks
 from sigmascope.studies.model_attributes import attributes_of
 from sigmascope.studies.own_path import with_path
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
-from sigmascope.studies.spec import USUAL_OF_MODEL, Spec
+from sigmascope.studies.spec import HELDOUT, USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.told_path import ToldPathWork
 from sigmascope.studies.training import source_of
 from sigmascope.studies.works import InTurn, PathWork, Work
+from sigmascope.studies.wrapping import LossWork, with_losses
 
 _DRAWS = 8  # use of a seed
 _TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
@@ -262,8 +265,16 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     if OF_PATH in want:
         along = ToldPathWork(learned.model, learned.begins_at, sigma, learned.abstractions, spec.draws, spec.seed)
     bounding = [w for w in asking.values() if w not in controls.works]
-    works: list[Work] = [w for w in (gaps, *controls.works, *bounding, *probing, chain, along, exact) if w is not None]
+    losses = LossWork(
+        learned.model, learned.source, sigma, learned.abstractions, bool(learned.classes), learned.untold_calls,
+        spec.seed,
+    )  # fmt: skip
+    of_data = data_bound_work(learned.data, spec, REPLICATES)
+    works: list[Work] = [
+        w for w in (losses, gaps, *controls.works, *bounding, *probing, chain, along, exact, of_data) if w is not None
+    ]
     advance(InTurn(works), learned.data.name, folder, progress)
+    wrapping, by_data = losses.say(), data_bounds(of_data, learned.abstractions, REPLICATES)
     measured = gaps.curves()
     if chain is not None:
         chained = {a.name: _chained(chain.residual(a.name), sigma, a) for a in learned.abstractions}
@@ -276,6 +287,7 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         null = measured.get(NULL)
         curves += bounds
         curves += [controls.sharper(w.curve(a)) for w in probing]
+        curves += [by_data[a.name]] if by_data else []
         gap = measured[a.name]
         for name in ("score_gap", "mmse_gap"):
             if name in want:
@@ -287,11 +299,14 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
                         bound=bounds[-1] if bounds else None,
                         calibration=gap.calibration,
                         null=None if null is None else getattr(null, name),
+                        data_bound=by_data.get(a.name),
+                        wrapping=wrapping,
                     )
                 )
         if exact is not None:
             curves.append(controls.sharper(posterior(a, sigma, exact.log_posterior(a.name)[:-1])))
     results = _arranged(learned, spec, curves, trusts, measured, extras.get(NULL, []), test)
+    results = with_losses(results, losses.losses(), wrapping)
     if chain is not None:
         results = results.assign(
             chain_residual=(("abstraction", "sigma"), np.stack([chained[n].value for n in results.abstraction.values])),
@@ -310,7 +325,9 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         )
     results.attrs |= {
         "network_calls": gaps.calls * (1 + learned.untold_calls) // 2,  # half of them without knowledge
-        "trust_rule": rule(bound="bound" in results.estimator.values, null=NULL in measured),
+        "trust_rule": rule(
+            bound="bound" in results.estimator.values, null=NULL in measured, data_bound=bool(by_data), losses=True
+        ),
         "trust_tolerance": TOLERANCE,
         "classified_draws": controls.others,
         "held_out": int(learned.held_out or not isinstance(learned.source, Items)),
@@ -345,16 +362,9 @@ def _arranged(
     names = [a.name for a in learned.abstractions]
     of = Draws(test.items.reshape(REPLICATES, -1)[:, 0], torch.empty(0), torch.empty(0))
     results = to_dataset(curves, dict.fromkeys(names, (np.nan, np.nan)), learned.data, of, spec)
-    estimators = list(results.estimator.values)
-    trusted = np.ones((len(names), len(estimators), spec.levels), dtype=np.int8)
-    words = np.full((len(names), len(estimators)), "", dtype=object)
-    for t in trusts:
-        i, e = names.index(t.abstraction), estimators.index(t.estimator)
-        trusted[i, e], words[i, e] = t.trusted, t.words
+    results = with_marks(results, trusts, ("bound", "score_gap", HELDOUT, "mmse_gap"))
     calibration = [measured[n].calibration for n in names]
     results = results.assign(
-        trusted=(("abstraction", "estimator", "sigma"), trusted),
-        verdict=(("abstraction", "estimator"), words.astype(str)),
         calibration=(("abstraction", "sigma"), np.stack([c.value for c in calibration])),
         calibration_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in calibration])),
     )
@@ -364,9 +374,7 @@ def _arranged(
     if null_bounds:
         best = null_bounds[-1]
         results = results.assign(null_bound=("sigma", best.value), null_bound_stderr=("sigma", best.stderr))
-    main = next(e for e in ("bound", "score_gap") if e in estimators)
     results.attrs |= {
-        "main_estimator": main,
         "model": spec.model,
         "model_parameters": learned.parameters,
         "model_steps": learned.steps,

@@ -16,13 +16,13 @@ from sigmascope.report.table import onset_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
+from sigmascope.studies.marks import doubts
 from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import resolve_device, table_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
-from sigmascope.studies.true_of import doubts
 
 
 def with_paths(spec: Spec) -> Spec:

@@ -21,6 +21,7 @@ from sigmascope.limits import shown
 
 KINDS = ("exact", "estimate", "lower bound")
 _INFORMATION = ("abstraction", "estimator", "sigma")
+_TOLD = ("loss_told", "loss_sigma")
 _NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "information": (_INFORMATION, "f"),
     "stderr": (_INFORMATION, "f"),
@@ -37,7 +38,20 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "kept_per_draw": (("abstraction", "sigma", "draw"), "f"),
     "sure_per_draw": (("abstraction", "sigma", "draw"), "f"),
     "trusted": (_INFORMATION, "i"),
+    "reason": (_INFORMATION, "U"),
     "verdict": (("abstraction", "estimator"), "U"),
+    "loss": (_TOLD, "f"),
+    "loss_stderr": (_TOLD, "f"),
+    "loss_over_linear": (_TOLD, "f"),
+    "loss_over_linear_stderr": (_TOLD, "f"),
+    "loss_over_untold": (_TOLD, "f"),
+    "loss_over_untold_stderr": (_TOLD, "f"),
+    "loss_linear": (("loss_sigma",), "f"),
+    "loss_linear_stderr": (("loss_sigma",), "f"),
+    "loss_mean": (("loss_sigma",), "f"),
+    "loss_mean_stderr": (("loss_sigma",), "f"),
+    "loss_told": (("loss_told",), "U"),
+    "loss_sigma": (("loss_sigma",), "f"),
     "calibration": (("abstraction", "sigma"), "f"),
     "calibration_stderr": (("abstraction", "sigma"), "f"),
     "chain_residual": (("abstraction", "sigma"), "f"),
@@ -67,7 +81,7 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "pair_stderr": (("first", "second", "sigma"), "f"),
     "pair_ceiling": (("first", "second"), "f"),
 }
-_TOGETHER = (("value_", 8), ("pair_", 3), ("whole_", 3), ("recognised_", 3), ("effective_", 2))
+_TOGETHER = (("loss", 12), ("value_", 8), ("pair_", 3), ("whole_", 3), ("recognised_", 3), ("effective_", 2))
 """How the names of variables begin that are written together, and how many there are."""
 _NAMED = {"f": "numbers", "i": "whole numbers", "U": "text"}
 _DTYPES = {"f": "fiu", "i": "iub", "U": "UOT"}

@@ -14,8 +14,8 @@ from sigmascope.core import Curve, InputError
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.limits import shown
 from sigmascope.onset import Quantity, crossings, moved, quantity
+from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
 from sigmascope.studies.results import main_estimator, to_curves
-from sigmascope.studies.true_of import OWN_PATH, law_of
 
 _RESAMPLES = 1000
 
@@ -121,7 +121,7 @@ def noised(results: xr.Dataset, estimator: str, seed: int) -> View:
     own = first.estimator == main_estimator(results)  # whose chances to keep the results hold
     kept = {w: results[f"{w}_per_draw"] for w in ("kept", "sure") if own and f"{w}_per_draw" in results}
     whole = {n: _whole(results, c) for n, c in curves.items()}
-    return View(curves, whole, kept, law_of(results, first.estimator), seed)
+    return View(curves, whole, kept, law_in_words(results, first.estimator), seed)
 
 
 def own_path(results: xr.Dataset, seed: int) -> View | None:
@@ -131,17 +131,11 @@ def own_path(results: xr.Dataset, seed: int) -> View | None:
         results: of a study.
         seed: of the resampling.
     """
-    if "path_information" not in results:
+    curves = path_curves(results)
+    if not curves:
         return None
-    curves = {}
-    for name in map(str, results.abstraction.values):
-        of = results.sel(abstraction=name)
-        curves[name] = Curve(
-            name, "own_path", results.sigma.values, of.path_information.values, of.path_stderr.values,
-            float(of.path_ceiling), of.path_information_per_draw.values, "estimate", of.path_quadrature_error.values,
-        )  # fmt: skip
     kept = {w: results[f"path_{w}_per_draw"] for w in ("kept", "sure") if f"path_{w}_per_draw" in results}
-    return View(curves, {n: c.ceiling for n, c in curves.items()}, kept, OWN_PATH, seed)
+    return View(curves, {n: c.ceiling for n, c in curves.items()}, kept, OWN_PATH_IN_WORDS, seed)
 
 
 def _whole(results: xr.Dataset, c: Curve) -> float:

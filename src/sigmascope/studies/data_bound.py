@@ -1,0 +1,173 @@
+r"""Lower bounds that the labelled data give with no network at all, beside what a model says.
+
+The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.denoisers.heldout`) made of items
+of the other half, so no filter has seen what it judges, and
+
+.. math:: I(A; Y_\sigma) \ge E\left[\ln q(a \mid y) - \ln p(a)\right]
+
+binds whatever the network.  Items, levels and draws are as many as keep the work within a fixed number of exponentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve, Draws, LabelledData, generator
+from sigmascope.data.arrays import ArraySource
+from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.denoisers.heldout import HeldOutPass, widths_for
+from sigmascope.information.bounds import heldout_bound
+from sigmascope.information.combined import grouped
+from sigmascope.noise import sigma_grid
+from sigmascope.studies.compute import Data
+from sigmascope.studies.spec import HELDOUT, Spec
+from sigmascope.studies.works import InTurn
+
+_USE = 15  # of a seed
+_FEWEST_ITEMS = 48
+_DRAWS = 512  # at least; as many times the columns of the curves
+_MOST_LEVELS, _FEWEST_LEVELS = 40, 4
+_WORK = 1e9  # exponentials, and sums over classes as if each were a twentieth of one
+_SUMS = 1e7  # numbers that a pass holds
+_VALUES = 2e7  # coordinates of the items of a filter
+_ITEMS = 16384  # of a filter
+
+
+@dataclass(frozen=True)
+class BoundSize:
+    """How large the work of a bound is.
+
+    Args:
+        draws: of both halves.
+        levels: of the study at which filters read: these indices.
+        items: of the filter of each half, at most.
+        classifiers: filters that each draw meets.
+    """
+
+    draws: int
+    levels: tuple[int, ...]
+    items: int
+    classifiers: int
+
+    @property
+    def exponentials(self) -> float:
+        """Of all filters."""
+        return float(self.draws) * self.items * self.classifiers
+
+
+def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | None:
+    """The size of the work, from the sizes of the data alone; None where there are too few items, or too many classes.
+
+    Args:
+        data: labelled.
+        columns: of the curves of the study, which are means of as many draws each.
+        levels: of the study.
+    """
+    usable = int((data.weights > 0).sum())
+    if usable < _FEWEST_ITEMS:
+        return None
+    draws = columns * max(-(-_DRAWS // columns), 1)
+    values = sum(len(a.values) for a in data.abstractions)
+    for count in range(min(levels, _MOST_LEVELS), 0, -1):
+        at = np.unique(np.linspace(0, levels - 1, count).round().astype(int))
+        classifiers = len(widths_for(np.ones(len(at))))
+        if classifiers * values * draws <= _SUMS:
+            break
+    else:
+        return None
+    if count < min(levels, _FEWEST_LEVELS):
+        return None
+    most = _WORK / (draws * classifiers * (1.0 + values / 20.0))
+    items = int(min(usable // 2, most, _VALUES / data.size, _ITEMS))
+    return BoundSize(draws, tuple(at.tolist()), items, classifiers) if items >= _FEWEST_ITEMS // 2 else None
+
+
+class DataBound(InTurn):
+    """The passes over both halves of the data, one after the other; resumable.
+
+    Args:
+        data: labelled.
+        size: of :func:`bound_size`.
+        sigma: decreasing levels of the study.
+        seed: of the study.
+    """
+
+    def __init__(self, data: LabelledData, size: BoundSize, sigma: Float[np.ndarray, " levels"], seed: int) -> None:
+        self._data, self._size, self._sigma = data, size, sigma
+        weights = data.weights
+        order = torch.nonzero(weights)[:, 0]
+        order = order[torch.randperm(len(order), generator=generator(seed, _USE, 0))]
+        second = torch.zeros(len(weights), dtype=torch.bool)
+        second[order[len(order) // 2 :]] = True
+        g = generator(seed, _USE, 1)
+        cumulative = torch.cumsum(weights, 0)
+        u = torch.rand(size.draws, generator=g, dtype=torch.float64) * cumulative[-1]
+        drawn = torch.searchsorted(cumulative, u, right=True).clamp_max(int(order.max()))
+        noise = torch.stack([torch.randn(data.event, generator=generator(seed, _USE, 2, i)) for i in range(size.draws)])
+        at = sigma[list(size.levels)]
+        self._order, self._passes = [], []
+        for half in (False, True):
+            mine = torch.nonzero(second[drawn] == half)[:, 0]
+            if len(mine):
+                others = order[second[order] != half][: size.items]
+                self._order.append(mine)
+                self._passes.append(_meeting(data, drawn[mine], noise[mine], others, at))
+        self._drawn = drawn
+        super().__init__(self._passes)
+
+    def curve(self, a: Abstraction, columns: int) -> Curve:
+        """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
+        order = torch.cat(self._order)
+        told = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)
+        told = told[:, np.argsort(order.numpy())]
+        level = [self._size.levels[j] for j, _ in self._passes[0].pairs]
+        bound = heldout_bound(a, self._sigma, level, told, self._data.labels[a.name][self._drawn].numpy())
+        return grouped(replace(bound, estimator=HELDOUT), columns)
+
+
+def data_bound_work(data: Data, spec: Spec, columns: int) -> DataBound | None:
+    """The bound of the data of a study whose curves have so many columns; None where they give none."""
+    size = bound_size(data, columns, spec.levels) if isinstance(data, LabelledData) else None
+    if size is None or not isinstance(data, LabelledData):
+        return None
+    return DataBound(data, size, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels), spec.seed)
+
+
+def _meeting(
+    data: LabelledData,
+    drawn: Int64[Tensor, " draws"],
+    noise: Tensor,
+    others: Int64[Tensor, " items"],
+    sigma: Float[np.ndarray, " some"],
+) -> HeldOutPass:
+    """Some draws and the filters of other items, as a data set of their own in which the drawn ones are held out."""
+    items, place = torch.unique(drawn, return_inverse=True)
+    chosen = torch.cat([items, others])
+    labels = {a.name: data.labels[a.name][chosen] for a in data.abstractions}
+    weights = data.weights[chosen]
+    some = replace(
+        data,
+        source=ArraySource(data.source.take(chosen).numpy()),
+        abstractions=tuple(_as_found(a, labels[a.name][len(items) :]) for a in data.abstractions),
+        labels=labels,
+        weights=weights / weights.sum(),
+    )
+    v = some.source.take(place)
+    return HeldOutPass(FiniteDenoiser(some), Draws(place, v, noise), sigma)
+
+
+def _as_found(a: Abstraction, labels: Int64[Tensor, " items"]) -> Abstraction:
+    """The attribute with the shares that it has among these items: a value that none has may stay away."""
+    count = torch.bincount(labels, minlength=len(a.values)).double()
+    return replace(a, prior=count / count.sum())
+
+
+def data_bounds(work: DataBound | None, abstractions: Sequence[Abstraction], columns: int) -> dict[str, Curve]:
+    """The bound of each attribute, by name; none where there is no work."""
+    return {} if work is None else {a.name: work.curve(a, columns) for a in abstractions}
