@@ -80,9 +80,20 @@ TABLE = [
     ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
     ("heldout", ["advise"], r"^All of this is true of images of the population that the data come from, noised"),
     ("heldout", ["advise"], r"read off a lower bound: the truth reaches the same shares at these levels or above"),
-    ("untold", ["advise"], r"^All of this is true of images of the data, noised, and continued by the pipeline"),
+    (
+        "untold",
+        ["advise"],
+        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
+    ),
+    ("untold", ["advise"], r"guidance interval \(a\): guide .*"),
+    ("untold", ["advise"], r"sdedit strength \(b\): noise an image"),
     ("untold", ["advise"], rf"guide towards colour from {LEVEL}"),
-    ("told", ["advise"], r"^All of this is true of images of the data, noised, as far as the model shows them"),
+    (
+        "told",
+        ["advise"],
+        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) .* as far as the model shows them",
+    ),
+    ("told", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
     ("told", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
 ]
 

@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
+from string import ascii_lowercase
 
-from sigmascope.studies.advising import Advice
+from sigmascope.studies.advising import KINDS, Advice
 
 
 def as_words(found: Sequence[Advice]) -> str:
@@ -17,7 +18,7 @@ def as_words(found: Sequence[Advice]) -> str:
     for name, each in _by_attribute(found):
         lines += ["", name or "sampler"]
         for a in each:
-            lines.append(f"  {_kind(a)}: {line(a)}")
+            lines.append(f"  {_kind(a, found)}: {line(a)}")
             lines += [f"      [{a.formula}]"] if a.formula else []
     return "\n".join([*_law(found), *lines] if found else ["nothing can be advised"])
 
@@ -29,7 +30,7 @@ def as_html(found: Sequence[Advice]) -> str:
         parts.append(f"<h3>{escape(name or 'sampler')}</h3><ul>")
         for a in each:
             formula = f' <span class="note">[{escape(a.formula)}]</span>' if a.formula else ""
-            parts.append(f"<li><strong>{escape(_kind(a))}</strong>: {escape(line(a))}{formula}</li>")
+            parts.append(f"<li><strong>{escape(_kind(a, found))}</strong>: {escape(line(a))}{formula}</li>")
         parts.append("</ul>")
     return "".join(parts)
 
@@ -44,14 +45,26 @@ def _by_attribute(found: Sequence[Advice]) -> Iterator[tuple[str, list[Advice]]]
         yield name, [a for a in found if a.abstraction == name]
 
 
-def _kind(a: Advice) -> str:
-    return a.kind.replace("_", " ")
+def _kind(a: Advice, found: Sequence[Advice]) -> str:
+    """What an advice is, with the letter of its law where there are several."""
+    laws = _laws(found)
+    letter = f" ({laws[a.law]})" if len(laws) > 1 and a.kind in KINDS else ""
+    return a.kind.replace("_", " ") + letter
+
+
+def _laws(found: Sequence[Advice]) -> dict[str, str]:
+    """A letter for each law."""
+    laws = dict.fromkeys(a.law for a in found if a.law and a.kind in KINDS)
+    return dict(zip(laws or {a.law: None for a in found}, ascii_lowercase, strict=False))
 
 
 def _law(found: Sequence[Advice]) -> list[str]:
-    """Of what all of it is true."""
-    laws = dict.fromkeys(a.law for a in found if a.law)
-    return [f"All of this is true of {'; '.join(laws)}. σ is in the unit of the study."] if laws else []
+    """Of what all of it is true, or each."""
+    laws = _laws(found)
+    if len(laws) == 1:
+        return [f"All of this is true of {next(iter(laws))}. σ is in the unit of the study."]
+    each = "; ".join(f"({letter}) of {law}" for law, letter in laws.items())
+    return [f"What is marked is true: {each}. σ is in the unit of the study."]
 
 
 def _in_units(a: Advice) -> str:

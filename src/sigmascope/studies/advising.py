@@ -309,7 +309,7 @@ class Advisor:
     def _doubt(self, view: View, name: str, at: Quantity) -> str:
         """Why a level cannot be relied upon: the marks of the curve there."""
         if view is not self.noised:
-            return ""
+            return str(self.results.attrs.get("wrapping", ""))
         doubt = doubt_at(self.results, view.estimator, name, at.value if at.reached else None)
         return f"{view.estimator} is marked as biased there ({doubt})" if doubt else ""
 
