@@ -132,6 +132,7 @@ class Losses:
 
 def _surely(above: Float[np.ndarray, "... draws"]) -> Bool[np.ndarray, "..."]:
     """Where a mean over draws is above 0 by three standard errors, or is no number."""
-    mean, error = above.mean(-1), above.std(-1, ddof=1) / above.shape[-1] ** 0.5
+    with np.errstate(invalid="ignore"):
+        mean, error = above.mean(-1), above.std(-1, ddof=1) / above.shape[-1] ** 0.5
     found: np.ndarray = ~(mean <= _SURE * error)
     return found

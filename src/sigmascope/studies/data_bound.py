@@ -31,11 +31,11 @@ from sigmascope.studies.works import InTurn
 
 _USE = 15  # of a seed
 _FEWEST_ITEMS = 48
-_DRAWS = 512  # at least; as many times the columns of the curves
+_DRAWS = 512  # or as many as the coordinates allow; a multiple of the columns of the curves
 _MOST_LEVELS, _FEWEST_LEVELS = 40, 4
 _WORK = 1e9  # exponentials, and sums over classes as if each were a twentieth of one
 _SUMS = 1e7  # numbers that a pass holds
-_VALUES = 2e7  # coordinates of the items of a filter
+_VALUES = 2e7  # coordinates of the items of a filter, and of the draws
 _ITEMS = 16384  # of a filter
 
 
@@ -72,7 +72,7 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
     usable = int((data.weights > 0).sum())
     if usable < _FEWEST_ITEMS:
         return None
-    draws = columns * max(-(-_DRAWS // columns), 1)
+    draws = columns * max(min(-(-_DRAWS // columns), int(_VALUES / data.size) // columns), 1)
     values = sum(len(a.values) for a in data.abstractions)
     for count in range(min(levels, _MOST_LEVELS), 0, -1):
         at = np.unique(np.linspace(0, levels - 1, count).round().astype(int))

@@ -36,7 +36,7 @@ def with_marks(results: xr.Dataset, trusts: Sequence[Trust], usual: Sequence[str
         trusted[i, e], reasons[i, e], words[i, e] = t.trusted, t.reasons, t.words
     results = results.assign(
         trusted=(("abstraction", "estimator", "sigma"), trusted),
-        reason=(("abstraction", "estimator", "sigma"), reasons.astype(str)),
+        reason=(("abstraction", "estimator", "sigma"), reasons),
         verdict=(("abstraction", "estimator"), words.astype(str)),
     )
     main, why = _main(results, [e for e in usual if e in estimators])

@@ -21,7 +21,7 @@ from sigmascope.studies.works import Units
 
 _USE, _SPLIT, _FIT, _CLASSES = 14, 0, 1, 2  # uses of a seed
 _FITTED = 1536  # items of the linear denoiser
-_VALUES = 1e8  # of these items, at most
+_VALUES = 2e7  # coordinates of these items, at most
 _DRAWS, _FEWEST_DRAWS = 64, 32
 _LEVELS = 8
 _CALLS = 30_000  # about, at most
@@ -135,7 +135,8 @@ class LossWork(Units):
         losses = self.losses()
         words = "" if losses is None else losses.said()
         if words and not self._said:
-            tqdm.write(f"sigmascope: warning: {words}", file=sys.stderr)
+            line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # whatever a name holds
+            tqdm.write(f"sigmascope: warning: {line}", file=sys.stderr)
         self._said = True
         return words
 
