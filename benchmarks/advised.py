@@ -30,8 +30,8 @@ from mnist_network import read_model  # type: ignore[import-not-found]
 
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.adapters.pipelines import Pipeline
-from sigmascope.core import Denoiser
-from sigmascope.data import load
+from sigmascope.core import Denoiser, LabelledData
+from sigmascope.data import from_array, load
 from sigmascope.denoisers.gaussian import MixtureDenoiser
 from sigmascope.information.forks import count_labels
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
@@ -230,8 +230,7 @@ def tried(of: Subject) -> list[dict]:
     stays = share(of.judge(after) == of.parents[1])
     row(keep, "a redraw keeps it", high, said_of(advisor.noised, "kept", high), stays)
     if isinstance(studied.label, Nearest):
-        near = studied.label(after)[name]
-        found[-1]["seen_by_nearest"] = share(near == of.parents[1])
+        found[-1] |= by_nearest(studied.data, name, of.parents, after)
         found[-1]["nearest_right"] = float(results.labeller_right[0])
     forking, view = advisor.forking, advisor.generated
     guide, exit_ = advisor.interval(name)[0], advisor.early_exit(name)
@@ -253,6 +252,18 @@ def tried(of: Subject) -> list[dict]:
         seen, chance = share(kept_of_counts(counts[k]))
         row(guide, what, at[k], (1 - kept, error), (1 - seen, chance))
     return found
+
+
+def by_nearest(data: LabelledData, name: str, parents: tuple[Tensor, Tensor], after: Tensor) -> dict:
+    """What redraws of parents keep by the labels of the nearest item, among others and among the parents as well."""
+    a, own = data.abstraction(name), parents[1]
+    values = torch.cat([data.source.read(0, len(data)), parents[0]])
+    label = [a.values[i] for i in [*data.labels[name].tolist(), *own.tolist()]]
+    every = Nearest(from_array(values.numpy(), {name: label}))(after)[name]
+    return {
+        "seen_by_nearest_other": share(Nearest(data)(after)[name] == own),
+        "seen_by_nearest_of_all": share(every == own),
+    }
 
 
 def ends_early(folder: Path) -> list[dict]:
