@@ -245,7 +245,7 @@ class ForkWork(Units):
             unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
         if block == 0:
             unit["children"] = children[:_SHOWN].float().numpy()
-        self.found.append(unit)
+        self._keep(unit)
 
     def _share(self, sigma: float) -> float:
         """What part of the whole way, in ln sigma, children of a level have to go."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from sigmascope.core import LabelledData
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.memory import held_bytes
 from sigmascope.denoisers.finite import tile_rows
-from sigmascope.denoisers.passes import MEANS_ROWS
+from sigmascope.denoisers.passes import DOUBLE_WORK, MEANS_ROWS
 from sigmascope.denoisers.threads import workers
 from sigmascope.information.gaps import GAPS
 from sigmascope.onset import RESAMPLED_BYTES
@@ -18,9 +20,9 @@ from sigmascope.studies.pairs import pair_memory
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.works import PATH_BYTES
 
-_LIBRARIES = 420_000_000  # interpreter, libraries, their buffers
+_LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
-_PAGE = 100_000_000  # figures while they are drawn
+_PAGE = 40_000_000  # figures while they are drawn
 _RESAMPLES, _RESAMPLES_OF_VALUES = 2000, 500
 _DRAWN = 55e-9  # seconds for each draw of a resample, whose counts are binomial numbers
 _CROSSED = 8e-6, 4.5e-7  # seconds for each resampled curve, and for each of its levels
@@ -37,7 +39,8 @@ class Work:
         products: floating-point operations of the two products.
         means: at most so many more, in small products, for the posterior means of the gaps.
         exponentials: at most so many.
-        memory: bytes at the peak over all phases: the passes over the data, the estimates, the file, the page.
+        more: bytes at the peak over all phases (the passes over the data, the estimates, the file, the page), beyond
+            what the process holds already, the data among it.
         calls: of the denoiser of a hierarchy.
         seconds: for what comes after the passes: resampling, figures, files.
     """
@@ -45,9 +48,15 @@ class Work:
     products: float
     means: float
     exponentials: float
-    memory: int
+    more: int
     calls: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes at the peak, with what the process holds already."""
+        now, most = held_bytes()
+        return max(now + self.more, most)
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class _Sizes:
 
     def resampling(self) -> int:
         """Counts of resamples as they are drawn and as they are used, and the splines through resampled curves."""
-        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + RESAMPLED_BYTES
+        splines = min(RESAMPLED_BYTES, 24 * 32 * _RESAMPLES * self.levels)
+        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + splines
 
     def estimates(self) -> int:
         """Curves and those of single values, beside the posteriors that they are read off and what that takes."""
@@ -92,7 +102,7 @@ class _Sizes:
 
     def after(self) -> int:
         """The larger of writing the file (the results, and their bytes as they grow) and drawing the page."""
-        return max(3 * self.results(), self.results() + _PAGE + self.resampling())
+        return max(3 * self.results(), self.results() + max(_PAGE, self.resampling()))
 
     def seconds(self) -> float:
         """Of resampling, page and file."""
@@ -117,17 +127,17 @@ def predict(data: Data, spec: Spec) -> Work:
         calls = s.draws * s.nodes * (2 + 2 * s.count * gaps) + told
         passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.abstractions))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told
-        memory = _LIBRARIES + _COMPILER + max(work + max(s.estimates(), children), s.after())
-        return Work(0.0, 0.0, 0.0, memory, float(calls), s.seconds())
+        more = _LATER + max(work + max(s.estimates(), children), s.after())
+        return Work(0.0, 0.0, 0.0, more, float(calls), s.seconds())
     n, size = len(data), data.size
-    base = _LIBRARIES + data.source.resident_bytes + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
+    base = _LATER + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
     if spec.law == "heldout":
         classifiers = sum(j // 2 + 1 for j in range(spec.levels))  # as widths_for makes them
-        tile = workers(torch.device("cpu")) * tile_rows(size, s.draws) * 4 * (3 * size + 4 * s.draws)
+        tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
-        memory = base + max(passes + s.estimates(), s.after())
-        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory, seconds=s.seconds())
+        more = base + max(passes + s.estimates(), s.after())
+        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, more, seconds=s.seconds())
     directions = min(sum(directions_for(data)), size) if gaps else 0
     block = block_draws(data, s.draws, s.nodes, gaps)
     passes = _passes(data, s, block, directions) + s.stored()
@@ -144,15 +154,21 @@ def predict(data: Data, spec: Spec) -> Work:
         passes += int(PATH_BYTES) + 16 * told
         gathered += 16 * told
     most = max(sketching, passes, gathered + max(s.estimates(), children), s.after())
-    return Work(products, means, exponentials, base + _COMPILER + most, seconds=s.seconds())
+    return Work(products, means, exponentials, base + most, seconds=s.seconds())
 
 
-def _passes(data: Data, s: _Sizes, block: int, directions: int) -> int:
-    """What a pass over the items holds for a block of draws."""
-    n, size = len(data), data.size  # type: ignore[arg-type]
+def _passes(data: LabelledData, s: _Sizes, block: int, directions: int) -> int:
+    """What a pass over the items holds for a block of draws: tiles, and sums with a copy of them for their logarithms.
+
+    Where the products are few they are in float64, and not compiled.
+    """
+    n, size = len(data), data.size
+    double = 2.0 * n * size * block < DOUBLE_WORK
+    each, few = (8, 1) if double else (4, 0)
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
-    tile = workers(torch.device("cpu")) * rows * 4 * (3 * size + 4 * block + directions)
-    sums = 24 * block * size + 16 * (s.nodes + 1) * s.columns * block
+    per_row = size + 7 * block + directions + few * s.columns + (block + 2 * directions if directions else 0)
+    tile = workers(torch.device("cpu")) * rows * (4 * size + each * per_row)
+    sums = 24 * block * size + 24 * (s.nodes + 1) * s.columns * block
     if directions:
         sums += s.nodes * s.columns * block * 8 * (directions + 1) + 32 * s.draws * s.nodes * s.count
-    return tile + sums
+    return tile + sums + (0 if double else _COMPILER)

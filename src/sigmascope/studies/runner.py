@@ -190,10 +190,8 @@ def run_in(
 
 def require_memory(data: Data, spec: Spec) -> None:
     """Refuse, before work starts, a study that does not fit."""
-    needed = predict(data, spec).memory
-    if isinstance(data, LabelledData):
-        needed -= data.source.resident_bytes  # the data are already there
-    require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
+    study_of = f"this study ({spec.draws} draws, {spec.levels} levels)"
+    require(predict(data, spec).more, study_of, "use fewer --draws or --levels")
 
 
 def study(
