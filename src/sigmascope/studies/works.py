@@ -186,7 +186,7 @@ class PathWork(Units):
         """Follow the next block of paths for the next abstraction."""
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
-        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
+        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
         fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
         self._keep({"fine": fine.numpy(), "rough": rough.numpy()})
 
@@ -225,7 +225,7 @@ class AlongWork(Units):
     def step(self) -> None:
         """Follow the next block of paths."""
         part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
-        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
+        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
         each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
         self._keep(
@@ -255,7 +255,7 @@ class FinitePathWork(Blocks[PathPass]):
         self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch, seed: int
     ) -> None:
         def begin(part: slice) -> PathPass:
-            path = _paths(draws.v[part], part.start, sigmas, seed)
+            path = paths_of(draws.v[part], part.start, sigmas, seed)
             return PathPass(denoiser, draws.items[part], path, sigmas, sketch)
 
         def harvest(done: PathPass) -> dict[str, np.ndarray]:
@@ -283,7 +283,7 @@ def _rows_of_paths(draws: Draws, levels: int, abstractions: Sequence[Abstraction
     return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
 
 
-def _paths(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
+def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
     """Markov paths of draws, numbered from ``first``: each has its own stream."""
     streams = Streams(seed, [(_PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
     return markov_path(v, sigmas, streams)
