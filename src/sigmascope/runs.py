@@ -273,8 +273,9 @@ def _dry_run(spec: Spec) -> int:
     data, spec = runner.resolve(spec)
     reading = time.monotonic() - begun
     work, free = runner.predict(data, spec), available_bytes()
-    fits = all(ranks.gathered(work.more <= free))
-    seconds = f"about {reading + runner.predict_seconds(spec, data):.0f} s on this machine" if fits else "not measured: too little memory is free"
+    seconds = "not measured: too little memory is free"
+    if all(ranks.gathered(work.more <= free)):
+        seconds = f"about {reading + runner.predict_seconds(spec, data):.0f} s on this machine"
     if ranks.rank():
         return 0
     print(spec.to_toml())

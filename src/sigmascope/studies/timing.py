@@ -53,16 +53,26 @@ T = TypeVar("T")
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:
     """Seconds of a call and what it returns: of the processor where one thread works, so that other work is no part."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    device = torch.cuda.is_initialized()
+    clock = time.process_time if torch.get_num_threads() == 1 and not device else time.perf_counter
+    if device:
+        torch.cuda.synchronize()
     start = clock()
     found = call()
+    if device:
+        torch.cuda.synchronize()
     return clock() - start, found
+
+
+def _short(seconds: float) -> bool:
+    """Whether a sample is short enough to be taken twice; all ranks agree, as they take it together."""
+    return all(ranks.gathered(seconds < _LONG))
 
 
 def _warm(sample: Callable[[], float]) -> float:
     """A sample, taken a second time where it is short: the first one loads what it needs."""
     first = sample()
-    return first if first > _LONG else min(first, sample())
+    return min(first, sample()) if _short(first) else first
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,11 @@ def _hierarchy(data: Hierarchy, study: _Study) -> float:
     denoiser, draws = denoiser_of(data, study.device), draws_of(data, few, study.spec.seed)
     average = max(len(a.values) for a in study.attributes) <= FEW_VALUES
     share = spec.draws / few / ranks.world()
-    work = LevelWork(denoiser, draws, study.nodes, study.attributes, study.gaps, average)
-    seconds = _warm(lambda: _timed(work.step)[0] if not work.done else 0.0) * len(study.nodes)
+
+    def level() -> float:
+        return _timed(LevelWork(denoiser, draws, study.nodes, study.attributes, study.gaps, average).step)[0]
+
+    seconds = _warm(level) * len(study.nodes)
     if study.along:
         some = study.nodes[:: max(len(study.nodes) // 8, 1)]
         paths = PathWork(denoiser, draws, some, study.attributes[:1], spec.seed)
@@ -149,21 +162,29 @@ def _run(sample: Pass) -> float:
     return _timed(steps)[0]
 
 
-def _over(data: LabelledData, draws: int, block: int, rows: int, sample: Callable[[], tuple[float, float]]) -> float:
+def _over(
+    data: LabelledData,
+    device: torch.device,
+    draws: int,
+    block: int,
+    rows: int,
+    sample: Callable[[], tuple[float, float]],
+) -> float:
     """Time of passes over all items for all draws.
 
     Args:
+        device: where they run.
         block: draws of a pass.
         rows: items of a tile.
         sample: times a pass over one tile for each rank: its ends, and the tile.
     """
     ends, tile = sample()
-    if ends + tile < _LONG:
+    if _short(ends + tile):
         ends, tile = min((ends, tile), sample(), key=sum)
     tiles = -(-len(data) // (rows * ranks.world()))
     mine = ranks.rows(len(data))
     reading = _warm(lambda: _timed(lambda: data.source.read(mine.start, min(mine.start + rows, mine.stop)))[0])
-    together = min(workers(torch.device("cpu")), tiles)
+    together = min(workers(device), tiles)
     return -(-draws // block) * tiles * reading + draws / block * (ends + tile * tiles / together)
 
 
@@ -204,7 +225,9 @@ def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int
         tile = _run(made)
         return start + _timed(lambda: harvested(made, sketch is not None))[0], tile
 
-    return _over(data, study.spec.draws, block, rows, sample) * block / few * len(nodes) / len(some_levels)
+    return (
+        _over(data, study.device, study.spec.draws, block, rows, sample) * block / few * len(nodes) / len(some_levels)
+    )
 
 
 def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
@@ -224,7 +247,7 @@ def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
         return start + _timed(made.log_q)[0], tile
 
     share = block / len(draws) * len(study.nodes) / len(some_levels)
-    return _over(data, study.spec.draws, block, min(ROWS, len(data)), sample) * share
+    return _over(data, study.device, study.spec.draws, block, min(ROWS, len(data)), sample) * share
 
 
 def _heldout(data: LabelledData, study: _Study) -> float:
@@ -244,7 +267,7 @@ def _heldout(data: LabelledData, study: _Study) -> float:
         return start, _run(made)
 
     share = (len(study.nodes) / len(levels)) ** 2  # of classifiers there is one for every second pair of levels
-    seconds = _over(data, spec.draws, spec.draws, rows, sample)
+    seconds = _over(data, study.device, spec.draws, spec.draws, rows, sample)
     return seconds * spec.draws / few * share
 
 
@@ -293,7 +316,7 @@ def _resampling(study: _Study) -> float:
 
     counts = count()
     counting = _warm(lambda: _timed(count)[0])
-    levels = min(spec.levels, _LEVELS)
+    levels = min(spec.levels, _FEW_LEVELS)
     values = rng.normal(size=(levels, draws))
     product = _warm(lambda: _timed(lambda: counts @ values.T)[0])
     scale = spec.draws / draws / times
