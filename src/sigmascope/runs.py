@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -269,8 +270,13 @@ def _dry_run(spec: Spec) -> int:
     from sigmascope.studies import runner
     from sigmascope.studies.compute import chosen
 
+    begun = time.monotonic()
     data, spec = runner.resolve(spec)
-    work = runner.predict(data, spec)
+    reading = time.monotonic() - begun
+    work, free = runner.predict(data, spec), available_bytes()
+    seconds = "not measured: too little memory is free"
+    if all(ranks.gathered(work.more <= free)):
+        seconds = f"about {reading + runner.predict_seconds(spec, data):.0f} s on this machine"
     if ranks.rank():
         return 0
     print(spec.to_toml())
@@ -281,8 +287,8 @@ def _dry_run(spec: Spec) -> int:
         print(f"work        {work.calls:,.0f} denoisings")
     else:
         print(f"work        {work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials")
-    print(f"time        about {runner.predict_seconds(work, spec, data):.0f} s on this machine")
-    print(f"memory      about {work.memory / 1e9:.2f} GB; {available_bytes() / 1e9:.1f} GB is free")
+    print(f"time        {seconds}")
+    print(f"memory      about {work.memory / 1e9:.2f} GB; {free / 1e9:.1f} GB is free")
     return 0
 
 

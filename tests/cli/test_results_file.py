@@ -222,11 +222,22 @@ def test_a_part_of_the_fuzz(folder, seed):
     assert fuzz_results.run(folder, seed, range(45)) == []
 
 
-def test_memory_is_predicted(monkeypatch):
-    """Three cheap shapes of those that the benchmark has."""
+def test_memory_and_time_are_predicted(monkeypatch):
+    """Three cheap shapes of those that the benchmark has; processors that others use, too, differ in speed."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import predicted
 
     for name in ("plain", "heldout", "hierarchy"):
-        memory, peak = predicted.measured(predicted.SHAPES[name])["memory"]
+        found = predicted.measured(predicted.SHAPES[name])
+        memory, peak = found["memory"]
         assert 1 / 1.3 < memory / peak < 1.3, (name, memory, peak)
+        said, took = found["seconds"]
+        assert 1 / 1.6 < said / took < 1.6, (name, said, took)
+
+
+def test_no_time_is_said_of_what_does_not_fit(tmp_path, monkeypatch, capsys):
+    data = tmp_path / "data.npz"
+    np.savez(data, images=np.zeros((40, 2, 2), np.float32) + np.arange(40)[:, None, None] / 40, a=np.arange(40) % 2)
+    monkeypatch.setattr("sigmascope.data.memory.available_bytes", lambda: 1_000_000)
+    assert main(["study", str(data), "--dry-run"]) == 0
+    assert "time        not measured: too little memory is free" in capsys.readouterr().out

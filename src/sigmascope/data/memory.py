@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 from sigmascope import ranks
 from sigmascope.core import InputError
+
+_LIBRARIES = 420_000_000  # of an interpreter with torch and numba, where the system does not say it
 
 
 def available_bytes() -> int:
@@ -28,6 +31,23 @@ def available_bytes() -> int:
         except (OSError, ValueError):
             continue
     return max(free, 0)
+
+
+def held_bytes() -> tuple[int, int]:
+    """Memory that this process holds now, libraries included, and the most that it has held."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        now, most = (int(status.split(f"{name}:")[1].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        return now, max(now, most)
+    except (OSError, IndexError, ValueError):
+        pass  # not Linux
+    try:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return most, most
+    except ImportError:  # Windows
+        return _LIBRARIES, _LIBRARIES
 
 
 def require(needed: int, what: str, remedy: str) -> None:

@@ -24,7 +24,8 @@ _TILE_ROWS = 1024
 MEANS_ROWS = 2048
 """Items of a tile where means are wanted, at most: the more rows, the less often their large sums are touched."""
 _LEADING = 16  # principal directions along which second moments of each value are kept
-_DOUBLE_WORK = 4e10  # multiplications below which products are taken in float64: a second or two
+DOUBLE_WORK = 4e10
+"""Multiplications below which products are taken in float64: a second or two."""
 
 
 class PosteriorPass:
@@ -69,7 +70,7 @@ class PosteriorPass:
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
         if dtype is None:
-            small = 2.0 * len(data) * data.size * len(draws) < _DOUBLE_WORK
+            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
         if sketch is not None and sketch.wide is None:

@@ -163,6 +163,16 @@ class Blocks(Generic[P]):
         return np.concatenate([b[key] for b in self._finished], 1)
 
 
+def harvested(done: PosteriorPass, gaps: bool) -> dict[str, np.ndarray]:
+    """What is kept of a pass: posteriors, effective items, and gaps."""
+    found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
+    found["effective"] = done.effective_items().cpu().numpy()
+    if gaps:
+        for name, gap in done.gaps().items():
+            found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
+    return found
+
+
 class Collected(Blocks[PosteriorPass]):
     """Posteriors of all draws and levels, and gaps where there is a sketch.
 
@@ -182,12 +192,7 @@ class Collected(Blocks[PosteriorPass]):
             return PosteriorPass(denoiser, block, sigmas, sketch=apart)
 
         def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
-            found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
-            found["effective"] = done.effective_items().cpu().numpy()
-            if sketch is not None:
-                for name, gap in done.gaps().items():
-                    found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
-            return found
+            return harvested(done, sketch is not None)
 
         size = block_draws(denoiser.data, len(draws), len(sigmas), sketch is not None)
         super().__init__(len(draws), size, begin, harvest)

@@ -46,7 +46,7 @@ from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork
 CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
 _CHILDREN = 5  # stream of the labels of children
-_FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
+FEW_VALUES = 16  # of a hierarchy: more are too many for a mean over them
 MOST_VALUES = 64  # of an attribute: more single values are not looked at one by one
 
 
@@ -104,7 +104,7 @@ def compute(
         main = Collected(denoiser, draws, nodes, sketch if gaps else None)
         paths = FinitePathWork(denoiser, draws, nodes, sketch, spec.seed) if along and sketch is not None else None
     else:
-        few = max(len(a.values) for a in abstractions) <= _FEW_VALUES
+        few = max(len(a.values) for a in abstractions) <= FEW_VALUES
         main = LevelWork(denoiser, draws, nodes, abstractions, gaps, average=few)
         paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if along else None
     pairs: PairWork | None = None

@@ -264,7 +264,7 @@ class ForkWork(Units):
             unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
         if block == 0:
             unit["children"] = children[:_SHOWN].float().numpy()
-        self.found.append(unit)
+        self._keep(unit)
 
     @property
     def calls(self) -> int:

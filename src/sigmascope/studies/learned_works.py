@@ -44,7 +44,7 @@ class ClassifierWork(Units):
     def step(self) -> None:
         """Ask at the next level."""
         log_q = _classified(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
-        self.found.append({f"q.{a.name}": log_q[a.name].numpy() for a in self._abstractions})
+        self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._abstractions})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
@@ -81,7 +81,7 @@ class ControlWork(Units):
             log_q = _classified(self._classifier, draws, sigma)
             for a in self._abstractions:
                 unit[a.name].append(said(a, log_q[a.name], draws.labels[a.name]).mean(1))
-        self.found.append({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
+        self._keep({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
 
     def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
         """Of :func:`~sigmascope.information.controls.said` over the draws of each group."""
@@ -135,7 +135,7 @@ class LikelihoodWork(Units):
             self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise,
             span=self._scale, highest=self._highest, batch=_CHUNK,
         )  # fmt: skip
-        self.found.append({"gains": gains.cpu().numpy()})
+        self._keep({"gains": gains.cpu().numpy()})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a) and the gains, not normalised."""
@@ -179,7 +179,7 @@ class ChainWork(Units):
         for a in self._abstractions:
             told = self._mean(y, sigma, {a.name: d.labels[a.name]})
             unit[f"residual.{a.name}"] = 2.0 * ((told - free) * (everything - told)).sum(1).numpy()
-        self.found.append(unit)
+        self._keep(unit)
 
     def _mean(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[Tensor, "draws size"]:
         return Model(self._denoiser, known or None).denoise(y, sigma).flatten(1).cpu()
@@ -247,7 +247,7 @@ class ProbeWork(Units):
                 f"accuracy.{name}": p.accuracy[0],
                 f"learning.{name}": p.learning[0],
             }
-        self.found.append(unit)
+        self._keep(unit)
 
     def curve(self, a: Abstraction) -> Curve:
         """The bound."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from sigmascope.core import LabelledData
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.memory import held_bytes
 from sigmascope.denoisers.finite import tile_rows
-from sigmascope.denoisers.passes import MEANS_ROWS
+from sigmascope.denoisers.passes import DOUBLE_WORK, MEANS_ROWS
 from sigmascope.denoisers.threads import workers
 from sigmascope.information.gaps import GAPS
 from sigmascope.onset import RESAMPLED_BYTES
@@ -18,15 +20,11 @@ from sigmascope.studies.pairs import pair_memory
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.works import PATH_BYTES
 
-_LIBRARIES = 420_000_000  # interpreter, libraries, their buffers
+_LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
-_PAGE = 100_000_000  # figures while they are drawn
-_RESAMPLES, _RESAMPLES_OF_VALUES = 2000, 500
-_DRAWN = 55e-9  # seconds for each draw of a resample, whose counts are binomial numbers
-_CROSSED = 8e-6, 4.5e-7  # seconds for each resampled curve, and for each of its levels
-_FIGURES = 2.5, 0.3  # seconds for the page, and for each attribute that it draws
-_MOST_FIGURES = 40
-_WRITTEN = 3e-9  # seconds for each byte of the results
+_PAGE = 40_000_000  # figures while they are drawn
+_RESAMPLES = 2000
+_OF_INTEGRALS = 96  # bytes of a pair of levels, in the weights of integrals over levels and the splines behind them
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,22 @@ class Work:
         products: floating-point operations of the two products.
         means: at most so many more, in small products, for the posterior means of the gaps.
         exponentials: at most so many.
-        memory: bytes at the peak over all phases: the passes over the data, the estimates, the file, the page.
+        more: bytes at the peak over all phases (the passes over the data, the estimates, the file, the page), beyond
+            what the process holds already, the data among it.
         calls: of the denoiser of a hierarchy.
-        seconds: for what comes after the passes: resampling, figures, files.
     """
 
     products: float
     means: float
     exponentials: float
-    memory: int
+    more: int
     calls: float = 0.0
-    seconds: float = 0.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes at the peak, with what the process holds already."""
+        now, most = held_bytes()
+        return max(now + self.more, most)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _Sizes:
     widest: int
     single: int  # values of attributes whose single values are studied
     estimators: int
+    gaps: bool
 
     @classmethod
     def of(cls, data: Data, spec: Spec) -> _Sizes:
@@ -69,8 +73,8 @@ class _Sizes:
         heldout = spec.law == "heldout"
         nodes = spec.levels if heldout else len(levels_of(data, spec)[0])
         single = 0 if heldout else sum(v for v in values if v <= MOST_VALUES)
-        columns, widest = sum(values), max(values)
-        return cls(spec.levels, nodes, spec.draws, len(values), columns, widest, single, len(spec.estimators))
+        columns, widest, gaps = sum(values), max(values), bool(GAPS.keys() & set(spec.estimators))
+        return cls(spec.levels, nodes, spec.draws, len(values), columns, widest, single, len(spec.estimators), gaps)
 
     def stored(self) -> int:
         """Posteriors of all draws at all nodes and in the limit."""
@@ -82,52 +86,42 @@ class _Sizes:
 
     def resampling(self) -> int:
         """Counts of resamples as they are drawn and as they are used, and the splines through resampled curves."""
-        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + RESAMPLED_BYTES
+        splines = min(RESAMPLED_BYTES, 24 * 32 * _RESAMPLES * self.levels)
+        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + splines
 
     def estimates(self) -> int:
         """Curves and those of single values, beside the posteriors that they are read off and what that takes."""
         curves = 8 * self.levels * self.draws * (self.count * (2 * self.estimators + 2) + 2 * self.single)
         once = 4 * 8 * (self.nodes + 1) * self.widest * self.draws
-        return curves + max(once, self.resampling())
+        integrals = _OF_INTEGRALS * self.nodes**2 if self.gaps else 0
+        return curves + max(once, integrals, self.resampling())
 
     def after(self) -> int:
         """The larger of writing the file (the results, and their bytes as they grow) and drawing the page."""
-        return max(3 * self.results(), self.results() + _PAGE + self.resampling())
-
-    def seconds(self) -> float:
-        """Of resampling, page and file."""
-        each, level = _CROSSED
-        page, attribute = _FIGURES if self.single else (1.0, 0.2)  # of bounds there are fewer figures
-        few = self.count if self.single else 0
-        drawn = _DRAWN * self.draws * (_RESAMPLES + _RESAMPLES_OF_VALUES * few)
-        curves = _RESAMPLES * self.count + _RESAMPLES_OF_VALUES * self.single
-        return (
-            drawn + curves * (each + level * self.levels) + page + attribute * min(self.count, _MOST_FIGURES)
-            + _WRITTEN * self.results()
-        )  # fmt: skip
+        return max(3 * self.results(), self.results() + max(_PAGE, self.resampling()))
 
 
 def predict(data: Data, spec: Spec) -> Work:
     """Work and memory of a study, from its sizes alone."""
     s = _Sizes.of(data, spec)
-    gaps = bool(GAPS.keys() & set(spec.estimators))
+    gaps = s.gaps
     told = s.columns * s.nodes * s.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
     children = 32 * s.draws * spec.forks if "forks" in spec.estimators else 0
     if isinstance(data, Hierarchy):
         calls = s.draws * s.nodes * (2 + 2 * s.count * gaps) + told
         passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.abstractions))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told
-        memory = _LIBRARIES + _COMPILER + max(work + max(s.estimates(), children), s.after())
-        return Work(0.0, 0.0, 0.0, memory, float(calls), s.seconds())
+        more = _LATER + max(work + max(s.estimates(), children), s.after())
+        return Work(0.0, 0.0, 0.0, more, float(calls))
     n, size = len(data), data.size
-    base = _LIBRARIES + data.source.resident_bytes + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
+    base = _LATER + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
     if spec.law == "heldout":
         classifiers = sum(j // 2 + 1 for j in range(spec.levels))  # as widths_for makes them
-        tile = workers(torch.device("cpu")) * tile_rows(size, s.draws) * 4 * (3 * size + 4 * s.draws)
+        tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
-        memory = base + max(passes + s.estimates(), s.after())
-        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, memory, seconds=s.seconds())
+        more = base + max(passes + s.estimates(), s.after())
+        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, more)
     directions = min(sum(directions_for(data)), size) if gaps else 0
     block = block_draws(data, s.draws, s.nodes, gaps)
     passes = _passes(data, s, block, directions) + s.stored()
@@ -144,15 +138,21 @@ def predict(data: Data, spec: Spec) -> Work:
         passes += int(PATH_BYTES) + 16 * told
         gathered += 16 * told
     most = max(sketching, passes, gathered + max(s.estimates(), children), s.after())
-    return Work(products, means, exponentials, base + _COMPILER + most, seconds=s.seconds())
+    return Work(products, means, exponentials, base + most)
 
 
-def _passes(data: Data, s: _Sizes, block: int, directions: int) -> int:
-    """What a pass over the items holds for a block of draws."""
-    n, size = len(data), data.size  # type: ignore[arg-type]
+def _passes(data: LabelledData, s: _Sizes, block: int, directions: int) -> int:
+    """What a pass over the items holds for a block of draws: tiles, and sums with a copy of them for their logarithms.
+
+    Where the products are few they are in float64, and not compiled.
+    """
+    n, size = len(data), data.size
+    double = 2.0 * n * size * block < DOUBLE_WORK
+    each, few = (8, 1) if double else (4, 0)
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
-    tile = workers(torch.device("cpu")) * rows * 4 * (3 * size + 4 * block + directions)
-    sums = 24 * block * size + 16 * (s.nodes + 1) * s.columns * block
+    per_row = size + 7 * block + directions + few * s.columns + (block + 2 * directions if directions else 0)
+    tile = workers(torch.device("cpu")) * rows * (4 * size + each * per_row)
+    sums = 24 * block * size + 24 * (s.nodes + 1) * s.columns * block
     if directions:
         sums += s.nodes * s.columns * block * 8 * (directions + 1) + 32 * s.draws * s.nodes * s.count
-    return tile + sums
+    return tile + sums + (0 if double else _COMPILER)

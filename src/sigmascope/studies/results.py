@@ -17,7 +17,7 @@ from sigmascope.onset import onsets
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
 
-_VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
+VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
 
 
 def to_dataset(
@@ -123,7 +123,7 @@ def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -
         return results
     when = {}
     for name, of in found.items():
-        for onset in onsets(list(of.values()), resamples=_VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
+        for onset in onsets(list(of.values()), resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
             when[name, onset.abstraction] = onset
     mine = [when[name, c.abstraction] for name, c in rows]
     return results.assign(

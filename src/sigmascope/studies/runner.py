@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,36 +30,17 @@ from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
 from sigmascope.studies.pairs import pairs_among
-from sigmascope.studies.prediction import Work, predict
+from sigmascope.studies.prediction import predict
 from sigmascope.studies.results import conditionals, main_estimator, to_curves
 from sigmascope.studies.scales import require_scales, say_notes
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
+from sigmascope.studies.timing import seconds_of
 
-_STARTING_SECONDS = 3.0  # the first calls, the scenes' geometry
 
-
-def predict_seconds(work: Work, spec: Spec, data: Data) -> float:
-    """Time of the work, from the speed of what it is made of, measured now."""
-    device = resolve_device(spec.device)
-    if isinstance(data, Hierarchy):
-        denoiser, y = denoiser_of(data, device), torch.zeros(256, *data.event)
-        start = time.perf_counter()
-        denoiser(y, torch.ones(256))
-        return _STARTING_SECONDS + work.seconds + work.calls * (time.perf_counter() - start) / 256
-    a, b = torch.rand(1000, 2048, device=device), torch.rand(2048, 512, device=device)
-    speeds = []
-    for call in (lambda: (a @ b).sum().item(), lambda: a.exp().sum().item()):
-        call()
-        start = time.perf_counter()
-        for _ in range(5):
-            call()
-        speeds.append((time.perf_counter() - start) / 5)
-    per_operation, per_exponential = speeds[0] / (2.0 * 1000 * 2048 * 512), speeds[1] / (1000 * 2048)
-    # Small products run at half the speed; an exponential is joined by four passes over memory and a product; about
-    # half of the pairs of all levels are skipped.
-    work_seconds = (work.products + work.means) * per_operation + 2.0 * work.exponentials * per_exponential
-    return (0.5 if spec.law == "heldout" else _STARTING_SECONDS) + work.seconds + work_seconds
+def predict_seconds(spec: Spec, data: Data) -> float:
+    """Time of a study, from samples of its work that are done now; every rank must ask."""
+    return seconds_of(data, spec, resolve_device(spec.device))
 
 
 def resolve_device(device: str) -> torch.device:
@@ -191,10 +171,8 @@ def run_in(
 
 def require_memory(data: Data, spec: Spec) -> None:
     """Refuse, before work starts, a study that does not fit."""
-    needed = predict(data, spec).memory
-    if isinstance(data, LabelledData):
-        needed -= data.source.resident_bytes  # the data are already there
-    require(needed, f"this study ({spec.draws} draws, {spec.levels} levels)", "use fewer --draws or --levels")
+    study_of = f"this study ({spec.draws} draws, {spec.levels} levels)"
+    require(predict(data, spec).more, study_of, "use fewer --draws or --levels")
 
 
 def study(

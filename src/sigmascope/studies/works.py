@@ -66,6 +66,10 @@ class Units:
         """Of all, the one that this rank does next."""
         return self._mine[len(self.found)]
 
+    def _keep(self, unit: Mapping[str, np.ndarray]) -> None:
+        # Copies: a small result that torch laid between its large buffers would keep their pages from being used again.
+        self.found.append({k: v.copy() for k, v in unit.items()})
+
     def units(self) -> list[dict[str, np.ndarray]]:
         """Results of all ranks, once each is done; every rank must ask."""
         if not self._all:
@@ -137,7 +141,7 @@ class LevelWork(Units):
                 unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
         if isinstance(self._denoiser, HierarchyDenoiser):
             unit["whole"] = self._denoiser.level_entropies(y, level).cpu().numpy()
-        self.found.append(unit)
+        self._keep(unit)
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) at all levels."""
@@ -182,9 +186,9 @@ class PathWork(Units):
         """Follow the next block of paths for the next abstraction."""
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
-        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
+        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
         fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
-        self.found.append({"fine": fine.numpy(), "rough": rough.numpy()})
+        self._keep({"fine": fine.numpy(), "rough": rough.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
@@ -221,10 +225,10 @@ class AlongWork(Units):
     def step(self) -> None:
         """Follow the next block of paths."""
         part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
-        path = _paths(self._draws.v[part], part.start, self._sigmas, self._seed)
+        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
         each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
-        self.found.append(
+        self._keep(
             {
                 a.name: said(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
                 for a in self._abstractions
@@ -251,7 +255,7 @@ class FinitePathWork(Blocks[PathPass]):
         self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch, seed: int
     ) -> None:
         def begin(part: slice) -> PathPass:
-            path = _paths(draws.v[part], part.start, sigmas, seed)
+            path = paths_of(draws.v[part], part.start, sigmas, seed)
             return PathPass(denoiser, draws.items[part], path, sigmas, sketch)
 
         def harvest(done: PathPass) -> dict[str, np.ndarray]:
@@ -279,7 +283,7 @@ def _rows_of_paths(draws: Draws, levels: int, abstractions: Sequence[Abstraction
     return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
 
 
-def _paths(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
+def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
     """Markov paths of draws, numbered from ``first``: each has its own stream."""
     streams = Streams(seed, [(_PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
     return markov_path(v, sigmas, streams)
