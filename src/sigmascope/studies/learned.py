@@ -381,4 +381,3 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
         return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error
-

@@ -1,6 +1,6 @@
 """Do the intervals that a user sees hold the truth as often as they say?
 
-    python benchmarks/coverage.py --json benchmarks/coverage.json
+    python benchmarks/intervals.py --json benchmarks/intervals.json
 
 Four problems whose information is known by quadrature, 64 and 256 draws, and 400 seeds of each.  A row is one interval:
 an estimator's curve at its levels between 5 and 95 % of H(A), the lower end of a bound, or an onset.  A two-sided
