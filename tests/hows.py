@@ -143,6 +143,7 @@ HOWS: dict[str, How] = {
     "ranks": How("minutes of training; several processes have tests of their own", _TRAINED, undrawn),
     "ddpm": How("nine minutes, and tests of its own", patch=only_read),
     "agreement": How("an hour", {"draws": 16, "levels": 5}, of_small_scenes),
+    "several": How("minutes", {"draws": 64, "levels": 12}),
     "dense": How("minutes", {"draws": 4}, of_small_scenes),
     "advice": How("minutes", {"images": 4, "draws": 16}),
     "bundled": How("an hour", {"draws": 8, "target_stderr": 2.0}, of_few_levels),

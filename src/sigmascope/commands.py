@@ -237,7 +237,7 @@ class ForkCommand:
 
     Where all children of a noisy image share an attribute, its noise level has decided it. The folder named by --out
     receives forks.png (each noisy parent, its children, and what they agree in), forks.csv (per parent and attribute:
-    the commonest value, its share, the entropy of the children and the exact one), and forks.npz.
+    the commonest value, its share, the entropy of the children and the exact one), and fork.npz.
 
     Interrupted? Run the same command again: it goes on where it stopped.
 
