@@ -11,6 +11,9 @@ made, so what is tried is the estimator and its interval alone.
 
 from __future__ import annotations
 
+if __name__ == "coverage":  # numba asks for a library of this name, and finds this file where a command lies beside it
+    raise ImportError("coverage.py is a command, no library")
+
 import argparse
 import json
 import sys

@@ -8,6 +8,7 @@ ratios, taken turn by turn), time of filterpy over ours on the same paths (extra
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 import statistics
@@ -180,6 +181,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     g = torch.Generator().manual_seed(0)
     times = f.uniform_times(1.0, STEPS)
     finite, linear, benes = chain(), plane(), f.BenesSystem(1.0, torch.ones(1))

@@ -10,6 +10,7 @@ other programs on the same cores disturb less.  Each is the best of the rounds: 
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,7 @@ def per_second(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(2)
     data = random_hierarchy(32, 8, 2, 6)
     denoiser = HierarchyDenoiser(data.rules, data.vectors, data.abstractions)

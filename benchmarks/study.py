@@ -8,6 +8,7 @@ Prints one line of JSON: wall seconds, peak resident memory, threads, and the sp
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -30,7 +31,9 @@ def products_per_second() -> float:
 
 
 def main() -> None:
-    arguments = sys.argv[1:] or ["scenes"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of sigmascope study; default: scenes")
+    arguments = parser.parse_args().arguments or ["scenes"]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         subprocess.run(

@@ -117,15 +117,17 @@ class TrainCommand:
 
     One network learns E[V | Y_sigma = y, what is known] for nothing known, for each attribute, and for any of them
     together; a spare attribute of random labels is trained along, as a null. The folder named by --out receives
-    model.safetensors and model.json (sigmascope study DATA --model FOLDER measures it), losses-*.csv and .png (by
-    decade of sigma, on the batches and on items kept out of training), samples/ and, with --classifier-steps,
-    classifier.safetensors.
+    model.safetensors and model.json, losses-*.csv and .png (by decade of sigma, on the batches and on items kept
+    out of training), samples/ and, with --classifier-steps, classifier.safetensors.
 
     Interrupted? Run the same command again: it goes on where it stopped, with the same stream.
 
     Try it: sigmascope train scenes --size 16 --network mlp --steps 2000 --out models/scenes
 
-    Several processes: torchrun --nproc-per-node 2 -m sigmascope train ...
+    Measure it: sigmascope study scenes --model models/scenes --out studies/learned
+
+    Several processes: torchrun --nproc-per-node 2 -m sigmascope train scenes --size 16 --network mlp --steps 2000 --out
+    models/scenes
     """
 
     data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
@@ -237,7 +239,7 @@ class ForkCommand:
 
     Where all children of a noisy image share an attribute, its noise level has decided it. The folder named by --out
     receives forks.png (each noisy parent, its children, and what they agree in), forks.csv (per parent and attribute:
-    the commonest value, its share, the entropy of the children and the exact one), and forks.npz.
+    the commonest value, its share, the entropy of the children and the exact one), and fork.npz.
 
     Interrupted? Run the same command again: it goes on where it stopped.
 

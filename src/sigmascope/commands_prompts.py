@@ -21,7 +21,7 @@ class PromptsCommand:
     each noise level: where guidance has something to act on. Nothing is guided. The folder named by --out receives
     prompts.png, prompts.svg, prompts.json and results.nc.
 
-    Try it: sigmascope prompts --model diffusers:my-pipeline --prompt "a red cube" --out prompts/red
+    Try it: sigmascope prompts --model diffusers:my-stable-diffusion --prompt "a red cube" --out prompts/red
     """
 
     model: Annotated[str, _text("FOLDER", "(required)")] = ""

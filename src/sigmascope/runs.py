@@ -21,6 +21,7 @@ from sigmascope.commands import (
 )
 from sigmascope.commands_models import AdviseCommand, TranslateCommand
 from sigmascope.commands_prompts import PromptsCommand
+from sigmascope.console import spelled
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
@@ -249,11 +250,11 @@ def _check(command: CheckCommand) -> int:
     out = Path(command.out) if command.out else None
     if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
         raise InputError(f"{out}: it is a folder, or in none that can be written: pass --out a file's name")
-    from sigmascope.checks import HEADER, run_checks, table, to_json  # torch is loaded here
+    from sigmascope.checks import header, run_checks, table, to_json  # torch is loaded here
 
     verdicts = []
     trials = run_checks(fast=command.fast, seed=command.seed, spoil=command.spoil)
-    print(HEADER)
+    print(header())
     for verdict in trials:
         verdicts.append(verdict)
         print(table(verdict), flush=True)
@@ -314,9 +315,10 @@ def _dry_run_model(spec: Spec) -> int:
     print(f"data        {learned.data.words}{', items kept out of training' if learned.held_out else ''}")
     print(f"model       {learned.network}, {learned.parameters:,} parameters{untold_words(learned.untold_calls)}")
     if learned.classes:
-        width = max(len(value) for value, _, _ in learned.classes)
+        width = max(len(spelled(value)) for value, _, _ in learned.classes)
         lines = [
-            f"{value.ljust(width)}  → class {k}{f' ({own})' * (own != str(k))}" for value, k, own in learned.classes
+            f"{spelled(value).ljust(width)}  → class {k}{f' ({own})' * (own != str(k))}"
+            for value, k, own in learned.classes
         ]
         print("classes     " + "\n            ".join(lines))
     told = sum(len(a.values) for a in learned.asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import DDPMScheduler
 
+from sigmascope.checks import Row, Verdict, header, table
+from sigmascope.checks.rows import Outcome
 from sigmascope.cli import main
 from sigmascope.console import spelled
 from sigmascope.report.sheets import Sheet, guarded
 from sigmascope.studies import store
+from sigmascope.studies.translating import translate
 
 QUICK = ("--draws", "8", "--levels", "5")
 STUDY = ("study", "DATA", *QUICK)
@@ -233,10 +238,37 @@ def test_narrow_encodings(good, tmp_path, encoding):
     assert (tmp_path / "o" / "report.html").exists()
 
 
-def test_words_for_signs(monkeypatch):
-    class Narrow:
-        encoding = "ascii"
+class Narrow:
+    """A standard output that has no Greek letters."""
 
+    encoding = "ascii"
+
+
+def test_tables_stay_aligned_where_signs_become_words(tmp_path, monkeypatch):
+    """Widths are those of what is printed: of a level's units, and of what is measured beside what is demanded."""
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    row = Row("row", "statement", "reference", "system", "spoiled", lambda _: Outcome(0.0, 0.0))
+    outcomes = [Outcome(0.5 * k, 2.0, 0.1 * (k < 2), 1.0, at_least=k == 1) for k in range(3)]
+
+    def printed() -> tuple[list[str], list[str]]:
+        checked = [header(), *(table(Verdict(row, o, 0.0)).splitlines()[0] for o in outcomes)]
+        units = translate(str(tmp_path), "", "", 50).splitlines()
+        return [spelled(line) for line in checked], [spelled(line) for line in units]
+
+    wide = printed()[1]
+    monkeypatch.setattr(sys, "stdout", Narrow())
+    checked, units = printed()
+    monkeypatch.undo()
+    assert "".join(checked + units).isascii()
+    assert len({len(line) for line in units}) == 1 == len({len(line) for line in wide})
+    assert len(units[0]) > len(wide[0])
+    assert len({line.index(" 2.0000") for line in checked[1:]}) == 1
+    assert len({line.rindex("+/- 0.1") + 7 for line in checked[1:3]} | {checked[0].index("error") + 5}) == 1
+
+
+def test_words_for_signs(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Narrow())
     assert spelled("σ ≥ 2 ± ½, π → ∞: é") == "sigma >= 2 +/- 1/2, pi -> inf: \\xe9"
     assert spelled("μ and Ω") == "mu and omega"
@@ -269,8 +301,8 @@ def test_names_in_tables_are_no_formulas(whole):
     for name in ("study", "generate", "fork"):
         tables = {n: b for n, b in whole(name)[0].items() if n.endswith(".csv")}
         assert tables
-        for table in tables.values():
-            for row in csv.reader(table.decode().splitlines()):
+        for sheet in tables.values():
+            for row in csv.reader(sheet.decode().splitlines()):
                 for cell in row:
                     assert cell == guarded(cell)
     sheet = Sheet()

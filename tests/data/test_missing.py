@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,6 +79,16 @@ NAN = np.where(GONE, np.nan, CLASS)
 WORD = np.array(NAMES)[CLASS]
 MASKED = np.ma.MaskedArray(CLASS, GONE)
 OBJECTS = np.array([None if g else w for w, g in zip(WORD, GONE, strict=True)], dtype=object)
+
+
+def shapes3d(path, shape, **others):
+    """The file of 3D Shapes, whose fifth column is called shape."""
+    labels = np.stack([others.get(n, np.arange(N) % 2) for n in ("a", "b", "c", "d")] + [shape, np.arange(N) % 2], 1)
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = PIXELS[..., None], labels.astype(np.float64)
+    return path
+
+
 FILES = {
     "npz": lambda p: np.savez(p / "x.npz", images=PIXELS, label=NAN) or p / "x.npz",
     "npz, packed": lambda p: np.savez_compressed(p / "x.npz", images=PIXELS, label=NAN) or p / "x.npz",
@@ -135,6 +146,31 @@ def test_arrays(label):
     data = from_array(PIXELS, {"label": label})
     require_left_out(data)
     assert data.fingerprint == from_array(PIXELS[KEPT], {"label": CLASS[KEPT]}).fingerprint
+
+
+def test_labels_of_the_file_of_3d_shapes(tmp_path):
+    """NaN is a missing label of the columns that are asked for, and what is left is as it was."""
+    data = load(str(shapes3d(tmp_path / "x.h5", NAN, a=np.where(np.arange(N) < 3, np.nan, 1.0))), ["shape"])
+    assert len(data) == len(KEPT)
+    assert "8 of 40 items have no 'shape' and are left out" in data.words
+    assert data.abstraction("shape").values == ("capsule", "cube", "cylinder", "sphere")
+    names = np.array(["cube", "cylinder", "sphere", "capsule"])[CLASS[KEPT]]
+    assert [data.abstraction("shape").values[i] for i in data.labels["shape"]] == names.tolist()
+    expected = torch.from_numpy(PIXELS[KEPT] / 255.0).float()[:, None]
+    assert torch.equal(data.source.read(0, len(data)), expected)
+    assert torch.equal(data.source.take(torch.tensor([30, 2, 2])), expected[[30, 2, 2]])
+    both = load(str(tmp_path / "x.h5"), ["shape", "scale"])
+    assert len(both) == len(KEPT)
+    lacking = load(str(shapes3d(tmp_path / "y.h5", CLASS, d=np.where(GONE, np.nan, np.arange(N) % 3))))
+    assert "8 of 40 items have no 'scale' and are left out" in lacking.words
+    whole = load(str(shapes3d(tmp_path / "z.h5", CLASS)))
+    kept = shapes3d(tmp_path / "u.h5", CLASS)
+    assert len(whole) == N
+    assert whole.fingerprint == load(str(kept)).fingerprint
+    with pytest.raises(InputError, match="infinite numbers: write NaN where a label is missing"):
+        load(str(shapes3d(tmp_path / "v.h5", np.where(GONE, np.inf, CLASS))))
+    with pytest.raises(InputError, match="none of 40 items has all labels"):
+        load(str(shapes3d(tmp_path / "w.h5", np.full(N, np.nan))), ["shape"])
 
 
 def test_classes_that_have_names_keep_them():

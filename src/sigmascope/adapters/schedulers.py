@@ -183,9 +183,7 @@ def order_of(scheduler: Any) -> int:
     return max(int(getattr(scheduler, "order", 1) or 1), 1)
 
 
-def states_of(
-    scheduler: Any, clock: Clock
-) -> tuple[Float[np.ndarray, " entries"], Float[np.ndarray, " entries"]]:
+def states_of(scheduler: Any, clock: Clock) -> tuple[Float[np.ndarray, " entries"], Float[np.ndarray, " entries"]]:
     """Noise level and timestep of each entry of a scheduler that is set to its steps.
 
     Args:

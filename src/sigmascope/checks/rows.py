@@ -12,6 +12,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from sigmascope.console import spelled
 from sigmascope.core import generator
 from sigmascope.errors import InputError
 
@@ -153,8 +154,12 @@ def _judged(row: Row, effort: Effort) -> Verdict:
     return Verdict(row, outcome, time.perf_counter() - start)
 
 
-HEADER = "verdict  row                   measured ± error    expected (margin)\n"
-"""Over the table."""
+_MEASURED = "measured ± error"
+
+
+def header() -> str:
+    """Over the table."""
+    return f"{'verdict':7}  {'row':21}{spelled(_MEASURED):>17}    expected (margin)\n"
 
 
 def table(verdict: Verdict) -> str:
@@ -163,7 +168,9 @@ def table(verdict: Verdict) -> str:
     margin = SIGMAS * o.error + o.allowance
     colour = "green" if verdict.green else "RED"
     measured = f"{_short(o.statistic)} ± {o.error:.1g}" if o.error else _short(o.statistic)
-    numbers = f"{measured:>17}  {sign} {_short(o.expected):<7} (within {margin:.1g})"
+    width = max(17, len(spelled(_MEASURED)))
+    sign = spelled(sign).ljust(len(spelled("≥")))
+    numbers = f"{spelled(measured):>{width}}  {sign} {_short(o.expected):<7} (within {margin:.1g})"
     row = verdict.row
     return f"{colour:7}  {row.name:21}{numbers}\n         {row.statement}\n         [{row.system}; {row.reference}]"
 

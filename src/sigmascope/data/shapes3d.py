@@ -15,9 +15,10 @@ from torch import Tensor
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import update_labels
 from sigmascope.data.files import error_words
-from sigmascope.data.labels import encode
+from sigmascope.data.labels import encode, select
 from sigmascope.data.memory import require
 from sigmascope.data.scales import Look, alone_notes
+from sigmascope.data.shards import ChosenRows
 from sigmascope.data.sigma_units import unit_of
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
@@ -30,7 +31,7 @@ _PER_ITEM = 1024  # bytes, of the labels of an item on their way
 class H5Source:
     """Dataset ``images`` (items, height, width, channels) uint8 of an HDF5 file, as (channels, height, width)."""
 
-    def __init__(self, images: h5py.Dataset) -> None:
+    def __init__(self, images: h5py.Dataset | ChosenRows) -> None:
         self._images = images
         n, height, width, channels = images.shape
         self._n, self._event = n, (channels, height, width)
@@ -70,7 +71,8 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
     """A 3D Shapes file: ``images`` uint8 (N, 64, 64, 3), ``labels`` float64 (N, 6).
 
     The columns of ``labels`` are floor hue, wall hue, object hue, scale, shape and orientation; every distinct number
-    of a column is a value.  The fingerprint covers all labels and 1,024 images evenly spaced.
+    of a column is a value, and NaN is a missing label.  The fingerprint covers all labels and 1,024 images evenly
+    spaced.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
@@ -81,14 +83,10 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
             f"{path}: images have shape {images.shape} and type {images.dtype}: expected uint8 (N, height, width, 3)"
         )
     factors = _factors(file, images, path)
-    columns = {}
-    for j, name in enumerate(FACTORS):
-        unique, codes = np.unique(factors[:, j], return_inverse=True)
-        in_order = name == "shape" and np.array_equal(unique, np.arange(len(SHAPES)))
-        columns[name] = np.asarray(SHAPES)[codes] if in_order else np.char.mod("%.4g", unique)[codes]
-    made, labels, weights = encode(columns, images.shape[0], abstractions)
-    source = H5Source(images)
-    digest = hashlib.blake2b(f"{images.shape}".encode(), digest_size=16)
+    selected = select({n: _named(n, factors[:, j]) for j, n in enumerate(FACTORS)}, len(factors), abstractions)
+    made, labels, weights = encode(selected.columns, selected.items, abstractions)
+    source = H5Source(images if selected.kept is None else ChosenRows(images, selected.kept))
+    digest = hashlib.blake2b(f"{(selected.items, *images.shape[1:])}".encode(), digest_size=16)
     look = Look(path.stem)
     for i in np.unique(np.linspace(0, len(source) - 1, _SAMPLED).astype(np.int64)):
         image = source.raw(int(i), int(i) + 1)
@@ -96,7 +94,7 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         look.at(image)
     look.require_different(look.items)
     update_labels(digest, {a.name: labels[a.name].numpy() for a in made}, None)
-    notes = (*look.notes(), *alone_notes(made, labels))
+    notes = (*selected.notes, *look.notes(), *alone_notes(made, labels))
     unit = unit_of((len(source), *source.event), True, look.span())
     return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, look.span())
 
@@ -172,6 +170,17 @@ def _factors(file: h5py.File, images: h5py.Dataset, path: Path) -> np.ndarray:
         factors = np.asarray(labels)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: its labels cannot be read ({error_words(error)}): the file is damaged") from error
-    if not np.all(np.isfinite(factors)):
-        raise InputError(f"{path}: labels hold numbers that are not finite: remove those items")
+    if np.isinf(factors).any():
+        raise InputError(f"{path}: labels hold infinite numbers: write NaN where a label is missing")
     return factors
+
+
+def _named(name: str, factor: np.ndarray) -> np.ma.MaskedArray:
+    """A column of labels as the names of its values, masked where it is NaN."""
+    missing = np.isnan(factor)
+    unique, codes = np.unique(factor[~missing], return_inverse=True)
+    in_order = name == "shape" and np.array_equal(unique, np.arange(len(SHAPES)))
+    values = np.asarray(SHAPES) if in_order else np.char.mod("%.4g", unique)
+    whole = np.full(len(factor), "", dtype=values.dtype if len(values) else "U1")
+    whole[~missing] = values[codes]
+    return np.ma.MaskedArray(whole, missing)

@@ -14,6 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from sigmascope.console import spelled
 from sigmascope.core import Curve
 from sigmascope.onset import Quantity
 from sigmascope.report.figures import STYLE, sigma_axis, style_of
@@ -191,6 +192,7 @@ def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
     rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
     for s, q in zip(said["shares"], shares, strict=True):
         rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
+    rows = [[spelled(cell) for cell in r] for r in rows]
     widths = [max(len(r[c]) for r in rows) for c in range(4)]
     table = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     table.insert(1, "─" * max(map(len, table)))

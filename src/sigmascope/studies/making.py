@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sigmascope.console import spelled
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.scales import require_levels
@@ -303,7 +304,7 @@ def _compare(
     writer.writerow(["parent", "abstraction", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
     turn = f"after noising to {task.renoise:g}" if task.renoise else ""
     lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} parents of {task.forks} children:", ""]
-    wide = max(len(a.name) for a in abstractions)
+    wide = max(len(spelled(a.name)) for a in abstractions)
     for a in abstractions:
         counts = count_labels(labels[a.name], len(a.values))
         entropy, share = zhang(counts), counts.max(1).values / task.forks
@@ -320,7 +321,7 @@ def _compare(
             text += note or f"entropy of the children {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         else:
             text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
-        lines.append(f"{a.name.ljust(wide)}  {text}")
+        lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
     return writer.getvalue(), "\n".join(lines)
 
 
@@ -349,7 +350,7 @@ def _generated_words(
 ) -> str:
     """How many images have settled each attribute; for the filter, whether the image carries what π settled on."""
     lines = []
-    wide = max(len(a.name) for a in abstractions)
+    wide = max(len(spelled(a.name)) for a in abstractions)
     level = torch.full((task.n,), task.sigma_min, dtype=torch.float64)
     carried = all_log_posteriors(denoiser, seen.y, level) if task.sampler == "filter" else {}
     held = _held_by(task, denoiser)
@@ -359,7 +360,7 @@ def _generated_words(
         if a.name in held:
             same = int((carried[a.name].argmax(1).numpy() == p.argmax(1)).sum())
             text += f"; the image carries what π settled on in {same} of {task.n}"
-        lines.append(f"{a.name.ljust(wide)}  {text}")
+        lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from sigmascope.adapters.units import Level, Ruler, ruler_of
+from sigmascope.console import spelled
 from sigmascope.core import InputError
 
 _ROWS = 9  # of the table, where no level is given
@@ -104,6 +105,7 @@ def _table(ruler: Ruler, found: Sequence[Level]) -> str:
         ]
         for x in found
     ]  # fmt: skip
+    rows = [[spelled(cell) for cell in r] for r in rows]
     widths = [max(len(r[c]) for r in rows) for c in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(r, widths, strict=True)) for r in rows]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
