@@ -19,7 +19,6 @@ from sigmascope.data.pictures import WHITE
 from sigmascope.denoisers.finite import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.choice import Allocation
 from sigmascope.information.posterior import posterior
 from sigmascope.information.trust import TOLERANCE, Trust, judge, rule
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
@@ -27,6 +26,7 @@ from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
+from sigmascope.studies.alike import allocation_of
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
@@ -36,7 +36,6 @@ from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWor
 from sigmascope.studies.marks import with_marks
 from sigmascope.studies.model_attributes import attributes_of
 from sigmascope.studies.own_path import with_path
-from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_dataset
 from sigmascope.studies.spec import HELDOUT, USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
@@ -385,20 +384,3 @@ def _arranged(
     if learned.untold_calls > 1:
         results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": learned.untold_calls}
     return results
-
-
-def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
-    """The allocation of an earlier study, so that two models are measured on the same draws.
-
-    Raises: InputError where there is none, or it is of other attributes than these.
-    """
-    path = study / "results.nc" if study.is_dir() else study
-    file = read_study(path, "pass a study of a model")
-    held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
-    asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
-    if not held or asked != list(names):
-        raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
-    try:
-        return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
-    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error

@@ -37,6 +37,17 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "item": (("draw",), "i"),
     "kept_per_draw": (("abstraction", "sigma", "draw"), "f"),
     "sure_per_draw": (("abstraction", "sigma", "draw"), "f"),
+    "shared_per_draw": (("abstraction", "sigma", "draw"), "f"),
+    "labeller_right": (("abstraction",), "f"),
+    "labeller_right_stderr": (("abstraction",), "f"),
+    "left_out": (("draw",), "i"),
+    "path_information": (("abstraction", "sigma"), "f"),
+    "path_stderr": (("abstraction", "sigma"), "f"),
+    "path_quadrature_error": (("abstraction", "sigma"), "f"),
+    "path_information_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
+    "path_ceiling": (("abstraction",), "f"),
+    "path_kept_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
+    "path_sure_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
     "trusted": (_INFORMATION, "i"),
     "reason": (_INFORMATION, "U"),
     "verdict": (("abstraction", "estimator"), "U"),
@@ -81,7 +92,10 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "pair_stderr": (("first", "second", "sigma"), "f"),
     "pair_ceiling": (("first", "second"), "f"),
 }
-_TOGETHER = (("loss", 12), ("value_", 8), ("pair_", 3), ("whole_", 3), ("recognised_", 3), ("effective_", 2))
+_TOGETHER = (
+    *(("loss", 12), ("path_", 5), ("value_", 8), ("pair_", 3), ("whole_", 3)),
+    *(("recognised_", 3), ("effective_", 2)),
+)
 """How the names of variables begin that are written together, and how many there are."""
 _NAMED = {"f": "numbers", "i": "whole numbers", "U": "text"}
 _DTYPES = {"f": "fiu", "i": "iub", "U": "UOT"}
