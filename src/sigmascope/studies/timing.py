@@ -154,7 +154,7 @@ def _some(data: LabelledData, rows: int) -> LabelledData:
     return replace(data, source=ArraySource(values), labels=labels, weights=weights / weights.sum())
 
 
-def _run(sample: Pass) -> float:
+def _run(sample: Pass | HeldOutPass) -> float:
     def steps() -> None:
         while not sample.done:
             sample.step()
