@@ -262,18 +262,18 @@ def _fill(at: int, log: Path) -> Callable[[], None]:
     return before
 
 
-def full(name: str, found: Mapping[str, str], folder: Path) -> list[str]:
-    """Faults of a command that meets a full disk at each of its files."""
+def full(name: str, found: Mapping[str, str], folder: Path, most: int = 1000) -> list[str]:
+    """Faults of a command that meets a full disk at each of its files, or at so many of them, evenly spread."""
     whole, log = folder / f"{name}-full", folder / f"{name}.log"
     first = forked(command(name, found, whole), before=_fill(0, log))
     if first.status:
         return [f"{name}: status {first.status}: {first.said.strip()[-300:]}"]
     order = [str(Path(x).relative_to(whole)) for x in log.read_text(encoding="utf-8").splitlines()]
-    wanted, faults, seen = files(whole), [], set()
-    for at, file in enumerate(order, 1):
-        if file in seen and at > _FEWEST:
-            continue  # a checkpoint is like the one before it
-        seen.add(file)
+    wanted, faults = files(whole), []
+    # A checkpoint is like the one before it.
+    unlike_others = [at for at, file in enumerate(order, 1) if at <= _FEWEST or file not in order[: at - 1]]
+    for at in unlike_others[:: -(-len(unlike_others) // most)]:
+        file = order[at - 1]
         out = folder / f"{name}-full-{at}"
         done = forked(command(name, found, out), before=_fill(at, log))
         said = [x for x in done.said.splitlines() if x.startswith("sigmascope: ")]
@@ -297,6 +297,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--full", action="store_true", help="full disks, too")
+    parser.add_argument("--files", type=int, default=1000, help="of each command at which a disk is full, at most")
     parser.add_argument("--only", choices=COMMANDS, action="append", help="this command; may be repeated")
     chosen = parser.parse_args()
     names = chosen.only or list(COMMANDS)
@@ -309,7 +310,7 @@ def main() -> int:
             if chosen.kills:
                 mine += killed(name, found, Path(where), chosen.kills, random.Random(f"{chosen.seed} {name}"))
             if chosen.full:
-                mine += full(name, found, Path(where))
+                mine += full(name, found, Path(where), chosen.files)
             print(f"{name:<10} {len(mine)} faults, {time.monotonic() - start:.0f} s", flush=True)
             for fault in mine:
                 print(f"  {fault}", flush=True)

@@ -49,7 +49,7 @@ def test_faults_are_seen(tmp_path, monkeypatch):
 
     found = kills.inputs(tmp_path, ["study"])
     monkeypatch.setattr(kills, "_fill", careless)
-    faults = kills.full("study", found, tmp_path)
+    faults = kills.full("study", found, tmp_path, 2)
     assert any("status 0" in x for x in faults)
 
     real = kills.forked

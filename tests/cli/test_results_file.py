@@ -144,6 +144,14 @@ def test_files_that_are_none(name, folder, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_bomb_is_refused_before_its_coordinates_are_read(tmp_path, monkeypatch):
+    """xarray reads these when it opens a file: here 4 GB of them."""
+    bomb(None, tmp_path / "results.nc")
+    monkeypatch.setattr(xr, "open_dataset", lambda *a, **k: pytest.fail("the file was opened"))
+    with pytest.raises(InputError, match="GB of numbers in"):
+        read_study(tmp_path / "results.nc", "run the study again")
+
+
 def test_levels_without_a_number_are_left_out_of_a_comparison_and_no_advice(folder, whole, tmp_path, capsys):
     bent = whole.copy(deep=True)
     for name in ("information", "stderr", "information_per_draw"):

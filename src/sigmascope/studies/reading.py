@@ -132,15 +132,14 @@ def opened(path: Path, remedy: str) -> xr.Dataset:
         raise InputError(f"{path}: it is no plain file: {remedy}")
     try:
         with h5py.File(path, "r") as file:
-            foreign = next(_foreign(file), "")
-        if foreign:
-            raise InputError(f"{path}: {foreign}: {remedy}")
+            if foreign := next(_foreign(file), ""):
+                raise InputError(f"{path}: {foreign}: {remedy}")
+            stated = _stated(file)
+        # Before xarray opens it, which reads coordinates at once.
+        if stated > _DENSEST * (size := status.st_size) + _SLACK:
+            raise InputError(f"{path}: it states {stated / 1e9:.1f} GB of numbers in {size:,} bytes: {remedy}")
+        require(stated, f"{path}", "use a machine with more")
         with xr.open_dataset(path, engine="h5netcdf") as lazy:
-            if lazy.nbytes > _DENSEST * status.st_size + _SLACK:
-                raise InputError(
-                    f"{path}: it states {lazy.nbytes / 1e9:.1f} GB of numbers in {status.st_size:,} bytes: {remedy}"
-                )
-            require(lazy.nbytes, f"{path}", "use a machine with more")
             return lazy.load()
     except InputError:
         raise
@@ -155,6 +154,11 @@ def _foreign(file: h5py.File) -> Iterator[str]:
             yield f"{shown(name)!r} in it is a link to somewhere else"
         elif isinstance(found := file[name], h5py.Dataset) and (found.external or found.is_virtual):
             yield f"{shown(name)!r} in it lies in other files"
+
+
+def _stated(file: h5py.File) -> int:
+    """Bytes of the numbers that a file says it holds."""
+    return sum(int(found.nbytes) for name in file if isinstance(found := file.get(name), h5py.Dataset))
 
 
 def fault(results: xr.Dataset) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.onset import onsets
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
-from sigmascope.studies.collect import block_draws, harvested, sketch_of
+from sigmascope.studies.collect import Pass, block_draws, harvested, sketch_of
 from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
 from sigmascope.studies.pairs import of_pairs, pair_block
 from sigmascope.studies.results import VALUE_RESAMPLES
@@ -154,16 +154,7 @@ def _some(data: LabelledData, rows: int) -> LabelledData:
     return replace(data, source=ArraySource(values), labels=labels, weights=weights / weights.sum())
 
 
-class _Steps(Protocol):
-    """What is done step by step."""
-
-    @property
-    def done(self) -> bool: ...
-
-    def step(self) -> None: ...
-
-
-def _run(sample: _Steps) -> float:
+def _run(sample: Pass | HeldOutPass) -> float:
     def steps() -> None:
         while not sample.done:
             sample.step()
