@@ -35,6 +35,16 @@ def undrawn(to: pytest.MonkeyPatch, _: object) -> None:
     to.setattr(Figure, "savefig", noted)
 
 
+def little_surveyed(to: pytest.MonkeyPatch, _: object) -> None:
+    """Few draws and items tell where the integrand of a gap lies."""
+    from sigmascope.information import allocation, importance
+
+    for name, value in {"_SURVEYED": 16, "_MOST_SURVEYED": 32}.items():
+        to.setattr(allocation, name, value)
+    to.setattr(importance, "ITEMS", 256)
+    undrawn(to, None)
+
+
 def of_three_rows(to: pytest.MonkeyPatch, _: object) -> None:
     from sigmascope import checks
 
@@ -83,7 +93,8 @@ def of_small_scenes(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
 
 def of_few_levels(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     whole = module.study
-    to.setattr(module, "study", lambda *a, **told: whole(*a, **(told | {"levels": 5})))
+    to.setattr(module, "study", lambda *a, **told: whole(*a, **(told | {"levels": 4})))
+    little_surveyed(to, None)
 
 
 def without_processes(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
@@ -129,7 +140,7 @@ _TRAINED = {"steps": 12, "classifier_steps": 6, "batch": 16, "width": 16, "depth
 HOWS: dict[str, How] = {
     "whole": How(),
     "study": How("a minute or more", _STUDY, undrawn),
-    "model": How("minutes of network calls", {"draws": 8, "levels": 4, "target_stderr": 2.0}, undrawn),
+    "model": How("minutes of network calls", {"draws": 8, "levels": 4, "target_stderr": 2.0}, little_surveyed),
     "forked": How("minutes of network calls", {"draws": 4, "levels": 4, "forks": 10, "steps": 4}, undrawn),
     "trained": How("minutes of training", _TRAINED, undrawn),
     "made": How("some seconds", {"n": 4, "steps": 6, "size": 16}),

@@ -7,11 +7,14 @@ import json
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 
 from conftest import ROOT
@@ -170,10 +173,19 @@ def units() -> dict[str, tuple]:
 
 
 def study(path: Path) -> None:
-    """A finished study of the scenes."""
+    """A finished study of the scenes; its page is not drawn."""
+    shutil.copytree(_study(), path)
+
+
+@cache
+def _study() -> Path:
     import sigmascope
 
-    sigmascope.study("scenes", size=16, draws=16, levels=8, out=path)
+    path = Path(tempfile.mkdtemp()) / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda self, target, **_: target.write(b""))
+        sigmascope.study("scenes", size=16, draws=16, levels=8, out=path)
+    return path
 
 
 FILES: dict[str, Callable[[Path], None]] = {

@@ -91,6 +91,45 @@ def test_the_list_is_what_the_documents_show():
     assert {name: n for name, n in python.items() if n} == {name: len(of) for name, of in SNIPPETS.items()}
 
 
+def test_a_command_more_or_less_is_noticed():
+    page = shown.of_page("Say `make study`.\n\n```sh\nsigmascope check --fast\n```\n")
+    held = {"x.md": {"make study": "study", "sigmascope check": "checked"}}
+    assert unlisted({"x.md": page}, held) == [
+        "x.md shows 'sigmascope check --fast': add it to as_it_stands.txt",
+        "x.md does not show 'sigmascope check': take it from as_it_stands.txt",
+    ]
+    assert unlisted({}, held)
+    assert unlisted({"y.md": page}, {"y.md": {s.text: "whole" for s in page}}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "how", "words"),
+    [
+        ("sigmascope translate --model diffusers:ddpm --step 20/50", "SNR, decibels", "whole", "the document shows"),
+        ("sigmascope translate --model diffusers:ddpm --setp 20/50", "", "whole", "status 2"),
+        ("sigmascope translate --model diffusers:ddpm --step 20/50 --out x", "", "whole", "status 2"),
+        ("python benchmarks/hierarchy.py --json x.json", "", "tree", "status 2"),
+        ("pip install 'sigmascope[everything]'", "", "network", "no extra everything"),
+        ("pip install torch==1.0", "", "network", "constraints.txt does not say torch==1.0"),
+        ("pip uninstall torch", "", "network", "no installation"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said(text, output, how, words, tmp_path):
+    assert words in complaint(Shown("command", text, output), Folder(tmp_path), how)
+
+
+def test_what_a_command_promises_is_looked_for(tmp_path, monkeypatch):
+    """The names come from the help: a study that leaves nothing behind is noticed."""
+    text = "sigmascope study my-images.npz --abstractions digit --out x"
+    assert promised(text) == ["x/report.html", "x/figures/", "x/onset.csv", "x/results.nc", "x/spec.toml"]
+    assert "y/classifier.safetensors" in promised("sigmascope train scenes --classifier-steps 3 --out y")
+    assert "y/classifier.safetensors" not in promised("sigmascope train scenes --out y")
+    assert promised("python x.py --json a/b.json") == ["a/b.json"]
+    assert promised("python x.py > a.csv") == ["a.csv"]
+    monkeypatch.setitem(RUNS, "study", (RUNS["study"][0], lambda command: 0))
+    assert "leaves no x/report.html" in complaint(Shown("command", text), Folder(tmp_path), "study")
+
+
 @pytest.mark.parametrize("name", [name for name, of in SHOWN.items() if commands(of)])
 def test_commands(name, tmp_path, monkeypatch):
     """In the document's order, in one folder."""
