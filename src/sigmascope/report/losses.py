@@ -15,6 +15,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 from sigmascope.report.sections import figure
 
+_DEEPEST = 1e-3  # of the linear denoiser's least loss: what a network that knows the items has left is not drawn
+
 
 def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, what: str) -> Figure:
     """Training loss (thin) and loss on values kept out of training (thick) over steps, a colour for each decade."""
@@ -64,6 +66,9 @@ def levels_figure(results: xr.Dataset) -> Figure:
             label = f"network, told {label_of(str(told)).strip('()')}"
             draw(one.loss.values, one.loss_stderr.values, label, color=colour, linestyle=dash)
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], _DEEPEST * float(results.loss_linear.min())))
         sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
         ax.set_ylabel("squared error of a coordinate")
         ax.legend(fontsize=7.5)
@@ -81,7 +86,7 @@ def warned(results: xr.Dataset) -> list[str]:
     if wrapping := str(results.attrs.get("wrapping", "")):
         said.append(f"Nothing that this study says of the model can be believed as it is: {wrapping}.")
     if why := str(results.attrs.get("main_reason", "")):
-        said.append(f"{why[0].upper()}{why[1:]}.")
+        said.append(f"{why.replace(f' ({wrapping})', '')}.")
     return [f'<p class="lead"><strong>{escape(w)}</strong></p>' for w in said]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -122,6 +123,9 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
         if folder is not None:
             folder.store_results(results)
             folder.drop_checkpoint()
+    if progress and (why := str(results.attrs.get("main_reason", ""))):
+        shown = why.replace(f" ({results.attrs.get('wrapping', '')})", "")
+        print(f"sigmascope: note: {shown}", file=sys.stderr)
     table = table_of(results)
     if folder is None:
         return results, table, False
