@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sigmascope.errors import InputError as InputError
-from sigmascope.rare import lower_allowance
+from sigmascope.rare import lower_allowance, skew_allowance
 
 UNKNOWN = -1
 """Label of an abstraction that a row has not been told."""
@@ -385,9 +385,23 @@ class Curve:
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
 
     @property
+    def beyond_draws(self) -> Float[np.ndarray, " levels"]:
+        """What the error holds beyond the spread of the draws.
+
+        These are an error that all draws share, that of an integral over levels or the gauge of a bias, and what few,
+        skewed draws must allow for (:func:`~sigmascope.rare.skew_allowance`; a lower bound has one of its own).
+        """
+        variance = self.common_variance + (0.0 if self.quadrature_error is None else self.quadrature_error**2)
+        if self.kind != "lower bound" and self.per_draw.shape[1] > 1:
+            variance = variance + skew_allowance(self.per_draw) ** 2
+        found: np.ndarray = np.sqrt(variance)
+        return found
+
+    @property
     def error(self) -> Float[np.ndarray, " levels"]:
-        """The standard error and that of an integral over levels together."""
-        return np.hypot(self.stderr, 0.0 if self.quadrature_error is None else self.quadrature_error)
+        """Half of a 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
+        draws = self.stderr**2 - self.common_variance
+        return np.hypot(np.sqrt(np.maximum(draws, 0.0)), self.beyond_draws)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""
