@@ -69,3 +69,24 @@ def skew_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndar
     reach = 3.0 / small * (1.0 - np.cbrt(1.0 - small * (student + small / 6.0))) / stats.norm.ppf(0.975)
     found: np.ndarray = np.sqrt(second / (n - 1.0) * np.maximum(reach**2 - 1.0, 0.0))
     return found
+
+
+def beyond_draws(
+    per_draw: Float[np.ndarray, "levels draws"],
+    common_variance: Float[np.ndarray, " levels"],
+    quadrature_error: Float[np.ndarray, " levels"] | None,
+    kind: str,
+) -> Float[np.ndarray, " levels"]:
+    """What the error of a curve holds beyond the spread of its draws.
+
+    These are an error that all draws share, that of an integral over levels or the gauge of a bias, and what few,
+    skewed draws must allow for.  A lower bound has an allowance of its own among the second (:func:`lower_allowance`).
+
+    Args:
+        per_draw, common_variance, quadrature_error, kind: as of a :class:`~sigmascope.core.Curve`.
+    """
+    variance = common_variance + (0.0 if quadrature_error is None else quadrature_error**2)
+    if kind != "lower bound" and per_draw.shape[1] > 1:
+        variance = variance + skew_allowance(per_draw) ** 2
+    found: np.ndarray = np.sqrt(variance)
+    return found
