@@ -209,6 +209,7 @@ class Row:
         seeds: how many were tried.
         held: share of seeds whose interval held the truth; of gaps' errors their mean over the target.
         above: share of seeds whose lower end lay above the truth.
+        open: share of seeds whose interval of a level has an end beyond the levels: there it is absent, and says so.
         fine: whether that is as it should be, the binomial error allowed for.
     """
 
@@ -221,15 +222,17 @@ class Row:
     seeds: int
     held: float
     above: float
+    open: float
     fine: bool
 
 
-def judged(held: float, above: float, seeds: int, one_sided: bool) -> bool:
-    """Whether a row agrees with what was promised, the binomial error allowed for."""
+def judged(held: float, above: float, seeds: int, one_sided: bool, open_: float = 0.0) -> bool:
+    """Whether a row agrees with what was promised, the binomial error allowed for; open intervals may hold more."""
     if one_sided:
         return bool(stats.binom.sf(round(above * seeds) - 1, seeds, ABOVE) > SURE)
     hits = round(held * seeds)
-    return bool(stats.binom.cdf(hits, seeds, LOW) > SURE and stats.binom.sf(hits - 1, seeds, HIGH) > SURE)
+    much = open_ > 0.5 or stats.binom.sf(hits - 1, seeds, HIGH) > SURE
+    return bool(stats.binom.cdf(hits, seeds, LOW) > SURE and much)
 
 
 def between(problem: Problem, truth: np.ndarray) -> list[int]:
@@ -247,8 +250,10 @@ def row(
 ) -> Row:
     """The row of an interval, from its ends over seeds."""
     held, above = float(((low <= true) & (true <= high)).mean()), float((low > true).mean())
-    fine = judged(held, above, len(low), kind == "lower end")
-    return Row(problem.name, name, draws, kind, share, true, len(low), held, above, fine)
+    of_levels = kind not in ("lower end", "curve")
+    beyond = float(((low == 0.0) | np.isinf(high)).mean()) if of_levels else 0.0
+    fine = judged(held, above, len(low), kind == "lower end", beyond)
+    return Row(problem.name, name, draws, kind, share, true, len(low), held, above, beyond, fine)
 
 
 def of_curves(problem: Problem, name: str, draws: int, curves: Sequence[Curve]) -> list[Row]:
@@ -294,14 +299,14 @@ def advised_rows(problem: Problem, name: str, draws: int, seeds: int) -> list[Ro
     """The rows of what is advised from a study by the posterior, or by forks."""
     sigma, truth, (kept, sure) = levels_to_the_end(problem)
     whole, ends = float(truth[-1]), []
+    probability = max(KEPT, 0.5 * (1.0 + float(kept[0])))  # a rare value is lost seldom, whatever the noise
     known = {
         "guidance begins": (EDGE, where(sigma, truth, EDGE * whole)),
         "guidance ends": (1 - EDGE, where(sigma, truth, (1 - EDGE) * whole)),
-        "edit": (KEPT, where(sigma, kept, KEPT)),
-        "early exit": (SURE_OF, where(sigma, sure, SURE_OF)),
+        "edit": (probability, where(sigma, kept, probability)),
     }
-    if name == "forks":  # children are read, posteriors are not: an exit is advised by what is kept
-        del known["early exit"]
+    if name == "posterior" and sure[0] < SURE_OF:  # of forks children are read: an exit is advised by what is kept
+        known["early exit"] = (SURE_OF, where(sigma, sure, SURE_OF))
     for seed in range(seeds):
         rng = np.random.default_rng([seed, draws, 1])
         log_p, own = problem.posteriors(rng, draws, sigma)
@@ -311,15 +316,16 @@ def advised_rows(problem: Problem, name: str, draws: int, seeds: int) -> list[Ro
             curve, of = forks(problem.abstraction(), sigma, counts), {"kept": kept_of_counts(counts).numpy()}
         else:
             curve = by_posterior(problem, sigma, log_p, own, None)
-        advisor = Advisor(as_study(curve, of), KEPT, seed=seed)
+        advisor = Advisor(as_study(curve, of), probability, seed=seed)
         guide, edit = advisor.interval(problem.name)[0], advisor.keep(problem.name, [])[0]
-        levels = [guide.high, guide.low, edit.high, advisor.early_exit(problem.name).high]
-        ends.append([(q.low, q.high) for q in levels[: len(known)] if q is not None])
+        levels = [guide.high, guide.low, edit.high]
+        if "early exit" in known:
+            levels.append(advisor.early_exit(problem.name).high)
+        ends.append([(q.low, q.high) for q in levels if q is not None])
     low, high = np.moveaxis(np.array(ends), 2, 0)
     return [
         row(problem, name, draws, kind, share, true, low[:, i], high[:, i])
         for i, (kind, (share, true)) in enumerate(known.items())
-        if 0 < true < np.inf
     ]
 
 
@@ -361,7 +367,7 @@ def gap_rows(problem: Problem, goal: str, target: float, seeds: int) -> list[Row
         noise = torch.randn(n, points.shape[1], generator=g, dtype=torch.float64)
         return points[k] + spread[k, None] * noise, {problem.name: labels[k]}
 
-    curves = []
+    curves: list[Curve] = []
     for seed in range(seeds):
         work = GapWork(
             denoiser, draw, {problem.name: problem.entropy}, sigma, target_stderr=target, goals=(goal,), seed=seed,
@@ -379,9 +385,8 @@ def gap_rows(problem: Problem, goal: str, target: float, seeds: int) -> list[Row
     chance = 1.0 + 3.1 * np.array([largest.std() / largest.mean() / seeds**0.5, (2 * seeds) ** -0.5])
     for kind, size, most in zip(("stderr", "deviation"), (largest.mean(), off), chance, strict=True):
         fine = bool(size <= most * target)
-        found.append(
-            Row(problem.name, name, found[0].draws, kind, target, float(size), seeds, float(size / target), 0.0, fine)
-        )
+        ratio = float(size / target)
+        found.append(Row(problem.name, name, 32, kind, target, float(size), seeds, ratio, 0.0, 0.0, fine))
     return found
 
 

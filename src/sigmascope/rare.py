@@ -54,7 +54,7 @@ def skew_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndar
 
     Returns: 0 where all draws are alike.
 
-    Valid when: the tail was met at all; of draws that are all alike nothing can be told.
+    Valid when: the tail was met at all (:func:`unmet_allowance`).
 
     References: Hall (1992), J. R. Statist. Soc. B 54, 221–228; Johnson (1978).
     """
@@ -69,6 +69,29 @@ def skew_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndar
     reach = 3.0 / small * (1.0 - np.cbrt(1.0 - small * (student + small / 6.0))) / stats.norm.ppf(0.975)
     found: np.ndarray = np.sqrt(second / (n - 1.0) * np.maximum(reach**2 - 1.0, 0.0))
     return found
+
+
+def unmet_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    r"""What the error of a curve holds for losses that no draw met at a level, and some at another.
+
+    Near H(A) the few draws that are still undecided carry all that is missing, and few draws need not hold one.  How
+    much an undecided draw loses other levels tell.  One more draw is taken to have come, half-way to the lowest
+    :math:`x_{min}` of all levels:
+
+    .. math:: \frac{\bar x - x_{min}}{2(n + 1)}
+
+    Args:
+        per_draw: of independent draws.
+
+    Returns: by simulation with 64 draws and a value of probability .05 enough for 95 % intervals up to .97 H(A).
+    """
+    found: np.ndarray = 0.5 * (per_draw.mean(1) - per_draw.min()) / (per_draw.shape[1] + 1)
+    return found
+
+
+def allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    """The larger of :func:`skew_allowance` and :func:`unmet_allowance`."""
+    return np.maximum(skew_allowance(per_draw), unmet_allowance(per_draw))
 
 
 def beyond_draws(
@@ -87,6 +110,6 @@ def beyond_draws(
     """
     variance = common_variance + (0.0 if quadrature_error is None else quadrature_error**2)
     if kind != "lower bound" and per_draw.shape[1] > 1:
-        variance = variance + skew_allowance(per_draw) ** 2
+        variance = variance + allowance(per_draw) ** 2
     found: np.ndarray = np.sqrt(variance)
     return found
