@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sigmascope.errors import InputError as InputError
-from sigmascope.rare import lower_allowance
+from sigmascope.rare import beyond_draws, lower_allowance
 
 UNKNOWN = -1
 """Label of an abstraction that a row has not been told."""
@@ -78,16 +78,13 @@ class ItemSource(Protocol):
 
     def read(self, start: int, stop: int) -> Tensor:
         """Items ``start`` to ``stop`` (exclusive), to be left as they are: they may be the stored ones."""
-        ...
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
         """The items of these indices, in this order."""
-        ...
 
     @property
     def resident_bytes(self) -> int:
         """Memory that the source itself holds."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +192,6 @@ class HasPosterior(Protocol):
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
     ) -> Float[Tensor, "batch values"]:
         """Natural logarithm of p(a | Y_sigma = y)."""
-        ...
 
 
 @runtime_checkable
@@ -206,7 +202,6 @@ class HasAllPosteriors(Protocol):
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> Mapping[str, Float[Tensor, "batch values"]]:
         """Natural logarithm of p(a | Y_sigma = y), for every abstraction."""
-        ...
 
 
 @runtime_checkable
@@ -217,7 +212,6 @@ class HasMeansByValue(Protocol):
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
     ) -> Float[Tensor, "values batch *event"]:
         """E[V | Y_sigma = y, A = a] for every value a."""
-        ...
 
 
 @runtime_checkable
@@ -228,7 +222,6 @@ class SamplesPosterior(Protocol):
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given Y_sigma = y, for each row."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,9 +367,8 @@ class Curve:
         if kind == "lower bound":
             allowance = lower_allowance(per_draw, ceiling)
             quadrature_error = np.hypot(allowance, 0.0 if quadrature_error is None else quadrature_error)
-        variance = per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance
-        value, stderr = per_draw.mean(1), np.sqrt(variance)
-        levels = np.asarray(sigma, dtype=np.float64)
+        stderr = np.sqrt(per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance)
+        levels, value = np.asarray(sigma, dtype=np.float64), per_draw.mean(1)
         return cls(abstraction, estimator, levels, value, stderr, ceiling, per_draw, kind, quadrature_error)
 
     @property
@@ -385,9 +377,14 @@ class Curve:
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
 
     @property
+    def beyond_draws(self) -> Float[np.ndarray, " levels"]:
+        """What the error holds beyond the spread of the draws (:func:`~sigmascope.rare.beyond_draws`)."""
+        return beyond_draws(self.per_draw, self.common_variance, self.quadrature_error, self.kind)
+
+    @property
     def error(self) -> Float[np.ndarray, " levels"]:
-        """The standard error and that of an integral over levels together."""
-        return np.hypot(self.stderr, 0.0 if self.quadrature_error is None else self.quadrature_error)
+        """Half of a 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
+        return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + self.beyond_draws**2)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""

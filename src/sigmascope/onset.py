@@ -124,7 +124,7 @@ def _resampled(
 ) -> Iterator[Float[np.ndarray, "curves levels"]]:
     """The means of each curve: as they are, then of each resample; few resamples at a time where draws are many.
 
-    An error that all draws of a curve share moves each resample as a whole.
+    An error that resampling does not show moves each resample as a whole.
     """
     rng, share = np.random.default_rng(seed), np.full(draws, 1.0 / draws)
     rows = max(RESAMPLED_BYTES // (8 * draws), 1)
@@ -152,7 +152,7 @@ def moved(
         resampled: means over resamples of its draws.
         rng: moves each resample.
     """
-    shared = np.sqrt(c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2))
+    shared = c.beyond_draws
     if shared.max() > 1e-9 * c.ceiling:
         resampled = resampled + rng.normal(size=(len(resampled), 1)) * shared
     return np.concatenate([c.value[None], resampled])

@@ -1,4 +1,4 @@
-"""What a mean of few skewed draws must allow for: losses that are too rare to have been drawn."""
+"""What the error of a mean of few draws must hold beside their spread: skewness, and losses too rare to be drawn."""
 
 from __future__ import annotations
 
@@ -33,4 +33,83 @@ def lower_allowance(per_draw: Float[np.ndarray, "levels draws"], ceiling: float)
     lost = np.maximum(mean - np.minimum(per_draw.min(1), ceiling - _RARE_LOSS), 0.0) / (n + 1)
     reach = (lost + stats.t.ppf(0.975, n - 1) * np.sqrt(variance + lost**2)) / stats.norm.ppf(0.975)
     found: np.ndarray = np.where((per_draw != 0).any(1), np.sqrt(np.maximum(reach**2 - variance, 0.0)), 0.0)
+    return found
+
+
+def skew_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    r"""What the error of a mean of few, skewed draws holds beside its standard error.
+
+    Where draws are skewed, a sample without the rare large ones has a mean that is off and a spread that is too small.
+    Hall's transform of Student's ratio takes the skewness :math:`\gamma` out; its inverse says how many standard errors
+    the mean may be off on the side of the tail,
+
+    .. math:: \frac{3}{e}\left(1 - \left(1 - e\left(t_{.975,\,n-1} + \frac e6\right)\right)^{1/3}\right), \qquad
+              e = \sqrt{\max(\gamma^2 - 6/n,\, 0)/n},
+
+    with 6/n, what chance gives the square of the skewness of normal draws, taken off.  Intervals here are symmetric:
+    both sides reach as far.  The allowance is what makes 1.96 errors reach it.
+
+    Args:
+        per_draw: of independent draws.
+
+    Returns: 0 where all draws are alike.
+
+    Valid when: the tail was met at all (:func:`unmet_allowance`).
+
+    References: Hall (1992), J. R. Statist. Soc. B 54, 221–228; Johnson (1978).
+    """
+    n = per_draw.shape[1]
+    off = per_draw - per_draw.mean(1, keepdims=True)
+    second, third = (off**2).mean(1), (off**3).mean(1)
+    spread = np.maximum(second, 1e-200) ** 1.5
+    unbiased = np.sqrt(n * (n - 1.0)) / (n - 2.0) if n > 2 else 0.0
+    e = np.sqrt(np.maximum((third / spread * unbiased) ** 2 - 6.0 / n, 0.0) / n)
+    student = stats.t.ppf(0.975, n - 1)
+    small = np.maximum(e, 1e-6)  # where the transform is the identity to nine digits
+    reach = 3.0 / small * (1.0 - np.cbrt(1.0 - small * (student + small / 6.0))) / stats.norm.ppf(0.975)
+    found: np.ndarray = np.sqrt(second / (n - 1.0) * np.maximum(reach**2 - 1.0, 0.0))
+    return found
+
+
+def unmet_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    r"""What the error of a curve holds for losses that no draw met at a level, and some at another.
+
+    Near H(A) the few draws that are still undecided carry all that is missing, and few draws need not hold one.  How
+    much an undecided draw loses other levels tell.  One more draw is taken to have come, half-way to the lowest
+    :math:`x_{min}` of all levels:
+
+    .. math:: \frac{\bar x - x_{min}}{2(n + 1)}
+
+    Args:
+        per_draw: of independent draws.
+
+    Returns: by simulation with 64 draws and a value of probability .05 enough for 95 % intervals up to .97 H(A).
+    """
+    found: np.ndarray = 0.5 * (per_draw.mean(1) - per_draw.min()) / (per_draw.shape[1] + 1)
+    return found
+
+
+def allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    """The larger of :func:`skew_allowance` and :func:`unmet_allowance`."""
+    return np.maximum(skew_allowance(per_draw), unmet_allowance(per_draw))
+
+
+def beyond_draws(
+    per_draw: Float[np.ndarray, "levels draws"],
+    common_variance: Float[np.ndarray, " levels"],
+    quadrature_error: Float[np.ndarray, " levels"] | None,
+    kind: str,
+) -> Float[np.ndarray, " levels"]:
+    """What the error of a curve holds beyond the spread of its draws.
+
+    These are an error that all draws share, that of an integral over levels or the gauge of a bias, and what few,
+    skewed draws must allow for.  A lower bound has an allowance of its own among the second (:func:`lower_allowance`).
+
+    Args:
+        per_draw, common_variance, quadrature_error, kind: as of a :class:`~sigmascope.core.Curve`.
+    """
+    variance = common_variance + (0.0 if quadrature_error is None else quadrature_error**2)
+    if kind != "lower bound" and per_draw.shape[1] > 1:
+        variance = variance + allowance(per_draw) ** 2
+    found: np.ndarray = np.sqrt(variance)
     return found

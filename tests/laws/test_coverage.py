@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from sigmascope.core import Curve
+from sigmascope.information import adaptive
 from sigmascope.information.entropies import zhang
 from sigmascope.information.unseen import unseen
+from sigmascope.rare import skew_allowance, unmet_allowance
 
 TWO_POINTS = {0.25: 0.11142, 0.5: 0.20135, 1.0: 0.33683, 2.0: 0.50007, 4.0: 0.63272, 9.0: 0.68930}  # nats, by SNR
 _FILE = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
@@ -96,3 +98,71 @@ def test_a_bound_that_claims_nothing_has_no_error():
     assert np.array_equal(zero.error, np.zeros(2))
     sure = Curve.of_draws("a", "x", np.array([2.0, 1.0]), np.full((2, 100), 0.7), 0.7, kind="lower bound")
     assert np.allclose(1.96 * sure.error, 3.0 / 101 * (1 + 1.984), rtol=0.01)  # about the rule of three
+
+
+@pytest.mark.parametrize(("index", "draws"), [(0, 64), (4, 64), (4, 256)])
+def test_curves_of_few_skewed_draws_cover(table, index, draws):
+    """Two equal points and a rare class, up to .97 H(A); the counter-test: of the latter standard errors alone fail."""
+    problem = table.problems()[index]
+    sigma, truth = table.levels_of(problem)
+    keep = np.flatnonzero((truth > 0.05 * problem.entropy) & (truth < 0.97 * problem.entropy))
+    held, plain = [], []
+    for seed in range(200):
+        rng = np.random.default_rng([seed, draws])
+        curve = table.by_posterior(problem, sigma, *problem.posteriors(rng, draws, sigma), rng)
+        off = np.abs(curve.value - truth)[keep]
+        held.append(off <= 1.96 * curve.error[keep])
+        plain.append(off <= 1.96 * curve.stderr[keep])
+    assert min(np.mean(held, 0)) > 0.92 - 3.1 * (0.92 * 0.08 / 200) ** 0.5
+    assert np.mean(held) < 0.985  # not by being wide everywhere
+    if index == 4 and draws == 64:
+        assert min(np.mean(plain, 0)) < 0.92 - 3.1 * (0.92 * 0.08 / 200) ** 0.5
+
+
+def test_gaps_cover_and_meet_their_target(table):
+    """Of a rare class, with calls where they count."""
+    rows = table.gap_rows(table.problems()[4], "score_gap", 0.02, 60)
+    assert all(r.fine for r in rows), [r for r in rows if not r.fine]
+    assert {r.interval for r in rows} == {"curve", "onset", "stderr", "deviation"}
+
+
+def test_gaps_that_stop_at_what_the_pilot_says_miss_their_target(table, monkeypatch):
+    """The counter-test: the pilot misses the rare large gaps, and sees too small an error."""
+    monkeypatch.setattr(adaptive, "further", lambda *_: None)
+    rows = table.gap_rows(table.problems()[4], "score_gap", 0.005, 25)
+    (error,) = (r for r in rows if r.interval == "stderr")
+    assert not error.fine
+    assert error.held > 1.2
+
+
+def test_advised_levels_cover(table):
+    rows = table.advised_rows(table.problems()[0], "posterior", 64, 20)
+    assert {r.interval for r in rows} == {"guidance begins", "guidance ends", "edit", "early exit"}
+    assert all(r.fine for r in rows), [r for r in rows if not r.fine]
+
+
+def test_chances_to_keep_by_quadrature_and_by_draws(table):
+    """The two ways agree on a mixture; ten points have no other than draws."""
+    problem = table.problems()[3]
+    p = np.exp(problem.posteriors(np.random.default_rng(0), 40_000, np.array([0.8]))[0][0])
+    for known, each in zip(problem.keeping(0.8), ((p**2).sum(1), p.max(1)), strict=True):
+        assert abs(each.mean() - known) < 4 * each.std() / 200
+
+
+def test_the_allowance_for_skewed_draws():
+    rng = np.random.default_rng(0)
+    normal, skewed = rng.normal(size=(2000, 64)), rng.exponential(size=(2000, 64)) ** 2
+    z = np.sqrt(64) * np.abs(skewed.mean(1) - 2.0) / skewed.std(1, ddof=1)
+    error = np.hypot(skewed.std(1, ddof=1) / 8, skew_allowance(skewed))
+    assert (z < 1.96).mean() < 0.9  # standard errors alone
+    assert 0.93 < (np.abs(skewed.mean(1) - 2.0) < 1.96 * error).mean() < 0.98
+    assert np.median(skew_allowance(normal)) < 0.3 * np.median(normal.std(1)) / 8
+    assert np.array_equal(skew_allowance(np.full((2, 8), 0.3)), np.zeros(2))
+    assert np.allclose(skew_allowance(-skewed), skew_allowance(skewed))
+
+
+def test_the_allowance_for_losses_that_no_draw_met():
+    per_draw = np.full((2, 49), 0.7)
+    per_draw[0, :5] = -0.3
+    assert np.allclose(unmet_allowance(per_draw)[1], 0.5 * 1.0 / 50)
+    assert Curve.of_draws("a", "x", np.array([2.0, 1.0]), per_draw, 0.7).error[1] == pytest.approx(0.01)

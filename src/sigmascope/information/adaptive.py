@@ -24,8 +24,9 @@ from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.information import roulette
 from sigmascope.information.above import SHOWN, CoarseTopWarning, above
 from sigmascope.information.allocation import Survey, allocate, check_aim, survey
-from sigmascope.information.choice import MAIN, PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
+from sigmascope.information.choice import PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
 from sigmascope.information.importance import Draw, Surrogate
+from sigmascope.information.topping import further
 
 GOALS = ("score_gap", "mmse_gap")
 _OUT_OF_PROPORTION = 20
@@ -74,14 +75,15 @@ class GapWork:
     r"""Gaps of several abstractions at all levels, a batch of network calls at a time; resumable between batches.
 
     A pilot, on draws of its own, says where the integrand lies (:mod:`sigmascope.information.allocation`); calls go
-    there, as many as ``target_stderr`` or ``budget`` asks for.  There is no quadrature: levels are drawn.
+    there, as many as ``target_stderr`` or ``budget`` asks for, and more where the error that was found is larger
+    (:mod:`sigmascope.information.topping`).  There is no quadrature: levels are drawn.
 
     Args:
         denoiser: any; rows are float32 or float64 as its parameters are, float64 where it has none, on their device.
         draw: n independent draws of v with labels, from a generator.
         ceilings: H(A) of each abstraction that is measured, by name; NaN of a continuous one.
         sigma: decreasing levels of the curves; they may be few.
-        target_stderr: largest standard error of any curve of the goals at any level, nats, as the pilot predicts it.
+        target_stderr: largest standard error of any curve of the goals at any level, nats.
         budget: network calls at most, the pilot's among them; a row of a batch, told nothing or one thing, is one.
         allocation: of another measurement, in place of a pilot: two denoisers are then measured on the same draws.
         goals: which of ``score_gap`` and ``mmse_gap`` calls are allocated for; the latter takes several times as many.
@@ -154,9 +156,9 @@ class GapWork:
 
     @property
     def total(self) -> int:
-        """Replicates, the pilot's among them; until the pilot is done those of the measurement count as one."""
+        """Replicates, the pilot's among them, as far as is known: until the pilot is done the others count as one."""
         first = 0 if self._survey is None else self._survey.pilot.replicates
-        return first + (1 if self.allocation is None else self.allocation.replicates)
+        return first + (1 if self.allocation is None else self.allocation.measurements)
 
     @property
     def position(self) -> int:
@@ -165,7 +167,7 @@ class GapWork:
 
     @property
     def done(self) -> bool:
-        return self.allocation is not None and len(self._done) >= self.allocation.replicates
+        return self.allocation is not None and len(self._done) >= self.allocation.measurements
 
     @property
     def calls(self) -> int:
@@ -184,11 +186,11 @@ class GapWork:
                 self._piloted.append(np.stack([*self._gaps(draws, guessed), doubt]))
             self._advise()
             return
-        a, replicates = self.allocation, self._next(len(self._done), self.allocation)
-        chosen = [choose(self._surrogate, self._draw, a, MAIN, k) for k in replicates]
+        ways = [self.allocation.at(k) for k in self._next(len(self._done), self.allocation)]
+        chosen = [choose(self._surrogate, self._draw, *way) for way in ways]
         draws, ends = self._noisy(chosen), np.cumsum([len(c.weight) for c in chosen])[:-1]
         doubts, guessed = self._doubts(draws)
-        played = [self._played(*x) for x in zip(replicates, chosen, np.split(doubts, ends), strict=True)]
+        played = [self._played(*x) for x in zip(ways, chosen, np.split(doubts, ends), strict=True)]
         chance, kept = (np.concatenate(x) for x in zip(*played, strict=True))
         where = torch.from_numpy(np.flatnonzero(kept))
         values = np.zeros((3, len(kept)))
@@ -198,21 +200,34 @@ class GapWork:
             above = c.sigma.numpy() >= self._sigma[:, None] * (1 - 1e-12)
             of = np.arange(len(self._ceilings))[:, None] == c.attribute
             self._done.append(np.einsum("wd,ad,ld->wal", mine * c.weight, of, above))
-            self._above.append(np.einsum("wd,ad->wa", mine * c.weight * (c.cell == len(a.edges) - 1), of))
+            self._above.append(np.einsum("wd,ad->wa", mine * c.weight * (c.cell == ways[0][0].tail), of))
             self._spent.append(2.0 * told.sum() + self._share * (~told).sum())
+        self._top_up()
 
-    def _played(self, replicate: int, c: Chosen, doubt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _top_up(self) -> None:
+        """One round more where all is measured and a standard error is larger than was asked for."""
+        while self._target is not None and self._survey is not None and self.done:
+            assert self.allocation is not None
+            columns = self.allocation.joined(np.stack(self._done[: self.allocation.measurements]))
+            more = further(self.allocation, columns[:, [GOALS.index(g) for g in self._goals]], self._target)
+            if more is None:
+                return
+            self.allocation = more
+
+    @staticmethod
+    def _played(way: tuple[Allocation, int, int], c: Chosen, doubt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The chances of a replicate's draws to be measured, and which are."""
-        a = self.allocation
-        assert a is not None
+        a, use, replicate = way
         of = c.attribute, c.cell
         expected = roulette.expected(doubt, a.doubt[of], c.weight * a.draws[of[0]], (a.mass / widths(a.edges))[of])
         chance = roulette.chance(expected, a.rate[c.attribute])
-        start = torch.rand(len(a.draws), generator=generator(a.seed, USE, MAIN, replicate, 4), dtype=torch.float64)
+        start = torch.rand(len(a.draws), generator=generator(a.seed, USE, use, replicate, 4), dtype=torch.float64)
         return chance, roulette.kept(chance, c.attribute, start.numpy())
 
     def _next(self, first: int, allocation: Allocation) -> range:
-        return range(first, min(first + max(1, self._batch // int(allocation.draws.sum())), allocation.replicates))
+        """Of the same draws each, as many as make a batch."""
+        draws = int(allocation.at(first)[0].draws.sum())
+        return range(first, min(first + max(1, self._batch // draws), allocation.alike(first)))
 
     def _advise(self) -> None:
         """Allocate from the pilot; double it first while the measurement would be out of proportion to it."""
@@ -298,9 +313,8 @@ class GapWork:
         """
         if not self.done:
             raise InputError(f"{self.position} of {self.total} replicates are done: call step() until done")
-        columns, found = np.stack(self._done, -1), {}
         assert self.allocation is not None
-        columns = columns.reshape(*columns.shape[:-1], -1, self.allocation.parts).mean(-1)
+        columns, found = np.moveaxis(self.allocation.joined(np.stack(self._done)), 0, -1), {}
         for k, (name, ceiling) in enumerate(self._ceilings.items()):
             more, gauge = self._left_out(k, name, ceiling)
             score, mmse = (
@@ -323,7 +337,11 @@ class GapWork:
         """What the one level above the cells leaves out of the k-th abstraction's integral, and the gauge of that."""
         assert self.allocation is not None
         squared = 2.0 * np.exp(2.0 * self.allocation.edges[0])
-        more, gauge = above(float(np.mean(self._above, 0)[0, k]), self._surrogate.spread[name] / squared, ceiling)
+        more, gauge = above(
+            float(self.allocation.joined(np.stack(self._above)).mean(0)[0, k]),
+            self._surrogate.spread[name] / squared,
+            ceiling,
+        )
         if max(more, gauge) < _NOTHING:
             return 0.0, 0.0
         if max(more, gauge) > SHOWN * ceiling:
@@ -359,6 +377,7 @@ class GapWork:
         if fits:
             self._piloted, self._done, self._spent, self._above = piloted, done, spent, over
             self._advise()
+            self._top_up()
         if not fits or (done and self.allocation is None) or (piloted and self._survey is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
 

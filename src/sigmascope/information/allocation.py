@@ -46,7 +46,7 @@ _FALL = 2.0  # of a standard deviation below a level, at most, as a power of sig
 _FLOOR = 0.05  # of the mean standard deviation over levels
 _OFFERED = 0.15  # of the variance that is left to the candidates
 _LEAST = 0.1  # of a second moment that spread within cells is, at least
-_FEWEST = 8  # of an attribute in a replicate
+FEWEST = 8  # of an attribute in a replicate
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +113,10 @@ def survey(
         np.full(count, np.inf),
         np.full(count, 2.0),
         replicates,
+        np.zeros((0, count), dtype=int),
         np.zeros((count, len(sigma))),
     )
-    return Survey(first, size, max(_HELD // v[0].numel(), CANDIDATES * _FEWEST))
+    return Survey(first, size, max(_HELD // v[0].numel(), CANDIDATES * FEWEST))
 
 
 def fair(moment: Float[np.ndarray, "curves cells"], floor: float = 0.0) -> Float[np.ndarray, " curves"]:
@@ -209,7 +210,7 @@ def allocate(
     if target_stderr is not None:
         times = 1.0 / (target_stderr**2 * REPLICATES)
         for _ in range(8):
-            draws = np.maximum(_FEWEST, np.ceil(needed(times, parts))).astype(int)
+            draws = np.maximum(FEWEST, np.ceil(needed(times, parts))).astype(int)
             parts = max(parts, int(np.ceil(offered_to(draws).max() / found.most)))
     else:
         # What a replicate may cost; where roulette is played its calls are known in the mean alone.
@@ -219,11 +220,11 @@ def allocate(
             times = 0.5 * (low + high)
             low, high = (times, high) if needed(times) @ cost <= left else (low, times)
         times = low
-        draws = np.maximum(_FEWEST, np.floor(needed(times))).astype(int)
+        draws = np.maximum(FEWEST, np.floor(needed(times))).astype(int)
         if draws @ cost > left:  # too few for shares: the same of each
             draws = np.full(count, int(left // cost.sum()))
-        if draws.min() < _FEWEST:
-            least = spent + np.ceil(REPLICATES * _FEWEST * 2 * count / 0.95)
+        if draws.min() < FEWEST:
+            least = spent + np.ceil(REPLICATES * FEWEST * 2 * count / 0.95)
             raise InputError(f"budget is {budget} network calls, {spent:g} for the pilot: pass at least {least:g}")
         parts = max(1, min(int(np.ceil(offered_to(draws).max() / found.most)), int(draws.min())))
     offers = offered_to(draws)

@@ -13,7 +13,7 @@ References: Hansen & Hurwitz (1943); Horvitz & Thompson (1952); Madow (1949) for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ class Allocation:
         cost: calls that a draw of each attribute takes in the mean, shape (attributes,).
         replicates: independent ones; more of them leave the earlier ones as they are.
         parts: so many replicates make one column of the curves.
+        added: draws of each attribute that each column has in addition, a round a row, shape (rounds, attributes).
         predicted: standard errors that the pilot predicts of the goals' curves, nats, shape (curves, levels).
         pilot_calls: network calls of the pilot.
     """
@@ -69,6 +70,7 @@ class Allocation:
     rate: Float[np.ndarray, " attributes"]
     cost: Float[np.ndarray, " attributes"]
     replicates: int
+    added: Int[np.ndarray, "rounds attributes"]
     predicted: Float[np.ndarray, "curves levels"]
     pilot_calls: float = 0.0
     parts: int = 1
@@ -76,7 +78,49 @@ class Allocation:
     @property
     def calls(self) -> float:
         """Network calls of the measurement, the pilot's not counted: two a draw, or what is expected of them."""
-        return self.replicates * float(self.draws @ self.cost)
+        return self.replicates * float(self.draws @ self.cost) + self.columns * float((self.added @ self.cost).sum())
+
+    @property
+    def tail(self) -> int:
+        """The cell above all levels."""
+        return len(self.edges) - 1
+
+    @property
+    def columns(self) -> int:
+        """Of the curves."""
+        return self.replicates // self.parts
+
+    @property
+    def measurements(self) -> int:
+        """Replicates, and then one for each column of each round that was added."""
+        return self.replicates + len(self.added) * self.columns
+
+    def alike(self, k: int) -> int:
+        """Up to which measurement all have as many draws as the k-th."""
+        rounds = -(-(k + 1 - self.replicates) // self.columns)
+        return self.replicates + max(rounds, 0) * self.columns
+
+    def at(self, k: int) -> tuple[Allocation, int, int]:
+        """That of the k-th measurement, with its use of the seed and its number there."""
+        if k < self.replicates:
+            return self, MAIN, k
+        rounds, column = divmod(k - self.replicates, self.columns)
+        draws = self.added[rounds]
+        offered = np.ceil(draws * (self.candidates / self.draws)).astype(int)
+        return replace(self, draws=draws, candidates=offered), MAIN + 1 + rounds, column
+
+    def joined(
+        self, measured: Float[np.ndarray, "measurements ways attributes *levels"]
+    ) -> Float[np.ndarray, "columns ways attributes *levels"]:
+        """The columns: means over what was measured for each, weighted by numbers of draws."""
+        shape = measured.shape[1:]
+        weight = (1, 1, -1) + (1,) * (len(shape) - 2)
+        first = measured[: self.replicates].reshape(self.columns, self.parts, *shape).mean(1)
+        total, draws = first * (self.parts * self.draws).reshape(weight), self.parts * self.draws
+        for more, each in zip(measured[self.replicates :].reshape(-1, self.columns, *shape), self.added, strict=True):
+            total, draws = total + more * each.reshape(weight), draws + each
+        joined: np.ndarray = total / draws.reshape(weight)
+        return joined
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays to store."""
@@ -134,6 +178,8 @@ def choose(surrogate: Surrogate, draw: Draw, allocation: Allocation, use: int, r
     """The draws of a replicate, from streams that depend on the seed, the use and the replicate alone."""
     a, found = allocation, []
     for k, draws in enumerate(a.draws):
+        if draws == 0:
+            continue
         streams = [generator(a.seed, USE, use, replicate, k, i) for i in range(4)]
         v, labels, noise, sigma, cell = candidates(draw, streams[:3], a.edges, a.offered[k], int(a.candidates[k]))
         size = np.sqrt(surrogate.expected(v, labels, noise, sigma, k)) / a.scale[k, cell]

@@ -8,6 +8,8 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -37,6 +39,22 @@ def style_of(index: int) -> tuple[str, str]:
 def label_of(name: str) -> str:
     """A name for a legend, which would leave out one that begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
+
+
+def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
+    """Half of the 95 % interval of one attribute by one estimator, from the results of a study."""
+    curve = Curve(
+        "",
+        "",
+        of.sigma.values,
+        of.information.values,
+        of.stderr.values,
+        float(of.ceiling),
+        of.information_per_draw.values,
+        str(of.kind.values),
+        of.quadrature_error.values,
+    )
+    return 1.96 * curve.error
 
 
 def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:

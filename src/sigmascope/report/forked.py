@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sigmascope.core import Curve
 from sigmascope.onset import Onset
-from sigmascope.report.figures import STYLE, style_of, windows_figure
+from sigmascope.report.figures import STYLE, half_interval, style_of, windows_figure
 from sigmascope.report.gallery import show_item
 from sigmascope.report.learned import panels, untold_note
 from sigmascope.report.losses import losses_figures, losses_section, warned
@@ -39,7 +39,7 @@ def forked_figure(results: xr.Dataset) -> Figure:
         ax.set_ylim(-0.08 * ceiling, 1.2 * ceiling)
         for e in one.estimator.values:
             of = one.sel(estimator=e)
-            value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
+            value, half = of.information.values, half_interval(of)
             if e == "posterior":
                 ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact filter of data")
                 continue

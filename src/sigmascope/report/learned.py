@@ -15,7 +15,16 @@ from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Curve
 from sigmascope.onset import Onset
-from sigmascope.report.figures import STYLE, label_of, sigma_axis, strip_figure, strip_levels, style_of, windows_figure
+from sigmascope.report.figures import (
+    STYLE,
+    half_interval,
+    label_of,
+    sigma_axis,
+    strip_figure,
+    strip_levels,
+    style_of,
+    windows_figure,
+)
 from sigmascope.report.losses import losses_figures, losses_section, warned
 from sigmascope.report.page import Write, document, onset_table, order_of, repeat_words, write_figures
 from sigmascope.report.sections import figure
@@ -97,7 +106,7 @@ def learned_figure(results: xr.Dataset) -> Figure:
         ax.text(0.98, 0.97, "\n".join(over), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)
         for e in shown:
             of = one.sel(estimator=e)
-            value, half = of.information.values, 1.96 * np.hypot(of.stderr.values, of.quadrature_error.values)
+            value, half = of.information.values, half_interval(of)
             if e == "posterior":
                 ax.plot(sigma, value, color="black", linewidth=1.0, linestyle=(0, (4, 2)), label="exact")
                 continue

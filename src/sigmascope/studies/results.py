@@ -115,8 +115,9 @@ def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -
         found: for each attribute, the curves of its values.
 
     Returns: with a dimension ``value``, the values of all attributes one after the other; ``value_abstraction`` says
-        whose they are, ``value_half`` where half of :math:`-\\ln p(a)` is known (0 and infinity: below and above the
-        levels), ``value_before_next`` how surely before the value of the same attribute that comes next.
+        whose they are, ``value_stderr`` what their 95 % intervals hold 1.96 times, ``value_half`` where half of
+        :math:`-\\ln p(a)` is known (0 and infinity: below and above the levels), ``value_before_next`` how surely
+        before the value of the same attribute that comes next.
     """
     rows = [(name, c) for name, of in found.items() for c in of.values()]
     if not rows:
@@ -128,7 +129,7 @@ def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -
     mine = [when[name, c.abstraction] for name, c in rows]
     return results.assign(
         value_information=(("value", "sigma"), np.stack([c.value for _, c in rows])),
-        value_stderr=(("value", "sigma"), np.stack([c.stderr for _, c in rows])),
+        value_stderr=(("value", "sigma"), np.stack([c.error for _, c in rows])),
         value_ceiling=("value", [c.ceiling for _, c in rows]),
         value_half=("value", [o.at[1].value for o in mine]),
         value_half_low=("value", [o.at[1].low for o in mine]),
