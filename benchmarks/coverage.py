@@ -301,7 +301,7 @@ def levels_to_the_end(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndar
 def advised_rows(problem: Problem, name: str, draws: int, seeds: int) -> list[Row]:
     """The rows of what is advised from a study by the posterior, or by forks."""
     sigma, truth, (kept, sure) = levels_to_the_end(problem)
-    whole, ends = float(truth[-1]), []
+    whole, ends = problem.entropy, []
     probability = max(KEPT, 0.5 * (1.0 + float(kept[0])))  # a rare value is lost seldom, whatever the noise
     known = {
         "guidance begins": (EDGE, where(sigma, truth, EDGE * whole)),
