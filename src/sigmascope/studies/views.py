@@ -118,7 +118,7 @@ def noised(results: xr.Dataset, estimator: str, seed: int) -> View:
     """
     curves = {c.abstraction: c for c in to_curves(results, estimator)}
     first = next(iter(curves.values()))
-    own = first.estimator == main_estimator(results)  # whose chances to keep the results hold
+    own = first.estimator == ("forks" if "shared_per_draw" in results else main_estimator(results))
     kept = {w: results[f"{w}_per_draw"] for w in ("kept", "sure") if own and f"{w}_per_draw" in results}
     whole = {n: _whole(results, c) for n, c in curves.items()}
     return View(curves, whole, kept, law_in_words(results, first.estimator), seed)
