@@ -212,7 +212,7 @@ def complaint(s: Shown, folder: Folder, how: str) -> str:
 def of_network(text: str) -> str:
     """An installation is not tried: what it asks for is looked up in the project's own files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = re.fullmatch(r"\S*pip install (\w+==\S+|'(\w+)\[(\w+)\]')(?: --index-url https://\S+)?", text)
+    asked = re.fullmatch(r"\S*pip install (\w+==\S+|'(\w+)\[(\w+)\]')", text)
     if asked is None:
         return "it is no installation"
     wanted, of, extra = asked.groups()
