@@ -154,7 +154,7 @@ def forked(words: list[str], after: float = _PATIENCE, before: Callable[[], None
     ended, code = 0, 0
     while not ended and time.monotonic() - start < after:
         ended, code = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.002)
+        time.sleep(0.005)
     if not ended:
         os.kill(child, signal.SIGKILL)
         _, code = os.waitpid(child, 0)

@@ -24,6 +24,7 @@ _LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
 _PAGE = 40_000_000  # figures while they are drawn
 _RESAMPLES = 2000
+_OF_ATTRIBUTE = 50_000  # bytes of its curves and of what the page says of it
 _OF_INTEGRALS = 96  # bytes of a pair of levels, in the weights of integrals over levels and the splines behind them
 
 
@@ -114,7 +115,7 @@ def predict(data: Data, spec: Spec) -> Work:
         more = _LATER + max(work + max(s.estimates(), children), s.after())
         return Work(0.0, 0.0, 0.0, more, float(calls))
     n, size = len(data), data.size
-    base = _LATER + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
+    base = _LATER + _OF_ATTRIBUTE * s.count + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
     if spec.law == "heldout":
         classifiers = sum(j // 2 + 1 for j in range(spec.levels))  # as widths_for makes them
