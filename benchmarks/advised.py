@@ -7,7 +7,7 @@ here trained.  A study of each, by forks labelled by the nearest other item and 
 advice; then images and generations of which the study knew nothing are redrawn from the levels advised, and a judge
 that never saw a parent says what became of them: the true attribute of the exact law, and of digits a small
 convolutional network trained on others.  A third trial is of two points studied down to a level at which they are still
-half open.  Without --model the digits are left out.  (The digits take some five minutes of one core.)
+half open.  Without --model the digits are left out.  (The digits take some three minutes of one core.)
 """
 
 from __future__ import annotations
