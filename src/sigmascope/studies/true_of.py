@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from sigmascope.studies import laws
 from sigmascope.studies.results import main_estimator
 
-OWN_PATH = "the model's own path: states that generation itself visits"
+OWN_PATH = f"{laws.OWN_PATH}: states that generation itself visits"
 
 
 def law_of(results: xr.Dataset, estimator: str = "") -> str:

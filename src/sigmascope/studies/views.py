@@ -14,6 +14,7 @@ from sigmascope.core import Curve, InputError
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.limits import shown
 from sigmascope.onset import Quantity, crossings, moved, quantity
+from sigmascope.studies.laws import path_curves
 from sigmascope.studies.results import main_estimator, to_curves
 from sigmascope.studies.true_of import OWN_PATH, law_of
 
@@ -131,15 +132,9 @@ def own_path(results: xr.Dataset, seed: int) -> View | None:
         results: of a study.
         seed: of the resampling.
     """
-    if "path_information" not in results:
+    curves = path_curves(results)
+    if not curves:
         return None
-    curves = {}
-    for name in map(str, results.abstraction.values):
-        of = results.sel(abstraction=name)
-        curves[name] = Curve(
-            name, "own_path", results.sigma.values, of.path_information.values, of.path_stderr.values,
-            float(of.path_ceiling), of.path_information_per_draw.values, "estimate", of.path_quadrature_error.values,
-        )  # fmt: skip
     kept = {w: results[f"path_{w}_per_draw"] for w in ("kept", "sure") if f"path_{w}_per_draw" in results}
     return View(curves, {n: c.ceiling for n, c in curves.items()}, kept, OWN_PATH, seed)
 
