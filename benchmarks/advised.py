@@ -7,7 +7,7 @@ here trained.  A study of each, by forks labelled by the nearest other item and 
 advice; then images and generations of which the study knew nothing are redrawn from the levels advised, and a judge
 that never saw a parent says what became of them: the true attribute of the exact law, and of digits a small
 convolutional network trained on others.  A third trial is of two points studied down to a level at which they are still
-half open.  Without --model the digits are left out.  (The digits take some ten minutes of one core.)
+half open.  Without --model the digits are left out.  (The digits take some three minutes of one core.)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from sigmascope.studies.views import View
 
 P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
 APART, SCALE = 2.0, 0.05  # of the exact laws: half their distance in their standard deviations, and one of these
-DIGIT_LOW, PARENTS = 0.08, 160
+DIGIT_LOW, PARENTS = 0.05, 160
 Judge = Callable[[Tensor], Tensor]
 
 
@@ -118,7 +118,7 @@ def exact(folder: Path) -> Subject:
 def digits(model: Path, data: Path, draws: int) -> Subject:
     """The DDPM of digits, its study on all of them but the parents, and a judge trained on neither's parents."""
     network, schedule = read_model(model)
-    spec = Spec(str(data), ("digit",), draws=draws, levels=7, sigma_max=5.0, sigma_min=0.25, forks=12, steps=12,
+    spec = Spec(str(data), ("digit",), draws=draws, levels=8, sigma_max=4.0, sigma_min=0.12, forks=12, steps=14,
                 estimators=("forks", "own_path"), model="diffusers:mnist-ddpm")  # fmt: skip
     whole = load(str(data), ["digit"])
     foreign = Foreign(

@@ -116,9 +116,14 @@ def labels_words(results: xr.Dataset) -> str:
     )
     most = int(results.left_out.max())
     copies = f" Up to {most - 1:,} near copies of an image are left out." if most > 1 else ""
+    made = (
+        " Images that the model made are no items, and nothing is left out for their children."
+        if "path_information" in results
+        else ""
+    )
     return (
         f" The nearest other item of an image has its value of {right}: what redraws keep cannot be seen beyond that, "
-        f"and labels of your own classifier may be better (--labeller).{copies}"
+        f"and labels of your own classifier may be better (--labeller).{copies}{made}"
     )
 
 

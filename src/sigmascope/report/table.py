@@ -16,7 +16,9 @@ _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
 
 
 def number(x: float) -> str:
-    """Three significant digits without an exponent."""
+    """Three significant digits without an exponent; a level above all of those studied is infinite."""
+    if math.isinf(x):
+        return "∞"
     digits = max(0, 2 - math.floor(math.log10(abs(x)))) if x else 0
     return f"{x:.{digits}f}"
 
