@@ -377,14 +377,15 @@ class Curve:
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
 
     @property
-    def beyond_draws(self) -> Float[np.ndarray, " levels"]:
+    def beyond_draws(self) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
         """What the error holds beyond the spread of the draws (:func:`~sigmascope.rare.beyond_draws`)."""
         return beyond_draws(self.per_draw, self.common_variance, self.quadrature_error, self.kind)
 
     @property
     def error(self) -> Float[np.ndarray, " levels"]:
         """Half of a 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
-        return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + self.beyond_draws**2)
+        shared, tail = self.beyond_draws
+        return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""

@@ -74,7 +74,8 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     two abstractions is judged by their paired difference.  True information never falls as sigma falls; each resampled
     curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.  An error
     that all draws share (random directions, an integral over levels, the gauge of a bias) moves a resampled curve up or
-    down as a whole, as a normal number that is its own for each attribute and resample.
+    down as a whole, as a normal number that is its own for each attribute and resample.  What few, skewed draws may
+    have missed (:func:`~sigmascope.rare.tail_allowance`) moves half of the resamples, to the side of the tail alone.
 
     Args:
         curves: of one estimator, over the same levels and draws.
@@ -145,17 +146,30 @@ def _resampled(
 def moved(
     c: Curve, resampled: Float[np.ndarray, "resamples levels"], rng: np.random.Generator
 ) -> Float[np.ndarray, "curves levels"]:
-    """The curve, then its resamples with the error that all draws share.
+    """The curve, then its resamples with the error that all draws share, and towards the tail of few, skewed draws.
 
     Args:
         c: the curve.
         resampled: means over resamples of its draws.
         rng: moves each resample.
     """
-    shared = c.beyond_draws
+    shared, tail = c.beyond_draws
     if shared.max() > 1e-9 * c.ceiling:
         resampled = resampled + rng.normal(size=(len(resampled), 1)) * shared
-    return np.concatenate([c.value[None], resampled])
+    return np.concatenate([c.value[None], towards_tail(resampled, tail, rng)])
+
+
+def towards_tail(
+    resampled: Float[np.ndarray, "resamples levels"], tail: Float[np.ndarray, " levels"], rng: np.random.Generator
+) -> Float[np.ndarray, "resamples levels"]:
+    """Half of the resamples moved to the side of the tail, which few draws may have missed.
+
+    Args:
+        resampled: means over resamples.
+        tail: of what was resampled (:func:`~sigmascope.rare.tail_allowance`).
+        rng: moves each resample.
+    """
+    return resampled + np.maximum(rng.normal(size=(len(resampled), 1)), 0.0) * tail
 
 
 def ends_of(draws: int) -> list[float]:

@@ -89,9 +89,11 @@ def unmet_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.nda
     return found
 
 
-def allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
-    """The larger of :func:`skew_allowance` and :func:`unmet_allowance`."""
-    return np.maximum(skew_allowance(per_draw), unmet_allowance(per_draw))
+def tail_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    """The larger of :func:`skew_allowance` and :func:`unmet_allowance`, negative where the tail is of low draws."""
+    skewed, unmet = skew_allowance(per_draw), unmet_allowance(per_draw)
+    off = per_draw - per_draw.mean(1, keepdims=True)
+    return np.where(unmet > skewed, -unmet, np.copysign(skewed, (off**3).mean(1)))
 
 
 def beyond_draws(
@@ -99,17 +101,16 @@ def beyond_draws(
     common_variance: Float[np.ndarray, " levels"],
     quadrature_error: Float[np.ndarray, " levels"] | None,
     kind: str,
-) -> Float[np.ndarray, " levels"]:
-    """What the error of a curve holds beyond the spread of its draws.
-
-    These are an error that all draws share, that of an integral over levels or the gauge of a bias, and what few,
-    skewed draws must allow for.  A lower bound has an allowance of its own among the second (:func:`lower_allowance`).
+) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
+    """What the error of a curve holds beyond the spread of its draws: what they share, and what their tail may hide.
 
     Args:
         per_draw, common_variance, quadrature_error, kind: as of a :class:`~sigmascope.core.Curve`.
+
+    Returns: the error that all draws share, with that of an integral over levels or the gauge of a bias; and the
+        :func:`tail_allowance` of few, skewed draws, 0 for a lower bound, which has its own (:func:`lower_allowance`)
+        in the first.
     """
-    variance = common_variance + (0.0 if quadrature_error is None else quadrature_error**2)
-    if kind != "lower bound" and per_draw.shape[1] > 1:
-        variance = variance + allowance(per_draw) ** 2
-    found: np.ndarray = np.sqrt(variance)
-    return found
+    shared = np.sqrt(common_variance + (0.0 if quadrature_error is None else quadrature_error**2))
+    bound = kind == "lower bound" or per_draw.shape[1] < 2
+    return shared, np.zeros_like(shared) if bound else tail_allowance(per_draw)

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
-ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "studies", "report"}
+ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "rare", "studies", "report"}
 ALL |= {"limits", "console"}
 ALL |= {"adapters", "learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
 MAY = {
