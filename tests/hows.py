@@ -135,6 +135,18 @@ def only_read(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     to.setattr(module, "run", opened)
 
 
+def only_two_points(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
+    """The files are read; the trials of pictures and digits have a test of their own."""
+
+    def opened(model, data, draws):
+        module.read_model(model)
+        return module.load(data, ["digit"])
+
+    to.setattr(module, "digits", opened)
+    to.setattr(module, "exact", lambda folder: None)
+    to.setattr(module, "tried", lambda subject: [])
+
+
 _STUDY = {"draws": 16, "levels": 5, "size": 16}
 _TRAINED = {"steps": 12, "classifier_steps": 6, "batch": 16, "width": 16, "depth": 1}
 HOWS: dict[str, How] = {
@@ -153,6 +165,7 @@ HOWS: dict[str, How] = {
     "network": How("it wants the network"),
     "ranks": How("minutes of training; several processes have tests of their own", _TRAINED, undrawn),
     "ddpm": How("nine minutes, and tests of its own", patch=only_read),
+    "advised": How("three minutes, and tests of its own", patch=only_two_points),
     "agreement": How("an hour", {"draws": 16, "levels": 5}, of_small_scenes),
     "several": How("minutes", {"draws": 64, "levels": 12}),
     "dense": How("minutes", {"draws": 4}, of_small_scenes),
