@@ -13,7 +13,8 @@ from scipy.optimize import isotonic_regression
 from sigmascope.core import Curve, InputError
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.limits import shown
-from sigmascope.onset import Quantity, crossings, moved, quantity
+from sigmascope.onset import Quantity, crossings, moved, quantity, towards_tail
+from sigmascope.rare import tail_allowance
 from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
 from sigmascope.studies.results import main_estimator, to_curves
 
@@ -84,11 +85,17 @@ class View:
     def _keeping(self, name: str, which: str) -> Rising:
         for found in (which, "kept"):
             if found in self._kept:
-                return _rising(self._mean(self._kept[found].sel(abstraction=name).values))
+                return self._chance(self._kept[found].sel(abstraction=name).values)
         c = self.curves[name]
         if c.kind != "lower bound" and c.estimator in ("posterior", "forks"):
-            return _rising(self._mean(np.exp(np.minimum(c.per_draw - c.ceiling, 0.0))))
+            return self._chance(np.exp(np.minimum(c.per_draw - c.ceiling, 0.0)))
         return kept_at_least(self.known(name), c.ceiling)
+
+    def _chance(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
+        """The mean of a probability over draws, then of each resample, with what few draws may have missed."""
+        means = self._mean(per_draw)
+        rng = np.random.default_rng(self._seed)
+        return _rising(np.concatenate([means[:1], towards_tail(means[1:], tail_allowance(per_draw), rng)]))
 
     def _mean(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
         return self._shares @ per_draw.T
