@@ -5,14 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import xarray as xr
+from diffusers import DDIMScheduler
 
 from dressing import COLOURS, Exact, dressed, pictures
 from problems import two_points
 from sigmascope.cli import main
+from sigmascope.core import InputError
 from sigmascope.noise import sigma_grid
 from sigmascope.studies.advice_of import advise
 from sigmascope.studies.advice_words import line
@@ -41,14 +44,17 @@ def text_of(page: str) -> str:
 def folders(tmp_path_factory):
     """One finished study of each kind, by its command."""
     root = tmp_path_factory.mktemp("sentences")
-    path = pictures(root)
+    path, pipeline = pictures(root), root / "pipeline"
+    DDIMScheduler().save_pretrained(pipeline / "scheduler")
+    index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    (pipeline / "model_index.json").write_text(json.dumps(index))
     patch = pytest.MonkeyPatch()
     few = ["--draws", "24", "--levels", "10", "--sigma-max", "8"]
 
     def study(name: str, *options: str, pipe=None, some=few) -> None:
         if pipe is not None:
             patch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
-            options = (*options, "--model", "diffusers:x")
+            options = (*options, "--model", f"diffusers:{pipeline}")
         assert main(["study", str(path), *some, *options, "--out", str(root / name)]) == 0, name
 
     study("exact")
@@ -86,6 +92,8 @@ TABLE = [
         r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
     ),
     ("untold", ["advise"], r"guidance interval \(a\): guide .*"),
+    ("untold", ["advise"], r"guide towards colour .* — steps \d+ to \d+ of 50 \(timestep [\d.]+ to timestep [\d.]+; "),
+    ("untold", ["advise", "--steps", "20"], r"sdedit strength .* — strength 0\.\d+ of 20 steps \(timestep [\d.]+, "),
     ("untold", ["advise"], r"sdedit strength \(b\): noise an image"),
     ("untold", ["advise"], rf"guide towards colour from {LEVEL}"),
     (
@@ -117,6 +125,31 @@ def test_the_page_is_the_advice(folders, name):
         assert re.sub(r"\s+", " ", line(a)) in section, a.kind
     assert section.count("guidance interval") == sum(a.kind == "guidance_interval" for a in given)
     assert not (hollow := HOLLOW.search(page)), page[hollow.start() - 80 : hollow.end() + 40]
+
+
+def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch, capsys):
+    """Or, where it is out of reach, the advice without them and a note."""
+    from sigmascope.adapters import units
+
+    study = tmp_path / "study"
+    shutil.copytree(folders / "untold", study)
+    spec = (study / "spec.toml").read_text(encoding="utf-8")
+    spec = re.sub(r"^model = .*$", 'model = "hub:owner/name"', spec, flags=re.M)
+    (study / "spec.toml").write_text(spec, encoding="utf-8")
+    monkeypatch.setattr(units, "described", lambda _: folders / "pipeline")
+    assert main(["advise", str(study)]) == 0
+    assert "of 50 (timestep" in capsys.readouterr().out
+
+    def away(_):
+        raise InputError("hub:owner/name: it cannot be fetched")
+
+    monkeypatch.setattr(units, "described", away)
+    assert main(["advise", str(study)]) == 0
+    said = capsys.readouterr()
+    assert "guide towards colour" in said.out
+    assert "of 50 (timestep" not in said.out
+    assert "note: hub:owner/name: it cannot be fetched; its steps are left out" in said.err
+    assert main(["advise", str(study), "--model", "hub:owner/name"]) == 2
 
 
 def test_nothing_is_said_of_a_fixed_attribute(folders):

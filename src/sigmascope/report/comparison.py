@@ -225,6 +225,7 @@ def comparison_json(found: Sequence[Comparison], studies: Mapping[str, Mapping[s
                 "shift": _numbers({"value": c.shift.value, "low": c.shift.low, "high": c.shift.high}),
                 "a_earlier": _number(c.a_earlier),
                 "earlier": c.earlier,
+                "biased": dict(zip("AB", c.doubts, strict=True)),
                 "words": words(c),
                 "sigma": c.sigma.tolist(),
                 "difference": {"value": c.difference.tolist(), "low": c.low.tolist(), "high": c.high.tolist()},

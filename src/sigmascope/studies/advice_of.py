@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import xarray as xr
@@ -69,10 +70,16 @@ def advise(
     own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
     named = model or _own_pipeline(own)
     ruler, scale = None, 1.0
-    if named:
-        lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
-        ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
-        scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, str(folder), named)
+    lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
+    try:
+        if named:
+            ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+            scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, str(folder), named)
+    except InputError as error:
+        if not own.startswith(HUB) or model:  # a pipeline of the hub may be out of reach: then no unit of it is told
+            raise
+        print(f"sigmascope: note: {error}; its steps are left out", file=sys.stderr)
+        ruler, scale = None, 1.0
     kept, redrawn = [keep] if keep else names, [redraw] if redraw else names
     found = _advised(results, ruler, scale, probability, steps, kept, redrawn, estimator)
     return _with_model(found, results, named)
@@ -86,13 +93,17 @@ def page_advice(results: xr.Dataset, model: str = "") -> str:
         model: of its specification.
     """
     names = [c.abstraction for c in to_curves(results)]
-    named, ruler, scale = _own_pipeline(model), None, 1.0
-    if named:
-        ruler = ruler_of(named, STEPS)
-        scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, "this study", named)
+    named, ruler, scale, note = _own_pipeline(model), None, 1.0, ""
+    try:
+        if named:
+            ruler = ruler_of(named, STEPS)
+            scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, "this study", named)
+    except InputError as error:  # the study is kept without them
+        ruler, scale = None, 1.0
+        note = f'<p class="note">Steps of the pipeline are left out: {escape(str(error))}.</p>'
     found = _advised(results, ruler, scale, PROBABILITY, STEPS, names[:_MOST], names, "")
     more = f"<p>{len(names) - _MOST:,} more attributes: sigmascope advise.</p>" if len(names) > _MOST else ""
-    return as_html(_with_model(found, results, named)) + more
+    return note + as_html(_with_model(found, results, named)) + more
 
 
 def _advised(
@@ -118,7 +129,9 @@ def _with_model(found: list[Advice], results: xr.Dataset, model: str) -> list[Ad
 
 
 def _own_pipeline(model: str) -> str:
-    """A study's own pipeline, if it is one and still there."""
+    """A study's own pipeline, if it is one and still there, or of the hub."""
+    if model.startswith(HUB):
+        return model
     return model if model.startswith(PIPELINE) and Path(model.removeprefix(PIPELINE)).is_dir() else ""
 
 
