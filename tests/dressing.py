@@ -33,14 +33,13 @@ class Exact:
     Args:
         path: of the pictures.
         order: its classes, in their order; None: that of the data.
-        items: which pictures it knows; None: all.
+        weights: of the pictures, as it makes them; None: all the same.
     """
 
-    def __init__(self, path, order=None, items=None):
+    def __init__(self, path, order=None, weights=None):
         with np.load(path) as file:
             images, labels = file["images"], file["colour"]
-        some = slice(None) if items is None else items
-        self.data = from_array(images[some].transpose(0, 3, 1, 2), {"colour": labels[some]})
+        self.data = from_array(images.transpose(0, 3, 1, 2), {"colour": labels}, weights=weights)
         self.exact, self.schedule = FiniteDenoiser(self.data), Discrete.linear()
         own = self.data.abstractions[0].values
         self.classes = torch.tensor([own.index(v) for v in order or own])  # its class k is this value of the data

@@ -132,7 +132,7 @@ def _resampled(
     if rows >= resamples:
         counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
         for c in curves:
-            yield moved(c, counts @ c.per_draw.T / draws, rng)
+            yield moved(c, counts @ c.per_draw.T / draws, mover(c, seed))
         return
     found: list[list[np.ndarray]] = [[] for _ in curves]
     for first in range(0, resamples, rows):
@@ -140,7 +140,18 @@ def _resampled(
         for of, c in zip(found, curves, strict=True):
             of.append(counts @ c.per_draw.T / draws)
     for c, of in zip(curves, found, strict=True):
-        yield moved(c, np.concatenate(of), rng)
+        yield moved(c, np.concatenate(of), mover(c, seed))
+
+
+def mover(c: Curve, seed: int, *more: int) -> np.random.Generator:
+    """What moves the resamples of a curve: its own, wherever the curve stands among others.
+
+    Args:
+        c: the curve.
+        seed: of the bootstrap.
+        more: tell several of one curve apart.
+    """
+    return np.random.default_rng([seed, *more, *c.abstraction.encode()])
 
 
 def moved(

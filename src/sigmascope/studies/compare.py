@@ -20,7 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
-from sigmascope.onset import crossings, ends_of, quantity
+from sigmascope.onset import crossings, ends_of, moved, mover, quantity
 from sigmascope.report.comparison import (
     Comparison,
     Estimate,
@@ -139,8 +139,8 @@ def comparisons(
     resamples.  Pairs are needed only to be alike and independent of each other, so the data, the model and the levels
     of the studies may differ.  Levels: the same, or those of the coarser grid in the common range, to which curves are
     interpolated in ln sigma by a cubic spline (linear in each draw); onsets are read on each study's own levels.
-    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I; those of
-    the shift hold the errors of draws alone.
+    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I, and move
+    the resamples of the shift.
 
     Args:
         a: results of a study, A.
@@ -176,9 +176,10 @@ def _compared(one: Side, two: Side, resamples: int, pair: bool | None) -> Compar
     difference = x.mean(1) - y.mean(1)
     quantiles = ends_of(min(n, m))
     low, high = np.quantile(drawn, quantiles, axis=0)
-    common = 1.96**2 * sum(_common_variance(sigma, c) for c in (a, b))
-    half_a, half_b = (_halves(c, k, sigma) for c, k in ((a, counts), (b, others)))
-    shift, earlier = _shift(half_a, half_b, quantiles)
+    common = 1.96**2 * sum(_common_variance(sigma, c, paired) for c in (a, b))
+    half_a, half_b = _halves(a, counts, sigma, mover(a, one.seed)), _halves(b, others, sigma, mover(b, two.seed))
+    # What draws do not show of B is no error of A: it moves the resamples of B by itself.
+    shift, earlier = _shift(half_a, _halves(b, others, sigma, mover(b, two.seed, 1)), quantiles)
     return Comparison(
         a, b, paired, interpolated, sigma, difference,
         difference - np.hypot(difference - low, np.sqrt(common)),
@@ -221,9 +222,10 @@ def _at(sigma: Float[np.ndarray, " levels"], curve: Curve) -> Float[np.ndarray, 
     return np.asarray(CubicSpline(nodes, unit)(x))
 
 
-def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve) -> Float[np.ndarray, " levels"]:
-    """Squares of the errors that the spread of draws does not show."""
-    extra = c.common_variance + (0.0 if c.quadrature_error is None else c.quadrature_error**2)
+def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve, paired: bool) -> Float[np.ndarray, " levels"]:
+    """Squares of the errors that the spread of draws does not show; what paired draws missed, both missed."""
+    shared, tail = c.beyond_draws
+    extra = shared**2 + (0.0 if paired else tail**2)
     return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
 
 
@@ -232,10 +234,10 @@ def _counts(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.nd
 
 
 def _halves(
-    c: Curve, counts: Float[np.ndarray, "resamples draws"], sigma: Float[np.ndarray, " levels"]
+    c: Curve, counts: Float[np.ndarray, "resamples draws"], sigma: Float[np.ndarray, " levels"], by: np.random.Generator
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where half of H(A) is known: of the curve, then of each resample; ±inf beyond the levels of both."""
-    means = np.concatenate([c.value[None], counts @ c.per_draw.T / c.per_draw.shape[1]])
+    means = moved(c, counts @ c.per_draw.T / c.per_draw.shape[1], by)
     rising = np.stack([isotonic_regression(m).x for m in means])
     at = crossings(np.log(c.sigma), rising, 0.5 * c.ceiling)
     at[at > np.log(sigma[0]) + 1e-9] = np.inf

@@ -13,12 +13,13 @@ from scipy.optimize import isotonic_regression
 from sigmascope.core import Curve, InputError
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.limits import shown
-from sigmascope.onset import Quantity, crossings, moved, quantity, towards_tail
+from sigmascope.onset import Quantity, crossings, moved, mover, quantity, towards_tail
 from sigmascope.rare import tail_allowance
 from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
 from sigmascope.studies.results import main_estimator, to_curves
 
 _RESAMPLES = 1000
+_MOVED = 2  # use of a seed
 
 Rising = Float[np.ndarray, "resamples levels"]
 
@@ -74,7 +75,7 @@ class View:
 
     def informed(self, c: Curve) -> Rising:
         """The same of another curve of these draws."""
-        return _rising(moved(c, self._mean(c.per_draw)[1:], np.random.default_rng(self._seed)))
+        return _rising(moved(c, self._mean(c.per_draw)[1:], mover(c, self._seed)))
 
     def keeping(self, name: str, which: str = "kept") -> Rising:
         """The probability that it is kept, or (``sure``) can be read off; or what it is at least."""
@@ -94,7 +95,7 @@ class View:
     def _chance(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
         """The mean of a probability over draws, then of each resample, with what few draws may have missed."""
         means = self._mean(per_draw)
-        rng = np.random.default_rng(self._seed)
+        rng = np.random.default_rng([self._seed, _MOVED])
         return _rising(np.concatenate([means[:1], towards_tail(means[1:], tail_allowance(per_draw), rng)]))
 
     def _mean(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
