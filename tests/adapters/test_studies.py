@@ -55,8 +55,8 @@ def test_forks_of_an_exact_network_are_the_posterior(dressed):
 
 
 def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
-    """A pipeline that makes three of four images in one colour: its curve of the colour is biased, and neither a headline
-    nor a ground for advice; that of the brightness, which it makes as often as the data have it, is both."""
+    """A pipeline that makes three of four images in one colour: its curve of the colour is biased, and no ground for
+    advice; that of the brightness, which it makes as often as the data have it, is one."""
     path = pictures(tmp_path)
     with np.load(path) as file:
         weights = np.where(file["colour"] == "red", 6.0, 1.0)
