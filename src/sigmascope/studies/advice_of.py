@@ -21,7 +21,8 @@ from sigmascope.studies.spec import HUB, PIPELINE, read_spec
 from sigmascope.studies.translating import numbers
 
 STEPS, PROBABILITY = 50, 0.9
-_MOST = 40  # attributes of a page
+MOST = 40
+"""Attributes of a page."""
 
 
 def advise(
@@ -101,8 +102,8 @@ def page_advice(results: xr.Dataset, model: str = "") -> str:
     except InputError as error:  # the study is kept without them
         ruler, scale = None, 1.0
         note = f'<p class="note">Steps of the pipeline are left out: {escape(str(error))}.</p>'
-    found = _advised(results, ruler, scale, PROBABILITY, STEPS, names[:_MOST], names, "")
-    more = f"<p>{len(names) - _MOST:,} more attributes: sigmascope advise.</p>" if len(names) > _MOST else ""
+    found = _advised(results, ruler, scale, PROBABILITY, STEPS, names[:MOST], names[:MOST], "")
+    more = f"<p>{len(names) - MOST:,} more attributes: sigmascope advise.</p>" if len(names) > MOST else ""
     return note + as_html(_with_model(found, results, named)) + more
 
 

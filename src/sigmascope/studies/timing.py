@@ -27,11 +27,13 @@ from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.onset import onsets
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
+from sigmascope.studies.advice_of import MOST
 from sigmascope.studies.collect import Pass, block_draws, harvested, sketch_of
 from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
 from sigmascope.studies.pairs import of_pairs, pair_block
 from sigmascope.studies.results import VALUE_RESAMPLES
 from sigmascope.studies.spec import Spec
+from sigmascope.studies.views import RESAMPLES
 from sigmascope.studies.works import LevelWork, PathWork, path_block, paths_of
 
 _LEVELS, _FEW_LEVELS = 64, 8  # of a sample, and where their sums are large
@@ -43,6 +45,7 @@ _COUNTED = 200_000  # draws of resamples in a sample
 _LONG = 1.0  # seconds, above which a sample is not taken twice
 _OF_CELL = 12  # exponentials that take as long as the estimates of a draw, level and value
 _OF_CHILD = 8  # likewise of a child
+_OF_ADVICE = 2  # curves of an attribute that take as long as its advice, which resamples three and has no peaks
 # Figures of the page, in units of the one that is timed: each, the panels of an attribute's values, the figures that
 # compare estimators and their panels, and what else is drawn of an attribute.
 _EACH, _VALUES, _COMPARED, _PANELS, _ATTRIBUTE = 0.55, 0.64, 2.2, 0.4, 0.08
@@ -327,10 +330,11 @@ def _resampling(study: _Study) -> float:
     each = max(long - short, 0.0) / (some - few)
     single = _single(study)
     tables = len(study.attributes) + 2 * sum(bool(a.parts) for a in study.attributes)
+    advised = _OF_ADVICE * RESAMPLES * min(len(study.attributes), MOST)
     curves = _RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
     counted = (_RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
     once = max(short - few * each, 0.0) * (tables + sum(single))
-    return counted + once + curves * (each + product * scale * spec.levels / levels)
+    return counted + once + advised * each + curves * (each + product * scale * spec.levels / levels)
 
 
 def _page(data: Data, study: _Study) -> float:

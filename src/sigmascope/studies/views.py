@@ -18,7 +18,8 @@ from sigmascope.rare import tail_allowance
 from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
 from sigmascope.studies.results import main_estimator, to_curves
 
-_RESAMPLES = 1000
+RESAMPLES = 1000
+_GROUPS = 4096
 _MOVED = 2  # use of a seed
 
 Rising = Float[np.ndarray, "resamples levels"]
@@ -54,8 +55,12 @@ class View:
             raise InputError(f"{said} has no number at some levels: choose another --estimator")
         self.estimator, self.sigma, self.lower = first.estimator, first.sigma, first.kind == "lower bound"
         draws = first.per_draw.shape[1]
-        drawn = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1.0 / draws), size=_RESAMPLES)
-        self._shares = np.concatenate([np.full((1, draws), 1.0 / draws), drawn / draws])
+        # Very many draws are resampled in groups, whose mean has the same variance.
+        self._starts = np.linspace(0, draws, min(draws, _GROUPS), endpoint=False).astype(np.int64)
+        groups = len(self._starts)
+        drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1.0 / groups), size=RESAMPLES)
+        counts = np.concatenate([np.ones((1, groups)), drawn])
+        self._shares = counts / (counts @ np.diff(self._starts, append=draws))[:, None]
         self._found: dict[tuple[str, str], Rising] = {}
 
     @property
@@ -99,7 +104,7 @@ class View:
         return _rising(np.concatenate([means[:1], towards_tail(means[1:], tail_allowance(per_draw), rng)]))
 
     def _mean(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
-        return self._shares @ per_draw.T
+        return self._shares @ np.add.reduceat(per_draw, self._starts, axis=1).T
 
     def crossing(self, rising: Rising, target: float) -> Quantity:
         """The highest σ where a curve reaches its target, with the interval over resamples."""
