@@ -47,8 +47,8 @@ _OF_CELL = 12  # exponentials that take as long as the estimates of a draw, leve
 _OF_CHILD = 8  # likewise of a child
 _OF_ADVICE = 2  # curves of an attribute that take as long as its advice, which resamples three and has no peaks
 # Figures of the page, in units of the one that is timed: each, the panels of an attribute's values, the figures that
-# compare estimators and their panels, and what else is drawn of an attribute.
-_EACH, _VALUES, _COMPARED, _PANELS, _ATTRIBUTE = 0.55, 0.64, 2.2, 0.4, 0.08
+# compare estimators, these by estimator and by attribute, and what else is drawn of an attribute.
+_EACH, _VALUES, _COMPARED, _OTHER, _PANELS, _ATTRIBUTE = 0.55, 0.64, 1.2, 0.7, 0.4, 0.08
 _MOST_DRAWN = 40  # attributes of a figure
 _WRITTEN = 3e-9  # seconds for each byte of the results
 T = TypeVar("T")
@@ -349,9 +349,10 @@ def _page(data: Data, study: _Study) -> float:
     drawn()
     one = min(drawn(), drawn())
     attributes, single = min(len(study.attributes), _MOST_DRAWN), min(len(_single(study)), _MOST_DRAWN)
-    others = len(spec.estimators) > 1
+    others = len(spec.estimators) - 1
     plain = 3 + (isinstance(data, LabelledData) and spec.law != "heldout") + isinstance(data, Hierarchy)
     plain += any(a.parts for a in study.attributes) + 2 * spec.pairs
-    units = _EACH * plain + _VALUES * single + others * (_COMPARED + _PANELS * attributes) + _ATTRIBUTE * attributes
+    units = _EACH * plain + _VALUES * single + _ATTRIBUTE * attributes
+    units += _COMPARED + _OTHER * others + _PANELS * attributes if others else 0.0
     stored = 8.0 * spec.levels * spec.draws * (len(study.attributes) * (len(spec.estimators) + 2) + 2)
     return one * units + _WRITTEN * stored
