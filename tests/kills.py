@@ -212,12 +212,17 @@ def unlike(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
     return sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
 
 
+def ended(what: str, done: Done) -> str:
+    """How a run ended that should not have ended so."""
+    return f"{what}: status {done.status}: {done.said.strip()[-300:]}"
+
+
 def killed(name: str, found: Mapping[str, str], folder: Path, kills: int, rng: random.Random) -> list[str]:
     """Faults of a command that is killed so many times in all, in several runs where it ends before."""
     whole = folder / f"{name}-whole"
     first = forked(command(name, found, whole))
     if first.status:
-        return [f"{name}: status {first.status}: {first.said.strip()[-300:]}"]
+        return [ended(name, first)]
     wanted, faults, run, left = files(whole), [], 0, kills
     while left > 0:
         out, run = folder / f"{name}-{run}", run + 1
@@ -229,7 +234,7 @@ def killed(name: str, found: Mapping[str, str], folder: Path, kills: int, rng: r
                 break
             left -= 1
         if done.status:
-            faults.append(f"{name}, run {run}: status {done.status}: {done.said.strip()[-300:]}")
+            faults.append(ended(f"{name}, run {run}", done))
         elif other := unlike(wanted, files(out)):
             faults.append(f"{name}, run {run}: other bytes in {', '.join(other)}")
         shutil.rmtree(out, ignore_errors=True)
@@ -267,7 +272,7 @@ def full(name: str, found: Mapping[str, str], folder: Path, most: int = 1000) ->
     whole, log = folder / f"{name}-full", folder / f"{name}.log"
     first = forked(command(name, found, whole), before=_fill(0, log))
     if first.status:
-        return [f"{name}: status {first.status}: {first.said.strip()[-300:]}"]
+        return [ended(name, first)]
     order = [str(Path(x).relative_to(whole)) for x in log.read_text(encoding="utf-8").splitlines()]
     wanted, faults = files(whole), []
     # A checkpoint is like the one before it.
@@ -280,12 +285,12 @@ def full(name: str, found: Mapping[str, str], folder: Path, most: int = 1000) ->
         if done.status != 2 or len(said) != 1 or not said[0].startswith(f"sigmascope: {out / file}: ") or (
             "Traceback" in done.said
         ):  # fmt: skip
-            faults.append(f"{name}, full at {file}: status {done.status}: {done.said.strip()[-300:]}")
+            faults.append(ended(f"{name}, full at {file}", done))
         if [p for p in out.rglob(".part-*") if p.is_file()]:
             faults.append(f"{name}, full at {file}: it leaves half a file")
         again = forked(command(name, found, out))
         if again.status:
-            faults.append(f"{name}, after {file}: status {again.status}: {again.said.strip()[-300:]}")
+            faults.append(ended(f"{name}, after {file}", again))
         elif other := unlike(wanted, files(out)):
             faults.append(f"{name}, after {file}: other bytes in {', '.join(other)}")
         shutil.rmtree(out, ignore_errors=True)

@@ -12,7 +12,7 @@ from dressing import COLOURS, Exact, pictures
 from dressing import dressed as dress_up
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
-from sigmascope.studies.labelling import by_function, by_nearest
+from sigmascope.studies.labelling import Nearest, by_function
 from sigmascope.studies.laws import OWN_PATH, path_curves
 from sigmascope.studies.runner import study
 
@@ -200,7 +200,7 @@ def test_the_nearest_item_labels(tmp_path):
     data = Exact(pictures(tmp_path)).data
     v = data.source.read(0, len(data))
     near = v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(by_nearest(data)(near)["colour"], data.labels["colour"])
+    assert torch.equal(Nearest(data)(near)["colour"], data.labels["colour"])
 
 
 @pytest.fixture(scope="module")

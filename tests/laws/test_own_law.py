@@ -16,7 +16,7 @@ from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure
 from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
-from sigmascope.studies.laws import NOISED, OWN_PATH, law_of, path_curves
+from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
 from sigmascope.studies.runner import study
 from sigmascope.studies.told_path import ToldPathWork
 
@@ -134,7 +134,7 @@ def test_what_redraws_keep_is_the_truth_by_the_default_labels(dressed, data, cop
     seen, error = of(results.kept_per_draw)
     assert np.abs((seen - truth) / error).max() < 2
     assert "own" in results.attrs["labeller"]
-    assert law_of(results, "kept_per_draw") == law_of(results) == NOISED
+    assert results.kept_per_draw.attrs["law"] == results.attrs["law"] == NOISED
     assert set(results.left_out.values.tolist()) >= {1 + copies}
     right, spread = float(results.labeller_right[0]), float(results.labeller_right_stderr[0])
     assert abs(right - component_kept(1e-3)) < 3 * spread
@@ -244,7 +244,7 @@ def test_along_its_own_path_an_exact_model_is_as_on_noised_data(dressed, sided):
     for name, law in (("kept_per_draw", NOISED), ("path_kept_per_draw", OWN_PATH)):
         seen, error = of(results[name])
         assert np.abs((seen - truth) / (error + 2e-3)).max() < 2.5, name
-        assert law_of(results, name) == law
+        assert results[name].attrs["law"] == law
     own, noised = path_curves(results)["sign"], results.information.sel(estimator="forks").values[0]
     assert np.abs(own.value - noised).max() < 3 * np.hypot(own.error.max(), results.stderr.values.max())
     assert own.ceiling == pytest.approx(np.log(2), abs=0.01)

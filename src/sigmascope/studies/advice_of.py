@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -70,12 +71,9 @@ def advise(
         raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
     own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
     named = model or _own_pipeline(own)
-    ruler, scale = None, 1.0
-    lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
+    lists = {"timesteps": numbers("timesteps", timesteps), "sigmas": numbers("sigmas", sigmas)}
     try:
-        if named:
-            ruler = ruler_of(named, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
-            scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, str(folder), named)
+        ruler, scale = _ruler(results, str(folder), named, steps, height=height, width=width, **lists)
     except InputError as error:
         if not own.startswith(HUB) or model:  # a pipeline of the hub may be out of reach: then no unit of it is told
             raise
@@ -94,11 +92,9 @@ def page_advice(results: xr.Dataset, model: str = "") -> str:
         model: of its specification.
     """
     names = [c.abstraction for c in to_curves(results)]
-    named, ruler, scale, note = _own_pipeline(model), None, 1.0, ""
+    named, note = _own_pipeline(model), ""
     try:
-        if named:
-            ruler = ruler_of(named, STEPS)
-            scale = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, "this study", named)
+        ruler, scale = _ruler(results, "this study", named, STEPS)
     except InputError as error:  # the study is kept without them
         ruler, scale = None, 1.0
         note = f'<p class="note">Steps of the pipeline are left out: {escape(str(error))}.</p>'
@@ -127,6 +123,16 @@ def _with_model(found: list[Advice], results: xr.Dataset, model: str) -> list[Ad
         return found
     said = f"; steps, timesteps and strengths are those of {model}, which this study did not measure"
     return [replace(a, law=a.law + said) if a.law else a for a in found]
+
+
+def _ruler(
+    results: xr.Dataset, study: str, named: str, steps: int, **more: Any
+) -> tuple[Ruler | None, float]:
+    """The units of a pipeline, and from a level of the study to one of it; none where no pipeline is named."""
+    if not named:
+        return None, 1.0
+    ruler = ruler_of(named, steps, **more)
+    return ruler, _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
 
 
 def _own_pipeline(model: str) -> str:

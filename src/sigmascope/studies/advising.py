@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from sigmascope.adapters.units import Ruler
-from sigmascope.core import InputError
+from sigmascope.core import Curve, InputError
 from sigmascope.onset import Quantity
 from sigmascope.report.table import brief, number
 from sigmascope.studies.laws import law_in_words
@@ -285,17 +286,24 @@ class Advisor:
         last = self.steps(steps)
         return [*found, *([last] if not last.reason else _left_out("", [last]))]
 
+    @cached_property
+    def _of_other_laws(self) -> dict[str, tuple[str, dict[str, Curve]]]:
+        """Curves of the study that are of another law and no bounds, by estimator and attribute, with their law."""
+        found = {}
+        for e in map(str, self.results.estimator.values):
+            law, kind = law_in_words(self.results, e), str(self.results.kind.sel(estimator=e).values)
+            if law != self.noised.law and kind != "lower bound":
+                found[e] = law, {c.abstraction: c for c in to_curves(self.results, e)}
+        return found
+
     def _rivals(self, name: str) -> list[Advice]:
         """Other curves of the study that put half of A elsewhere, and which to trust."""
         view = self.noised
         if view.lower or doubt_at(self.results, view.estimator, name):
             return []
         half, said = view.crossing(view.known(name), 0.5 * view.whole(name)), []
-        for e in map(str, self.results.estimator.values):
-            law = law_in_words(self.results, e)
-            if law == view.law or str(self.results.kind.sel(estimator=e).values) == "lower bound":
-                continue
-            c = next(c for c in to_curves(self.results, e) if c.abstraction == name)
+        for e, (law, curves) in self._of_other_laws.items():
+            c = curves[name]
             if not np.isfinite(c.per_draw).all() or not half.reached:
                 continue
             other = view.crossing(view.informed(c), 0.5 * view.whole(name))

@@ -40,7 +40,6 @@ from sigmascope.studies.labelling import (
     LabelChildren,
     Nearest,
     by_function,
-    by_nearest,
     decoded,
     imported,
     labelled_by,
@@ -201,7 +200,7 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
         pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
         data = opened.values(pictures)
         if function is None:
-            label = by_nearest(data)
+            label = Nearest(data)
         else:
             mine = by_function(function, data.abstractions[0].name, data.abstractions)
             label = of_any_parent(decoded(mine, decode))

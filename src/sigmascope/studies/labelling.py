@@ -231,11 +231,6 @@ def _gaps(distance2: Tensor) -> Tensor:
     return (wide * torch.arange(1, wide.shape[1] + 1)).amax(1) if wide.shape[1] else torch.zeros(len(wide)).long()
 
 
-def by_nearest(data: LabelledData) -> Nearest:
-    """The labels of the nearest other item."""
-    return Nearest(data)
-
-
 def of_any_parent(label: LabelAll) -> LabelChildren:
     """Labels that do not depend on who the parents are."""
     return lambda values, _: label(values)

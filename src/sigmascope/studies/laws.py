@@ -18,12 +18,6 @@ OF_PATH = "own_path"
 OWN_PATH_IN_WORDS = f"{OWN_PATH}: states that generation itself visits"
 
 
-def law_of(results: xr.Dataset, name: str = "") -> str:
-    """The law of a variable of the results; of the study's curves where none is named."""
-    found = results[name].attrs.get("law") if name in results else None
-    return str(found or results.attrs.get("law", NOISED))
-
-
 def law_in_words(results: xr.Dataset, estimator: str = "") -> str:
     """What the noisy images were made of, and what continues or reads them, in words.
 

@@ -83,7 +83,7 @@ def against(
     if not biased.any():
         return ""
     if "reason" not in results:
-        return str(of.verdict.values) if "verdict" in results else "it is marked as biased"
+        return _verdict(results, abstraction, estimator)
     found = [str(r) for r in of.reason.values[biased]]
     return max(dict.fromkeys(found), key=found.count)
 
@@ -103,7 +103,12 @@ def doubt_at(results: xr.Dataset, estimator: str, name: str, sigma: float | None
     trusted = results.trusted.sel(of).values.astype(bool)
     if not biased_around(trusted, results.sigma.values, sigma):
         return ""
-    words = str(results.verdict.sel(of).values) if "verdict" in results else ""
+    return _verdict(results, name, estimator)
+
+
+def _verdict(results: xr.Dataset, name: str, estimator: str) -> str:
+    """The words on a curve that is marked."""
+    words = str(results.verdict.sel(abstraction=name, estimator=estimator).values) if "verdict" in results else ""
     return words or "it is marked as biased"
 
 
@@ -129,9 +134,6 @@ def doubts(results: xr.Dataset, estimator: str = "") -> dict[str, str]:
     """
     if "trusted" not in results:
         return {}
-    estimator, found = estimator or main_estimator(results), {}
-    for name in map(str, results.abstraction.values):
-        of = {"abstraction": name, "estimator": estimator}
-        if not results.trusted.sel(of).values.astype(bool).all():
-            found[name] = str(results.verdict.sel(of).values) if "verdict" in results else "marked as biased"
-    return found
+    estimator = estimator or main_estimator(results)
+    marked = ~results.trusted.sel(estimator=estimator).astype(bool).all("sigma")
+    return {n: _verdict(results, n, estimator) for n in map(str, results.abstraction.values[marked.values])}
