@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sigmascope.data import draw_items, load
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import levels_below

@@ -28,15 +28,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 from mnist_network import read_model  # type: ignore[import-not-found]
 
+from sigmascope.adapters.diffusers.pipelines import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.adapters.pipelines import Pipeline
+from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Denoiser, LabelledData
 from sigmascope.data import from_array, load
-from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.forks import count_labels
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.noise import Discrete
-from sigmascope.onset import Quantity
 from sigmascope.sample import Streams, final, fork, rows, sample, start
 from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advice, Advisor

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sigmascope.onset import onsets
+from sigmascope.analysis.onset import onsets
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import study
 

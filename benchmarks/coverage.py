@@ -34,13 +34,13 @@ import xarray as xr
 from scipy import stats
 from scipy.special import logsumexp
 
+from sigmascope.analysis.onset import SHARES, crossings, onsets
 from sigmascope.core import Abstraction, Curve
-from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.above import CoarseTopWarning
 from sigmascope.information.adaptive import GapWork
 from sigmascope.information.forks import FITTED, forks
 from sigmascope.information.keeping import kept_of_counts
-from sigmascope.onset import SHARES, crossings, onsets
 from sigmascope.studies.advising import Advisor
 
 DRAWS, SEEDS, CHILDREN, LEVELS, RESAMPLES = (64, 256), 400, 16, 18, 300

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from sigmascope.data import draw_items, load
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.noise import integration_grid, sigma_grid
 from sigmascope.studies.collect import series_level, sketch_of
 

@@ -40,8 +40,8 @@ import torch
 
 from sigmascope.core import Denoiser, generator
 from sigmascope.data.scenes import load_scenes
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.adaptive import GapWork
 from sigmascope.information.importance import Draw
 from sigmascope.learn.neural import NeuralDenoiser

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from sigmascope.core import Draws, LabelledData
 from sigmascope.data import draw_items, from_array, load, load_scenes
-from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.screen import ScreenedDenoiser
-from sigmascope.denoisers.threads import in_threads, workers
+from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.kernel.threads import in_threads, workers
+from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.screened import ScreenedDenoiser
 from sigmascope.information.gaps import GAPS
 from sigmascope.noise import sigma_grid
 from sigmascope.studies.collect import sketch_of

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from sigmascope.data.hierarchy import random_hierarchy
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 
 BATCH, ROUNDS, SIGMA, AIM = 1024, 7, 0.5, 2000
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sigmascope.core import Abstraction, generator
-from sigmascope.denoisers.gaussian import GaussianDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import GapWork
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Law

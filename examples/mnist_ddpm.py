@@ -30,6 +30,7 @@ from torch import Tensor
 
 import sigmascope
 from sigmascope.adapters import Featured, Foreign, Unit
+from sigmascope.analysis.onset import SHARES, Quantity
 from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData, generator
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, forks, forks_by_sampling
@@ -39,7 +40,6 @@ from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
-from sigmascope.onset import SHARES, Quantity
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Ancestral, final, sample, start
 from sigmascope.sample.streams import Streams

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sigmascope.adapters.diffusers.pipelines import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.adapters.pipelines import Pipeline
 from sigmascope.core import Abstraction
 from sigmascope.data import from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import Discrete
 
 COLOURS = ("red", "green", "blue")

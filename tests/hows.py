@@ -54,7 +54,7 @@ def of_three_rows(to: pytest.MonkeyPatch, _: object) -> None:
 
 def without_stages(to: pytest.MonkeyPatch, _: object) -> None:
     """The task is read, its data are opened, and every stage is asked for; none is computed, and no figure drawn."""
-    from sigmascope.studies import reproduction
+    from sigmascope.reproduction import stages as reproduction
 
     def written(write, found):
         for name in ("report.html", "figures/1.svg", "figures/1.pdf", "tables/1.csv"):

@@ -165,9 +165,12 @@ def forked(words: list[str], after: float = _PATIENCE, before: Callable[[], None
 
 def load() -> None:
     """Load what commands need, so that it is there in every process that is forked."""
-    from sigmascope import cli, runs
+    from sigmascope import cli
+    from sigmascope.commands.study import handlers as runs
     from sigmascope.report import comparison
-    from sigmascope.studies import compare, experiments, learned_run, making, prompting, reproduction, runner, training
+    from sigmascope.reproduction import experiments
+    from sigmascope.reproduction import stages as reproduction
+    from sigmascope.studies import compare, learned_run, making, prompting, runner, training
 
     loaded = (
         cli,
@@ -187,7 +190,9 @@ def load() -> None:
 
 def quicken() -> None:
     """Checkpoints at every step, figures that are not drawn, and time that stands still where it is written down."""
-    from sigmascope.studies import experiments, reproduction, training
+    from sigmascope.reproduction import experiments
+    from sigmascope.reproduction import stages as reproduction
+    from sigmascope.studies import training
 
     for name, module in list(sys.modules.items()):
         if name.startswith("sigmascope."):

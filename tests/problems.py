@@ -11,7 +11,7 @@ from scipy import stats
 
 from sigmascope.core import LabelledData
 from sigmascope.data import from_array
-from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.learn.sources import Law
 
 

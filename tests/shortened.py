@@ -26,7 +26,7 @@ import sigmascope.data.scenes as scenes_module
 from conftest import ROOT
 from reader import Folder
 from sigmascope import cli
-from sigmascope.runs import RUNS
+from sigmascope.commands.handlers import RUNS
 
 ITEMS = 1500
 """Scenes in place of 480,000: each value of each attribute is among them."""

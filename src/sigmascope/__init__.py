@@ -12,19 +12,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sigmascope.analysis.memorisation import gaussian_collapse as gaussian_collapse
+    from sigmascope.analysis.onset import onsets as onsets
     from sigmascope.core import Abstraction as Abstraction
     from sigmascope.core import Curve as Curve
     from sigmascope.core import Denoiser as Denoiser
     from sigmascope.core import LabelledData as LabelledData
     from sigmascope.data import from_array as from_array
     from sigmascope.data import load as load
-    from sigmascope.denoisers.finite import FiniteDenoiser as FiniteDenoiser
     from sigmascope.errors import InputError as InputError
+    from sigmascope.exact.finite.filter import FiniteDenoiser as FiniteDenoiser
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
-    from sigmascope.memorisation import gaussian_collapse as gaussian_collapse
-    from sigmascope.onset import onsets as onsets
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
@@ -37,16 +37,16 @@ _HOME = {
     "Abstraction": "sigmascope.core",
     "Curve": "sigmascope.core",
     "Denoiser": "sigmascope.core",
-    "FiniteDenoiser": "sigmascope.denoisers.finite",
+    "FiniteDenoiser": "sigmascope.exact.finite.filter",
     "InputError": "sigmascope.errors",
     "LabelledData": "sigmascope.core",
     "NeuralDenoiser": "sigmascope.learn.neural",
     "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",
-    "gaussian_collapse": "sigmascope.memorisation",
+    "gaussian_collapse": "sigmascope.analysis.memorisation",
     "information_maps": "sigmascope.information.maps",
     "load": "sigmascope.data",
-    "onsets": "sigmascope.onset",
+    "onsets": "sigmascope.analysis.onset",
     "plot": "sigmascope.studies.plotting",
     "pointwise": "sigmascope.information.pointwise",
     "study": "sigmascope.studies.runner",

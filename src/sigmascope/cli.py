@@ -17,9 +17,9 @@ from typing import Annotated, Any, Union
 import tyro
 
 from sigmascope import __version__, console
-from sigmascope.commands import CheckCommand, StudyCommand
+from sigmascope.commands.handlers import RUNS
+from sigmascope.commands.study import CheckCommand, StudyCommand
 from sigmascope.errors import InputError, Stopped
-from sigmascope.runs import RUNS
 from sigmascope.studies.spec import read_spec
 
 _LONGEST = 1500  # characters of what is said; a name may be longer
@@ -85,9 +85,9 @@ def _many() -> bool:
 def _said(words: str, status: int, before: str = "") -> int:
     """Say how the run ended, on one rank of several."""
     if _many():
-        from sigmascope import ranks
+        import sigmascope.distributed as distributed
 
-        if not ranks.to_speak():
+        if not distributed.to_speak():
             return status
     words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # one line, whatever a name holds
     if len(words) > _LONGEST:
@@ -98,12 +98,12 @@ def _said(words: str, status: int, before: str = "") -> int:
 
 def _together(name: str, command: Any) -> int:
     """A study or a training as one of the processes that torchrun has started."""
-    from sigmascope import ranks
+    import sigmascope.distributed as distributed
 
     if name not in ("study", "train"):
         raise InputError("only a study or a training runs in several processes: leave torchrun out")
     try:
-        with ranks.joined():
+        with distributed.joined():
             return RUNS[name][1](command)
     except Stopped as error:
         kept = any(any(Path(command.out).glob(p)) for p in ("checkpoint*.npz", "training*.safetensors"))

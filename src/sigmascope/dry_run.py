@@ -26,7 +26,7 @@ def dry_run(spec: Spec) -> int:
 
 
 def _of_data(spec: Spec) -> int:
-    from sigmascope import ranks
+    import sigmascope.distributed as distributed
     from sigmascope.data.memory import available_bytes
     from sigmascope.studies import runner
     from sigmascope.studies.compute import chosen
@@ -36,9 +36,9 @@ def _of_data(spec: Spec) -> int:
     reading = time.monotonic() - begun
     work, free = runner.predict(data, spec), available_bytes()
     seconds = "not measured: too little memory is free"
-    if all(ranks.gathered(work.more <= free)):
+    if all(distributed.gathered(work.more <= free)):
         seconds = f"about {reading + runner.predict_seconds(spec, data):.0f} s on this machine"
-    if ranks.rank():
+    if distributed.rank():
         return 0
     print(spec.to_toml())
     print(f"data        {data.words}")

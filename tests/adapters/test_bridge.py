@@ -9,7 +9,7 @@ import torch
 from problems import law_of, mixture, two_points
 from sigmascope.adapters import ByPosterior
 from sigmascope.core import InputError
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import Settings

@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
+from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.foreign import Foreign
-from sigmascope.adapters.pipelines import load_pipeline
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Discrete

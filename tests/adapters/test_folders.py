@@ -14,9 +14,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
 
-from sigmascope.adapters.folders import checked_index, described, hub_id, within_its_files
-from sigmascope.adapters.pipelines import in_latents, load_pipeline
-from sigmascope.adapters.prompts import load_prompted
+from sigmascope.adapters.diffusers.folders import checked_index, described, hub_id, within_its_files
+from sigmascope.adapters.diffusers.pipelines import in_latents, load_pipeline
+from sigmascope.adapters.diffusers.text import load_prompted
 from sigmascope.cli import main
 from sigmascope.core import InputError
 

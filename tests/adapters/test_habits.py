@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from sigmascope.adapters.habits import Habits, image_to_image
-from sigmascope.adapters.units import Ruler, ruler_of
+from sigmascope.adapters.diffusers.habits import Habits, image_to_image
+from sigmascope.adapters.diffusers.units import Ruler, ruler_of
 from sigmascope.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -21,9 +21,9 @@ from diffusers import (
     VQModel,
 )
 
-from sigmascope.adapters.coding import coding
-from sigmascope.adapters.folders import checked_index
-from sigmascope.adapters.pipelines import in_latents, load_pipeline
+from sigmascope.adapters.diffusers.coding import coding
+from sigmascope.adapters.diffusers.folders import checked_index
+from sigmascope.adapters.diffusers.pipelines import in_latents, load_pipeline
 from sigmascope.core import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

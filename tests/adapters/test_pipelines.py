@@ -25,8 +25,8 @@ from diffusers import (
     UNet2DModel,
 )
 
-from sigmascope.adapters.pipelines import load_pipeline
-from sigmascope.adapters.units import ruler_of
+from sigmascope.adapters.diffusers.pipelines import load_pipeline
+from sigmascope.adapters.diffusers.units import ruler_of
 from sigmascope.core import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -20,9 +20,9 @@ from diffusers import (
 )
 
 from sigmascope.adapters import Foreign
-from sigmascope.adapters.pipelines import load_pipeline
-from sigmascope.adapters.prompts import load_prompted
-from sigmascope.adapters.units import Ruler
+from sigmascope.adapters.diffusers.pipelines import load_pipeline
+from sigmascope.adapters.diffusers.text import load_prompted
+from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.core import Abstraction, InputError, generator
 from sigmascope.information.maps import from_infinity, information_maps
 from sigmascope.information.mixture import Mixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
-from sigmascope.adapters.units import Ruler
+from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.core import InputError
 
 STEPS = (1, 4, 7, 20, 50)

@@ -15,8 +15,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
+from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.adapters.foreign import Unit
-from sigmascope.adapters.units import Ruler
 from sigmascope.cli import main
 from sigmascope.core import InputError
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import xarray as xr
 
+from sigmascope.adapters.diffusers.pipelines import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.adapters.pipelines import Pipeline
+from sigmascope.analysis.trust import judge
 from sigmascope.cli import main
 from sigmascope.core import Abstraction
 from sigmascope.data import from_array, load
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.information.trust import judge
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.studies.marks import against

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from sigmascope import ranks, study
+import sigmascope.distributed as distributed
+from sigmascope import study
 from sigmascope.data import load, memory
-from sigmascope.denoisers import passes
 from sigmascope.errors import InputError
+from sigmascope.exact.finite import posterior as passes
 from sigmascope.studies import collect, compute, runner, works
 
 FOLDER = Path(sys.argv[2])
@@ -90,7 +91,7 @@ def everything() -> dict[str, Any]:
     for name, (what, options) in STUDIES.items():
         where = what if what.startswith("hierarchy") else str(FOLDER / what)
         results = study(where, **(QUICK | options))
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             results.to_netcdf(FOLDER / f"{name}.nc", engine="h5netcdf")
     source = load(str(FOLDER / "packed.npz")).source
     items = torch.tensor([5999, 0, 2047, 2048, 0])
@@ -112,25 +113,25 @@ def resumed() -> dict[str, Any]:
     smaller_blocks()
     said: dict[str, Any] = {"pages": []}
     runner.write_report = lambda write, *content: said["pages"].append(1)
-    step, mine = works.InTurn.step, f"checkpoint-{ranks.rank()}-of-2.npz"
+    step, mine = works.InTurn.step, f"checkpoint-{distributed.rank()}-of-2.npz"
     for case in ("own", "gone", "older"):
         out = FOLDER / case
         for stop in ((1, 3), (2, 2)):
-            counted(stop[ranks.rank()], interrupt)
+            counted(stop[distributed.rank()], interrupt)
             with contextlib.suppress(Interrupted):
                 study(str(FOLDER / "packed.npz"), **THREE_BLOCKS, out=out)
             compute.InTurn.step = step
-            ranks.barrier()
+            distributed.barrier()
             if stop == (1, 3):
                 older = (out / mine).read_bytes()
-        if case == "own" and ranks.rank() == 0:
+        if case == "own" and distributed.rank() == 0:
             shutil.copytree(out, FOLDER / "kept")
-        ranks.barrier()
-        if case == "gone" and ranks.rank() == 1:
+        distributed.barrier()
+        if case == "gone" and distributed.rank() == 1:
             (out / mine).unlink()
-        if case == "older" and ranks.rank() == 1:
+        if case == "older" and distributed.rank() == 1:
             (out / mine).write_bytes(older)
-        ranks.barrier()
+        distributed.barrier()
         steps = counted(None, interrupt)
         study(str(FOLDER / "packed.npz"), **THREE_BLOCKS, out=out)
         compute.InTurn.step = step
@@ -139,9 +140,9 @@ def resumed() -> dict[str, Any]:
 
 
 if sys.argv[1] == "everything":
-    with ranks.joined():
+    with distributed.joined():
         told = everything()
-        (FOLDER / f"said{ranks.rank()}.json").write_text(json.dumps(told))
+        (FOLDER / f"said{distributed.rank()}.json").write_text(json.dumps(told))
 else:
     from sigmascope.cli import main
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from sigmascope.cli import main
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 
 SMALL = "hierarchy:v=4,m=2,s=2,L=3,seed=2"
 

@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 from PIL import Image
 
-from sigmascope.adapters.prompts import load_prompted
-from sigmascope.adapters.units import Ruler
+from sigmascope.adapters.diffusers.text import load_prompted
+from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.cli import main
 from sigmascope.core import generator
 from sigmascope.information.maps import from_infinity

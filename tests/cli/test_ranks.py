@@ -16,7 +16,8 @@ import torch
 import xarray as xr
 from PIL import Image
 
-from sigmascope import ranks, study
+import sigmascope.distributed as distributed
+from sigmascope import study
 from sigmascope.core import InputError
 from sigmascope.data import load
 
@@ -215,9 +216,9 @@ def test_bad_input_is_said_once(tmp_path):
 @pytest.mark.parametrize("n", [1, 2047, 2048, 2049, 6000, 480_000])
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_shares_are_whole_units_and_nearly_equal(n, world):
-    shares = [ranks.rows_of(n, r, world) for r in range(world)]
+    shares = [distributed.rows_of(n, r, world) for r in range(world)]
     assert [i for s in shares for i in (s.start, s.stop)][1:-1] == [i for s in shares[1:] for i in (s.start, s.start)]
     assert shares[0].start == 0
     assert shares[-1].stop == n
-    assert all(s.start % ranks.UNIT == 0 for s in shares)
-    assert max(map(len, shares)) - min(map(len, shares)) <= ranks.UNIT
+    assert all(s.start % distributed.UNIT == 0 for s in shares)
+    assert max(map(len, shares)) - min(map(len, shares)) <= distributed.UNIT

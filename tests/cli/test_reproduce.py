@@ -19,11 +19,11 @@ from sigmascope.cli import main
 from sigmascope.core import Curve, InputError
 from sigmascope.data import from_array, load
 from sigmascope.data.held import held
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import VarianceExploding
-from sigmascope.report.paper_tables import verdict_against
-from sigmascope.studies import experiments
-from sigmascope.studies.experiments import TAUS, Effort
+from sigmascope.reproduction import experiments
+from sigmascope.reproduction.experiments import TAUS, Effort
+from sigmascope.reproduction.tables import verdict_against
 
 HOSTILE = '<script>document.title="stolen"</script>'
 TINY = Effort(96, 14, 32, 8, True, 3, 192, 96, 8, 6, 8, 8, 64, (3, 8, 16), 0.2)

@@ -129,7 +129,7 @@ def test_the_page_is_the_advice(folders, name):
 
 def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch, capsys):
     """Or, where it is out of reach, the advice without them and a note."""
-    from sigmascope.adapters import units
+    from sigmascope.adapters.diffusers import units
 
     study = tmp_path / "study"
     shutil.copytree(folders / "untold", study)

@@ -17,7 +17,7 @@ import xarray as xr
 
 import sigmascope
 from sigmascope.cli import main
-from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.exact.finite.posterior import PosteriorPass
 
 OPTIONS = ["--draws", "24", "--levels", "12"]
 
@@ -120,8 +120,8 @@ def test_lost_page_is_made_again(digits, tmp_path):
 @pytest.fixture
 def small_steps(monkeypatch):
     """A step is one tile of at most 256 items, whatever the machine's threads."""
-    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 256)
-    monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: 1)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.MEANS_ROWS", 256)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.workers", lambda device: 1)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -307,7 +307,7 @@ def test_lower_bounds_are_marked(digits, tmp_path, capsys):
 
 
 def test_heldout_resumes_to_the_same_numbers(digits, tmp_path, monkeypatch):
-    from sigmascope.denoisers.heldout import HeldOutPass
+    from sigmascope.exact.finite.heldout import HeldOutPass
 
     command = ["study", digits, "--law", "heldout", *OPTIONS, "--out"]
     assert run(*command, tmp_path / "whole") == 0

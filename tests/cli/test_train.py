@@ -200,7 +200,7 @@ def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
 
 def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
-    from sigmascope.denoisers.heldout import HeldOutPass
+    from sigmascope.exact.finite.heldout import HeldOutPass
     from sigmascope.information.adaptive import GapWork
     from sigmascope.studies.learned_works import ChainWork, ClassifierWork, ControlWork
     from sigmascope.studies.wrapping import LossWork

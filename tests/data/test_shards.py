@@ -14,8 +14,8 @@ from sigmascope.core import Draws, InputError
 from sigmascope.data import from_array, load
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.shards import ShardedSource
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.heldout import HeldOutPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.heldout import HeldOutPass
 
 RNG = np.random.default_rng(0)
 PLACES = RNG.random((40, 5, 4))

@@ -22,7 +22,7 @@ from hows import HOWS
 from reader import Folder
 from shortened import few_scenes, run
 from shown import Shown
-from sigmascope.runs import RUNS
+from sigmascope.commands.handlers import RUNS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers and transformers about themselves
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-import sigmascope.denoisers.gaussian
-import sigmascope.denoisers.hierarchy
-import sigmascope.denoisers.items
+import sigmascope.exact.finite.items
+import sigmascope.exact.gaussian
+import sigmascope.exact.hierarchy
 import sigmascope.information.direct
 import sigmascope.information.forks
 import sigmascope.information.path
@@ -20,9 +20,9 @@ TABLE = [re.split(r"(?<!\\)\|", line)[1:-1] for line in TEXT.splitlines() if lin
 HOMES = (
     filtering,
     sample,
-    sigmascope.denoisers.gaussian,
-    sigmascope.denoisers.hierarchy,
-    sigmascope.denoisers.items,
+    sigmascope.exact.gaussian,
+    sigmascope.exact.hierarchy,
+    sigmascope.exact.finite.items,
     information.direct,
     information.forks,
     information.path,

@@ -13,10 +13,10 @@ import torch
 
 from sigmascope.core import Draws, LabelledData, generator
 from sigmascope.data import from_array
-from sigmascope.denoisers.answer import answer
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch
+from sigmascope.exact.finite.evidence import answer
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.sketch import Sketch
 
 EPS = 2.0**-52
 SIGMAS = (0.005, 0.05, 1.0, 20.0, 200.0)

@@ -11,7 +11,7 @@ import torch
 from sigmascope.cli import main
 from sigmascope.core import Curve, Denoiser
 from sigmascope.data import draw_items, from_array, load
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import count_labels
 from sigmascope.information.keeping import kept, kept_at_least, kept_of_counts, sure
 from sigmascope.noise import karras_grid, sigma_grid
@@ -268,7 +268,7 @@ def test_levels_that_are_not_reached_are_said():
 def test_the_command_in_words_json_and_units(tmp_path, capsys):
     from diffusers import DDIMScheduler
 
-    from sigmascope.adapters.units import Ruler
+    from sigmascope.adapters.diffusers.units import Ruler
 
     out = tmp_path / "study"
     options = ["--draws", "32", "--levels", "16", "--estimators", "posterior"]

@@ -8,7 +8,7 @@ import torch
 
 from problems import Line, four_points, two_points
 from sigmascope.core import Curve, Denoiser, InputError, generator
-from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information import allocation
 from sigmascope.information.adaptive import GapWork, measure_gaps
 from sigmascope.information.allocation import fair

@@ -8,9 +8,9 @@ import torch
 
 from problems import four_points, random_set
 from sigmascope.data import draw_items
-from sigmascope.denoisers.along import PathPass
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.sketch import Sketch, make_sketch
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.path import PathPass
+from sigmascope.exact.finite.sketch import Sketch, make_sketch
 from sigmascope.information.path import markov_path, path_bound, path_posterior
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
@@ -26,7 +26,7 @@ def finished(denoiser, draws, path, sigma, sketch, stop=None):
 @pytest.mark.parametrize("tile", [7, 400])
 def test_one_pass_is_the_filter_told_each_value(tile, monkeypatch):
     """Along all directions, with duplicates, near-duplicates and unequal weights, down to where classes are lost."""
-    monkeypatch.setattr("sigmascope.denoisers.along.ROWS", tile)
+    monkeypatch.setattr("sigmascope.exact.finite.path.ROWS", tile)
     data = random_set(4, items=120, event=(1, 3, 4))
     denoiser, draws, sigma = FiniteDenoiser(data), draw_items(data, 9, 2), sigma_grid(12.0, 0.05, 14)
     path = markov_path(draws.v, sigma, Streams(0, rows(9), (1, 3, 4)))

@@ -11,8 +11,8 @@ import torch
 from problems import Line, four_points, random_set, two_points
 from sigmascope.core import InputError, generator
 from sigmascope.data import from_array
-from sigmascope.denoisers.answer import answer
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.evidence import answer
+from sigmascope.exact.finite.filter import FiniteDenoiser
 
 EPS = 2.0**-52
 

@@ -9,8 +9,8 @@ import torch
 from problems import two_points
 from sigmascope.core import Abstraction, InputError
 from sigmascope.data import draw_items, from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.heldout import HeldOutPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.noise import sigma_grid
 
@@ -83,7 +83,7 @@ def test_each_half_is_judged_by_the_choice_of_the_other():
 
 
 def test_classifier_is_the_dense_one_without_the_drawn_items(monkeypatch):
-    monkeypatch.setattr("sigmascope.denoisers.heldout.tile_rows", lambda *a: 37)  # several tiles, one of them short
+    monkeypatch.setattr("sigmascope.exact.finite.heldout.tile_rows", lambda *a: 37)  # several tiles, one of them short
     data = population(3, items=200, size=6)
     draws = draw_items(data, 20, 1)
     _, work = bound_of(data, 1, 20)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+import sigmascope.distributed as distributed
 from problems import Mixture, four_points, mixture, points
-from sigmascope import ranks
 from sigmascope.core import Abstraction, Draws, HasAllPosteriors, HasPosterior, InputError, generator
 from sigmascope.data import from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.probes import classifier_bound
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier, classifier_architecture
 from sigmascope.learn.classifying import ClassifierTrainer
@@ -204,11 +204,11 @@ def test_processes_add_up_to_one(monkeypatch):
         return torch.cat([p.grad.reshape(-1) for p in trainer.model.parameters()])
 
     whole = gradient()
-    monkeypatch.setattr(ranks, "world", lambda: 2)
-    monkeypatch.setattr(ranks, "add_up", lambda x: x)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "add_up", lambda x: x)
     halves = []
     for r in (0, 1):
-        monkeypatch.setattr(ranks, "rank", lambda r=r: r)
+        monkeypatch.setattr(distributed, "rank", lambda r=r: r)
         halves.append(gradient())
     assert float(whole.norm()) > 0.01
     assert torch.allclose(halves[0] + halves[1], whole, atol=1e-5 * float(whole.norm()))

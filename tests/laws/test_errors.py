@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from problems import four_points, two_points
+from sigmascope.analysis.onset import onsets
 from sigmascope.core import Abstraction, Curve
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import sigma_grid
-from sigmascope.onset import onsets
 
 SEEDS, DRAWS = 400, 100
 

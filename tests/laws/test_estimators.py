@@ -8,7 +8,7 @@ import torch
 
 from problems import four_points, mixture, points, two_points
 from sigmascope.core import Denoiser, InputError, generator
-from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.direct import direct_gap, measure
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.path import markov_path, path_bound, path_posterior

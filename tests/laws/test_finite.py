@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from problems import dense_posterior_entropy, four_points, random_set, two_points
 from sigmascope.core import InputError
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.noise import sigma_grid
 

@@ -8,7 +8,7 @@ import torch
 
 from problems import four_points, mixture, points, random_set
 from sigmascope.core import Abstraction, InputError, generator
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.entropies import CORRECTIONS, chao_shen, grassberger, miller_madow, plug_in, zhang
 from sigmascope.information.forks import (
     by_posterior,
@@ -186,7 +186,7 @@ def test_items_do_not_depend_on_the_tiles(monkeypatch):
     y = torch.randn(4, 1, 2, 3, generator=generator(0), dtype=torch.float64)
     level = torch.tensor([0.1, 0.5, 1.0, 5.0], dtype=torch.float64)
     whole = denoiser.sample_items(y, level, 50, generator(1))
-    monkeypatch.setattr("sigmascope.denoisers.finite.tile_rows", lambda size, draws: 17)
+    monkeypatch.setattr("sigmascope.exact.finite.filter.tile_rows", lambda size, draws: 17)
     assert torch.equal(denoiser.sample_items(y, level, 50, generator(1)), whole)
 
 

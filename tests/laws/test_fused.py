@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from sigmascope.core import Draws, InputError
 from sigmascope.data import draw_items, from_array
-from sigmascope.denoisers.classes import ByClass
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.kernel import compiler
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import make_sketch
-from sigmascope.denoisers.threads import Turn, in_threads
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.level_sums import compiler
+from sigmascope.exact.finite.kernel.threads import Turn, in_threads
+from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.sketch import make_sketch
 from sigmascope.noise import sigma_grid
 
 SIGMA = sigma_grid(90.0, 0.02, 25)
@@ -27,9 +27,9 @@ SIGMA = sigma_grid(90.0, 0.02, 25)
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def small_tiles(request, monkeypatch):
     """Tiles of 64 items, on one thread or several."""
-    monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
-    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 64)
-    monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: request.param)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior._TILE_ROWS", 64)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.MEANS_ROWS", 64)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.workers", lambda device: request.param)
 
 
 def made(n=500, size=40, weights=None, seed=0):
@@ -125,17 +125,19 @@ def test_logits_too_large_for_an_exponential(compiled):
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("part", "held_back", "sparse"), [(64, 8, 0.4), (8, 8, 2.0), (8, 0, 2.0), (8, 1000, 2.0)])
 def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, held_back, sparse, monkeypatch):
-    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", part)
-    monkeypatch.setattr("sigmascope.denoisers.fused._HELD_BACK", held_back)  # 0: all are, however few
-    monkeypatch.setattr("sigmascope.denoisers.fused._SPARSE_MEANS", sparse)  # 2: pair by pair from the second block on
-    monkeypatch.setattr("sigmascope.denoisers.fused._LISTED_MEANS", 1.0)
+    monkeypatch.setattr("sigmascope.exact.finite.sketch._PART", part)
+    monkeypatch.setattr("sigmascope.exact.finite.kernel.with_numba._HELD_BACK", held_back)  # 0: all are, however few
+    monkeypatch.setattr(
+        "sigmascope.exact.finite.kernel.with_numba._SPARSE_MEANS", sparse
+    )  # 2: pair by pair from the second block on
+    monkeypatch.setattr("sigmascope.exact.finite.kernel.with_numba._LISTED_MEANS", 1.0)
     data = made()
     draws = draw_items(data, 30, 0)
     sketch = make_sketch(data.source.read(0, 500), 12, 6, torch.Generator().manual_seed(0))
     assert SIGMA[-1] < sketch.first_above < SIGMA[0]
     exact = finished(data, draws, sketch=sketch, dtype=torch.float64).gaps()
     if sparse > 1:
-        monkeypatch.setattr("sigmascope.denoisers.plain._SPARSE_MEANS", sparse)
+        monkeypatch.setattr("sigmascope.exact.finite.kernel.with_torch._SPARSE_MEANS", sparse)
     for compiled in (True, False):
         found = finished(data, draws, sketch=sketch, dtype=torch.float32, compiled=compiled).gaps()
         for name, gap in exact.items():
@@ -148,13 +150,13 @@ def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, held_bac
 
 def test_the_same_to_the_last_digit(monkeypatch):
     """Threads that share their sums add to them in the order of the tiles."""
-    monkeypatch.setattr("sigmascope.denoisers.passes.MEANS_ROWS", 16)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.MEANS_ROWS", 16)
     data = made()
     draws = draw_items(data, 20, 0)
     sketch = make_sketch(data.source.read(0, 500), 6, 9, torch.Generator().manual_seed(0))
     found = []
     for threads in (1, 4, 4):
-        monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device, threads=threads: threads)
+        monkeypatch.setattr("sigmascope.exact.finite.posterior.workers", lambda device, threads=threads: threads)
         found.append(finished(data, draws, sketch=sketch, dtype=torch.float32).gaps()["any"])
     for other in found[1:]:
         assert np.array_equal(found[0].score, other.score)
@@ -221,7 +223,7 @@ def test_exponential_of_eight():
     assert compiler() is not None, "numba is among what the package needs"
     from numba import njit
 
-    from sigmascope.denoisers import lanes
+    from sigmascope.exact.finite.kernel import simd as lanes
 
     @njit
     def exponentials(x, zeros, out):
@@ -266,8 +268,8 @@ def test_draws_of_two_kinds_are_refused():
 
 
 def test_a_step_is_one_tile_on_one_thread(monkeypatch):
-    monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
-    monkeypatch.setattr("sigmascope.denoisers.passes.workers", lambda device: 1)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior._TILE_ROWS", 64)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior.workers", lambda device: 1)
     data = made()
     work = PosteriorPass(FiniteDenoiser(data), draw_items(data, 4, 0), SIGMA)
     added = []
@@ -279,7 +281,7 @@ def test_a_step_is_one_tile_on_one_thread(monkeypatch):
 
 
 def test_results_are_for_a_pass_that_is_done(monkeypatch):
-    monkeypatch.setattr("sigmascope.denoisers.passes._TILE_ROWS", 64)
+    monkeypatch.setattr("sigmascope.exact.finite.posterior._TILE_ROWS", 64)
     data = made()
     work = PosteriorPass(FiniteDenoiser(data), draw_items(data, 4, 0), SIGMA)
     work.step()

@@ -10,17 +10,17 @@ import torch
 
 import sigmascope
 from problems import four_points, random_set
+from sigmascope.analysis.onset import onsets
 from sigmascope.core import Agreement, Draws
 from sigmascope.data import draw_items, from_array
-from sigmascope.denoisers.classes import ByClass
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch, make_sketch, pooled
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
 from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
-from sigmascope.onset import onsets
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.runner import agreements_of
 
@@ -28,7 +28,7 @@ from sigmascope.studies.runner import agreements_of
 @pytest.fixture
 def parts_of_eight(monkeypatch):
     """Eight draws share random directions."""
-    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", 8)
+    monkeypatch.setattr("sigmascope.exact.finite.sketch._PART", 8)
 
 
 def whole_space(size: int) -> Sketch:
@@ -193,7 +193,7 @@ def test_gaps_of_near_duplicates_at_small_sigma():
 @pytest.mark.parametrize("each", [24, 6], ids=["of all draws", "of three draws each"])
 def test_error_of_the_random_directions_covers(each, monkeypatch):
     """Over many choices of directions the estimate scatters about that of the whole space as its error says."""
-    monkeypatch.setattr("sigmascope.denoisers.sketch._PART", each // 2)
+    monkeypatch.setattr("sigmascope.exact.finite.sketch._PART", each // 2)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 80)).astype(np.float32) * np.linspace(2, 0.5, 80, dtype=np.float32)
     data = from_array(x, {"a": np.arange(60) % 3})

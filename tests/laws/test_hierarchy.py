@@ -12,8 +12,8 @@ import torch
 from sigmascope.core import InputError, generator
 from sigmascope.data import from_array
 from sigmascope.data.hierarchy import Hierarchy, parse_hierarchy, random_hierarchy
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 
 # v, m, s, L and the dimension of an embedding: 32, 48, 384 and 16 data.
 SMALL = [(4, 2, 2, 2, None), (3, 2, 3, 2, None), (3, 2, 2, 3, 2), (4, 2, 2, 1, 3)]

@@ -9,8 +9,8 @@ from scipy import stats
 
 from problems import Mixture, four_points, mixture, points, random_set
 from sigmascope.core import InputError
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.items import ItemBelief
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.items import ItemBelief
 from sigmascope.sample import Ancestral, Streams, ValueBelief, final, joint, rows, sample, start
 from sigmascope.sample.joint import from_prior, told_each
 
@@ -142,7 +142,7 @@ def test_means_told_do_not_depend_on_the_tiles(monkeypatch):
     denoiser = FiniteDenoiser(data)
     y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = told_each(denoiser, y, 0.4, "many")
-    monkeypatch.setattr("sigmascope.denoisers.finite._CACHED_ROWS", 13)
+    monkeypatch.setattr("sigmascope.exact.finite.filter._CACHED_ROWS", 13)
     assert torch.allclose(told_each(denoiser, y, 0.4, "many"), whole, atol=1e-10)
 
 

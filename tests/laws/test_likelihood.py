@@ -12,8 +12,8 @@ from torch import nn
 from problems import mixture, random_set
 from sigmascope.core import Abstraction, Curve, Denoiser, InputError, generator
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.likelihood import (

@@ -12,8 +12,8 @@ from torch import Tensor
 from problems import random_set
 from sigmascope.core import Abstraction, Denoiser, Draws, InputError, generator
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.maps import information_maps

@@ -9,8 +9,8 @@ import pytest
 import torch
 import xarray as xr
 
+from sigmascope.analysis.trust import Trust
 from sigmascope.data import from_array
-from sigmascope.information.trust import Trust
 from sigmascope.noise import sigma_grid
 from sigmascope.studies.data_bound import DataBound, bound_size
 from sigmascope.studies.marks import against, with_marks

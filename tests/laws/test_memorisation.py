@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
+from sigmascope.analysis.memorisation import collapse, gaussian_collapse, recognised_at
 from sigmascope.core import Draws, InputError
 from sigmascope.data import draw_items, from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.memorisation import collapse, gaussian_collapse, recognised_at
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.noise import sigma_grid
 
 

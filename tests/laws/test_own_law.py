@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
+from sigmascope.adapters.diffusers.pipelines import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.adapters.pipelines import Pipeline
 from sigmascope.core import Denoiser
 from sigmascope.data import from_array
-from sigmascope.denoisers.gaussian import MixtureDenoiser
+from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure_of_counts
 from sigmascope.noise import Discrete
 from sigmascope.studies import labelling

@@ -11,14 +11,14 @@ import xarray as xr
 
 import sigmascope
 from problems import Line, four_points
+from sigmascope.analysis.memorisation import collapse
 from sigmascope.cli import main
 from sigmascope.core import Curve, InputError
 from sigmascope.data import draw_items, from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
-from sigmascope.memorisation import collapse
 from sigmascope.studies.collect import Collected
 from sigmascope.studies.pairs import columns_of_pairs, of_pairs, pair_block, pair_memory
 from sigmascope.studies.runner import complete, predict

@@ -11,7 +11,7 @@ import torch
 import sigmascope.information.probes as module
 from problems import four_points, mixture, points, two_points
 from sigmascope.core import Abstraction, Draws, InputError, generator
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.probes import HasFeatures, classifier_bound, probe, probes
 
 SIGMA = np.array([8.0, 4.0, 2.0, 1.0, 0.5])

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from problems import clones, four_points, mixture, points
 from sigmascope.core import Denoiser, InputError, generator
-from sigmascope.denoisers.gaussian import GaussianDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.sample import (
     Ancestral,
     Bridge,

@@ -12,10 +12,12 @@ import torch
 
 from sigmascope.core import InputError, generator
 from sigmascope.data import from_array
-from sigmascope.denoisers import bands, pairs, screen
-from sigmascope.denoisers.bands import BLOCK, TILE, Bands
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.screen import ScreenedDenoiser
+from sigmascope.exact.finite import screened as screen
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel import pairs
+from sigmascope.exact.finite.kernel import projection_bounds as bands
+from sigmascope.exact.finite.kernel.projection_bounds import BLOCK, TILE, Bands
+from sigmascope.exact.finite.screened import ScreenedDenoiser
 
 EVENT, ITEMS, DIRECTIONS = (3, 5, 5), 500, (8, 40)
 # Truth is summed with 64 bits of mantissa, 2,048 times finer than what is tested.
@@ -327,10 +329,10 @@ def test_compiled_and_plain_are_one(screened, sigma):
 
 def test_it_works_where_numba_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "sigmascope.denoisers.pairloops", raising=False)
-    monkeypatch.delitem(sys.modules, "sigmascope.denoisers.fused", raising=False)
-    monkeypatch.delattr("sigmascope.denoisers.pairloops", raising=False)
-    monkeypatch.delattr("sigmascope.denoisers.fused", raising=False)
+    monkeypatch.delitem(sys.modules, "sigmascope.exact.finite.kernel.pair_loops", raising=False)
+    monkeypatch.delitem(sys.modules, "sigmascope.exact.finite.kernel.with_numba", raising=False)
+    monkeypatch.delattr("sigmascope.exact.finite.kernel.pair_loops", raising=False)
+    monkeypatch.delattr("sigmascope.exact.finite.kernel.with_numba", raising=False)
     assert pairs.compiler.__wrapped__() is None
     monkeypatch.setattr(pairs, "compiler", pairs.compiler.__wrapped__)
     denoiser = finite()

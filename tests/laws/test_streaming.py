@@ -8,8 +8,9 @@ import torch
 
 from sigmascope.core import InputError
 from sigmascope.data import from_array, load_scenes
-from sigmascope.denoisers import plain, streaming
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite import streaming
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel import with_torch as plain
 
 
 @pytest.fixture(scope="module")

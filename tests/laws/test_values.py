@@ -12,7 +12,7 @@ from scipy import stats
 from problems import Line, mixture, random_set
 from sigmascope.core import Abstraction, Denoiser, InputError, generator
 from sigmascope.data import draw_items
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.pointwise import pointwise
 from sigmascope.information.posterior import posterior
 from sigmascope.information.values import by_value

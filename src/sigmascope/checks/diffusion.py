@@ -8,7 +8,7 @@ from scipy import stats
 
 from sigmascope.checks.rows import Effort, Outcome, check
 from sigmascope.data import from_array
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.filtering import FiniteSystem, WonhamFilter, martingale_test, quadratic_variation_test, run, simulate
 from sigmascope.paths import brownian
 

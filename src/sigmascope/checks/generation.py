@@ -11,8 +11,8 @@ from torch import Tensor
 from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.core import generator
 from sigmascope.data.hierarchy import random_hierarchy
-from sigmascope.denoisers.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.direct import measure
 from sigmascope.noise import integration_grid
 from sigmascope.sample import (

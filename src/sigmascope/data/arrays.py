@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
@@ -160,15 +160,15 @@ def labelled(
     if not from_file:
         look = check()
     elif share is None:
-        look = ranks.by_first(check)
+        look = distributed.by_first(check)
     else:
-        look = together(ranks.together(check))
-        for part in ranks.streamed(block for _, block in blocks(images)):
+        look = together(distributed.together(check))
+        for part in distributed.streamed(block for _, block in blocks(images)):
             digest.update(as_bytes(part))
     if from_file:  # an array of equal items is a law like any other, of which a study refuses to be made
         look.require_different(n, notes)
     update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
-    fingerprint = ranks.by_first(digest.hexdigest) if from_file else digest.hexdigest()
+    fingerprint = distributed.by_first(digest.hexdigest) if from_file else digest.hexdigest()
     unit = unit_of(images.shape, images.dtype == np.uint8, look.span())
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)

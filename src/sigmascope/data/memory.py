@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError
 
 _LIBRARIES = 420_000_000  # of an interpreter with torch and numba, where the system does not say it
@@ -56,7 +56,7 @@ def require(needed: int, what: str, remedy: str) -> None:
     Every rank must call it.
     """
     free, machine = available_bytes(), platform.node()
-    needed = sum(n for n, m in ranks.gathered((needed, machine)) if m == machine)
-    free = min(f for f, m in ranks.gathered((free, machine)) if m == machine)
+    needed = sum(n for n, m in distributed.gathered((needed, machine)) if m == machine)
+    free = min(f for f, m in distributed.gathered((free, machine)) if m == machine)
     if needed > free:
         raise InputError(f"{what} needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB is free: {remedy}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import check_kind, labelled
 from sigmascope.data.files import error_words, require_plain
@@ -60,7 +60,7 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
             n = header.shape[0]
             selected, weights = _labels(archive, members, n, abstractions, path)
             stored = info.compress_type == zipfile.ZIP_STORED and not header.fortran
-            share = None if stored or ranks.world() == 1 else ranks.rows(selected.items)
+            share = None if stored or distributed.world() == 1 else distributed.rows(selected.items)
             own = _span(selected, share)
             require(0 if stored else info.file_size * (n if header.fortran else len(own)) // n,
                     f"{path.name} unpacked", "use a machine with more")  # fmt: skip
@@ -79,7 +79,7 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         seen = _checksum(path, info, header) if stored else None
     else:
         if stored:
-            ranks.by_first(lambda: _compare(images, _checksum(path, info, header)))
+            distributed.by_first(lambda: _compare(images, _checksum(path, info, header)))
         rows = selected.kept if share is None else selected.kept[share.start : share.stop]
         images, seen = chosen_rows(images, rows - (0 if stored else own.start)), None
     return labelled(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError
 from sigmascope.data.files import error_words
 from sigmascope.data.memory import require
@@ -91,7 +91,7 @@ def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -
     """
     if not count:
         raise InputError(f"{name}: there is no picture")
-    share, colour = ranks.rows(count), ground_colour(ground)
+    share, colour = distributed.rows(count), ground_colour(ground)
     first, read = next(iter(pictures(range(1))))
     picture = _decode(first, read, name, colour, _Seen())
     require(len(share) * picture.nbytes, f"{name} decoded", "use a machine with more, or smaller pictures")
@@ -102,7 +102,7 @@ def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -
         own = _decoded(share, pictures, (first, picture), name, colour, seen)
         return own.shape[3], seen
 
-    found = ranks.together(decode)
+    found = distributed.together(decode)
     channels, whole = max(c for c, _ in found), _Seen()
     for _, part in found:
         whole.add(part)
@@ -110,7 +110,7 @@ def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -
         own = np.repeat(own, channels, axis=3)
     notes = (f"the transparency of {whole.transparent} pictures is laid on {ground}",) if whole.transparent else ()
     _require_kept(whole, name, notes)
-    return Decoded(own, None if ranks.world() == 1 else share, notes)
+    return Decoded(own, None if distributed.world() == 1 else share, notes)
 
 
 def _require_kept(seen: _Seen, name: str, notes: Sequence[str]) -> None:

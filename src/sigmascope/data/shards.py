@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError, ItemSource
 
 _BLOCK_BYTES = 1 << 22  # of what is read at once on the way through a file
@@ -64,7 +64,7 @@ class ShardedSource:
         found = torch.zeros(len(items), *self.event)
         if bool(mine.any()):
             found[mine] = self._own.take(items[mine] - self._start)
-        return ranks.add_up(found)
+        return distributed.add_up(found)
 
 
 @runtime_checkable

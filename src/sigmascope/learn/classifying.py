@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import generator
 from sigmascope.learn.classifier import NoisyClassifier, classifier_architecture, new_classifier
 from sigmascope.learn.descent import Training, beside
@@ -60,7 +60,7 @@ class ClassifierTrainer(Training):
         v, labels = self.source.draw(s.batch, g)
         sigma = self.levels.draw(s.batch, g)
         noise = torch.randn(v.shape, generator=g)
-        mine = slice(ranks.rank(), None, ranks.world())
+        mine = slice(distributed.rank(), None, distributed.world())
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         with self._autocast:
             logits = self.model.logits(v + beside(sigma, v) * noise, sigma).float()
@@ -79,7 +79,7 @@ class ClassifierTrainer(Training):
         bins = seen.shape[1]
         at = np.clip(np.searchsorted(self.levels.edges, np.log(sigma), side="right") - 1, 0, bins - 1)
         new = np.stack([np.bincount(at, x, bins) for x in (np.ones(len(at)), *by_name)])
-        seen += ranks.add_up(torch.from_numpy(new)).numpy()
+        seen += distributed.add_up(torch.from_numpy(new)).numpy()
         if self.done % _MEASURE_EVERY == 0:
             entropy = np.array([[a.entropy] for a in self.model.abstractions])
             known = np.clip(1.0 - seen[1:] / np.maximum(seen[:1], 1.0) / entropy, 0.0, 1.0)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError, generator
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
@@ -106,7 +106,7 @@ class Training(ABC):
 
     def _add_gradients(self) -> None:
         """The sum over the processes, each of which has done its rows."""
-        if ranks.world() == 1:
+        if distributed.world() == 1:
             return
         found = []
         for p in self.model.parameters():
@@ -114,7 +114,7 @@ class Training(ABC):
                 if p.grad is None:  # what this process's rows were not told
                     p.grad = torch.zeros_like(p)
                 found.append(p.grad)
-        flat = ranks.add_up(torch.cat([g.reshape(-1) for g in found]))
+        flat = distributed.add_up(torch.cat([g.reshape(-1) for g in found]))
         # Copied in place: a fused optimiser pairs numbers by their places in memory.
         for g, part in zip(found, flat.split([g.numel() for g in found]), strict=True):
             g.copy_(part.reshape(g.shape))
@@ -130,7 +130,7 @@ class Training(ABC):
         """Add to the losses of the decades; the batch's own loss, over all processes."""
         at = np.clip(np.floor(np.log10(sigma)).astype(int) - int(self.decades[0]), 0, len(self.decades) - 1)
         new = np.stack([np.bincount(at, x, len(self.decades)) for x in (each, np.ones_like(each))])
-        new = ranks.add_up(torch.from_numpy(new)).numpy()
+        new = distributed.add_up(torch.from_numpy(new)).numpy()
         self.kept["sums"] += new
         return float(new[0].sum() / self.settings.batch)
 

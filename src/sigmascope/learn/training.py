@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import UNKNOWN, generator
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.descent import Training, beside
@@ -83,7 +83,7 @@ class Trainer(Training):
         sigma = self.levels.draw(s.batch, g)
         noise = torch.randn(v.shape, generator=g)
         known = self._told(labels, generator(s.seed, _DROP, k))
-        mine = slice(ranks.rank(), None, ranks.world())
+        mine = slice(distributed.rank(), None, distributed.world())
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         known = {name: x[mine].to(self.device) for name, x in known.items()}
         with self._autocast:

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from sigmascope.analysis.onset import Quantity
 from sigmascope.console import spelled
 from sigmascope.core import Curve
-from sigmascope.onset import Quantity
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 from sigmascope.report.sheets import Sheet
 from sigmascope.report.table import describe, number

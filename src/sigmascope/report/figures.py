@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from sigmascope.analysis.onset import Onset
 from sigmascope.core import Agreement, Curve
-from sigmascope.onset import Onset
 
 # Okabe & Ito's colours, told apart by colour-blind readers; dashes begin where they run out.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -11,8 +11,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
-from sigmascope.onset import Onset
 from sigmascope.report.figures import STYLE, half_interval, style_of, windows_figure
 from sigmascope.report.gallery import show_item
 from sigmascope.report.learned import panels, untold_note

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
-from sigmascope.onset import Onset
 from sigmascope.report.figures import (
     STYLE,
     half_interval,

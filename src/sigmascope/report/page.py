@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Curve
-from sigmascope.onset import Onset, onsets
 from sigmascope.report.figures import (
     agreement_figure,
     conditional_figure,

@@ -14,9 +14,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from sigmascope.analysis.onset import Quantity
 from sigmascope.console import spelled
 from sigmascope.core import Curve
-from sigmascope.onset import Quantity
 from sigmascope.report.figures import STYLE, sigma_axis, style_of
 from sigmascope.report.gallery import short, show_item
 from sigmascope.report.table import describe, number

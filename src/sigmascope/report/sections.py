@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sigmascope.onset import Quantity
+from sigmascope.analysis.onset import Quantity
 from sigmascope.report.panels import (
     attributes_of_values,
     items_figure,

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from sigmascope.analysis.onset import Onset, Quantity
 from sigmascope.console import spelled
-from sigmascope.onset import Onset, Quantity
 from sigmascope.report.sheets import Sheet
 
 _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")

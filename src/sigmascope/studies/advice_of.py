@@ -11,7 +11,7 @@ from typing import Any
 
 import xarray as xr
 
-from sigmascope.adapters.units import Ruler, ruler_of
+from sigmascope.adapters.diffusers.units import Ruler, ruler_of
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.studies.advice_words import as_html
@@ -125,9 +125,7 @@ def _with_model(found: list[Advice], results: xr.Dataset, model: str) -> list[Ad
     return [replace(a, law=a.law + said) if a.law else a for a in found]
 
 
-def _ruler(
-    results: xr.Dataset, study: str, named: str, steps: int, **more: Any
-) -> tuple[Ruler | None, float]:
+def _ruler(results: xr.Dataset, study: str, named: str, steps: int, **more: Any) -> tuple[Ruler | None, float]:
     """The units of a pipeline, and from a level of the study to one of it; none where no pipeline is named."""
     if not named:
         return None, 1.0

@@ -36,9 +36,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from sigmascope.adapters.units import Ruler
+from sigmascope.adapters.diffusers.units import Ruler
+from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Curve, InputError
-from sigmascope.onset import Quantity
 from sigmascope.report.table import brief, number
 from sigmascope.studies.laws import law_in_words
 from sigmascope.studies.marks import doubt_at

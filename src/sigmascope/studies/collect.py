@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.sketch import Sketch, make_sketch, pooled
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
 
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
@@ -147,10 +147,10 @@ class Blocks(Generic[P]):
             {k.removeprefix(f"block{i}."): v for k, v in state.items() if k.startswith(f"block{i}.")}
             for i in range(count)
         ]
-        counts = ranks.gathered(count)
+        counts = distributed.gathered(count)
         ahead = counts.index(max(counts))
         if min(counts) < max(counts):
-            self._finished = ranks.gathered(self._finished if ranks.rank() == ahead else [])[ahead]
+            self._finished = distributed.gathered(self._finished if distributed.rank() == ahead else [])[ahead]
         if self.done:
             return
         self._pass = self._next()

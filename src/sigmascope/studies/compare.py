@@ -18,9 +18,9 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from scipy.optimize import isotonic_regression
 
+from sigmascope.analysis.onset import crossings, ends_of, moved, mover, quantity
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
-from sigmascope.onset import crossings, ends_of, moved, mover, quantity
 from sigmascope.report.comparison import (
     Comparison,
     Estimate,

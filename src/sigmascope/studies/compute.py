@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.heldout import HeldOutPass
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.heldout import HeldOutPass
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.forks import forks_at_once
 from sigmascope.information.gaps import GAPS
@@ -174,14 +174,14 @@ def advance(work: Work, name: str, folder: StudyFolder | None, progress: bool) -
     """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
     if folder is not None:
         state = folder.checkpoint()
-        if any(ranks.gathered(state is not None)):
+        if any(distributed.gathered(state is not None)):
             try:
                 work.restore(state or {})
             except InputError:
                 raise
             except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
                 raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again") from error
-    shown = progress and ranks.rank() == 0
+    shown = progress and distributed.rank() == 0
     with tqdm(
         total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"
     ) as bar:

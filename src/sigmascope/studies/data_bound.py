@@ -1,6 +1,6 @@
 r"""Lower bounds that the labelled data give with no network at all, beside what a model says.
 
-The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.denoisers.heldout`) made of items
+The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.exact.finite.heldout`) made of items
 of the other half, so no filter has seen what it judges, and
 
 .. math:: I(A; Y_\sigma) \ge E\left[\ln q(a \mid y) - \ln p(a)\right]
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.heldout import HeldOutPass, widths_for
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.combined import grouped
 from sigmascope.noise import sigma_grid

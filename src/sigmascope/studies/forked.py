@@ -21,12 +21,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from sigmascope.analysis.trust import judge
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import count_labels, enough, forks
 from sigmascope.information.posterior import posterior
-from sigmascope.information.trust import judge
 from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows

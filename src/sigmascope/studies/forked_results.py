@@ -57,9 +57,7 @@ def with_kept(
     return results
 
 
-def unlike(
-    results: xr.Dataset, first: Mapping[str, Int64[Tensor, "draws _"]]
-) -> tuple[xr.Dataset, dict[str, str]]:
+def unlike(results: xr.Dataset, first: Mapping[str, Int64[Tensor, "draws _"]]) -> tuple[xr.Dataset, dict[str, str]]:
     """The results with the entropy of what the pipeline makes, and what speaks against curves where it is not H(A).
 
     The curve by forks is H(A) of the images less that of the children: unless both are of the same proportions it

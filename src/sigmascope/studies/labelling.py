@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from sigmascope.core import Abstraction, InputError, LabelledData
-from sigmascope.denoisers.finite import tile_rows
+from sigmascope.exact.finite.filter import tile_rows
 
 _ROWS = 256  # images that are labelled at once
 _SAMPLE, _NEIGHBOURS = 256, 32  # items whose neighbours are looked at, and how many of them

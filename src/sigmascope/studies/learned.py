@@ -13,14 +13,14 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 
+from sigmascope.analysis.trust import TOLERANCE, Trust, judge, rule
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.posterior import posterior
-from sigmascope.information.trust import TOLERANCE, Trust, judge, rule
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
+from sigmascope.analysis.onset import Onset
 from sigmascope.core import InputError
-from sigmascope.onset import Onset
 from sigmascope.report.forked import write_forked_report
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
@@ -100,7 +100,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
 
     Raises: InputError.
     """
-    if ranks.world() > 1:
+    if distributed.world() > 1:
         raise InputError("a study of a model runs in one process: leave torchrun out")
     if out is not None:
         check_study_folder(out, spec)

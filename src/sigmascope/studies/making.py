@@ -19,9 +19,9 @@ from sigmascope.console import spelled
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.scales import require_levels
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
-from sigmascope.denoisers.items import ItemBelief
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.items import ItemBelief
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, draw_labels, enough
 from sigmascope.noise import sigma_grid

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from sigmascope.information.trust import Trust
+from sigmascope.analysis.trust import Trust
 from sigmascope.studies.results import main_estimator
 
 _LARGE = 0.25  # share of the levels at which a curve may be biased and still be the main one

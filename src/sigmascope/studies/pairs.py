@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64
 
 from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.passes import PosteriorPass
-from sigmascope.denoisers.threads import workers
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.information.pairs import Interaction, interaction
 from sigmascope.information.posterior import entropy_of
 from sigmascope.studies.collect import Blocks

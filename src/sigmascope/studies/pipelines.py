@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.adapters.folders import in_one_line
+from sigmascope.adapters.diffusers.folders import in_one_line
+from sigmascope.adapters.diffusers.pipelines import Pipeline, load_pipeline
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.adapters.hooks import Featured
-from sigmascope.adapters.pipelines import Pipeline, load_pipeline
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load
 from sigmascope.data.arrays import ArraySource

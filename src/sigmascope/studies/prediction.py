@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from sigmascope.analysis.onset import RESAMPLED_BYTES
 from sigmascope.core import LabelledData
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import held_bytes
-from sigmascope.denoisers.finite import tile_rows
-from sigmascope.denoisers.passes import DOUBLE_WORK, MEANS_ROWS
-from sigmascope.denoisers.threads import workers
+from sigmascope.exact.finite.filter import tile_rows
+from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
-from sigmascope.onset import RESAMPLED_BYTES
 from sigmascope.studies.collect import SKETCH_ITEMS, block_draws, directions_for
 from sigmascope.studies.compute import MOST_VALUES, Data, chosen, levels_of
 from sigmascope.studies.pairs import pair_memory

@@ -18,9 +18,10 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 from tqdm import tqdm
 
-from sigmascope.adapters.pipelines import Pipeline
-from sigmascope.adapters.prompts import PROMPT, load_prompted
-from sigmascope.adapters.units import Ruler
+from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
+from sigmascope.adapters.diffusers.units import Ruler
+from sigmascope.analysis.onset import Quantity, crossings
 from sigmascope.core import Curve, InputError
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.folder import pictures_in
@@ -28,7 +29,6 @@ from sigmascope.data.npz import images_of
 from sigmascope.data.pictures import decode_all
 from sigmascope.information.divergence import Divergence, divergence
 from sigmascope.noise import karras_grid, sigma_grid
-from sigmascope.onset import Quantity, crossings
 from sigmascope.report.gallery import rendered
 from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from sigmascope.analysis.memorisation import collapse
+from sigmascope.analysis.onset import onsets
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.pairs import Interaction
-from sigmascope.memorisation import collapse
-from sigmascope.onset import onsets
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
 

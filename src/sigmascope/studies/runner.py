@@ -13,17 +13,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
+from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.data.memory import require
-from sigmascope.denoisers.finite import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import enough
 from sigmascope.information.gaps import agreement
 from sigmascope.limits import real, whole
-from sigmascope.onset import Onset, onsets
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
@@ -50,8 +50,8 @@ def resolve_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and ranks.world() > 1 and torch.cuda.is_available():  # each rank of a machine has its own
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', ranks.rank())) % torch.cuda.device_count()}"
+    if device == "cuda" and distributed.world() > 1 and torch.cuda.is_available():  # each rank of a machine has its own
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', distributed.rank())) % torch.cuda.device_count()}"
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).item()
@@ -146,17 +146,17 @@ def run_in(
     if resolve_device(spec.device).type == "cpu":
         require_memory(data, spec)
     folder = StudyFolder(out, spec)
-    results, page = ranks.by_first(lambda: (folder.results(), folder.has_page))
+    results, page = distributed.by_first(lambda: (folder.results(), folder.has_page))
     if results is not None and page:
         return results, table_of(results), True
     if results is None:
         found, _ = compute(data, denoiser, spec, folder, progress)
-        ranks.by_first(lambda: folder.store_results(found))
+        distributed.by_first(lambda: folder.store_results(found))
         folder.drop_checkpoint()
         results = found
     table = table_of(results)
     draws = draws_of(data, 2, spec.seed)
-    if ranks.rank():
+    if distributed.rank():
         return results, table, False
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
     if "value_information" in results:

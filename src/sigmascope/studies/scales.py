@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import Abstraction, LabelledData
 from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.studies.compute import Data
@@ -27,6 +27,6 @@ def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> No
 
 def say_notes(data: Data) -> None:
     """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
-    if isinstance(data, LabelledData) and not ranks.rank():
+    if isinstance(data, LabelledData) and not distributed.rank():
         for note in data.notes:
             print(f"sigmascope: note: {note}", file=sys.stderr)

@@ -97,9 +97,7 @@ def common(a: Sides, b: Sides) -> list[str]:
     return common
 
 
-def choose(
-    name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str] = ("", "")
-) -> tuple[Side, Side]:
+def choose(name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str] = ("", "")) -> tuple[Side, Side]:
     """The curves of an attribute to compare: those that were asked for, the main ones, or the best that both have."""
     mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
     if estimator:

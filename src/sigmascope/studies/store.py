@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.spec import GENERATED, Spec, read_spec
@@ -38,7 +38,7 @@ class Folder:
 
     def __init__(self, path: Path, marker: str, text: str) -> None:
         self.path = path
-        ranks.by_first(lambda: self._begin(marker, text))
+        distributed.by_first(lambda: self._begin(marker, text))
         path.mkdir(parents=True, exist_ok=True)  # the machine of another rank may have a disk of its own
 
     def _begin(self, marker: str, text: str) -> None:
@@ -76,7 +76,7 @@ class Folder:
         mine = self.path / _checkpoint()
         for kept in self.path.glob(_CHECKPOINTS):
             of = int(kept.stem.rpartition("-of-")[2]) if re.fullmatch(r"checkpoint-\d+-of-\d+", kept.stem) else 1
-            if of != ranks.world():
+            if of != distributed.world():
                 began, how = f"{of} processes", f"torchrun --nproc-per-node {of}"
                 if of == 1:
                     began, how = "one process", "no torchrun"
@@ -256,8 +256,8 @@ def _write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> 
 
 def _checkpoint() -> str:
     """Name of the checkpoint of this rank."""
-    world = ranks.world()
-    return "checkpoint.npz" if world == 1 else f"checkpoint-{ranks.rank()}-of-{world}.npz"
+    world = distributed.world()
+    return "checkpoint.npz" if world == 1 else f"checkpoint-{distributed.rank()}-of-{world}.npz"
 
 
 def _difference(a: Spec, b: Spec) -> str:

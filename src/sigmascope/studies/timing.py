@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
+from sigmascope.analysis.onset import onsets
 from sigmascope.core import Abstraction, Curve, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.denoisers.along import ROWS, PathPass
-from sigmascope.denoisers.finite import FiniteDenoiser, tile_rows
-from sigmascope.denoisers.heldout import HeldOutPass
-from sigmascope.denoisers.passes import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
-from sigmascope.denoisers.sketch import Sketch
-from sigmascope.denoisers.threads import workers
+from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.heldout import HeldOutPass
+from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.path import ROWS, PathPass
+from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
+from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
-from sigmascope.onset import onsets
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
@@ -69,7 +69,7 @@ def _timed(call: Callable[[], T]) -> tuple[float, T]:
 
 def _short(seconds: float) -> bool:
     """Whether a sample is short enough to be taken twice; all ranks agree, as they take it together."""
-    return all(ranks.gathered(seconds < _LONG))
+    return all(distributed.gathered(seconds < _LONG))
 
 
 def _warm(sample: Callable[[], float]) -> float:
@@ -134,7 +134,7 @@ def _hierarchy(data: Hierarchy, study: _Study) -> float:
     spec, few = study.spec, min(study.spec.draws, _FEW_DRAWS)
     denoiser, draws = denoiser_of(data, study.device), draws_of(data, few, study.spec.seed)
     average = max(len(a.values) for a in study.attributes) <= FEW_VALUES
-    share = spec.draws / few / ranks.world()
+    share = spec.draws / few / distributed.world()
 
     def level() -> float:
         return _timed(LevelWork(denoiser, draws, study.nodes, study.attributes, study.gaps, average).step)[0]
@@ -184,8 +184,8 @@ def _over(
     ends, tile = sample()
     if _short(ends + tile):
         ends, tile = min((ends, tile), sample(), key=sum)
-    tiles = -(-len(data) // (rows * ranks.world()))
-    mine = ranks.rows(len(data))
+    tiles = -(-len(data) // (rows * distributed.world()))
+    mine = distributed.rows(len(data))
     reading = _warm(lambda: _timed(lambda: data.source.read(mine.start, min(mine.start + rows, mine.stop)))[0])
     together = min(workers(device), tiles)
     return -(-draws // block) * tiles * reading + draws / block * (ends + tile * tiles / together)
@@ -217,7 +217,7 @@ def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int
     few = int(np.clip(_SUMS_BYTES // (each * len(some_levels)), min(2, block), block))
     rows = tile_rows(data.size, block) if sketch is None else tile_rows(data.size, block, MEANS_ROWS)
     rows = min(rows, len(data))
-    some = _some(data, rows * ranks.world())
+    some = _some(data, rows * distributed.world())
     denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, few, study.spec.seed)
     double = 2.0 * len(data) * data.size * block < DOUBLE_WORK
     dtype = torch.float64 if double else torch.float32
@@ -237,7 +237,7 @@ def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
     some_levels = _spread(study.nodes)
     block = path_block(data, len(study.nodes), sketch.directions.shape[1], study.spec.draws)
     few = min(block, _FEW_DRAWS)
-    some = _some(data, min(ROWS, len(data)) * ranks.world())
+    some = _some(data, min(ROWS, len(data)) * distributed.world())
     denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, max(few, 2), study.spec.seed)
 
     def sample() -> tuple[float, float]:
@@ -256,7 +256,7 @@ def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
 def _heldout(data: LabelledData, study: _Study) -> float:
     spec = study.spec
     rows = min(tile_rows(data.size, spec.draws), len(data))
-    some = _some(data, rows * ranks.world())
+    some = _some(data, rows * distributed.world())
     left = {a.name: torch.bincount(some.labels[a.name][1:], minlength=len(a.values)) for a in data.abstractions}
     priors = tuple(replace(a, prior=left[a.name] / left[a.name].sum()) for a in data.abstractions)
     denoiser = FiniteDenoiser(replace(some, abstractions=priors), study.device)

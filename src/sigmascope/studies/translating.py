@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from sigmascope.adapters.units import Level, Ruler, ruler_of
+from sigmascope.adapters.diffusers.units import Level, Ruler, ruler_of
 from sigmascope.console import spelled
 from sigmascope.core import InputError
 
@@ -33,7 +33,7 @@ def translate(
 
     Args:
         model: folder of a pipeline.
-        unit: one of :data:`~sigmascope.adapters.units.UNITS`, or empty: a table of some levels.
+        unit: one of :data:`~sigmascope.adapters.diffusers.units.UNITS`, or empty: a table of some levels.
         value: the level, as text; of ``step`` as ``17/50``.
         steps: of the sampler; those of a given step count.
         height: of the images in pixels, for flows that shift with it; 0: the pipeline's own.

@@ -10,10 +10,10 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
+from sigmascope.analysis.onset import Quantity, crossings, moved, mover, quantity, towards_tail
 from sigmascope.core import Curve, InputError
 from sigmascope.information.keeping import kept_at_least
 from sigmascope.limits import shown
-from sigmascope.onset import Quantity, crossings, moved, mover, quantity, towards_tail
 from sigmascope.rare import tail_allowance
 from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
 from sigmascope.studies.results import main_estimator, to_curves

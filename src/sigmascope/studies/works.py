@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope import ranks
+import sigmascope.distributed as distributed
 from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
-from sigmascope.denoisers.along import ROWS, PathPass
-from sigmascope.denoisers.finite import FiniteDenoiser
-from sigmascope.denoisers.hierarchy import HierarchyDenoiser
-from sigmascope.denoisers.sketch import Sketch
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.path import ROWS, PathPass
+from sigmascope.exact.finite.sketch import Sketch
+from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.controls import said
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.path import markov_path, path_posterior
@@ -56,7 +56,7 @@ class Units:
 
     def __init__(self, name: str, count: int) -> None:
         self._name = name
-        self._mine = range(ranks.rank(), count, ranks.world())
+        self._mine = range(distributed.rank(), count, distributed.world())
         self.total = len(self._mine)
         self.found: list[dict[str, np.ndarray]] = []
         self._all: list[dict[str, np.ndarray]] = []
@@ -73,7 +73,7 @@ class Units:
     def units(self) -> list[dict[str, np.ndarray]]:
         """Results of all ranks, once each is done; every rank must ask."""
         if not self._all:
-            parts = ranks.gathered(self.found)
+            parts = distributed.gathered(self.found)
             self._all = [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
         return self._all
 

@@ -1,0 +1,353 @@
+"""What the folder of a pipeline holds, looked at before anything of it is loaded: code of its own is never run.
+
+A pipeline is a folder of this machine, or ``hub:owner/name``, one of a hub, and only the latter goes to the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import json
+import logging
+import math
+import re
+import struct
+import warnings
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from sigmascope.adapters.diffusers.settings import MOST_NUMBER, check_numbers, check_types, short
+from sigmascope.core import InputError
+
+PREFIX = "diffusers:"
+"""What may stand before a folder."""
+HUB = "hub:"
+"""What stands before the id of a pipeline of a hub."""
+INDEX = "model_index.json"
+"""The file that says what a pipeline is made of."""
+LIBRARIES = ("diffusers", "transformers")
+"""Whose classes a pipeline may be made of."""
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_CONFIGS = ("config.json", "scheduler_config.json")
+_OF_TEXT = ("tokenizer_config.json", "preprocessor_config.json")
+_MOST_BYTES = 1 << 26  # of a configuration
+MOST_VALUES = 1 << 27
+"""Numbers of one item of a network, at most."""
+_SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold beside those of its files
+
+
+def hub_id(model: str) -> str | None:
+    """The id that stands behind ``hub:``; None where a folder is meant.
+
+    Raises: InputError for an id that is none.
+    """
+    name = model.removeprefix(PREFIX)
+    if not name.startswith(HUB):
+        return None
+    found = name.removeprefix(HUB)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", found):
+        raise InputError(f"{model}: {found!r} is no id of a hub: expected hub:owner/name")
+    return found
+
+
+def folder_of(model: str | Path) -> Path:
+    """The folder that a pipeline's name stands for.
+
+    Raises: InputError where there is none.
+    """
+    name = str(model).removeprefix(PREFIX)
+    if not Path(name).is_dir():
+        also = f"; a pipeline of the hub is written hub:{name}" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
+        kind = "it is a file, no folder" if Path(name).exists() else "there is no such folder"
+        raise InputError(f"{name}: {kind}: pass one that save_pretrained has written{also}")
+    return Path(name)
+
+
+def described(model: str | Path) -> Path:
+    """A folder that holds a pipeline's index and the configurations of its parts, perhaps without weights.
+
+    Of a folder it is the folder itself; of ``hub:owner/name`` these files alone are fetched.
+
+    Raises: InputError where there is none.
+    """
+    repository = hub_id(str(model))
+    if repository is None:
+        return folder_of(model)
+    with in_one_line(str(model), "the hub does not give it"):
+        from huggingface_hub import snapshot_download
+
+        wanted = [INDEX, *_CONFIGS, *(f"*/{name}" for name in _CONFIGS)]
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+
+
+def line_of(error: BaseException) -> str:
+    """What an exception says, as one line."""
+    said = " ".join(str(error).split())
+    return (said if len(said) <= 300 else f"{said[:299]}…") or type(error).__name__
+
+
+@contextlib.contextmanager
+def in_one_line(name: str, what: str) -> Iterator[None]:
+    """Whatever another library raises on a pipeline, as one line.
+
+    Raises: InputError; MemoryError stays what it is.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # damaged files and senseless settings make libraries raise anything
+        raise InputError(f"{name}: {what} ({line_of(error)})") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what diffusers and transformers print beside what they raise."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("transformers.utils.logging")  # which sets the level of its logger when it comes
+    logs = [logging.getLogger(n) for n in LIBRARIES]
+    levels = [log.level for log in logs]
+    try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+def read_config(path: Path, *, numbers: bool = True) -> dict[str, Any]:
+    """A configuration, as an object of JSON.
+
+    Args:
+        path: its file.
+        numbers: refuse numbers that no configuration has: NaN, and whole ones so large that they would take all memory.
+
+    Raises: InputError for a file that cannot be read, is none, or holds such a number.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"it has {size:,} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise InputError(f"{path}: it is nested too deeply: expected the settings of a pipeline") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({line_of(error)}): expected JSON") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: it holds a {type(found).__name__}: expected a JSON object of settings")
+    if numbers:
+        check_numbers(found, str(path))
+    return found
+
+
+def checked_index(folder: Path) -> dict[str, Any]:
+    """What the index of a pipeline's folder says.
+
+    Raises: InputError where there is none.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        raise InputError(f"{folder}: it holds no {INDEX}: pass the folder of a pipeline by save_pretrained")
+    return read_config(index)
+
+
+def part_of(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
+    """Library and class of a part of a pipeline; None where it has none."""
+    home = index.get(part)
+    if isinstance(home, (list, tuple)) and len(home) == 2 and all(isinstance(x, str) for x in home):
+        return home[0], home[1]
+    return None
+
+
+def home_of(folder: Path, part: str) -> Path:
+    """Where a part of a pipeline lies: a folder of its name, or, in old pipelines of one network, beside the index."""
+    own = folder / part
+    name = _CONFIGS[part == "scheduler"]
+    return folder if not own.exists() and (folder / name).is_file() else own
+
+
+def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Container[str] = ()) -> None:
+    """Refuse a folder that holds code, pickles, weights of another variant, or no pipeline of diffusers.
+
+    Args:
+        folder: of the pipeline.
+        allow_pickle: whether pickles may be read.
+        variant: of the weights that is asked for; empty: the plain ones.
+        without: parts that will not be loaded.
+
+    Raises: InputError, in one line.
+    """
+    index = checked_index(folder)
+    modules = _modules(index.get("_class_name"), folder)
+    if (folder / "None.py").exists():  # which old versions of diffusers take for the pipeline's own code
+        raise InputError(f"{folder}: it holds code of its own (None.py), which is not run: remove that file")
+    for part, home in index.items():
+        pair = isinstance(home, list) and len(home) == 2 and any(isinstance(x, str) for x in home)
+        if part.startswith("_") or part in without or not (part in modules or pair):
+            continue
+        if isinstance(home, list) and len(home) == 2 and home[0] is None:
+            continue
+        found = part_of(index, part)
+        if found is None:
+            raise InputError(f"{folder / INDEX}: {part} is {short(home)}: expected a library and a class")
+        library, kind = found
+        if library not in LIBRARIES:
+            raise InputError(
+                f"{folder}: its {part} is code of its own ({library}), which is not run: expected a class of "
+                f"{' or '.join(LIBRARIES)}"
+            )
+        if not kind.isidentifier() or kind.endswith("Pipeline"):
+            raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
+        _check_part(home_of(folder, part), library, kind, allow_pickle, variant)
+
+
+def _modules(kind: Any, folder: Path) -> set[str]:
+    """The parts that a class of pipelines of diffusers is made of; InputError for a class that is none."""
+    if not isinstance(kind, str):
+        raise InputError(f"{folder / INDEX}: _class_name is {short(kind)}: expected the name of one of diffusers")
+    import diffusers
+
+    found = class_of(kind)
+    if found is None or not issubclass(found, diffusers.DiffusionPipeline):
+        raise InputError(
+            f"{folder / INDEX}: _class_name is {kind!r}: diffusers {diffusers.__version__} has no such pipeline"
+        )
+    own = inspect.signature(found).parameters.values()
+    return {p.name for p in own if p.default is p.empty} | set(getattr(found, "_optional_components", ()))
+
+
+def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, variant: str) -> None:
+    """One part: its folder, its configuration, its weights."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {INDEX} names this part, and it is no folder: pass the folder of a whole pipeline")
+    code = sorted(p.name for p in folder.glob("*.py"))
+    nested = (folder / INDEX).exists() and (folder.parent / INDEX).exists()
+    if code or nested:
+        held = (*code, INDEX)[0]
+        raise InputError(f"{folder}: it holds code of its own ({held}), which is not run: remove that file")
+    for name in (*_CONFIGS, *_OF_TEXT):
+        if (folder / name).exists():
+            found = read_config(folder / name, numbers=name in _CONFIGS)
+            own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
+            if found.get(own):
+                raise InputError(f"{folder / name}: it names code of its own ({own}), which is not run: leave it out")
+            made = class_of(kind) if library == LIBRARIES[0] else None
+            if made is not None and name in _CONFIGS:
+                check_types(found, made, str(folder / name))
+                channels, side = found.get("in_channels"), found.get("sample_size")
+                if isinstance(channels, int) and isinstance(side, int) and channels * side**2 > MOST_VALUES:
+                    raise InputError(f"{folder / name}: sample_size is {side}, of {channels} channels: it is too large")
+    files = [p for p in folder.glob("*") if p.suffix in (".safetensors", *_PICKLES)]
+    safe = [p for p in files if p.suffix == ".safetensors"]
+    if files and not safe and not allow_pickle:
+        kinds = ", ".join(sorted({p.suffix for p in files}))
+        raise InputError(
+            f"{folder}: its weights are pickles ({kinds}), which can run any code: convert them to safetensors, or "
+            "pass --allow-pickle if you trust where they come from"
+        )
+    variants = {_variant(p) for p in (files if allow_pickle else safe)}
+    if variants and not variants & {"", variant}:
+        other = ", ".join(sorted(variants))
+        raise InputError(f"{folder}: it has weights of the variant {other} alone: pass --variant {sorted(variants)[0]}")
+
+
+def class_of(kind: str) -> type | None:
+    """A class of diffusers, by its name; None where there is none."""
+    with quiet(), in_one_line(kind, "diffusers cannot give it"):
+        import diffusers
+
+        found = getattr(diffusers, kind, None) if kind.isidentifier() else None
+        return found if isinstance(found, type) else None
+
+
+def _variant(weights: Path) -> str:
+    """``fp16`` of ``model.fp16.safetensors``; of several shards, too."""
+    return re.sub(r"-\d+-of-\d+", "", weights.name.removesuffix(weights.suffix)).partition(".")[2]
+
+
+@contextlib.contextmanager
+def within_its_files(folder: Path) -> Iterator[None]:
+    """Networks are made no larger than the weights of a folder fill, give or take a factor of two.
+
+    A network is refused while it is made, before its memory is touched.
+
+    Raises: InputError.
+    """
+    tensors, numbers = 0, 0
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.suffix in (".safetensors", *_PICKLES) and path.is_file():
+            found = _sizes(path)
+            tensors, numbers = tensors + found[0], numbers + found[1]
+    left = [2 * tensors + _SPARE_TENSORS, 2 * numbers + _SPARE_NUMBERS]
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        left[0] -= 1
+        left[1] -= 0 if parameter is None else parameter.numel()
+        if min(left) < 0:
+            raise InputError(
+                f"{folder}: its configurations ask for more than twice the {numbers:,} numbers that its weights hold: "
+                "restore the configuration that belongs to the weights"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _sizes(weights: Path) -> tuple[int, int]:
+    """How many tensors and numbers a file of weights holds, at most."""
+    size = weights.stat().st_size
+    if weights.suffix != ".safetensors":
+        return MOST_NUMBER, size
+    held = _held(weights)
+    return (_SPARE_TENSORS, size) if held is None else (len(held), min(sum(held.values()), size))
+
+
+def _held(weights: Path) -> dict[str, int] | None:
+    """How many numbers each tensor of a file of safetensors has, by its head; None for a file that is none."""
+    try:
+        with weights.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            head = json.loads(file.read(min(length, weights.stat().st_size)))
+        return {name: math.prod(x["shape"]) for name, x in head.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
+        return None  # what is wrong with it is said when it is read
+
+
+def check_weights(part: Path, module: nn.Module, variant: str, *, whole: bool) -> None:
+    """Refuse a network that is not the one of its weights: diffusers itself fills what these lack at random.
+
+    Args:
+        part: folder of the network.
+        module: the network, as it was loaded.
+        variant: of the weights; empty: the plain ones.
+        whole: whether the network must use all weights, too.
+
+    Raises: InputError.
+    """
+    files = [p for p in part.glob("*.safetensors") if p.is_file()]
+    chosen = [p for p in files if _variant(p) == variant] or [p for p in files if not _variant(p)]
+    heads = [_held(p) for p in chosen]
+    if not heads or None in heads:
+        return
+    held = {name: n for head in heads if head for name, n in head.items()}
+    own = {name: x.numel() for name, x in module.state_dict().items()}
+    if sum(held.values()) == sum(own.values()):  # old weights have other names
+        return
+    lacking, idle = [n for n in own if n not in held], [n for n in held if n not in own]
+    if lacking or (whole and idle):
+        what = f"lack {lacking[0]!r}" if lacking else f"hold {idle[0]!r}, which the network does not have"
+        raise InputError(
+            f"{part}: its weights {what}: they are of another network than its configuration says; restore the "
+            "configuration that belongs to them"
+        )

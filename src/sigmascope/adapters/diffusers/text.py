@@ -1,0 +1,348 @@
+r"""Text-to-image pipelines of diffusers as denoisers of VAE latents, told prompts.
+
+.. math:: D_k(y, \sigma) = E[V \mid Y_\sigma = y, \text{prompt } k]
+
+No guidance is applied: the network is asked once for each row, with the embedding of that row's prompt.
+
+What a gap between two prompts measures.  In the filter's clock :math:`\lambda = \sigma^{-2}` noisy latents of prompt A
+are a measurement :math:`dZ = D_A\, d\lambda + dB`, :math:`Z = \lambda Y`, and those of prompt B the same with
+:math:`D_B` (Girsanov): of the two laws of paths down to :math:`\lambda`
+
+.. math:: \ln\frac{dP_A}{dP_B} = \int (D_A - D_B)\cdot dZ - \tfrac12\int (\|D_A\|^2 - \|D_B\|^2)\, d\lambda', \qquad
+          E_A\left[\ln\frac{dP_A}{dP_B}\right] = \tfrac12 \int_0^\lambda E_A\|D_A - D_B\|^2\, d\lambda' .
+
+Given its end, a path is the same Brownian bridge under both laws, so the ratio is that of the densities of the end:
+
+.. math:: \tfrac12 \int_0^\lambda E_A\|D_A - D_B\|^2\, d\lambda' = KL(p_{A,\sigma} \,\|\, p_{B,\sigma})
+
+in nats.  Against the *empty* prompt this is how far noisy images of the prompt are from noisy images of no prompt: the
+prompt's share of :math:`I(\text{prompt}; Y_\sigma) = \sum_k p(k)\, KL(p_{k,\sigma} \| p_\sigma)` if the empty prompt
+stands for the mixture of all, as classifier-free guidance has it.  It has no ceiling.  Against *another* prompt it is
+the divergence of the one from the other.  The information of which of the two it is, at equal priors, is another
+number, :math:`I \le \ln 2`, whose untold denoiser is the mixture :math:`\sum_k q(k \mid y) D_k`
+(:class:`~sigmascope.information.mixture.Mixture`).
+
+All this is of the laws whose exact denoisers the network is; a learned one biases each number in either direction.
+
+References: Duncan (1970); Guo, Shamai, Verdú (2005); Ho & Salimans (2022); Kong et al. (2024); Podell et al. (2024).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from sigmascope.adapters.diffusers.coding import coding
+from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
+from sigmascope.adapters.diffusers.pipelines import Pipeline, opened, parametrised
+from sigmascope.adapters.diffusers.schedulers import TRAINED
+from sigmascope.adapters.foreign import Foreign, try_out
+from sigmascope.core import Abstraction, InputError
+
+PROMPT = "prompt"
+"""Name of the abstraction."""
+_TEXT = ("text_encoder", "tokenizer")
+_BOTH = (*_TEXT, "text_encoder_2", "tokenizer_2")
+KINDS = {"StableDiffusionPipeline": _TEXT, "StableDiffusionXLPipeline": _BOTH, "FluxPipeline": _BOTH}
+"""The pipelines that can be opened, with the parts that read their prompts."""
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+_SHOWN = 40  # characters of a prompt in a note
+_NUMBERS = 1 << 17  # latent numbers of one call of a network: its activations are some thousand times as many
+
+
+def load_prompted(
+    path: str | Path,
+    prompts: Sequence[str],
+    *,
+    size: int = 0,
+    allow_pickle: bool = False,
+    variant: str = "",
+    device: torch.device | str = "cpu",
+) -> Pipeline:
+    """Open a text-to-image pipeline that ``save_pretrained`` has written, told some prompts.
+
+    Its denoiser works on scaled latents of its autoencoder, shape (channels, height, width), and can be told the
+    abstraction ``prompt``, at equal priors: the prompts in their order.  A single prompt stands against the empty one,
+    which is put before it.  Untold, the denoiser is that of the empty prompt, where it is among them; where it is not,
+    it must be told (a :class:`~sigmascope.information.mixture.Mixture` of it need not).
+
+    Embeddings are computed once, by the pipeline's own text encoders, which are then let go.  The empty prompt is what
+    classifier-free guidance takes for it: of SDXL zeros, where its ``force_zeros_for_empty_prompt`` says so.  A network
+    that was distilled from guided ones is told the scale 1, no guidance.
+
+    Args:
+        path: its folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``, which diffusers then fetches.
+        prompts: one or more, all different.
+        size: side of its images in pixels; 0: its own.
+        allow_pickle: read weights of a folder that only come as pickles, which can run any code.
+        variant: of the weights, e.g. ``fp16``; empty: the plain ones.
+        device: where the network goes.
+
+    Returns: the pipeline; its notes say which words of a prompt were cut off.  The scheduler of one that shifts its
+        levels with the size of the image is set to this size.
+
+    Raises: InputError, in one line, for no prompt or the same twice, a folder that is none, a pipeline of another kind,
+        parts that are missing, weights that are not safetensors, or a size that does not fit.
+    """
+    values = _values(prompts)
+    model, left_out = str(path), list(_UNUSED)
+    name = model if hub_id(model) else str(folder_of(model))
+    if not hub_id(model):
+        index = checked_index(Path(name))
+        _checked(index, name)
+        left_out = [part for part in _UNUSED if part in index]
+    with _quiet():
+        pipe = opened(model, allow_pickle, variant, **dict.fromkeys(left_out))
+        kind = _checked({**pipe.config, "_class_name": type(pipe).__name__}, name)
+        with in_one_line(name, f"its parts do not fit each other, pass a whole {kind}"):
+            network, event = (_flux if kind == "FluxPipeline" else _stable)(pipe, values, size, name)
+    notes = tuple(
+        dict.fromkeys(n for part in KINDS[kind] if part.startswith("tokenizer") for n in _cut(pipe, part, values))
+    )
+    network.to(device).eval().requires_grad_(False)
+    scheduler = _static(pipe.scheduler, event) if kind == "FluxPipeline" else pipe.scheduler
+    with in_one_line(name, "its scheduler cannot be read"):
+        schedule, prediction, clock, module = parametrised(scheduler, network, name)
+    prior = torch.full((len(values),), 1 / len(values), dtype=torch.float64)
+    denoiser = Foreign(
+        module, event, schedule, prediction, clock=clock, abstraction=Abstraction(PROMPT, values, prior),
+        null=values.index("") if "" in values else None,
+    )  # fmt: skip
+    encode, decode = coding(pipe.vae, device, "vae", name)
+    with in_one_line(name, f"its network cannot be asked, pass a whole {kind}"):
+        try_out(denoiser, name)
+    return Pipeline(name, kind, denoiser, scheduler, encode, decode, notes)
+
+
+def _values(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The prompts, the empty one before a single one."""
+    if isinstance(prompts, str) or not all(isinstance(p, str) for p in prompts):
+        raise InputError("prompts must be a sequence of texts: pass e.g. prompts=('a red cube', 'a blue cube')")
+    values = ("", *prompts) if len(prompts) == 1 else tuple(prompts)
+    if not values:
+        raise InputError("no prompt was given: pass e.g. prompts=('a red cube', 'a blue cube')")
+    twice = next((p for i, p in enumerate(values) if p in values[:i]), None)
+    if twice is not None:
+        raise InputError(
+            f"the prompt {twice!r} is there twice (the empty one stands before a single one): leave it out"
+        )
+    return values
+
+
+def _checked(index: dict[str, Any], name: str) -> str:
+    """The kind of a pipeline, if it is known and complete, before anything of it is loaded."""
+    kind = index.get("_class_name")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(
+            f"{name}: {kind} is not told prompts here: pass a {', '.join(KINDS)}, or wrap its network in "
+            "adapters.Foreign"
+        )
+    network = "transformer" if kind == "FluxPipeline" else "unet"
+    for part in (*KINDS[kind], "vae", network, "scheduler"):
+        if part_of(index, part) is None:
+            raise InputError(f"{name}: it has no {part}: pass the folder of a whole {kind}")
+    return kind
+
+
+def _shown(bars: Any) -> bool:
+    """Whether a library shows progress bars; where it cannot say, as by default."""
+    return bool(getattr(bars, "is_progress_bar_enabled", lambda: True)())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and warnings of the libraries: what they would say of prompts is in the notes."""
+    try:
+        from diffusers.utils import logging as one
+        from transformers.utils import logging as two
+    except ImportError as error:
+        raise InputError("prompts need diffusers and transformers: pip install 'sigmascope[models]'") from error
+    logs = [logging.getLogger(n) for n in ("diffusers", "transformers")]
+    levels, shown = [log.level for log in logs], [_shown(bars) for bars in (one, two)]
+    try:
+        for log, bars in zip(logs, (one, two), strict=True):
+            log.setLevel(logging.CRITICAL)
+            bars.disable_progress_bar()
+        yield
+    finally:
+        for log, bars, level, had in zip(logs, (one, two), levels, shown, strict=True):
+            log.setLevel(level)
+            if had:
+                bars.enable_progress_bar()
+
+
+def _flux_tokens(pipe: Any) -> int:
+    """Of the long encoder of Flux: networks distilled to a few steps have seen half as many as the others."""
+    return 512 if pipe.transformer.config.guidance_embeds else 256
+
+
+def _cut(pipe: Any, part: str, values: Sequence[str]) -> Iterator[str]:
+    """A note for each prompt of which a tokenizer leaves out the end."""
+    tokenizer, long = getattr(pipe, part), part == "tokenizer_2" and type(pipe).__name__ == "FluxPipeline"
+    most = _flux_tokens(pipe) if long else int(tokenizer.model_max_length)
+    with _quiet():
+        for value in values:
+            found = tokenizer(value).input_ids
+            if len(found) > most:
+                lost = tokenizer.decode(found[most - 1 : -1]).strip()
+                shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+                which = "the long text encoder" if long else "a CLIP text encoder"
+                yield f"the prompt {shown!r} has {len(found)} tokens, {which} reads {most}: it does not see {lost!r}"
+
+
+class _Rowwise(nn.Module, ABC):
+    """A network as :data:`~sigmascope.adapters.foreign.Network`, asked for a few rows at a time."""
+
+    def __init__(self, event: tuple[int, ...]) -> None:
+        super().__init__()
+        self.rows = max(1, _NUMBERS // math.prod(event))
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        parts = zip(*(a.split(self.rows) for a in (x, time, label)), strict=True)
+        return torch.cat([self.some(*part) for part in parts])
+
+    @abstractmethod
+    def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        """What the network says of these rows."""
+
+
+class _UNet(_Rowwise):
+    """A UNet2DConditionModel with the embeddings of its prompts."""
+
+    def __init__(self, unet: Any, event: tuple[int, ...], text: Tensor) -> None:
+        super().__init__(event)
+        self.unet = unet
+        self.register_buffer("text", text)
+        self.register_buffer("pooled", None)
+        self.register_buffer("sizes", None)
+        self.register_buffer("scale", None)
+        self.text: Tensor
+        self.pooled: Tensor | None
+        self.sizes: Tensor | None
+        self.scale: Tensor | None
+
+    def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        more: dict[str, Any] = {}
+        if self.pooled is not None and self.sizes is not None:
+            sizes = self.sizes.expand(len(x), -1)
+            more["added_cond_kwargs"] = {"text_embeds": self.pooled[label], "time_ids": sizes}
+        if self.scale is not None:
+            more["timestep_cond"] = self.scale.expand(len(x), -1)
+        return self.unet(x, time, encoder_hidden_states=self.text[label], **more).sample
+
+
+class _Flux(_Rowwise):
+    """A FluxTransformer2DModel, whose latents are packed in patches of two by two."""
+
+    def __init__(self, transformer: Any, event: tuple[int, ...], text: Tensor, pooled: Tensor) -> None:
+        super().__init__(event)
+        self.transformer = transformer
+        self.patches = (event[1] // 2, event[2] // 2)
+        places = torch.cartesian_prod(*(torch.arange(n, dtype=text.dtype) for n in self.patches))
+        self.register_buffer("text", text)
+        self.register_buffer("pooled", pooled)
+        self.register_buffer("places", torch.nn.functional.pad(places, (1, 0)))  # what the third says is not used
+        self.register_buffer("words", torch.zeros(text.shape[1], 3, dtype=text.dtype))
+        self.text: Tensor
+        self.pooled: Tensor
+        self.places: Tensor
+        self.words: Tensor
+
+    def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        guidance = torch.ones_like(time) if self.transformer.config.guidance_embeds else None
+        said = self.transformer(
+            hidden_states=pixel_unshuffle(x, 2).flatten(2).mT,
+            timestep=time / TRAINED,
+            guidance=guidance,
+            pooled_projections=self.pooled[label],
+            encoder_hidden_states=self.text[label],
+            txt_ids=self.words,
+            img_ids=self.places,
+        ).sample
+        return pixel_shuffle(said.mT.unflatten(2, self.patches), 2)
+
+
+def _stable(pipe: Any, values: tuple[str, ...], size: int, name: str) -> tuple[_UNet, tuple[int, ...]]:
+    """Network and shape of the latents of Stable Diffusion, XL or not."""
+    unet, channels = pipe.unet, int(pipe.vae.config.latent_channels)
+    if int(unet.config.in_channels) != channels:
+        raise InputError(
+            f"{name}: its network takes {unet.config.in_channels} channels and its latents have {channels}: it is told "
+            "more than a prompt; pass a text-to-image pipeline"
+        )
+    side = unet.config.sample_size
+    own = (side, side) if isinstance(side, int) else None if side is None else tuple(side)
+    event = (channels, *_sides(own, size, pipe.vae_scale_factor, 1, name))
+    xl = type(pipe).__name__ == "StableDiffusionXLPipeline"
+    with torch.no_grad():
+        text, pooled = _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), "cpu", 1, False)[0], None)
+        network = _UNet(unet, event, text.to(unet.dtype))
+        if pooled is not None:
+            pixels = [pipe.vae_scale_factor * n for n in event[1:]]
+            network.pooled = pooled.to(unet.dtype)
+            network.sizes = torch.tensor([[*pixels, 0, 0, *pixels]], dtype=unet.dtype)  # original, crop, target
+        if unet.config.time_cond_proj_dim is not None:
+            none = pipe.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
+            network.scale = none.to(unet.dtype)
+    return network, event
+
+
+def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """Embeddings of prompts and pooled ones, of SDXL."""
+    text, empty, pooled, pooled_empty = pipe.encode_prompt(list(values), device="cpu", do_classifier_free_guidance=True)
+    for k, value in enumerate(values):
+        if value == "":
+            text[k], pooled[k] = empty[k], pooled_empty[k]
+    return text, pooled
+
+
+def _flux(pipe: Any, values: tuple[str, ...], size: int, name: str) -> tuple[_Flux, tuple[int, ...]]:
+    """Network and shape of the latents of Flux."""
+    transformer, channels = pipe.transformer, int(pipe.vae.config.latent_channels)
+    if int(transformer.config.in_channels) != 4 * channels:
+        raise InputError(
+            f"{name}: its network takes {transformer.config.in_channels} channels, expected 4 x {channels}: it is told "
+            "more than a prompt; pass a text-to-image pipeline"
+        )
+    own = (pipe.default_sample_size, pipe.default_sample_size)
+    event = (channels, *_sides(own, size, pipe.vae_scale_factor, 2, name))
+    with torch.no_grad():
+        text, pooled, _ = pipe.encode_prompt(list(values), device="cpu", max_sequence_length=_flux_tokens(pipe))
+    return _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype)), event
+
+
+def _sides(own: tuple[int, ...] | None, size: int, scale: int, patch: int, name: str) -> tuple[int, ...]:
+    """Height and width of the latents of images of a size in pixels."""
+    if not size:
+        if own is None:
+            raise InputError(f"{name}: its network does not say the size of its images: pass one, e.g. --size 512")
+        return own
+    if size < 0 or size % (scale * patch):
+        raise InputError(f"size is {size}: the side of the images must be a multiple of {scale * patch} pixels")
+    return (size // scale, size // scale)
+
+
+def _static(scheduler: Any, event: tuple[int, ...]) -> Any:
+    r"""A flow's scheduler with the shift that it takes for images of this size, :math:`e^\mu`.
+
+    .. math:: \mu = \mu_0 + (\mu_1 - \mu_0) \frac{n - n_0}{n_1 - n_0}
+
+    with n the number of patches, and the values of the scheduler's own table.
+    """
+    c = scheduler.config
+    if not c.get("use_dynamic_shifting", False):
+        return scheduler
+    first, last = c.get("base_image_seq_len", 256), c.get("max_image_seq_len", 4096)
+    low, high = c.get("base_shift", 0.5), c.get("max_shift", 1.15)
+    mu = low + (high - low) * (event[1] * event[2] / 4 - first) / (last - first)
+    shift = math.exp(mu) if c.get("time_shift_type", "exponential") == "exponential" else mu
+    return type(scheduler).from_config(c, use_dynamic_shifting=False, shift=shift)

@@ -1,0 +1,299 @@
+r"""The exact filter of a finite data set.
+
+The law :math:`\sum_k w_k \delta_{v_k}` noised by sigma is a Gaussian mixture, so its posterior, its denoiser and every
+conditional denoiser are computable with no network:
+
+.. math:: p(k \mid y) \propto w_k \exp(-\|y - v_k\|^2 / 2\sigma^2), \qquad
+          D(y, \sigma, a) = \frac{\sum_{k: A_k = a} p(k \mid y)\, v_k}{\sum_{k: A_k = a} p(k \mid y)}.
+
+Items are streamed in tiles; nothing is approximated by nearest neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
+from sigmascope.exact.checks import check_rows
+from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.streaming import single_precision
+
+_TILE_BYTES = 1 << 25
+_TILE_ROWS = 1024
+_CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
+
+
+def tile_rows(size: int, draws: int, most: int = _TILE_ROWS) -> int:
+    """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each.
+
+    Args:
+        most: rows at most; where more than usual are allowed, so is twice the memory.
+    """
+    memory = _TILE_BYTES * (1 + (most > _TILE_ROWS))
+    return 1 << int(np.clip(memory // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
+
+
+class FiniteDenoiser(Denoiser):
+    """Exact denoiser and posterior of a finite labelled data set.
+
+    Args:
+        data: items, labels and weights.
+        device: where to compute.
+
+    All methods are exact at every sigma; :meth:`forward`, :meth:`log_posterior` and :meth:`posterior_levels` compute in
+    float64.
+
+    References: Robbins (1956); Miyasawa (1961); Franzese et al. (2025), Section 3.
+    """
+
+    centre: Tensor
+    classes: Tensor
+    log_weight: Tensor
+
+    def __init__(self, data: LabelledData, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.data = data
+        self.event = data.event
+        self.abstractions = data.abstractions
+        widths = [len(a.values) for a in data.abstractions]
+        self.first_column = np.concatenate([[0], np.cumsum(widths)]).astype(int)
+        columns = [data.labels[a.name] + int(f) for a, f in zip(data.abstractions, self.first_column, strict=False)]
+        # Any centre is exact; a mean keeps the products, and with them the rounding, small.
+        some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
+        centre = data.source.take(some).reshape(len(some), -1).double().mean(0).float()
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("classes", torch.stack(columns, 1), persistent=False)
+        self.register_buffer("log_weight", data.weights.log(), persistent=False)
+        self._squares: Tensor | None = None
+        self.equal_weights = bool((data.weights == data.weights[0]).all())
+        self.to(device)
+
+    def tiles(self, batch: int) -> Iterator[tuple[slice, Float[Tensor, "rows size"]]]:
+        """The items less the centre, float64, tile by tile; a tile is overwritten by the next."""
+        rows = min(tile_rows(self.data.size, 2 * batch), _CACHED_ROWS, len(self.data))
+        buffer = torch.empty(rows, self.data.size, dtype=torch.float64, device=self.centre.device)
+        centre = self.centre.double()
+        for start in range(0, len(self.data), rows):
+            stop = min(start + rows, len(self.data))
+            tile = buffer[: stop - start]
+            tile.copy_(self.data.source.read(start, stop).reshape(stop - start, -1)).sub_(centre)
+            yield slice(start, stop), tile
+
+    def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        check_rows(y, sigma, self.event)
+        flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
+        return flat, sigma.to(self.centre.device).double()
+
+    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
+        r""":math:`\ln w_k - \|y - v_k\|^2 / 2\sigma^2` of a tile of items, up to what all items of a row share.
+
+        Without :math:`\|y\|^2`, which all items share, digits are kept where y is far from the data.
+        """
+        distance2 = torch.addmm(self.squares(rows, tile)[:, None], tile, y.T, alpha=-2.0)
+        return distance2.mul_(-0.5 / sigma**2).add_(self.log_weight[rows, None])
+
+    def squares(self, rows: slice, tile: Tensor) -> Float[Tensor, " rows"]:
+        """Squared norms of the items of a tile, less the centre; computed once."""
+        if self._squares is None:
+            self._squares = torch.full_like(self.log_weight, torch.nan)
+        mine = self._squares[rows]
+        if bool(mine.isnan().any()):
+            mine.copy_(torch.linalg.vector_norm(tile, dim=1) ** 2)
+        return mine
+
+    def squares_of_all(self) -> Float[Tensor, " items"]:
+        """Squared norms of all items, less the centre; the first time, this reads the data."""
+        if self._squares is None or bool(self._squares.isnan().any()):
+            for rows, tile in self.tiles(1):
+                self.squares(rows, tile)
+        return cast(Tensor, self._squares)
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """E[V | Y_sigma = y, known attributes], in the dtype of y, and to its precision.
+
+        In float64 all items enter, in float64.  In float32 the cost is that of two float32 products, or of one where
+        few items count (:mod:`sigmascope.exact.finite.streaming`); the error is some 1e-6 of the range of the data.
+
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination that no item has.
+        """
+        flat, level = self.rows(y, sigma)
+        told = self.told(known or {}, len(y))
+        if y.dtype != torch.float32:
+            return (self._in_double(flat, level, told) + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
+        mean, left = single_precision(self, flat, level, told)
+        if bool(left.any()):
+            mean[left] = self._in_double(flat[left], level[left], [(c, value[left]) for c, value in told])
+        return (mean + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
+
+    def _in_double(
+        self, flat: Float[Tensor, "batch size"], level: Float[Tensor, " batch"], told: list[tuple[int, Tensor]]
+    ) -> Float[Tensor, "batch size"]:
+        """The posterior mean less the centre, all of it in float64."""
+        top = torch.full_like(level, -torch.inf)
+        mass = torch.zeros_like(level)
+        total = torch.zeros_like(flat)
+        for rows, tile in self.tiles(len(flat)):
+            logit = self.logits(rows, tile, flat, level)
+            for column, value in told:
+                possible = (value == UNKNOWN) | (self.classes[rows, column, None] == value)
+                logit = logit.masked_fill(~possible, -torch.inf)
+            new = torch.maximum(top, logit.max(0).values)
+            safe = torch.where(torch.isfinite(new), new, 0.0)
+            weight = (logit - safe).exp()
+            shrink = (top - safe).exp()
+            mass = mass * shrink + weight.sum(0)
+            total = total * shrink[:, None] + weight.T @ tile
+            top = new
+        if not bool((mass > 0).all()):
+            row = int(torch.nonzero(mass <= 0)[0])
+            raise InputError(f"row {row}: no item has the attributes that are said to be known: leave one unknown (-1)")
+        return total / mass[:, None]
+
+    def told(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
+        """For each known attribute its place among the abstractions, and the class of each row, or UNKNOWN.
+
+        Raises: InputError.
+        """
+        told = []
+        for name, value in known.items():
+            width = len(self.data.abstraction(name).values)
+            if value.shape != (batch,):
+                raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
+            if bool(((value < UNKNOWN) | (value >= width)).any()):
+                raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {width - 1}")
+            column = [a.name for a in self.abstractions].index(name)
+            index = value.to(self.centre.device)
+            told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self.first_column[column]))))
+        return told
+
+    def means_by_value(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "values batch *event"]:
+        """E[V | Y_sigma = y, A = a] for every value a, in one pass, float64.
+
+        A value that no item of positive weight has is given the mean of some items: it is finite, and of no weight.
+        """
+        a = self.data.abstraction(abstraction)
+        column = [x.name for x in self.abstractions].index(abstraction)
+        flat, level = self.rows(y, sigma)
+        shape = (len(a.values), len(y))
+        top, mass = level.new_full(shape, -torch.inf), level.new_zeros(shape)
+        total = level.new_zeros(*shape, flat.shape[1])
+        for rows, tile in self.tiles(len(y)):
+            logit = self.logits(rows, tile, flat, level)
+            index = self.classes[rows, column] - int(self.first_column[column])
+            new = top.scatter_reduce(0, index[:, None].expand_as(logit), logit, "amax")
+            safe = torch.where(torch.isfinite(new), new, 0.0)
+            weight, shrink = (logit - safe[index]).exp(), (top - safe).exp()
+            mass = (mass * shrink).index_add_(0, index, weight)
+            changed = shrink != 1.0
+            if bool(changed.any()):
+                total *= shrink[:, :, None]
+            ByClass(index[:, None]).add(total, weight, tile)
+            top = new
+        return (total / mass.clamp_min(1e-300)[:, :, None] + self.centre).reshape(*shape, *self.event)
+
+    def sample_items(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Int64[Tensor, "n batch"]:
+        """n independent items from p(item | y) for each row, by inversion of its distribution function.
+
+        Cost: one pass, and a second look at the tiles that the draws fall into.
+        """
+        flat, level = self.rows(y, sigma)
+        sums = [self.logits(rows, tile, flat, level).logsumexp(0) for rows, tile in self.tiles(len(y))]
+        by_tile = torch.stack(sums).softmax(0).cumsum(0)
+        u = torch.rand(n, len(y), generator=generator, dtype=torch.float64).to(flat.device) * by_tile[-1]
+        where = torch.searchsorted(by_tile.T.contiguous(), u.T.contiguous(), right=True).T.clamp_max(len(sums) - 1)
+        wanted = set(where.flatten().tolist())
+        items = torch.zeros_like(where)
+        for i, (rows, tile) in enumerate(self.tiles(len(y))):
+            if i not in wanted:
+                continue
+            below = by_tile[i - 1] if i else torch.zeros_like(by_tile[0])
+            share = ((u - below) / (by_tile[i] - below).clamp_min(1e-300)).clamp(0.0, 1.0)
+            inside = self.logits(rows, tile, flat, level).softmax(0).cumsum(0).T.contiguous()
+            pick = torch.searchsorted(inside, (share * inside[:, -1]).T.contiguous(), right=True).T
+            items = torch.where(where == i, rows.start + pick.clamp_max(len(tile) - 1), items)
+        return items
+
+    def sample_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n batch *event"]:
+        """n independent draws of V given Y_sigma = y, for each row: items of the data."""
+        items = self.sample_items(y, sigma, n, generator)
+        return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
+        self.data.abstraction(abstraction)
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every abstraction, in one pass, float64."""
+        flat, level = self.rows(y, sigma)
+        sums = self._no_sums(1, len(y))
+        for rows, tile in self.tiles(len(y)):
+            sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self.logits(rows, tile, flat, level)))
+        return {name: log_p[0] for name, log_p in self.normalised(sums).items()}
+
+    def posterior_levels(
+        self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
+    ) -> dict[str, Float[Tensor, "levels batch values"]]:
+        """ln p(a | v + sigma noise) for every abstraction and level; v need not be an item."""
+        if noise.shape != v.shape or not bool(torch.isfinite(noise).all()):
+            raise InputError(f"noise has shape {tuple(noise.shape)}: expected finite numbers of shape {tuple(v.shape)}")
+        if not bool((sigmas > 0).all()):
+            raise InputError("sigmas must be greater than 0")
+        flat, _ = self.rows(v, torch.ones(len(v), dtype=torch.float64))
+        n = noise.to(self.centre.device).reshape(len(v), -1).double()
+        sums = self._no_sums(len(sigmas), len(v))
+        for rows, tile in self.tiles(len(v)):
+            distance2 = (tile**2).sum(1, keepdim=True) - 2.0 * (tile @ flat.T)  # less what all items share
+            along = tile @ n.T
+            for j, sigma in enumerate(sigmas.tolist()):
+                logit = distance2 * (-0.5 / sigma**2) + along / sigma + self.log_weight[rows, None]
+                sums[j] = torch.logaddexp(sums[j], self._by_class(rows, logit))
+        return self.normalised(sums)
+
+    def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
+        shape = (levels, int(self.first_column[-1]), batch)
+        return torch.full(shape, -torch.inf, dtype=torch.float64, device=self.centre.device)
+
+    def _by_class(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
+        """Log-sum-exp of each class with a maximum of its own, so that no class is lost to underflow."""
+        shape = (int(self.first_column[-1]), logit.shape[1])
+        out = logit.new_full(shape, -torch.inf)
+        for column in range(len(self.abstractions)):
+            index = self.classes[rows, column]
+            where = index[:, None].expand_as(logit)
+            top = logit.new_full(shape, -torch.inf).scatter_reduce(0, where, logit, "amax")
+            safe = torch.where(torch.isfinite(top), top, 0.0)
+            mass = logit.new_zeros(shape).index_add_(0, index, (logit - safe[index]).exp())
+            part = slice(int(self.first_column[column]), int(self.first_column[column + 1]))
+            out[part] = safe[part] + mass[part].log()
+        return out
+
+    def normalised(
+        self, sums: Float[Tensor, "levels columns batch"]
+    ) -> dict[str, Float[Tensor, "levels batch values"]]:
+        posterior = {}
+        for i, a in enumerate(self.abstractions):
+            part = sums[:, int(self.first_column[i]) : int(self.first_column[i + 1])]
+            posterior[a.name] = (part - part.logsumexp(1, keepdim=True)).movedim(1, 2)
+        return posterior

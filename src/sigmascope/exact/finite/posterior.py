@@ -1,0 +1,281 @@
+"""One pass over a data set for the posterior, and the posterior means by class, at all levels of shared draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import sigmascope.distributed as distributed
+from sigmascope.core import Draws, Gap, InputError
+from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
+from sigmascope.exact.finite.kernel.sums import Sums
+from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
+from sigmascope.exact.finite.sketch import Sketch, pooled
+
+_TILE_ROWS = 1024
+MEANS_ROWS = 2048
+"""Items of a tile where means are wanted, at most: the more rows, the less often their large sums are touched."""
+_LEADING = 16  # principal directions along which second moments of each value are kept
+DOUBLE_WORK = 4e10
+"""Multiplications below which products are taken in float64: a second or two."""
+
+
+class PosteriorPass:
+    """One pass over a data set that gives the posterior of every abstraction at all levels of shared draws.
+
+    Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
+    by :meth:`restore` ends with the same numbers as an unbroken one.  On a CPU each thread works on a tile of its own.
+    Of several processes (see :mod:`sigmascope.distributed`), each passes over the items that it holds.
+
+    Args:
+        denoiser: the exact filter.
+        draws: values and noise; items of the data set, or, where ``draws.items`` is -1 throughout, from outside of it.
+        sigmas: decreasing levels.
+        dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
+            rescored in float64 where rounding would reach the logits (see :mod:`sigmascope.exact.finite.kernel.level_sums`).
+        sketch: directions for :meth:`gaps`; None leaves the posterior means out.
+        compiled: whether to use numba; None: where it can be.
+
+    Raises: InputError where some draws are items and others not, or levels do not decrease.
+
+    Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials; with a
+        sketch, 2 · items · draws · directions operations more for each level and abstraction.
+    """
+
+    def __init__(
+        self,
+        denoiser: FiniteDenoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        dtype: torch.dtype | None = None,
+        sketch: Sketch | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        data, device = denoiser.data, denoiser.centre.device
+        self._denoiser, self._draws, self._sketch = denoiser, draws, sketch
+        inside = bool((draws.items >= 0).all())
+        if not inside and bool((draws.items >= 0).any()):
+            raise InputError("some draws are items and others (-1) are not: make a pass for each kind")
+        levels = np.asarray(sigmas)
+        if levels.ndim != 1 or not len(levels) or levels[-1] <= 0 or (np.diff(levels) >= 0).any():
+            raise InputError("sigmas must be positive and decrease: pass levels such as those of sigma_grid")
+        own = denoiser.log_weight[draws.items.to(device)] if inside else None
+        heaviest = float(denoiser.log_weight.max())
+        if dtype is None:
+            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
+            dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
+        self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
+        if sketch is not None and sketch.wide is None:
+            self._sketch = sketch = sketch.of_draws(len(draws))
+        v = draws.v.reshape(len(draws), -1).to(device)
+        noise = draws.noise.reshape(len(draws), -1).to(device)
+        columns = int(denoiser.first_column[-1])
+        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
+        self._moments: dict[str, Tensor] = {}
+        if sketch is not None:
+            self._kernel.total = replace(self._kernel.total, which=sketch.columns(len(draws)).to(device))
+            joined = _with_one((v.double() - denoiser.centre) @ sketch.mixed.to(device).double(), sketch.few)
+            self._projected = _without_one(joined.take_along_dim(self._kernel.total.which, 1), sketch.few)
+            zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
+            self._moments["first"] = zeros
+            lead = min(sketch.exact, _LEADING)
+            self._moments["second"] = zeros.new_zeros(columns, lead, lead)
+        mine = distributed.rows(len(data))
+        self._items = range(mine.start, mine.stop, self._rows), mine.stop
+        self.tiles = len(self._items[0])
+        self.next_tile = self._begun = 0
+        self._threads = workers(device)
+        self._pipeline = Pipeline(self._threads)
+        self._turns: dict[int, Turn] = {}  # the last one of each worker's sums
+        self._each = [self._kernel.total]  # what each worker adds up
+        self._joined = self._broken = False
+
+    @property
+    def done(self) -> bool:
+        return self.next_tile >= self.tiles
+
+    def step(self) -> None:
+        """Add the next tile of items; on several threads, a few more are begun."""
+        self._refuse(self._joined, "its results were asked for: begin another one")
+        try:
+            while self._begun < self.tiles and (self._begun == self.next_tile or not self._pipeline.full):
+                self._begin(self._begun)
+                self._begun += 1
+            self._pipeline.wait()
+        except BaseException:
+            self._broken = True
+            raise
+        self.next_tile += 1
+
+    def _refuse(self, now: bool, why: str) -> None:
+        if now or self._broken:
+            raise RuntimeError(f"this pass cannot go on: {'it was interrupted in a tile' if self._broken else why}")
+
+    def _begin(self, tile: int) -> None:
+        # Where there are means, whose sums are large, threads share them; else each has sums of its own.
+        each = 1 if self._sketch is not None else self._threads
+        while len(self._each) < min(each, self.tiles):
+            self._each.append(self._kernel.total.empty())
+        worker = tile % each
+        self._turns[worker] = Turn(self._turns.get(worker))
+        self._pipeline.submit(partial(self._add, tile, self._each[worker], self._turns[worker]))
+
+    def _add(self, tile: int, into: Sums, turn: Turn) -> None:
+        d = self._denoiser
+        start = self._items[0][tile]
+        rows = slice(start, min(start + self._rows, self._items[1]))
+        try:
+            projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
+            if self._sketch is not None:
+                with turn.stage(len(into.half) + 1):
+                    self._add_moments(self._sketch, rows, projected)
+        finally:
+            turn.leave()
+
+    def _read(self, rows: slice) -> Float[Tensor, "rows size"]:
+        """Items, in pieces of a usual tile: new memory for one much larger would cost more than a copy."""
+        source, device = self._denoiser.data.source, self._denoiser.centre.device
+        size = self._denoiser.data.size
+        if rows.stop - rows.start <= _TILE_ROWS or device.type != "cpu":
+            return source.read(rows.start, rows.stop).reshape(-1, size).to(device)
+        out = room("raw", (rows.stop - rows.start, size))
+        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), out.split(_TILE_ROWS), strict=True):
+            part.copy_(source.read(start, start + len(part)).reshape(-1, size))
+        return out
+
+    def _add_moments(self, sketch: Sketch, rows: slice, projected: Float[Tensor, "rows k"]) -> None:
+        d = self._denoiser
+        w = d.log_weight[rows].exp()[:, None]
+        z = torch.cat([torch.ones_like(w).T, projected.T]).T
+        lead = z[:, 1 + sketch.exact_columns[: self._moments["second"].shape[1]]]
+        # The first and the second moments in one product each; the first hold masses too.
+        by_class = ByClass(d.classes[rows])
+        by_class.add(self._moments["first"][:, None], w, z)
+        by_class.add(self._moments["second"], w * lead, lead)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a later pass needs to go on from here, to be stored before the next step (the arrays are in use)."""
+        self._refuse(self._joined, "its results were asked for")
+        self._pipeline.drain()
+        self.next_tile = self._begun
+        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
+        return {k: v.cpu().numpy() for k, v in held.items()} | {"next_tile": np.array(self.next_tile)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of a pass with the same data, draws and levels."""
+        self._each = [self._kernel.total]
+        while f"worker{len(self._each)}.sums" in state:
+            self._each.append(self._kernel.total.empty())
+        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
+        for name, tensor in held.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
+            tensor.copy_(torch.from_numpy(state[name]))
+        self.next_tile = self._begun = int(state["next_tile"])
+
+    def _total(self) -> Sums:
+        """What all workers and all ranks have added up; every rank must ask."""
+        if not self._joined:
+            self._refuse(not self.done, "ask for results once it is done")
+            for other in self._each[1:]:
+                self._kernel.total.merge(other)
+            self._kernel.total.join()
+            for moment in self._moments.values():
+                distributed.add_up(moment)
+            self._each, self._joined = [self._kernel.total], True
+        return self._kernel.total
+
+    def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
+        """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
+        return self._denoiser.normalised(self._total().by_class.log())
+
+    def effective_items(self) -> Float[Tensor, "levels draws"]:
+        r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last row is the limit sigma → 0."""
+        s, a = self._total(), self._denoiser.abstractions[0]
+        return s.by_class[:, : len(a.values)].sum(1) ** 2 / s.squares.T
+
+    def gaps(self) -> dict[str, Gap]:
+        r"""Squared gaps between the posterior means with and without knowledge of each abstraction.
+
+        For each draw and level, the score gap averaged over the posterior, :math:`\sum_a \pi(a|y) \|D_a - D\|^2`, and
+        the gap of squared errors at the drawn label, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
+        """
+        if self._sketch is None:
+            raise ValueError("this pass has no sketch: give it one to get gaps")
+        if bool((self._draws.items < 0).any()):
+            raise InputError("draws from outside of the data have no label: gaps are of its own items")
+        sketch, d = self._sketch, self._denoiser
+        found = {}
+        for i, a in enumerate(d.abstractions):
+            part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
+            own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
+            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().levels)]
+            score, mmse, score_directions, mmse_directions = (
+                torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
+            )
+            found[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(sketch, part))
+        return found
+
+    def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score gap and error gap per draw, and what each random direction says of their means."""
+        held = self._total()
+        means = held.means[:, part, j].transpose(0, 1)
+        sums, means = means[..., held.few], _without_one(means, held.few)
+        exact, v = sketch.exact, self._projected
+        if j < held.few_levels:
+            exact, means, v = sketch.few - sketch.random, means[..., : held.few], v[:, : held.few]
+        else:
+            means, v = (
+                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(held.parts)], -2) for x in (means, v)
+            )
+        total = sums.sum(0)
+        mean = means.sum(0) / total[:, None]
+        by_value = means / sums.clamp_min(1e-300)[:, :, None]
+        score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
+        told = by_value[own, torch.arange(len(own), device=own.device)]
+        mmse = (v - mean) ** 2 - (v - told) ** 2
+        shares = [
+            pooled([x[p, exact:].mean(0) * sketch.random for p in held.parts], self._weights) for x in (score, mmse)
+        ]
+        return score.sum(1), mmse.sum(1), shares[0], shares[1]
+
+    @property
+    def _weights(self) -> list[float]:
+        """Shares of the draws that have random directions of their own."""
+        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.parts]
+
+    def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
+        r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
+        :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the leading directions, which hold most of it."""
+        first, second = (self._moments[k][part] for k in ("first", "second"))
+        mass, first = first[:, :1], sketch.sorted(first[:, 1:])
+        lead = second.shape[1]
+        prior = mass[:, 0] / mass.sum()
+        mean = first / mass.clamp_min(1e-300)
+        overall = (prior[:, None] * mean).sum(0)
+        spread = (prior[:, None] * (mean - overall) ** 2).sum(0)
+        outer = mean[:, :lead, None] * mean[:, None, :lead]
+        within = second / mass.clamp_min(1e-300)[:, :, None] - outer
+        whole = second.sum(0) / mass.sum() - overall[:lead, None] * overall[None, :lead]
+        frobenius = (whole**2).sum() - (prior * (within**2).sum((1, 2))).sum()
+        each = spread[sketch.exact :].reshape(sketch.parts, -1) * sketch.random
+        random = pooled(list(each), self._weights)
+        along = float(random.mean()) if len(random) else 0.0
+        return float(spread[: sketch.exact].sum()) + along, random.cpu().numpy(), float(frobenius)
+
+
+def _with_one(x: Float[Tensor, "*shape directions"], few: int) -> Float[Tensor, "*shape directions_and_one"]:
+    """With a one after the first few."""
+    return torch.cat([x[..., :few], torch.ones_like(x[..., :1]), x[..., few:]], -1)
+
+
+def _without_one(x: Float[Tensor, "*shape directions_and_one"], few: int) -> Float[Tensor, "*shape directions"]:
+    return torch.cat([x[..., :few], x[..., few + 1 :]], -1)

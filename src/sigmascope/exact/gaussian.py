@@ -1,0 +1,236 @@
+r"""Laws with closed forms: a Gaussian measured through a linear attribute, and mixtures of Gaussians.
+
+.. math:: V \sim N(m, \Sigma) \;\Rightarrow\; D(y, \sigma) = m + \Sigma(\Sigma + \sigma^2 I)^{-1}(y - m).
+
+References: Robbins (1956); Guo, Shamai, Verdú (2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import UNKNOWN, Abstraction, Denoiser, Draws, InputError, generator
+from sigmascope.exact.checks import check_rows
+
+
+def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """y as float64 rows and sigma in float64, checked."""
+    check_rows(y, sigma, event)
+    return y.reshape(len(y), -1).double(), sigma.double()
+
+
+class GaussianDenoiser(Denoiser):
+    r"""Exact denoiser of :math:`V \sim N(m, \Sigma)` that can be told :math:`A = B V + N(0, R)`.
+
+    Args:
+        mean: m, shape (size,).
+        covariance: :math:`\Sigma`, shape (size, size), positive semi-definite.
+        gain: B, shape (dim, size).
+        noise: R, shape (dim, dim), positive definite.
+        name: of the continuous attribute A; ``known[name]`` is its value, float, shape (batch, dim).
+    """
+
+    abstractions: tuple[Abstraction, ...] = ()
+    mean: Tensor
+    covariance: Tensor
+    gain: Tensor
+    noise: Tensor
+    regression: Tensor
+    told_covariance: Tensor
+
+    def __init__(self, mean: Tensor, covariance: Tensor, gain: Tensor, noise: Tensor, name: str = "a") -> None:
+        super().__init__()
+        self.event = tuple(mean.shape)
+        self.name = name
+        b, sigma_v, r = gain.double(), covariance.double(), noise.double()
+        cross = sigma_v @ b.T
+        regression = torch.linalg.solve(b @ cross + r, cross.T).T  # of V on A
+        self.register_buffer("mean", mean.double(), persistent=False)
+        self.register_buffer("covariance", sigma_v, persistent=False)
+        self.register_buffer("gain", b, persistent=False)
+        self.register_buffer("noise", r, persistent=False)
+        self.register_buffer("regression", regression, persistent=False)
+        self.register_buffer("told_covariance", sigma_v - regression @ cross.T, persistent=False)
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """E[V | Y_sigma = y], and given A where it is known."""
+        flat, level = _rows(y, sigma, self.event)
+        mean, covariance = self.mean.expand_as(flat), self.covariance
+        for name, value in (known or {}).items():
+            if name != self.name or value.shape != (len(y), len(self.gain)):
+                raise InputError(f"known[{name!r}] came: expected {self.name!r} of shape ({len(y)}, {len(self.gain)})")
+            mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
+            covariance = self.told_covariance
+        values, vectors = torch.linalg.eigh(covariance)
+        shrink = values / (values + level[:, None] ** 2)
+        return (mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T).to(y.dtype)
+
+    def information(self, sigma: float) -> float:
+        r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""
+        unit = sigma**2 * torch.eye(len(self.mean), dtype=torch.float64)
+        return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.told_covariance + unit))
+
+    def draw(self, draws: int, seed: int) -> tuple[Draws, Float[Tensor, "draws dim"]]:
+        """Draws of V with noise, and A."""
+        g = generator(seed)
+        white = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(self.covariance)
+        v = self.mean + (white * values.clamp_min(0.0).sqrt()) @ vectors.T
+        extra = torch.randn(draws, len(self.gain), generator=g, dtype=torch.float64)
+        a = v @ self.gain.T + extra @ torch.linalg.cholesky(self.noise).T
+        noise = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
+        return Draws(torch.arange(draws), v, noise), a
+
+
+class MixtureDenoiser(Denoiser):
+    r"""Exact filter of :math:`V \sim \sum_k w_k N(m_k, \Sigma_k)` with labelled components.
+
+    .. math:: p(k \mid y) \propto w_k\, N(y; m_k, \Sigma_k + \sigma^2 I), \qquad
+              D(y) = \sum_k p(k \mid y) \left(m_k + \Sigma_k(\Sigma_k + \sigma^2 I)^{-1}(y - m_k)\right)
+
+    Args:
+        weights: :math:`w_k`, shape (components,), non-negative; they are normalised.
+        means: :math:`m_k`, shape (components, size).
+        covariances: :math:`\Sigma_k`, shape (components, size, size), or variances of isotropic ones, shape
+            (components,); zero makes points.
+        labels: for each attribute, the index of the value of each component.
+        values: names of the values of attributes; 0, 1, ... where not given.
+
+    Raises: InputError for shapes that do not fit.
+    """
+
+    means: Tensor
+    log_weight: Tensor
+    variances: Tensor
+    axes: Tensor
+
+    def __init__(
+        self,
+        weights: Tensor,
+        means: Tensor,
+        covariances: Tensor,
+        labels: Mapping[str, Sequence[int]],
+        values: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__()
+        count, size = means.shape
+        if weights.shape != (count,) or covariances.shape not in ((count,), (count, size, size)):
+            raise InputError(
+                f"weights {tuple(weights.shape)}, means {tuple(means.shape)}, covariances {tuple(covariances.shape)}: "
+                f"expected ({count},), ({count}, {size}), and ({count}, {size}, {size}) or ({count},)"
+            )
+        self.event = (size,)
+        if covariances.ndim == 1:
+            variances = covariances.double()[:, None].expand(count, size)
+            axes = torch.eye(size, dtype=torch.float64).expand(count, size, size)
+        else:
+            variances, axes = torch.linalg.eigh(covariances.double())
+        self.register_buffer("means", means.double(), persistent=False)
+        self.register_buffer("log_weight", (weights.double() / weights.double().sum()).log(), persistent=False)
+        self.register_buffer("variances", variances.clamp_min(0.0), persistent=False)
+        self.register_buffer("axes", axes, persistent=False)
+        self.labels = {n: torch.as_tensor(list(label)) for n, label in labels.items()}
+        self.abstractions = tuple(self._abstraction(n, (values or {}).get(n)) for n in self.labels)
+
+    def _abstraction(self, name: str, values: Sequence[str] | None) -> Abstraction:
+        label = self.labels[name]
+        if label.shape != self.log_weight.shape or int(label.min()) < 0:
+            raise InputError(f"labels of {name!r}: expected one index, 0 or more, for each of the components")
+        names = tuple(values or map(str, range(int(label.max()) + 1)))
+        prior = torch.zeros(len(names), dtype=torch.float64).index_add_(0, label, self.log_weight.exp())
+        return Abstraction(name, names, prior / prior.sum())
+
+    def _components(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Float[Tensor, "components batch size"]]:
+        """ln w_k N(y; ...), shape (components, batch), and y along the axes of each component."""
+        flat, level = _rows(y, sigma, self.event)
+        along = torch.einsum("kbi,kij->kbj", flat - self.means[:, None], self.axes)
+        total = self.variances[:, None] + (level**2)[:, None]
+        log_density = -0.5 * (along**2 / total + total.log() + math.log(2 * math.pi)).sum(2)
+        return self.log_weight[:, None] + log_density, along
+
+    def _means(self, along: Tensor, level: Tensor) -> Float[Tensor, "components batch size"]:
+        """E[V | y, component]."""
+        shrink = self.variances[:, None] / (self.variances[:, None] + (level.double() ** 2)[:, None])
+        return self.means[:, None] + torch.einsum("kbj,kij->kbi", shrink * along, self.axes)
+
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """E[V | Y_sigma = y, known attributes], in the dtype of y.
+
+        Raises: InputError for shapes that do not fit, unknown names or values, or a combination that no component has.
+        """
+        logit, along = self._components(y, sigma)
+        for name, value in (known or {}).items():
+            self.abstraction(name)
+            possible = (value == UNKNOWN) | (self.labels[name][:, None] == value)
+            logit = logit.masked_fill(~possible, -torch.inf)
+        if bool((logit.max(0).values == -torch.inf).any()):
+            raise InputError("no component has the attributes that are said to be known: leave one unknown (-1)")
+        return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y.dtype)
+
+    def log_density(self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """ln p(Y_sigma = y), float64."""
+        return self._components(y, sigma)[0].logsumexp(0)
+
+    def abstraction(self, name: str) -> Abstraction:
+        """The attribute of that name.
+
+        Raises: InputError, naming those that exist.
+        """
+        for a in self.abstractions:
+            if a.name == name:
+                return a
+        raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(self.labels)}")
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """ln p(a | Y_sigma = y), float64."""
+        self.abstraction(abstraction)
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every abstraction, float64."""
+        logit = self._components(y, sigma)[0]
+        found = {}
+        for a in self.abstractions:
+            out = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
+            found[a.name] = torch.stack(out, 1).log_softmax(1)
+        return found
+
+    def sample_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n batch *event"]:
+        """n independent draws of V given y, float64."""
+        logit, along = self._components(y, sigma)
+        pick = torch.multinomial(logit.softmax(0).T, n, replacement=True, generator=generator).T
+        row = torch.arange(len(y)).expand(n, -1)
+        level2 = (sigma.double() ** 2)[:, None]
+        variance = self.variances[pick] * level2 / (self.variances[pick] + level2)
+        white = torch.randn(n, *y.shape, generator=generator, dtype=torch.float64) * variance.sqrt()
+        return self._means(along, sigma)[pick, row] + torch.einsum("nbj,nbij->nbi", white, self.axes[pick])
+
+    def draw(self, draws: int, seed: int) -> Draws:
+        """Independent draws of V, with labels and noise, float64; the component is the item."""
+        g = generator(seed)
+        pick = torch.multinomial(self.log_weight.exp(), draws, replacement=True, generator=g)
+        white = torch.randn(draws, *self.event, generator=g, dtype=torch.float64) * self.variances[pick].sqrt()
+        v = self.means[pick] + torch.einsum("bj,bij->bi", white, self.axes[pick])
+        noise = torch.randn(draws, *self.event, generator=g, dtype=torch.float64)
+        return Draws(pick, v, noise, {n: label[pick] for n, label in self.labels.items()})

@@ -1,0 +1,386 @@
+r"""The exact filter of a random hierarchy: belief propagation on the tree of its grammar.
+
+Every leaf is seen in Gaussian noise.  Messages :math:`\mu` go up, beliefs :math:`b` come down, over rules (a, j) that
+write the children c_1 ... c_s of symbol a:
+
+.. math:: \mu_i(a) = \frac1m \sum_j \prod_k \mu_{ik}(c_k), \qquad
+          p(j \mid a, y) = \frac{\prod_k \mu_{ik}(c_k)}{\sum_{j'} \prod_k \mu_{ik}(c'_k)}, \qquad
+          b_{ik}(c) = \sum_{a, j:\, c_k = c} b_i(a)\, p(j \mid a, y),
+
+from :math:`\ln\mu(b) = -\|y_{leaf} - x_b\|^2 / 2\sigma^2`, so that nothing is divided on the way down.  The denoiser is
+:math:`D = \sum_b p(leaf = b \mid y)\, x_b` at every leaf, and :math:`D_a` is the same with a node held at a.
+
+References: Mossel (2001); Sclocchi, Favero, Wyart, PNAS 122 (2025); Cagnetta et al., Phys. Rev. X 14, 031001 (2024).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError
+from sigmascope.exact.checks import check_rows
+
+_WORK_BYTES = 1 << 25  # less is as fast alone, but threads that wait for each other suffer under load
+_LEAST_LOG = math.log(5e-324)  # of the smallest positive double
+
+Evidence = Callable[[slice], Tensor]
+"""Leaf evidence of some rows of the batch, shape (rows, leaves, v)."""
+
+
+class Beliefs(NamedTuple):
+    r"""What belief propagation knows given the evidence.
+
+    Attributes:
+        nodes: p(symbol of node | evidence) for every level from the root to the leaves, shape (batch, nodes, v).
+        log_evidence: ln p(evidence, known), nats, shape (batch,); with leaf evidence of :meth:`leaf_log_evidence` it is
+            ln p(y, known) up to the constant of the leaves, :math:`-\tfrac12 size \ln 2\pi\sigma^2`.
+        level_entropies: H of all symbols of a level together, nats, shape (levels, batch).
+    """
+
+    nodes: list[Tensor]
+    log_evidence: Tensor
+    level_entropies: Tensor
+
+
+@dataclass
+class _Upward:
+    """One chunk after the upward pass; of each level above the leaves, from the root, and with N = nodes * batch.
+
+    weight: p(j | a, y) times mass, shape (v, m, N); mass: at least 1, shape (v, N), or where a is impossible 1 with
+    weights 0; path: ln p(j | a, y) of the first node, shape (v, m, batch); root: ln p(a, evidence), shape (v, batch).
+    """
+
+    weight: list[Tensor]
+    mass: list[Tensor]
+    path: list[Tensor]
+    root: Tensor
+
+
+class HierarchyDenoiser(Denoiser):
+    r"""Exact denoiser and posterior of data that a grammar writes on a tree.
+
+    Args:
+        rules: for each level above the leaves, from the root down, the children of symbol a by rule j, int64, shape
+            (v, m, s); the v m tuples of a level are distinct.
+        vectors: what a leaf with symbol b looks like, shape (v, dim).
+        abstractions: for each level from the root to the leaves, the symbol of its first node.
+        dtype: of the computation; ``double()`` and ``float()`` change it.
+
+    Everything is exact at every sigma, within the rounding of the dtype.  No gradient flows through the methods.
+
+    Raises: InputError for rules, vectors or abstractions that do not fit one another.
+
+    Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch goes in chunks whose tables
+    stay within 32 MiB (``work_bytes``), or hold one row.
+    """
+
+    vectors: Tensor
+    rules: Tensor
+    writes: Tensor
+
+    def __init__(
+        self,
+        rules: Sequence[Tensor],
+        vectors: Tensor,
+        abstractions: tuple[Abstraction, ...],
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        _check(rules, vectors, abstractions)
+        self.depth = len(rules)
+        self.symbols, self.choices, self.branching = rules[0].shape
+        self.leaves = self.branching**self.depth
+        self.inner = sum(self.branching**level for level in range(self.depth))
+        self.event = (self.leaves, vectors.shape[1])
+        self.abstractions = abstractions
+        self.register_buffer("vectors", vectors.to(dtype), persistent=False)
+        self.register_buffer("rules", torch.stack(tuple(rules)), persistent=False)
+        # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
+        writes = self.rules.flatten(1, 2).transpose(1, 2).contiguous()
+        self.register_buffer("writes", writes, persistent=False)
+        self.work_bytes = _WORK_BYTES
+
+    def leaf_log_evidence(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "batch leaves v"]:
+        r""":math:`-\|y_{leaf} - x_b\|^2 / 2\sigma^2` of every leaf and symbol.
+
+        Args:
+            y: noisy values, shape (batch, leaves, dim).
+            sigma: one noise level per row, shape (batch,).
+
+        Raises: InputError for shapes that do not fit or a level that is not positive.
+        """
+        return self._seen(y, sigma)(slice(None))
+
+    @torch.no_grad()
+    def beliefs(self, log_evidence: Tensor, known: Mapping[str, Tensor] | None = None) -> Beliefs:
+        r"""The posterior of every node, the evidence, and the entropy of every level.
+
+        Args:
+            log_evidence: ln of the likelihood of each symbol at each leaf, up to a constant, shape (batch, leaves, v);
+                it need not come from Gaussian noise.
+            known: as in :meth:`forward`.
+
+        Children determine their parents, so the symbols A_l of a level hold those above, and with the rules J_i that
+        the nodes i above level l chose
+
+        .. math:: H(A_l \mid y) = H(A_0 \mid y) + \sum_{i \text{ above } l} H(J_i \mid A_i, y),
+
+        which are the entropies of all (A_i, J_i) less those of the nodes below the root, without cancellation.
+
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or what no datum has.
+        """
+        if tuple(log_evidence.shape[1:]) != (self.leaves, self.symbols):
+            raise InputError(
+                f"log_evidence has shape {tuple(log_evidence.shape)}: expected (batch, {self.leaves}, {self.symbols})"
+            )
+        told = self._known(known or {}, len(log_evidence))
+        return self._beliefs(lambda rows: log_evidence[rows].to(self.vectors), len(log_evidence), told, nodes=True)
+
+    @torch.no_grad()
+    def level_entropies(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "levels batch"]:
+        """H(A_l | Y_sigma = y), nats, of all symbols A_l of each level together, from the root to the leaves."""
+        return self._beliefs(self._seen(y, sigma), len(y), {}, nodes=False).level_entropies
+
+    def level_prior_entropies(self) -> Float[Tensor, " levels"]:
+        r""":math:`H(A_l) = \ln v + \frac{s^l - 1}{s - 1} \ln m`, nats, the ceiling of :math:`I(A_l; Y)`."""
+        above = [sum(self.branching**k for k in range(level)) for level in range(self.depth + 1)]
+        return math.log(self.symbols) + torch.tensor(above, dtype=torch.float64) * math.log(self.choices)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        known: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
+        """E[V | Y_sigma = y, known attributes], in the dtype of y.
+
+        Args:
+            y: noisy values, shape (batch, leaves, dim).
+            sigma: one noise level per row.
+            known: for some abstractions, the symbol of the first node of that level, int64, -1 where unknown.
+
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or what no datum has.
+        """
+        seen, told = self._seen(y, sigma), self._known(known or {}, len(y))
+        out = torch.empty(y.shape, dtype=y.dtype, device=self.vectors.device)
+        for rows, up in self._chunks(seen, len(y), told):
+            *_, leaf = self._downward(up)
+            mean = self.vectors.T @ leaf.flatten(1)
+            out[rows] = mean.reshape(len(mean), *leaf.shape[1:]).permute(2, 1, 0).to(y.dtype)
+        return out
+
+    @torch.no_grad()
+    def all_log_posteriors(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every abstraction, float64, from one upward pass.
+
+        Finite even where p underflows; a symbol that its node never has is given no more than the smallest double and
+        no more than any other symbol of the row.
+        """
+        parts: list[list[Tensor]] = [[] for _ in self.abstractions]
+        for _, up in self._chunks(self._seen(y, sigma), len(y), {}, path=True):
+            log_belief = up.root.log_softmax(0)
+            parts[0].append(log_belief)
+            for level, choice in enumerate(up.path):
+                joint = (log_belief[:, None] + choice).flatten(0, 1)
+                log_belief = _grouped_logsumexp(joint, self.writes[level, 0], self.symbols)
+                parts[level + 1].append(log_belief)
+        joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
+        return {a.name: log_p for a, log_p in zip(self.abstractions, joined, strict=True)}
+
+    def log_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+    ) -> Float[Tensor, "batch values"]:
+        """ln p(a | Y_sigma = y), float64, as :meth:`all_log_posteriors` gives it."""
+        self._level(abstraction)
+        return self.all_log_posteriors(y, sigma)[abstraction]
+
+    @torch.no_grad()
+    def sample_symbols(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> list[Int64[Tensor, "n batch nodes"]]:
+        """n independent trees given Y_sigma = y: the symbols of all nodes, for every level from the root to the leaves.
+
+        Column 0 of a level is the value of its abstraction.
+        """
+        # One uniform number per choice, drawn before the batch is cut in chunks.
+        u = torch.rand(n, len(y), 1 + self.inner, generator=generator, dtype=torch.float64).to(self.vectors.device)
+        parts: list[list[Tensor]] = [[] for _ in range(self.depth + 1)]
+        for rows, up in self._chunks(self._seen(y, sigma), len(y), {}):
+            symbol = _pick(up.root.softmax(0).T, u[:, rows, 0])[:, :, None]
+            parts[0].append(symbol)
+            row = torch.arange(rows.stop - rows.start, device=u.device)[:, None]
+            done = 1
+            for level, weight in enumerate(up.weight):
+                nodes = symbol.shape[2]
+                column = torch.arange(nodes, device=u.device) * len(row) + row
+                rule = _pick(weight.permute(2, 0, 1)[column, symbol], u[:, rows, done : done + nodes])
+                done += nodes
+                symbol = self.rules[level][symbol, rule].flatten(2)
+                parts[level + 1].append(symbol)
+        return [torch.cat(part, 1) for part in parts]
+
+    def sample_posterior(
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n batch *event"]:
+        """n independent draws of V given Y_sigma = y, exact, in the dtype of y."""
+        return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
+
+    def _level(self, name: str) -> int:
+        names = [a.name for a in self.abstractions]
+        if name not in names:
+            raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(names)}")
+        return names.index(name)
+
+    def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
+        told = {}
+        for name, value in known.items():
+            level = self._level(name)
+            if value.shape != (batch,):
+                raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
+            if bool(((value < UNKNOWN) | (value >= self.symbols)).any()):
+                raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {self.symbols - 1}")
+            told[level] = value.to(self.vectors.device)
+        return told
+
+    def _seen(self, y: Tensor, sigma: Tensor) -> Evidence:
+        check_rows(y, sigma, self.event)
+
+        def evidence(rows: slice) -> Tensor:
+            x = self.vectors
+            some, level = y[rows].to(x), sigma[rows].to(x)
+            distance2 = (some**2).sum(2, keepdim=True) + (x**2).sum(1) - 2.0 * (some @ x.T)
+            return distance2 * (-0.5 / level**2)[:, None, None]
+
+        return evidence
+
+    def _beliefs(self, evidence: Evidence, batch: int, told: dict[int, Tensor], nodes: bool) -> Beliefs:
+        found: list[list[Tensor]] = [[] for _ in range(self.depth + 1)]
+        log_evidence, entropies = [], []
+        for _, up in self._chunks(evidence, batch, told):
+            log_evidence.append(up.root.logsumexp(0))
+            levels = [torch.special.entr(up.root.softmax(0)).sum(0)]
+            for level, belief in enumerate(self._downward(up)):
+                if nodes:
+                    found[level].append(belief.permute(2, 1, 0))
+                if level < self.depth:
+                    choice = torch.special.entr(up.weight[level] / up.mass[level][:, None]).sum(1)
+                    levels.append(levels[-1] + (belief * choice.reshape(belief.shape)).sum((0, 1)))
+            entropies.append(torch.stack(levels))
+        joined = [torch.cat(part) for part in found] if nodes else []
+        return Beliefs(joined, torch.cat(log_evidence), torch.cat(entropies, 1))
+
+    def _chunks(
+        self, evidence: Evidence, batch: int, told: dict[int, Tensor], path: bool = False
+    ) -> Iterator[tuple[slice, _Upward]]:
+        row_bytes = self.inner * self.symbols * self.choices * self.vectors.element_size()
+        size = max(self.work_bytes // row_bytes, 1)
+        for start in range(0, max(batch, 1), size):  # an empty batch is one empty chunk
+            rows = slice(start, min(start + size, batch))
+            up = self._upward(evidence(rows), {level: value[rows] for level, value in told.items()}, path)
+            possible = up.root.amax(0) > -torch.inf  # false for NaN too
+            if not bool(possible.all()):
+                row = start + int(torch.nonzero(~possible)[0])
+                raise InputError(
+                    f"row {row}: no datum agrees with what is known, or y is not finite: leave one unknown (-1)"
+                )
+            yield rows, up
+
+    def _upward(self, evidence: Tensor, told: dict[int, Tensor], path: bool) -> _Upward:
+        v, m, s, batch = self.symbols, self.choices, self.branching, len(evidence)
+        up = _Upward([], [], [], evidence)
+        # a copy, so that holding a leaf does not write into the caller's evidence
+        message = evidence.permute(2, 1, 0).clone(memory_format=torch.contiguous_format)
+        message = _held(message, told.get(self.depth))
+        for level in reversed(range(self.depth)):
+            width = s**level * batch
+            of_child = message.reshape(v, s**level, s, batch)
+            tables = (
+                of_child[:, :, k].reshape(v, width).index_select(0, writes)
+                for k, writes in enumerate(self.writes[level])
+            )
+            weight = functools.reduce(Tensor.add_, tables).reshape(v, m, width)
+            # A finite floor keeps impossible symbols (all rules -inf) from becoming -inf - -inf.
+            top = weight.amax(1).clamp_min_(torch.finfo(weight.dtype).min)
+            weight.sub_(top[:, None])
+            first = weight[:, :, :batch].clone() if path else None
+            mass = weight.exp_().sum(1)
+            message = mass.log().add_(top).sub_(math.log(m))
+            mass.clamp_min_(1.0)  # changes only the zeros of impossible symbols
+            if first is not None:
+                up.path.insert(0, first - mass[:, None, :batch].log())
+            up.weight.insert(0, weight)
+            up.mass.insert(0, mass)
+            message = _held(message.reshape(v, s**level, batch), told.get(level))
+        up.root = message[:, 0] - math.log(v)
+        return up
+
+    def _downward(self, up: _Upward) -> Iterator[Float[Tensor, "v nodes batch"]]:
+        """Beliefs of every level from the root; weights are overwritten once the next level is asked for."""
+        batch = up.root.shape[1]
+        belief = up.root.softmax(0)[:, None]
+        yield belief
+        for level in range(self.depth):
+            share = belief.flatten(1) / up.mass[level]
+            rule = up.weight[level].mul_(share[:, None]).flatten(0, 1)
+            children = torch.stack(
+                [torch.zeros_like(share).index_add_(0, writes, rule) for writes in self.writes[level]]
+            )
+            shape = (self.branching, self.symbols, self.branching**level, batch)
+            belief = children.reshape(shape).permute(1, 2, 0, 3).flatten(1, 2)
+            yield belief
+
+
+def _check(rules: Sequence[Tensor], vectors: Tensor, abstractions: tuple[Abstraction, ...]) -> None:
+    if not rules or rules[0].ndim != 3 or any(r.shape != rules[0].shape or r.dtype != torch.int64 for r in rules):
+        raise InputError("rules: expected int64 tensors of one shape (symbols, choices, branching), one for each level")
+    v, m, s = rules[0].shape
+    for level, r in enumerate(rules):
+        if int(r.min()) < 0 or int(r.max()) >= v or len(torch.unique(r.reshape(-1, s), dim=0)) < v * m:
+            raise InputError(f"rules of level {level}: expected {v * m} distinct tuples of symbols from 0 to {v - 1}")
+    if vectors.ndim != 2 or len(vectors) != v:
+        raise InputError(f"vectors have shape {tuple(vectors.shape)}: expected ({v}, dim), one row per symbol")
+    if len(abstractions) != len(rules) + 1 or any(len(a.values) != v for a in abstractions):
+        raise InputError(f"expected {len(rules) + 1} abstractions of {v} values, the first node of each level")
+
+
+def _held(message: Float[Tensor, "v nodes batch"], value: Tensor | None) -> Float[Tensor, "v nodes batch"]:
+    """The message with its first node held at a value, in place."""
+    if value is not None:
+        symbol = torch.arange(len(message), device=message.device)[:, None]
+        message[:, 0].masked_fill_((value != UNKNOWN) & (symbol != value), -torch.inf)
+    return message
+
+
+def _grouped_logsumexp(
+    x: Float[Tensor, "rules batch"], group: Int64[Tensor, " rules"], groups: int
+) -> Float[Tensor, "groups batch"]:
+    empty = x.new_full((groups, x.shape[1]), -torch.inf)
+    top = empty.scatter_reduce(0, group[:, None].expand_as(x), x, "amax")
+    safe = torch.where(torch.isfinite(top), top, 0.0)
+    return safe + torch.zeros_like(safe).index_add_(0, group, (x - safe[group]).exp()).log()
+
+
+def _finite(log_p: Float[Tensor, "batch v"]) -> Float[Tensor, "batch v"]:
+    """Normalised, with a finite value for what is impossible."""
+    log_p = log_p - log_p.logsumexp(1, keepdim=True)
+    possible = torch.where(torch.isneginf(log_p), 0.0, log_p)
+    return torch.where(torch.isneginf(log_p), possible.amin(1, keepdim=True).clamp_max(_LEAST_LOG), log_p)
+
+
+def _pick(weight: Float[Tensor, "*shape choices"], u: Float[Tensor, "*uniforms"]) -> Int64[Tensor, "*uniforms"]:
+    """A choice with probability in proportion to its weight, from a uniform number; leading shapes broadcast."""
+    ladder = weight.double().cumsum(-1)  # in float32 a uniform number could be rounded to 1
+    return (u[..., None] * ladder[..., -1:] >= ladder).sum(-1).clamp_max(weight.shape[-1] - 1)

@@ -1,0 +1,136 @@
+"""Experiments beyond the paper: there and back, deterministic paths, grain, a second data set, a model's own forks."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from sigmascope.core import InputError, LabelledData, generator
+from sigmascope.data import grouped, load
+from sigmascope.information.forks import count_labels, draw_labels, forks
+from sigmascope.information.posterior import entropy_of
+from sigmascope.noise import sigma_grid
+from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
+from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
+from sigmascope.studies.collect import Collected
+from sigmascope.studies.compute import advance
+from sigmascope.studies.runner import study
+from sigmascope.studies.works import InTurn
+
+ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
+VEHICLES = ("airplane", "automobile", "ship", "truck")
+_CHILDREN, _FORKS = 64, 63  # uses of a seed
+_PLAIN, _MODEL_STEPS = 0.05, 16  # where the children of a model are read; steps down to there
+
+
+def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
+    """The U-turn: noise an image, come back, and see what it kept; and how probable it is that children agree."""
+    e, names = lab.effort, [a.name for a in lab.abstractions]
+    sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
+    draws = lab.draws(e.draws, _CHILDREN)
+    pass_ = Collected(lab.exact, draws, sigma, None)
+    advance(InTurn([pass_]), "there and back", None, progress)
+    uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, _CHILDREN), dtype=torch.float64)
+    parts: dict[str, list[np.ndarray]] = {k: [] for k in ("kept_probability", "kept", "agree", "agree4")}
+    for n in names:
+        q, own = pass_.log_posterior(n)[:-1], draws.labels[n]
+        parts["kept_probability"].append(q.exp().gather(2, own.expand(len(sigma), -1)[..., None])[..., 0].numpy())
+        child = torch.stack([draw_labels(at, uniform)[0] for at in q])
+        parts["kept"].append((child == own).double().numpy())
+        parts["agree"].append((2 * q).exp().sum(2).numpy())
+        parts["agree4"].append((FORKS * q).exp().sum(2).numpy())
+    return xr.Dataset(
+        {k: (("abstraction", "level", "draw"), np.stack(x).astype(np.float32)) for k, x in parts.items()}
+        | {"sigma": ("level", sigma), "tau": ("level", lab.schedule.time(sigma))},
+        {"abstraction": names},
+    )
+
+
+def deterministic(lab: Laboratory, progress: bool) -> xr.Dataset:
+    """What the filter holds, along probability-flow paths, of the value with which the path will end."""
+    e, names = lab.effort, [a.name for a in lab.abstractions]
+    levels = sigma_grid(lab.schedule.sigma_max, LOWEST, e.ode_steps).tolist()
+    noise = Streams(lab.seed, rows(e.ode), lab.exact.event)
+    begin = start(lab.exact, levels[0], noise())
+    seen: list[tuple[float, dict[str, Tensor]]] = []
+    for state in sample(lab.exact, begin, levels, Heun()):
+        at = torch.full((e.ode,), state.sigma, dtype=torch.float64)
+        seen.append((state.sigma, lab.exact.all_log_posteriors(state.y, at)))
+    ends = {n: seen[-1][1][n].argmax(1) for n in names}
+    gained = [
+        [(p[a.name].gather(1, ends[a.name][:, None])[:, 0] + a.entropy).numpy() for _, p in seen]
+        for a in lab.abstractions
+    ]
+    open_ = [[entropy_of(p[n]).numpy() for _, p in seen] for n in names]
+    return xr.Dataset(
+        {
+            "sigma": ("level", np.array([s for s, _ in seen])),
+            "gained": (("abstraction", "level", "path"), np.array(gained)),
+            "open": (("abstraction", "level", "path"), np.array(open_)),
+            "ceiling": ("abstraction", [a.entropy for a in lab.abstractions]),
+        },
+        {"abstraction": names},
+    )
+
+
+def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
+    """The scenes with a fine texture on the floor: an attribute that only small noise can show."""
+    e = lab.effort
+    return study(
+        "scenes", size=lab.exact.event[-1], grain=True, draws=e.grain, levels=e.levels, seed=lab.seed,
+        estimators="posterior", progress=progress,
+    )  # fmt: skip
+
+
+def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.Dataset:
+    """Another data set, under one law; of the ten classes of CIFAR-10 also whether they are animals or vehicles."""
+    e = lab.effort
+    draws = e.held_out if law == "heldout" else e.draws
+    return study(data, law=law, draws=draws, levels=e.levels, seed=lab.seed, progress=progress)
+
+
+def second_data(path: str) -> LabelledData:
+    """Another data set, with the coarse attribute where it has one."""
+    data = load(path)
+    first = data.abstractions[0]
+    if set(first.values) == {*ANIMALS, *VEHICLES}:
+        data = grouped(data, first.name, "animal or vehicle", {"animal": list(ANIMALS), "vehicle": list(VEHICLES)})
+    return data
+
+
+def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
+    """Entropy of the labels of a learned model's own continuations, read off by the exact filter of the data."""
+    if lab.model is None:
+        raise InputError("no model to fork: pass one")
+    levels, n, children = lab.effort.model_forks
+    tau = np.linspace(0.75, 0.25, levels)
+    sigma = lab.schedule.sigma(tau)
+    draws = lab.draws(n, _FORKS)
+    wide = [a for a in lab.abstractions if len(a.values) <= children]
+    counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
+    plain = np.zeros((len(wide), levels))
+    for k, level in enumerate(tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr)):
+        y = draws.v.double() + level * draws.noise.double()
+        grid = levels_below(level, _PLAIN, _MODEL_STEPS)
+        ends = final(fork(lab.model, y, grid, children, lab.seed, StochasticHeun())).y
+        log_p = lab.exact.all_log_posteriors(ends, torch.full((len(ends),), _PLAIN, dtype=torch.float64))
+        for i, a in enumerate(wide):
+            best, label = log_p[a.name].max(1)
+            plain[i, k] = float(best.exp().mean())
+            counts[a.name].append(count_labels(label.reshape(n, children).T, len(a.values)))
+    found = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
+    return xr.Dataset(
+        {
+            "information": (("abstraction", "level"), np.stack([c.value for c in found])),
+            "stderr": (("abstraction", "level"), np.stack([c.error for c in found])),
+            "plain": (("abstraction", "level"), plain),
+            "tau": ("level", tau),
+            "sigma": ("level", sigma),
+        },
+        {"abstraction": [a.name for a in wide]},
+    )

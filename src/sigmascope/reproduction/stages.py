@@ -1,0 +1,275 @@
+"""Reproduce the paper's experiments into a folder: stages that are kept, figures, tables, one page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+import sigmascope.distributed as distributed
+from sigmascope import __version__
+from sigmascope.analysis.onset import onsets
+from sigmascope.core import Curve, InputError, LabelledData
+from sigmascope.data import load
+from sigmascope.data.held import held
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.information.gaps import agreement
+from sigmascope.learn.neural import NeuralDenoiser, model_folder
+from sigmascope.learn.settings import NULL
+from sigmascope.noise import VarianceExploding
+from sigmascope.reproduction import experiments as ex
+from sigmascope.reproduction import experiments_beyond as beyond
+from sigmascope.reproduction.found import Found
+from sigmascope.reproduction.page import write_paper
+from sigmascope.studies import learned_run
+from sigmascope.studies.learned import weights_digest
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.spec import Spec
+from sigmascope.studies.store import Folder, check_folder, netcdf
+from sigmascope.studies.tasks import ReproduceTask, to_toml
+
+MARKER = "reproduce.toml"
+_STAGES, _MODEL = "stages", "model"
+_FORMAT = 2  # of what the stages find: raised when an experiment changes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the reproduction, kept by itself.
+
+    Args:
+        name: of its file and of its group in results.nc.
+        words: what it does, for the progress bar.
+        run: from what the earlier stages found.
+        needs: stages that it goes on from.
+    """
+
+    name: str
+    words: str
+    run: Callable[[dict[str, xr.Dataset]], xr.Dataset]
+    needs: tuple[str, ...] = ()
+
+
+def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[str, bool]:
+    """Reproduce the paper's experiments.
+
+    Args:
+        task: on which data and model, and how thoroughly.
+        out: its folder; stages that are there already, by their fingerprint, are taken as they are.
+        progress: show bars on stderr.
+
+    Returns: what to print, and whether all was there already.
+
+    Raises: InputError.
+    """
+    if distributed.world() > 1:
+        raise InputError("reproduce runs in one process: leave torchrun out")
+    task = task.check()
+    check_folder(out, MARKER)
+    task, data, model, digest = _opened(task)
+    folder = Folder(out, MARKER, to_toml(task))
+    laboratory = _Once(data, task, model)
+    second = cache(lambda: beyond.second_data(task.second))  # pictures are decoded once, for marks and stages
+    stages = stages_of(task, laboratory, second, out, progress)
+    found: dict[str, xr.Dataset] = {}
+    marks: dict[str, str] = {}
+    new = False
+    with tqdm(stages, disable=not progress, file=sys.stderr, desc="stages", unit="stage") as bar:
+        for stage in bar:
+            bar.set_postfix_str(stage.words)
+            marks[stage.name] = _mark(stage, task, data, second, digest, [marks[n] for n in stage.needs])
+            kept = _kept(out, stage.name, marks[stage.name])
+            if kept is None:
+                new, kept = True, _run(stage, found, marks[stage.name])
+                whole = netcdf(kept)
+                folder.write(f"{_STAGES}/{stage.name}.nc", lambda p, x=whole: p.write_bytes(x))  # type: ignore[misc]
+            found[stage.name] = kept
+    if not new and (out / "report.html").exists():
+        return "", True
+    whole = netcdf(xr.DataTree.from_dict(found))
+    folder.write("results.nc", lambda p: p.write_bytes(whole))
+    return write_paper(folder.write, _found(found, task, data)), False
+
+
+def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledData) -> Found:
+    """What the stages found, as the page wants it."""
+    curves = stages["curves"]
+    exact = {str(e): to_curves(curves, str(e)) for e in curves.estimator.values}
+    null = [c for e in exact.values() for c in e if c.abstraction == NULL]
+    kept = {e: [c for c in of if c.abstraction != NULL] for e, of in exact.items()}
+    base = {c.abstraction: c for c in kept["posterior"]}
+    agreements = [agreement(base[c.abstraction], c) for e, of in kept.items() if e != "posterior" for c in of]
+    others: dict[str, list[Curve]] = {n: to_curves(stages[n]) for n in stages if n == "grain" or n.startswith("second")}
+    tables = {"exact": onsets(kept["posterior"], seed=task.seed)}
+    if "model" in stages:
+        others |= {f"model:{e}": to_curves(stages["model"], e) for e in ("score_gap", "bound")}
+        tables["model"] = onsets(others["model:bound"], seed=task.seed)
+    tables |= {n: onsets(of, seed=task.seed) for n, of in others.items() if not n.startswith("model")}
+    s = VarianceExploding()
+    event = stages["explorer"].noised.shape[1:]
+    words = data.words + ("" if event == data.event else f", reduced to {' × '.join(map(str, event))}")
+    return Found(
+        stages, data.abstractions, kept, null, agreements, tables, others, words, (s.sigma_min, s.sigma_max),
+        asdict(task),
+    )  # fmt: skip
+
+
+class _Once:
+    """The laboratory, made when a stage first asks for it: loading the items takes longest where all is kept."""
+
+    def __init__(self, data: LabelledData, task: ReproduceTask, model: NeuralDenoiser | None) -> None:
+        self._data, self._task, self._model = data, task, model
+        self._made: ex.Laboratory | None = None
+
+    def __call__(self) -> ex.Laboratory:
+        if self._made is None:
+            exact = FiniteDenoiser(held(self._data, self._task.size))
+            effort = ex.QUICK if self._task.quick else ex.FULL
+            reader, name = _reader(exact, self._model, self._task)
+            self._made = ex.Laboratory(exact.data, exact, effort, self._task.seed, self._model, reader, name)
+        return self._made
+
+
+def stages_of(
+    task: ReproduceTask,
+    lab: Callable[[], ex.Laboratory],
+    second: Callable[[], LabelledData],
+    out: Path,
+    progress: bool,
+) -> Sequence[Stage]:
+    """What is to be done, in order."""
+    stages = [
+        Stage("curves", "the exact filter, by four estimators", lambda _: ex.curves(lab(), progress)),
+        Stage("systems", "two systems and their filters", lambda _: ex.systems(lab(), progress)),
+        Stage("schedule", "one image at eleven intensities", lambda _: ex.schedule(lab(), progress)),
+        Stage("forks", "forks of one generation", lambda f: ex.forked(lab(), progress, f["systems"]), ("systems",)),
+        Stage("probes", "linear probes", lambda _: ex.probed(lab(), progress)),
+        Stage("turn", "there and back", lambda _: beyond.turned(lab(), progress)),
+        Stage("deterministic", "deterministic paths", lambda _: beyond.deterministic(lab(), progress)),
+        Stage("explorer", "one image at many levels", lambda _: ex.explored(lab(), progress)),
+    ]
+    if task.data == "scenes":
+        stages.append(Stage("grain", "scenes with a grain", lambda _: beyond.grain(lab(), progress)))
+    if task.second:
+        for law in ("empirical", "heldout"):
+            run = lambda _, law=law: beyond.second(lab(), progress, second(), law)  # noqa: E731
+            stages.append(Stage(f"second-{law}", f"second data, {law}", run))
+    if task.model != "exact":
+        stages.append(Stage("model", "the learned model", lambda _: _study_of_model(task, out, progress)))
+        stages.append(Stage("model-forks", "forks of the learned model", lambda _: beyond.model_forks(lab(), progress)))
+    return stages
+
+
+def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDenoiser | None, str]:
+    """The task filled in, its data (not yet in memory), its model, and what stands for the model's weights."""
+    model, digest = None, ""
+    if task.model != "exact":
+        folder = model_folder(task.model)
+        model, digest = NeuralDenoiser.load(folder), weights_digest(folder)
+        own = model.event[-1]
+        if task.size not in (16, own):
+            raise InputError(f"size is {task.size}: {task.model} is of a size of its own, {own}: leave out --size")
+        name = task.model if task.model == "bundled" else str(Path(task.model).resolve())
+        task = replace(task, model=name, size=model.event[-1] if task.data == "scenes" else 0)
+    if task.data == "hierarchy" or task.data.startswith("hierarchy:"):
+        raise InputError(f"{task.data}: the paper's experiments want a finite set: pass scenes or a data file")
+    scenes = task.data == "scenes"
+    if scenes and task.size not in (16, 32, 64):
+        raise InputError(f"size is {task.size}: scenes have a side of 16, 32 or 64 pixels")
+    data = load(task.data, task.abstractions, size=task.size or 16)
+    if not scenes:
+        task = replace(task, data=str(Path(task.data).resolve()))
+    if model is not None and model.event != data.event:
+        raise InputError(f"{task.model}: the model is of items of shape {model.event}, the data are of {data.event}")
+    names = task.abstractions or tuple(a.name for a in data.abstractions)
+    if task.second:
+        task = replace(task, second=str(Path(task.second).resolve()))
+    return replace(task, abstractions=names, fingerprint=data.fingerprint), data, model, digest
+
+
+def _reader(
+    exact: FiniteDenoiser, model: NeuralDenoiser | None, task: ReproduceTask
+) -> tuple[NeuralDenoiser | ex.PosteriorMean, str]:
+    """Whose features the probes read: the model's, else those of the bundled one where it fits, else the filter's."""
+    if model is not None:
+        return model, "all blocks of the model"
+    if task.data == "scenes":
+        bundled = NeuralDenoiser.load("bundled")
+        if bundled.event == exact.event:
+            return bundled, "all blocks of the bundled network"
+    return ex.PosteriorMean(exact.data), "the posterior mean of a filter of at most 16,384 of the items"
+
+
+def _study_of_model(task: ReproduceTask, out: Path, progress: bool) -> xr.Dataset:
+    effort = ex.QUICK if task.quick else ex.FULL
+    spec = Spec(
+        data=task.data,
+        model=task.model,
+        abstractions=task.abstractions,
+        draws=min(effort.draws, 128) // (2 if task.quick else 1),
+        levels=effort.levels,
+        seed=task.seed,
+        estimators=("score_gap", "mmse_gap", "classifier", "posterior")
+        if task.quick
+        else ("score_gap", "mmse_gap", "filter", "classifier", "posterior"),
+        target_stderr=effort.model_stderr,
+    )
+    if not (model_folder(task.model) / "classifier.safetensors").exists():
+        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
+    folder = out / _MODEL
+    if folder.exists() and not (folder / "report.html").exists():
+        try:
+            return learned_run.run_learned(spec, folder, progress)[0]
+        except InputError:
+            shutil.rmtree(folder)  # half of another study: this stage's own folder
+    elif folder.exists():
+        shutil.rmtree(folder)
+    return learned_run.run_learned(spec, folder, progress)[0]
+
+
+def _mark(
+    stage: Stage,
+    task: ReproduceTask,
+    data: LabelledData,
+    second: Callable[[], LabelledData],
+    digest: str,
+    needs: Sequence[str],
+) -> str:
+    """What decides the numbers of a stage."""
+    effort = asdict(ex.QUICK if task.quick else ex.FULL)
+    held_by = [_FORMAT, __version__, stage.name, task.seed, task.size, task.abstractions, data.fingerprint, effort]
+    if stage.name in ("model", "model-forks", "probes"):
+        held_by += [digest, weights_digest(model_folder("bundled"))]
+    if stage.name.startswith("second"):
+        held_by.append(second().fingerprint)
+    return hashlib.blake2b(json.dumps([held_by, list(needs)]).encode(), digest_size=16).hexdigest()
+
+
+def _kept(out: Path, name: str, mark: str) -> xr.Dataset | None:
+    """What an earlier run found, if it is the same; a file that cannot be read is as none."""
+    path = out / _STAGES / f"{name}.nc"
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            return file.load() if file.attrs.get("stage_fingerprint") == mark else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _run(stage: Stage, found: dict[str, xr.Dataset], mark: str) -> xr.Dataset:
+    began = time.monotonic()
+    with torch.no_grad():
+        result = stage.run(found)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    own = {"stage_fingerprint": mark, "seconds": time.monotonic() - began, "peak_bytes": float(peak)}
+    return result.assign_attrs(own)
