@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 from mnist_network import read_model  # type: ignore[import-not-found]
 
-from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Denoiser, LabelledData

@@ -13,7 +13,7 @@ import csv
 import sys
 
 import sigmascope
-from sigmascope.studies.runner import agreements_of
+from sigmascope.studies.results import agreements_of
 from sigmascope.studies.spec import listed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import Abstraction
 from sigmascope.data import from_array

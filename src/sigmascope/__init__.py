@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from sigmascope._version import VERSION
 
 if TYPE_CHECKING:
     from sigmascope.analysis.memorisation import gaussian_collapse as gaussian_collapse
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.runner import study as study
 
-__version__ = version("sigmascope")
+__version__ = VERSION
 
 # Names are imported when they are first used: the command line must answer before torch is loaded.
 _HOME = {

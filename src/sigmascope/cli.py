@@ -16,7 +16,8 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from sigmascope import __version__, console
+import sigmascope.console as console
+from sigmascope._version import VERSION
 from sigmascope.commands.handlers import RUNS
 from sigmascope.commands.study import CheckCommand, StudyCommand
 from sigmascope.errors import InputError, Stopped
@@ -50,7 +51,7 @@ def _main(args: list[str]) -> int:
     """The command, and in one line what it cannot use."""
     try:
         if args in (["--version"], ["-V"]):
-            print(f"sigmascope {__version__}")
+            print(f"sigmascope {VERSION}")
             return 0
         name, command = _parse(args)
         if _many():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.analysis.trust import judge
 from sigmascope.cli import main

@@ -19,7 +19,7 @@ from sigmascope.report.comparison import comparison_figure, comparison_text, wor
 from sigmascope.report.table import onset_csv
 from sigmascope.studies import compare as module
 from sigmascope.studies.compare import compare, comparisons
-from sigmascope.studies.runner import table_of
+from sigmascope.studies.results import table_of
 
 SIGMA = sigma_grid(40.0, 0.025, 26)
 H = 2.0

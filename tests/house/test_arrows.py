@@ -1,85 +1,128 @@
-"""Which room may import which: the table of the design, held."""
+"""Which room may import which: the table of the design, held; and that no two files import each other in a circle."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
-ALL = {"core", "errors", "noise", "data", "denoisers", "information", "onset", "rare", "studies", "report"}
-ALL |= {"limits", "console"}
-ALL |= {"adapters", "learn", "paths", "filtering", "checks", "sample", "ranks", "memorisation"}
+WORDS = {"_version", "console", "core", "device", "distributed", "errors", "limits", "paths", "rare"}
+"""The ground floor."""
+LAWS = WORDS | {"noise", "filtering", "exact", "sample", "data"}
+"""What is known exactly, what draws from it, and what is read."""
 MAY = {
+    "_version": set(),
     "errors": set(),
     "rare": set(),
     "console": {"errors"},
     "limits": {"errors"},
     "core": {"errors", "rare"},
-    "ranks": {"errors"},
-    "noise": {"core"},
+    "distributed": {"errors"},
+    "device": {"distributed", "errors"},
     "paths": {"core"},
+    "noise": {"core"},
     "filtering": {"noise", "paths"},
-    "checks": ALL,
-    "data": {"core", "ranks"},
-    "denoisers": {"core", "noise", "ranks"},
-    "learn": {"core", "errors", "limits", "noise", "data", "ranks"},
+    "exact": {"core", "distributed", "noise"},
+    "sample": {"core", "filtering", "noise", "paths"},
+    "data": {"core", "distributed"},
+    "learn": {"core", "data", "distributed", "errors", "limits", "noise"},
     "adapters": {"core", "noise"},
-    "sample": {"core", "noise", "paths", "filtering"},
     "information": {"core", "noise", "sample"},
-    "onset": {"core", "noise"},
-    "memorisation": {"core", "onset"},
-    "report": {"core", "console", "onset"},
-    "studies": ALL,
-    "commands": {"errors"},
-    "commands_models": {"commands"},
-    "commands_prompts": set(),
-    "dry_run": ALL,
-    "runs": ALL | {"commands", "commands_models", "commands_prompts", "dry_run"},
-    "cli": {"commands", "console", "errors", "ranks", "runs", "studies"},
-    "__init__": ALL,
+    "analysis": {"core", "noise"},
+    "report": {"analysis", "console", "core"},
+    "checks": {"console", "core", "data", "errors", "exact", "filtering", "information", "noise", "paths", "sample"},
+    "studies": LAWS - {"_version"} | {"_version", "adapters", "analysis", "information", "learn", "report"},
+    "reproduction": LAWS | {"analysis", "information", "learn", "report", "studies"},
+    "commands": WORDS | {"adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
+    "cli": {"_version", "commands", "console", "distributed", "errors", "studies"},
+    "__init__": {"_version", "analysis", "core", "data", "errors", "exact", "information", "learn", "studies"},
     "__main__": {"cli"},
 }
 
 
-def room(parts: tuple[str, ...]) -> str:
-    return parts[0].removesuffix(".py")
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path):
-    """Rooms of the package that a module imports."""
+def imports(path: Path, modules: Mapping[str, Path] | None = None) -> Iterator[str]:
+    """Modules of the package that a file imports, by their full name."""
+    known = modules or {}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
         if isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module] if node.module != "sigmascope" else [f"sigmascope.{a.name}" for a in node.names]
+            yield from (a.name for a in node.names if a.name.partition(".")[0] == "sigmascope")
         elif isinstance(node, ast.ImportFrom):
-            pytest.fail(f"{path.name} imports relatively")
-        for name in names:
-            if name.startswith("sigmascope."):
-                yield name.split(".")[1]
+            if node.level:
+                pytest.fail(f"{path.name} imports relatively")
+            if str(node.module).partition(".")[0] == "sigmascope":
+                for a in node.names:
+                    whole = f"{node.module}.{a.name}"
+                    yield whole if whole in known else str(node.module)
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(("sigmascope", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p for p in FILES
+}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """Modules that can be reached from themselves: one circle for each that is found, walking down the arrows."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append([*way[way.index(name) :], name])
+        elif name not in done:
+            for other in sorted(arrows.get(name, ())):
+                walk(other, [*way, name])
+            done.add(name)
+
+    for name in sorted(arrows):
+        walk(name, [])
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_arrows(path):
-    mine = room(path.relative_to(PACKAGE).parts)
+    mine = room(path)
     assert mine in MAY, f"{mine} is a new room: say in this table what it may import"
-    found = {r for r in imports(path) if r != mine and not r.startswith("__")}
+    names = set(imports(path, MODULES))
+    assert "sigmascope" not in names, f"{path.name} imports the package's root"
+    found = {n.split(".")[1] for n in names} - {mine}
     assert found <= MAY[mine], f"{path.name} imports {sorted(found - MAY[mine])}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_room_may_import_all():
+    assert all(len(MAY[r]) < len(MAY) - 4 for r in MAY)
+    rooms = {r: {s for s in MAY[r] if s in MAY} for r in MAY}
+    assert not circles(rooms)
+
+
+def test_no_circle_of_files():
+    arrows = {name: {n for n in imports(path, MODULES) if n != name} for name, path in MODULES.items()}
+    found = circles(arrows)
+    assert not found, "; ".join(" → ".join(c) for c in found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_stay_readable(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def test_the_table_would_catch_an_arrow(tmp_path):
     bad = tmp_path / "x.py"
-    bad.write_text("from sigmascope.studies import runner\nimport sigmascope.report.page\n")
-    assert set(imports(bad)) == {"studies", "report"}
+    bad.write_text("from sigmascope.studies import results\nimport sigmascope.report.page\nfrom sigmascope import core\n")
+    assert set(imports(bad, MODULES)) == {"sigmascope.studies.results", "sigmascope.report.page", "sigmascope.core"}
+    bad.write_text("from sigmascope import __version__\n")
+    assert set(imports(bad, MODULES)) == {"sigmascope"}
+
+
+def test_a_circle_would_be_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+    assert not circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})

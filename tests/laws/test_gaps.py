@@ -22,7 +22,7 @@ from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
 from sigmascope.studies.collect import Collected
-from sigmascope.studies.runner import agreements_of
+from sigmascope.studies.results import agreements_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import Denoiser
 from sigmascope.data import from_array

@@ -74,7 +74,7 @@ def _study(command: StudyCommand) -> int:
     from sigmascope.studies import runner  # torch is loaded here
 
     if out is None:
-        from sigmascope.dry_run import dry_run
+        from sigmascope.commands.dry_run import dry_run
 
         return dry_run(spec)
     results, table, finished = runner.run(spec, out, progress=True)

@@ -4,9 +4,9 @@ r"""How far noisy values that were made with one thing told are from those made 
           = \int_{\ln\sigma}^\infty E_a \frac{\|D_a - D_b\|^2}{\sigma'^2}\, d\ln\sigma'
           = \int_{\ln\sigma}^\infty E_a \frac{\|V - D_b\|^2 - \|V - D_a\|^2}{\sigma'^2}\, d\ln\sigma'
 
-by Girsanov's theorem (the derivation: :mod:`sigmascope.adapters.diffusers.text`).  The second integral holds value by value:
-for any v, without the mean over v, it is :math:`E_n \ln p_a(y)/p_b(y)` at :math:`y = v + \sigma n`; the first is its
-mean where v is of a.  That the two agree tests the denoisers.
+by Girsanov's theorem (the derivation: :mod:`sigmascope.adapters.diffusers.text`).  The second integral holds value by
+value: for any v, without the mean over v, it is :math:`E_n \ln p_a(y)/p_b(y)` at :math:`y = v + \sigma n`; the first
+is its mean where v is of a.  That the two agree tests the denoisers.
 
 Which of the two was told is another question: at equal priors
 :math:`I = \int E\, q_a q_b \|D_a - D_b\|^2 \sigma^{-2} d\ln\sigma \le \ln 2`, with the posterior q gathered along a

@@ -18,7 +18,7 @@ import xarray as xr
 from tqdm import tqdm
 
 import sigmascope.distributed as distributed
-from sigmascope import __version__
+from sigmascope._version import VERSION
 from sigmascope.analysis.onset import onsets
 from sigmascope.core import Curve, InputError, LabelledData
 from sigmascope.data import load
@@ -248,7 +248,7 @@ def _mark(
 ) -> str:
     """What decides the numbers of a stage."""
     effort = asdict(ex.QUICK if task.quick else ex.FULL)
-    held_by = [_FORMAT, __version__, stage.name, task.seed, task.size, task.abstractions, data.fingerprint, effort]
+    held_by = [_FORMAT, VERSION, stage.name, task.seed, task.size, task.abstractions, data.fingerprint, effort]
     if stage.name in ("model", "model-forks", "probes"):
         held_by += [digest, weights_digest(model_folder("bundled"))]
     if stage.name.startswith("second"):

@@ -1,7 +1,7 @@
 r"""Lower bounds that the labelled data give with no network at all, beside what a model says.
 
-The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.exact.finite.heldout`) made of items
-of the other half, so no filter has seen what it judges, and
+The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.exact.finite.heldout`) made of
+items of the other half, so no filter has seen what it judges, and
 
 .. math:: I(A; Y_\sigma) \ge E\left[\ln q(a \mid y) - \ln p(a)\right]
 

@@ -11,6 +11,7 @@ import xarray as xr
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import Onset
 from sigmascope.core import InputError
+from sigmascope.device import resolve_device
 from sigmascope.report.forked import write_forked_report
 from sigmascope.report.learned import write_learned_report
 from sigmascope.report.table import onset_csv
@@ -19,8 +20,7 @@ from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
-from sigmascope.studies.results import to_curves
-from sigmascope.studies.runner import resolve_device, table_of
+from sigmascope.studies.results import table_of, to_curves
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder

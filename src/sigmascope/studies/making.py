@@ -19,6 +19,7 @@ from sigmascope.console import spelled
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.scales import require_levels
+from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.items import ItemBelief
 from sigmascope.exact.hierarchy import HierarchyDenoiser
@@ -44,7 +45,6 @@ from sigmascope.sample import (
 from sigmascope.sample import start as start_from_noise
 from sigmascope.studies.collect import series_level
 from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
-from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask

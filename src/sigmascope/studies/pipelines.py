@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.adapters.diffusers.folders import in_one_line
-from sigmascope.adapters.diffusers.pipelines import Pipeline, load_pipeline
+from sigmascope.adapters.diffusers.opening import Pipeline
+from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.adapters.hooks import Featured
 from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError, LabelledData

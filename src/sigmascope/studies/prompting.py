@@ -18,7 +18,8 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 from tqdm import tqdm
 
-from sigmascope.adapters.diffusers.pipelines import Pipeline
+from sigmascope._version import VERSION
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
 from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.analysis.onset import Quantity, crossings
@@ -27,13 +28,13 @@ from sigmascope.data.arrays import ArraySource
 from sigmascope.data.folder import pictures_in
 from sigmascope.data.npz import images_of
 from sigmascope.data.pictures import decode_all
+from sigmascope.device import resolve_device
 from sigmascope.information.divergence import Divergence, divergence
 from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.report.gallery import rendered
 from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start
 from sigmascope.studies.prompt_task import PromptTask
-from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.store import Folder, check_folder, netcdf
 
 MARKER = "prompts.toml"
@@ -306,8 +307,6 @@ def _panel(result: Prompted, k: int) -> Panel:
 
 def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
     """All numbers, over prompt, image, noise and sigma; maps over the latents' rows and columns."""
-    from sigmascope import __version__
-
     axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "which")
     held: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.found])) for n in lines}
     for name, way in (("divergence", "score"), ("divergence_by_errors", "error")):
@@ -324,7 +323,7 @@ def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
         coords={"prompt": [d.own for d in result.found], "sigma": result.found[0].sigma},
         attrs={
             "title": f"What the prompt {task.prompt!r} decides against {task.against!r}", "units": "nats",
-            "unit_of_sigma": "scaled latents", "pipeline": pipe.kind, "seed": task.seed, "version": __version__,
+            "unit_of_sigma": "scaled latents", "pipeline": pipe.kind, "seed": task.seed, "version": VERSION,
             "notes": "\n".join(result.notes),
         },
     )  # fmt: skip

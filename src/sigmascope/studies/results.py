@@ -8,11 +8,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from sigmascope._version import VERSION
 from sigmascope.analysis.memorisation import collapse
-from sigmascope.analysis.onset import onsets
-from sigmascope.core import Curve, Draws, InputError, LabelledData
+from sigmascope.analysis.onset import Onset, onsets
+from sigmascope.core import Agreement, Curve, Draws, InputError, LabelledData
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.information.conditional import conditional as chain_rule
+from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import Interaction
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
@@ -39,8 +41,6 @@ def to_dataset(
     Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit,
         information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats.
     """
-    from sigmascope import __version__
-
     names = list(limit)
     of = {a.name: a for a in data.abstractions}
     estimators = list(dict.fromkeys(c.estimator for c in curves))
@@ -82,7 +82,7 @@ def to_dataset(
             "data_event": list(data.event),
             "joint_attributes": [n for n in names if of[n].parts],
             "data_fingerprint": data.fingerprint,
-            "sigmascope_version": __version__,
+            "sigmascope_version": VERSION,
             "seed": spec.seed,
             "specification": spec.to_toml(),
         },
@@ -285,3 +285,19 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
         )
         for name in chosen.abstraction.values
     ]
+
+
+def table_of(results: xr.Dataset) -> list[Onset]:
+    """Onsets of a study's results, in order of emergence."""
+    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
+
+
+def agreements_of(results: xr.Dataset) -> list[Agreement]:
+    """How far the other estimators of a study are from its main one."""
+    base = {c.abstraction: c for c in to_curves(results)}
+    return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
+
+
+def others(results: xr.Dataset) -> list[str]:
+    """The estimators of a study beside its main one."""
+    return [str(e) for e in results.estimator.values if e != main_estimator(results)]

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
 import sigmascope.distributed as distributed
-from sigmascope.analysis.onset import Onset, onsets
-from sigmascope.core import Agreement, Denoiser, InputError, LabelledData
+from sigmascope.analysis.onset import Onset
+from sigmascope.core import Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.data.memory import require
+from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import enough
-from sigmascope.information.gaps import agreement
 from sigmascope.limits import real, whole
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
@@ -31,7 +29,7 @@ from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
 from sigmascope.studies.pairs import pairs_among
 from sigmascope.studies.prediction import predict
-from sigmascope.studies.results import conditionals, main_estimator, to_curves
+from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves
 from sigmascope.studies.scales import require_scales, say_notes
 from sigmascope.studies.spec import Spec, listed
 from sigmascope.studies.store import StudyFolder, check_folder
@@ -41,23 +39,6 @@ from sigmascope.studies.timing import seconds_of
 def predict_seconds(spec: Spec, data: Data) -> float:
     """Time of a study, from samples of its work that are done now; every rank must ask."""
     return seconds_of(data, spec, resolve_device(spec.device))
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one.
-
-    Raises: InputError.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and distributed.world() > 1 and torch.cuda.is_available():  # each rank of a machine has its own
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', distributed.rank())) % torch.cuda.device_count()}"
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or one that torch sees") from error
-    return found
 
 
 def resolve(spec: Spec) -> tuple[Data, Spec]:
@@ -98,22 +79,6 @@ def complete(spec: Spec, data: Data) -> Spec:
                 f"cannot show its entropy; pass at least --forks {len(widest.values)}"
             )
     return replace(spec, abstractions=names, fingerprint=data.fingerprint)
-
-
-def table_of(results: xr.Dataset) -> list[Onset]:
-    """Onsets of a study's results, in order of emergence."""
-    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
-
-
-def agreements_of(results: xr.Dataset) -> list[Agreement]:
-    """How far the other estimators of a study are from its main one."""
-    base = {c.abstraction: c for c in to_curves(results)}
-    return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
-
-
-def others(results: xr.Dataset) -> list[str]:
-    """The estimators of a study beside its main one."""
-    return [str(e) for e in results.estimator.values if e != main_estimator(results)]
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:

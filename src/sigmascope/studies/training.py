@@ -22,6 +22,7 @@ from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.pictures import WHITE
 from sigmascope.data.scales import require_levels
+from sigmascope.device import resolve_device
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.descent import Training
@@ -36,7 +37,6 @@ from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.studies.compute import Data
-from sigmascope.studies.runner import resolve_device
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
 

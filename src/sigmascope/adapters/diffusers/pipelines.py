@@ -5,19 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sigmascope.adapters.diffusers.clocks import FlowClock
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder
 from sigmascope.adapters.diffusers.folders import (
     MOST_VALUES,
-    check_folder,
-    check_weights,
     checked_index,
     class_of,
     folder_of,
@@ -27,40 +23,15 @@ from sigmascope.adapters.diffusers.folders import (
     part_of,
     quiet,
     read_config,
-    within_its_files,
 )
-from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
+from sigmascope.adapters.diffusers.opening import NETWORKS, Pipeline, opened, parametrised
+from sigmascope.adapters.diffusers.text import load_prompted
 from sigmascope.adapters.foreign import Foreign, Unit, try_out
 from sigmascope.core import Abstraction, InputError
-from sigmascope.noise import Karras, Schedule
 
 CLASS = "class"
 """Name of the abstraction of a class-conditional pipeline."""
-_NETWORKS = ("unet", "transformer", "decoder", "prior")
 _OF_PICTURES = (1, 3)  # channels
-
-
-@dataclass(frozen=True, eq=False)
-class Pipeline:
-    """A pipeline, opened.
-
-    Args:
-        name: where it came from.
-        kind: its class, in diffusers' words.
-        denoiser: on the values that its network works on: pixels from 0 to 1, or latents.
-        scheduler: diffusers' own.
-        encode: from pixels, shape (rows, channels, height, width), to those values; None where they are the same.
-        decode: the way back; None likewise.
-        notes: what whoever reads the numbers must know, such as words of a prompt that were cut off.
-    """
-
-    name: str
-    kind: str
-    denoiser: Foreign
-    scheduler: Any
-    encode: Callable[[Tensor], Tensor] | None = None
-    decode: Callable[[Tensor], Tensor] | None = None
-    notes: tuple[str, ...] = ()
 
 
 class _UNet(nn.Module):
@@ -93,20 +64,6 @@ class _DiT(nn.Module):
         return self.transformer(x, timestep=time, class_labels=label).sample[:, : x.shape[1]]
 
 
-class _Edm(nn.Module):
-    r"""EDM's preconditioning: :math:`D = c_{skip}\, y \pm c_{out} F(c_{in}\, y, \tfrac14 \ln\sigma)`."""
-
-    def __init__(self, inner: nn.Module, data: float, sign: float) -> None:
-        super().__init__()
-        self.inner, self.data, self.sign = inner, data, sign
-
-    def forward(self, y: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        s = sigma.reshape(-1, *[1] * (y.ndim - 1))
-        total = (s**2 + self.data**2).sqrt()
-        f = self.inner(y / total, 0.25 * sigma.log(), label)
-        return (self.data / total) ** 2 * y + self.sign * s * self.data / total * f
-
-
 def load_pipeline(
     path: str | Path,
     *,
@@ -133,8 +90,6 @@ def load_pipeline(
         safetensors, a network, an autoencoder or a scheduler that is not known, or whatever diffusers raises.
     """
     if prompts is not None or size:
-        from sigmascope.adapters.diffusers.text import load_prompted  # which is made of what is here
-
         return load_prompted(path, prompts or (), size=size, allow_pickle=allow_pickle, variant=variant, device=device)
     model, index = str(path), dict[str, Any]()
     name = model if hub_id(model) else str(folder_of(model))
@@ -175,49 +130,6 @@ def load_pipeline(
     return Pipeline(name, kind, denoiser, scheduler, encode, decode)
 
 
-def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> Any:
-    """A pipeline of diffusers, opened by it, without the parts that are named as None.
-
-    A folder is never looked for on the network; ``hub:owner/name`` is fetched, and of it safetensors alone are read.
-
-    Args:
-        model: a folder, or ``hub:owner/name``.
-        allow_pickle: whether weights of a folder may be pickles.
-        variant: of the weights; empty: the plain ones.
-        parts: those that are left out.
-
-    Raises: InputError, in one line, for one that cannot be opened.
-    """
-    try:
-        from diffusers import DiffusionPipeline
-        from diffusers.utils import logging
-    except ImportError as error:
-        raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    repository = hub_id(model)
-    folder = None if repository else folder_of(model)
-    how: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "low_cpu_mem_usage": False, **parts}
-    if variant:
-        how["variant"] = variant
-    if folder is not None:
-        check_folder(folder, allow_pickle, variant, parts)
-        how |= {"use_safetensors": None if allow_pickle else True, "local_files_only": True}
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with quiet(), in_one_line(str(folder or model), "diffusers cannot open it"):
-            if folder is None:
-                return DiffusionPipeline.from_pretrained(repository, **how)
-            with within_its_files(folder):
-                pipe = DiffusionPipeline.from_pretrained(str(folder), **how)
-            for part, module in pipe.components.items():
-                if isinstance(module, nn.Module) and type(module).__module__.startswith("diffusers."):
-                    check_weights(home_of(folder, part), module, variant, whole=part in _NETWORKS)
-            return pipe
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
     """Whether the network of a pipeline's folder works on latents, and not on pixels; no weights are read.
 
@@ -242,7 +154,7 @@ def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[
     """The same, with a way to the configuration of each part."""
     found = {part: home[1] for part in index if not part.startswith("_") and (home := part_of(index, part))}
     coder = next((part for part, kind in found.items() if is_autoencoder(part, kind)), None)
-    of = next((part for part in _NETWORKS if part in found), None)
+    of = next((part for part in NETWORKS if part in found), None)
     given = config_of(of) if of else None
     channels = None if given is None else _channels(given)
     if coder is not None:
@@ -354,45 +266,3 @@ def _classes(values: tuple[str, ...]) -> Abstraction:
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     """Names of classes, told apart by their index where two are the same."""
     return values if len(set(values)) == len(values) else tuple(f"{v} ({i})" for i, v in enumerate(values))
-
-
-def parametrised(
-    scheduler: Any, network: nn.Module, name: str
-) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
-    """Schedule, prediction, what the network is given of the time, and the network, preconditioned where it must be.
-
-    Args:
-        scheduler: of diffusers.
-        network: of the pipeline.
-        name: what to call it in complaints.
-
-    Raises: InputError for a scheduler whose levels are not known, or a network that does not denoise.
-    """
-    clock, settings = clock_of(scheduler, name), settings_of(scheduler)
-    if isinstance(clock, FlowClock):
-        if clock.inverted:
-            raise InputError(
-                f"{name}: its network's time runs from the noise to the data, which is not known here: wrap it in "
-                "adapters.Foreign"
-            )
-        return clock.schedule, "flow_prediction", clock.given(), network
-    said = str(settings.get("prediction_type", "epsilon"))
-    edm = isinstance(clock.schedule, Karras)
-    if hasattr(scheduler, "get_scalings_for_boundary_condition") and "sigma_data" in settings:
-        raise InputError(
-            f"{name}: its network is a consistency model, which gives the end of a path and not E[V | Y]: pass the "
-            "model that it was distilled from"
-        )
-    if edm and "sigma_data" not in settings:
-        raise InputError(
-            f"{name}: what its network predicts under {type(scheduler).__name__} is not known: wrap it in "
-            "adapters.Foreign"
-        )
-    if said not in ("epsilon", "v_prediction", "sample") or (edm and said == "sample"):
-        raise InputError(
-            f"{name}: its scheduler's prediction_type is {said!r:.60}: expected epsilon, v_prediction or sample"
-        )
-    if edm:
-        sign = 1.0 if said == "epsilon" else -1.0
-        return clock.schedule, "denoiser", None, _Edm(network, float(settings["sigma_data"]), sign)
-    return clock.schedule, said, clock.given(), network

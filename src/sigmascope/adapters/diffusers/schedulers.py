@@ -5,8 +5,8 @@ scheduler once it is set to its steps.  A scheduler without ``sigmas`` has a tab
 
 .. math:: \sigma_k = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}, \qquad t = \text{timesteps}[k \cdot \text{order}] .
 
-Between the states a clock (:mod:`sigmascope.adapters.diffusers.clocks`) turns a noise level into a timestep and back.  Which one
-it is follows from the scheduler's configuration and attributes, never from the name of its class: a flow has
+Between the states a clock (:mod:`sigmascope.adapters.diffusers.clocks`) turns a noise level into a timestep and
+back.  Which one it is follows from the scheduler's configuration and attributes, never from its class' name: a flow has
 ``use_flow_sigmas``, or ``sigmas`` within 0 and 1 and no table; a table is ``alphas_cumprod``; a logarithmic clock has
 ``sigma_min`` and ``sigma_max`` in its configuration.
 """

@@ -43,7 +43,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.diffusers.coding import coding
 from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
-from sigmascope.adapters.diffusers.pipelines import Pipeline, opened, parametrised
+from sigmascope.adapters.diffusers.opening import Pipeline, opened, parametrised
 from sigmascope.adapters.diffusers.schedulers import TRAINED
 from sigmascope.adapters.foreign import Foreign, try_out
 from sigmascope.core import Abstraction, InputError

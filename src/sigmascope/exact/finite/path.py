@@ -33,8 +33,8 @@ class PathPass:
     """One pass over a data set for the filter of every abstraction along the paths of a block of draws.
 
     Iterate :meth:`step` until :attr:`done`; :meth:`state` and :meth:`restore` as of
-    :class:`~sigmascope.exact.finite.posterior.PosteriorPass`.  Of several processes (see :mod:`sigmascope.distributed`), each
-    passes over the items that it holds.
+    :class:`~sigmascope.exact.finite.posterior.PosteriorPass`.  Of several processes (see
+    :mod:`sigmascope.distributed`), each passes over the items that it holds.
 
     Args:
         denoiser: the exact filter.

@@ -40,7 +40,8 @@ class PosteriorPass:
         draws: values and noise; items of the data set, or, where ``draws.items`` is -1 throughout, from outside of it.
         sigmas: decreasing levels.
         dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
-            rescored in float64 where rounding would reach the logits (see :mod:`sigmascope.exact.finite.kernel.level_sums`).
+            rescored in float64 where rounding would reach the logits (see
+            :mod:`sigmascope.exact.finite.kernel.level_sums`).
         sketch: directions for :meth:`gaps`; None leaves the posterior means out.
         compiled: whether to use numba; None: where it can be.
 

@@ -1,6 +1,7 @@
 r"""The exact denoiser of a finite set at small noise, from few items, with a bound on what is left out.
 
-An upper bound of an item's posterior weight is cheap: see :mod:`sigmascope.exact.finite.kernel.projection_bounds`.  All are bounded with
+An upper bound of an item's posterior weight is cheap: see
+:mod:`sigmascope.exact.finite.kernel.projection_bounds`.  All are bounded with
 some leading principal directions, those that may matter once more with many, and those that still may are compared in
 float64 from true differences.  What is left out weighs less than a stated share of the posterior, for certain: this is
 not a choice of nearest neighbours.  Rows of which too much may matter are handed to the dense pass.

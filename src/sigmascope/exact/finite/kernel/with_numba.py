@@ -1,6 +1,7 @@
 """The steps of the exact filter's inner loop, compiled: for each pair, levels are walked until it is dead.
 
-Importing this module imports numba.  What each function does is said in :mod:`sigmascope.exact.finite.kernel.with_torch`.
+Importing this module imports numba.  What each function does is said in
+:mod:`sigmascope.exact.finite.kernel.with_torch`.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"

@@ -1,139 +1,22 @@
-r"""The noise level and its relatives.
+r"""Schedules: linear noising processes in their own time, read and written as noise levels.
 
 One coordinate serves every linear noising process: :math:`y = v + \sigma n`.  The signal-to-noise ratio
-:math:`\lambda = \sigma^{-2}` is the time of the filter.  A ``Schedule`` reads and writes other times and scales.
+:math:`\lambda = \sigma^{-2}` is the time of the filter.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
-from scipy.interpolate import CubicSpline
+from jaxtyping import Float64
 
-from sigmascope.core import InputError
+from sigmascope.noise.grids import check_ends, expect
 
 Values = float | np.ndarray  # of any shape
-
-
-def sigma_grid(sigma_max: float = 90.0, sigma_min: float = 0.01, levels: int = 40) -> Float[np.ndarray, " levels"]:
-    r"""Noise levels evenly spaced in :math:`\ln\sigma`, decreasing.
-
-    .. math:: \sigma_j = \sigma_{max} (\sigma_{min}/\sigma_{max})^{j/(levels-1)}
-
-    Args:
-        sigma_max: first level.
-        sigma_min: last level.
-        levels: how many.
-
-    Returns: float64, shape (levels,).
-
-    Raises: InputError if not 0 < sigma_min < sigma_max < inf, or levels < 2.
-    """
-    _check_ends(sigma_max, sigma_min)
-    _expect(levels >= 2, f"levels is {levels}: at least 2 noise levels are needed; pass e.g. --levels 40")
-    grid = np.geomspace(sigma_max, sigma_min, levels, dtype=np.float64)
-    if np.any(np.diff(grid) >= 0):
-        raise InputError(f"{levels} levels between {sigma_max:g} and {sigma_min:g} coincide: pass fewer --levels")
-    return grid
-
-
-def karras_grid(
-    sigma_max: float = 80.0, sigma_min: float = 0.002, steps: int = 32, rho: float = 7.0
-) -> Float[np.ndarray, " steps"]:
-    r"""Noise levels evenly spaced in :math:`\sigma^{1/\rho}`, decreasing: the grid of EDM, without its last level 0.
-
-    Steps are counted from 0: of the default 32, steps 17 to 22 are 1.609, 1.174, .845, .598, .415 and .283.
-
-    Returns: float64, shape (steps,), from sigma_max to sigma_min (Karras et al. 2022, equation 5).
-
-    Raises: InputError if not 0 < sigma_min < sigma_max < inf, steps < 2, or rho is not positive and finite.
-    """
-    _check_ends(sigma_max, sigma_min)
-    _expect(steps >= 2, f"steps is {steps}: at least 2 noise levels are needed; pass e.g. steps=32")
-    _expect(0 < rho < np.inf, f"rho is {rho:g}: it must be finite and greater than 0; pass e.g. rho=7")
-    grid = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps) ** rho
-    grid[0], grid[-1] = sigma_max, sigma_min  # the powers do not quite cancel
-    _expect(np.all(np.diff(grid) < 0), f"{steps} steps from {sigma_max:g} to {sigma_min:g} coincide: pass fewer")
-    return grid
-
-
-def _check_ends(sigma_max: float, sigma_min: float) -> None:
-    came = f"sigma_min is {sigma_min:g} and sigma_max"
-    good = 0 < sigma_min < np.inf and np.isfinite(sigma_max)
-    _expect(good, f"{came} {sigma_max:g}: both must be finite and greater than 0")
-    advice = "sigma_min must be the smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
-    _expect(sigma_min < sigma_max, f"{came} is {sigma_max:g}: {advice}")
-
-
-def _expect(good: bool | np.bool_, message: str) -> None:
-    if not good:
-        raise InputError(message)
-
-
-def integration_grid(
-    sigma: Float[np.ndarray, " levels"], top: float, spacing: float = 0.3
-) -> tuple[Float[np.ndarray, " nodes"], Int64[np.ndarray, " levels"]]:
-    r"""A grid fit for integrals in :math:`\ln\sigma` that holds given levels.
-
-    Args:
-        sigma: decreasing levels.
-        top: the grid goes up to this level at least.
-        spacing: the largest step in ln sigma.
-
-    Returns: decreasing nodes, and where among them the levels are.
-    """
-    x = np.log(sigma)
-    above = max(0.0, np.log(top / sigma[0])) if top > 0 else 0.0
-    steps = int(np.ceil(above / spacing))
-    pieces = [x[0] + above * np.arange(steps, 0, -1) / max(steps, 1)]
-    for left, right in itertools.pairwise(x):
-        count = int(np.ceil((left - right) / spacing - 1e-9))
-        pieces.append(np.linspace(left, right, count, endpoint=False))
-    nodes = np.exp(np.concatenate([*pieces, x[-1:]]))
-    where = np.searchsorted(-nodes, -sigma * (1 + 1e-12))
-    nodes[where] = sigma
-    return nodes, where.astype(np.int64)
-
-
-def integral_from_the_top(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
-    r"""Quadrature weights in :math:`\ln\sigma`: ``W @ f`` is :math:`\int_{\ln\sigma_j}^{\ln\sigma_0} f\, d\ln\sigma`.
-
-    The integral is that of the cubic spline through f (fourth order), or of the polygon below four levels; it is linear
-    in f, so it serves every draw.
-
-    Args:
-        sigma: decreasing levels.
-
-    Returns: float64, shape (levels, levels); row 0 is zero.
-    """
-    return _spline_weights(np.log(sigma), np.log(sigma))
-
-
-def integral_coarse(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
-    """The same from every other level only, for an estimate of the quadrature's error."""
-    x = np.log(sigma)
-    kept = np.unique(np.concatenate([np.arange(0, len(x), 2), [len(x) - 1]]))
-    weights = np.zeros((len(x), len(x)))
-    weights[:, kept] = _spline_weights(x[kept], x)
-    return weights
-
-
-def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Integral from each point of ``at`` up to the first node, of an interpolant through decreasing nodes."""
-    unit = np.eye(len(nodes))
-    if len(nodes) < 4:
-        x = nodes[::-1]
-        steps = (unit[1:] + unit[:-1]) / 2 * np.diff(nodes)[:, None] * -1.0
-        cumulative = np.concatenate([np.zeros((1, len(nodes))), np.cumsum(steps, 0)])
-        return np.stack([np.interp(at, x, c[::-1]) for c in cumulative.T], 1)
-    antiderivative = CubicSpline(nodes[::-1], unit[::-1]).antiderivative()
-    return antiderivative(nodes[0]) - antiderivative(at)
 
 
 class Schedule(ABC):
@@ -197,8 +80,8 @@ class Schedule(ABC):
     def rescaled(self, x: np.ndarray, time: Values) -> Float64[np.ndarray, "..."]:
         r"""From x, shape (*batch, *event), to :math:`y = x/\alpha(t)`; time is a number or one per row, alpha not 0."""
         alpha = self.alpha(time)
-        _expect(x.shape[: alpha.ndim] == alpha.shape, f"time has shape {alpha.shape}, x {x.shape}: pass one per row")
-        _expect(np.all(alpha > 0), f"time is {self.most:g}, where {self.name!r} has no signal: pass less noise")
+        expect(x.shape[: alpha.ndim] == alpha.shape, f"time has shape {alpha.shape}, x {x.shape}: pass one per row")
+        expect(np.all(alpha > 0), f"time is {self.most:g}, where {self.name!r} has no signal: pass less noise")
         return np.asarray(x / alpha.reshape(alpha.shape + (1,) * (x.ndim - alpha.ndim)), dtype=np.float64)
 
     def _at(self, function: Callable, what: str, value: Values, a: float = 0.0, b: float = np.inf) -> np.ndarray:
@@ -226,7 +109,7 @@ class VarianceExploding(Schedule):
     name, _alpha = "ve", staticmethod(np.ones_like)
 
     def __post_init__(self) -> None:
-        _check_ends(self.sigma_max, self.sigma_min)
+        check_ends(self.sigma_max, self.sigma_min)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** time
@@ -244,7 +127,7 @@ class _LinearBeta(Schedule):
 
     def __post_init__(self) -> None:
         came = f"beta_min is {self.beta_min:g} and beta_max {self.beta_max:g}"  # above 700, e^B overflows
-        _expect(0 < self.beta_min <= self.beta_max < 700, f"{came}: pass 0 < beta_min <= beta_max < 700, as .1 and 20")
+        expect(0 < self.beta_min <= self.beta_max < 700, f"{came}: pass 0 < beta_min <= beta_max < 700, as .1 and 20")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return self._level(time * (self.beta_min + (self.beta_max - self.beta_min) * time / 2))
@@ -288,7 +171,7 @@ class Cosine(Schedule):
     name, _alpha = "cosine", staticmethod(_preserving)
 
     def __post_init__(self) -> None:
-        _expect(0 <= self.s < np.inf, f"s is {self.s:g}: it must be finite and not negative; pass e.g. s=0.008")
+        expect(0 <= self.s < np.inf, f"s is {self.s:g}: it must be finite and not negative; pass e.g. s=0.008")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): exact at both ends
@@ -334,7 +217,7 @@ class FlowMatching(Schedule):
     name, _alpha = "flow", staticmethod(lambda sigma: 1 / (1 + sigma))
 
     def __post_init__(self) -> None:
-        _expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
+        expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return self.shift * time / (1 - time)
@@ -362,11 +245,11 @@ class Discrete(Schedule):
 
     def __post_init__(self) -> None:
         table = np.array(self.alphas_cumprod, dtype=np.float64)
-        _expect(table.ndim == 1 and len(table) > 1, f"alphas_cumprod has shape {table.shape}: pass (steps,), 2 or more")
+        expect(table.ndim == 1 and len(table) > 1, f"alphas_cumprod has shape {table.shape}: pass (steps,), 2 or more")
         came = f"alphas_cumprod goes from {table[0]:g} to {table[-1]:g}"
-        _expect(table[-1] != 0, f"{came} (zero terminal SNR), noise alone: pass alphas_cumprod[:-1]")
+        expect(table[-1] != 0, f"{came} (zero terminal SNR), noise alone: pass alphas_cumprod[:-1]")
         good = np.all(np.diff(table, prepend=1.0, append=0.0) < 0)  # NaN is not
-        _expect(good, f"{came}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
+        expect(good, f"{came}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
         object.__setattr__(self, "alphas_cumprod", table)
         object.__setattr__(self, "most", len(table) - 1.0)
         object.__setattr__(self, "_log_sigma", (np.log1p(-table) - np.log(table)) / 2)

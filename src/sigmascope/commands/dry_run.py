@@ -116,10 +116,10 @@ def _checks(data: object, spec: Spec, told: int, classes: bool, untold_calls: in
 
 def _of_generated(spec: Spec) -> int:
     """Nothing is made: the labels that its images would have are not known yet."""
+    from sigmascope.device import resolve_device
     from sigmascope.studies.forked import asked_of, images_of
     from sigmascope.studies.learned_run import check_use, with_paths
     from sigmascope.studies.pipelines import open_pipe
-    from sigmascope.studies.runner import resolve_device
 
     spec = with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
