@@ -38,7 +38,8 @@ MAY = {
     "checks": {"console", "core", "data", "errors", "exact", "filtering", "information", "noise", "paths", "sample"},
     "studies": LAWS - {"_version"} | {"_version", "adapters", "analysis", "information", "learn", "report"},
     "reproduction": LAWS | {"analysis", "information", "learn", "report", "studies"},
-    "commands": WORDS | {"adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
+    "commands": WORDS
+    | {"adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
     "cli": {"_version", "commands", "console", "distributed", "errors", "studies"},
     "__init__": {"_version", "analysis", "core", "data", "errors", "exact", "information", "learn", "studies"},
     "__main__": {"cli"},
@@ -117,7 +118,9 @@ def test_modules_stay_readable(path):
 
 def test_the_table_would_catch_an_arrow(tmp_path):
     bad = tmp_path / "x.py"
-    bad.write_text("from sigmascope.studies import results\nimport sigmascope.report.page\nfrom sigmascope import core\n")
+    bad.write_text(
+        "from sigmascope.studies import results\nimport sigmascope.report.page\nfrom sigmascope import core\n"
+    )
     assert set(imports(bad, MODULES)) == {"sigmascope.studies.results", "sigmascope.report.page", "sigmascope.core"}
     bad.write_text("from sigmascope import __version__\n")
     assert set(imports(bad, MODULES)) == {"sigmascope"}

@@ -154,9 +154,9 @@ def _reproduce(command: ReproduceCommand) -> int:
     given = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "out"}
     task = ReproduceTask(**(given | {"abstractions": listed(command.abstractions)})).check()
     out = _folder(command.out)
-    from sigmascope.studies import reproduction  # torch is loaded here
+    from sigmascope.reproduction import stages  # torch is loaded here
 
-    words, finished = reproduction.reproduce(task, out)
+    words, finished = stages.reproduce(task, out)
     if finished:
         print(f"{out}: this is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
         return 0

@@ -14,6 +14,7 @@ from typing import ClassVar, final
 import numpy as np
 from jaxtyping import Float64
 
+from sigmascope.errors import InputError
 from sigmascope.noise.grids import check_ends, expect
 
 Values = float | np.ndarray  # of any shape
