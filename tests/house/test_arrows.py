@@ -25,7 +25,7 @@ MAY = {
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
     "paths": {"core"},
-    "noise": {"core"},
+    "noise": {"core", "errors"},
     "filtering": {"noise", "paths"},
     "exact": {"core", "distributed", "noise"},
     "sample": {"core", "filtering", "noise", "paths"},

@@ -55,7 +55,7 @@ def _of_data(spec: Spec) -> int:
 
 def _of_model(spec: Spec) -> int:
     from sigmascope.information.adaptive import GOALS
-    from sigmascope.information.estimators.own_path import OF_PATH
+    from sigmascope.information.estimator import OF_PATH
     from sigmascope.information.jobs.conditional_path import calls_of
     from sigmascope.noise import sigma_grid
     from sigmascope.studies.controls import MORE
@@ -135,7 +135,7 @@ def _of_generated(spec: Spec) -> int:
 
 def _forks(data: str, opened: Opened, spec: Spec) -> int:
     print(f"data        {data}")
-    from sigmascope.information.estimators.own_path import OF_PATH
+    from sigmascope.information.estimator import OF_PATH
     from sigmascope.studies.learned import untold_words
 
     each = opened.untold_calls

@@ -24,7 +24,7 @@ from sigmascope.analysis.trust import judge
 from sigmascope.core import Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.forks import enough, forks
 from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
 from sigmascope.information.jobs.forking import Descent, OwnPathJob

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xarray as xr
 
 from sigmascope.core import Curve
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.studies.results import main_estimator
 
 NOISED, OWN_PATH = "noised data", "the model's own path"

@@ -20,7 +20,7 @@ from sigmascope.data.pictures import WHITE
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.jobs.conditional_path import ToldPathJob
 from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
 from sigmascope.information.jobs.levels import InTurn, PathJob, Work

@@ -25,7 +25,7 @@ from sigmascope.data import from_array, load
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.sigma_units import HALF, LATENTS, range_of, unit_of
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
     from sigmascope.information.problem import ModelProblem, SamplerProblem
-
-OF_PATH = "own_path"
-"""Name, and key of its job."""
-
 
 class _OwnPath(Estimator):
     name, kind = OF_PATH, "estimate"

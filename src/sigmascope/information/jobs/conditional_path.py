@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, generator
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.jobs.forking import OfPath
 from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top

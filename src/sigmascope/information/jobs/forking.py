@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
-from sigmascope.information.estimators.own_path import OF_PATH
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.forks import LabelChildren, count_labels, forks
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
