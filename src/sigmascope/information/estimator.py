@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from sigmascope.errors import InputError
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import Problem
 
 Kind = Literal["exact", "estimate", "lower bound"]
 EXACT = "exact law"
@@ -28,7 +27,11 @@ OF_PATH = "own_path"
 SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
 
 
-class Estimator(ABC):
+P = TypeVar("P", contravariant=True)
+"""The kind of problem that an estimator sees."""
+
+
+class Estimator(ABC, Generic[P]):
     r"""One way to measure :math:`I(A; Y_\sigma)` of a kind of subject.
 
     It asks a problem for jobs and turns them into curves once they are done.  Two estimators that need the same pass
@@ -66,11 +69,11 @@ class Estimator(ABC):
         """Why it cannot measure a subject of its kinds, in one line that says what to do; empty where it can."""
 
     @abstractmethod
-    def jobs(self, problem: Problem[Any]) -> Mapping[str, Job]:
-        """The pieces of work that it waits for, by their key, made with :meth:`Problem.job` so that they are shared."""
+    def jobs(self, problem: P) -> Mapping[str, Job]:
+        """The pieces of work that it waits for, by their key, made with its ``job`` so that they are shared."""
 
     @abstractmethod
-    def curves(self, problem: Problem[Any], done: Mapping[str, Job]) -> Sequence[Curve]:
+    def curves(self, problem: P, done: Mapping[str, Job]) -> Sequence[Curve]:
         """Its curves of every attribute of the problem, from jobs that are done."""
 
 
@@ -95,11 +98,11 @@ class Derived:
     colour: int = 0
 
 
-_REGISTER: dict[tuple[str, str], Estimator] = {}
+_REGISTER: dict[tuple[str, str], Estimator[Any]] = {}
 _DERIVED: dict[tuple[str, str], Derived] = {}
 
 
-def register(estimator: Estimator) -> Estimator:
+def register(estimator: Estimator[Any]) -> Estimator[Any]:
     """Make an estimator known: specifications, help, dry run, studies, pages and comparisons then have it.
 
     Returns: the estimator.
@@ -113,7 +116,7 @@ def register(estimator: Estimator) -> Estimator:
     return estimator
 
 
-def unregister(estimator: Estimator) -> None:
+def unregister(estimator: Estimator[Any]) -> None:
     """Forget an estimator."""
     for subject in estimator.subjects:
         _REGISTER.pop((estimator.name, subject), None)
@@ -135,7 +138,7 @@ def usual(subject: str) -> tuple[str, ...]:
     return tuple(name for name in names(subject) if subject in _REGISTER[name, subject].usual)
 
 
-def named(name: str, subject: str) -> Estimator:
+def named(name: str, subject: str) -> Estimator[Any]:
     """The estimator of that name.
 
     Raises: InputError, with those that there are.
@@ -145,7 +148,7 @@ def named(name: str, subject: str) -> Estimator:
     return _REGISTER[name, subject]
 
 
-def look(name: str, subject: str = "") -> Estimator | Derived | None:
+def look(name: str, subject: str = "") -> Estimator[Any] | Derived | None:
     """How a curve is shown: an estimator's, or a derived one; of any kind of subject where none is named."""
-    every: dict[tuple[str, str], Estimator | Derived] = {**_REGISTER, **_DERIVED}
+    every: dict[tuple[str, str], Estimator[Any] | Derived] = {**_REGISTER, **_DERIVED}
     return every.get((name, subject)) or next((e for (n, _), e in every.items() if n == name), None)

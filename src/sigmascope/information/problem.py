@@ -1,8 +1,4 @@
-"""What an estimator sees: a subject, draws of it, noise levels, and jobs that are shared.
-
-Each kind of subject has its kind of problem.  What a subject must be able to do for it is said here as a protocol; the
-subjects themselves stand above.
-"""
+"""What an estimator sees: a subject, draws of it, noise levels, and jobs that are shared."""
 
 from __future__ import annotations
 
@@ -11,46 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
-from sigmascope.information.adaptive import GapWork
-from sigmascope.information.estimator import Estimator
-from sigmascope.information.forks import LabelChildren
+from sigmascope.core import Abstraction, Draws
 from sigmascope.information.jobs import Job
-from sigmascope.information.jobs.forking import Descent
 
 S = TypeVar("S")
 J = TypeVar("J", bound=Job)
 Levels = Float[np.ndarray, " levels"]
 
 
-class PosteriorJob(Job, Protocol):
-    """Posteriors of all draws at all nodes of a problem, and their gaps where they are asked for."""
+class Asking(Protocol):
+    """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
 
-    def log_posterior(self, name: str) -> Float[Tensor, "nodes draws values"]:
-        """ln p(a | y); a finite set has one more row, its limit at sigma → 0."""
-
-    def gap(self, name: str) -> Gap:
-        """The gaps of all draws."""
-
-
-class PathsJob(Job, Protocol):
-    """Filters along Markov paths of all draws."""
-
-    def log_q(self, name: str) -> tuple[Tensor, Tensor]:
-        """ln q along the paths, and its coarser twin, each of shape (nodes, draws, values)."""
-
-
-class ExactLaw(Protocol):
-    """A law whose posterior is known."""
-
-    def posteriors(self, problem: ExactProblem) -> PosteriorJob:
-        """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
-
-    def paths(self, problem: ExactProblem) -> PathsJob:
-        """The filters along paths."""
+    name: str
+    needs: frozenset[str]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -71,7 +44,7 @@ class Problem(Generic[S]):
     draws: Draws
     sigma: Levels
     seed: int
-    estimators: tuple[Estimator, ...] = ()
+    estimators: tuple[Asking, ...] = ()
     shared: dict[str, Job] = field(default_factory=dict, repr=False)
 
     def job(self, key: str, make: Callable[[], J]) -> J:
@@ -84,7 +57,7 @@ class Problem(Generic[S]):
         if key not in self.shared:
             self.shared[key] = make()
         found: Any = self.shared[key]
-        return found  # type: ignore[no-any-return]
+        return found
 
     def needs(self, what: str) -> bool:
         """Whether an estimator of the problem needs this of a pass."""
@@ -95,105 +68,6 @@ class Problem(Generic[S]):
         return any(e.name == name for e in self.estimators)
 
 
-@dataclass(eq=False, kw_only=True)
-class ExactProblem(Problem[ExactLaw]):
-    """Of a law that is known exactly.
-
-    Args:
-        nodes: levels to work at: those of the study, and others between and above them where an integral asks for it.
-        at: where among the nodes the levels of the study are.
-        children: of each draw, for forks.
-    """
-
-    nodes: Levels
-    at: Int64[np.ndarray, " levels"]
-    children: int = 0
-
-    def on_levels(self, curve: Curve) -> Curve:
-        """A curve over the nodes at the levels of the study."""
-        return curve.at_levels(self.at)
-
-
-@dataclass(eq=False, kw_only=True)
-class PopulationProblem(Problem[LabelledData]):
-    """Of the population that items come from: the draws are items, held out.
-
-    Args:
-        denoiser: the exact filter of all items.
-    """
-
-    denoiser: Denoiser
-
-
-@dataclass(eq=False, kw_only=True)
-class ModelProblem(Problem[Any]):
-    """Of a network that can be told attributes.
-
-    Args:
-        model: the network.
-        classifier: of noisy values, if there is one.
-        data: what it is measured on.
-        tested: how many draws, from the first on, curves are of; temperatures and choices are made on the others.
-        null: the spare attribute of random labels, if the network was told one.
-        train: makes draws to train probes on.
-        gap_job: makes the job that measures gaps.
-        scale: square root of the trace of the data's covariance.
-        highest: the largest noise level that the network knows; infinity: there is none.
-        begins_at: the level at which its generations begin.
-    """
-
-    model: Denoiser
-    classifier: HasAllPosteriors | None
-    data: Any
-    tested: int
-    null: Abstraction | None
-    train: Callable[[], Draws]
-    gap_job: Callable[[], GapWork]
-    scale: float
-    highest: float
-    begins_at: float
-
-    @property
-    def asked(self) -> tuple[Abstraction, ...]:
-        """The attributes that the network is told: those studied, and the null."""
-        return self.attributes if self.null is None else (*self.attributes, self.null)
-
-    @property
-    def test(self) -> Draws:
-        """The draws that curves are of."""
-        return part(self.draws, slice(0, self.tested))
-
-
-@dataclass(eq=False, kw_only=True)
-class SamplerProblem(Problem[Any]):
-    """Of a network that is told nothing.
-
-    Args:
-        model: the network.
-        data: images, labelled.
-        train: makes draws to train probes on.
-        label: labels of clean values, given the items that their parents are.
-        items: whether the draws are items of the data, whose own labels the children's must not be read off.
-        down: how continuations go down.
-        children: of each draw.
-        top: the level at which its generations begin.
-    """
-
-    model: Denoiser
-    data: LabelledData
-    train: Callable[[], Draws]
-    label: LabelChildren
-    items: bool
-    down: Descent
-    children: int
-    top: float
-
-    @property
-    def test(self) -> Draws:
-        """The draws that curves are of."""
-        return self.draws
-
-
 def part(draws: Draws, which: slice) -> Draws:
     """Some of the draws."""
     labels: Mapping[str, Tensor] = {k: x[which] for k, x in draws.labels.items()}
@@ -202,7 +76,6 @@ def part(draws: Draws, which: slice) -> Draws:
 
 def joined(first: Draws, second: Draws) -> Draws:
     """Two sets of draws, one after the other."""
-    import torch
 
     def both(of: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(of))

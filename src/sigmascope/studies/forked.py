@@ -27,7 +27,7 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.forks import enough, forks
 from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
-from sigmascope.information.jobs.forking import Descent, OwnPathJob
+from sigmascope.information.jobs.forking import Descent, ForkJob, OwnPathJob
 from sigmascope.information.jobs.levels import InTurn, Work
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ProbeJob, probe_works

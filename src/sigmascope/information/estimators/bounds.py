@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from sigmascope.core import Abstraction, Curve
     from sigmascope.information.jobs import Job
     from sigmascope.information.jobs.networks import ClassifierJob
-    from sigmascope.information.problem import ExactProblem, ModelProblem
+    from sigmascope.information.problems import ExactProblem, ModelProblem
 
 
-class Filter(Estimator):
+class Filter(Estimator["ExactProblem"]):
     """The filter carried along one path of falling noise, by an exact denoiser."""
 
     name, subjects, kind, integrates, needs = "filter", (EXACT,), "lower bound", True, frozenset({"paths"})
@@ -42,7 +42,7 @@ class Filter(Estimator):
         ]
 
 
-class BoundOfModel(Estimator):
+class BoundOfModel(Estimator["ModelProblem"]):
     """A posterior q of every draw, its temperature fitted on those that curves are not of.
 
     Its curves are of all draws of the problem, and of the null too: what joins them takes the two parts apart.

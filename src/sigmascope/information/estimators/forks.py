@@ -10,14 +10,14 @@ from sigmascope.information.estimator import EXACT, SAMPLER, Estimator
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import ExactProblem, SamplerProblem
+    from sigmascope.information.problems import ExactProblem, SamplerProblem
 
 FORKS = "forks"
 """Name, and key of the job of a sampler's continuations."""
 _CHILDREN = 5  # stream of the labels of children
 
 
-class ForksOfLaw(Estimator):
+class ForksOfLaw(Estimator["ExactProblem"]):
     """Continuations of the exact process, whose labels are drawn at once from the posterior."""
 
     name, subjects, kind = FORKS, (EXACT,), "estimate"
@@ -47,7 +47,7 @@ class ForksOfLaw(Estimator):
         return found
 
 
-class ForksOfSampler(Estimator):
+class ForksOfSampler(Estimator["SamplerProblem"]):
     """Continuations by the model, labelled."""
 
     name, subjects, kind, usual, colour = FORKS, (SAMPLER,), "estimate", (SAMPLER,), 1

@@ -10,13 +10,13 @@ from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import ExactProblem, ModelProblem
+    from sigmascope.information.problems import ExactProblem, ModelProblem
 
 GAPS = "gaps"
 """Key of the job that gaps of a model wait for."""
 
 
-class _OfLaw(Estimator):
+class _OfLaw(Estimator["ExactProblem"]):
     subjects, kind, integrates, needs = (EXACT,), "estimate", True, frozenset({"gaps"})
 
     def refusal(self, subject: Any) -> str:
@@ -49,7 +49,7 @@ class MmseGap(_OfLaw):
     words = "mmse_gap: the same in squared errors."
 
 
-class _OfModel(Estimator):
+class _OfModel(Estimator["ModelProblem"]):
     subjects, kind, usual = (CONDITIONAL,), "estimate", (CONDITIONAL,)
     help = "an estimate that the network's error can bias"
 

@@ -10,10 +10,10 @@ from sigmascope.information.estimator import POPULATION, Estimator
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import PopulationProblem
+    from sigmascope.information.problems import PopulationProblem
 
 
-class HeldOut(Estimator):
+class HeldOut(Estimator["PopulationProblem"]):
     """A lower bound for the population that the items come from."""
 
     name, subjects, kind, usual = "heldout", (POPULATION,), "lower bound", (POPULATION,)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import ModelProblem, SamplerProblem
+    from sigmascope.information.problems import ModelProblem, SamplerProblem
 
-class _OwnPath(Estimator):
+
+class _OwnPath(Estimator[P]):
     name, kind = OF_PATH, "estimate"
     help = "the same information along the model's own path, the states that its generation visits"
 
@@ -23,7 +24,7 @@ class _OwnPath(Estimator):
         return []
 
 
-class OwnPathOfModel(_OwnPath):
+class OwnPathOfModel(_OwnPath["ModelProblem"]):
     """The gap along generations that are told a value."""
 
     subjects = (CONDITIONAL,)
@@ -39,7 +40,7 @@ class OwnPathOfModel(_OwnPath):
         return {OF_PATH: p.job(OF_PATH, make)}
 
 
-class OwnPathOfSampler(_OwnPath):
+class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
     """Forks of the states that generations visit."""
 
     subjects, usual = (SAMPLER,), (SAMPLER,)

@@ -10,13 +10,13 @@ from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estima
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import ExactProblem, ModelProblem, SamplerProblem
+    from sigmascope.information.problems import ExactProblem, ModelProblem, SamplerProblem
 
 DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
 
-class Posterior(Estimator):
+class Posterior(Estimator["ExactProblem"]):
     r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
 
     name, subjects, kind, usual = "posterior", (EXACT,), "exact", (EXACT,)
@@ -35,7 +35,7 @@ class Posterior(Estimator):
         return [posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]) for a in problem.attributes]
 
 
-class PosteriorOfData(Estimator):
+class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     """The exact filter of the data that a model is measured on, to compare with."""
 
     name, subjects, kind, usual, colour = "posterior", (CONDITIONAL, SAMPLER), "exact", (SAMPLER,), 6

@@ -10,10 +10,10 @@ from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Estimator
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problem import ModelProblem, SamplerProblem
+    from sigmascope.information.problems import ModelProblem, SamplerProblem
 
 
-class Probes(Estimator):
+class Probes(Estimator["ModelProblem | SamplerProblem"]):
     """Logistic regression, trained on draws of its own; its curves are named by where they read."""
 
     name, subjects, kind, usual = "probes", (CONDITIONAL, SAMPLER), "lower bound", (SAMPLER,)
