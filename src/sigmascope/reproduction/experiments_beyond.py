@@ -19,7 +19,7 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
-from sigmascope.studies.compute import advance
+from sigmascope.studies.run import advance
 from sigmascope.studies.runner import study
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")

@@ -33,10 +33,10 @@ from sigmascope.reproduction import experiments_beyond as beyond
 from sigmascope.reproduction.found import Found
 from sigmascope.reproduction.page import write_paper
 from sigmascope.studies import learned_run
-from sigmascope.studies.learned import weights_digest
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import Folder, check_folder, netcdf
+from sigmascope.studies.subjects.model import weights_digest
 from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"

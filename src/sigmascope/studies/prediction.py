@@ -17,7 +17,8 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.compute import MOST_VALUES, Data, chosen, levels_of
+from sigmascope.studies.exact_law import Data, chosen, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES
 from sigmascope.studies.spec import Spec
 
 _LATER = 20_000_000  # what libraries load when they are first used

@@ -31,8 +31,8 @@ from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
-from sigmascope.studies.results import VALUE_RESAMPLES
+from sigmascope.studies.exact_law import FEW_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.views import RESAMPLES
 
