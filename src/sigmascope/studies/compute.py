@@ -40,7 +40,7 @@ from sigmascope.studies.results import (
     with_tree,
     with_values,
 )
-from sigmascope.studies.spec import HELDOUT, Spec
+from sigmascope.studies.spec import HELDOUT, ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.store import StudyFolder
 
 CHECKPOINT_SECONDS = 8.0
@@ -80,7 +80,7 @@ def levels_of(data: Data, spec: Spec) -> tuple[Float[np.ndarray, " nodes"], np.n
 
     Integrals and paths need levels near enough to each other, up to where the series above them holds.
     """
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     if not {*GAPS, "filter"} & set(spec.estimators):
         return sigma, np.arange(len(sigma))
     return integration_grid(sigma, series_level(data))
@@ -90,23 +90,26 @@ def compute(
     data: Data, denoiser: Denoiser, spec: Spec, folder: StudyFolder | None = None, progress: bool = False
 ) -> tuple[xr.Dataset, Draws]:
     """Draw, work (resuming where the folder holds a checkpoint), and estimate."""
-    draws = draws_of(data, spec.draws, spec.seed, distinct=spec.law == "heldout")
-    if isinstance(denoiser, FiniteDenoiser) and spec.law == "heldout":
+    draws = draws_of(data, spec.sampling.draws, spec.sampling.seed, distinct=isinstance(spec, HeldoutSpec))
+    if isinstance(denoiser, FiniteDenoiser) and isinstance(spec, HeldoutSpec):
         return _bounds(denoiser, draws, spec, folder, progress), draws
+    assert isinstance(spec, ExactSpec)  # the held-out law of a hierarchy is refused
     nodes, wanted = levels_of(data, spec)
-    abstractions = chosen(data, spec.abstractions)
+    abstractions = chosen(data, spec.what.abstractions)
     gaps = bool(GAPS.keys() & set(spec.estimators))
     along = "filter" in spec.estimators
     main: Collected | LevelJob
     paths: FinitePathJob | PathJob | None
     if isinstance(denoiser, FiniteDenoiser):
-        sketch = sketch_of(denoiser.data, spec.seed) if gaps or along else None
+        sketch = sketch_of(denoiser.data, spec.sampling.seed) if gaps or along else None
         main = Collected(denoiser, draws, nodes, sketch if gaps else None)
-        paths = FinitePathJob(denoiser, draws, nodes, sketch, spec.seed) if along and sketch is not None else None
+        paths = (
+            FinitePathJob(denoiser, draws, nodes, sketch, spec.sampling.seed) if along and sketch is not None else None
+        )
     else:
         few = max(len(a.values) for a in abstractions) <= FEW_VALUES
         main = LevelJob(denoiser, draws, nodes, abstractions, gaps, average=few)
-        paths = PathJob(denoiser, draws, nodes, abstractions, spec.seed) if along else None
+        paths = PathJob(denoiser, draws, nodes, abstractions, spec.sampling.seed) if along else None
     pairs: PairJob | None = None
     if isinstance(denoiser, FiniteDenoiser) and spec.pairs:
         pairs = PairJob(denoiser, draws, nodes[wanted], abstractions)
@@ -145,10 +148,10 @@ def _limit(abstraction: Abstraction, log_p: Float[Tensor, "draws values"]) -> tu
     return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
 
 
-def _by_forks(a: Abstraction, sigma: np.ndarray, log_p: Float[Tensor, "levels draws values"], spec: Spec) -> Curve:
+def _by_forks(a: Abstraction, sigma: np.ndarray, log_p: Float[Tensor, "levels draws values"], spec: ExactSpec) -> Curve:
     """Labels of children drawn at once; a draw has its own uniform numbers, shared by levels."""
     each = [
-        torch.rand(spec.forks, generator=generator(spec.seed, i, _CHILDREN), dtype=torch.float64)
+        torch.rand(spec.forks, generator=generator(spec.sampling.seed, i, _CHILDREN), dtype=torch.float64)
         for i in range(log_p.shape[1])
     ]
     return forks_at_once(a, sigma, log_p, torch.stack(each))
@@ -158,7 +161,7 @@ def _bounds(
     denoiser: FiniteDenoiser, draws: Draws, spec: Spec, folder: StudyFolder | None, progress: bool
 ) -> xr.Dataset:
     """Lower bounds for the population that the items come from."""
-    data, sigma = denoiser.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    data, sigma = denoiser.data, sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     held = HeldOutPass(denoiser, draws, sigma)
     advance(InTurn([held]), data.name, folder, progress)
     levels = [j for j, _ in held.pairs]

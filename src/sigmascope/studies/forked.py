@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,10 @@ from sigmascope.studies.labelling import (
 )
 from sigmascope.studies.learned import check_same_data
 from sigmascope.studies.marks import with_marks
+from sigmascope.studies.options import Sampling, changed
 from sigmascope.studies.pipelines import Opened, seeing
 from sigmascope.studies.results import to_dataset, with_losses, with_path
-from sigmascope.studies.spec import GENERATED, HELDOUT, Spec
+from sigmascope.studies.spec import GENERATED, HELDOUT, PipelineSpec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
@@ -80,9 +81,9 @@ class Forked:
     generated: bool
     seed: int
 
-    def descent(self, spec: Spec) -> Descent:
+    def descent(self, spec: PipelineSpec) -> Descent:
         """How its continuations go down."""
-        return Descent(spec.sigma_max, self.opened.reads_at(spec), spec.steps)
+        return Descent(spec.sampling.sigma_max, self.opened.reads_at(spec), spec.forking.steps)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -91,7 +92,9 @@ class Forked:
         return untold if self.opened.must_be_told else seeing(untold)
 
 
-def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
+def generated(
+    opened: Opened, spec: PipelineSpec, count: int, progress: bool, look: Callable[[Tensor], object]
+) -> Tensor:
     """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
 
     Args:
@@ -101,13 +104,13 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
         progress: show a bar on stderr.
         look: is shown the first of them, before the others are made.
     """
-    denoiser, top = opened.untold(spec.seed), spec.sigma_max
+    denoiser, top = opened.untold(spec.sampling.seed), spec.sampling.sigma_max
     parts = []
     with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
-            noise = Streams(spec.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
-            levels = levels_below(top, opened.reads_at(spec), spec.steps)
+            noise = Streams(spec.sampling.seed, [(_GENERATED, start + i) for i in range(some)], denoiser.event)
+            levels = levels_below(top, opened.reads_at(spec), spec.forking.steps)
             parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
             if not start:
                 look(parts[0])
@@ -115,33 +118,36 @@ def generated(opened: Opened, spec: Spec, count: int, progress: bool, look: Call
     return torch.cat(parts)
 
 
-def asked_of(spec: Spec, opened: Opened) -> tuple[Spec, Callable[[Tensor], object] | None]:
+def asked_of(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable[[Tensor], object] | None]:
     """The specification with its estimators and within the pipeline's levels, and the user's labeller, if one is named.
 
     Raises: InputError.
     """
-    chosen = spec.estimators or ("forks", OF_PATH, "probes", *(("posterior",) * (spec.data != GENERATED)))
-    if spec.data == GENERATED and "posterior" in chosen:
+    chosen = spec.estimators or ("forks", OF_PATH, "probes", *(("posterior",) * (spec.what.data != GENERATED)))
+    if spec.what.data == GENERATED and "posterior" in chosen:
         raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
     if "forks" not in chosen:
         raise InputError(
             f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
         )
-    function = imported(spec.labeller) if spec.labeller else None
-    return opened.levels(replace(spec.aimed(), estimators=tuple(chosen))), function
+    function = imported(spec.forking.labeller) if spec.forking.labeller else None
+    return opened.levels(spec.resolve_forked(chosen)), function
 
 
-def images_of(spec: Spec) -> int:
+def images_of(spec: PipelineSpec) -> int:
     """How many images a study of generated ones needs: its draws, and those that probes are trained on."""
-    return spec.draws + _PROBE_DRAWS * ("probes" in spec.estimators)
+    return spec.sampling.draws + _PROBE_DRAWS * ("probes" in spec.estimators)
 
 
-def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool, look: Callable[[Tensor], object]) -> Tensor:
+def _kept(
+    opened: Opened, spec: PipelineSpec, out: Path | None, progress: bool, look: Callable[[Tensor], object]
+) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped."""
     count, event = images_of(spec), tuple(opened.pipe.denoiser.event)
-    made_by = f"{count} {opened.digest} {spec.seed} {spec.steps} {spec.sigma_max:.17g} {opened.reads_at(spec):.17g}"
+    at, steps = spec.sampling, spec.forking.steps
+    made_by = f"{count} {opened.digest} {at.seed} {steps} {at.sigma_max:.17g} {opened.reads_at(spec):.17g}"
     if out is not None:
-        check_study(out, replace(spec, model_fingerprint=opened.digest))
+        check_study(out, changed(spec, model_fingerprint=opened.digest))
     if out is not None and (out / IMAGES).exists():
         try:
             with np.load(out / IMAGES, allow_pickle=False) as file:
@@ -157,7 +163,9 @@ def _kept(opened: Opened, spec: Spec, out: Path | None, progress: bool, look: Ca
     return values
 
 
-def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = None) -> tuple[Forked, Spec]:
+def open_forked(
+    spec: PipelineSpec, opened: Opened, progress: bool, out: Path | None = None
+) -> tuple[Forked, PipelineSpec]:
     """A pipeline with its data, or with images that it makes, and labels of images.
 
     Args:
@@ -170,20 +178,20 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
     """
     spec, function = asked_of(spec, opened)
     decode = opened.pipe.decode or (lambda values: values)
-    if spec.data == GENERATED:
+    if spec.what.data == GENERATED:
         assert function is not None
         free = by_function(function, "label", ())
 
         def labelled(images: Tensor) -> dict[str, Tensor]:
             found = labelled_by(free, images, decode)
-            unknown = [n for n in spec.abstractions if n not in found]
+            unknown = [n for n in spec.what.abstractions if n not in found]
             if unknown:
                 raise InputError(f"the labeller gives {', '.join(found)}: it gives no {unknown[0]!r}")
             return found
 
         values = _kept(opened, spec, out, progress, labelled)
         found = labelled(values)
-        wanted = spec.abstractions or tuple(found)
+        wanted = spec.what.abstractions or tuple(found)
         named = {n: [f"{i:0{len(str(int(found[n].max())))}d}" for i in found[n].tolist()] for n in wanted}
         data = from_array(values.numpy(), named, name=f"images by {opened.words}")
         present = {n: torch.unique(found[n]) for n in wanted}
@@ -195,7 +203,9 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
 
         label = of_any_parent(decoded(among, decode))
     else:
-        pictures = load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
+        pictures = load(
+            spec.what.data, spec.what.abstractions, size=spec.what.size, grain=spec.what.grain, ground=spec.what.ground
+        )
         data = opened.values(pictures)
         if function is None:
             label = Nearest(data)
@@ -204,30 +214,38 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
             label = of_any_parent(decoded(mine, decode))
     names = tuple(a.name for a in data.abstractions)
     for a in data.abstractions:
-        if not enough(a, spec.forks):
+        if not enough(a, spec.forking.forks):
             raise InputError(
-                f"forks is {spec.forks}, {a.name!r} has {len(a.values)} values: fewer children than values cannot show "
-                f"its entropy; pass at least --forks {len(a.values)}"
+                f"forks is {spec.forking.forks}, {a.name!r} has {len(a.values)} values: fewer children than values "
+                f"cannot show its entropy; pass at least --forks {len(a.values)}"
             )
     check_same_data(spec, data)
-    names = spec.abstractions or names  # as they were asked for, perhaps with bins
-    spec = replace(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
-    return Forked(opened, data, label, spec.data == GENERATED, spec.seed), spec
+    names = spec.what.abstractions or names  # as they were asked for, perhaps with bins
+    spec = changed(spec, abstractions=names, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
+    return Forked(opened, data, label, spec.what.data == GENERATED, spec.sampling.seed), spec
 
 
-def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progress: bool) -> xr.Dataset:
+def measure_forked(forked: Forked, spec: PipelineSpec, folder: StudyFolder | None, progress: bool) -> xr.Dataset:
     """Curves by forks, probes and, of real data, the exact filter."""
-    data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    data, sigma = forked.data, sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     draws, train = _draws(forked, spec)
     denoiser = forked.denoiser
     down, real = forked.descent(spec), not forked.generated
     of_forks = ForkJob(
-        denoiser, draws, sigma, data.abstractions, forked.label, real, down, children=spec.forks, seed=spec.seed
+        denoiser,
+        draws,
+        sigma,
+        data.abstractions,
+        forked.label,
+        real,
+        down,
+        children=spec.forking.forks,
+        seed=spec.sampling.seed,
     )
     along = None
     if OF_PATH in spec.estimators:
         # A start from noise lacks the variance of the values, so it is high above the levels studied where it can be.
-        top = (forked.opened.asked_up_to or max(spec.sigma_max, Spec.sigma_max)) * (1.0 - 1e-9)
+        top = (forked.opened.asked_up_to or max(spec.sampling.sigma_max, Sampling.sigma_max)) * (1.0 - 1e-9)
         along = OwnPathJob(
             denoiser,
             top,
@@ -235,23 +253,23 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
             data.abstractions,
             forked.label,
             down,
-            draws=spec.draws,
-            children=spec.forks,
-            seed=spec.seed,
+            draws=spec.sampling.draws,
+            children=spec.forking.forks,
+            seed=spec.sampling.seed,
         )
     probing: list[ProbeJob] = []
     if "probes" in spec.estimators:
-        probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)
+        probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.sampling.seed)
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
     losses = LossJob(
-        denoiser, Items(data, holdout=0.0, null=0), sigma, (), False, forked.opened.untold_calls, spec.seed
+        denoiser, Items(data, holdout=0.0, null=0), sigma, (), False, forked.opened.untold_calls, spec.sampling.seed
     )  # fmt: skip
-    of_data = None if forked.generated else data_bound_job(data, sigma, spec.draws, spec.seed)
+    of_data = None if forked.generated else data_bound_job(data, sigma, spec.sampling.draws, spec.sampling.seed)
     works: list[Work] = [w for w in (losses, of_forks, along, *probing, exact, of_data) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
-    wrapping, by_data = losses.say(), data_bounds(of_data, data.abstractions, spec.draws)
+    wrapping, by_data = losses.say(), data_bounds(of_data, data.abstractions, spec.sampling.draws)
     curves: list[Curve] = []
     for a in data.abstractions:
         curves.append(forks(a, sigma, of_forks.counts(a.name)))
@@ -285,7 +303,7 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
         "model_network": forked.opened.words,
         "network_calls": (of_forks.calls + (along.calls if along else 0)) * forked.opened.untold_calls,
         "generated": int(forked.generated),
-        "labeller": spec.labeller or (forked.label.words if isinstance(forked.label, Nearest) else ""),
+        "labeller": spec.forking.labeller or (forked.label.words if isinstance(forked.label, Nearest) else ""),
     }
     if forked.opened.must_be_told:
         calls = forked.opened.untold_calls
@@ -293,15 +311,17 @@ def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progr
     return results
 
 
-def _draws(forked: Forked, spec: Spec) -> tuple[Draws, Draws]:
+def _draws(forked: Forked, spec: PipelineSpec) -> tuple[Draws, Draws]:
     """Draws to measure on, and others to train probes on."""
     data = forked.data
     if not forked.generated:
-        return draw_items(data, spec.draws, spec.seed), draw_items(data, _PROBE_DRAWS, spec.seed + (_PROBED << 32))
-    noise = Streams(spec.seed, [(_GENERATED + 1, *r) for r in rows(len(data))], data.event)().float()
+        return draw_items(data, spec.sampling.draws, spec.sampling.seed), draw_items(
+            data, _PROBE_DRAWS, spec.sampling.seed + (_PROBED << 32)
+        )
+    noise = Streams(spec.sampling.seed, [(_GENERATED + 1, *r) for r in rows(len(data))], data.event)().float()
 
     def some(first: int, last: int) -> Draws:
         at = torch.arange(first, last)
         return Draws(at, data.source.take(at), noise[at], {n: x[at] for n, x in data.labels.items()})
 
-    return some(0, spec.draws), some(spec.draws, len(data))
+    return some(0, spec.sampling.draws), some(spec.sampling.draws, len(data))

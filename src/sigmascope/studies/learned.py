@@ -20,7 +20,7 @@ from sigmascope.data.pictures import WHITE
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import CONDITIONAL, OF_PATH, usual
 from sigmascope.information.jobs.conditional_path import ToldPathJob
 from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
 from sigmascope.information.jobs.levels import InTurn, PathJob, Work
@@ -38,8 +38,9 @@ from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
 from sigmascope.studies.marks import with_marks
 from sigmascope.studies.model_attributes import attributes_of
+from sigmascope.studies.options import Sampling, changed
 from sigmascope.studies.results import to_dataset, with_losses, with_path
-from sigmascope.studies.spec import HELDOUT, USUAL_OF_MODEL, Spec
+from sigmascope.studies.spec import HELDOUT, ModelSpec, SpecOfModel
 from sigmascope.studies.store import StudyFolder
 from sigmascope.studies.training import source_of
 
@@ -88,7 +89,7 @@ class Learned:
     @property
     def begins_at(self) -> float:
         """The level at which its generations begin."""
-        return Spec.sigma_max if self.highest is None else self.highest * (1.0 - 1e-9)
+        return Sampling.sigma_max if self.highest is None else self.highest * (1.0 - 1e-9)
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
@@ -101,7 +102,7 @@ def untold_words(calls: int) -> str:
     return "" if calls == 1 else f"; no empty class: untold, the mixture over its classes, {calls} calls each"
 
 
-def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
+def open_model(spec: ModelSpec, device: torch.device) -> tuple[Learned, ModelSpec]:
     """Load the model of a specification and its data, and fill in what the specification leaves open.
 
     Raises: InputError, also where model and data do not fit.
@@ -114,26 +115,30 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
         raise InputError(f"{spec.model}: the model can be told no attribute: train one with labels")
     names = tuple(a.name for a in own)
     settings, asked = _read_card(model, spec.model)
-    if spec.data == "scenes":
+    if spec.what.data == "scenes":
         side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
-        if spec.size not in (32, side) or (spec.grain and not grain):
+        if spec.what.size not in (32, side) or (spec.what.grain and not grain):
             texture = "with" if grain else "without"
             raise InputError(
-                f"size is {spec.size} and grain {spec.grain}: {spec.model} is of scenes of {side} × {side} pixels "
-                f"{texture} a grain: leave out --size and --grain"
+                f"size is {spec.what.size} and grain {spec.what.grain}: {spec.model} is of scenes of {side} × {side} "
+                f"pixels {texture} a grain: leave out --size and --grain"
             )
-        spec = replace(spec, size=side, grain=grain)
+        spec = changed(spec, size=side, grain=grain)
     spec = _with_ground(spec, str(model.card.get("ground", WHITE)))
-    data = load_any(spec.data, asked or names, size=spec.size, grain=spec.grain, ground=spec.ground)
+    data = load_any(spec.what.data, asked or names, size=spec.what.size, grain=spec.what.grain, ground=spec.what.ground)
     of = {a.name: a for a in data.abstractions}
     if set(names) - set(of) or (isinstance(data, LabelledData) and len(of) > len(names)):
-        raise InputError(f"{spec.data}: it has other attributes than the model was told: pass its own data")
+        raise InputError(f"{spec.what.data}: it has other attributes than the model was told: pass its own data")
     if data.event != model.event:
-        raise InputError(f"{spec.data}: items of shape {data.event}, the model is of {model.event}: pass its own data")
+        raise InputError(
+            f"{spec.what.data}: items of shape {data.event}, the model is of {model.event}: pass its own data"
+        )
     for a in own:
         if a.values != of[a.name].values:
-            raise InputError(f"{spec.data}: {a.name!r} has other values than the model was told: pass its own data")
-    chosen = attributes_of(spec.abstractions, asked, names)
+            raise InputError(
+                f"{spec.what.data}: {a.name!r} has other values than the model was told: pass its own data"
+            )
+    chosen = attributes_of(spec.what.abstractions, asked, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
@@ -141,15 +146,17 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
         null = None  # its labels were trained on: of them the network does know something
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     if "classifier" in spec.estimators and classifier is None:
-        if set(spec.estimators) != set(USUAL_OF_MODEL):
+        if set(spec.estimators) != set(usual(CONDITIONAL)):
             raise InputError(f"{spec.model}: it has no classifier: leave it out of --estimators, or train with one")
-        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
+        spec = changed(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
     if not set(spec.estimators) & {"score_gap", *BOUNDS}:
         raise InputError(f"estimators are {', '.join(spec.estimators)}: add score_gap or a bound, {', '.join(BOUNDS)}")
     # The denoiser is asked above the first level, too: by a factor of the square root of 2.
     top = settings.sigma_max / 2**0.5
-    spec = replace(spec, sigma_max=min(spec.sigma_max, top), sigma_min=max(spec.sigma_min, settings.sigma_min))
-    if spec.sigma_min >= spec.sigma_max:
+    spec = changed(
+        spec, sigma_max=min(spec.sampling.sigma_max, top), sigma_min=max(spec.sampling.sigma_min, settings.sigma_min)
+    )
+    if spec.sampling.sigma_min >= spec.sampling.sigma_max:
         raise InputError(
             f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the study "
             "is among these"
@@ -158,8 +165,8 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     check_same_data(spec, data)
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
-    draws = -(-spec.draws // REPLICATES) * REPLICATES
-    spec = replace(spec, abstractions=chosen, fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws)
+    draws = -(-spec.sampling.draws // REPLICATES) * REPLICATES
+    spec = changed(spec, abstractions=chosen, fingerprint=data.fingerprint, model_fingerprint=digest, draws=draws)
     mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
     learned = Learned(
         model, classifier, data, source, mine, null, held_out, settings.sigma_max, model.scale,
@@ -168,24 +175,26 @@ def open_model(spec: Spec, device: torch.device) -> tuple[Learned, Spec]:
     return learned, spec
 
 
-def _with_ground(spec: Spec, ground: str) -> Spec:
+def _with_ground(spec: ModelSpec, ground: str) -> ModelSpec:
     """The specification with the ground that the model's pictures were laid on.
 
     Raises: InputError where another is asked for.
     """
-    if spec.ground not in (WHITE, ground):
-        raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {spec.ground}: leave --ground out")
-    return replace(spec, ground=ground)
+    if spec.what.ground not in (WHITE, ground):
+        raise InputError(
+            f"{spec.model}: it was trained with --ground {ground}, not {spec.what.ground}: leave --ground out"
+        )
+    return changed(spec, ground=ground)
 
 
-def check_same_data(spec: Spec, data: Data) -> None:
+def check_same_data(spec: SpecOfModel, data: Data) -> None:
     """Refuse data that are not those of the specification.
 
     Raises: InputError.
     """
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
-            f"{spec.data}: the data are not those of the specification: restore them, or start a new study"
+            f"{spec.what.data}: the data are not those of the specification: restore them, or start a new study"
         )
 
 
@@ -218,41 +227,45 @@ def draws_for(learned: Learned, n: int, seed: int, use: int, first: int = 0) -> 
     return Draws(items, v, torch.stack([torch.randn(v.shape[1:], generator=g) for g in streams]), labels)
 
 
-def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: bool, like: Path | None) -> xr.Dataset:
+def measure(
+    learned: Learned, spec: SpecOfModel, folder: StudyFolder | None, progress: bool, like: Path | None
+) -> xr.Dataset:
     """All curves of a learned model, and the verdicts on them."""
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    test = draws_for(learned, spec.draws, spec.seed, _TEST)
-    fit = draws_for(learned, max(spec.draws // 2, 2), spec.seed, _FIT)
+    sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
+    test = draws_for(learned, spec.sampling.draws, spec.sampling.seed, _TEST)
+    fit = draws_for(learned, max(spec.sampling.draws // 2, 2), spec.sampling.seed, _FIT)
     asked, want, top = learned.asked, set(spec.estimators), learned.highest
     gaps = GapWork(
         learned.model,
         learned.source.held_out if learned.held_out else learned.source.draw,
         {a.name: a.entropy for a in asked},
         sigma,
-        target_stderr=spec.target_stderr or None,
-        budget=max(2 * spec.budget // (1 + learned.untold_calls), 1) if spec.budget else None,
+        target_stderr=spec.gaps.target_stderr or None,
+        budget=max(2 * spec.gaps.budget // (1 + learned.untold_calls), 1) if spec.gaps.budget else None,
         allocation=allocation_of(like, [a.name for a in asked]) if like else None,
-        seed=spec.seed,
+        seed=spec.sampling.seed,
         batch=_BATCH,
         top=top,
     )
 
     def more(each: int, of_fit: bool, group: int) -> Draws:
-        return draws_for(learned, each, spec.seed, _MORE_FIT if of_fit else _MORE, group * each)
+        return draws_for(learned, each, spec.sampling.seed, _MORE_FIT if of_fit else _MORE, group * each)
 
-    controls = Controls(learned.classifier, test, fit, more, sigma, asked, want, spec.seed)
+    controls = Controls(learned.classifier, test, fit, more, sigma, asked, want, spec.sampling.seed)
     asking: dict[str, Asked] = {}
     if "filter" in want:
-        asking["filter"] = PathJob(learned.model, controls.both, sigma, asked, spec.seed)
+        asking["filter"] = PathJob(learned.model, controls.both, sigma, asked, spec.sampling.seed)
     if "likelihood" in want:
         scale, highest = learned.scale * learned.data.size**0.5, top or float("inf")
-        asking["likelihood"] = LikelihoodJob(learned.model, controls.both, sigma, asked, scale, highest, spec.seed)
+        asking["likelihood"] = LikelihoodJob(
+            learned.model, controls.both, sigma, asked, scale, highest, spec.sampling.seed
+        )
     if "classifier" in want and learned.classifier is not None:
         asking["classifier"] = controls.seen
     probing: list[ProbeJob] = []
     if "probes" in want:
-        train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
-        probing = probe_works(learned.model, train, test, sigma, learned.abstractions, spec.seed)
+        train = draws_for(learned, _PROBE_DRAWS, spec.sampling.seed, _PROBED)
+        probing = probe_works(learned.model, train, test, sigma, learned.abstractions, spec.sampling.seed)
     chain = ChainJob(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
     exact = None
     if "posterior" in want:
@@ -261,13 +274,15 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
     along = None
     if OF_PATH in want:
-        along = ToldPathJob(learned.model, learned.begins_at, sigma, learned.abstractions, spec.draws, spec.seed)
+        along = ToldPathJob(
+            learned.model, learned.begins_at, sigma, learned.abstractions, spec.sampling.draws, spec.sampling.seed
+        )
     bounding = [w for w in asking.values() if w not in controls.works]
     losses = LossJob(
         learned.model, learned.source, sigma, learned.abstractions, bool(learned.classes), learned.untold_calls,
-        spec.seed,
+        spec.sampling.seed,
     )  # fmt: skip
-    of_data = data_bound_job(learned.data, sigma, REPLICATES, spec.seed)
+    of_data = data_bound_job(learned.data, sigma, REPLICATES, spec.sampling.seed)
     works: list[Work] = [
         w for w in (losses, gaps, *controls.works, *bounding, *probing, chain, along, exact, of_data) if w is not None
     ]
@@ -349,7 +364,7 @@ def _chained(residual: Float[np.ndarray, "levels draws"], sigma: Float[np.ndarra
 
 def _arranged(
     learned: Learned,
-    spec: Spec,
+    spec: SpecOfModel,
     curves: Sequence[Curve],
     trusts: Sequence[Trust],
     measured: Mapping[str, Gaps],

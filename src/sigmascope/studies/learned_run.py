@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import xarray as xr
 
@@ -19,28 +19,34 @@ from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.forked import Forked, measure_forked, open_forked
 from sigmascope.studies.learned import Learned, draws_for, measure, open_model
 from sigmascope.studies.marks import doubts
+from sigmascope.studies.options import Sampling, changed
 from sigmascope.studies.pipelines import Opened, as_path, open_pipe, open_told, told_classes
 from sigmascope.studies.results import table_of, to_curves
 from sigmascope.studies.scales import say_notes
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import ModelSpec, PipelineSpec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 
+T = TypeVar("T", bound=SpecOfModel)
 
-def with_paths(spec: Spec) -> Spec:
+
+def with_paths(spec: T) -> T:
     """The specification, checked, with paths that hold from anywhere."""
-    spec = spec.check()
-    if spec.of_pipeline:
-        spec = replace(spec, model=as_path(spec.model))
+    spec.validate()
+    spec = spec.resolve()
+    if isinstance(spec, PipelineSpec):
+        spec = changed(spec, model=as_path(spec.model))
     elif spec.model != "bundled":
-        spec = replace(spec, model=str(Path(spec.model).resolve()))
-    if spec.like:
-        spec = replace(spec, like=str(Path(spec.like).resolve()))
-    if spec.data != "scenes" and Path(spec.data).exists():  # the specification may be read from elsewhere
-        spec = replace(spec, data=str(Path(spec.data).resolve()))
+        spec = changed(spec, model=str(Path(spec.model).resolve()))
+    if spec.gaps.like:
+        spec = changed(spec, like=str(Path(spec.gaps.like).resolve()))
+    if spec.what.data != "scenes" and Path(spec.what.data).exists():  # the specification may be read from elsewhere
+        spec = changed(spec, data=str(Path(spec.what.data).resolve()))
     return spec
 
 
-def open_learned(spec: Spec, progress: bool = False, out: Path | None = None) -> tuple[Learned | Forked, Spec]:
+def open_learned(
+    spec: SpecOfModel, progress: bool = False, out: Path | None = None
+) -> tuple[Learned | Forked, SpecOfModel]:
     """The model and data of a specification, which is checked and filled in.
 
     Args:
@@ -51,44 +57,49 @@ def open_learned(spec: Spec, progress: bool = False, out: Path | None = None) ->
     Raises: InputError.
     """
     spec = with_paths(spec)
-    if not spec.of_pipeline:
+    if isinstance(spec, ModelSpec):
         learned, found = open_model(spec, resolve_device(spec.device))
         check_range(spec, found)
         return learned, found
+    assert isinstance(spec, PipelineSpec)
     opened = open_pipe(spec, resolve_device(spec.device))
     told = check_use(spec, opened)
     return open_told(spec, opened) if told else open_forked(spec, opened, progress, out)
 
 
-def check_use(spec: Spec, opened: Opened) -> bool:
+def check_use(spec: PipelineSpec, opened: Opened) -> bool:
     """Whether a pipeline is told classes; refuses what such a study, or one by forks, cannot use.
 
     Raises: InputError.
     """
     told = told_classes(spec, opened)
-    spec = spec.told() if told else spec.forked()
-    if spec.null_class >= 0 and spec.null_class != (own := opened.pipe.denoiser.null):
+    if told:
+        spec.validate_told()
+    else:
+        spec.validate_forked()
+    if spec.pipeline.null_class >= 0 and spec.pipeline.null_class != (own := opened.pipe.denoiser.null):
         why = "knows no classes" if not opened.pipe.denoiser.abstractions else f"has class {own} for none"
-        raise InputError(f"--null-class {spec.null_class} came, but {spec.model} {why}: leave it out")
+        raise InputError(f"--null-class {spec.pipeline.null_class} came, but {spec.model} {why}: leave it out")
     check_range(spec, opened.levels(spec))
     return told
 
 
-def check_range(asked: Spec, found: Spec) -> None:
+def check_range(asked: SpecOfModel, found: SpecOfModel) -> None:
     """Refuse noise levels that were asked for and that the model does not know; the usual ones are cut to its range.
 
     Raises: InputError.
     """
-    usual = {f.name: f.default for f in fields(Spec)}
+    known = found.sampling
     for name in ("sigma_max", "sigma_min"):
-        if getattr(asked, name) not in (usual[name], getattr(found, name)):
+        wanted, can = getattr(asked.sampling, name), getattr(known, name)
+        if wanted not in (getattr(Sampling, name), can):
             raise InputError(
-                f"{name} is {getattr(asked, name):g}: {asked.model} can be measured from {found.sigma_max:g} down to "
-                f"{found.sigma_min:g}: pass --{name.replace('_', '-')} {getattr(found, name):g}, or leave it out"
+                f"{name} is {wanted:g}: {asked.model} can be measured from {known.sigma_max:g} down to "
+                f"{known.sigma_min:g}: pass --{name.replace('_', '-')} {can:g}, or leave it out"
             )
 
 
-def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
+def run_learned(spec: SpecOfModel, out: Path | None, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
     """Measure a learned model.
 
     Args:
@@ -107,7 +118,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     learned, spec = open_learned(spec, progress, out)
     if progress:
         say_notes(learned.data)
-    like = Path(spec.like) if spec.like else None
+    like = Path(spec.gaps.like) if spec.gaps.like else None
     folder = None if out is None else StudyFolder(out, spec)
     if folder is not None:
         results = folder.results()
@@ -117,6 +128,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
         results = None
     if results is None:
         if isinstance(learned, Forked):
+            assert isinstance(spec, PipelineSpec)
             results = measure_forked(learned, spec, folder, progress)
         else:
             results = measure(learned, spec, folder, progress, like)
@@ -134,7 +146,7 @@ def run_learned(spec: Spec, out: Path | None, progress: bool = True) -> tuple[xr
     if isinstance(learned, Forked):
         write_forked_report(folder.write, results, to_curves(results), table, advice, doubts(results))
         return results, table, False
-    one = draws_for(learned, 1, spec.seed, 0)
+    one = draws_for(learned, 1, spec.sampling.seed, 0)
     example = one.v[0].numpy(), one.noise[0].numpy()
     write_learned_report(folder.write, results, to_curves(results), table, example, advice, doubts(results))
     return results, table, False

@@ -31,7 +31,8 @@ from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
 from sigmascope.studies.learned import Learned, check_same_data
-from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, Spec
+from sigmascope.studies.options import Sampling, changed
+from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, PipelineSpec
 
 _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can be told classes
 _OF_FORKS = ("forks", "probes", "posterior")
@@ -141,28 +142,28 @@ class Opened:
         """How many its network has."""
         return sum(p.numel() for p in self.pipe.denoiser.parameters())
 
-    def levels(self, spec: Spec) -> Spec:
+    def levels(self, spec: PipelineSpec) -> PipelineSpec:
         """The specification within the pipeline's levels.
 
         Raises: InputError where none of them is studied.
         """
         highest = self.asked_up_to
-        top = spec.sigma_max if highest is None else min(spec.sigma_max, highest / _ROOT2)
-        low = max(spec.sigma_min, self.lowest)
+        top = spec.sampling.sigma_max if highest is None else min(spec.sampling.sigma_max, highest / _ROOT2)
+        low = max(spec.sampling.sigma_min, self.lowest)
         if low >= top:
             raise InputError(
                 f"{spec.model}: its noise levels, in the unit of the data, go from {self.lowest:.3g} to "
                 f"{self.highest or float('inf'):.3g}: no level of the study is among these"
             )
-        return replace(spec, sigma_min=low, sigma_max=top)
+        return changed(spec, sigma_min=low, sigma_max=top)
 
-    def reads_at(self, spec: Spec) -> float:
+    def reads_at(self, spec: PipelineSpec) -> float:
         """The level from which its clean values are read, below the last one of the study where it knows a lower one.
 
         What is open at the last level is decided below it: continuations that ended there would all be the same.  A
         quarter of it leaves a sixteenth of the noise's variance.
         """
-        return max(self.lowest, min(spec.sigma_min / _BELOW, Spec.sigma_min))
+        return max(self.lowest, min(spec.sampling.sigma_min / _BELOW, Sampling.sigma_min))
 
     def values(self, data: LabelledData) -> LabelledData:
         """The data as the network's values: themselves, or the latents of all of them.
@@ -218,13 +219,15 @@ def seeing(denoiser: Denoiser) -> Denoiser:
     return Featured(denoiser, blocks, module=denoiser) if blocks else denoiser
 
 
-def open_pipe(spec: Spec, device: torch.device) -> Opened:
+def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
     """Open the pipeline of a specification.
 
     Raises: InputError, also where its weights are not those of the specification.
     """
-    null = spec.null_class if spec.null_class >= 0 else None
-    pipe = load_pipeline(spec.model, allow_pickle=spec.allow_pickle, null=null, variant=spec.variant, device=device)
+    null = spec.pipeline.null_class if spec.pipeline.null_class >= 0 else None
+    pipe = load_pipeline(
+        spec.model, allow_pickle=spec.pipeline.allow_pickle, null=null, variant=spec.pipeline.variant, device=device
+    )
     own, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
     low, high = (float(own.sigma(t)) / unit for t in (own.least, own.most))
     given: Mapping[str, object] = pipe.scheduler.config
@@ -255,7 +258,7 @@ def classes_of(a: Abstraction, network: Foreign, model: str, classes: str = "") 
     return matched(a.values, network.abstractions[0].values, classes, a.name, model)
 
 
-def told_classes(spec: Spec, opened: Opened) -> bool:
+def told_classes(spec: PipelineSpec, opened: Opened) -> bool:
     """Whether the study is one of a network that is told classes: it can be, and no forks are asked for.
 
     Raises: InputError where the network cannot be asked what the specification says.
@@ -267,48 +270,52 @@ def told_classes(spec: Spec, opened: Opened) -> bool:
             f"{spec.model}: {', '.join(sorted(asked))} came, but the network knows no classes: leave it to forks and "
             "probes"
         )
-    told = bool(network.abstractions) and spec.data != GENERATED and not set(spec.estimators) & {"forks"}
-    if spec.classes and not told:
+    told = bool(network.abstractions) and spec.what.data != GENERATED and not set(spec.estimators) & {"forks"}
+    if spec.pipeline.classes and not told:
         raise InputError(f"{spec.model}: the network is told no class in this study: leave out --classes")
     return told
 
 
-def open_told(spec: Spec, opened: Opened) -> tuple[Learned, Spec]:
+def open_told(spec: PipelineSpec, opened: Opened) -> tuple[Learned, PipelineSpec]:
     """A class-conditional pipeline with the data whose attribute it is told.
 
     Without an empty class, what it says untold is the mixture over its classes, by its own likelihood.
 
     Raises: InputError.
     """
-    data = opened.values(load(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground))
+    data = opened.values(
+        load(
+            spec.what.data, spec.what.abstractions, size=spec.what.size, grain=spec.what.grain, ground=spec.what.ground
+        )
+    )
     network = opened.pipe.denoiser
     if len(data.abstractions) != 1:
         raise InputError(
-            f"{spec.data}: it has {', '.join(a.name for a in data.abstractions)}: name the one that is the pipeline's "
-            "class, e.g. --abstractions " + data.abstractions[0].name
+            f"{spec.what.data}: it has {', '.join(a.name for a in data.abstractions)}: name the one that is the "
+            "pipeline's class, e.g. --abstractions " + data.abstractions[0].name
         )
     a = data.abstractions[0]
-    classes = classes_of(a, network, spec.model, spec.classes)
+    classes = classes_of(a, network, spec.model, spec.pipeline.classes)
     told = ByClass(network, a, classes).eval()
     wanted = spec.estimators or (_TOLD if opened.must_be_told else (*_TOLD, OF_PATH))
     if {"classifier", "forks"} & set(wanted):
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     if not set(wanted) & {"score_gap", *BOUNDS}:
         raise InputError(f"estimators are {', '.join(wanted)}: add score_gap or a bound, filter or likelihood")
-    spec = replace(opened.levels(spec), estimators=wanted, abstractions=spec.abstractions or (a.name,))
+    spec = changed(opened.levels(spec), estimators=wanted, abstractions=spec.what.abstractions or (a.name,))
     check_same_data(spec, data)
-    draws = -(-spec.draws // REPLICATES) * REPLICATES
-    spec = replace(spec, fingerprint=data.fingerprint, model_fingerprint=opened.digest, draws=draws)
+    draws = -(-spec.sampling.draws // REPLICATES) * REPLICATES
+    spec = changed(spec, fingerprint=data.fingerprint, model_fingerprint=opened.digest, draws=draws)
     source = Items(data, holdout=0.0, null=0, seed=0)
-    _, scale = mean_and_scale(source, spec.seed)
+    _, scale = mean_and_scale(source, spec.sampling.seed)
     each = 1 + opened.untold_calls
     spec = spec.aimed(_SAMPLES * each if opened.must_be_told else 0)
-    if opened.must_be_told and 0 < spec.budget < _FEWEST * each:
+    if opened.must_be_told and 0 < spec.gaps.budget < _FEWEST * each:
         raise InputError(
-            f"budget is {spec.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, for "
-            f"want of an empty class: pass at least --budget {_FEWEST * each}"
+            f"budget is {spec.gaps.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, "
+            f"for want of an empty class: pass at least --budget {_FEWEST * each}"
         )
-    model = opened.mixed(told, scale * data.size**0.5, spec.seed) if opened.must_be_told else seeing(told)
+    model = opened.mixed(told, scale * data.size**0.5, spec.sampling.seed) if opened.must_be_told else seeing(told)
     own = network.abstractions[0].values
     learned = Learned(
         model, None, data, source, (a,), None, False, opened.asked_up_to, scale, opened.words, opened.parameters, 0,

@@ -85,7 +85,7 @@ def to_dataset(
             "joint_attributes": [n for n in names if of[n].parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
-            "seed": spec.seed,
+            "seed": spec.sampling.seed,
             "specification": spec.to_toml(),
         },
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import enough
 from sigmascope.information.jobs.pairs import pairs_among
-from sigmascope.limits import real, whole
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
+from sigmascope.studies.options import changed
 from sigmascope.studies.prediction import predict
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves
 from sigmascope.studies.scales import require_scales, say_notes
-from sigmascope.studies.spec import Spec, listed
+from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec, SpecOfModel, spec_of
 from sigmascope.studies.store import StudyFolder, check_folder
 from sigmascope.studies.timing import seconds_of
 
@@ -46,12 +45,15 @@ def resolve(spec: Spec) -> tuple[Data, Spec]:
 
     Raises: InputError, also when the data are not those that the specification was made with.
     """
-    spec = spec.check()
-    if spec.data.startswith("<"):
-        raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
-    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
-    if isinstance(data, LabelledData) and spec.data != "scenes":
-        spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
+    spec.validate()
+    spec = spec.resolve()
+    if spec.what.data.startswith("<"):
+        raise InputError(f"{spec.what.data}: these data came from Python, not from a file: repeat the study from there")
+    data = load_any(
+        spec.what.data, spec.what.abstractions, size=spec.what.size, grain=spec.what.grain, ground=spec.what.ground
+    )
+    if isinstance(data, LabelledData) and spec.what.data != "scenes":
+        spec = changed(spec, data=str(Path(spec.what.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
 
 
@@ -59,26 +61,28 @@ def complete(spec: Spec, data: Data) -> Spec:
     """The specification with the fingerprint and all abstractions of its data."""
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
-            f"{spec.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
+            f"{spec.what.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
             f"{spec.fingerprint}): restore the file, or delete the line 'fingerprint'"
         )
-    if isinstance(data, Hierarchy) and spec.law == "heldout":
-        raise InputError(f"{spec.data}: a hierarchy is its own population: leave out --law heldout")
-    names = spec.abstractions or tuple(a.name for a in data.abstractions)
+    if isinstance(data, Hierarchy) and isinstance(spec, HeldoutSpec):
+        raise InputError(f"{spec.what.data}: a hierarchy is its own population: leave out --law heldout")
+    names = spec.what.abstractions or tuple(a.name for a in data.abstractions)
     studied = chosen(data, names)
     require_scales(data, spec, studied)
-    if spec.pairs:
+    if isinstance(spec, ExactSpec) and spec.pairs:
         if isinstance(data, Hierarchy):
-            raise InputError(f"{spec.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
+            raise InputError(
+                f"{spec.what.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy"
+            )
         pairs_among(studied)
-    if "forks" in spec.estimators:
+    if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         widest = max(studied, key=lambda a: int((a.prior > 0).sum()))
         if not enough(widest, spec.forks):
             raise InputError(
                 f"forks is {spec.forks}, {widest.name!r} has {len(widest.values)} values: fewer children than values "
                 f"cannot show its entropy; pass at least --forks {len(widest.values)}"
             )
-    return replace(spec, abstractions=names, fingerprint=data.fingerprint)
+    return changed(spec, abstractions=names, fingerprint=data.fingerprint)
 
 
 def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
@@ -93,7 +97,7 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 
     Raises: InputError.
     """
-    if spec.model:
+    if isinstance(spec, SpecOfModel):
         from sigmascope.studies.learned_run import run_learned
 
         return run_learned(spec, out, progress)
@@ -120,7 +124,7 @@ def run_in(
         folder.drop_checkpoint()
         results = found
     table = table_of(results)
-    draws = draws_of(data, 2, spec.seed)
+    draws = draws_of(data, 2, spec.sampling.seed)
     if distributed.rank():
         return results, table, False
     folder.write("onset.csv", lambda p: p.write_text(onset_csv(table), encoding="utf-8"))
@@ -136,7 +140,7 @@ def run_in(
 
 def require_memory(data: Data, spec: Spec) -> None:
     """Refuse, before work starts, a study that does not fit."""
-    study_of = f"this study ({spec.draws} draws, {spec.levels} levels)"
+    study_of = f"this study ({spec.sampling.draws} draws, {spec.sampling.levels} levels)"
     require(predict(data, spec).more, study_of, "use fewer --draws or --levels")
 
 
@@ -223,34 +227,34 @@ def study(
 
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
-    spec = Spec(
+    spec = spec_of(
         data=str(what) if isinstance(what, (str, Path)) else "<array>",
-        abstractions=listed(abstractions),
-        draws=whole("draws", draws),
-        levels=whole("levels", levels),
-        sigma_min=real("sigma_min", sigma_min),
-        sigma_max=real("sigma_max", sigma_max),
-        seed=whole("seed", seed),
-        size=whole("size", size),
+        abstractions=abstractions,
+        draws=draws,
+        levels=levels,
+        sigma_min=sigma_min,
+        sigma_max=sigma_max,
+        seed=seed,
+        size=size,
         grain=grain,
         ground=ground,
         law=law,
-        estimators=listed(estimators),
-        forks=whole("forks", forks),
+        estimators=estimators,
+        forks=forks,
         pairs=pairs,
-        model=str(model),
-        target_stderr=real("target_stderr", target_stderr),
-        budget=whole("budget", budget),
-        like=str(like),
+        model=model,
+        target_stderr=target_stderr,
+        budget=budget,
+        like=like,
         labeller=labeller,
-        steps=whole("steps", steps),
-        null_class=whole("null_class", null_class),
+        steps=steps,
+        null_class=null_class,
         classes=read_classes(classes),
         allow_pickle=allow_pickle,
         variant=variant,
         device=device,
-    ).check()
-    if spec.model:
+    ).resolve()
+    if isinstance(spec, SpecOfModel):
         if not isinstance(what, (str, Path)):
             raise InputError(f"a {type(what).__name__} came with a model: pass the name or the path of its data")
         from sigmascope.studies.learned_run import run_learned
@@ -264,7 +268,7 @@ def study(
     elif isinstance(what, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
-        data = from_array(what, labels, weights=weights, abstractions=spec.abstractions)
+        data = from_array(what, labels, weights=weights, abstractions=spec.what.abstractions)
     else:
         given = what.data if isinstance(what, FiniteDenoiser) else what
         if not isinstance(given, (LabelledData, Hierarchy)):
@@ -272,13 +276,13 @@ def study(
                 f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData, a "
                 "FiniteDenoiser or a Hierarchy"
             )
-        data, spec = given, replace(spec, data=f"<{given.name}>")
+        data, spec = given, changed(spec, data=f"<{given.name}>")
         names = [a.name for a in data.abstractions]
-        given_names = [attribute_of(e, names) for e in spec.abstractions]
-        if isinstance(data, LabelledData) and spec.abstractions and given_names != names:
+        given_names = [attribute_of(e, names) for e in spec.what.abstractions]
+        if isinstance(data, LabelledData) and spec.what.abstractions and given_names != names:
             raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
         if isinstance(data, Hierarchy):
-            data.check_names(spec.abstractions)
+            data.check_names(spec.what.abstractions)
     spec = complete(spec, data)
     denoiser = what if isinstance(what, FiniteDenoiser) else denoiser_of(data, resolve_device(device))
     if out is not None:
