@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sigmascope.core import Abstraction, Curve, InputError
 from sigmascope.information.estimator import Estimator, named
@@ -76,19 +76,17 @@ class Subject(ABC, Generic[P]):
         return tuple(found)
 
 
-class Joins(ABC):
+class Joins(Protocol):
     """Functions from the curves of estimators to those of a study."""
 
-    @abstractmethod
     def jobs(self) -> Mapping[str, Job]:
         """What they wait for."""
 
-    @abstractmethod
     def curves(self, found: Found, done: Mapping[str, Any]) -> list[Curve]:
         """The curves of the study, in its order."""
 
 
-class AsTheyAre(Joins):
+class AsTheyAre:
     """The curves of every estimator, in its order."""
 
     def jobs(self) -> Mapping[str, Job]:

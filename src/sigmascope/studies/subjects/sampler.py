@@ -117,7 +117,7 @@ class Sampler(Subject[SamplerProblem]):
         return head + lines_of_costs(problem, more, self.beside(problem))
 
 
-class _ExactLast(Joins):
+class _ExactLast:
     """The curves of every estimator, those of an exact posterior after those that are of the model or bound it."""
 
     def jobs(self) -> dict[str, Any]:
