@@ -153,7 +153,7 @@ def named(name: str, subject: str) -> Estimator[Any]:
     Raises: InputError, with those that there are.
     """
     if (name, subject) not in _REGISTER:
-        raise InputError(f"no estimator of a {subject} is called {name!r}: choose among {', '.join(names(subject))}")
+        raise InputError(f"no estimator is called {name!r}: choose among {', '.join(names(subject))}")
     return _REGISTER[name, subject]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -18,6 +18,7 @@ from sigmascope.information.jobs.forking import Descent
 from sigmascope.information.problem import Levels, Problem, part
 
 
+@runtime_checkable
 class PosteriorJob(Job, Protocol):
     """Posteriors of all draws at all nodes of a problem, and their gaps where they are asked for."""
 
@@ -28,6 +29,7 @@ class PosteriorJob(Job, Protocol):
         """The gaps of all draws."""
 
 
+@runtime_checkable
 class PathsJob(Job, Protocol):
     """Filters along Markov paths of all draws."""
 
@@ -35,6 +37,7 @@ class PathsJob(Job, Protocol):
         """ln q along the paths, and its coarser twin, each of shape (nodes, draws, values)."""
 
 
+@runtime_checkable
 class ExactLaw(Protocol):
     """A law whose posterior is known."""
 

@@ -32,8 +32,8 @@ from sigmascope.reproduction import experiments as ex
 from sigmascope.reproduction import experiments_beyond as beyond
 from sigmascope.reproduction.found import Found
 from sigmascope.reproduction.page import write_paper
-from sigmascope.studies.run import run as run_study
 from sigmascope.studies.results import to_curves
+from sigmascope.studies.run import run as run_study
 from sigmascope.studies.spec import SpecOfModel, spec_of
 from sigmascope.studies.store import Folder, check_folder, netcdf
 from sigmascope.studies.subjects.model import weights_digest

@@ -29,7 +29,8 @@ def lines_of_exact(subject: Any, spec: Spec, reading: float) -> list[str]:
     work, free = predict(subject.data, spec), available_bytes()
     seconds = "not measured: too little memory is free"
     if all(distributed.gathered(work.more <= free)):
-        seconds = f"about {reading + seconds_of(subject, spec, resolve_device(spec.device)):.0f} s on this machine"
+        took = reading + seconds_of(subject.data, subject.denoiser, spec, resolve_device(spec.device))
+        seconds = f"about {took:.0f} s on this machine"
     done = f"{work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials"
     return [
         line("data", subject.data.words),

@@ -20,8 +20,6 @@ from sigmascope.noise import integration_grid, sigma_grid
 from sigmascope.studies.spec import Spec
 
 Data = LabelledData | Hierarchy
-FEW_VALUES = 16
-"""Values of an attribute of a law whose posterior costs a denoising each: of more the gap is that of the drawn one."""
 
 
 def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
+from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, HasPosterior, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.sketch import Sketch
@@ -310,7 +310,9 @@ class InTurn:
 
 def all_log_posteriors(model: Denoiser | HasAllPosteriors, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
     """ln p(a | y) of every abstraction of a model that has posteriors."""
-    if not isinstance(model, HasAllPosteriors):
-        raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")
     with torch.no_grad():
-        return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}
+        if isinstance(model, HasAllPosteriors):
+            return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}
+        if isinstance(model, HasPosterior):
+            return {a.name: model.log_posterior(y, sigma, a.name).cpu() for a in model.abstractions}
+    raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from sigmascope.core import Abstraction, Curve, InputError
 from sigmascope.information.estimator import Estimator, named
@@ -76,6 +76,7 @@ class Subject(ABC, Generic[P]):
         return tuple(found)
 
 
+@runtime_checkable
 class Joins(Protocol):
     """Functions from the curves of estimators to those of a study."""
 

@@ -7,15 +7,13 @@ from typing import Any
 
 from sigmascope.core import Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.estimator import EXACT, POPULATION, Estimator
-from sigmascope.information.jobs.levels import FinitePathJob, LevelJob, PathJob
-from sigmascope.information.jobs.passes import Collected, sketch_of
+from sigmascope.information.laws import law_of
 from sigmascope.information.problems import ExactProblem, PopulationProblem
 from sigmascope.noise import sigma_grid
 from sigmascope.studies.costs import lines_of_exact
-from sigmascope.studies.exact_law import FEW_VALUES, chosen, draws_of, levels_of
+from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.subjects.base import AsTheyAre, Extra, Joins, Subject
@@ -35,38 +33,16 @@ class ExactSubject(Subject[ExactProblem]):
 
     def __init__(self, data: Any, denoiser: Denoiser, names: Sequence[str]) -> None:
         self.data, self.denoiser, self.attributes = data, denoiser, tuple(chosen(data, names))
+        self.law = law_of(denoiser)
 
     def problem(self, spec: Spec) -> ExactProblem:
         assert isinstance(spec, ExactSpec)
         s = spec.sampling
         nodes, at = levels_of(self.data, spec)
         return ExactProblem(
-            subject=self, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
+            subject=self.law, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
             seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
         )  # fmt: skip
-
-    def posteriors(self, problem: ExactProblem) -> LevelJob | Collected:
-        """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
-        return problem.job("posteriors", lambda: self._posteriors(problem))
-
-    def _posteriors(self, p: ExactProblem) -> LevelJob | Collected:
-        gaps = p.needs("gaps")
-        if isinstance(self.denoiser, FiniteDenoiser):
-            return Collected(self.denoiser, p.draws, p.nodes, self._sketch(p) if gaps else None)
-        few = max(len(a.values) for a in self.attributes) <= FEW_VALUES
-        return LevelJob(self.denoiser, p.draws, p.nodes, self.attributes, gaps, average=few)
-
-    def paths(self, problem: ExactProblem) -> FinitePathJob | PathJob:
-        """The filters along paths."""
-        return problem.job("paths", lambda: self._paths(problem))
-
-    def _paths(self, p: ExactProblem) -> FinitePathJob | PathJob:
-        if isinstance(self.denoiser, FiniteDenoiser):
-            return FinitePathJob(self.denoiser, p.draws, p.nodes, self._sketch(p), p.seed)
-        return PathJob(self.denoiser, p.draws, p.nodes, self.attributes, p.seed)
-
-    def _sketch(self, problem: ExactProblem) -> Sketch:
-        return sketch_of(self.data, problem.seed)
 
     def beside(self, problem: ExactProblem) -> Sequence[Estimator[Any]]:
         return ()
