@@ -32,7 +32,7 @@ from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
 from sigmascope.studies.learned import Learned, check_same_data
 from sigmascope.studies.options import Sampling, changed
-from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, PipelineSpec
+from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, PipelineSpec, aimed
 
 _TOLD = ("score_gap", "mmse_gap", "filter")  # the usual of a pipeline that can be told classes
 _OF_FORKS = ("forks", "probes", "posterior")
@@ -309,7 +309,7 @@ def open_told(spec: PipelineSpec, opened: Opened) -> tuple[Learned, PipelineSpec
     source = Items(data, holdout=0.0, null=0, seed=0)
     _, scale = mean_and_scale(source, spec.sampling.seed)
     each = 1 + opened.untold_calls
-    spec = spec.aimed(_SAMPLES * each if opened.must_be_told else 0)
+    spec = aimed(spec, _SAMPLES * each if opened.must_be_told else 0)
     if opened.must_be_told and 0 < spec.gaps.budget < _FEWEST * each:
         raise InputError(
             f"budget is {spec.gaps.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, "
