@@ -77,7 +77,6 @@ from pathlib import Path
 from sigmascope.studies import runner
 from sigmascope.studies.spec import spec_of
 data, out, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-options["estimators"] = listed(options.get("estimators", ""))
 begun = time.process_time()
 loaded, spec = runner.resolve(spec_of(data=data, **options))
 reading = time.process_time() - begun

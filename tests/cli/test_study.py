@@ -354,6 +354,7 @@ def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):
 
 def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch):
     from sigmascope.studies.runner import resolve
+
     from sigmascope.studies.spec import spec_of
 
     monkeypatch.chdir(tmp_path)

@@ -172,8 +172,9 @@ def test_study_of_a_model(learned):
 
 def test_a_classifier_makes_curves_sharper(learned, model, blobs, monkeypatch):
     """The same draws without the classifier's many cheap ones: the same curves, with much wider errors."""
-    from sigmascope.studies import learned as module
     from sigmascope.studies.controls import Controls
+
+    from sigmascope.studies import learned as module
 
     monkeypatch.setattr(module, "Controls", lambda classifier, *others: Controls(None, *others))
     r = sigmascope.study(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from sigmascope.studies.runner import complete, predict
 
 import sigmascope
 from problems import Line, four_points
@@ -21,7 +22,6 @@ from sigmascope.information.jobs.pairs import columns_of_pairs, of_pairs, pair_b
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
-from sigmascope.studies.runner import complete, predict
 from sigmascope.studies.spec import read_spec, spec_of
 
 LEVELS = np.array([30.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.05])
