@@ -1,7 +1,7 @@
 """How a pipeline's class uses its scheduler: the levels that it asks for, and where an image-to-image run begins.
 
 Both are asked of diffusers' own classes.  Some pipelines hand their scheduler lists and a shift of their own: what the
-class's ``__call__`` passes is read off its source (:mod:`sigmascope.adapters.calls`).  Where a run with a strength
+class's ``__call__`` passes is read off its source (:mod:`sigmascope.adapters.diffusers.calls`).  Where a run with a strength
 begins is what ``get_timesteps`` of the image-to-image pipeline returns.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmascope.adapters.calls import passed, pipeline_class, source_of
+from sigmascope.adapters.diffusers.calls import passed, pipeline_class, source_of
 from sigmascope.adapters.diffusers.folders import line_of, quiet
 from sigmascope.adapters.diffusers.schedulers import MOST_STEPS, settings_of
 from sigmascope.core import InputError

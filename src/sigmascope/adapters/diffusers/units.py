@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmascope.adapters.calls import pipeline_class
+from sigmascope.adapters.diffusers.calls import pipeline_class
 from sigmascope.adapters.diffusers.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
 from sigmascope.adapters.diffusers.habits import Habits, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.pipelines import in_latents
