@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from problems import mixture
 from sigmascope.checks.systems import two_points_information
 from sigmascope.core import Abstraction, Curve, Draws, InputError
 from sigmascope.information.combined import best_bound, grouped
@@ -208,11 +209,10 @@ def test_an_attribute_that_the_classifier_does_not_know():
     net = Architecture("mlp", 8, 1)
     classifier = NoisyClassifier((4,), (HALF,), net, torch.zeros(4), 1.0, torch.eye(4), torch.ones(4))
     bound, posterior = (named(n, CONDITIONAL) for n in ("classifier", "posterior"))
-    nothing = dict.fromkeys(("subject", "model", "data", "train", "gap_job"))
     problem = ModelProblem(
         attributes=(HALF, other), draws=joined(draws(64), draws(32)), sigma=SIGMA, seed=0, tested=64, null=None,
         classifier=classifier.requires_grad_(False), estimators=(bound,), scale=1.0, highest=1.0, begins_at=1.0,
-        **nothing,
+        subject=None, model=mixture().denoiser(), data=None, train=lambda: draws(4), gap_job=lambda: None,
     )  # fmt: skip
     joining = Joining(problem, lambda n, of_fit, k: draws(n))
     jobs = {**joining.jobs(), **bound.jobs(problem)}

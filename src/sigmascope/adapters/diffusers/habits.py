@@ -1,8 +1,8 @@
 """How a pipeline's class uses its scheduler: the levels that it asks for, and where an image-to-image run begins.
 
 Both are asked of diffusers' own classes.  Some pipelines hand their scheduler lists and a shift of their own: what the
-class's ``__call__`` passes is read off its source (:mod:`sigmascope.adapters.diffusers.calls`).  Where a run with a strength
-begins is what ``get_timesteps`` of the image-to-image pipeline returns.
+class's ``__call__`` passes is read off its source (:mod:`sigmascope.adapters.diffusers.calls`).  Where a run with a
+strength begins is what ``get_timesteps`` of the image-to-image pipeline returns.
 """
 
 from __future__ import annotations
