@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
-from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
@@ -43,9 +42,10 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
     return -(-draws // -(-draws // most))
 
 
-def _sample(data: LabelledData | Hierarchy) -> Tensor:
-    if isinstance(data, Hierarchy):
-        return data.sample(SKETCH_ITEMS, generator(0, 0, 3))[0].flatten(1)
+def _sample(data: Any) -> Tensor:
+    if not isinstance(data, LabelledData):
+        values: Tensor = data.sample(SKETCH_ITEMS, generator(0, 0, 3))[0]
+        return values.flatten(1)
     some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
     return data.source.take(some).reshape(len(some), -1)
 
@@ -56,7 +56,7 @@ def sketch_of(data: LabelledData, seed: int) -> Sketch:
     return make_sketch(_sample(data), exact, 3 * each, generator(seed, 0, 1), each)
 
 
-def series_level(data: LabelledData | Hierarchy) -> float:
+def series_level(data: Any) -> float:
     r"""The level :math:`\sqrt{20 \|\Sigma_V\|_F}`, from which the gaps' series in 1/sigma^2 holds upward.
 
     Its second term is then at most 0.0006 nats.

@@ -119,9 +119,9 @@ class Opening:
 _OPENINGS: list[Opening] = []
 
 
-def register(opening: Opening) -> Opening:
-    """Make a kind of subject known; the one that was registered last is asked first."""
-    _OPENINGS.insert(0, opening)
+def register(opening: Opening, *, last: bool = False) -> Opening:
+    """Make a kind of subject known: it is asked before those that were registered earlier, or after all of them."""
+    _OPENINGS.insert(len(_OPENINGS) if last else 0, opening)
     return opening
 
 

@@ -151,4 +151,4 @@ BUILT_IN = (
     Opening("a pipeline", lambda spec: isinstance(spec, PipelineSpec), _open_pipeline, _before_images),
 )
 for _opening in BUILT_IN:
-    register(_opening)
+    register(_opening, last=True)
