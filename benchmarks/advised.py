@@ -40,12 +40,13 @@ from sigmascope.noise import Discrete
 from sigmascope.sample import Streams, final, fork, rows, sample, start
 from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advice, Advisor
-from sigmascope.studies.forked import measure_forked, open_forked
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.options import DataOptions, ForkOptions, Sampling
-from sigmascope.studies.pipelines import Opened
-from sigmascope.studies.runner import study
+from sigmascope.studies.run import run_subject
 from sigmascope.studies.spec import PipelineSpec
+from sigmascope.studies.study import study
+from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.subjects.sampler import open_sampler
 from sigmascope.studies.views import View
 
 P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
@@ -216,8 +217,8 @@ def share(each: Tensor) -> tuple[float, float]:
 def tried(of: Subject) -> list[dict]:
     """Every advice about one attribute: what it says and what is seen, with the law of each."""
     say(f"{of.name}: the study")
-    studied, spec = open_forked(of.spec, of.opened, False)
-    results = measure_forked(studied, spec, None, True)
+    studied, spec = open_sampler(of.spec, of.opened, False)
+    results = run_subject(studied, spec, None, True)[0]
     name = str(results.abstraction.values[0])
     advisor = Advisor(results, P)
     keep, fork_at = advisor.keep(name, [])

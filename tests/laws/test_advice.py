@@ -19,7 +19,7 @@ from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.guidance import Guided
 from sigmascope.studies.advising import KINDS, Advisor
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 ITEMS, N, P = 1500, 160, 0.9
 KEEP, REDRAW = "floor_hue", "orientation"

@@ -47,7 +47,7 @@ def _study(command: StudyCommand) -> int:
             spec = changed(spec, model_fingerprint=stored.model_fingerprint)
     out = None if command.dry_run else _folder(command.out)
     import sigmascope.distributed as distributed
-    from sigmascope.studies import runner  # torch is loaded here
+    from sigmascope.studies import run as runner  # torch is loaded here
 
     if out is None:
         from sigmascope.commands.dry_run import dry_run

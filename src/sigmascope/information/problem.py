@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ J = TypeVar("J", bound=Job)
 Levels = Float[np.ndarray, " levels"]
 
 
+@runtime_checkable
 class Asking(Protocol):
     """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
 
@@ -37,6 +38,7 @@ class Problem(Generic[S]):
         sigma: decreasing levels of the study.
         seed: of the study.
         estimators: those of the study.
+        items: that the columns of curves are named by; None: those of the draws.
     """
 
     subject: S
@@ -45,6 +47,7 @@ class Problem(Generic[S]):
     sigma: Levels
     seed: int
     estimators: tuple[Asking, ...] = ()
+    items: Tensor | None = None
     shared: dict[str, Job] = field(default_factory=dict, repr=False)
 
     def job(self, key: str, make: Callable[[], J]) -> J:
@@ -58,6 +61,11 @@ class Problem(Generic[S]):
             self.shared[key] = make()
         found: Any = self.shared[key]
         return found
+
+    @property
+    def column_items(self) -> Tensor:
+        """The items that the columns of curves are named by."""
+        return self.draws.items if self.items is None else self.items
 
     def needs(self, what: str) -> bool:
         """Whether an estimator of the problem needs this of a pass."""

@@ -32,11 +32,11 @@ from sigmascope.reproduction import experiments as ex
 from sigmascope.reproduction import experiments_beyond as beyond
 from sigmascope.reproduction.found import Found
 from sigmascope.reproduction.page import write_paper
-from sigmascope.studies import learned_run
-from sigmascope.studies.learned import weights_digest
 from sigmascope.studies.results import to_curves
+from sigmascope.studies.run import run as run_study
 from sigmascope.studies.spec import SpecOfModel, spec_of
 from sigmascope.studies.store import Folder, check_folder, netcdf
+from sigmascope.studies.subjects.model import weights_digest
 from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"
@@ -230,12 +230,12 @@ def _study_of_model(task: ReproduceTask, out: Path, progress: bool) -> xr.Datase
     folder = out / _MODEL
     if folder.exists() and not (folder / "report.html").exists():
         try:
-            return learned_run.run_learned(spec, folder, progress)[0]
+            return run_study(spec, folder, progress)[0]
         except InputError:
             shutil.rmtree(folder)  # half of another study: this stage's own folder
     elif folder.exists():
         shutil.rmtree(folder)
-    return learned_run.run_learned(spec, folder, progress)[0]
+    return run_study(spec, folder, progress)[0]
 
 
 def _mark(

@@ -8,7 +8,6 @@ import torch
 
 from sigmascope.analysis.onset import RESAMPLED_BYTES
 from sigmascope.core import LabelledData
-from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.exact.finite.kernel.threads import workers
@@ -17,7 +16,8 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.compute import MOST_VALUES, Data, chosen, levels_of
+from sigmascope.studies.exact_law import Data, chosen, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 
 _LATER = 20_000_000  # what libraries load when they are first used
@@ -118,7 +118,7 @@ def predict(data: Data, spec: Spec) -> Work:
     gaps = s.gaps
     told = s.columns * s.nodes * s.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
     children = 32 * s.draws * spec.forks if isinstance(spec, ExactSpec) else 0
-    if isinstance(data, Hierarchy):
+    if not isinstance(data, LabelledData):
         calls = s.draws * s.nodes * (2 + 2 * s.count * gaps) + told
         passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.abstractions))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sigmascope.distributed as distributed
 from sigmascope.core import Abstraction, LabelledData
 from sigmascope.data.scales import require_different, require_levels, require_shared
-from sigmascope.studies.compute import Data
+from sigmascope.studies.exact_law import Data
 from sigmascope.studies.spec import HeldoutSpec, Spec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import onsets
-from sigmascope.core import Abstraction, Curve, Draws, LabelledData
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.hierarchy import Hierarchy
@@ -27,12 +27,13 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
 from sigmascope.information.jobs.pairs import of_pairs, pair_block
 from sigmascope.information.jobs.passes import Pass, block_draws, harvested, sketch_of
+from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
-from sigmascope.studies.results import VALUE_RESAMPLES
+from sigmascope.studies.exact_law import Data, chosen, draws_of, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.views import RESAMPLES
 
@@ -101,11 +102,12 @@ def _spread(levels: np.ndarray, most: int = _LEVELS) -> np.ndarray:
     return levels[:: -(-len(levels) // most)]
 
 
-def seconds_of(data: Data, spec: Spec, device: torch.device) -> float:
+def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) -> float:
     """Time of a study, from samples of its work that are done and timed now; every rank must ask.
 
     Args:
         data: its data.
+        denoiser: their exact filter.
         spec: filled in.
         device: where it would run.
 
@@ -115,8 +117,8 @@ def seconds_of(data: Data, spec: Spec, device: torch.device) -> float:
     grid = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     finding, nodes = (0.0, grid) if heldout else _timed(lambda: levels_of(data, spec)[0])
     study = _Study(spec, device, nodes, chosen(data, spec.what.abstractions))
-    if isinstance(data, Hierarchy):
-        work = _hierarchy(data, study)
+    if not isinstance(data, LabelledData):
+        work = _by_levels(data, denoiser, study)
     elif heldout:
         work = _heldout(data, study)
     else:
@@ -129,10 +131,10 @@ def _drawing(data: Data, spec: Spec) -> float:
     return _warm(lambda: _timed(lambda: draws_of(data, few, spec.sampling.seed))[0]) * spec.sampling.draws / few
 
 
-def _hierarchy(data: Hierarchy, study: _Study) -> float:
+def _by_levels(data: Any, denoiser: Denoiser, study: _Study) -> float:
     """A level of some draws, and the paths of these for one attribute."""
     spec, few = study.spec, min(study.spec.sampling.draws, _FEW_DRAWS)
-    denoiser, draws = denoiser_of(data, study.device), draws_of(data, few, study.spec.sampling.seed)
+    draws = draws_of(data, few, spec.sampling.seed)
     average = max(len(a.values) for a in study.attributes) <= FEW_VALUES
     share = spec.sampling.draws / few / distributed.world()
 
