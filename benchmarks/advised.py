@@ -217,7 +217,7 @@ def share(each: Tensor) -> tuple[float, float]:
 def tried(of: Subject) -> list[dict]:
     """Every advice about one attribute: what it says and what is seen, with the law of each."""
     say(f"{of.name}: the study")
-    studied, spec = open_sampler(of.spec, of.opened, False)
+    studied, spec = open_sampler(of.spec, of.opened, False, None)
     results = run_subject(studied, spec, None, True)[0]
     name = str(results.abstraction.values[0])
     advisor = Advisor(results, P)
