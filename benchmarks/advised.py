@@ -277,7 +277,7 @@ def ends_early(folder: Path) -> list[dict]:
     """Two points at a distance of 2, studied down to sigma = 1: .46 of H is known there."""
     rng = np.random.default_rng(4)
     np.savez(folder / "two.npz", images=np.array([-1.0, 1.0]).reshape(2, 1, 1, 1), side=[0, 1])
-    results = study(str(folder / "two.npz"), estimators="posterior", draws=4096, levels=16, sigma_min=1.0)
+    results = study(folder / "two.npz", estimators="posterior", sampling=Sampling(4096, 16, sigma_min=1.0))
     advisor = Advisor(results, P)
     guide, _ = advisor.interval("side")
     view = advisor.generated

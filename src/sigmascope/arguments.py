@@ -53,3 +53,11 @@ Names = Annotated[
     ),
 ]
 """Names, separated by commas."""
+AsText = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="TEXT",
+    instance_from_str=lambda given: given[0],
+    is_instance=lambda value: True,
+    str_from_instance=lambda value: [str(value)],
+)
+"""Of an option that is a text on the command line, and more from Python."""

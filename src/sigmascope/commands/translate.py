@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sigmascope.arguments import Flag, arg
+from sigmascope.commands.common import Folder
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_STEPS, within
 

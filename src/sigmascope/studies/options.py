@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
-from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, Place, arg, group
+from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, Names, Place, arg, group
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
 from sigmascope.limits import (
@@ -123,7 +123,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ExactOptions:
-    """Of the exact filter."""
+    """Of the exact filter: whose information, and of what."""
 
     law: Annotated[str, arg("LAW", None)] = "empirical"
     """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
@@ -143,7 +143,7 @@ class ExactOptions:
 
 @dataclass(frozen=True)
 class GapOptions:
-    """How many network calls to make for the gaps of a model."""
+    """Of a model: how many network calls to make for its gaps."""
 
     target_stderr: Annotated[float, arg("NATS", "(default: 0.02)")] = 0.0
     """Make as many network calls as bring the standard error of its score gaps down to this."""
@@ -200,10 +200,10 @@ class PipelineOptions:
     null_class: Annotated[int, arg("INDEX")] = -1
     """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself.
     Without such a class, what it says untold is the mixture over its classes, by its own likelihood."""
-    classes: Annotated[str, arg("FILE", "(default: the names that the pipeline gives)")] = ""
+    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
     """Of a class-conditional pipeline: the names of its classes, by which values of the attribute are matched to them:
     a file with one name a line, in their order, or JSON (a list, or an object as id2label); or the word 'by-order', if
-    the values of the attribute are in the order of the classes."""
+    the values of the attribute are in the order of the classes. (From Python also the names, or a mapping of them.)"""
     allow_pickle: Flag = field(
         default=False,
         metadata={
@@ -221,6 +221,10 @@ class PipelineOptions:
         """
         check_text(self)
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
+
+
+Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
+"""What a study can be told besides its data, model, estimators and sampling."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +260,7 @@ class WithModel(Common):
     the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
     pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
     labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
-    gaps: Annotated[GapOptions, Flat, group("of a model")] = GapOptions()
+    gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     model_fingerprint: Hidden[str] = ""
     """Of the model's weights, once they have been read."""
 
@@ -265,9 +269,9 @@ class WithModel(Common):
 class StudyOptions(WithModel):
     """All that a study can be told, whatever its kind."""
 
-    exact: Annotated[ExactOptions, Flat, group("of the exact filter")] = ExactOptions()
-    forking: Annotated[ForkOptions, Flat, group("of forks")] = ForkOptions()
-    pipeline: Annotated[PipelineOptions, Flat, group("of a pipeline")] = PipelineOptions()
+    exact: Annotated[ExactOptions, Flat, group("exact filter")] = ExactOptions()
+    forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
+    pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
 
 
 def flat(options: object) -> dict[str, Any]:
