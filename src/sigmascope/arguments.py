@@ -12,8 +12,8 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 """True where the option is there."""
 Flat = tyro.conf.OmitArgPrefixes
 """Of a group of options: they go by their own names."""
-Hidden = tyro.conf.Suppress
-"""Of an option that the command line does not have."""
+Hidden = tyro.conf.Suppress[str]
+"""A text that the command line does not have."""
 Place = tyro.conf.Positional
 """Of an argument that stands without a name."""
 

@@ -20,7 +20,7 @@ from sigmascope.exact.finite import posterior as passes
 from sigmascope.studies import collect, compute, runner, works
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this is a program of its own
-from asked import study  # noqa: E402
+from asked import study
 
 FOLDER = Path(sys.argv[2])
 QUICK = {"draws": 16, "levels": 6, "sigma_min": 0.05, "sigma_max": 20.0}

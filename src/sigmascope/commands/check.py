@@ -30,7 +30,7 @@ class Command:
     """An eighth of the paths: seconds in place of minutes, wider margins."""
     seed: int = 0
     """Seed of the simulations: the same seed gives the same numbers."""
-    spoil: Hidden[str] = ""
+    spoil: Hidden = ""
 
 
 def run(command: Command) -> int:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 def _ways(_: str) -> str:
     """The estimators that are registered, for the help."""
-    said, explained = [], set()
+    said, explained = [], set[str]()
     kinds = {EXACT: "Of data", POPULATION: "Of --law heldout", CONDITIONAL: "Of a model", SAMPLER: "Of forks"}
     for kind, whose in kinds.items():
         each = []
@@ -236,7 +236,7 @@ class Common:
     estimators: Annotated[Names, arg("A,B", _ways)] = ()
     """Ways to measure, separated by commas. They must agree; the page shows how well they do."""
     device: Device = "auto"
-    fingerprint: Hidden[str] = ""
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     def validate_groups(self) -> None:
@@ -261,7 +261,7 @@ class WithModel(Common):
     pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
     labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
-    model_fingerprint: Hidden[str] = ""
+    model_fingerprint: Hidden = ""
     """Of the model's weights, once they have been read."""
 
 

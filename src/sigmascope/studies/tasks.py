@@ -48,7 +48,7 @@ class GenerateTask(DataOptions):
     seed: int = 0
     """Seed of the noise; each image has its own stream."""
     device: Device = "auto"
-    fingerprint: Hidden[str] = ""
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     @property
@@ -93,7 +93,7 @@ class ForkTask(DataOptions):
     seed: int = 0
     """Seed of parents and noise; each child has its own stream."""
     device: Device = "auto"
-    fingerprint: Hidden[str] = ""
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     @property
@@ -154,7 +154,7 @@ class ReproduceTask:
     they are. With a model: the model's."""
     seed: int = 0
     """Seed of everything: the same seed gives the same numbers."""
-    fingerprint: Hidden[str] = ""
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     @property
@@ -190,7 +190,7 @@ class TrainSpec(DataOptions):
     checkpoint_seconds: float = 60.0
     """Seconds between two checkpoints."""
     device: Device = "auto"
-    fingerprint: Hidden[str] = ""
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     def to_toml(self) -> str:
