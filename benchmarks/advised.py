@@ -42,7 +42,7 @@ from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advice, Advisor
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.options import DataOptions, ForkOptions, Sampling
-from sigmascope.studies.run import measure
+from sigmascope.studies.run import run_subject
 from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.study import study
 from sigmascope.studies.subjects.pipelines import Opened
@@ -218,7 +218,7 @@ def tried(of: Subject) -> list[dict]:
     """Every advice about one attribute: what it says and what is seen, with the law of each."""
     say(f"{of.name}: the study")
     studied, spec = open_sampler(of.spec, of.opened, False, None)
-    results = measure(studied, studied.problem(spec), spec, None, True)
+    results = run_subject(studied, spec, None, True)[0]
     name = str(results.abstraction.values[0])
     advisor = Advisor(results, P)
     keep, fork_at = advisor.keep(name, [])
@@ -277,7 +277,7 @@ def ends_early(folder: Path) -> list[dict]:
     """Two points at a distance of 2, studied down to sigma = 1: .46 of H is known there."""
     rng = np.random.default_rng(4)
     np.savez(folder / "two.npz", images=np.array([-1.0, 1.0]).reshape(2, 1, 1, 1), side=[0, 1])
-    results = study(str(folder / "two.npz"), estimators="posterior", draws=4096, levels=16, sigma_min=1.0)
+    results = study(folder / "two.npz", estimators="posterior", sampling=Sampling(4096, 16, sigma_min=1.0))
     advisor = Advisor(results, P)
     guide, _ = advisor.interval("side")
     view = advisor.generated

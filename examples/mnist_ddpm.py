@@ -295,9 +295,11 @@ def exact_filter(data: LabelledData, levels: int, quick: bool, seed: int) -> lis
     for law, name in (("empirical", "exact filter of these digits"), ("heldout", "filter, digits held out")):
         say(f"exact filter: {law}")
         study = sigmascope.study(
-            data, estimators="posterior" if law == "empirical" else "", law=law, draws=64 if quick else 1024,
-            levels=levels, sigma_min=LOW, sigma_max=HIGH, seed=seed,
-        )  # fmt: skip
+            data,
+            estimators="posterior" if law == "empirical" else "",
+            sampling=sigmascope.Sampling(64 if quick else 1024, levels, sigma_min=LOW, sigma_max=HIGH, seed=seed),
+            options=sigmascope.ExactOptions(law=law),
+        )
         found.append(replace(sigmascope.to_curves(study)[0], estimator=name))
     return found
 

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
+    from sigmascope.studies.options import DataOptions as DataOptions
+    from sigmascope.studies.options import ExactOptions as ExactOptions
+    from sigmascope.studies.options import ForkOptions as ForkOptions
+    from sigmascope.studies.options import GapOptions as GapOptions
+    from sigmascope.studies.options import PipelineOptions as PipelineOptions
+    from sigmascope.studies.options import Sampling as Sampling
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
@@ -53,6 +59,10 @@ _HOME = {
     "study": "sigmascope.studies.study",
     "to_curves": "sigmascope.studies.results",
 }
+_HOME |= dict.fromkeys(
+    ("DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
+    "sigmascope.studies.options",
+)
 __all__ = ["__version__", *_HOME]
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
+from asked import study
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Discrete
 from sigmascope.studies.classes import BY_ORDER, read_classes
-from sigmascope.studies.study import study
 from sigmascope.studies.subjects.conditional_pipeline import classes_of
 
 CLOTHES = ("Dress", "Pullover", "T-shirt", "Trouser")  # as folders are sorted

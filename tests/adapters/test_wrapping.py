@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+from asked import study
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.analysis.trust import judge
@@ -19,7 +20,6 @@ from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.studies.marks import against
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.study import study
 
 COLOURS = ("blue", "green", "red")
 NULL = 3

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sigmascope
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.limits import real, whole
@@ -263,7 +264,7 @@ def test_two_studies_that_differ_say_in_what(name, value):
 )
 def test_from_python(options, words):
     with pytest.raises(InputError, match=words) as refusal:
-        sigmascope.study(np.zeros((4, 2)), {"a": [0, 1, 0, 1]}, **options)
+        study(np.zeros((4, 2)), {"a": [0, 1, 0, 1]}, **options)
     assert "\n" not in str(refusal.value)
 
 
@@ -285,7 +286,7 @@ def test_numbers_from_python(read, value, words):
 def test_the_held_out_bound_has_a_name_of_its_own(good, tmp_path):
     assert main(["study", str(good), *HELDOUT, "--draws", "16", "--levels", "4", "--out", str(tmp_path / "a")]) == 0
     assert main(["study", "--spec", str(tmp_path / "a" / "spec.toml"), "--out", str(tmp_path / "b")]) == 0
-    results = sigmascope.study(str(good), law="heldout", draws=16, levels=4)
+    results = study(str(good), law="heldout", draws=16, levels=4)
     assert results.estimator.values.tolist() == ["heldout"]
     assert results.attrs["main_estimator"] == "heldout"
     assert {c.estimator for c in sigmascope.to_curves(results)} == {"heldout"}

@@ -11,12 +11,13 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
-WORDS = {"_version", "console", "core", "device", "distributed", "errors", "limits", "paths", "rare"}
+WORDS = {"_version", "arguments", "console", "core", "device", "distributed", "errors", "limits", "paths", "rare"}
 """The ground floor."""
 LAWS = WORDS | {"noise", "filtering", "exact", "sample", "data"}
 """What is known exactly, what draws from it, and what is read."""
 MAY = {
     "_version": set(),
+    "arguments": set(),
     "errors": set(),
     "rare": set(),
     "console": {"errors"},
@@ -30,7 +31,7 @@ MAY = {
     "exact": {"core", "distributed", "noise"},
     "sample": {"core", "filtering", "noise", "paths"},
     "data": {"core", "distributed"},
-    "learn": {"core", "data", "distributed", "errors", "limits", "noise"},
+    "learn": {"arguments", "core", "data", "distributed", "errors", "limits", "noise"},
     "adapters": {"core", "noise"},
     "information": {"core", "data", "distributed", "errors", "exact", "learn", "noise", "sample"},
     "analysis": {"core", "noise"},

@@ -23,6 +23,7 @@ from sigmascope.learn.sources import null_abstraction
 from sigmascope.noise import VarianceExploding, sigma_grid
 from sigmascope.sample import StochasticHeun, Streams, final, fork, joint, levels_below, start
 from sigmascope.studies.exact_law import draws_of
+from sigmascope.studies.options import ForkOptions, Sampling
 from sigmascope.studies.study import study
 
 PAPER_TAU, FORKS = 0.4, 4
@@ -167,9 +168,12 @@ def curves(lab: Laboratory, progress: bool) -> xr.Dataset:
         )
     children = max(e.children, *(len(a.values) for a in data.abstractions))
     return study(
-        data, draws=e.draws, levels=e.levels, seed=lab.seed, forks=children, progress=progress,
+        data,
         estimators=("posterior", "score_gap", "mmse_gap", "forks"),
-    )  # fmt: skip
+        sampling=Sampling(e.draws, e.levels, seed=lab.seed),
+        options=ForkOptions(children),
+        progress=progress,
+    )
 
 
 def systems(lab: Laboratory, progress: bool) -> xr.Dataset:

@@ -19,6 +19,7 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
+from sigmascope.studies.options import DataOptions, ExactOptions, Sampling
 from sigmascope.studies.run import advance
 from sigmascope.studies.study import study
 
@@ -82,16 +83,19 @@ def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
     """The scenes with a fine texture on the floor: an attribute that only small noise can show."""
     e = lab.effort
     return study(
-        "scenes", size=lab.exact.event[-1], grain=True, draws=e.grain, levels=e.levels, seed=lab.seed,
-        estimators="posterior", progress=progress,
-    )  # fmt: skip
+        "scenes",
+        estimators="posterior",
+        sampling=Sampling(e.grain, e.levels, seed=lab.seed),
+        options=DataOptions(size=lab.exact.event[-1], grain=True),
+        progress=progress,
+    )
 
 
 def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.Dataset:
     """Another data set, under one law; of the ten classes of CIFAR-10 also whether they are animals or vehicles."""
     e = lab.effort
     draws = e.held_out if law == "heldout" else e.draws
-    return study(data, law=law, draws=draws, levels=e.levels, seed=lab.seed, progress=progress)
+    return study(data, sampling=Sampling(draws, e.levels, seed=lab.seed), options=ExactOptions(law), progress=progress)
 
 
 def second_data(path: str) -> LabelledData:

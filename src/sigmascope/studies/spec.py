@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
+from sigmascope.arguments import listed
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
 from sigmascope.limits import real, refuse, shown, whole
@@ -28,7 +29,6 @@ from sigmascope.studies.options import (
     WithModel,
     changed,
     flat,
-    listed,
 )
 
 PIPELINE = "diffusers:"
