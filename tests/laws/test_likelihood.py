@@ -27,7 +27,7 @@ from sigmascope.information.likelihood import (
     tempered,
 )
 from sigmascope.information.path import markov_path, path_bound, path_posterior
-from sigmascope.sample.streams import Streams, rows
+from sigmascope.streams import Streams, rows
 
 COIN = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
 
