@@ -57,6 +57,7 @@ def _raise(shift, sums, squares, d, j, by):
 
 @no_type_check
 @compiled(fastmath=_FAST)
+# long: one loop over pairs, whose sums stay in registers and in the first cache; parted, it would be compiled apart
 def _class_sums(
     product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, dead, most, steady, work, shift,
     sums, squares, rows, draws, values,
