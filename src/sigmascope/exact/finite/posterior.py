@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -82,9 +81,8 @@ class PosteriorPass:
         self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
-            self._kernel.total = replace(self._kernel.total, which=sketch.columns(len(draws)).to(device))
             joined = _with_one((v.double() - denoiser.centre) @ sketch.mixed.to(device).double(), sketch.few)
-            self._projected = _without_one(joined.take_along_dim(self._kernel.total.which, 1), sketch.few)
+            self._projected = _without_one(joined.take_along_dim(self._kernel.total.given.columns.which, 1), sketch.few)
             zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
             self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
@@ -136,7 +134,7 @@ class PosteriorPass:
         try:
             projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
             if self._sketch is not None:
-                with turn.stage(len(into.half) + 1):
+                with turn.stage(into.given.levels + 1):
                     self._add_moments(self._sketch, rows, projected)
         finally:
             turn.leave()
@@ -218,7 +216,7 @@ class PosteriorPass:
         for i, a in enumerate(d.abstractions):
             part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().levels)]
+            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().given.levels)]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )
@@ -228,14 +226,14 @@ class PosteriorPass:
     def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score gap and error gap per draw, and what each random direction says of their means."""
         held = self._total()
-        means = held.means[:, part, j].transpose(0, 1)
-        sums, means = means[..., held.few], _without_one(means, held.few)
+        c, means = held.given.columns, held.means[:, part, j].transpose(0, 1)
+        sums, means = means[..., c.few], _without_one(means, c.few)
         exact, v = sketch.exact, self._projected
-        if j < held.few_levels:
-            exact, means, v = sketch.few - sketch.random, means[..., : held.few], v[:, : held.few]
+        if j < c.few_levels:
+            exact, means, v = sketch.few - sketch.random, means[..., : c.few], v[:, : c.few]
         else:
             means, v = (
-                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(held.parts)], -2) for x in (means, v)
+                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(c.parts)], -2) for x in (means, v)
             )
         total = sums.sum(0)
         mean = means.sum(0) / total[:, None]
@@ -243,15 +241,13 @@ class PosteriorPass:
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (v - mean) ** 2 - (v - told) ** 2
-        shares = [
-            pooled([x[p, exact:].mean(0) * sketch.random for p in held.parts], self._weights) for x in (score, mmse)
-        ]
+        shares = [pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)]
         return score.sum(1), mmse.sum(1), shares[0], shares[1]
 
     @property
     def _weights(self) -> list[float]:
         """Shares of the draws that have random directions of their own."""
-        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.parts]
+        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.given.columns.parts]
 
     def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
         r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
