@@ -131,10 +131,6 @@ def test_habits_of_other_flows():
     assert Habits("StableDiffusion3Pipeline")._own_sigmas(scheduler, 4) is None
 
 
-class Stop(Exception):
-    pass
-
-
 def recorded(pipe, network, **call):
     """Timesteps that a pipeline's network is called with."""
     seen = []

@@ -220,7 +220,12 @@ class PosteriorPass:
         return found
 
     def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Score gap and error gap per draw, and what each random direction says of their means."""
+        r"""Score gap and error gap per draw, and what each random direction says of their means.
+
+        .. math:: \sum_i \sum_a \pi(a|y) (D_a - D)_i^2, \qquad \sum_i\, (v - D)_i^2 - (v - D_A)_i^2
+
+        over the directions i that serve the level: the first ones of the sketch, or all.
+        """
         held = self._total()
         c, means = held.given.columns, held.means[:, part, j].transpose(0, 1)
         sums, means = means[..., c.few], _without_one(means, c.few)
@@ -237,8 +242,10 @@ class PosteriorPass:
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (v - mean) ** 2 - (v - told) ** 2
-        shares = [pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)]
-        return score.sum(1), mmse.sum(1), shares[0], shares[1]
+        of_score, of_mmse = (
+            pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)
+        )
+        return score.sum(1), mmse.sum(1), of_score, of_mmse
 
     @property
     def _weights(self) -> list[float]:
