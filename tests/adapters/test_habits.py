@@ -210,10 +210,6 @@ def test_a_shift_that_only_a_run_has_is_refused():
     assert Ruler(scheduler, 4).states == 4
 
 
-class Stop(Exception):
-    pass
-
-
 def recorded(pipe, network, **call):
     """Timesteps that a pipeline's network is called with."""
     seen = []

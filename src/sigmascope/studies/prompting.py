@@ -34,6 +34,7 @@ from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.report.gallery import rendered
 from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start
+from sigmascope.streams import Alone
 from sigmascope.studies.prompt_task import PromptTask
 from sigmascope.studies.store import Folder, check_folder, netcdf
 
@@ -116,8 +117,8 @@ def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
     whose = (1,) if given or task.against == "" else (1, 0)
     latents = [_given(pipe, task, device) if given else _generated(pipe, task, k, device) for k in whose]
     found = tuple(
-        divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=(2, k))
-        for k, v in zip(whose, latents, strict=True)
+        divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=stream)
+        for k, v, stream in zip(whose, latents, [(Alone.PROMPT_PATHS, k) for k in whose], strict=True)
     )
     _, decode = _coders(pipe)
     images = tuple(_batched(decode, v).float().cpu().numpy() for v in latents)
@@ -174,7 +175,7 @@ def _generated(pipe: Pipeline, task: PromptTask, k: int, device: torch.device) -
     sigma = levels_of(pipe, 2)
     grid = karras_grid(float(sigma[0]), float(sigma[-1]), task.steps)
     told = {PROMPT: torch.full((task.n,), k, device=device)}
-    noise = Streams(task.seed, [(1, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
+    noise = Streams(task.seed, [(Alone.PROMPTED, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
     y = start(pipe.denoiser, float(grid[0]), noise, told)
     return final(sample(pipe.denoiser, y, [*grid, 0.0], Heun(), known=told)).y
 

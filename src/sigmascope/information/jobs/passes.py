@@ -16,12 +16,14 @@ from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
+from sigmascope.streams import Use
 
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
 _DIRECTION_WORK = 1.7e8  # items · abstractions · directions: small sets afford more directions
 _FEWEST, _MOST = 56, 256
 SKETCH_ITEMS = 1024
+_DIRECTIONS, _ITEMS = 1, 3  # what is drawn
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
@@ -44,7 +46,7 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
 
 def _sample(data: Any) -> Tensor:
     if not isinstance(data, LabelledData):
-        values: Tensor = data.sample(SKETCH_ITEMS, generator(0, 0, 3))[0]
+        values: Tensor = data.sample(SKETCH_ITEMS, generator(0, Use.SKETCH, _ITEMS))[0]
         return values.flatten(1)
     some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
     return data.source.take(some).reshape(len(some), -1)
@@ -53,7 +55,7 @@ def _sample(data: Any) -> Tensor:
 def sketch_of(data: LabelledData, seed: int) -> Sketch:
     """Directions of a sample of the data, for the gaps."""
     exact, each = directions_for(data)
-    return make_sketch(_sample(data), exact, 3 * each, generator(seed, 0, 1), each)
+    return make_sketch(_sample(data), exact, 3 * each, generator(seed, Use.SKETCH, _DIRECTIONS), each)
 
 
 def series_level(data: Any) -> float:
