@@ -33,7 +33,7 @@ MAY = {
     "learn": {"core", "data", "distributed", "errors", "limits", "noise"},
     "adapters": {"core", "noise"},
     "information": {"core", "noise", "sample"},
-    "analysis": {"core", "noise"},
+    "analysis": {"core", "information", "limits", "noise", "rare"},
     "report": {"analysis", "console", "core"},
     "checks": {"console", "core", "data", "errors", "exact", "filtering", "information", "noise", "paths", "sample"},
     "studies": LAWS - {"_version"} | {"_version", "adapters", "analysis", "information", "learn", "report"},

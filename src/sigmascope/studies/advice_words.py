@@ -9,7 +9,8 @@ from dataclasses import asdict
 from html import escape
 from string import ascii_lowercase
 
-from sigmascope.studies.advising import KINDS, Advice
+from sigmascope.studies.advice_kinds import Advice
+from sigmascope.studies.advising import KINDS
 
 
 def as_words(found: Sequence[Advice]) -> str:
@@ -37,7 +38,7 @@ def as_html(found: Sequence[Advice]) -> str:
 
 def line(a: Advice) -> str:
     """What one advice says, in σ and in the units of the scheduler."""
-    return a.words + _in_units(a)
+    return a.words + (KINDS[a.kind].in_units(a.units.get("high"), a.units.get("low")) if a.kind in KINDS else "")
 
 
 def _by_attribute(found: Sequence[Advice]) -> Iterator[tuple[str, list[Advice]]]:
@@ -65,44 +66,6 @@ def _law(found: Sequence[Advice]) -> list[str]:
         return [f"All of this is true of {next(iter(laws))}. σ is in the unit of the study."]
     each = "; ".join(f"({letter}) of {law}" for law, letter in laws.items())
     return [f"What is marked is true: {each}. σ is in the unit of the study."]
-
-
-def _in_units(a: Advice) -> str:
-    """The levels in the scheduler's units, as they are handed to a pipeline."""
-    high, low = a.units.get("high"), a.units.get("low")
-    if a.kind in ("guidance_interval", "training_range"):
-        return _of_interval(a, high, low)
-    if high is None:
-        return ""
-    k, n = high["step"], high["steps"]
-    where = f"timestep {high['timestep']:.4g}, {high['percent']:.0f} % done"
-    if a.kind == "sdedit_strength":
-        strength = high["strength"]
-        if strength is None:
-            return f" — no strength of {n} steps begins so low: pass more --steps ({where})"
-        return f" — strength {strength:.6g} of {n} steps ({where})"
-    if a.kind == "negative_prompt":
-        return f" — {f'in the steps before {k}' if k else 'before the first step'} of {n} ({where})"
-    return f" — {f'before step {k}' if k < n else 'after the last step'} of {n} ({where})"
-
-
-def _of_interval(a: Advice, high: Mapping[str, float] | None, low: Mapping[str, float] | None) -> str:
-    """From which timestep and step to which; an end that is not known is that of the run."""
-    some = high or low
-    if some is None:
-        return ""
-    begin = f"timestep {high['timestep']:.4g}" if high else "the start"
-    clock = f"{begin} to {f'''timestep {low['timestep']:.4g}''' if low else 'the end'}"
-    if a.kind == "training_range":
-        return f" — {clock}"
-    steps = int(some["steps"])
-    first = int(high["step"]) if high else 0
-    last = steps - 1
-    if low:
-        last = int(low["step"]) - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
-    span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
-    done = f"{high['percent'] if high else 0:.0f} to {low['percent'] if low else 100:.0f} % done"
-    return f" — {span} ({clock}; {done})"
 
 
 def as_json(found: Sequence[Advice]) -> str:
