@@ -52,6 +52,7 @@ class View:
         seed: int,
     ) -> None:
         self.curves, self.whole, self._kept, self.law, self._seed = curves, whole, kept, law, seed
+        self.bounded = "kept" not in kept  # whether what is kept is known by a bound only
         first = next(iter(curves.values()))
         for name, c in curves.items():
             if not np.isfinite(c.per_draw).all():
@@ -66,11 +67,6 @@ class View:
         counts = np.concatenate([np.ones((1, groups)), drawn])
         self._shares = counts / (counts @ np.diff(self._starts, append=draws))[:, None]
         self._found: dict[tuple[str, str], Rising] = {}
-
-    @property
-    def bounded(self) -> bool:
-        """Whether probabilities to keep an attribute are known by a bound only."""
-        return "kept" not in self._kept
 
     def known(self, name: str) -> Rising:
         """I of an attribute, over resamples (the first: the estimate), rising as the noise falls."""

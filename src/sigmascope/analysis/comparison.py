@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy.interpolate import CubicSpline
 
 from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, ends_of, moved, mover, quantity, rising
@@ -108,15 +108,15 @@ class Side:
         curve: at these levels and draws.
         trusted: at which levels it is not marked as biased.
         verdict: the words of the marks.
-        items: of the draws.
-        drawn: what tells whether draws of the same items are the same: the seed, and which were chosen for a model.
+        seed: of the study.
+        drawn: identifies the draws: their items and seed, and which were chosen for a model; empty where it is not
+            known.
         data: identifies the data.
     """
 
     curve: Curve
     trusted: Bool[np.ndarray, " levels"]
     verdict: str
-    items: Int[np.ndarray, " draws"]
     seed: int
     drawn: bytes
     data: str
@@ -126,34 +126,31 @@ Sides = dict[str, dict[str, Side]]
 """The curves of a study, by estimator and abstraction."""
 
 
-def common(a: Sides, b: Sides) -> list[str]:
-    """Attributes that both have, in the order of A.
+def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[tuple[Side, Side]]:
+    """The curves to compare, of each attribute that both studies have, in the order of A.
 
-    Raises: InputError where there is none.
-    """
-    in_b = {n for of in b.values() for n in of}
-    names = list(dict.fromkeys(n for of in a.values() for n in of))
-    common = [n for n in names if n in in_b]
-    if not common:
-        raise InputError(
-            f"no attribute is in both studies: A has {', '.join(names) or 'none'}, B has "
-            f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
-        )
-    return common
-
-
-def choose(name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> tuple[Side, Side]:
-    """The curves of an attribute to compare: those that were asked for, the main ones, or the best that both have.
+    They are those that were asked for, the main ones, or the best that both have.
 
     Args:
-        name: of the attribute.
         a: the curves of A.
         b: those of B.
         estimator: which, in both, or ``NAME:NAME`` for one in each; empty: the main ones.
         mains: the estimator that each study is about.
 
-    Raises: InputError where a study lacks what was asked for, or none is in both.
+    Raises: InputError where the studies have no attribute in common, or lack an estimator.
     """
+    in_a, in_b = (list(dict.fromkeys(n for of in s.values() for n in of)) for s in (a, b))
+    both = [n for n in in_a if n in in_b]
+    if not both:
+        raise InputError(
+            f"no attribute is in both studies: A has {', '.join(in_a) or 'none'}, B has "
+            f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
+        )
+    return [_matched(name, a, b, estimator, mains) for name in both]
+
+
+def _matched(name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> tuple[Side, Side]:
+    """The curves of one attribute."""
     mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
     if estimator:
         one, _, two = estimator.partition(":")
@@ -212,9 +209,7 @@ def compared(one: Side, two: Side, resamples: int = RESAMPLES, pair: bool | None
     """
     a, b = one.curve, two.curve
     sigma, interpolated = _levels(a, b)
-    same = one.seed == two.seed and np.array_equal(one.items, two.items) and bool((one.items >= 0).all())
-    same = same and one.drawn == two.drawn
-    paired = same if pair is None else pair
+    paired = one.drawn == two.drawn != b"" if pair is None else pair
     n, m = a.per_draw.shape[1], b.per_draw.shape[1]
     # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
     counts = counts_of(np.random.default_rng(one.seed), n, resamples)

@@ -113,7 +113,8 @@ class Kind(ABC):
         step, steps = at["step"], at["steps"]
         return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
 
-    def _said(self, case: Case, formula: str, words: str, *, reason: str = "", **more: Any) -> Advice:
+    def advice(self, case: Case, formula: str, words: str, *, reason: str = "", **more: Any) -> Advice:
+        """An advice of this kind; without words where there is a reason against it."""
         return Advice(self.name, case.name, formula, "" if reason else words, law=case.view.law, reason=reason, **more)
 
 
@@ -131,7 +132,7 @@ class _Window(Kind):
         if case.view.lower:
             words += " (read off a lower bound: the truth reaches the same shares at these levels or above)"
         formula = f"I(A; Y_σ) from {100 * EDGE:.0f} to {100 * (1 - EDGE):.0f} % of what a clean image tells of A"
-        return self._said(case, formula, words, high=high, low=low, reason=reason)
+        return self.advice(case, formula, words, high=high, low=low, reason=reason)
 
     @abstractmethod
     def sentence(self, c: Case, begin: str, low: Quantity) -> str:
@@ -223,7 +224,7 @@ class _Kept(Kind):
         if self.at_most:
             words += self._memory(case, at)
         reason = case.doubt(at) if at.reached else self._never(case, at, p)
-        return self._said(case, self.formula.format(p=p) + bound, words, high=at, redraws=redraws, reason=reason)
+        return self.advice(case, self.formula.format(p=p) + bound, words, high=at, redraws=redraws, reason=reason)
 
     def _never(self, c: Case, at: Quantity, p: float) -> str:
         """Why there is no such level."""
@@ -302,13 +303,13 @@ class SamplingSteps(Kind):
         formula = f"equal shares of {EVEN:g} (even in ln σ) + {1 - EVEN:g} √(−d ΣI / d ln σ)"
         sure = [n for n in case.view.curves if not doubt_at(case.results, case.view.estimator, n)]
         if not sure:
-            return self._said(case, formula, "", reason="every curve is marked as biased")
+            return self.advice(case, formula, "", reason="every curve is marked as biased")
         levels = sampler_levels(case.view, sure, case.steps, case.span)
         words = (
             f"put the {case.steps} levels of a first-order sampler at σ {', '.join(f'{s:.4g}' for s in levels)}, 0: "
             f"near to each other where {', '.join(sure)} {'is' if len(sure) == 1 else 'are'} decided"
         )
-        return self._said(case, formula, words, levels=levels)
+        return self.advice(case, formula, words, levels=levels)
 
 
 def _percent(share: float, error: float) -> str:

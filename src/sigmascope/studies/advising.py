@@ -28,10 +28,15 @@ from sigmascope.studies.marks import doubt_at
 from sigmascope.studies.results import main_estimator, to_curves
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind
+    kind.name: kind()
     for kind in (
-        *(kinds.GuidanceInterval(), kinds.TrainingRange(), kinds.NegativePrompt(), kinds.SdeditStrength()),
-        *(kinds.ForkPoint(), kinds.EarlyExit(), kinds.SamplingSteps()),
+        kinds.GuidanceInterval,
+        kinds.TrainingRange,
+        kinds.NegativePrompt,
+        kinds.SdeditStrength,
+        kinds.ForkPoint,
+        kinds.EarlyExit,
+        kinds.SamplingSteps,
     )
 }
 """Every kind of advice, in the order in which they are given."""

@@ -12,7 +12,7 @@ import numpy as np
 import tomli_w
 import xarray as xr
 
-from sigmascope.analysis.comparison import Comparison, Side, Sides, choose, common, compared
+from sigmascope.analysis.comparison import Comparison, Side, Sides, compared, matched
 from sigmascope.analysis.onset import RESAMPLES
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
@@ -129,7 +129,7 @@ def comparisons(
     Raises: InputError where the studies have no attribute, estimator or range of levels in common.
     """
     sides, mains = (_sides(a, "A"), _sides(b, "B")), (main_estimator(a), main_estimator(b))
-    found = [compared(*choose(name, *sides, estimator, mains), resamples, pair) for name in common(*sides)]
+    found = [compared(*both, resamples, pair) for both in matched(*sides, estimator, mains)]
     return sorted(found, key=lambda c: (-c.half[0].value, -c.half[1].value))
 
 
@@ -159,13 +159,13 @@ def _side(results: xr.Dataset, curve: Curve) -> Side | None:
         of = {"abstraction": curve.abstraction, "estimator": curve.estimator}
         trusted = np.asarray(results.trusted.sel(of).values[levels], dtype=bool)
         verdict = str(results.verdict.sel(of).values) if "verdict" in results else ""
-    items = results.item.values if "item" in results else np.full(len(columns), -1)  # unknown
-    chosen = [k for k in sorted(map(str, results.data_vars)) if k.startswith("allocation_")]
-    drawn = hashlib.sha256(b"".join(np.ascontiguousarray(results[k].values).tobytes() for k in chosen)).digest()
-    return Side(
-        replace(kept, per_draw=kept.per_draw[:, columns]), trusted, verdict, items[columns],
-        int(results.attrs.get("seed", 0)), drawn, str(results.attrs.get("data_fingerprint", "")),
-    )  # fmt: skip
+    seed, drawn = int(results.attrs.get("seed", 0)), b""
+    if "item" in results and (results.item.values[columns] >= 0).all():
+        chosen = [results[k].values for k in sorted(map(str, results.data_vars)) if k.startswith("allocation_")]
+        which = [np.array(seed), results.item.values[columns].astype(np.int64), *chosen]
+        drawn = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in which)).digest()
+    found = replace(kept, per_draw=kept.per_draw[:, columns])
+    return Side(found, trusted, verdict, seed, drawn, str(results.attrs.get("data_fingerprint", "")))
 
 
 def _name(path: str | Path, other: str | Path) -> str:
