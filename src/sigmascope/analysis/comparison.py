@@ -146,29 +146,28 @@ def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[
             f"no attribute is in both studies: A has {', '.join(in_a) or 'none'}, B has "
             f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
         )
-    return [_matched(name, a, b, estimator, mains) for name in both]
-
-
-def _matched(name: str, a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> tuple[Side, Side]:
-    """The curves of one attribute."""
-    mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
-    if estimator:
-        one, _, two = estimator.partition(":")
-        for which, wanted, have in (("A", one, mine), ("B", two or one, theirs)):
-            if wanted not in have:
+    found = []
+    for name in both:
+        mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
+        alike = [e for e in mine if e in theirs]
+        one, two = mains
+        if estimator:
+            one, _, two = estimator.partition(":")
+            two = two or one
+            for which, wanted, have in (("A", one, mine), ("B", two, theirs)):
+                if wanted not in have:
+                    raise InputError(
+                        f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
+                    )
+        elif one not in mine or two not in theirs:
+            if not alike:
                 raise InputError(
-                    f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
+                    f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass "
+                    f"one of each, e.g. --estimator {mine[0]}:{theirs[0]}"
                 )
-        return a[one][name], b[two or one][name]
-    if mains[0] in mine and mains[1] in theirs:
-        return a[mains[0]][name], b[mains[1]][name]
-    both = [e for e in mine if e in theirs]
-    if not both:
-        raise InputError(
-            f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass one of "
-            f"each, e.g. --estimator {mine[0]}:{theirs[0]}"
-        )
-    return min(((a[e][name], b[e][name]) for e in both), key=lambda pair: _order(*pair))
+            one = two = min(alike, key=lambda e: _order(a[e][name], b[e][name]))
+        found.append((a[one][name], b[two][name]))
+    return found
 
 
 def _order(a: Side, b: Side) -> tuple[int, float]:
