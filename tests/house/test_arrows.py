@@ -47,7 +47,7 @@ MAY = {
     "learn": {"arguments", "core", "data", "distributed", "errors", "limits", "noise", "streams"},
     "adapters": {"core", "noise"},
     "information": {"core", "data", "distributed", "errors", "exact", "learn", "noise", "sample", "streams"},
-    "analysis": {"core", "noise"},
+    "analysis": {"core", "information", "limits", "noise", "rare"},
     "report": {"analysis", "console", "core", "information"},
     "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},
     "studies": LAWS - {"_version"} | {"_version", "adapters", "analysis", "information", "learn", "report"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sigmascope.analysis.onset import RESAMPLED_BYTES
+from sigmascope.analysis.onset import RESAMPLED_BYTES, RESAMPLES
 from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.filter import tile_rows
@@ -24,7 +24,6 @@ from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 _LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
 _PAGE = 40_000_000  # figures while they are drawn
-_RESAMPLES = 2000
 _OF_ATTRIBUTE = 50_000  # bytes of its curves and of what the page says of it
 _OF_INTEGRALS = 96  # bytes of a pair of levels, in the weights of integrals over levels and the splines behind them
 
@@ -98,8 +97,8 @@ class _Sizes:
 
     def resampling(self) -> int:
         """Counts of resamples as they are drawn and as they are used, and the splines through resampled curves."""
-        splines = min(RESAMPLED_BYTES, 24 * 32 * _RESAMPLES * self.levels)
-        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + splines
+        splines = min(RESAMPLED_BYTES, 24 * 32 * RESAMPLES * self.levels)
+        return 2 * min(RESAMPLED_BYTES, 8 * RESAMPLES * self.draws) + splines
 
     def estimates(self) -> int:
         """Curves and those of single values, beside the posteriors that they are read off and what that takes."""

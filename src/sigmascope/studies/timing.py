@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 import sigmascope.distributed as distributed
-from sigmascope.analysis.onset import onsets
+from sigmascope.analysis.onset import RESAMPLES, RESAMPLES_OF_ADVICE, counts_of, onsets
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
@@ -35,12 +35,10 @@ from sigmascope.studies.advice_of import MOST
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
-from sigmascope.studies.views import RESAMPLES
 
 _LEVELS, _FEW_LEVELS = 64, 8  # of a sample, and where their sums are large
 _FEW_DRAWS = 64  # likewise
 _SUMS_BYTES = 6e8  # of a sample's sums
-_RESAMPLES = 2000  # of the table of onsets
 _INTEGRATED = 512  # levels of the sample of an integral
 _COUNTED = 200_000  # draws of resamples in a sample
 _LONG = 1.0  # seconds, above which a sample is not taken twice
@@ -322,7 +320,7 @@ def _resampling(study: _Study) -> float:
     times = max(_COUNTED // draws, 1)
 
     def count() -> np.ndarray:
-        return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=times).astype(float)
+        return counts_of(rng, draws, times)
 
     counts = count()
     counting = _warm(lambda: _timed(count)[0])
@@ -337,9 +335,9 @@ def _resampling(study: _Study) -> float:
     each = max(long - short, 0.0) / (some - few)
     single = _single(study)
     tables = len(study.attributes) + 2 * sum(bool(a.parts) for a in study.attributes)
-    advised = _OF_ADVICE * RESAMPLES * min(len(study.attributes), MOST)
-    curves = _RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
-    counted = (_RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
+    advised = _OF_ADVICE * RESAMPLES_OF_ADVICE * min(len(study.attributes), MOST)
+    curves = RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
+    counted = (RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
     once = max(short - few * each, 0.0) * (tables + sum(single))
     return counted + once + advised * each + curves * (each + product * scale * spec.sampling.levels / levels)
 
