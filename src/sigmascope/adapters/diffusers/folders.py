@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sigmascope.adapters.diffusers.kinds import own_class
 from sigmascope.adapters.diffusers.settings import MOST_NUMBER, check_numbers, check_types, short
 from sigmascope.core import InputError
 
@@ -167,6 +168,11 @@ def part_of(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
     return None
 
 
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """The class of each part of a pipeline, by the part's name."""
+    return {part: home[1] for part in index if not part.startswith("_") and (home := part_of(index, part))}
+
+
 def home_of(folder: Path, part: str) -> Path:
     """Where a part of a pipeline lies: a folder of its name, or, in old pipelines of one network, beside the index."""
     own = folder / part
@@ -199,7 +205,7 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
         if found is None:
             raise InputError(f"{folder / INDEX}: {part} is {short(home)}: expected a library and a class")
         library, kind = found
-        if library not in LIBRARIES:
+        if library not in LIBRARIES and own_class(kind, library) is None:
             raise InputError(
                 f"{folder}: its {part} is code of its own ({library}), which is not run: expected a class of "
                 f"{' or '.join(LIBRARIES)}"
@@ -239,7 +245,7 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
             own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
             if found.get(own):
                 raise InputError(f"{folder / name}: it names code of its own ({own}), which is not run: leave it out")
-            made = class_of(kind) if library == LIBRARIES[0] else None
+            made = class_of(kind) if library == LIBRARIES[0] else own_class(kind, library)
             if made is not None and name in _CONFIGS:
                 check_types(found, made, str(folder / name))
                 channels, side = found.get("in_channels"), found.get("sample_size")
@@ -260,11 +266,12 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
 
 
 def class_of(kind: str) -> type | None:
-    """A class of diffusers, by its name; None where there is none."""
+    """A class of diffusers or of a registered kind, by its name; None where there is none."""
     with quiet(), in_one_line(kind, "diffusers cannot give it"):
         import diffusers
 
         found = getattr(diffusers, kind, None) if kind.isidentifier() else None
+        found = found or own_class(kind)
         return found if isinstance(found, type) else None
 
 
