@@ -21,6 +21,7 @@ MAY = {
     "rare": set(),
     "console": {"errors"},
     "limits": {"errors"},
+    "_late": set(),
     "core": {"errors", "rare"},
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
@@ -29,7 +30,7 @@ MAY = {
     "filtering": {"noise", "paths"},
     "exact": {"core", "distributed", "noise"},
     "sample": {"core", "filtering", "noise", "paths"},
-    "data": {"core", "distributed"},
+    "data": {"_late", "core", "distributed"},
     "learn": {"core", "data", "distributed", "errors", "limits", "noise"},
     "adapters": {"core", "noise"},
     "information": {"core", "noise", "sample"},
@@ -41,7 +42,7 @@ MAY = {
     "commands": WORDS
     | {"adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
     "cli": {"_version", "commands", "console", "distributed", "errors", "studies"},
-    "__init__": {"_version", "analysis", "core", "data", "errors", "exact", "information", "learn", "studies"},
+    "__init__": {"_late", "_version", "analysis", "core", "data", "errors", "exact", "information", "learn", "studies"},
     "__main__": {"cli"},
 }
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from sigmascope.data.loaders import data_help
 
-def shown(metavar: str, hint: str = "") -> Any:
+
+def shown(metavar: str, hint: str = "", help: str | None = None) -> Any:
     """An argument whose empty default is not worth showing."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, help=help)
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,8 @@ class StudyCommand:
     Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
     """
 
-    data: Annotated[str, tyro.conf.Positional, shown("DATA")] = ""
-    """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
-    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
-    with metadata.csv or metadata.jsonl), a file in the .h5 layout of 3D Shapes, or 'hierarchy', data that a random
-    grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, children, depth and grammar)."""
+    # Annotations are read when a command line is parsed: loaders that were registered until then are described.
+    data: Annotated[str, tyro.conf.Positional, shown("DATA", help=data_help())] = ""
     out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same study."""
     spec: Annotated[str, shown("FILE")] = ""

@@ -17,6 +17,7 @@ from sigmascope.core import Denoiser, InputError, LabelledData
 from sigmascope.data import from_array, load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
+from sigmascope.data.loaders import by_word
 from sigmascope.data.memory import require
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -50,7 +51,7 @@ def resolve(spec: Spec) -> tuple[Data, Spec]:
     if spec.data.startswith("<"):
         raise InputError(f"{spec.data}: these data came from Python, not from a file: repeat the study from there")
     data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
-    if isinstance(data, LabelledData) and spec.data != "scenes":
+    if isinstance(data, LabelledData) and by_word(spec.data) is None:
         spec = replace(spec, data=str(Path(spec.data).resolve()))  # the specification may be read from elsewhere
     return data, complete(spec, data)
 

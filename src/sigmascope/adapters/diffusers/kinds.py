@@ -1,7 +1,7 @@
 """Kinds of pipelines: of each one record, which says what it is made of and how its network is read.
 
-A kind is added by :func:`register`.  What a folder holds registers nothing: it names classes, and those that are loaded
-are of diffusers or transformers, or of a kind that was registered in Python.
+A kind is made known by :func:`register`, in Python.  A folder makes none known: it names classes, and those that are
+loaded are of diffusers or transformers, or of a kind that was registered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Abstraction
 
 NETWORKS = ("unet", "transformer", "decoder", "prior")
 """What pipelines of diffusers call the parts that denoise."""
@@ -89,19 +89,30 @@ class Kind:
     own: tuple[type, ...] = ()
 
 
-KINDS: dict[str, Kind] = {}
-"""All kinds, by name; where a pipeline is of several, it counts as the last of them."""
+_KINDS: dict[str, Kind] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Add a kind.
+    """Make a kind known; a pipeline of several kinds counts as the last of them.
 
-    Raises: InputError where there is one of that name.
+    Returns: the kind.
+
+    Raises: ValueError for a name that another kind has already.
     """
-    if kind.name in KINDS:
-        raise InputError(f"{kind.name!r} is a kind already: give the new one another name")
-    KINDS[kind.name] = kind
+    if kind.name in _KINDS:
+        raise ValueError(f"{kind.name!r} is a kind already: choose another name")
+    _KINDS[kind.name] = kind
     return kind
+
+
+def unregister(kind: Kind) -> None:
+    """Forget a kind."""
+    _KINDS.pop(kind.name, None)
+
+
+def kinds() -> tuple[Kind, ...]:
+    """All kinds, the last registered first."""
+    return tuple(reversed(_KINDS.values()))
 
 
 def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
@@ -111,7 +122,7 @@ def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
         pipeline: name of its class; what is no name is of no class.
         parts: names of the classes of its parts.
     """
-    for kind in reversed(KINDS.values()):
+    for kind in kinds():
         named = any(fnmatchcase(pipeline if isinstance(pipeline, str) else "", p) for p in kind.pipelines)
         made = not kind.networks or parts.get(kind.part) in kind.networks
         if named and made and (not kind.part or kind.part in parts):
@@ -121,7 +132,7 @@ def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
 
 def told_prompts(pipeline: object) -> Kind | None:
     """The kind of a class of pipelines that is told prompts; None where there is none."""
-    return next((k for k in KINDS.values() if k.text and pipeline in k.pipelines), None)
+    return next((k for k in kinds() if k.text and pipeline in k.pipelines), None)
 
 
 def own_class(name: object, library: str | None = None) -> type | None:
@@ -131,7 +142,7 @@ def own_class(name: object, library: str | None = None) -> type | None:
         name: of the class.
         library: the module that defines it; None: any.
     """
-    found = (c for kind in KINDS.values() for c in kind.own)
+    found = (c for kind in kinds() for c in kind.own)
     return next((c for c in found if c.__name__ == name and library in (None, c.__module__)), None)
 
 

@@ -21,7 +21,7 @@ from sigmascope.adapters.diffusers.folders import (
     quiet,
     within_its_files,
 )
-from sigmascope.adapters.diffusers.kinds import KINDS, NETWORKS, Read, own_class
+from sigmascope.adapters.diffusers.kinds import NETWORKS, Read, kinds, own_class
 from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import InputError
@@ -100,7 +100,7 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
             with within_its_files(folder):
                 own: Any = own_class(checked_index(folder)["_class_name"]) or DiffusionPipeline
                 pipe = own.from_pretrained(str(folder), **how)
-            denoising = {*NETWORKS, *(kind.part for kind in KINDS.values())}
+            denoising = {*NETWORKS, *(kind.part for kind in kinds())}
             for part, module in pipe.components.items():
                 made = type(module)
                 known = made.__module__.startswith("diffusers.") or own_class(made.__name__, made.__module__)

@@ -44,7 +44,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.diffusers.coding import coding
 from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
-from sigmascope.adapters.diffusers.kinds import KINDS, Asked, Kind, Read, register, told_prompts
+from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kinds, register, told_prompts
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.schedulers import TRAINED
 from sigmascope.adapters.foreign import try_out
@@ -135,7 +135,7 @@ def _checked(index: Mapping[str, Any], name: str) -> tuple[Kind, Callable[[Any, 
     named = index.get("_class_name")
     kind = told_prompts(named)
     if kind is None or kind.read is None:
-        known = ", ".join(p for k in KINDS.values() if k.text for p in k.pipelines)
+        known = ", ".join(p for k in reversed(kinds()) if k.text for p in k.pipelines)
         raise InputError(
             f"{name}: {named} is not told prompts here: pass a {known}, or wrap its network in adapters.Foreign"
         )
