@@ -18,8 +18,8 @@ import torch
 from sigmascope.data import draw_items, load
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.information.jobs.passes import series_level, sketch_of
 from sigmascope.noise import integration_grid, sigma_grid
-from sigmascope.studies.collect import series_level, sketch_of
 
 ROWS = 4000
 

@@ -34,8 +34,8 @@ from sigmascope.exact.finite.kernel.threads import in_threads, workers
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.screened import ScreenedDenoiser
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.jobs.passes import sketch_of
 from sigmascope.noise import sigma_grid
-from sigmascope.studies.collect import sketch_of
 
 # The kernel's own count: getrusage would give a child the peak of this process.
 _WITH_MEMORY = (

@@ -103,7 +103,7 @@ def test_parents_have_streams_of_their_own(dressed, monkeypatch):
 
 
 def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
-    import sigmascope.studies.own_path as module
+    import sigmascope.information.jobs.forking as module
 
     path, own = dressed(False), module.fork
     monkeypatch.setattr(module, "fork", lambda d, y, levels, *a, **k: own(d, y, [2 * s for s in levels], *a, **k))
@@ -305,13 +305,13 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
 def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     folder, path = real
     import sigmascope.studies.compute as compute
-    from sigmascope.studies.forked import ForkWork
+    from sigmascope.studies.forked import ForkJob
 
     monkeypatch.setattr(compute, "CHECKPOINT_SECONDS", 0.0)
     args = ["study", str(path), "--abstractions", "colour", "--model", f"diffusers:{folder / 'free'}", *SHORT]
     args += ["--estimators", "forks", "--out"]
     assert main([*args, str(tmp_path / "whole")]) == 0
-    own, done = ForkWork.step, []
+    own, done = ForkJob.step, []
 
     def step(self):
         if len(done) == 2:
@@ -319,9 +319,9 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         done.append(1)
         own(self)
 
-    monkeypatch.setattr(ForkWork, "step", step)
+    monkeypatch.setattr(ForkJob, "step", step)
     assert main([*args, str(tmp_path / "part")]) == 130
-    monkeypatch.setattr(ForkWork, "step", own)
+    monkeypatch.setattr(ForkJob, "step", own)
     assert main([*args, str(tmp_path / "part")]) == 0
     one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in ("whole", "part"))
     assert np.array_equal(one.information_per_draw, two.information_per_draw)

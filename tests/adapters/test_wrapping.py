@@ -14,12 +14,12 @@ from sigmascope.cli import main
 from sigmascope.core import Abstraction
 from sigmascope.data import from_array, load
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.information.jobs.losses import LossJob
 from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.studies.marks import against
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.runner import study
-from sigmascope.studies.wrapping import LossWork
 
 COLOURS = ("blue", "green", "red")
 NULL = 3
@@ -203,7 +203,7 @@ def test_the_bundled_model_is_wrapped_rightly(capsys):
 
     learned, spec = open_model(Spec(data="scenes", model="bundled", levels=8).check(), torch.device("cpu"))
     sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-    work = LossWork(learned.model, learned.source, sigma, learned.abstractions[:2], False, 1, 0)
+    work = LossJob(learned.model, learned.source, sigma, learned.abstractions[:2], False, 1, 0)
     while not work.done:
         work.step()
     assert work.say() == ""
@@ -225,7 +225,7 @@ def test_a_ddpm_of_digits_that_nobody_here_trained(shared, monkeypatch):
 
     def said(unit: Unit) -> str:
         told = Foreign(network, data.event, schedule, "epsilon", clock=lambda t: t / 1000, unit=unit)
-        work = LossWork(told, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
+        work = LossJob(told, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
         while not work.done:
             work.step()
         return work.say()

@@ -279,7 +279,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
     chosen = blocks if data == "DATA" else data
     found = []
     for size in (3e8, 1e5):
-        monkeypatch.setattr("sigmascope.studies.works.PATH_BYTES", size)
+        monkeypatch.setattr("sigmascope.information.jobs.levels.PATH_BYTES", size)
         options = ["--draws", 7, "--levels", 5, "--estimators", "posterior,filter", "--out", tmp_path / f"{size:g}"]
         assert run("study", chosen, *options) == 0
         results = xr.load_dataset(tmp_path / f"{size:g}" / "results.nc", engine="h5netcdf")

@@ -268,7 +268,7 @@ def test_blocks_of_draws_and_interruption_give_the_same_numbers(digits, tmp_path
     """Draws are worked off in blocks; neither the size of a block nor a kill between two changes a number."""
     options = ["--draws", "40", "--levels", "12"]
     assert run("study", digits, "--out", tmp_path / "whole", *options) == 0
-    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 16)
+    monkeypatch.setattr("sigmascope.information.jobs.passes.block_draws", lambda *a: 16)
     monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
     step, count = PosteriorPass.step, []
 

@@ -202,14 +202,14 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
     from sigmascope.exact.finite.heldout import HeldOutPass
     from sigmascope.information.adaptive import GapWork
-    from sigmascope.studies.learned_works import ChainWork, ClassifierWork, ControlWork
-    from sigmascope.studies.wrapping import LossWork
+    from sigmascope.information.jobs.losses import LossJob
+    from sigmascope.information.jobs.networks import ChainJob, ClassifierJob, ControlJob
 
     options = ["--draws", "32", "--levels", "8", "--budget", "6000", "--estimators", "score_gap,filter,classifier"]
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
-    for kind in (LossWork, GapWork, ClassifierWork, ControlWork, ChainWork, HeldOutPass):
+    for kind in (LossJob, GapWork, ClassifierJob, ControlJob, ChainJob, HeldOutPass):
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):

@@ -19,9 +19,9 @@ from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
 from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
+from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
-from sigmascope.studies.collect import Collected
 from sigmascope.studies.results import agreements_of
 
 
@@ -263,7 +263,7 @@ def test_each_part_of_the_draws_is_measured_along_its_own_directions():
 
 def test_blocks_of_draws_have_directions_of_their_own(monkeypatch):
     """What they say is joined as it is over the parts of a block, and the mean of the gaps is the mean over draws."""
-    monkeypatch.setattr("sigmascope.studies.collect.block_draws", lambda *a: 30)
+    monkeypatch.setattr("sigmascope.information.jobs.passes.block_draws", lambda *a: 30)
     data = random_set(4, items=200, event=(3, 8, 8))
     draws, sigma = draw_items(data, 100, 2), sigma_grid(20.0, 0.05, 12)
     sketch = make_sketch(data.source.read(0, 200).flatten(1), 20, 8, torch.Generator().manual_seed(0), 4)

@@ -11,8 +11,8 @@ import xarray as xr
 
 from sigmascope.analysis.trust import Trust
 from sigmascope.data import from_array
+from sigmascope.information.jobs.data_bound import DataBound, bound_size
 from sigmascope.noise import sigma_grid
-from sigmascope.studies.data_bound import DataBound, bound_size
 from sigmascope.studies.marks import against, with_marks
 
 SIGMA = np.array([4.0, 2.0, 1.0, 0.5, 0.25])

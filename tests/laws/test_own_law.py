@@ -12,13 +12,13 @@ from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import Denoiser
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import MixtureDenoiser
+from sigmascope.information.jobs.conditional_path import ToldPathJob
 from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure_of_counts
 from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
 from sigmascope.studies.runner import study
-from sigmascope.studies.told_path import ToldPathWork
 
 M, SCALE, MIDDLE = 0.7, 0.05, 0.5  # half the distance of two unit normal laws; a unit of them in pixels; their middle
 SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)
@@ -285,14 +285,14 @@ def test_another_model_has_a_path_of_its_own(dressed, sided):
 @pytest.mark.filterwarnings("ignore")
 def test_the_path_goes_on_where_it_was_stopped(dressed, sided, tmp_path, monkeypatch):
     import sigmascope.studies.compute as compute
-    from sigmascope.studies.own_path import OwnPathWork
+    from sigmascope.information.jobs.forking import OwnPathJob
 
     dressed()
     path = sided()
     monkeypatch.setattr(compute, "CHECKPOINT_SECONDS", 0.0)
     more = {**ALONG, "draws": 50, "steps": 6, "forks": 6}
     whole = forked(path, **more, out=tmp_path / "whole")
-    own, done = OwnPathWork.step, []
+    own, done = OwnPathJob.step, []
 
     def step(self):
         if len(done) == 6:
@@ -300,10 +300,10 @@ def test_the_path_goes_on_where_it_was_stopped(dressed, sided, tmp_path, monkeyp
         done.append(1)
         own(self)
 
-    monkeypatch.setattr(OwnPathWork, "step", step)
+    monkeypatch.setattr(OwnPathJob, "step", step)
     with pytest.raises(KeyboardInterrupt):
         forked(path, **more, out=tmp_path / "part")
-    monkeypatch.setattr(OwnPathWork, "step", own)
+    monkeypatch.setattr(OwnPathJob, "step", own)
     assert forked(path, **more, out=tmp_path / "part").identical(whole)
 
 
@@ -329,7 +329,7 @@ class Told(Denoiser):
 
 
 def along_told(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
-    work = ToldPathWork(denoiser, 40.0, sigma, denoiser.abstractions, draws, 0)
+    work = ToldPathJob(denoiser, 40.0, sigma, denoiser.abstractions, draws, 0)
     while not work.done:
         work.step()
     return work.of_attribute(denoiser.abstractions[0]).curve

@@ -17,10 +17,10 @@ from sigmascope.core import Curve, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.information.jobs.pairs import columns_of_pairs, of_pairs, pair_block, pair_memory
+from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
-from sigmascope.studies.collect import Collected
-from sigmascope.studies.pairs import columns_of_pairs, of_pairs, pair_block, pair_memory
 from sigmascope.studies.runner import complete, predict
 from sigmascope.studies.spec import Spec, read_spec
 

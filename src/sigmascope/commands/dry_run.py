@@ -55,14 +55,14 @@ def _of_data(spec: Spec) -> int:
 
 def _of_model(spec: Spec) -> int:
     from sigmascope.information.adaptive import GOALS
+    from sigmascope.information.estimator import OF_PATH
+    from sigmascope.information.jobs.conditional_path import calls_of
     from sigmascope.noise import sigma_grid
     from sigmascope.studies.controls import MORE
     from sigmascope.studies.forked import Forked
-    from sigmascope.studies.laws import OF_PATH
     from sigmascope.studies.learned import untold_words
     from sigmascope.studies.learned_run import open_learned
     from sigmascope.studies.spec import GENERATED
-    from sigmascope.studies.told_path import calls_of
 
     if spec.data == GENERATED:
         return _of_generated(spec)
@@ -105,8 +105,8 @@ def _of_model(spec: Spec) -> int:
 def _checks(data: object, spec: Spec, told: int, classes: bool, untold_calls: int, columns: int) -> None:
     """What a study of a model asks before and beside it: its denoising losses, and the bound of the data alone."""
     from sigmascope.core import LabelledData
-    from sigmascope.studies.data_bound import bound_size
-    from sigmascope.studies.wrapping import loss_calls
+    from sigmascope.information.jobs.data_bound import bound_size
+    from sigmascope.information.jobs.losses import loss_calls
 
     print(f"losses      {loss_calls(spec.levels, told, classes, untold_calls)[1]:,} network calls")
     size = bound_size(data, columns, spec.levels) if isinstance(data, LabelledData) else None
@@ -135,7 +135,7 @@ def _of_generated(spec: Spec) -> int:
 
 def _forks(data: str, opened: Opened, spec: Spec) -> int:
     print(f"data        {data}")
-    from sigmascope.studies.laws import OF_PATH
+    from sigmascope.information.estimator import OF_PATH
     from sigmascope.studies.learned import untold_words
 
     each = opened.untold_calls

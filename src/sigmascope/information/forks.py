@@ -27,6 +27,10 @@ FITTED = "fitted"
 _PLAIN = 0.98
 Labeller = Callable[[Tensor], Tensor]
 """From clean values, shape (rows, *event), to the index of each one's value, int64."""
+LabelAll = Callable[[Tensor], dict[str, Tensor]]
+"""From clean values, shape (rows, *event), to the index of the value of each attribute, int64."""
+LabelChildren = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
+"""The same from clean values and the items that their parents are, int64, shape (rows,); None where they are none."""
 
 
 def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Tensor, "*batch values"]:

@@ -13,14 +13,14 @@ from tqdm import tqdm
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import grouped, load
 from sigmascope.information.forks import count_labels, draw_labels, forks
+from sigmascope.information.jobs.levels import InTurn
+from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
-from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
 from sigmascope.studies.runner import study
-from sigmascope.studies.works import InTurn
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")

@@ -24,13 +24,14 @@ from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.forks import forks_at_once
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.jobs.levels import FinitePathJob, InTurn, LevelJob, PathJob, Work
+from sigmascope.information.jobs.pairs import PairJob
+from sigmascope.information.jobs.passes import Collected, series_level, sketch_of
 from sigmascope.information.keeping import kept, sure
 from sigmascope.information.path import path_bound
 from sigmascope.information.posterior import entropy_of, posterior
 from sigmascope.information.values import by_value
 from sigmascope.noise import integration_grid, sigma_grid
-from sigmascope.studies.collect import Collected, series_level, sketch_of
-from sigmascope.studies.pairs import PairWork
 from sigmascope.studies.results import (
     to_dataset,
     with_effective_items,
@@ -41,7 +42,6 @@ from sigmascope.studies.results import (
 )
 from sigmascope.studies.spec import HELDOUT, Spec
 from sigmascope.studies.store import StudyFolder
-from sigmascope.studies.works import FinitePathWork, InTurn, LevelWork, PathWork, Work
 
 CHECKPOINT_SECONDS = 8.0
 Data = LabelledData | Hierarchy
@@ -97,19 +97,19 @@ def compute(
     abstractions = chosen(data, spec.abstractions)
     gaps = bool(GAPS.keys() & set(spec.estimators))
     along = "filter" in spec.estimators
-    main: Collected | LevelWork
-    paths: FinitePathWork | PathWork | None
+    main: Collected | LevelJob
+    paths: FinitePathJob | PathJob | None
     if isinstance(denoiser, FiniteDenoiser):
         sketch = sketch_of(denoiser.data, spec.seed) if gaps or along else None
         main = Collected(denoiser, draws, nodes, sketch if gaps else None)
-        paths = FinitePathWork(denoiser, draws, nodes, sketch, spec.seed) if along and sketch is not None else None
+        paths = FinitePathJob(denoiser, draws, nodes, sketch, spec.seed) if along and sketch is not None else None
     else:
         few = max(len(a.values) for a in abstractions) <= FEW_VALUES
-        main = LevelWork(denoiser, draws, nodes, abstractions, gaps, average=few)
-        paths = PathWork(denoiser, draws, nodes, abstractions, spec.seed) if along else None
-    pairs: PairWork | None = None
+        main = LevelJob(denoiser, draws, nodes, abstractions, gaps, average=few)
+        paths = PathJob(denoiser, draws, nodes, abstractions, spec.seed) if along else None
+    pairs: PairJob | None = None
     if isinstance(denoiser, FiniteDenoiser) and spec.pairs:
-        pairs = PairWork(denoiser, draws, nodes[wanted], abstractions)
+        pairs = PairJob(denoiser, draws, nodes[wanted], abstractions)
     works: list[Work] = [w for w in (main, paths, pairs) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
     curves, limit, values = [], {}, {}
@@ -134,7 +134,7 @@ def compute(
         results = with_effective_items(results, main.effective_items()[[*wanted, -1]])
     if pairs is not None:
         results = with_pairs(results, pairs.interactions([c for c in curves if c.estimator == "posterior"]))
-    if isinstance(denoiser, HierarchyDenoiser) and isinstance(main, LevelWork):
+    if isinstance(denoiser, HierarchyDenoiser) and isinstance(main, LevelJob):
         results = with_tree(results, main.whole_entropies()[:, wanted], denoiser.level_prior_entropies().numpy())
     return results, draws
 

@@ -14,15 +14,15 @@ from sigmascope.information.adaptive import GOALS
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.controls import controlled, said
+from sigmascope.information.jobs.levels import AlongJob, PathJob, Work
+from sigmascope.information.jobs.networks import ClassifierJob, ControlJob, LikelihoodJob
 from sigmascope.information.likelihood import tempered
 from sigmascope.learn.classifier import NoisyClassifier
-from sigmascope.studies.learned_works import ClassifierWork, ControlWork, LikelihoodWork
-from sigmascope.studies.works import AlongWork, PathWork, Work
 
 BOUNDS = ("filter", "likelihood", "classifier")
 MORE = 16  # cheap draws for each costly one
 
-Asked = PathWork | LikelihoodWork | ClassifierWork
+Asked = PathJob | LikelihoodJob | ClassifierJob
 
 
 class Controls:
@@ -69,10 +69,10 @@ class Controls:
         self._known = {a.name: a for a in known}
         each = MORE * len(test) // REPLICATES
         self.others = each * REPLICATES
-        self.seen = ClassifierWork(classifier, self.both, sigma, known)
-        self._others = ControlWork(classifier, partial(more, each, False), REPLICATES, sigma, known)
-        self._others_fit = ControlWork(classifier, partial(more, each, True), REPLICATES // 2, sigma, known)
-        self._along = AlongWork(classifier, self.both, sigma, known, seed)
+        self.seen = ClassifierJob(classifier, self.both, sigma, known)
+        self._others = ControlJob(classifier, partial(more, each, False), REPLICATES, sigma, known)
+        self._others_fit = ControlJob(classifier, partial(more, each, True), REPLICATES // 2, sigma, known)
+        self._along = AlongJob(classifier, self.both, sigma, known, seed)
         self.works = [self.seen, self._others]
         if set(estimators) & set(BOUNDS):  # the best of them is chosen
             self.works.append(self._others_fit)
@@ -92,9 +92,9 @@ class Controls:
         fits: list[Curve] = []
         n, own = self._tested, self.both.labels[a.name]
         for name, work in asked.items():
-            if isinstance(work, PathWork):
+            if isinstance(work, PathJob):
                 q, x = work.log_q(a.name)[0], self._along.said(a.name) if a.name in self._known else None
-            elif isinstance(work, ClassifierWork) and a.name not in self._known:
+            elif isinstance(work, ClassifierJob) and a.name not in self._known:
                 continue
             else:
                 q, x = work.log_q(a.name), self._said(a.name)

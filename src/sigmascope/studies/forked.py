@@ -10,31 +10,35 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
 from sigmascope.analysis.trust import judge
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData
+from sigmascope.core import Curve, Denoiser, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.information.forks import count_labels, enough, forks
+from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.forks import enough, forks
+from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
+from sigmascope.information.jobs.forking import Descent, ForkJob, OwnPathJob
+from sigmascope.information.jobs.levels import InTurn, Work
+from sigmascope.information.jobs.losses import LossJob
+from sigmascope.information.jobs.networks import ProbeJob, probe_works
+from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.posterior import posterior
 from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import final, sample
-from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import advance
-from sigmascope.studies.data_bound import data_bound_work, data_bounds
 from sigmascope.studies.forked_results import unlike, with_kept
 from sigmascope.studies.labelling import (
     LabelChildren,
@@ -45,22 +49,16 @@ from sigmascope.studies.labelling import (
     labelled_by,
     of_any_parent,
 )
-from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import check_same_data
-from sigmascope.studies.learned_works import ProbeWork, probe_works
 from sigmascope.studies.marks import with_marks
-from sigmascope.studies.own_path import Descent, OwnPathWork, follow, with_path
 from sigmascope.studies.pipelines import Opened, seeing
-from sigmascope.studies.results import to_dataset
+from sigmascope.studies.results import to_dataset, with_losses, with_path
 from sigmascope.studies.spec import GENERATED, HELDOUT, Spec
 from sigmascope.studies.store import IMAGES, StudyFolder, check_study, keep_images
-from sigmascope.studies.works import InTurn, Units, Work
-from sigmascope.studies.wrapping import LossWork, with_losses
 
 _GENERATED, _PROBED = 7, 1  # uses of a seed
 _PROBE_DRAWS = 512  # to train probes on
 _ROWS = 256  # children that are followed at once
-_SHOWN = 6  # children that are kept as pictures
 _AXES = ("channel", "row", "column")
 
 
@@ -217,92 +215,40 @@ def open_forked(spec: Spec, opened: Opened, progress: bool, out: Path | None = N
     return Forked(opened, data, label, spec.data == GENERATED, spec.seed), spec
 
 
-class ForkWork(Units):
-    """Labels of the children of every draw: a level and a block of draws at a time.
-
-    Args:
-        denoiser: told nothing.
-        draws: whose noisy values are the parents.
-        sigmas: decreasing levels.
-        abstractions: which.
-        label: of clean values.
-        items: whether the parents are noised items of the data, which their labels must not be read off.
-        down: how it goes down.
-        spec: with forks and seed.
-    """
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
-        label: LabelChildren,
-        items: bool,
-        down: Descent,
-        spec: Spec,
-    ) -> None:
-        self._denoiser, self._draws, self._sigmas, self._label, self._spec = denoiser, draws, sigmas, label, spec
-        self._down, self._items = down, draws.items if items else None
-        self._abstractions = list(abstractions)
-        self._block = max(_ROWS // spec.forks, 1)
-        self._blocks = -(-len(draws) // self._block)
-        super().__init__("forked", len(sigmas) * self._blocks)
-
-    def step(self) -> None:
-        """Follow the children of the next block."""
-        k, block = divmod(self.next_unit, self._blocks)
-        spec, sigma, part = self._spec, float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
-        y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
-        children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, spec.seed, part.start)
-        parents = None if self._items is None else self._items[part].repeat_interleave(spec.forks)
-        labels = self._label(children, parents)
-        unit = {"calls": np.array(calls)}
-        for a in self._abstractions:
-            of = labels[a.name].reshape(len(y), spec.forks).T
-            unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
-        if block == 0:
-            unit["children"] = children[:_SHOWN].float().numpy()
-        self._keep(unit)
-
-    @property
-    def calls(self) -> int:
-        """Network calls of all children."""
-        return sum(int(u["calls"]) for u in self.units())
-
-    def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
-        """How often each value occurs among the children of each draw."""
-        found = [u[f"counts.{name}"] for u in self.units()]
-        each = [np.concatenate(found[k * self._blocks : (k + 1) * self._blocks]) for k in range(len(self._sigmas))]
-        return torch.from_numpy(np.stack(each))
-
-    def children(self) -> Float[np.ndarray, "levels shown *event"]:
-        """Some children of the first draw at every level."""
-        return np.stack([u["children"] for u in self.units()[:: self._blocks]])
-
-
 def measure_forked(forked: Forked, spec: Spec, folder: StudyFolder | None, progress: bool) -> xr.Dataset:
     """Curves by forks, probes and, of real data, the exact filter."""
     data, sigma = forked.data, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
     draws, train = _draws(forked, spec)
     denoiser = forked.denoiser
     down, real = forked.descent(spec), not forked.generated
-    of_forks = ForkWork(denoiser, draws, sigma, data.abstractions, forked.label, real, down, spec)
+    of_forks = ForkJob(
+        denoiser, draws, sigma, data.abstractions, forked.label, real, down, children=spec.forks, seed=spec.seed
+    )
     along = None
     if OF_PATH in spec.estimators:
         # A start from noise lacks the variance of the values, so it is high above the levels studied where it can be.
         top = (forked.opened.asked_up_to or max(spec.sigma_max, Spec.sigma_max)) * (1.0 - 1e-9)
-        along = OwnPathWork(denoiser, top, sigma, data.abstractions, forked.label, down, spec)
-    probing: list[ProbeWork] = []
+        along = OwnPathJob(
+            denoiser,
+            top,
+            sigma,
+            data.abstractions,
+            forked.label,
+            down,
+            draws=spec.draws,
+            children=spec.forks,
+            seed=spec.seed,
+        )
+    probing: list[ProbeJob] = []
     if "probes" in spec.estimators:
         probing = probe_works(denoiser, train, draws, sigma, data.abstractions, spec.seed)
     exact = None
     if "posterior" in spec.estimators:
         exact = Collected(FiniteDenoiser(data), draws, sigma, None)
-    losses = LossWork(
+    losses = LossJob(
         denoiser, Items(data, holdout=0.0, null=0), sigma, (), False, forked.opened.untold_calls, spec.seed
     )  # fmt: skip
-    of_data = None if forked.generated else data_bound_work(data, spec, spec.draws)
+    of_data = None if forked.generated else data_bound_job(data, sigma, spec.draws, spec.seed)
     works: list[Work] = [w for w in (losses, of_forks, along, *probing, exact, of_data) if w is not None]
     advance(InTurn(works), data.name, folder, progress)
     wrapping, by_data = losses.say(), data_bounds(of_data, data.abstractions, spec.draws)

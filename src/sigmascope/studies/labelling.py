@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, InputError, LabelledData
 from sigmascope.exact.finite.filter import tile_rows
+from sigmascope.information.forks import LabelAll, LabelChildren
 
 _ROWS = 256  # images that are labelled at once
 _SAMPLE, _NEIGHBOURS = 256, 32  # items whose neighbours are looked at, and how many of them
@@ -36,10 +37,6 @@ _ALL = (
     "the nearest item of the data, the parent's own among them, since the items are the only ones of their kind and "
     "others would say what they are not"
 )
-LabelAll = Callable[[Tensor], dict[str, Tensor]]
-"""From clean images, shape (rows, *event), to the index of the value of each attribute, int64."""
-LabelChildren = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
-"""The same from clean images and the items that their parents are, int64, shape (rows,); None where they are none."""
 
 
 def imported(name: str) -> Callable[[Tensor], object]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import xarray as xr
 
 from sigmascope.core import Curve
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.studies.results import main_estimator
 
 NOISED, OWN_PATH = "noised data", "the model's own path"
 NOISED_OWN = "noised images that the model made"
-OF_PATH = "own_path"
-"""The estimator's name."""
 OWN_PATH_IN_WORDS = f"{OWN_PATH}: states that generation itself visits"
 
 

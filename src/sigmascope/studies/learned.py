@@ -20,6 +20,13 @@ from sigmascope.data.pictures import WHITE
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.adaptive import Gaps, GapWork
 from sigmascope.information.allocation import REPLICATES
+from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.jobs.conditional_path import ToldPathJob
+from sigmascope.information.jobs.data_bound import data_bound_job, data_bounds
+from sigmascope.information.jobs.levels import InTurn, PathJob, Work
+from sigmascope.information.jobs.losses import LossJob
+from sigmascope.information.jobs.networks import ChainJob, LikelihoodJob, ProbeJob, probe_works
+from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.posterior import posterior
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
@@ -27,22 +34,14 @@ from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.studies.alike import allocation_of
-from sigmascope.studies.collect import Collected
 from sigmascope.studies.compute import Data, advance
 from sigmascope.studies.controls import BOUNDS, Asked, Controls
-from sigmascope.studies.data_bound import data_bound_work, data_bounds
-from sigmascope.studies.laws import OF_PATH
-from sigmascope.studies.learned_works import ChainWork, LikelihoodWork, ProbeWork, probe_works
 from sigmascope.studies.marks import with_marks
 from sigmascope.studies.model_attributes import attributes_of
-from sigmascope.studies.own_path import with_path
-from sigmascope.studies.results import to_dataset
+from sigmascope.studies.results import to_dataset, with_losses, with_path
 from sigmascope.studies.spec import HELDOUT, USUAL_OF_MODEL, Spec
 from sigmascope.studies.store import StudyFolder
-from sigmascope.studies.told_path import ToldPathWork
 from sigmascope.studies.training import source_of
-from sigmascope.studies.works import InTurn, PathWork, Work
-from sigmascope.studies.wrapping import LossWork, with_losses
 
 _DRAWS = 8  # use of a seed
 _TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
@@ -244,17 +243,17 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
     controls = Controls(learned.classifier, test, fit, more, sigma, asked, want, spec.seed)
     asking: dict[str, Asked] = {}
     if "filter" in want:
-        asking["filter"] = PathWork(learned.model, controls.both, sigma, asked, spec.seed)
+        asking["filter"] = PathJob(learned.model, controls.both, sigma, asked, spec.seed)
     if "likelihood" in want:
         scale, highest = learned.scale * learned.data.size**0.5, top or float("inf")
-        asking["likelihood"] = LikelihoodWork(learned.model, controls.both, sigma, asked, scale, highest, spec.seed)
+        asking["likelihood"] = LikelihoodJob(learned.model, controls.both, sigma, asked, scale, highest, spec.seed)
     if "classifier" in want and learned.classifier is not None:
         asking["classifier"] = controls.seen
-    probing: list[ProbeWork] = []
+    probing: list[ProbeJob] = []
     if "probes" in want:
         train = draws_for(learned, _PROBE_DRAWS, spec.seed, _PROBED)
         probing = probe_works(learned.model, train, test, sigma, learned.abstractions, spec.seed)
-    chain = ChainWork(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
+    chain = ChainJob(learned.model, test, sigma, learned.abstractions) if len(learned.abstractions) > 1 else None
     exact = None
     if "posterior" in want:
         if not isinstance(learned.data, LabelledData):
@@ -262,13 +261,13 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
         exact = Collected(FiniteDenoiser(learned.data), test, sigma, None)
     along = None
     if OF_PATH in want:
-        along = ToldPathWork(learned.model, learned.begins_at, sigma, learned.abstractions, spec.draws, spec.seed)
+        along = ToldPathJob(learned.model, learned.begins_at, sigma, learned.abstractions, spec.draws, spec.seed)
     bounding = [w for w in asking.values() if w not in controls.works]
-    losses = LossWork(
+    losses = LossJob(
         learned.model, learned.source, sigma, learned.abstractions, bool(learned.classes), learned.untold_calls,
         spec.seed,
     )  # fmt: skip
-    of_data = data_bound_work(learned.data, spec, REPLICATES)
+    of_data = data_bound_job(learned.data, sigma, REPLICATES, spec.seed)
     works: list[Work] = [
         w for w in (losses, gaps, *controls.works, *bounding, *probing, chain, along, exact, of_data) if w is not None
     ]

@@ -26,6 +26,8 @@ from sigmascope.exact.finite.items import ItemBelief
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, draw_labels, enough
+from sigmascope.information.jobs.levels import all_log_posteriors
+from sigmascope.information.jobs.passes import series_level
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure, rendered
 from sigmascope.report.sheets import Sheet
@@ -44,12 +46,10 @@ from sigmascope.sample import (
     sample,
 )
 from sigmascope.sample import start as start_from_noise
-from sigmascope.studies.collect import series_level
 from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
-from sigmascope.studies.works import all_log_posteriors
 
 CHECKPOINT_SECONDS = 8.0
 _LABELS = 2**31 + 1  # stream of the labels of children

@@ -25,11 +25,11 @@ from sigmascope.data import from_array, load
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.sigma_units import HALF, LATENTS, range_of, unit_of
 from sigmascope.information.allocation import REPLICATES
+from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
 from sigmascope.studies.controls import BOUNDS
-from sigmascope.studies.laws import OF_PATH
 from sigmascope.studies.learned import Learned, check_same_data
 from sigmascope.studies.spec import GENERATED, HUB, PIPELINE, Spec
 

@@ -14,11 +14,11 @@ from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
-from sigmascope.studies.collect import SKETCH_ITEMS, block_draws, directions_for
+from sigmascope.information.jobs.levels import PATH_BYTES
+from sigmascope.information.jobs.pairs import pair_memory
+from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
 from sigmascope.studies.compute import MOST_VALUES, Data, chosen, levels_of
-from sigmascope.studies.pairs import pair_memory
 from sigmascope.studies.spec import Spec
-from sigmascope.studies.works import PATH_BYTES
 
 _LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set

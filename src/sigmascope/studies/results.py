@@ -15,7 +15,9 @@ from sigmascope.core import Agreement, Curve, Draws, InputError, LabelledData
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.gaps import agreement
+from sigmascope.information.jobs.forking import OfPath
 from sigmascope.information.pairs import Interaction
+from sigmascope.information.wrapping import Losses
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import Spec
 
@@ -301,3 +303,52 @@ def agreements_of(results: xr.Dataset) -> list[Agreement]:
 def others(results: xr.Dataset) -> list[str]:
     """The estimators of a study beside its main one."""
     return [str(e) for e in results.estimator.values if e != main_estimator(results)]
+
+
+def with_path(results: xr.Dataset, found: Sequence[OfPath]) -> xr.Dataset:
+    """The results with what was found along the model's own path.
+
+    Args:
+        results: of a study.
+        found: of each of its attributes, in order.
+    """
+    each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
+    curves = [f.curve for f in found]
+    gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in curves]
+    of = {
+        "path_information": (each, np.stack([c.value for c in curves])),
+        "path_stderr": (each, np.stack([c.stderr for c in curves])),
+        "path_quadrature_error": (each, np.stack(gauges)),
+        "path_information_per_draw": (drawn, np.stack([c.per_draw for c in curves])),
+        "path_ceiling": (("abstraction",), np.array([c.ceiling for c in curves])),
+    }
+    kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
+    if kept and sure:
+        of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
+    results = results.assign(
+        {name: (axes, values, {"law": "the model's own path"}) for name, (axes, values) in of.items()}
+    )
+    results["path_information"].attrs["by"] = "forks" if kept else "gap"
+    return results
+
+
+def with_losses(results: xr.Dataset, losses: Losses | None, wrapping: str) -> xr.Dataset:
+    """The results of a study with the denoising losses, each per coordinate, and what they say.
+
+    Args:
+        results: of a study of a model.
+        losses: None: there were too few items.
+        wrapping: of :meth:`LossJob.say`.
+    """
+    results.attrs["wrapping"] = wrapping
+    if losses is None:
+        return results
+    each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
+    each["_over_untold"] = losses.network - losses.network[:1]
+    alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    for names, axes in ((each, ("loss_told", "loss_sigma")), (alone, ("loss_sigma",))):
+        for name, x in names.items():
+            found[f"loss{name}"] = (axes, x.mean(-1))
+            found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
+    return results.assign(found).assign_coords(loss_told=list(losses.told), loss_sigma=losses.sigma)

@@ -22,13 +22,13 @@ from sigmascope.data.memory import require
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.forks import enough
+from sigmascope.information.jobs.pairs import pairs_among
 from sigmascope.limits import real, whole
 from sigmascope.report.page import write_report
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.compute import Data, chosen, compute, denoiser_of, draws_of
-from sigmascope.studies.pairs import pairs_among
 from sigmascope.studies.prediction import predict
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves
 from sigmascope.studies.scales import require_scales, say_notes

@@ -24,17 +24,17 @@ from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
+from sigmascope.information.jobs.pairs import of_pairs, pair_block
+from sigmascope.information.jobs.passes import Pass, block_draws, harvested, sketch_of
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.collect import Pass, block_draws, harvested, sketch_of
 from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
-from sigmascope.studies.pairs import of_pairs, pair_block
 from sigmascope.studies.results import VALUE_RESAMPLES
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.views import RESAMPLES
-from sigmascope.studies.works import LevelWork, PathWork, path_block, paths_of
 
 _LEVELS, _FEW_LEVELS = 64, 8  # of a sample, and where their sums are large
 _FEW_DRAWS = 64  # likewise
@@ -137,12 +137,12 @@ def _hierarchy(data: Hierarchy, study: _Study) -> float:
     share = spec.draws / few / distributed.world()
 
     def level() -> float:
-        return _timed(LevelWork(denoiser, draws, study.nodes, study.attributes, study.gaps, average).step)[0]
+        return _timed(LevelJob(denoiser, draws, study.nodes, study.attributes, study.gaps, average).step)[0]
 
     seconds = _warm(level) * len(study.nodes)
     if study.along:
         some = study.nodes[:: max(len(study.nodes) // 8, 1)]
-        paths = PathWork(denoiser, draws, some, study.attributes[:1], spec.seed)
+        paths = PathJob(denoiser, draws, some, study.attributes[:1], spec.seed)
         seconds += _timed(paths.step)[0] * paths.total * len(study.nodes) / len(some) * len(study.attributes)
     return seconds * share
 

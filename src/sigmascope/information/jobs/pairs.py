@@ -14,9 +14,9 @@ from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.information.jobs.passes import Blocks
 from sigmascope.information.pairs import Interaction, interaction
 from sigmascope.information.posterior import entropy_of
-from sigmascope.studies.collect import Blocks
 
 _SUMS_BYTES = 1e8  # of the sums of one block
 _LARGEST_BLOCK = 1024
@@ -76,7 +76,7 @@ def pair_memory(data: LabelledData, abstractions: Sequence[Abstraction], levels:
     return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
 
 
-class PairWork(Blocks[PosteriorPass]):
+class PairJob(Blocks[PosteriorPass]):
     """Entropies of the joint values of every pair, given each noisy image.
 
     Args:

@@ -18,9 +18,9 @@ from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.controls import said
 from sigmascope.information.direct import as_gap, gaps_at
+from sigmascope.information.jobs.passes import Blocks
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
-from sigmascope.studies.collect import Blocks
 
 _PATHS = 2  # use of streams, apart from other uses of a seed
 PATH_BYTES = 3e8  # of what a block of draws holds along its paths
@@ -101,7 +101,7 @@ class Units:
             self.found.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
 
-class LevelWork(Units):
+class LevelJob(Units):
     """Posterior, and gaps where they are asked for, of any denoiser with a posterior: a level at a time.
 
     Args:
@@ -157,7 +157,7 @@ class LevelWork(Units):
         return np.stack([u["whole"] for u in self.units()], 1)
 
 
-class PathWork(Units):
+class PathJob(Units):
     """The filter along one Markov path of each draw: an abstraction and a block of draws at a time.
 
     Args:
@@ -198,8 +198,8 @@ class PathWork(Units):
         return fine, rough
 
 
-class AlongWork(Units):
-    """What a classifier says along the paths of :class:`PathWork`: all that it tells, a block of draws at a time.
+class AlongJob(Units):
+    """What a classifier says along the paths of :class:`PathJob`: all that it tells, a block of draws at a time.
 
     Args:
         classifier: of noisy values.
@@ -240,7 +240,7 @@ class AlongWork(Units):
         return np.concatenate([u[name] for u in self.units()], 2)
 
 
-class FinitePathWork(Blocks[PathPass]):
+class FinitePathJob(Blocks[PathPass]):
     """The same for a finite set: one pass over the data for each block of draws, for all abstractions at once.
 
     Args:

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import said
+from sigmascope.information.jobs.levels import Units, all_log_posteriors
 from sigmascope.information.likelihood import likelihood_posterior
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
-from sigmascope.studies.works import Units, all_log_posteriors
 
 _FURTHER = 6  # use of streams: further noise of the likelihood
 _CHUNK = 1024  # rows of a call
 
 
-class ClassifierWork(Units):
+class ClassifierJob(Units):
     """What a classifier of noisy values says of every draw, a level at a time.
 
     Args:
@@ -51,7 +51,7 @@ class ClassifierWork(Units):
         return torch.from_numpy(np.stack([u[f"q.{name}"] for u in self.units()]))
 
 
-class ControlWork(Units):
+class ControlJob(Units):
     """What a classifier says of many other draws, as means over groups: a group at a time.
 
     Args:
@@ -99,7 +99,7 @@ def _classified(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dic
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-class LikelihoodWork(Units):
+class LikelihoodJob(Units):
     """The denoiser's own posterior from further noise, an abstraction and a level at a time.
 
     Args:
@@ -145,7 +145,7 @@ class LikelihoodWork(Units):
         return gains + self._abstractions[i].prior.log()
 
 
-class ChainWork(Units):
+class ChainJob(Units):
     r"""The chain rule's residual at every level: how far what is told first and what is told then add up.
 
     .. math:: \|D_{all} - D\|^2 - \|D_a - D\|^2 - \|D_{all} - D_a\|^2 = 2\langle D_a - D, D_{all} - D_a\rangle
@@ -200,14 +200,14 @@ def probe_works(
     sigmas: Float[np.ndarray, " levels"],
     abstractions: Sequence[Abstraction],
     seed: int,
-) -> list[ProbeWork]:
-    """Probes on noisy values, and on features where the denoiser has some; arguments as of :class:`ProbeWork`."""
+) -> list[ProbeJob]:
+    """Probes on noisy values, and on features where the denoiser has some; arguments as of :class:`ProbeJob`."""
     read = denoiser if isinstance(denoiser, HasFeatures) else None
     places = ("noisy",) if read is None else ("noisy", "features")
-    return [ProbeWork(read, train, test, sigmas, abstractions, where, seed) for where in places]
+    return [ProbeJob(read, train, test, sigmas, abstractions, where, seed) for where in places]
 
 
-class ProbeWork(Units):
+class ProbeJob(Units):
     """Linear probes on noisy values or on what the network sees in them, a level at a time.
 
     Args:

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from sigmascope.core import Abstraction, Denoiser, Draws, generator
+from sigmascope.information.jobs.levels import Units
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.wrapping import RANDOM, UNTOLD, Losses
 from sigmascope.learn.sources import Items, Source
 from sigmascope.sample.schemes import Model
-from sigmascope.studies.works import Units
 
 _USE, _SPLIT, _FIT, _CLASSES = 14, 0, 1, 2  # uses of a seed
 _FITTED = 1536  # items of the linear denoiser
@@ -57,7 +56,7 @@ def _at_random(told: int, classes: bool, untold_calls: int) -> bool:
     return classes and untold_calls == 1 and told == 1
 
 
-class LossWork(Units):
+class LossJob(Units):
     """Denoising losses of a network, a level at a time; the last says on stderr what seems to be wrapped wrongly.
 
     Args:
@@ -186,25 +185,3 @@ def _fitted(size: int) -> int:
 def _gumbel(count: int, g: torch.Generator) -> Float[Tensor, " items"]:
     u = torch.rand(count, generator=g, dtype=torch.float64)
     return -(-u.clamp_min(1e-300).log()).clamp_min(1e-300).log()
-
-
-def with_losses(results: xr.Dataset, losses: Losses | None, wrapping: str) -> xr.Dataset:
-    """The results of a study with the denoising losses, each per coordinate, and what they say.
-
-    Args:
-        results: of a study of a model.
-        losses: None: there were too few items.
-        wrapping: of :meth:`LossWork.say`.
-    """
-    results.attrs["wrapping"] = wrapping
-    if losses is None:
-        return results
-    each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
-    each["_over_untold"] = losses.network - losses.network[:1]
-    alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
-    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for names, axes in ((each, ("loss_told", "loss_sigma")), (alone, ("loss_sigma",))):
-        for name, x in names.items():
-            found[f"loss{name}"] = (axes, x.mean(-1))
-            found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
-    return results.assign(found).assign_coords(loss_told=list(losses.told), loss_sigma=losses.sigma)

@@ -20,19 +20,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, generator
+from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.jobs.forking import OfPath
+from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample import StochasticHeun, Streams, start
 from sigmascope.sample.schemes import Model
-from sigmascope.studies.laws import OF_PATH
-from sigmascope.studies.own_path import OfPath
-from sigmascope.studies.works import Units
 
 _NOISE, _LABELS = 13, 14  # uses of a seed
 _STEP, _ROWS, MOST = 0.25, 64, 128
 """MOST: generations at most, whose standard error is small beside what the curve is read for."""
 
 
-class ToldPathWork(Units):
+class ToldPathJob(Units):
     """Squared gaps along generations that are told a value: a block of generations of an attribute at a time.
 
     Args:

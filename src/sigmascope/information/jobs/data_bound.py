@@ -24,10 +24,7 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.combined import grouped
-from sigmascope.noise import sigma_grid
-from sigmascope.studies.compute import Data
-from sigmascope.studies.spec import HELDOUT, Spec
-from sigmascope.studies.works import InTurn
+from sigmascope.information.jobs.levels import InTurn
 
 _USE = 15  # of a seed
 _FEWEST_ITEMS = 48
@@ -128,15 +125,15 @@ class DataBound(InTurn):
         told = told[:, np.argsort(order.numpy())]
         level = [self._size.levels[j] for j, _ in self._passes[0].pairs]
         bound = heldout_bound(a, self._sigma, level, told, self._data.labels[a.name][self._drawn].numpy())
-        return grouped(replace(bound, estimator=HELDOUT), columns)
+        return grouped(bound, columns)
 
 
-def data_bound_work(data: Data, spec: Spec, columns: int) -> DataBound | None:
+def data_bound_job(data: object, sigma: Float[np.ndarray, " levels"], columns: int, seed: int) -> DataBound | None:
     """The bound of the data of a study whose curves have so many columns; None where they give none."""
-    size = bound_size(data, columns, spec.levels) if isinstance(data, LabelledData) else None
+    size = bound_size(data, columns, len(sigma)) if isinstance(data, LabelledData) else None
     if size is None or not isinstance(data, LabelledData):
         return None
-    return DataBound(data, size, sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels), spec.seed)
+    return DataBound(data, size, sigma, seed)
 
 
 def _meeting(

@@ -16,25 +16,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import xarray as xr
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
-from sigmascope.information.forks import count_labels, forks
+from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.forks import LabelChildren, count_labels, forks
+from sigmascope.information.jobs.levels import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.sample import Streams, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final
-from sigmascope.studies.labelling import LabelChildren
-from sigmascope.studies.laws import OF_PATH, OWN_PATH
-from sigmascope.studies.spec import Spec
-from sigmascope.studies.works import Units
 
 _NOISE, _CHILDREN = 11, 12  # uses of a seed
 _ROWS = 256  # children that are followed at once
 _LEAST_STEPS = 4  # of a continuation
+SHOWN = 6
+"""Children of the first draw that are kept as pictures."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,74 @@ class OfPath:
     sure: Float[np.ndarray, "levels draws"] | None = None
 
 
-class OwnPathWork(Units):
+class ForkJob(Units):
+    """Labels of the children of every draw: a level and a block of draws at a time.
+
+    Args:
+        denoiser: told nothing.
+        draws: whose noisy values are the parents.
+        sigmas: decreasing levels.
+        abstractions: which.
+        label: of clean values.
+        items: whether the parents are noised items of the data, which their labels must not be read off.
+        down: how it goes down.
+        children: of each draw.
+        seed: of the study.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        abstractions: Sequence[Abstraction],
+        label: LabelChildren,
+        items: bool,
+        down: Descent,
+        *,
+        children: int,
+        seed: int,
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._label = denoiser, draws, sigmas, label
+        self._down, self._items, self._children, self._seed = down, draws.items if items else None, children, seed
+        self._abstractions = list(abstractions)
+        self._block = max(_ROWS // children, 1)
+        self._blocks = -(-len(draws) // self._block)
+        super().__init__("forked", len(sigmas) * self._blocks)
+
+    def step(self) -> None:
+        """Follow the children of the next block."""
+        k, block = divmod(self.next_unit, self._blocks)
+        sigma, part = float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
+        y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
+        children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, self._seed, part.start)
+        parents = None if self._items is None else self._items[part].repeat_interleave(self._children)
+        labels = self._label(children, parents)
+        unit = {"calls": np.array(calls)}
+        for a in self._abstractions:
+            of = labels[a.name].reshape(len(y), self._children).T
+            unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
+        if block == 0:
+            unit["children"] = children[:SHOWN].float().numpy()
+        self._keep(unit)
+
+    @property
+    def calls(self) -> int:
+        """Network calls of all children."""
+        return sum(int(u["calls"]) for u in self.units())
+
+    def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
+        """How often each value occurs among the children of each draw."""
+        found = [u[f"counts.{name}"] for u in self.units()]
+        each = [np.concatenate(found[k * self._blocks : (k + 1) * self._blocks]) for k in range(len(self._sigmas))]
+        return torch.from_numpy(np.stack(each))
+
+    def children(self) -> Float[np.ndarray, "levels shown *event"]:
+        """Some children of the first draw at every level."""
+        return np.stack([u["children"] for u in self.units()[:: self._blocks]])
+
+
+class OwnPathJob(Units):
     """Children of states that generations visit: a block of generations and a level at a time, from the top down.
 
     Args:
@@ -109,7 +175,9 @@ class OwnPathWork(Units):
         abstractions: which.
         label: of clean values.
         down: how it goes down.
-        spec: with draws, forks and seed.
+        draws: generations.
+        children: of each state.
+        seed: of the study.
     """
 
     def __init__(
@@ -120,22 +188,25 @@ class OwnPathWork(Units):
         abstractions: Sequence[Abstraction],
         label: LabelChildren,
         down: Descent,
-        spec: Spec,
+        *,
+        draws: int,
+        children: int,
+        seed: int,
     ) -> None:
-        self._denoiser, self._top, self._sigmas, self._label, self._spec = denoiser, top, sigmas, label, spec
-        self._down = down
+        self._denoiser, self._top, self._sigmas, self._label = denoiser, top, sigmas, label
+        self._down, self._draws, self._children, self._seed = down, draws, children, seed
         self._abstractions = list(abstractions)
-        self._block = max(_ROWS // spec.forks, 1)
-        self._blocks = -(-spec.draws // self._block)
+        self._block = max(_ROWS // children, 1)
+        self._blocks = -(-draws // self._block)
         super().__init__("along", len(sigmas) * self._blocks)
 
     def step(self) -> None:
         """Go down to the next level, and follow the children from there."""
         block, k = divmod(self.next_unit, len(self._sigmas))
         first = block * self._block
-        count, sigma, spec = min(self._block, self._spec.draws - first), float(self._sigmas[k]), self._spec
+        count, sigma = min(self._block, self._draws - first), float(self._sigmas[k])
         keys = [(_NOISE, first + i, k) for i in range(count)]
-        noise = Streams(spec.seed, keys, self._denoiser.event)
+        noise = Streams(self._seed, keys, self._denoiser.event)
         calls = 0
         if k:
             above = float(self._sigmas[k - 1])
@@ -148,12 +219,12 @@ class OwnPathWork(Units):
             y = final(sample(self._denoiser, y, levels, noise=noise)).y
             calls += 2 * count * (len(levels) - 1)
         unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
-        seed = spec.seed + (_CHILDREN << 32)
-        children, more = follow(self._denoiser, y, self._down.to_clean(sigma), spec.forks, seed, first)
+        seed = self._seed + (_CHILDREN << 32)
+        children, more = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first)
         labels = self._label(children, None)
         for a in self._abstractions:
             unit[f"counts.{a.name}"] = count_labels(
-                labels[a.name].reshape(count, spec.forks).T, len(a.values)
+                labels[a.name].reshape(count, self._children).T, len(a.values)
             ).numpy()  # fmt: skip
         self.found.append(unit | {"calls": np.array(calls + more)})
 
@@ -200,28 +271,3 @@ def path_curve(
     gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
     per_draw = found.per_draw + (entropy - mine.entropy)
     return Curve.of_draws(a.name, OF_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
-
-
-def with_path(results: xr.Dataset, found: Sequence[OfPath]) -> xr.Dataset:
-    """The results with what was found along the model's own path.
-
-    Args:
-        results: of a study.
-        found: of each of its attributes, in order.
-    """
-    each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
-    curves = [f.curve for f in found]
-    gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in curves]
-    of = {
-        "path_information": (each, np.stack([c.value for c in curves])),
-        "path_stderr": (each, np.stack([c.stderr for c in curves])),
-        "path_quadrature_error": (each, np.stack(gauges)),
-        "path_information_per_draw": (drawn, np.stack([c.per_draw for c in curves])),
-        "path_ceiling": (("abstraction",), np.array([c.ceiling for c in curves])),
-    }
-    kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
-    if kept and sure:
-        of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
-    results = results.assign({name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in of.items()})
-    results["path_information"].attrs["by"] = "forks" if kept else "gap"
-    return results

@@ -1,0 +1,86 @@
+"""Gaps between denoisers that know the attribute and those that do not, integrated over the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+
+if TYPE_CHECKING:
+    from sigmascope.core import Curve
+    from sigmascope.information.jobs import Job
+    from sigmascope.information.problems import ExactProblem, ModelProblem
+
+GAPS = "gaps"
+"""Key of the job that gaps of a model wait for."""
+
+
+class _OfLaw(Estimator["ExactProblem"]):
+    subjects, kind, integrates, needs = (EXACT,), "estimate", True, frozenset({"gaps"})
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
+        return {"posteriors": problem.subject.posteriors(problem)}
+
+    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+        from sigmascope.information.gaps import GAPS as FORMULAS
+
+        job, formula = problem.subject.posteriors(problem), FORMULAS[self.name]
+        return [problem.on_levels(formula(a, problem.nodes, job.gap(a.name))) for a in problem.attributes]
+
+
+class ScoreGap(_OfLaw):
+    r""":math:`\int E\|D_A - D\|^2 / \sigma'^2\, d\ln\sigma'`, the paper's measure."""
+
+    name, usual = "score_gap", (EXACT,)
+    words = (
+        "score_gap (the paper's measure): the gap between denoisers that know the attribute and those that do not, "
+        "integrated over the levels."
+    )
+
+
+class MmseGap(_OfLaw):
+    r""":math:`\int (E\|V - D\|^2 - E\|V - D_A\|^2) / \sigma'^2\, d\ln\sigma'`."""
+
+    name = "mmse_gap"
+    words = "mmse_gap: the same in squared errors."
+
+
+class _OfModel(Estimator["ModelProblem"]):
+    subjects, kind, usual = (CONDITIONAL,), "estimate", (CONDITIONAL,)
+    help = "an estimate that the network's error can bias"
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        return {GAPS: problem.job(GAPS, problem.gap_job)}
+
+    def curves(self, problem: ModelProblem, done: Mapping[str, Any]) -> list[Curve]:
+        measured = done[GAPS].curves()
+        return [getattr(measured[a.name], self.name) for a in problem.attributes]
+
+
+class ScoreGapOfModel(_OfModel):
+    """The paper's measure of a network."""
+
+    name, colour = "score_gap", 1
+    label = "the score gap"
+    words = (
+        "score_gap (the paper's measure): how far the network's outputs with and without the attribute are apart. The "
+        "network's error can bias it either way."
+    )
+
+
+class MmseGapOfModel(_OfModel):
+    """Its sibling in squared errors."""
+
+    name, colour = "mmse_gap", 2
+    label = "the gap of squared errors"
+    words = (
+        "mmse_gap: how much better the network denoises when it is told the attribute. Biased by the network's error, "
+        "too."
+    )

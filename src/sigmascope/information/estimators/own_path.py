@@ -1,0 +1,59 @@
+"""The same information along the model's own path: it is kept beside the curves, since it is of another law."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator, P
+
+if TYPE_CHECKING:
+    from sigmascope.core import Curve
+    from sigmascope.information.jobs import Job
+    from sigmascope.information.problems import ModelProblem, SamplerProblem
+
+
+class _OwnPath(Estimator[P]):
+    name, kind = OF_PATH, "estimate"
+    help = "the same information along the model's own path, the states that its generation visits"
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def curves(self, problem: Any, done: Mapping[str, Any]) -> list[Curve]:
+        return []
+
+
+class OwnPathOfModel(_OwnPath["ModelProblem"]):
+    """The gap along generations that are told a value."""
+
+    subjects = (CONDITIONAL,)
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        from sigmascope.information.jobs.conditional_path import ToldPathJob
+
+        p = problem
+
+        def make() -> ToldPathJob:
+            return ToldPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
+
+        return {OF_PATH: p.job(OF_PATH, make)}
+
+
+class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
+    """Forks of the states that generations visit."""
+
+    subjects, usual = (SAMPLER,), (SAMPLER,)
+
+    def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
+        from sigmascope.information.jobs.forking import OwnPathJob
+
+        p = problem
+
+        def make() -> OwnPathJob:
+            return OwnPathJob(
+                p.model, p.top, p.sigma, p.attributes, p.label, p.down,
+                draws=len(p.draws), children=p.children, seed=p.seed,
+            )  # fmt: skip
+
+        return {OF_PATH: p.job(OF_PATH, make)}

@@ -1,0 +1,64 @@
+"""The exact posterior of the attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator
+
+if TYPE_CHECKING:
+    from sigmascope.core import Curve
+    from sigmascope.information.jobs import Job
+    from sigmascope.information.problems import ExactProblem, ModelProblem, SamplerProblem
+
+DATA = "posteriors of the data"
+"""Key of the job that :class:`PosteriorOfData` waits for."""
+
+
+class Posterior(Estimator["ExactProblem"]):
+    r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
+
+    name, subjects, kind, usual = "posterior", (EXACT,), "exact", (EXACT,)
+    help = "always"
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
+        return {"posteriors": problem.subject.posteriors(problem)}
+
+    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+        from sigmascope.information.posterior import posterior
+
+        job = problem.subject.posteriors(problem)
+        return [posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]) for a in problem.attributes]
+
+
+class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
+    """The exact filter of the data that a model is measured on, to compare with."""
+
+    name, subjects, kind, usual, colour = "posterior", (CONDITIONAL, SAMPLER), "exact", (SAMPLER,), 6
+    words = "posterior: the exact filter of the data, for comparison; the verdicts do not use it."
+    help = "the exact filter of the data, to compare with"
+    label = "exact"
+
+    def refusal(self, subject: Any) -> str:
+        if getattr(subject, "items", None) is None:
+            return "the exact posterior is of a finite set: leave 'posterior' out of --estimators"
+        return ""
+
+    def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
+        from sigmascope.exact.finite.filter import FiniteDenoiser
+        from sigmascope.information.jobs.passes import Collected
+
+        def make() -> Collected:
+            return Collected(FiniteDenoiser(problem.data), problem.test, problem.sigma, None)
+
+        return {DATA: problem.job(DATA, make)}
+
+    def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
+        from sigmascope.information.posterior import posterior
+
+        # The last row is the limit, which is at no level of the study.
+        return [posterior(a, problem.sigma, done[DATA].log_posterior(a.name)[:-1]) for a in problem.attributes]

@@ -1,0 +1,86 @@
+"""What an estimator sees: a subject, draws of it, noise levels, and jobs that are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Draws
+from sigmascope.information.jobs import Job
+
+S = TypeVar("S")
+J = TypeVar("J", bound=Job)
+Levels = Float[np.ndarray, " levels"]
+
+
+class Asking(Protocol):
+    """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
+
+    name: str
+    needs: frozenset[str]
+
+
+@dataclass(eq=False, kw_only=True)
+class Problem(Generic[S]):
+    """A subject, draws and levels.
+
+    Args:
+        subject: what is studied.
+        attributes: which of its attributes.
+        draws: shared by all levels.
+        sigma: decreasing levels of the study.
+        seed: of the study.
+        estimators: those of the study.
+    """
+
+    subject: S
+    attributes: tuple[Abstraction, ...]
+    draws: Draws
+    sigma: Levels
+    seed: int
+    estimators: tuple[Asking, ...] = ()
+    shared: dict[str, Job] = field(default_factory=dict, repr=False)
+
+    def job(self, key: str, make: Callable[[], J]) -> J:
+        """The job of this key, made where nobody has asked for it yet.
+
+        Args:
+            key: the same for the same work.
+            make: makes it.
+        """
+        if key not in self.shared:
+            self.shared[key] = make()
+        found: Any = self.shared[key]
+        return found
+
+    def needs(self, what: str) -> bool:
+        """Whether an estimator of the problem needs this of a pass."""
+        return any(what in e.needs for e in self.estimators)
+
+    def asks(self, name: str) -> bool:
+        """Whether an estimator of this name is among those of the problem."""
+        return any(e.name == name for e in self.estimators)
+
+
+def part(draws: Draws, which: slice) -> Draws:
+    """Some of the draws."""
+    labels: Mapping[str, Tensor] = {k: x[which] for k, x in draws.labels.items()}
+    return Draws(draws.items[which], draws.v[which], draws.noise[which], labels)
+
+
+def joined(first: Draws, second: Draws) -> Draws:
+    """Two sets of draws, one after the other."""
+
+    def both(of: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(of))
+
+    labels = {k: both([x, second.labels[k]]) for k, x in first.labels.items()}
+    return Draws(
+        both([first.items, second.items]), both([first.v, second.v]), both([first.noise, second.noise]), labels
+    )

@@ -1,0 +1,144 @@
+"""The problems of each kind of subject, and what a subject must be able to do for them, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
+from sigmascope.information.adaptive import GapWork
+from sigmascope.information.forks import LabelChildren
+from sigmascope.information.jobs import Job
+from sigmascope.information.jobs.forking import Descent
+from sigmascope.information.problem import Levels, Problem, part
+
+
+class PosteriorJob(Job, Protocol):
+    """Posteriors of all draws at all nodes of a problem, and their gaps where they are asked for."""
+
+    def log_posterior(self, name: str) -> Float[Tensor, "nodes draws values"]:
+        """ln p(a | y); a finite set has one more row, its limit at sigma → 0."""
+
+    def gap(self, name: str) -> Gap:
+        """The gaps of all draws."""
+
+
+class PathsJob(Job, Protocol):
+    """Filters along Markov paths of all draws."""
+
+    def log_q(self, name: str) -> tuple[Tensor, Tensor]:
+        """ln q along the paths, and its coarser twin, each of shape (nodes, draws, values)."""
+
+
+class ExactLaw(Protocol):
+    """A law whose posterior is known."""
+
+    def posteriors(self, problem: ExactProblem) -> PosteriorJob:
+        """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
+
+    def paths(self, problem: ExactProblem) -> PathsJob:
+        """The filters along paths."""
+
+
+@dataclass(eq=False, kw_only=True)
+class ExactProblem(Problem[ExactLaw]):
+    """Of a law that is known exactly.
+
+    Args:
+        nodes: levels to work at: those of the study, and others between and above them where an integral asks for it.
+        at: where among the nodes the levels of the study are.
+        children: of each draw, for forks.
+    """
+
+    nodes: Levels
+    at: Int64[np.ndarray, " levels"]
+    children: int = 0
+
+    def on_levels(self, curve: Curve) -> Curve:
+        """A curve over the nodes at the levels of the study."""
+        return curve.at_levels(self.at)
+
+
+@dataclass(eq=False, kw_only=True)
+class PopulationProblem(Problem[LabelledData]):
+    """Of the population that items come from: the draws are items, held out.
+
+    Args:
+        denoiser: the exact filter of all items.
+    """
+
+    denoiser: Denoiser
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelProblem(Problem[Any]):
+    """Of a network that can be told attributes.
+
+    Args:
+        model: the network.
+        classifier: of noisy values, if there is one.
+        data: what it is measured on.
+        tested: how many draws, from the first on, curves are of; temperatures and choices are made on the others.
+        null: the spare attribute of random labels, if the network was told one.
+        train: makes draws to train probes on.
+        gap_job: makes the job that measures gaps.
+        scale: square root of the trace of the data's covariance.
+        highest: the largest noise level that the network knows; infinity: there is none.
+        begins_at: the level at which its generations begin.
+    """
+
+    model: Denoiser
+    classifier: HasAllPosteriors | None
+    data: Any
+    tested: int
+    null: Abstraction | None
+    train: Callable[[], Draws]
+    gap_job: Callable[[], GapWork]
+    scale: float
+    highest: float
+    begins_at: float
+
+    @property
+    def asked(self) -> tuple[Abstraction, ...]:
+        """The attributes that the network is told: those studied, and the null."""
+        return self.attributes if self.null is None else (*self.attributes, self.null)
+
+    @property
+    def test(self) -> Draws:
+        """The draws that curves are of."""
+        return part(self.draws, slice(0, self.tested))
+
+
+@dataclass(eq=False, kw_only=True)
+class SamplerProblem(Problem[Any]):
+    """Of a network that is told nothing.
+
+    Args:
+        model: the network.
+        data: images, labelled.
+        train: makes draws to train probes on.
+        label: labels of clean values, given the items that their parents are.
+        items: whether the draws are items of the data, whose own labels the children's must not be read off.
+        down: how continuations go down.
+        children: of each draw.
+        top: the level at which its generations begin.
+    """
+
+    model: Denoiser
+    data: LabelledData
+    train: Callable[[], Draws]
+    label: LabelChildren
+    items: bool
+    down: Descent
+    children: int
+    top: float
+
+    @property
+    def test(self) -> Draws:
+        """The draws that curves are of."""
+        return self.draws
