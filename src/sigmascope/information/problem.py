@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ J = TypeVar("J", bound=Job)
 Levels = Float[np.ndarray, " levels"]
 
 
+@runtime_checkable
 class Asking(Protocol):
     """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
 
