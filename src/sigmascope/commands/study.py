@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sigmascope.data.loaders import data_help
+from sigmascope.data.loaders import data_words
 
 
 def shown(metavar: str, hint: str = "", help: str | None = None) -> Any:
@@ -34,7 +34,7 @@ class StudyCommand:
     """
 
     # Annotations are read when a command line is parsed: loaders that were registered until then are described.
-    data: Annotated[str, tyro.conf.Positional, shown("DATA", help=data_help())] = ""
+    data: Annotated[str, tyro.conf.Positional, shown("DATA", help=f"What to study: {data_words()}.")] = ""
     out: Annotated[str, shown("FOLDER", "(required)")] = ""
     """Folder for the results: new, empty, or that of the same study."""
     spec: Annotated[str, shown("FILE")] = ""

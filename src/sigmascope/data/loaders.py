@@ -96,10 +96,10 @@ def by_word(data: str) -> Loader | None:
     return next((x for x in loaders() if x.is_called(data)), None)
 
 
-def data_help() -> str:
-    """What can be studied, for ``--help``."""
+def data_words() -> str:
+    """What data can be, for ``--help``."""
     *others, last = (x.words for x in _LOADERS.values())
-    return f"What to study: {', '.join(others)}, or {last}."
+    return f"{', '.join(others)}, or {last}"
 
 
 def known_kinds() -> str:
