@@ -24,7 +24,7 @@ from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advisor
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 _LAST, _TOP, _STEPS = 0.02, 60.0, 20
 

@@ -42,8 +42,8 @@ from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advice, Advisor
 from sigmascope.studies.forked import measure_forked, open_forked
 from sigmascope.studies.labelling import Nearest
-from sigmascope.studies.pipelines import Opened
-from sigmascope.studies.runner import study
+from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.study import study
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.views import View
 

@@ -14,7 +14,7 @@ import sys
 
 import sigmascope
 from sigmascope.studies.results import agreements_of
-from sigmascope.studies.spec import listed
+from sigmascope.studies.options import listed
 
 
 def main() -> None:

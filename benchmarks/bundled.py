@@ -20,7 +20,7 @@ import xarray as xr
 
 from sigmascope.analysis.onset import onsets
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 _OFF, _KNOWN = 0.1, 0.05  # shares of H(A)
 

@@ -75,11 +75,11 @@ _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 from sigmascope.studies import runner
-from sigmascope.studies.spec import Spec, listed
+from sigmascope.studies.spec import spec_of
 data, out, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 options["estimators"] = listed(options.get("estimators", ""))
 begun = time.process_time()
-loaded, spec = runner.resolve(Spec(data=data, **options))
+loaded, spec = runner.resolve(spec_of(data=data, **options))
 reading = time.process_time() - begun
 work = runner.predict(loaded, spec)
 seconds = reading + runner.predict_seconds(spec, loaded)

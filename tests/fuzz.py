@@ -393,7 +393,7 @@ def fuzz(
     Returns: what is wrong, a text for each run that ended badly.
     """
     import sigmascope.learn.neural
-    import sigmascope.studies.runner  # noqa: F401  (once, before the processes part)
+    import sigmascope.studies.study  # noqa: F401  (once, before the processes part)
 
     chosen = [READERS[n] for n in (readers or READERS)]
     wrong = []

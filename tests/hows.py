@@ -86,7 +86,7 @@ def of_small_scenes(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     import sigmascope.data as data
 
     whole = data.load
-    for place in (data, module, importlib.import_module("sigmascope.studies.runner")):
+    for place in (data, module, importlib.import_module("sigmascope.studies.study")):
         if getattr(place, "load", None) is whole:
             to.setattr(place, "load", lambda *a, **told: whole(*a, **(told | {"size": 16})))
 

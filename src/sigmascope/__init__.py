@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
-    from sigmascope.studies.runner import study as study
+    from sigmascope.studies.study import study as study
 
 __version__ = VERSION
 
@@ -49,7 +49,7 @@ _HOME = {
     "onsets": "sigmascope.analysis.onset",
     "plot": "sigmascope.studies.plotting",
     "pointwise": "sigmascope.information.pointwise",
-    "study": "sigmascope.studies.runner",
+    "study": "sigmascope.studies.study",
     "to_curves": "sigmascope.studies.results",
 }
 __all__ = ["__version__", *_HOME]

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -21,6 +20,7 @@ from sigmascope._version import VERSION
 from sigmascope.commands.handlers import RUNS
 from sigmascope.commands.study import CheckCommand, StudyCommand
 from sigmascope.errors import InputError, Stopped
+from sigmascope.studies.options import flat
 from sigmascope.studies.spec import read_spec
 
 _LONGEST = 1500  # characters of what is said; a name may be longer
@@ -147,8 +147,8 @@ def _told_by_file(args: Sequence[str]) -> StudyCommand | None:
     s = read_spec(Path(given[-1]))
     # What can run code is taken from the command line alone.
     apart = ("abstractions", "estimators", "fingerprint", "model_fingerprint", "allow_pickle", "labeller")
-    same = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in apart}
-    return StudyCommand(abstractions=",".join(s.abstractions), estimators=",".join(s.estimators), **same)
+    same = {name: value for name, value in flat(s.options()).items() if name not in apart}
+    return StudyCommand(abstractions=",".join(s.what.abstractions), estimators=",".join(s.estimators), **same)
 
 
 def _without_break(args: list[str]) -> tuple[list[str], str]:

@@ -15,8 +15,8 @@ from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Discrete
 from sigmascope.studies.classes import BY_ORDER, read_classes
-from sigmascope.studies.pipelines import classes_of
-from sigmascope.studies.runner import study
+from sigmascope.studies.subjects.conditional_pipeline import classes_of
+from sigmascope.studies.study import study
 
 CLOTHES = ("Dress", "Pullover", "T-shirt", "Trouser")  # as folders are sorted
 FASHION = ["T-shirt", "Trouser", "Pullover", "Dress"]  # as classes are numbered

@@ -14,7 +14,7 @@ from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.studies.labelling import Nearest, by_function
 from sigmascope.studies.laws import OWN_PATH, path_curves
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def dressed(tmp_path, monkeypatch):
 
     def dress(classes: bool, names=("blue", "red", "green"), empty=True):
         pipe = dress_up(Exact(path, ("blue", "red", "green")), classes, names, empty)
-        monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
         return str(path)
 
     return dress
@@ -61,7 +61,7 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     with np.load(path) as file:
         weights = np.where(file["colour"] == "red", 6.0, 1.0)
     pipe = dress_up(Exact(path, COLOURS, weights), False)
-    monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+    monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
     options = ["--draws", "24", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06", "--forks", "12"]
     options += ["--steps", "10", "--estimators", "forks"]
     out = tmp_path / "out"
@@ -84,7 +84,7 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
 
 def test_parents_have_streams_of_their_own(dressed, monkeypatch):
     """The same parent, many times over: its children must not be the same in every block of draws."""
-    import sigmascope.studies.forked as module
+    import sigmascope.studies.subjects.sampler as module
     from sigmascope.core import Draws
 
     path, own = dressed(False), module.draw_items
@@ -304,8 +304,8 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     folder, path = real
-    import sigmascope.studies.compute as compute
-    from sigmascope.studies.forked import ForkJob
+    import sigmascope.studies.run as compute
+    from sigmascope.information.jobs.forking import ForkJob
 
     monkeypatch.setattr(compute, "CHECKPOINT_SECONDS", 0.0)
     args = ["study", str(path), "--abstractions", "colour", "--model", f"diffusers:{folder / 'free'}", *SHORT]

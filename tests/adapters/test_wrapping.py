@@ -19,7 +19,7 @@ from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.studies.marks import against
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 COLOURS = ("blue", "green", "red")
 NULL = 3
@@ -81,7 +81,7 @@ def wrapped(path, monkeypatch):
         )  # fmt: skip
         scheduler = type("Scheduler", (), {"config": {"kind": "linear"}})()
         pipe = Pipeline("exact", "Exact", foreign, scheduler)
-        monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
 
     return wrap
 
@@ -198,11 +198,11 @@ def test_a_network_that_is_told_nothing(wrong, said, wrapped, path, capsys):
 
 def test_the_bundled_model_is_wrapped_rightly(capsys):
     """Its losses lie below those of the linear denoiser at every level where that has found something."""
-    from sigmascope.studies.learned import open_model
-    from sigmascope.studies.spec import Spec
+    from sigmascope.studies.subjects.model import open_model
+    from sigmascope.studies.spec import spec_of
 
-    learned, spec = open_model(Spec(data="scenes", model="bundled", levels=8).check(), torch.device("cpu"))
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    learned, spec = open_model(spec_of(data="scenes", model="bundled", levels=8).resolve(), torch.device("cpu"))
+    sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     work = LossJob(learned.model, learned.source, sigma, learned.abstractions[:2], False, 1, 0)
     while not work.done:
         work.step()

@@ -92,7 +92,7 @@ def test_from_python(routes, route, entries):
 @pytest.mark.parametrize("entries", ENTRIES)
 @pytest.mark.parametrize("route", ["npz", "folder", "parquet"])
 def test_dry_run(routes, route, entries, capsys, monkeypatch):
-    monkeypatch.setattr("sigmascope.studies.runner.predict_seconds", lambda *a: 0.0)
+    monkeypatch.setattr("sigmascope.studies.costs.seconds_of", lambda *a: 0.0)
     assert main(["study", str(routes[route]), "--abstractions", entries, "--dry-run"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("attributes"))
     assert line.split(None, 1)[1] == ", ".join(

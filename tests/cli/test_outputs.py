@@ -50,7 +50,7 @@ def good(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """A checkpoint at every step."""
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sigmascope.studies.training.time.monotonic", lambda: 0.0)  # the card says how long it took
     for module in ("report.page", "studies.making", "studies.training"):
@@ -163,7 +163,7 @@ def test_a_kill_inside_a_write(name, at, good, whole, tmp_path, monkeypatch):
 _KILLER = """
 import os, signal, sys
 from sigmascope.cli import main
-import sigmascope.studies.compute as c
+import sigmascope.studies.run as c
 c.CHECKPOINT_SECONDS = 0.0
 import sigmascope.report.page as page
 page.rendered = lambda figure, kind: kind.encode()

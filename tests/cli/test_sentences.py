@@ -53,7 +53,7 @@ def folders(tmp_path_factory):
 
     def study(name: str, *options: str, pipe=None, some=few) -> None:
         if pipe is not None:
-            patch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+            patch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
             options = (*options, "--model", f"diffusers:{pipeline}")
         assert main(["study", str(path), *some, *options, "--out", str(root / name)]) == 0, name
 
@@ -162,7 +162,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     from sigmascope.core import Curve, Draws
     from sigmascope.data import from_array
     from sigmascope.studies.results import to_dataset
-    from sigmascope.studies.spec import Spec
+    from sigmascope.studies.spec import spec_of
 
     law, sigma = two_points(), sigma_grid(20.0, 0.1, 20)
     data = from_array(np.random.default_rng(0).normal(size=(8, 2)), {"sign": [0, 1] * 4})
@@ -173,7 +173,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     import torch
 
     draws = Draws(torch.arange(32), torch.zeros(32, 2), torch.zeros(32, 2), {})
-    results = to_dataset([curve], {"sign": (np.nan, np.nan)}, data, draws, Spec("x"))
+    results = to_dataset([curve], {"sign": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
     axes = ("abstraction", "estimator", "sigma")
     results = results.assign(
         trusted=(axes, trusted.reshape(1, 1, 20).astype(np.int8)), verdict=(axes[:2], np.array([[verdict]]))

@@ -128,7 +128,7 @@ def small_steps(monkeypatch):
 def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, capsys):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("study", digits, "--out", whole, *OPTIONS) == 0
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     step, tiles = PosteriorPass.step, []
 
     def stop_at_second(self):
@@ -159,7 +159,7 @@ def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, 
 def test_killed_for_real(tmp_path):
     """SIGKILL in the middle of the scenes; the same command goes on from the checkpoint."""
     out = tmp_path / "out"
-    code = "import sigmascope.studies.compute as r, sigmascope.cli as c; r.CHECKPOINT_SECONDS = 0.2; c.main()"
+    code = "import sigmascope.studies.run as r, sigmascope.cli as c; r.CHECKPOINT_SECONDS = 0.2; c.main()"
     command = [sys.executable, "-c", code, "study", "scenes", "--size", "16", "--draws", "32", "--levels", "12"]
     child = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -184,7 +184,7 @@ def test_killed_for_real(tmp_path):
 
 def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypatch):
     """But for samples of the work, which are timed."""
-    monkeypatch.setattr("sigmascope.studies.runner.compute", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("sigmascope.studies.run.measure", lambda *_: pytest.fail("work was done"))
     assert run("study", digits, "--out", tmp_path / "a", "--dry-run", *OPTIONS) == 0
     printed = capsys.readouterr().out
     assert not (tmp_path / "a").exists()
@@ -269,7 +269,7 @@ def test_blocks_of_draws_and_interruption_give_the_same_numbers(digits, tmp_path
     options = ["--draws", "40", "--levels", "12"]
     assert run("study", digits, "--out", tmp_path / "whole", *options) == 0
     monkeypatch.setattr("sigmascope.information.jobs.passes.block_draws", lambda *a: 16)
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     step, count = PosteriorPass.step, []
 
     def stop(self):
@@ -311,7 +311,7 @@ def test_heldout_resumes_to_the_same_numbers(digits, tmp_path, monkeypatch):
 
     command = ["study", digits, "--law", "heldout", *OPTIONS, "--out"]
     assert run(*command, tmp_path / "whole") == 0
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     step, done = HeldOutPass.step, []
 
     def stop(self):
@@ -354,8 +354,8 @@ def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):
 
 def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch):
     from sigmascope.studies.runner import resolve
-    from sigmascope.studies.spec import Spec
+    from sigmascope.studies.spec import spec_of
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    assert resolve(Spec("scenes", size=16))[1].data == "scenes"
+    assert resolve(spec_of(data="scenes", size=16))[1].what.data == "scenes"

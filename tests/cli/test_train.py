@@ -208,7 +208,7 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     options = ["--draws", "32", "--levels", "8", "--budget", "6000", "--estimators", "score_gap,filter,classifier"]
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     for kind in (LossJob, GapWork, ClassifierJob, ControlJob, ChainJob, HeldOutPass):
         step, count = kind.step, []
 

@@ -29,7 +29,7 @@ import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import fuzz
 import sigmascope.cli as cli
-import sigmascope.studies.runner
+import sigmascope.studies.study
 
 def odd(arguments):
     if arguments == ["raise"]:

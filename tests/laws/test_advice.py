@@ -19,7 +19,7 @@ from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.guidance import Guided
 from sigmascope.studies.advising import KINDS, Advisor
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 ITEMS, N, P = 1500, 160, 0.9
 KEEP, REDRAW = "floor_hue", "orientation"
@@ -231,7 +231,7 @@ def fake(kind="lower bound", per_draw=None):
     """Results of one attribute of two values whose information rises by steps of ln sigma."""
     from sigmascope.core import Abstraction, Draws
     from sigmascope.studies.results import to_dataset
-    from sigmascope.studies.spec import Spec
+    from sigmascope.studies.spec import spec_of
 
     data = from_array(np.random.default_rng(0).normal(size=(8, 2)), {"a": [0, 1] * 4})
     a: Abstraction = data.abstractions[0]
@@ -240,7 +240,7 @@ def fake(kind="lower bound", per_draw=None):
         per_draw = np.repeat(np.log(2) * np.array([0.0, 0.5, 0.9, 1.0])[:, None], 8, 1)
     curve = Curve.of_draws("a", "bound", sigma, per_draw, a.entropy, kind=kind)
     draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
-    results = to_dataset([curve], {"a": (np.nan, np.nan)}, data, draws, Spec("x"))
+    results = to_dataset([curve], {"a": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     return results
 

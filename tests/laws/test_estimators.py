@@ -9,8 +9,10 @@ import torch
 from problems import four_points, mixture, points, two_points
 from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.information.direct import direct_gap, measure
+from sigmascope.information.direct import direct_gap
+from sigmascope.information.estimator import EXACT, names
 from sigmascope.information.gaps import score_gap
+from sigmascope.information.laws import measure, problem_of
 from sigmascope.information.path import markov_path, path_bound, path_posterior
 from sigmascope.noise import integral_from_the_top, sigma_grid
 from sigmascope.sample import Streams, rows
@@ -28,10 +30,10 @@ IDS = ["two points", "four points", "coarse", "alternate", "mixture side", "mixt
 
 def estimate(problem, name, sigma, way, count=3000, seed=1):
     denoiser = problem.denoiser()
-    return measure(denoiser, denoiser.draw(count, seed), sigma, name, [way], seed=seed, children=32)[way]
+    return measure(problem_of(denoiser, denoiser.draw(count, seed), sigma, [name], [way], seed=seed, children=32))[0]
 
 
-@pytest.mark.parametrize("way", ["posterior", "score_gap", "mmse_gap", "filter", "forks"])
+@pytest.mark.parametrize("way", names(EXACT))
 @pytest.mark.parametrize(("make", "name", "last"), PROBLEMS, ids=IDS)
 def test_every_estimator_finds_the_information(make, name, last, way):
     problem, sigma = make(), sigma_grid(60.0, last, 40)
@@ -173,11 +175,11 @@ def test_measure_refuses_what_it_cannot_do():
     denoiser = mixture().denoiser()
     draws = denoiser.draw(10, 0)
     with pytest.raises(InputError, match="no estimator is called 'guess'"):
-        measure(denoiser, draws, sigma_grid(9, 1, 4), "side", ["guess"])
+        problem_of(denoiser, draws, sigma_grid(9, 1, 4), ["side"], ["guess"])
     with pytest.raises(InputError, match="no posterior of 'smell'"):
-        measure(denoiser, draws, sigma_grid(9, 1, 4), "smell")
+        problem_of(denoiser, draws, sigma_grid(9, 1, 4), ["smell"], ["posterior"])
     with pytest.raises(InputError, match="has no posterior"):
-        measure(Spoiled(denoiser, 1.0, 0.0), draws, sigma_grid(9, 1, 4), "side")
+        problem_of(Spoiled(denoiser, 1.0, 0.0), draws, sigma_grid(9, 1, 4), ["side"], ["posterior"])
 
 
 def test_mixtures_as_a_dense_computation_says():

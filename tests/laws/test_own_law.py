@@ -18,7 +18,7 @@ from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
-from sigmascope.studies.runner import study
+from sigmascope.studies.study import study
 
 M, SCALE, MIDDLE = 0.7, 0.05, 0.5  # half the distance of two unit normal laws; a unit of them in pixels; their middle
 SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)
@@ -71,7 +71,7 @@ def dressed(monkeypatch):
 
         foreign = Foreign(network, Pictures.event, schedule, "epsilon", unit=Unit(2.0, -1.0))
         pipe = Pipeline("exact", "Exact", foreign, Scheduler())
-        monkeypatch.setattr("sigmascope.studies.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
 
     return dress
 
@@ -284,7 +284,7 @@ def test_another_model_has_a_path_of_its_own(dressed, sided):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_path_goes_on_where_it_was_stopped(dressed, sided, tmp_path, monkeypatch):
-    import sigmascope.studies.compute as compute
+    import sigmascope.studies.run as compute
     from sigmascope.information.jobs.forking import OwnPathJob
 
     dressed()

@@ -22,7 +22,7 @@ from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
 from sigmascope.studies.runner import complete, predict
-from sigmascope.studies.spec import Spec, read_spec
+from sigmascope.studies.spec import read_spec, spec_of
 
 LEVELS = np.array([30.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.05])
 
@@ -211,12 +211,12 @@ def test_blocks_and_memory_count_the_joint_values():
     pixels, labels, _ = images()
     wide = {**labels, "u": np.arange(700) % 60, "v": np.arange(700) % 59}
     data = from_array(pixels, wide)
-    spec = Spec("x", draws=256)
-    more = predict(data, Spec("x", draws=256, pairs=True)).more - predict(data, spec).more
+    spec = spec_of(data="x", draws=256)
+    more = predict(data, spec_of(data="x", draws=256, pairs=True)).more - predict(data, spec).more
     whole = pair_memory(data, data.abstractions, 40, 256)
     assert 0.5 * whole < more <= whole  # of a peak over phases, of which that of the passes becomes the highest
     assert more > 3 * 8 * 41 * pair_block(columns_of_pairs(data, data.abstractions), 40, 256) * 700
-    assert predict(data, Spec("x", draws=256, pairs=True)).products == 2 * predict(data, spec).products
+    assert predict(data, spec_of(data="x", draws=256, pairs=True)).products == 2 * predict(data, spec).products
 
 
 def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
@@ -232,8 +232,8 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "whole" / "figures" / "pair_curves.svg").exists()
     assert read_spec(tmp_path / "whole" / "spec.toml").pairs
 
-    monkeypatch.setattr("sigmascope.studies.runner.write_report", lambda *_: None)  # one page is enough
-    monkeypatch.setattr("sigmascope.studies.compute.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.run.write_report", lambda *_: None)  # one page is enough
+    monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     step, steps = PosteriorPass.step, []
 
     def stop_at_the_second_pass(self):
@@ -263,9 +263,9 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
 
 
 def test_a_specification_from_before_pairs_reads(tmp_path):
-    text = "\n".join(line for line in Spec("scenes").to_toml().splitlines() if "pairs" not in line)
+    text = "\n".join(line for line in spec_of(data="scenes").resolve().to_toml().splitlines() if "pairs" not in line)
     (tmp_path / "old.toml").write_text(text)
-    assert read_spec(tmp_path / "old.toml") == Spec("scenes").check()
+    assert read_spec(tmp_path / "old.toml") == spec_of(data="scenes").resolve()
 
 
 def test_pairs_that_are_none_are_refused(capsys):
@@ -279,7 +279,7 @@ def test_pairs_that_are_none_are_refused(capsys):
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err
     with pytest.raises(InputError, match="study two"):  # before a folder is made
-        complete(Spec("x", pairs=True), from_array(pixels, {"a": labels["a"]}))
+        complete(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
     one = sigmascope.study(pixels, labels, abstractions="a,b,a+b", pairs=True, draws=4, levels=4)
     assert one["first"].values.tolist() == ["a", "b"]
 

@@ -13,7 +13,8 @@ from sigmascope.core import generator
 from sigmascope.data.hierarchy import random_hierarchy
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
-from sigmascope.information.direct import measure
+from sigmascope.information.estimator import EXACT, names
+from sigmascope.information.laws import measure, problem_of
 from sigmascope.noise import integration_grid
 from sigmascope.sample import (
     Guided,
@@ -66,9 +67,8 @@ def _largest(effort: Effort, denoiser: MixtureDenoiser, truth: dict[str, dict[fl
     for name, at in truth.items():
         sigma = np.array(sorted(at, reverse=True))
         nodes, where = integration_grid(sigma, 80.0, 0.2)
-        curves = measure(denoiser, draws, nodes, name, seed=effort.seed)
-        for way, curve in curves.items():
-            value = curve.value[where] * (2.0 if effort.broken and way == "score_gap" else 1.0)
+        for curve in measure(problem_of(denoiser, draws, nodes, [name], names(EXACT), seed=effort.seed)):
+            value = curve.value[where] * (2.0 if effort.broken and curve.estimator == "score_gap" else 1.0)
             known = np.array([at[s] for s in sigma.tolist()])
             extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error[where]
             z = np.maximum(np.abs(value - known) - extra - _ROUNDED, 0.0) / np.maximum(curve.stderr[where], 1e-9)

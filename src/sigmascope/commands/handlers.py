@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.limits import MOST_SEED, MOST_STEPS, check_text, shown, within
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.spec import Spec, listed, read_spec
+from sigmascope.studies.options import changed, listed, what_it_runs
+from sigmascope.studies.spec import Spec, SpecOfModel, read_spec, spec_of
 from sigmascope.studies.tasks import ForkTask, GenerateTask, ReproduceTask
 
 if TYPE_CHECKING:
@@ -32,46 +33,21 @@ if TYPE_CHECKING:
 
 
 def _study(command: StudyCommand) -> int:
-    if command.spec:
-        _check_trust(command, read_spec(Path(command.spec)))
-    spec = Spec(
-        data=command.data,
-        abstractions=listed(command.abstractions),
-        draws=command.draws,
-        levels=command.levels,
-        sigma_min=command.sigma_min,
-        sigma_max=command.sigma_max,
-        seed=command.seed,
-        size=command.size,
-        grain=command.grain,
-        ground=command.ground,
-        law=command.law,
-        estimators=listed(command.estimators),
-        forks=command.forks,
-        pairs=command.pairs,
-        model=command.model,
-        target_stderr=command.target_stderr,
-        budget=command.budget,
-        like=command.like,
-        labeller=command.labeller,
-        steps=command.steps,
-        null_class=command.null_class,
-        classes=read_classes(command.classes),
-        allow_pickle=command.allow_pickle,
-        variant=command.variant,
-        device=command.device,
-    ).check()
-    if command.spec:
-        stored = read_spec(Path(command.spec))
-        if command.abstractions == ",".join(stored.abstractions):  # a column's name may hold a comma
-            spec = replace(spec, abstractions=stored.abstractions)
-        if all(getattr(spec, n) == getattr(stored, n) for n in ("data", "abstractions", "size", "grain", "ground")):
-            spec = replace(spec, fingerprint=stored.fingerprint)
-        if command.model == stored.model:
-            spec = replace(spec, model_fingerprint=stored.model_fingerprint)
+    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name not in ("out", "spec", "dry_run")}
+    stored = read_spec(Path(command.spec)) if command.spec else None
+    if stored is not None:
+        _check_trust(command, stored)
+    spec = spec_of(**(given | {"classes": read_classes(command.classes)}))
+    if stored is not None:
+        if command.abstractions == ",".join(stored.what.abstractions):  # a column's name may hold a comma
+            spec = changed(spec, abstractions=stored.what.abstractions)
+        if spec.what == stored.what:
+            spec = changed(spec, fingerprint=stored.fingerprint)
+        if isinstance(spec, SpecOfModel) and isinstance(stored, SpecOfModel) and spec.model == stored.model:
+            spec = changed(spec, model_fingerprint=stored.model_fingerprint)
     out = None if command.dry_run else _folder(command.out)
     import sigmascope.distributed as distributed
-    from sigmascope.studies import runner  # torch is loaded here
+    from sigmascope.studies import run as runner  # torch is loaded here
 
     if out is None:
         from sigmascope.commands.dry_run import dry_run
@@ -96,16 +72,9 @@ def _check_trust(command: StudyCommand, stored: Spec) -> None:
 
     Raises: InputError.
     """
-    if stored.allow_pickle and not command.allow_pickle:
-        raise InputError(
-            f"{command.spec}: it reads pickles, which can run any code: add --allow-pickle if you trust where they "
-            "come from"
-        )
-    if stored.labeller and not command.labeller:
-        raise InputError(
-            f"{command.spec}: it runs the function {stored.labeller!r} as its labeller: add --labeller "
-            f"{stored.labeller} if you trust it"
-        )
+    for name, said in what_it_runs(stored).items():
+        if not getattr(command, name):
+            raise InputError(f"{command.spec}: {said}")
 
 
 def _folder(out: str) -> Path:

@@ -1,22 +1,15 @@
-"""Every estimator for any denoiser, by calling it at every draw and level."""
+"""Squared gaps of any denoiser, by calling it at every draw and level."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Curve, Denoiser, Draws, Gap, HasPosterior, InputError, generator
-from sigmascope.information.forks import forks_at_once
-from sigmascope.information.gaps import GAPS
-from sigmascope.information.path import markov_path, path_bound, path_posterior
-from sigmascope.information.posterior import posterior
+from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
 from sigmascope.sample.joint import told_each
 from sigmascope.sample.schemes import Model
-from sigmascope.sample.streams import Streams, rows
 
 
 def gaps_at(
@@ -77,60 +70,3 @@ def as_gap(
 
 def _norm2(x: Tensor, batch_dims: int) -> Tensor:
     return (x**2).flatten(batch_dims).sum(-1)
-
-
-def measure(
-    denoiser: Denoiser,
-    draws: Draws,
-    sigma: Float[np.ndarray, " levels"],
-    abstraction: str,
-    estimators: Sequence[str] = ("posterior", "score_gap", "mmse_gap", "filter", "forks"),
-    *,
-    seed: int = 0,
-    children: int = 64,
-) -> dict[str, Curve]:
-    """Every estimator of I(A; Y_sigma) of one exact denoiser, on the same draws.
-
-    Args:
-        denoiser: with a posterior (:class:`~sigmascope.core.HasPosterior`).
-        draws: with labels.
-        sigma: decreasing levels, near enough to each other for an integral (steps of ln sigma of 0.3 or less), from one
-            at which little is known down.
-        abstraction: A.
-        estimators: which.
-        seed: of the noise of the paths, and of the labels of children.
-        children: of each draw, for ``forks``.
-
-    Returns: a Curve for each estimator.
-
-    Raises: InputError where the denoiser has no posterior, or lacks the abstraction.
-    """
-    a = next((x for x in denoiser.abstractions if x.name == abstraction), None)
-    if a is None or not isinstance(denoiser, HasPosterior):
-        raise InputError(f"a {type(denoiser).__name__} has no posterior of {abstraction!r}: measure an exact denoiser")
-    found: dict[str, Curve] = {}
-    log_p = torch.stack(
-        [
-            denoiser.log_posterior(
-                draws.v.double() + s * draws.noise.double(), torch.full((len(draws),), s, dtype=torch.float64), a.name
-            )
-            for s in sigma.tolist()
-        ]
-    )
-    gap = direct_gap(denoiser, draws, sigma, a.name) if GAPS.keys() & set(estimators) else None
-    for way in estimators:
-        if way == "posterior":
-            found[way] = posterior(a, sigma, log_p)
-        elif way == "forks":
-            u = torch.rand(len(draws), children, generator=generator(seed, 1), dtype=torch.float64)
-            found[way] = forks_at_once(a, sigma, log_p, u)
-        elif way == "filter":
-            path = markov_path(draws.v, sigma, Streams(seed, rows(len(draws)), tuple(draws.v.shape[1:])))
-            found[way] = path_bound(a, sigma, *path_posterior(denoiser, a.name, path, sigma), draws.labels[a.name])
-        elif gap is not None and way in GAPS:
-            found[way] = GAPS[way](a, sigma, gap)
-        else:
-            raise InputError(
-                f"no estimator is called {way!r}: choose among posterior, score_gap, mmse_gap, filter, forks"
-            )
-    return found

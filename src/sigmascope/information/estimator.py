@@ -47,7 +47,10 @@ class Estimator(ABC, Generic[P]):
         colour: index of its colour in figures.
         usual: the kinds of subject that are measured with it where nothing else is asked for.
         integrates: whether it integrates over levels, which must then be near to each other.
-        needs: what its pass must hold besides posteriors: ``gaps``, or nothing.
+        needs: what its pass must hold besides posteriors, ``gaps`` or ``paths``, or nothing.
+        columns: of a model, what its curves hold a column of: each ``tested`` draw; ``all`` draws, those that choices
+            are made on among them; or its ``own``, as many as curves of a model have.
+        controls: of a model, what a classifier would say of the same draws: of their own noise, or along ``paths``.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Estimator(ABC, Generic[P]):
     usual: tuple[str, ...] = ()
     integrates: bool = False
     needs: frozenset[str] = frozenset()
+    columns: Literal["tested", "all", "own"] = "tested"
+    controls: Literal["draws", "paths"] = "draws"
 
     def __str__(self) -> str:
         return self.name
@@ -71,6 +76,10 @@ class Estimator(ABC, Generic[P]):
     @abstractmethod
     def jobs(self, problem: P) -> Mapping[str, Job]:
         """The pieces of work that it waits for, by their key, made with its ``job`` so that they are shared."""
+
+    @abstractmethod
+    def cost(self, problem: P) -> tuple[str, str] | None:
+        """What a dry run says of its work: of what, and how much; None: it shares the work of others."""
 
     @abstractmethod
     def curves(self, problem: P, done: Mapping[str, Job]) -> Sequence[Curve]:
@@ -144,7 +153,7 @@ def named(name: str, subject: str) -> Estimator[Any]:
     Raises: InputError, with those that there are.
     """
     if (name, subject) not in _REGISTER:
-        raise InputError(f"no estimator of a {subject} is called {name!r}: choose among {', '.join(names(subject))}")
+        raise InputError(f"no estimator is called {name!r}: choose among {', '.join(names(subject))}")
     return _REGISTER[name, subject]
 
 

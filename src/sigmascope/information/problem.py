@@ -38,6 +38,7 @@ class Problem(Generic[S]):
         sigma: decreasing levels of the study.
         seed: of the study.
         estimators: those of the study.
+        items: that the columns of curves are named by; None: those of the draws.
     """
 
     subject: S
@@ -46,6 +47,7 @@ class Problem(Generic[S]):
     sigma: Levels
     seed: int
     estimators: tuple[Asking, ...] = ()
+    items: Tensor | None = None
     shared: dict[str, Job] = field(default_factory=dict, repr=False)
 
     def job(self, key: str, make: Callable[[], J]) -> J:
@@ -59,6 +61,11 @@ class Problem(Generic[S]):
             self.shared[key] = make()
         found: Any = self.shared[key]
         return found
+
+    @property
+    def column_items(self) -> Tensor:
+        """The items that the columns of curves are named by."""
+        return self.draws.items if self.items is None else self.items
 
     def needs(self, what: str) -> bool:
         """Whether an estimator of the problem needs this of a pass."""

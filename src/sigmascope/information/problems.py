@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -18,6 +18,7 @@ from sigmascope.information.jobs.forking import Descent
 from sigmascope.information.problem import Levels, Problem, part
 
 
+@runtime_checkable
 class PosteriorJob(Job, Protocol):
     """Posteriors of all draws at all nodes of a problem, and their gaps where they are asked for."""
 
@@ -28,6 +29,7 @@ class PosteriorJob(Job, Protocol):
         """The gaps of all draws."""
 
 
+@runtime_checkable
 class PathsJob(Job, Protocol):
     """Filters along Markov paths of all draws."""
 
@@ -35,6 +37,7 @@ class PathsJob(Job, Protocol):
         """ln q along the paths, and its coarser twin, each of shape (nodes, draws, values)."""
 
 
+@runtime_checkable
 class ExactLaw(Protocol):
     """A law whose posterior is known."""
 
@@ -53,11 +56,13 @@ class ExactProblem(Problem[ExactLaw]):
         nodes: levels to work at: those of the study, and others between and above them where an integral asks for it.
         at: where among the nodes the levels of the study are.
         children: of each draw, for forks.
+        pairs: whether pairs of attributes are studied, too.
     """
 
     nodes: Levels
     at: Int64[np.ndarray, " levels"]
     children: int = 0
+    pairs: bool = False
 
     def on_levels(self, curve: Curve) -> Curve:
         """A curve over the nodes at the levels of the study."""
@@ -90,6 +95,8 @@ class ModelProblem(Problem[Any]):
         scale: square root of the trace of the data's covariance.
         highest: the largest noise level that the network knows; infinity: there is none.
         begins_at: the level at which its generations begin.
+        untold_calls: network calls of an answer without knowledge.
+        aim: how many calls are made for the gaps, in words.
     """
 
     model: Denoiser
@@ -102,6 +109,8 @@ class ModelProblem(Problem[Any]):
     scale: float
     highest: float
     begins_at: float
+    untold_calls: int = 1
+    aim: str = ""
 
     @property
     def asked(self) -> tuple[Abstraction, ...]:
@@ -123,20 +132,27 @@ class SamplerProblem(Problem[Any]):
         data: images, labelled.
         train: makes draws to train probes on.
         label: labels of clean values, given the items that their parents are.
-        items: whether the draws are items of the data, whose own labels the children's must not be read off.
+        of_items: whether the draws are items of the data, whose own labels the children's must not be read off.
         down: how continuations go down.
         children: of each draw.
         top: the level at which its generations begin.
+        untold_calls: network calls of an answer.
     """
 
     model: Denoiser
     data: LabelledData
     train: Callable[[], Draws]
     label: LabelChildren
-    items: bool
+    of_items: bool
     down: Descent
     children: int
     top: float
+    untold_calls: int = 1
+
+    @property
+    def calls_of_forks(self) -> int:
+        """Network calls of the children of all draws, about: two a step, of half the way on average."""
+        return len(self.draws) * len(self.sigma) * self.children * self.down.steps * self.untold_calls
 
     @property
     def test(self) -> Draws:

@@ -22,8 +22,8 @@ from sigmascope.learn.settings import NULL
 from sigmascope.learn.sources import null_abstraction
 from sigmascope.noise import VarianceExploding, sigma_grid
 from sigmascope.sample import StochasticHeun, Streams, final, fork, joint, levels_below, start
-from sigmascope.studies.compute import draws_of
-from sigmascope.studies.runner import study
+from sigmascope.studies.exact_law import draws_of
+from sigmascope.studies.study import study
 
 PAPER_TAU, FORKS = 0.4, 4
 """Where the paper's fourth figure forks, and into how many."""

@@ -19,8 +19,8 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
-from sigmascope.studies.compute import advance
-from sigmascope.studies.runner import study
+from sigmascope.studies.run import advance
+from sigmascope.studies.study import study
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
@@ -34,7 +34,7 @@ def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
     sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
     draws = lab.draws(e.draws, _CHILDREN)
     pass_ = Collected(lab.exact, draws, sigma, None)
-    advance(InTurn([pass_]), "there and back", None, progress)
+    advance(InTurn({"posteriors": pass_}), "there and back", None, progress)
     uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, _CHILDREN), dtype=torch.float64)
     parts: dict[str, list[np.ndarray]] = {k: [] for k in ("kept_probability", "kept", "agree", "agree4")}
     for n in names:

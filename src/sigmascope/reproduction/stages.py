@@ -32,11 +32,11 @@ from sigmascope.reproduction import experiments as ex
 from sigmascope.reproduction import experiments_beyond as beyond
 from sigmascope.reproduction.found import Found
 from sigmascope.reproduction.page import write_paper
-from sigmascope.studies import learned_run
-from sigmascope.studies.learned import weights_digest
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.run import run as run_study
+from sigmascope.studies.spec import SpecOfModel, spec_of
 from sigmascope.studies.store import Folder, check_folder, netcdf
+from sigmascope.studies.subjects.model import weights_digest
 from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"
@@ -213,29 +213,29 @@ def _reader(
 
 def _study_of_model(task: ReproduceTask, out: Path, progress: bool) -> xr.Dataset:
     effort = ex.QUICK if task.quick else ex.FULL
-    spec = Spec(
+    estimators = ("score_gap", "mmse_gap", *(("filter",) * (not task.quick)), "classifier", "posterior")
+    if not (model_folder(task.model) / "classifier.safetensors").exists():
+        estimators = tuple(e for e in estimators if e != "classifier")
+    spec = spec_of(
         data=task.data,
         model=task.model,
         abstractions=task.abstractions,
         draws=min(effort.draws, 128) // (2 if task.quick else 1),
         levels=effort.levels,
         seed=task.seed,
-        estimators=("score_gap", "mmse_gap", "classifier", "posterior")
-        if task.quick
-        else ("score_gap", "mmse_gap", "filter", "classifier", "posterior"),
+        estimators=estimators,
         target_stderr=effort.model_stderr,
     )
-    if not (model_folder(task.model) / "classifier.safetensors").exists():
-        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e != "classifier"))
+    assert isinstance(spec, SpecOfModel)
     folder = out / _MODEL
     if folder.exists() and not (folder / "report.html").exists():
         try:
-            return learned_run.run_learned(spec, folder, progress)[0]
+            return run_study(spec, folder, progress)[0]
         except InputError:
             shutil.rmtree(folder)  # half of another study: this stage's own folder
     elif folder.exists():
         shutil.rmtree(folder)
-    return learned_run.run_learned(spec, folder, progress)[0]
+    return run_study(spec, folder, progress)[0]
 
 
 def _mark(

@@ -69,7 +69,7 @@ def advise(
             raise InputError(f"the study has no attribute {name!r}: choose among {', '.join(names)}")
     if keep and keep == redraw:
         raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
-    own = read_spec(folder / "spec.toml").model if (folder / "spec.toml").exists() else ""
+    own = read_spec(folder / "spec.toml").options().model if (folder / "spec.toml").exists() else ""
     named = model or _own_pipeline(own)
     lists = {"timesteps": numbers("timesteps", timesteps), "sigmas": numbers("sigmas", sigmas)}
     try:

@@ -46,7 +46,7 @@ from sigmascope.sample import (
     sample,
 )
 from sigmascope.sample import start as start_from_noise
-from sigmascope.studies.compute import Data, chosen, denoiser_of, draws_of
+from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask

@@ -8,7 +8,6 @@ import torch
 
 from sigmascope.analysis.onset import RESAMPLED_BYTES
 from sigmascope.core import LabelledData
-from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.exact.finite.kernel.threads import workers
@@ -17,8 +16,9 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.compute import MOST_VALUES, Data, chosen, levels_of
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.exact_law import Data, chosen, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES
+from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 
 _LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
@@ -70,12 +70,22 @@ class _Sizes:
 
     @classmethod
     def of(cls, data: Data, spec: Spec) -> _Sizes:
-        values = [len(a.values) for a in chosen(data, spec.abstractions)]
-        heldout = spec.law == "heldout"
-        nodes = spec.levels if heldout else len(levels_of(data, spec)[0])
+        values = [len(a.values) for a in chosen(data, spec.what.abstractions)]
+        heldout = isinstance(spec, HeldoutSpec)
+        nodes = spec.sampling.levels if heldout else len(levels_of(data, spec)[0])
         single = 0 if heldout else sum(v for v in values if v <= MOST_VALUES)
         columns, widest, gaps = sum(values), max(values), bool(GAPS.keys() & set(spec.estimators))
-        return cls(spec.levels, nodes, spec.draws, len(values), columns, widest, single, len(spec.estimators), gaps)
+        return cls(
+            spec.sampling.levels,
+            nodes,
+            spec.sampling.draws,
+            len(values),
+            columns,
+            widest,
+            single,
+            len(spec.estimators),
+            gaps,
+        )
 
     def stored(self) -> int:
         """Posteriors of all draws at all nodes and in the limit."""
@@ -107,8 +117,8 @@ def predict(data: Data, spec: Spec) -> Work:
     s = _Sizes.of(data, spec)
     gaps = s.gaps
     told = s.columns * s.nodes * s.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
-    children = 32 * s.draws * spec.forks if "forks" in spec.estimators else 0
-    if isinstance(data, Hierarchy):
+    children = 32 * s.draws * spec.forks if isinstance(spec, ExactSpec) else 0
+    if not isinstance(data, LabelledData):
         calls = s.draws * s.nodes * (2 + 2 * s.count * gaps) + told
         passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.abstractions))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told
@@ -117,8 +127,8 @@ def predict(data: Data, spec: Spec) -> Work:
     n, size = len(data), data.size
     base = _LATER + _OF_ATTRIBUTE * s.count + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
-    if spec.law == "heldout":
-        classifiers = sum(j // 2 + 1 for j in range(spec.levels))  # as widths_for makes them
+    if isinstance(spec, HeldoutSpec):
+        classifiers = sum(j // 2 + 1 for j in range(spec.sampling.levels))  # as widths_for makes them
         tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
         more = base + max(passes + s.estimates(), s.after())
@@ -129,9 +139,9 @@ def predict(data: Data, spec: Spec) -> Work:
     sketching = 24 * min(n, SKETCH_ITEMS) * size if gaps or told else 0
     gathered = s.stored() + (48 * s.draws * s.nodes * s.count if gaps else 0)
     products, means, exponentials = 4.0 * pairs * size, pairs * s.nodes * directions * s.count, pairs * s.nodes
-    if spec.pairs:  # a pass of their own
+    if isinstance(spec, ExactSpec) and spec.pairs:  # a pass of their own
         products, exponentials = 2.0 * products, 2.0 * exponentials
-        passes += pair_memory(data, chosen(data, spec.abstractions), spec.levels, s.draws)
+        passes += pair_memory(data, chosen(data, spec.what.abstractions), spec.sampling.levels, s.draws)
     if told:  # a product for every level, in float64 at half the speed, and the classes' sums
         along = min(sum(directions_for(data)), size)
         means += 4.0 * pairs * s.nodes * (size + along * s.count)

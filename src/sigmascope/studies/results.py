@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Int64
+from torch import Tensor
 
 from sigmascope._version import VERSION
-from sigmascope.analysis.memorisation import collapse
 from sigmascope.analysis.onset import Onset, onsets
-from sigmascope.core import Agreement, Curve, Draws, InputError, LabelledData
-from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.core import Abstraction, Agreement, Curve, InputError
 from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.gaps import agreement
-from sigmascope.information.jobs.forking import OfPath
-from sigmascope.information.pairs import Interaction
-from sigmascope.information.wrapping import Losses
 from sigmascope.studies.reading import fault
-from sigmascope.studies.spec import Spec
-
-VALUE_RESAMPLES = 500  # of the bootstrap for each value: there may be many
+from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 
 
 def to_dataset(
-    curves: Sequence[Curve],
-    limit: Mapping[str, tuple[float, float]],
-    data: LabelledData | Hierarchy,
-    draws: Draws,
-    spec: Spec,
+    curves: Sequence[Curve], data: Any, attributes: Sequence[Abstraction], items: Int64[Tensor, " columns"], spec: Spec
 ) -> xr.Dataset:
     """Arrange curves as a Dataset.
 
     Args:
-        curves: one per estimator and abstraction, over the same levels and draws.
-        limit: for each abstraction, I(A; V) and its standard error.
-        data: what was studied.
-        draws: its draws.
+        curves: one per estimator and attribute, over the same levels and columns; those of other attributes are left
+            out.
+        data: what was studied: its name, words, event, unit and fingerprint stand in the Dataset.
+        attributes: those studied.
+        items: that the columns are named by.
         spec: the resolved specification.
 
-    Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit,
-        information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats.
+    Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit and
+        information_limit_stderr (NaN until an extra knows them) and item over abstraction, estimator, sigma
+        (decreasing) and draw, in nats.
     """
-    names = list(limit)
-    of = {a.name: a for a in data.abstractions}
+    names, of = [a.name for a in attributes], {a.name: a for a in attributes}
+    curves = [c for c in curves if c.abstraction in of]
     estimators = list(dict.fromkeys(c.estimator for c in curves))
     by = {(c.abstraction, c.estimator): c for c in curves}
     grid = [[by[n, e] for e in estimators] for n in names]
@@ -65,15 +58,15 @@ def to_dataset(
             ),
             "ceiling": ("abstraction", [of[n].entropy for n in names]),
             "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
-            "information_limit": ("abstraction", [limit[n][0] for n in names]),
-            "information_limit_stderr": ("abstraction", [limit[n][1] for n in names]),
-            "item": ("draw", draws.items.numpy()),
+            "information_limit": ("abstraction", np.full(len(names), np.nan)),
+            "information_limit_stderr": ("abstraction", np.full(len(names), np.nan)),
+            "item": ("draw", items.numpy()),
         },
         coords={
             "abstraction": names,
             "estimator": estimators,
             "sigma": curves[0].sigma,
-            "draw": np.arange(len(draws)),
+            "draw": np.arange(len(items)),
         },
         attrs={
             "title": f"Information that the noisy image carries about each attribute: {data.name}",
@@ -85,127 +78,12 @@ def to_dataset(
             "joint_attributes": [n for n in names if of[n].parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
-            "seed": spec.seed,
+            "seed": spec.sampling.seed,
             "specification": spec.to_toml(),
+            **({"model": spec.model} if isinstance(spec, SpecOfModel) else {}),
+            **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
         },
     )
-
-
-def with_tree(
-    results: xr.Dataset, entropy: Float[np.ndarray, "tree sigma draws"], prior: Float[np.ndarray, " tree"]
-) -> xr.Dataset:
-    """The results of a hierarchy with the information about all nodes of each level of its tree together.
-
-    Args:
-        results: of :func:`to_dataset`.
-        entropy: H(A_l | Y = y) of the whole vector A_l of a level, from the root to the leaves.
-        prior: H(A_l).
-    """
-    known = prior[:, None, None] - entropy
-    return results.assign(
-        whole_information=(("tree", "sigma"), known.mean(2)),
-        whole_stderr=(("tree", "sigma"), known.std(2, ddof=1) / known.shape[2] ** 0.5),
-        whole_ceiling=("tree", prior),
-    ).assign_coords(tree=np.arange(len(prior)))
-
-
-def with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) -> xr.Dataset:
-    """The results with the information about each single value of attributes.
-
-    Args:
-        results: of :func:`to_dataset`.
-        found: for each attribute, the curves of its values.
-
-    Returns: with a dimension ``value``, the values of all attributes one after the other; ``value_abstraction`` says
-        whose they are, ``value_stderr`` what their 95 % intervals hold 1.96 times, ``value_half`` where half of
-        :math:`-\\ln p(a)` is known (0 and infinity: below and above the levels), ``value_before_next`` how surely
-        before the value of the same attribute that comes next.
-    """
-    rows = [(name, c) for name, of in found.items() for c in of.values()]
-    if not rows:
-        return results
-    when = {}
-    for name, of in found.items():
-        for onset in onsets(list(of.values()), resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
-            when[name, onset.abstraction] = onset
-    mine = [when[name, c.abstraction] for name, c in rows]
-    return results.assign(
-        value_information=(("value", "sigma"), np.stack([c.value for _, c in rows])),
-        value_stderr=(("value", "sigma"), np.stack([c.error for _, c in rows])),
-        value_ceiling=("value", [c.ceiling for _, c in rows]),
-        value_half=("value", [o.at[1].value for o in mine]),
-        value_half_low=("value", [o.at[1].low for o in mine]),
-        value_half_high=("value", [o.at[1].high for o in mine]),
-        value_before_next=("value", [o.before_next for o in mine]),
-    ).assign_coords(
-        value=[c.abstraction for _, c in rows],
-        value_abstraction=("value", [name for name, _ in rows]),
-    )
-
-
-def with_keeping(
-    results: xr.Dataset,
-    kept: Mapping[str, Float[np.ndarray, "levels draws"]],
-    sure: Mapping[str, Float[np.ndarray, "levels draws"]] | None = None,
-) -> xr.Dataset:
-    """The results with the probabilities that a redraw keeps each attribute, and that it can be read off.
-
-    Args:
-        results: of :func:`to_dataset`.
-        kept: of each attribute, for each draw.
-        sure: likewise.
-    """
-    names = [str(n) for n in results.abstraction.values]
-    axes = ("abstraction", "sigma", "draw")
-    results = results.assign(kept_per_draw=(axes, np.stack([kept[n] for n in names])))
-    return results if sure is None else results.assign(sure_per_draw=(axes, np.stack([sure[n] for n in names])))
-
-
-def with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray, "levels draws"]) -> xr.Dataset:
-    """The results with the effective number of items of each noisy image, and where it collapses to one.
-
-    Args:
-        results: of :func:`to_dataset`.
-        effective_items: at their levels, and in the limit sigma → 0: the copies that an item has.
-    """
-    effective_items = np.maximum(effective_items, 1.0)  # but for rounding
-    at = collapse(results.sigma.values, effective_items[:-1])
-    return results.assign(
-        effective_items=(("sigma", "draw"), effective_items[:-1]),
-        effective_items_limit=("draw", effective_items[-1]),
-        recognised_sigma=at.value,
-        recognised_sigma_low=at.low,
-        recognised_sigma_high=at.high,
-    )
-
-
-def with_pairs(results: xr.Dataset, found: Sequence[Interaction]) -> xr.Dataset:
-    """The results with the interaction information of every pair of attributes.
-
-    Args:
-        results: of :func:`to_dataset`.
-        found: of every pair of the attributes that are not joint ones.
-
-    Returns: with the matrices ``pair_interaction`` and ``pair_stderr`` over first, second and sigma, and
-        ``pair_ceiling``, I(A; B), over first and second, in nats.  They are symmetric; on the diagonal an attribute
-        meets itself, and I(A; A; Y) is I(A; Y).
-    """
-    names = list(dict.fromkeys(n for pair in found for n in (pair.first, pair.second)))
-    alone = {c.abstraction: c for c in to_curves(results)}
-    shape = (len(names), len(names), results.sizes["sigma"])
-    value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
-    for i, name in enumerate(names):
-        value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].stderr, alone[name].ceiling
-    for pair in found:
-        i, j = names.index(pair.first), names.index(pair.second)
-        value[i, j] = value[j, i] = pair.value
-        stderr[i, j] = stderr[j, i] = pair.stderr
-        ceiling[i, j] = ceiling[j, i] = pair.ceiling
-    return results.assign(
-        pair_interaction=(("first", "second", "sigma"), value),
-        pair_stderr=(("first", "second", "sigma"), stderr),
-        pair_ceiling=(("first", "second"), ceiling),
-    ).assign_coords(first=names, second=names)
 
 
 def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "") -> Curve:
@@ -303,52 +181,3 @@ def agreements_of(results: xr.Dataset) -> list[Agreement]:
 def others(results: xr.Dataset) -> list[str]:
     """The estimators of a study beside its main one."""
     return [str(e) for e in results.estimator.values if e != main_estimator(results)]
-
-
-def with_path(results: xr.Dataset, found: Sequence[OfPath]) -> xr.Dataset:
-    """The results with what was found along the model's own path.
-
-    Args:
-        results: of a study.
-        found: of each of its attributes, in order.
-    """
-    each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
-    curves = [f.curve for f in found]
-    gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in curves]
-    of = {
-        "path_information": (each, np.stack([c.value for c in curves])),
-        "path_stderr": (each, np.stack([c.stderr for c in curves])),
-        "path_quadrature_error": (each, np.stack(gauges)),
-        "path_information_per_draw": (drawn, np.stack([c.per_draw for c in curves])),
-        "path_ceiling": (("abstraction",), np.array([c.ceiling for c in curves])),
-    }
-    kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
-    if kept and sure:
-        of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
-    results = results.assign(
-        {name: (axes, values, {"law": "the model's own path"}) for name, (axes, values) in of.items()}
-    )
-    results["path_information"].attrs["by"] = "forks" if kept else "gap"
-    return results
-
-
-def with_losses(results: xr.Dataset, losses: Losses | None, wrapping: str) -> xr.Dataset:
-    """The results of a study with the denoising losses, each per coordinate, and what they say.
-
-    Args:
-        results: of a study of a model.
-        losses: None: there were too few items.
-        wrapping: of :meth:`LossJob.say`.
-    """
-    results.attrs["wrapping"] = wrapping
-    if losses is None:
-        return results
-    each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
-    each["_over_untold"] = losses.network - losses.network[:1]
-    alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
-    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for names, axes in ((each, ("loss_told", "loss_sigma")), (alone, ("loss_sigma",))):
-        for name, x in names.items():
-            found[f"loss{name}"] = (axes, x.mean(-1))
-            found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
-    return results.assign(found).assign_coords(loss_told=list(losses.told), loss_sigma=losses.sigma)

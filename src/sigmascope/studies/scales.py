@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sigmascope.distributed as distributed
 from sigmascope.core import Abstraction, LabelledData
 from sigmascope.data.scales import require_different, require_levels, require_shared
-from sigmascope.studies.compute import Data
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.exact_law import Data
+from sigmascope.studies.spec import HeldoutSpec, Spec
 
 
 def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> None:
@@ -18,10 +18,10 @@ def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> No
     Raises: InputError.
     """
     if isinstance(data, LabelledData):
-        if spec.data.startswith("<"):  # readers of files have looked
+        if spec.what.data.startswith("<"):  # readers of files have looked
             require_different(data)
-        require_levels(data, spec.sigma_max, spec.sigma_min)
-        if spec.law == "heldout":
+        require_levels(data, spec.sampling.sigma_max, spec.sampling.sigma_min)
+        if isinstance(spec, HeldoutSpec):
             require_shared(data, studied)
 
 

@@ -1,298 +1,280 @@
-"""The specification of a study: what decides its numbers, as a TOML file.  Imports nothing heavy."""
+"""The specification of a study: what decides its numbers, by the kind of study.  Imports nothing heavy.
+
+Each kind has the options that it can use, and no other; ``validate`` refuses, ``resolve`` fills in.
+"""
 
 from __future__ import annotations
 
-import math
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
 
+import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
 from sigmascope.errors import InputError
-from sigmascope.limits import (
-    MOST_CALLS,
-    MOST_DRAWS,
-    MOST_FORKS,
-    MOST_LEVELS,
-    MOST_SEED,
-    MOST_STEPS,
-    check_levels,
-    check_of_scenes,
-    check_text,
-    real,
-    refuse,
-    shown,
-    within,
+from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
+from sigmascope.limits import real, refuse, shown, whole
+from sigmascope.studies.options import (
+    Common,
+    ExactOptions,
+    ForkOptions,
+    GapOptions,
+    PipelineOptions,
+    StudyOptions,
+    WithModel,
+    changed,
+    flat,
+    listed,
 )
 
-LAWS = ("empirical", "heldout")
-ESTIMATORS = ("posterior", "score_gap", "mmse_gap", "filter", "forks")
-OF_MODEL = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior", "own_path")
-_USUAL = ("posterior", "score_gap")
-USUAL_OF_MODEL = ("score_gap", "mmse_gap", "filter", "classifier")
-OF_PIPELINE = (*OF_MODEL, "forks")
 PIPELINE = "diffusers:"
 """What stands before the folder of a pipeline of diffusers, as a model."""
 HUB = "hub:"
 """What stands before the id of a pipeline of a hub, as a model."""
 GENERATED = "generated"
 """In place of data: images that the pipeline makes itself."""
-_LONGEST = 10_000_000  # bytes of a specification
-HELDOUT = "heldout"
+(HELDOUT,) = names(POPULATION)
 """The one estimator of the held-out law: a lower bound."""
+_LONGEST = 10_000_000  # bytes of a specification
 _STDERR = 0.02  # nats, of a learned model's gaps
 _FORKS, _FORKS_OF_PIPELINE = 64, 16  # children of a draw
 _STEPS = 20  # of a continuation by a pipeline
-_OF_GAPS = dict.fromkeys(("target_stderr", "budget", "like"), "a model that can be told attributes")
-_OF_CLASSES = {"classes": "a pipeline that is told classes"}
-_OF_MODEL = dict.fromkeys(_OF_GAPS, "a model")
-_OF_FORKS = dict.fromkeys(("forks", "labeller", "steps"), "a pipeline that is measured by forks")
-_OF_PIPELINE = dict.fromkeys(("labeller", "steps", "null_class", "classes", "allow_pickle", "variant"), "a pipeline")
 
 
 @dataclass(frozen=True)
-class Spec:
-    """Everything that decides the numbers of a study, and the device that computes them.
+class Spec(Common, ABC):
+    """What decides the numbers of a study, and the device that computes them; each kind of study has its own."""
 
-    Args:
-        data: ``scenes``, ``hierarchy`` (perhaps with sizes), or the path of a data file.
-        abstractions: attributes to study, in order; empty means all of the data.
-        draws: items and noises drawn, shared by all levels.
-        levels: noise levels, evenly spaced in ln sigma.
-        sigma_min: last level.
-        sigma_max: first level.
-        seed: of draws and bootstrap.
-        size: side of the scenes in pixels.
-        grain: whether the floor of the scenes has a texture.
-        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
-        law: ``empirical``, the law of the finite set, known exactly, or ``heldout``, lower bounds for the population.
-        estimators: among ``posterior``, ``score_gap``, ``mmse_gap``, ``filter``, ``forks``; of a learned model among
-            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier``, ``posterior``,
-            ``own_path``; empty: the usual.
-        forks: children of each draw, for the estimator ``forks``; 0: 64 of the exact filter, 16 of a pipeline.
-        pairs: whether to study every pair of attributes too.
-        model: folder of a learned model, ``bundled``, ``diffusers:`` and the folder of a pipeline, or ``hub:`` and the
-            id of one; empty: the exact filter of the data.
-        labeller: of a pipeline, ``module:function`` that labels clean images; empty: the nearest items of the data do.
-        steps: of a pipeline's continuations, from the first level down; 0: 20.
-        null_class: of a class-conditional pipeline, the index of its empty class; -1: what the pipeline says.
-        classes: of a class-conditional pipeline, the names of its classes as
-            :func:`~sigmascope.studies.classes.read_classes` gives them; empty: those that the pipeline gives.
-        allow_pickle: whether a pipeline's weights may be pickles.
-        variant: of a pipeline's weights, e.g. ``fp16``; empty: the plain ones.
-        target_stderr: largest standard error of a learned model's gaps, nats; 0 where ``budget`` says how much to do.
-        budget: network calls for the gaps; 0 where ``target_stderr`` says.
-        like: an earlier study of a model, whose draws are used for the gaps; empty: draws of its own.
-        device: ``auto``, ``cpu``, ``cuda`` or another torch device.
-        fingerprint: of the data, once they have been read.
-        model_fingerprint: of the model's weights, once they have been read.
-    """
+    def validate(self) -> None:
+        """Refuse a value that makes no study, or that this study cannot use.
 
-    data: str
-    abstractions: tuple[str, ...] = ()
-    draws: int = 256
-    levels: int = 40
-    sigma_min: float = 0.01
-    sigma_max: float = 90.0
-    seed: int = 0
-    size: int = 32
-    grain: bool = False
-    ground: str = "white"
-    law: str = "empirical"
-    estimators: tuple[str, ...] = ()
-    forks: int = 0
+        Raises: InputError.
+        """
+        self.validate_groups()
+        self._validate()
+
+    @abstractmethod
+    def _validate(self) -> None:
+        """What this kind of study refuses beyond its groups of options."""
+
+    @abstractmethod
+    def resolve(self) -> Self:
+        """Itself, with what it leaves open filled in, as far as this needs neither data nor model."""
+
+    def options(self) -> StudyOptions:
+        """The same as all that a study can be told, with defaults for what this kind has not."""
+        law = {"law": "heldout"} if isinstance(self, HeldoutSpec) else {}
+        return changed(StudyOptions(), **flat(self), **law)
+
+    def to_toml(self) -> str:
+        """The text of a file that :func:`read_spec` reads back to the same specification: what its kind has."""
+        law = {} if isinstance(self, SpecOfModel) else {"law": self.options().exact.law}
+        table = {name: list(v) if isinstance(v, tuple) else v for name, v in (flat(self) | law).items()}
+        return tomli_w.dumps({"study": table})
+
+    def same_numbers(self, other: Spec) -> bool:
+        """Whether both give the same numbers (the device and the place of the data do not matter)."""
+        return not self.difference(other)
+
+    def difference(self, other: Spec) -> str:
+        """How the numbers of this study differ from another's, for a message; empty: not at all."""
+        mine, theirs = flat(self.options()), flat(other.options())
+        for name in mine:
+            if name not in ("device", "data", "model", "fingerprint") and mine[name] != theirs[name]:
+                return f"its {name} is {mine[name]!r}, not {theirs[name]!r}"
+        return "" if self.fingerprint == other.fingerprint else "of other data"
+
+
+@dataclass(frozen=True)
+class ExactSpec(Spec):
+    """A study of data by their exact filter, under the law of exactly these items."""
+
     pairs: bool = False
-    model: str = ""
-    target_stderr: float = 0.0
-    budget: int = 0
-    like: str = ""
-    labeller: str = ""
-    steps: int = 0
-    null_class: int = -1
-    classes: str = ""
-    allow_pickle: bool = False
-    variant: str = ""
-    device: str = "auto"
-    fingerprint: str = ""
-    model_fingerprint: str = ""
+    forks: int = 0
 
-    def check(self) -> Spec:
-        """Itself.
-
-        Raises: InputError for a value that makes no study, or that this kind of study cannot use.
-        """
-        if not self.data:
-            raise InputError("no data are named: pass 'scenes' or the path of a data file, or --spec FILE")
-        check_text(self)
-        self._check_numbers()
-        if self.law not in LAWS:
-            raise InputError(f"law is {self.law!r}: expected empirical or heldout")
-        check_of_scenes(self.data, self.size, self.grain)
-        if self.model:
-            if self.pairs or self.law != "empirical":
-                raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
-            return self._checked_model()
-        if self.data == GENERATED:
-            raise InputError("the data 'generated' are of a pipeline: pass --model diffusers:FOLDER, or other data")
-        refuse(self, _OF_MODEL | _OF_PIPELINE, "a study of data alone")
-        return self._checked_heldout() if self.law == "heldout" else self._checked_estimators()
-
-    def _check_numbers(self) -> None:
-        if self.draws < 2:
+    def _validate(self) -> None:
+        first, *others = names(EXACT)
+        chosen = self.estimators or usual(EXACT)
+        if first not in chosen or set(chosen) - {first, *others} or len(set(chosen)) < len(chosen):
             raise InputError(
-                f"draws is {shown(self.draws)}: at least 2 are needed for a standard error; pass e.g. --draws 256"
+                f"estimators are {', '.join(chosen)}: expected {first}, and perhaps {', '.join(others[:-1])} and "
+                f"{others[-1]}, each once, separated by commas"
             )
-        if self.levels < 2:
-            raise InputError(
-                f"levels is {shown(self.levels)}: at least 2 noise levels are needed; pass e.g. --levels 40"
-            )
-        within("draws", self.draws, 2, MOST_DRAWS, "pass e.g. --draws 256")
-        within("levels", self.levels, 2, MOST_LEVELS, "pass e.g. --levels 40")
-        if not all(math.isfinite(s) and s > 0 for s in (self.sigma_min, self.sigma_max)):
-            raise InputError(
-                f"sigma_min is {self.sigma_min:g} and sigma_max {self.sigma_max:g}: both must be finite and "
-                "greater than 0"
-            )
-        if self.sigma_min >= self.sigma_max:
-            raise InputError(
-                f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the "
-                "smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
-            )
-        check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
-        if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
-        within("forks", self.forks, 0, MOST_FORKS, "pass e.g. --forks 64")
-        within("steps", self.steps, 0, MOST_STEPS, "pass e.g. --steps 20")
-        within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
-        within("budget", self.budget, 0, MOST_CALLS, "pass e.g. --budget 100000")
-        if not (math.isfinite(self.target_stderr) and self.target_stderr >= 0):
-            raise InputError(
-                f"target_stderr is {self.target_stderr:g}: it must be finite and not negative; pass e.g. "
-                "--target-stderr 0.02"
-            )
-
-    @property
-    def of_pipeline(self) -> bool:
-        """Whether the model is a pipeline of diffusers."""
-        return self.model.startswith((PIPELINE, HUB))
-
-    def told(self) -> Spec:
-        """Itself, for a pipeline that is told classes.
-
-        Raises: InputError for what is of continuations only.
-        """
-        refuse(self._asked(), _OF_FORKS, "a pipeline that is told classes (forks among --estimators continues images)")
-        return self
-
-    def forked(self) -> Spec:
-        """Itself, for a pipeline that is told nothing.
-
-        Raises: InputError for what is of gaps only.
-        """
-        refuse(self._asked(), _OF_GAPS | _OF_CLASSES, "a pipeline that is measured by forks")
-        return self
-
-    def _asked(self) -> Spec:
-        """The specification with zeros for what was filled in."""
-        return replace(
-            self,
-            target_stderr=0.0 if self.target_stderr == _STDERR else self.target_stderr,
-            steps=0 if self.steps == _STEPS else self.steps,
-            forks=0 if self.forks == _FORKS_OF_PIPELINE else self.forks,
-        )
-
-    def _checked_model(self) -> Spec:
-        if not self.of_pipeline:
-            if self.data == GENERATED:
-                raise InputError("the data 'generated' are of a pipeline: pass --model diffusers:FOLDER, or other data")
-            refuse(self, _OF_PIPELINE, "a learned model of sigmascope train")
-            refuse(self, {"forks": "the exact filter, and of a pipeline"}, "a learned model of sigmascope train")
-            return self._checked_calls(self.estimators or USUAL_OF_MODEL, OF_MODEL)
-        if self.data == GENERATED and not self.labeller:
-            raise InputError("generated images have no labels: pass --labeller MODULE:FUNCTION, or labelled data")
+        if "forks" not in chosen:
+            refuse(self, {"forks": "the estimator forks"}, f"--estimators {','.join(chosen)}")
         if self.forks == 1:
-            raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 16")
-        found = replace(self, steps=self.steps or _STEPS, forks=self.forks or _FORKS_OF_PIPELINE)
-        return found._checked_calls(self.estimators, OF_PIPELINE)
+            raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 64")
 
-    def _checked_calls(self, estimators: tuple[str, ...], known: tuple[str, ...]) -> Spec:
-        if set(estimators) - set(known) or len(set(estimators)) < len(estimators):
+    def resolve(self) -> Self:
+        """Itself, with the usual estimators and as many children as usual."""
+        found = replace(self, estimators=self.estimators or usual(EXACT))
+        return replace(found, forks=self.forks or _FORKS) if "forks" in found.estimators else found
+
+
+@dataclass(frozen=True)
+class HeldoutSpec(Spec):
+    """A study of data by items held out: lower bounds for the population that they come from."""
+
+    def _validate(self) -> None:
+        if self.sampling.draws < 16:
             raise InputError(
-                f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(known)}, each once"
+                f"draws is {self.sampling.draws}: the held-out law chooses on half of them; pass at least --draws 16"
             )
-        if self.target_stderr and self.budget:
-            raise InputError("--target-stderr and --budget both say how many network calls to make: pass one of them")
-        if self.like and (self.target_stderr or self.budget):
-            raise InputError("--like takes the draws of another study: leave out --target-stderr and --budget")
-        found = replace(self, estimators=estimators)
-        return found if self.of_pipeline else found.aimed()  # of a pipeline it is known once that is opened
-
-    def aimed(self, budget: int = 0) -> Spec:
-        """Itself, with how many calls to make for the gaps of a model, where nothing says it.
-
-        Args:
-            budget: so many; 0: as many as bring the standard error down to the usual one.
-        """
-        if self.target_stderr or self.budget or self.like:
-            return self
-        return replace(self, budget=budget) if budget else replace(self, target_stderr=_STDERR)
-
-    def _checked_heldout(self) -> Spec:
-        """A bound has one way to be measured."""
-        if self.draws < 16:
-            raise InputError(
-                f"draws is {self.draws}: the held-out law chooses on half of them; pass at least --draws 16"
-            )
-        if self.pairs:
-            raise InputError("differences of lower bounds are no bounds: leave out --pairs, or --law heldout")
         if self.estimators not in ((), (HELDOUT,)):
             raise InputError(
                 f"estimators are {', '.join(self.estimators)}: the held-out law has one of its own, {HELDOUT}: leave "
                 "out --estimators, or --law heldout"
             )
-        refuse(self, {"forks": "the estimator forks"}, "the held-out law")
+
+    def resolve(self) -> Self:
+        """Itself, with its one estimator."""
         return replace(self, estimators=(HELDOUT,))
 
-    def _checked_estimators(self) -> Spec:
-        if not self.estimators:
-            return replace(self, estimators=_USUAL)._checked_estimators()
-        unknown = [e for e in self.estimators if e not in ESTIMATORS]
-        if unknown or "posterior" not in self.estimators or len(set(self.estimators)) < len(self.estimators):
-            raise InputError(
-                f"estimators are {', '.join(self.estimators)}: expected posterior, and perhaps score_gap, "
-                "mmse_gap, filter and forks, each once, separated by commas"
-            )
-        if "forks" not in self.estimators:
-            refuse(self, {"forks": "the estimator forks"}, f"--estimators {','.join(self.estimators)}")
+
+@dataclass(frozen=True)
+class SpecOfModel(WithModel, Spec, ABC):
+    """A study of a model."""
+
+    def aimed(self, budget: int = 0) -> Self:
+        """Itself, with how many calls to make for the gaps of a model, where nothing says it.
+
+        Args:
+            budget: so many; 0: as many as bring the standard error down to the usual one.
+        """
+        if self.gaps != GapOptions():
             return self
-        if self.forks == 1:
-            raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 64")
-        return replace(self, forks=self.forks or _FORKS)
+        return replace(self, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=_STDERR))
 
-    def to_toml(self) -> str:
-        """The text of a file that :func:`read_spec` reads back to the same specification."""
-        table = asdict(self)
-        table |= {"abstractions": list(self.abstractions), "estimators": list(self.estimators)}
-        return tomli_w.dumps({"study": table})
-
-    def same_numbers(self, other: Spec) -> bool:
-        """Whether both give the same numbers (the device and the place of the data do not matter)."""
-        return self._bare() == other._bare()
-
-    def _bare(self) -> Spec:
-        return replace(self, device="", data="", model="")
+    def _validate_calls(self, estimators: Sequence[str], known: Sequence[str]) -> None:
+        if set(estimators) - set(known) or len(set(estimators)) < len(estimators):
+            raise InputError(
+                f"estimators are {', '.join(estimators)}: expected, for a model, among {', '.join(known)}, each once"
+            )
+        if self.gaps.target_stderr and self.gaps.budget:
+            raise InputError("--target-stderr and --budget both say how many network calls to make: pass one of them")
+        if self.gaps.like and (self.gaps.target_stderr or self.gaps.budget):
+            raise InputError("--like takes the draws of another study: leave out --target-stderr and --budget")
 
 
-def listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """A tuple of names, which may come as one string separated by commas."""
-    return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)
+@dataclass(frozen=True)
+class ModelSpec(SpecOfModel):
+    """A study of a learned model of ``sigmascope train``."""
+
+    def _validate(self) -> None:
+        self._validate_calls(self.estimators, names(CONDITIONAL))
+
+    def resolve(self) -> Self:
+        """Itself, with the usual estimators, and calls for the usual standard error."""
+        return replace(self, estimators=self.estimators or usual(CONDITIONAL)).aimed()
+
+
+@dataclass(frozen=True)
+class PipelineSpec(SpecOfModel):
+    """A study of a pipeline of diffusers; whether it is told classes or continues images is known once it is open."""
+
+    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+    forking: ForkOptions = field(default_factory=ForkOptions)
+
+    def _validate(self) -> None:
+        if self.what.data == GENERATED and not self.forking.labeller:
+            raise InputError("generated images have no labels: pass --labeller MODULE:FUNCTION, or labelled data")
+        if self.forking.forks == 1:
+            raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 16")
+        of_network = names(CONDITIONAL)
+        self._validate_calls(self.estimators, (*of_network, *(n for n in names(SAMPLER) if n not in of_network)))
+
+    def validate_told(self) -> None:
+        """Refuse what is of continuations only.
+
+        Raises: InputError.
+        """
+        whose = "a pipeline that is told classes (forks among --estimators continues images)"
+        refuse(self.forking, _each(self.forking, "a pipeline that is measured by forks"), whose)
+
+    def validate_forked(self) -> None:
+        """Refuse what is of gaps and of classes only.
+
+        Raises: InputError.
+        """
+        whose = "a pipeline that is measured by forks"
+        refuse(self.gaps, _each(self.gaps, "a model that can be told attributes"), whose)
+        refuse(self.pipeline, {"classes": "a pipeline that is told classes"}, whose)
+
+    def resolve(self) -> Self:
+        """Itself: what it leaves open is filled in once the pipeline is open."""
+        return self
+
+    def resolve_forked(self, estimators: Sequence[str]) -> Self:
+        """Itself, with these estimators where it names none, and as many children and steps as usual."""
+        forking = replace(
+            self.forking,
+            forks=self.forking.forks or _FORKS_OF_PIPELINE,
+            steps=self.forking.steps or _STEPS,
+        )
+        return replace(self, estimators=self.estimators or tuple(estimators), forking=forking)
+
+
+def spec_of(**options: Any) -> Spec:
+    """The specification of the kind of study that flat options ask for, as they come from a command line or a file.
+
+    Args:
+        options: by name, those of any group; what is left out is as it is by default.
+
+    Raises: InputError for a value that makes no study, or an option that this kind of study does not have.
+    """
+    known = flat(StudyOptions())
+    asked = changed(StudyOptions(), **{n: _typed(n, value, known.get(n, value)) for n, value in options.items()})
+    asked.validate_groups()
+    piped = asked.model.startswith((PIPELINE, HUB))
+    if asked.model and asked.exact != ExactOptions():
+        raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
+    if asked.what.data == GENERATED and not piped:
+        raise InputError("the data 'generated' are of a pipeline: pass --model diffusers:FOLDER, or other data")
+    kind: Spec = HeldoutSpec() if asked.exact.law == "heldout" else ExactSpec()
+    if asked.model:
+        kind = PipelineSpec() if piped else ModelSpec()
+    _refuse_foreign(asked, kind)
+    spec = changed(kind, **{name: value for name, value in flat(asked).items() if name in flat(kind)})
+    spec.validate()
+    return spec
+
+
+def _refuse_foreign(asked: StudyOptions, kind: Spec) -> None:
+    """Refuse options that were passed and that a kind of study does not have."""
+    of_model, has = isinstance(kind, SpecOfModel), flat(kind)
+    whose = "a learned model of sigmascope train" if of_model else "a study of data alone"
+    for group, belongs in ((asked.gaps, "a model"), (asked.forking, "a pipeline"), (asked.pipeline, "a pipeline")):
+        refuse(group, {n: of for n, of in _each(group, belongs).items() if n not in (*has, "forks")}, whose)
+    if isinstance(kind, ModelSpec):
+        refuse(asked.forking, {"forks": "the exact filter, and of a pipeline"}, whose)
+    if isinstance(kind, HeldoutSpec):
+        if asked.exact.pairs:
+            raise InputError("differences of lower bounds are no bounds: leave out --pairs, or --law heldout")
+        refuse(asked.forking, {"forks": "the estimator forks"}, "the held-out law")
+
+
+def _each(group: object, belongs: str) -> dict[str, str]:
+    """Every option of a group, with what it belongs to."""
+    return dict.fromkeys(flat(group), belongs)
+
+
+def _typed(name: str, value: Any, default: object) -> Any:
+    """A value of an option, of the type of its default; names may come as one string separated by commas."""
+    if isinstance(default, tuple):
+        return listed(value)
+    if isinstance(default, bool):
+        return bool(value)
+    if isinstance(default, int):
+        return whole(name, value)
+    return real(name, value) if isinstance(default, float) else str(value)
 
 
 def read_spec(path: Path) -> Spec:
-    """Read a specification.
+    """Read a specification, with what it leaves open filled in.
 
     Raises: InputError, in one line, for a file that is none.
     """
@@ -313,28 +295,23 @@ def read_spec(path: Path) -> Spec:
 def _from_table(table: Any, path: Path) -> Spec:
     if not isinstance(table, dict):
         raise InputError(f"{path}: 'study' is no table: expected [study] with one line per setting")
-    kinds = {f.name: f.type for f in fields(Spec)}
+    known = flat(StudyOptions())
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in kinds:
-            raise InputError(f"{path}: setting {shown(repr(key))} is not known: expected {', '.join(kinds)}")
-        kind = str(kinds[key])
-        good = {
-            "str": isinstance(value, str),
-            "bool": isinstance(value, bool),
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-            "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),
-        }[kind]
-        if not good:
-            raise InputError(f"{path}: {key} is {_repr(value)}: expected {kind}")
-        if kind == "float":
-            value = real(f"{path}: {key}", value)
-        values[key] = tuple(value) if isinstance(value, list) else value
+        if key not in known:
+            raise InputError(f"{path}: setting {shown(repr(key))} is not known: expected {', '.join(known)}")
+        kind = type(known[key])
+        good = isinstance(value, (int, float) if kind is float else list if kind is tuple else kind)
+        if kind is tuple:
+            good = good and all(isinstance(v, str) for v in value)
+        if not good or (isinstance(value, bool) and kind is not bool):
+            expected = "tuple[str, ...]" if kind is tuple else kind.__name__
+            raise InputError(f"{path}: {key} is {_repr(value)}: expected {expected}")
+        values[key] = real(f"{path}: {key}", value) if kind is float else value
     if "data" not in values:
         raise InputError(f'{path}: the table [study] names no data: add a line data = "…"')
     try:
-        return Spec(**values).check()
+        return spec_of(**values).resolve()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import xarray as xr
 
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError
+from sigmascope.studies.options import changed
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.spec import GENERATED, Spec, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
@@ -190,7 +190,7 @@ def check_study_folder(path: Path, spec: Spec) -> None:
 
     Raises: InputError.
     """
-    check_folder(path, also=(IMAGES,) if spec.data == GENERATED else ())
+    check_folder(path, also=(IMAGES,) if spec.what.data == GENERATED else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:
@@ -201,11 +201,16 @@ def check_study(path: Path, spec: Spec) -> None:
     if not (path / _SPEC).exists():
         return
     found = read_spec(path / _SPEC)
-    full = replace(
-        spec, fingerprint=spec.fingerprint or found.fingerprint, abstractions=spec.abstractions or found.abstractions
+    full = changed(
+        spec,
+        fingerprint=spec.fingerprint or found.fingerprint,
+        abstractions=spec.what.abstractions or found.what.abstractions,
     )
-    if not found.same_numbers(full) or (found.data == GENERATED) != (spec.data == GENERATED):
-        raise InputError(f"{path}: it holds another study ({_difference(found, full)}): choose another --out")
+    apart = found.difference(full)
+    if not apart and (found.what.data == GENERATED) != (spec.what.data == GENERATED):
+        apart = "of other data"
+    if apart:
+        raise InputError(f"{path}: it holds another study ({apart}): choose another --out")
 
 
 def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -258,34 +263,6 @@ def _checkpoint() -> str:
     """Name of the checkpoint of this rank."""
     world = distributed.world()
     return "checkpoint.npz" if world == 1 else f"checkpoint-{distributed.rank()}-of-{world}.npz"
-
-
-def _difference(a: Spec, b: Spec) -> str:
-    for name in (
-        "draws",
-        "levels",
-        "sigma_min",
-        "sigma_max",
-        "seed",
-        "size",
-        "grain",
-        "ground",
-        "law",
-        "abstractions",
-        "estimators",
-        "forks",
-        "pairs",
-        "target_stderr",
-        "budget",
-        "like",
-        "labeller",
-        "steps",
-        "null_class",
-        "model_fingerprint",
-    ):
-        if getattr(a, name) != getattr(b, name):
-            return f"its {name} is {getattr(a, name)!r}, not {getattr(b, name)!r}"
-    return "of other data"
 
 
 def _alive(pid: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import onsets
-from sigmascope.core import Abstraction, Curve, Draws, LabelledData
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.hierarchy import Hierarchy
@@ -27,13 +27,14 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
 from sigmascope.information.jobs.pairs import of_pairs, pair_block
 from sigmascope.information.jobs.passes import Pass, block_draws, harvested, sketch_of
+from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.compute import FEW_VALUES, MOST_VALUES, Data, chosen, denoiser_of, draws_of, levels_of
-from sigmascope.studies.results import VALUE_RESAMPLES
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.exact_law import Data, chosen, draws_of, levels_of
+from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
+from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.views import RESAMPLES
 
 _LEVELS, _FEW_LEVELS = 64, 8  # of a sample, and where their sums are large
@@ -101,22 +102,23 @@ def _spread(levels: np.ndarray, most: int = _LEVELS) -> np.ndarray:
     return levels[:: -(-len(levels) // most)]
 
 
-def seconds_of(data: Data, spec: Spec, device: torch.device) -> float:
+def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) -> float:
     """Time of a study, from samples of its work that are done and timed now; every rank must ask.
 
     Args:
         data: its data.
+        denoiser: their exact filter.
         spec: filled in.
         device: where it would run.
 
     Cost: one tile of items and one block of draws, and a figure: a second or two, as a rule.
     """
-    heldout = spec.law == "heldout"
-    grid = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
+    heldout = isinstance(spec, HeldoutSpec)
+    grid = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     finding, nodes = (0.0, grid) if heldout else _timed(lambda: levels_of(data, spec)[0])
-    study = _Study(spec, device, nodes, chosen(data, spec.abstractions))
-    if isinstance(data, Hierarchy):
-        work = _hierarchy(data, study)
+    study = _Study(spec, device, nodes, chosen(data, spec.what.abstractions))
+    if not isinstance(data, LabelledData):
+        work = _by_levels(data, denoiser, study)
     elif heldout:
         work = _heldout(data, study)
     else:
@@ -125,16 +127,16 @@ def seconds_of(data: Data, spec: Spec, device: torch.device) -> float:
 
 
 def _drawing(data: Data, spec: Spec) -> float:
-    few = min(spec.draws, _FEW_DRAWS)
-    return _warm(lambda: _timed(lambda: draws_of(data, few, spec.seed))[0]) * spec.draws / few
+    few = min(spec.sampling.draws, _FEW_DRAWS)
+    return _warm(lambda: _timed(lambda: draws_of(data, few, spec.sampling.seed))[0]) * spec.sampling.draws / few
 
 
-def _hierarchy(data: Hierarchy, study: _Study) -> float:
+def _by_levels(data: Any, denoiser: Denoiser, study: _Study) -> float:
     """A level of some draws, and the paths of these for one attribute."""
-    spec, few = study.spec, min(study.spec.draws, _FEW_DRAWS)
-    denoiser, draws = denoiser_of(data, study.device), draws_of(data, few, study.spec.seed)
+    spec, few = study.spec, min(study.spec.sampling.draws, _FEW_DRAWS)
+    draws = draws_of(data, few, spec.sampling.seed)
     average = max(len(a.values) for a in study.attributes) <= FEW_VALUES
-    share = spec.draws / few / distributed.world()
+    share = spec.sampling.draws / few / distributed.world()
 
     def level() -> float:
         return _timed(LevelJob(denoiser, draws, study.nodes, study.attributes, study.gaps, average).step)[0]
@@ -142,7 +144,7 @@ def _hierarchy(data: Hierarchy, study: _Study) -> float:
     seconds = _warm(level) * len(study.nodes)
     if study.along:
         some = study.nodes[:: max(len(study.nodes) // 8, 1)]
-        paths = PathJob(denoiser, draws, some, study.attributes[:1], spec.seed)
+        paths = PathJob(denoiser, draws, some, study.attributes[:1], spec.sampling.seed)
         seconds += _timed(paths.step)[0] * paths.total * len(study.nodes) / len(some) * len(study.attributes)
     return seconds * share
 
@@ -196,16 +198,16 @@ def _finite(data: LabelledData, study: _Study) -> float:
     spec = study.spec
     seconds, sketch = 0.0, None
     if study.gaps or study.along:
-        seconds, sketch = _timed(lambda: sketch_of(data, spec.seed))
-    block = block_draws(data, spec.draws, len(study.nodes), study.gaps)
+        seconds, sketch = _timed(lambda: sketch_of(data, spec.sampling.seed))
+    block = block_draws(data, spec.sampling.draws, len(study.nodes), study.gaps)
     seconds += _posteriors(data, study, study.nodes, block, sketch if study.gaps else None)
     if study.along and sketch is not None:
         seconds += _paths(data, study, sketch)
-    if spec.pairs:
+    if isinstance(spec, ExactSpec) and spec.pairs:
         took, joint = _timed(lambda: of_pairs(data, study.attributes))
         columns = sum(len(a.values) for a in joint.abstractions)
-        levels = sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels)
-        block = pair_block(columns, spec.levels, spec.draws)
+        levels = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
+        block = pair_block(columns, spec.sampling.levels, spec.sampling.draws)
         seconds += took + _posteriors(joint, study, levels, block, None)
     return seconds
 
@@ -218,7 +220,7 @@ def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int
     rows = tile_rows(data.size, block) if sketch is None else tile_rows(data.size, block, MEANS_ROWS)
     rows = min(rows, len(data))
     some = _some(data, rows * distributed.world())
-    denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, few, study.spec.seed)
+    denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, few, study.spec.sampling.seed)
     double = 2.0 * len(data) * data.size * block < DOUBLE_WORK
     dtype = torch.float64 if double else torch.float32
 
@@ -229,20 +231,24 @@ def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int
         return start + _timed(lambda: harvested(made, sketch is not None))[0], tile
 
     return (
-        _over(data, study.device, study.spec.draws, block, rows, sample) * block / few * len(nodes) / len(some_levels)
+        _over(data, study.device, study.spec.sampling.draws, block, rows, sample)
+        * block
+        / few
+        * len(nodes)
+        / len(some_levels)
     )
 
 
 def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
     some_levels = _spread(study.nodes)
-    block = path_block(data, len(study.nodes), sketch.directions.shape[1], study.spec.draws)
+    block = path_block(data, len(study.nodes), sketch.directions.shape[1], study.spec.sampling.draws)
     few = min(block, _FEW_DRAWS)
     some = _some(data, min(ROWS, len(data)) * distributed.world())
-    denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, max(few, 2), study.spec.seed)
+    denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, max(few, 2), study.spec.sampling.seed)
 
     def sample() -> tuple[float, float]:
         def begun() -> PathPass:
-            path = paths_of(draws.v, 0, some_levels, study.spec.seed)
+            path = paths_of(draws.v, 0, some_levels, study.spec.sampling.seed)
             return PathPass(denoiser, draws.items, path, some_levels, sketch)
 
         start, made = _timed(begun)
@@ -250,18 +256,18 @@ def _paths(data: LabelledData, study: _Study, sketch: Sketch) -> float:
         return start + _timed(made.log_q)[0], tile
 
     share = block / len(draws) * len(study.nodes) / len(some_levels)
-    return _over(data, study.device, study.spec.draws, block, min(ROWS, len(data)), sample) * share
+    return _over(data, study.device, study.spec.sampling.draws, block, min(ROWS, len(data)), sample) * share
 
 
 def _heldout(data: LabelledData, study: _Study) -> float:
     spec = study.spec
-    rows = min(tile_rows(data.size, spec.draws), len(data))
+    rows = min(tile_rows(data.size, spec.sampling.draws), len(data))
     some = _some(data, rows * distributed.world())
     left = {a.name: torch.bincount(some.labels[a.name][1:], minlength=len(a.values)) for a in data.abstractions}
     priors = tuple(replace(a, prior=left[a.name] / left[a.name].sum()) for a in data.abstractions)
     denoiser = FiniteDenoiser(replace(some, abstractions=priors), study.device)
-    few = min(spec.draws, 4 * _FEW_DRAWS)
-    drawn = draws_of(data, few, spec.seed)
+    few = min(spec.sampling.draws, 4 * _FEW_DRAWS)
+    drawn = draws_of(data, few, spec.sampling.seed)
     draws = Draws(torch.zeros_like(drawn.items), drawn.v, drawn.noise)  # which holds one item out
     levels = _spread(study.nodes)
 
@@ -270,16 +276,17 @@ def _heldout(data: LabelledData, study: _Study) -> float:
         return start, _run(made)
 
     share = (len(study.nodes) / len(levels)) ** 2  # of classifiers there is one for every second pair of levels
-    seconds = _over(data, study.device, spec.draws, spec.draws, rows, sample)
-    return seconds * spec.draws / few * share
+    seconds = _over(data, study.device, spec.sampling.draws, spec.sampling.draws, rows, sample)
+    return seconds * spec.sampling.draws / few * share
 
 
 def _estimates(study: _Study) -> float:
     """Entropies, probabilities and children, from the speed of an exponential."""
     spec, x = study.spec, torch.rand(1 << 18, dtype=torch.float64)
     each = _warm(lambda: _timed(lambda: x.exp())[0]) / len(x)
-    cells = len(study.nodes) * spec.draws * sum(len(a.values) for a in study.attributes)
-    children = spec.levels * spec.draws * spec.forks * len(study.attributes) * ("forks" in spec.estimators)
+    cells = len(study.nodes) * spec.sampling.draws * sum(len(a.values) for a in study.attributes)
+    forks = spec.forks if isinstance(spec, ExactSpec) else 0
+    children = spec.sampling.levels * spec.sampling.draws * forks * len(study.attributes)
     return each * (_OF_CELL * cells + _OF_CHILD * children) + _integrals(study)
 
 
@@ -295,7 +302,7 @@ def _integrals(study: _Study) -> float:
 
 def _single(study: _Study) -> list[int]:
     """How many values each attribute has whose single values are studied."""
-    if study.spec.law == "heldout" or "posterior" not in study.spec.estimators:
+    if isinstance(study.spec, HeldoutSpec) or "posterior" not in study.spec.estimators:
         return []
     return [len(a.values) for a in study.attributes if len(a.values) <= MOST_VALUES]
 
@@ -311,7 +318,7 @@ def _curve(name: str, sigma: np.ndarray, draws: int = 16) -> Curve:
 def _resampling(study: _Study) -> float:
     """Of the table of onsets, and of that of single values: counts of draws, means, and curves through these."""
     spec, rng = study.spec, np.random.default_rng(0)
-    draws = min(spec.draws, _COUNTED)
+    draws = min(spec.sampling.draws, _COUNTED)
     times = max(_COUNTED // draws, 1)
 
     def count() -> np.ndarray:
@@ -319,12 +326,12 @@ def _resampling(study: _Study) -> float:
 
     counts = count()
     counting = _warm(lambda: _timed(count)[0])
-    levels = min(spec.levels, _FEW_LEVELS)
+    levels = min(spec.sampling.levels, _FEW_LEVELS)
     values = rng.normal(size=(levels, draws))
     product = _warm(lambda: _timed(lambda: counts @ values.T)[0])
-    scale = spec.draws / draws / times
-    curve = _curve("a", sigma_grid(spec.sigma_max, spec.sigma_min, spec.levels))
-    some = int(np.clip(200_000 // spec.levels, 40, 400))
+    scale = spec.sampling.draws / draws / times
+    curve = _curve("a", sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels))
+    some = int(np.clip(200_000 // spec.sampling.levels, 40, 400))
     few = max(some // 8, 4)
     short, long = (_warm(lambda r=r: _timed(lambda: onsets([curve], resamples=r))[0]) for r in (few, some))  # type: ignore[misc]
     each = max(long - short, 0.0) / (some - few)
@@ -334,13 +341,13 @@ def _resampling(study: _Study) -> float:
     curves = _RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
     counted = (_RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
     once = max(short - few * each, 0.0) * (tables + sum(single))
-    return counted + once + advised * each + curves * (each + product * scale * spec.levels / levels)
+    return counted + once + advised * each + curves * (each + product * scale * spec.sampling.levels / levels)
 
 
 def _page(data: Data, study: _Study) -> float:
     """Its figures, from the time of a small one, and the file of results."""
     spec = study.spec
-    sigma = sigma_grid(spec.sigma_max, spec.sigma_min, min(spec.levels, _LEVELS))
+    sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, min(spec.sampling.levels, _LEVELS))
     curves = [_curve(name, sigma) for name in "abc"]
 
     def drawn() -> float:
@@ -350,9 +357,9 @@ def _page(data: Data, study: _Study) -> float:
     one = min(drawn(), drawn())
     attributes, single = min(len(study.attributes), _MOST_DRAWN), min(len(_single(study)), _MOST_DRAWN)
     others = len(spec.estimators) - 1
-    plain = 3 + (isinstance(data, LabelledData) and spec.law != "heldout") + isinstance(data, Hierarchy)
-    plain += any(a.parts for a in study.attributes) + 2 * spec.pairs
+    plain = 3 + (isinstance(data, LabelledData) and not isinstance(spec, HeldoutSpec)) + isinstance(data, Hierarchy)
+    plain += any(a.parts for a in study.attributes) + 2 * (isinstance(spec, ExactSpec) and spec.pairs)
     units = _EACH * plain + _VALUES * single + _ATTRIBUTE * attributes
     units += _COMPARED + _OTHER * others + _PANELS * attributes if others else 0.0
-    stored = 8.0 * spec.levels * spec.draws * (len(study.attributes) * (len(spec.estimators) + 2) + 2)
+    stored = 8.0 * spec.sampling.levels * spec.sampling.draws * (len(study.attributes) * (len(spec.estimators) + 2) + 2)
     return one * units + _WRITTEN * stored

@@ -36,7 +36,7 @@ from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
-from sigmascope.studies.compute import Data
+from sigmascope.studies.exact_law import Data
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
 

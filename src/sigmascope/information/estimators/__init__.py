@@ -15,7 +15,7 @@ BUILT_IN = (
     Posterior(), ScoreGap(), MmseGap(), Filter(), ForksOfLaw(),
     HeldOut(),
     ScoreGapOfModel(), MmseGapOfModel(), FilterOfModel(), Likelihood(), Classifier(),
-    ForksOfSampler(), Probes(), PosteriorOfData(), OwnPathOfModel(), OwnPathOfSampler(),
+    ForksOfSampler(), OwnPathOfSampler(), Probes(), PosteriorOfData(), OwnPathOfModel(),
 )  # fmt: skip
 """In the order of help and messages."""
 for _estimator in BUILT_IN:

@@ -33,6 +33,9 @@ class Filter(Estimator["ExactProblem"]):
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"paths": problem.subject.paths(problem)}
 
+    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
         from sigmascope.information.path import path_bound
 
@@ -48,7 +51,7 @@ class BoundOfModel(Estimator["ModelProblem"]):
     Its curves are of all draws of the problem, and of the null too: what joins them takes the two parts apart.
     """
 
-    subjects, kind = (CONDITIONAL,), "lower bound"
+    subjects, kind, columns = (CONDITIONAL,), "lower bound", "all"
 
     @abstractmethod
     def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
@@ -83,7 +86,7 @@ class _OfNetwork(BoundOfModel):
 class FilterOfModel(_OfNetwork):
     """The network's own posterior along one path."""
 
-    name, colour, usual = "filter", 3, (CONDITIONAL,)
+    name, colour, usual, controls = "filter", 3, (CONDITIONAL,), "paths"
     words = (
         "filter: the network's own posterior, carried along one path of falling noise. A lower bound whatever the "
         "network's error."
@@ -97,6 +100,9 @@ class FilterOfModel(_OfNetwork):
             return PathJob(problem.model, problem.draws, problem.sigma, problem.asked, problem.seed)
 
         return {self.name: problem.job(self.name, make)}
+
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        return self.name, f"{_told(problem):,} network calls"
 
     def log_q(self, job: Any, name: str) -> Tensor:
         q: Tensor = job.log_q(name)[0]
@@ -123,6 +129,9 @@ class Likelihood(_OfNetwork):
 
         return {self.name: problem.job(self.name, make)}
 
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        return self.name, f"{12 * _told(problem):,} network calls"
+
     def log_q(self, job: Any, name: str) -> Tensor:
         q: Tensor = job.log_q(name)
         return q
@@ -148,6 +157,9 @@ class Classifier(BoundOfModel):
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {self.name: problem.job(self.name, lambda: classified(problem))}
 
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        return None  # what joins the curves asks it, too, and says how often
+
     def log_q(self, job: Any, name: str) -> Tensor:
         q: Tensor = job.log_q(name)
         return q
@@ -161,3 +173,8 @@ def classified(problem: ModelProblem) -> ClassifierJob:
     known = {a.name for a in getattr(problem.classifier, "abstractions", ())}
     mine = [a for a in problem.asked if a.name in known]
     return ClassifierJob(problem.classifier, problem.draws, problem.sigma, mine)
+
+
+def _told(problem: ModelProblem) -> int:
+    """Calls of a network that is told each value of every attribute once, for all draws and levels."""
+    return len(problem.draws) * len(problem.sigma) * sum(len(a.values) for a in problem.asked)

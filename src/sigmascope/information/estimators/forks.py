@@ -29,6 +29,9 @@ class ForksOfLaw(Estimator["ExactProblem"]):
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"posteriors": problem.subject.posteriors(problem)}
 
+    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
         import torch
 
@@ -63,10 +66,13 @@ class ForksOfSampler(Estimator["SamplerProblem"]):
 
         def make() -> ForkJob:
             return ForkJob(
-                p.model, p.draws, p.sigma, p.attributes, p.label, p.items, p.down, children=p.children, seed=p.seed
+                p.model, p.draws, p.sigma, p.attributes, p.label, p.of_items, p.down, children=p.children, seed=p.seed
             )
 
         return {FORKS: p.job(FORKS, make)}
+
+    def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
+        return FORKS, f"about {problem.calls_of_forks:,} network calls"
 
     def curves(self, problem: SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.forks import forks

@@ -25,6 +25,9 @@ class _OfLaw(Estimator["ExactProblem"]):
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"posteriors": problem.subject.posteriors(problem)}
 
+    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
         from sigmascope.information.gaps import GAPS as FORMULAS
 
@@ -50,7 +53,7 @@ class MmseGap(_OfLaw):
 
 
 class _OfModel(Estimator["ModelProblem"]):
-    subjects, kind, usual = (CONDITIONAL,), "estimate", (CONDITIONAL,)
+    subjects, kind, usual, columns = (CONDITIONAL,), "estimate", (CONDITIONAL,), "own"
     help = "an estimate that the network's error can bias"
 
     def refusal(self, subject: Any) -> str:
@@ -58,6 +61,9 @@ class _OfModel(Estimator["ModelProblem"]):
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {GAPS: problem.job(GAPS, problem.gap_job)}
+
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        return "gaps", problem.aim
 
     def curves(self, problem: ModelProblem, done: Mapping[str, Any]) -> list[Curve]:
         measured = done[GAPS].curves()

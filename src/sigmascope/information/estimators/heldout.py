@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import POPULATION, Estimator
+from sigmascope.information.estimator import CONDITIONAL, POPULATION, SAMPLER, Estimator
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
     from sigmascope.information.jobs import Job
-    from sigmascope.information.problems import PopulationProblem
+    from sigmascope.information.problems import ModelProblem, PopulationProblem, SamplerProblem
 
 
 class HeldOut(Estimator["PopulationProblem"]):
@@ -30,6 +30,9 @@ class HeldOut(Estimator["PopulationProblem"]):
 
         return {self.name: problem.job(self.name, make)}
 
+    def cost(self, problem: PopulationProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: PopulationProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.bounds import heldout_bound
 
@@ -39,3 +42,37 @@ class HeldOut(Estimator["PopulationProblem"]):
             heldout_bound(a, problem.sigma, levels, held.own_probability(a.name), labels[a.name].numpy())
             for a in problem.attributes
         ]
+
+
+class DataBoundOf(Estimator["ModelProblem | SamplerProblem"]):
+    """The bound that the labelled data of a model give with no network: it stands beside every curve of a model.
+
+    Args:
+        columns: of the curves of the study.
+    """
+
+    name, subjects, kind, columns = "heldout", (CONDITIONAL, SAMPLER), "lower bound", "own"
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
+        from sigmascope.information.jobs.data_bound import data_bound_job
+
+        job = data_bound_job(problem.data, problem.sigma, self._columns, problem.seed)
+        return {} if job is None else {self.name: problem.job(self.name, lambda: job)}
+
+    def cost(self, problem: ModelProblem | SamplerProblem) -> tuple[str, str] | None:
+        from sigmascope.information.jobs.data_bound import bound_size
+
+        if getattr(problem.subject, "items", None) is None:
+            return None
+        size = bound_size(problem.data, self._columns, len(problem.sigma))
+        return None if size is None else (self.name, f"about {size.exponentials:.2g} exponentials, no network calls")
+
+    def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
+        job = done.get(self.name)
+        return [] if job is None else [job.curve(a, self._columns) for a in problem.attributes]

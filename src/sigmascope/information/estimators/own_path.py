@@ -39,6 +39,13 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
 
         return {OF_PATH: p.job(OF_PATH, make)}
 
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        from sigmascope.information.jobs.conditional_path import calls_of
+
+        p = problem
+        calls = calls_of(p.begins_at, p.sigma, len(p.attributes), p.tested, p.untold_calls)
+        return "own path", f"{calls:,} network calls"
+
 
 class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
     """Forks of the states that generations visit."""
@@ -57,3 +64,8 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
             )  # fmt: skip
 
         return {OF_PATH: p.job(OF_PATH, make)}
+
+    def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
+        p = problem
+        calls = p.calls_of_forks + 2 * len(p.draws) * p.down.steps * p.untold_calls
+        return "own path", f"about {calls:,} network calls"

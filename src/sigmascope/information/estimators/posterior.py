@@ -28,6 +28,9 @@ class Posterior(Estimator["ExactProblem"]):
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"posteriors": problem.subject.posteriors(problem)}
 
+    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
 
@@ -56,6 +59,9 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
             return Collected(FiniteDenoiser(problem.data), problem.test, problem.sigma, None)
 
         return {DATA: problem.job(DATA, make)}
+
+    def cost(self, problem: ModelProblem | SamplerProblem) -> tuple[str, str] | None:
+        return None
 
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior

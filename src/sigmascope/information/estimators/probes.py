@@ -37,5 +37,8 @@ class Probes(Estimator["ModelProblem | SamplerProblem"]):
 
         return {f"probes:{w}": problem.job(f"probes:{w}", lambda w=w: make(w)) for w in places}  # type: ignore[misc]
 
+    def cost(self, problem: ModelProblem | SamplerProblem) -> tuple[str, str] | None:
+        return None
+
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         return [job.curve(a) for key, job in done.items() if key.startswith("probes:") for a in problem.attributes]

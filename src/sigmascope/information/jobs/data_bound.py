@@ -10,7 +10,6 @@ binds whatever the network.  Items, levels and draws are as many as keep the wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +115,7 @@ class DataBound(InTurn):
                 self._order.append(mine)
                 self._passes.append(_meeting(data, drawn[mine], noise[mine], others, at))
         self._drawn = drawn
-        super().__init__(self._passes)
+        super().__init__({f"half{i}": p for i, p in enumerate(self._passes)})
 
     def curve(self, a: Abstraction, columns: int) -> Curve:
         """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
@@ -163,8 +162,3 @@ def _as_found(a: Abstraction, labels: Int64[Tensor, " items"]) -> Abstraction:
     """The attribute with the shares that it has among these items: a value that none has may stay away."""
     count = torch.bincount(labels, minlength=len(a.values)).double()
     return replace(a, prior=count / count.sum())
-
-
-def data_bounds(work: DataBound | None, abstractions: Sequence[Abstraction], columns: int) -> dict[str, Curve]:
-    """The bound of each attribute, by name; none where there is no work."""
-    return {} if work is None else {a.name: work.curve(a, columns) for a in abstractions}

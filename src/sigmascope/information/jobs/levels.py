@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,39 +10,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, InputError, LabelledData
+from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, HasPosterior, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.controls import said
 from sigmascope.information.direct import as_gap, gaps_at
+from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.passes import Blocks
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
 
 _PATHS = 2  # use of streams, apart from other uses of a seed
 PATH_BYTES = 3e8  # of what a block of draws holds along its paths
-
-
-@runtime_checkable
-class Work(Protocol):
-    """A resumable computation."""
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def position(self) -> int: ...
-
-    @property
-    def done(self) -> bool: ...
-
-    def step(self) -> None: ...
-
-    def state(self) -> dict[str, np.ndarray]: ...
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
 class Units:
@@ -290,43 +270,49 @@ def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: 
 
 
 class InTurn:
-    """Several works, one after the other, as one."""
+    """Several jobs, one after the other, as one.
 
-    def __init__(self, works: Sequence[Work]) -> None:
-        self._works = works
-        self.total = sum(w.total for w in works)
+    Args:
+        jobs: by the names that they have in a checkpoint.
+    """
+
+    def __init__(self, jobs: Mapping[str, Job]) -> None:
+        self._jobs = dict(jobs)
+        self.total = sum(j.total for j in self._jobs.values())
 
     @property
     def position(self) -> int:
         """Steps done."""
-        return sum(w.position for w in self._works)
+        return sum(j.position for j in self._jobs.values())
 
     @property
     def done(self) -> bool:
-        return all(w.done for w in self._works)
+        return all(j.done for j in self._jobs.values())
 
     def step(self) -> None:
         """A step of the first that is not done."""
-        next(w for w in self._works if not w.done).step()
+        next(j for j in self._jobs.values() if not j.done).step()
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
-        return {f"work{i}.{k}": v for i, w in enumerate(self._works) for k, v in w.state().items()}
+        return {f"{name}/{k}": v for name, j in self._jobs.items() for k, v in j.state().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of the same study; every rank must, with nothing where it has none."""
-        if state and not any(k.startswith("work0.") for k in state):
+        if state and not all(k.partition("/")[0] in self._jobs for k in state):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
-        for i, w in enumerate(self._works):
-            prefix = f"work{i}."
+        for name, job in self._jobs.items():
+            prefix = f"{name}/"
             mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if mine or isinstance(w, Blocks):
-                w.restore(mine)
+            if mine or isinstance(job, Blocks):
+                job.restore(mine)
 
 
 def all_log_posteriors(model: Denoiser | HasAllPosteriors, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
     """ln p(a | y) of every abstraction of a model that has posteriors."""
-    if not isinstance(model, HasAllPosteriors):
-        raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")
     with torch.no_grad():
-        return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}
+        if isinstance(model, HasAllPosteriors):
+            return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}
+        if isinstance(model, HasPosterior):
+            return {a.name: model.log_posterior(y, sigma, a.name).cpu() for a in model.abstractions}
+    raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")

@@ -193,20 +193,6 @@ class ChainJob(Units):
         return np.stack([u["all"] for u in self.units()])
 
 
-def probe_works(
-    denoiser: Denoiser,
-    train: Draws,
-    test: Draws,
-    sigmas: Float[np.ndarray, " levels"],
-    abstractions: Sequence[Abstraction],
-    seed: int,
-) -> list[ProbeJob]:
-    """Probes on noisy values, and on features where the denoiser has some; arguments as of :class:`ProbeJob`."""
-    read = denoiser if isinstance(denoiser, HasFeatures) else None
-    places = ("noisy",) if read is None else ("noisy", "features")
-    return [ProbeJob(read, train, test, sigmas, abstractions, where, seed) for where in places]
-
-
 class ProbeJob(Units):
     """Linear probes on noisy values or on what the network sees in them, a level at a time.
 

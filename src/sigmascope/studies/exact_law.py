@@ -1,0 +1,61 @@
+"""The exact law of data: its filter, its attributes, draws and levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmascope.core import Abstraction, Draws, InputError, LabelledData
+from sigmascope.data import draw_items
+from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.labels import attribute_of
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.hierarchy import HierarchyDenoiser
+from sigmascope.information.estimator import EXACT, named
+from sigmascope.information.jobs.passes import series_level
+from sigmascope.noise import integration_grid, sigma_grid
+from sigmascope.studies.spec import Spec
+
+Data = LabelledData | Hierarchy
+
+
+def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
+    """The exact filter of the data."""
+    if isinstance(data, Hierarchy):
+        return HierarchyDenoiser(data.rules, data.vectors, data.abstractions).to(device)
+    return FiniteDenoiser(data, device)
+
+
+def chosen(data: Any, names: Sequence[str]) -> list[Abstraction]:
+    """The attributes that entries such as ``slant`` or ``slant:bins=8`` ask for, in this order; all for no entry.
+
+    Raises: InputError for one that the data do not have.
+    """
+    by_name = {a.name: a for a in data.abstractions}
+    found = [attribute_of(n, by_name) for n in names] or list(by_name)
+    unknown = [n for n in found if n not in by_name]
+    if unknown:
+        raise InputError(f"no attribute is called {unknown[0]!r}: choose among {', '.join(by_name)}")
+    return [by_name[n] for n in found]
+
+
+def draws_of(data: Any, draws: int, seed: int, *, distinct: bool = False) -> Draws:
+    """Draws of the data with noise."""
+    return (
+        draw_items(data, draws, seed, distinct=distinct) if isinstance(data, LabelledData) else data.draw(draws, seed)
+    )
+
+
+def levels_of(data: Any, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """The levels to work at, and where among them those of the study are.
+
+    Integrals and paths need levels near enough to each other, up to where the series above them holds.
+    """
+    s = spec.sampling
+    sigma = sigma_grid(s.sigma_max, s.sigma_min, s.levels)
+    if not any(named(e, EXACT).integrates for e in spec.estimators):
+        return sigma, np.arange(len(sigma))
+    return integration_grid(sigma, series_level(data))

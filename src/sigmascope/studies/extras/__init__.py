@@ -1,0 +1,3 @@
+"""What a study leaves beside its curves."""
+
+__all__: list[str] = []

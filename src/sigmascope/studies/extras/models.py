@@ -1,0 +1,179 @@
+"""What is left beside the curves of a network, told attributes or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sigmascope.core import Curve
+from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.jobs import Job
+from sigmascope.information.jobs.losses import LossJob
+from sigmascope.information.jobs.networks import ChainJob
+from sigmascope.information.problems import ModelProblem
+from sigmascope.learn.settings import NULL
+from sigmascope.noise import integral_from_the_top
+from sigmascope.studies.laws import OWN_PATH
+from sigmascope.studies.subjects.extra import Extra
+
+LOSSES = "losses"
+"""Key of the job of denoising losses."""
+_PROBES = "probes:"
+
+
+class Losses(Extra):
+    """The denoising losses, each per coordinate, and what they say of how the network is wrapped.
+
+    Args:
+        make: makes the job.
+    """
+
+    first = True
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def jobs(self, problem: Any) -> Mapping[str, Job]:
+        return {LOSSES: problem.job(LOSSES, self._make)}
+
+    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+        job: LossJob = done[LOSSES]
+        losses = job.losses()
+        results.attrs["wrapping"] = job.say()
+        if losses is None:  # too few items
+            return results
+        each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
+        each["_over_untold"] = losses.network - losses.network[:1]
+        alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
+        found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+        for names, axes in ((each, ("loss_told", "loss_sigma")), (alone, ("loss_sigma",))):
+            for name, x in names.items():
+                found[f"loss{name}"] = (axes, x.mean(-1))
+                found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
+        return results.assign(found).assign_coords(loss_told=list(losses.told), loss_sigma=losses.sigma)
+
+
+class OwnPath(Extra):
+    """What was found along the model's own path."""
+
+    def jobs(self, problem: Any) -> Mapping[str, Job]:
+        return {}
+
+    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+        if OF_PATH not in done:
+            return results
+        found = [done[OF_PATH].of_attribute(a) for a in problem.attributes]
+        each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
+        of_path = [f.curve for f in found]
+        gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in of_path]
+        of = {
+            "path_information": (each, np.stack([c.value for c in of_path])),
+            "path_stderr": (each, np.stack([c.stderr for c in of_path])),
+            "path_quadrature_error": (each, np.stack(gauges)),
+            "path_information_per_draw": (drawn, np.stack([c.per_draw for c in of_path])),
+            "path_ceiling": (("abstraction",), np.array([c.ceiling for c in of_path])),
+        }
+        kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
+        if kept and sure:
+            of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
+        results = results.assign({name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in of.items()})
+        results["path_information"].attrs["by"] = "forks" if kept else "gap"
+        return results
+
+
+class Chain(Extra):
+    """The chain rule's residual of each attribute, integrated from the top down, nats."""
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        if len(problem.attributes) < 2:
+            return {}
+
+        def make() -> ChainJob:
+            return ChainJob(problem.model, problem.test, problem.sigma, problem.attributes)
+
+        return {"chain": problem.job("chain", make)}
+
+    def add(
+        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
+    ) -> xr.Dataset:
+        if "chain" not in done:
+            return results
+        weights, sigma = integral_from_the_top(problem.sigma), problem.sigma
+        chained = [
+            Curve.of_draws(
+                a.name, "chain", sigma, weights @ (done["chain"].residual(a.name) / sigma[:, None] ** 2), a.entropy,
+                kind="estimate",
+            )
+            for a in problem.attributes
+        ]  # fmt: skip
+        return results.assign(
+            chain_residual=(("abstraction", "sigma"), np.stack([c.value for c in chained])),
+            chain_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in chained])),
+        )
+
+
+class OfProbes(Extra):
+    """How often probes are right, and what they learn from fewer draws."""
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        return {}
+
+    def add(
+        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
+    ) -> xr.Dataset:
+        names = [a.name for a in problem.attributes]
+        for job in (job for key, job in done.items() if key.startswith(_PROBES)):
+            accuracy = np.stack([job.accuracy(n) for n in names])
+            learning = np.stack([job.learning(n) for n in names])
+            results = results.assign(
+                {
+                    f"accuracy_{job.where}": (("abstraction", "sigma"), accuracy),
+                    f"learning_{job.where}": (("abstraction", "sigma", "share"), learning),
+                }
+            )
+        return results
+
+
+class Calibration(Extra):
+    """How far the two gaps are apart, and what the network says it knows of random labels."""
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        return {"gaps": problem.job("gaps", problem.gap_job)}
+
+    def add(
+        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
+    ) -> xr.Dataset:
+        measured = done["gaps"].curves()
+        found = [measured[a.name].calibration for a in problem.attributes]
+        results = results.assign(
+            calibration=(("abstraction", "sigma"), np.stack([c.value for c in found])),
+            calibration_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in found])),
+        )
+        best = next((c for c in curves if c.abstraction == NULL and c.estimator == "bound"), None)
+        for name, c in (
+            ("null_score_gap", measured[NULL].score_gap if NULL in measured else None),
+            ("null_bound", best),
+        ):
+            if c is not None:
+                results = results.assign({name: ("sigma", c.value), f"{name}_stderr": ("sigma", c.stderr)})
+        return results
+
+
+class Allocation(Extra):
+    """Which draws the gaps were measured on, so that another model can be measured on the same."""
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        return {"gaps": problem.job("gaps", problem.gap_job)}
+
+    def add(
+        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
+    ) -> xr.Dataset:
+        found = done["gaps"].allocation
+        if found is None:
+            return results
+        return results.assign(
+            {f"allocation_{k}": ([f"allocation_{k}_{i}" for i in range(v.ndim)], v) for k, v in found.state().items()}
+        )

@@ -1,0 +1,172 @@
+"""The one run of a study: opens the subject and the folder, advances the jobs, and writes what was found.
+
+spec → subject → problem → jobs → curves → results → page
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from tqdm import tqdm
+
+import sigmascope.distributed as distributed
+from sigmascope.analysis.onset import Onset
+from sigmascope.core import InputError
+from sigmascope.information.jobs import Job
+from sigmascope.information.jobs.levels import InTurn
+from sigmascope.report.forked import write_forked_report
+from sigmascope.report.learned import write_learned_report
+from sigmascope.report.page import write_report
+from sigmascope.report.table import onset_csv, values_csv
+from sigmascope.studies.advice_of import page_advice
+from sigmascope.studies.costs import require_memory
+from sigmascope.studies.marks import doubts
+from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
+from sigmascope.studies.spec import Spec, SpecOfModel
+from sigmascope.studies.store import StudyFolder, check_study_folder
+from sigmascope.studies.subjects import openings as openings
+from sigmascope.studies.subjects.base import Subject, opening_of
+
+CHECKPOINT_SECONDS = 8.0
+
+
+def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[Onset], bool]:
+    """Run a study into a folder.
+
+    Args:
+        spec: the study.
+        out: its folder; a half-done study goes on, a finished one is left as it is.
+        progress: show a bar on stderr.
+
+    Returns: results, onsets of the main estimator in order, and whether the study was already finished.
+
+    Raises: InputError.
+    """
+    check_study_folder(out, spec)
+    subject, spec = open_subject(spec, out, progress)
+    return run_subject(subject, spec, out, progress)
+
+
+def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
+    """The subject of a specification, and the specification with all that it leaves open filled in.
+
+    Raises: InputError.
+    """
+    spec = spec.resolve()
+    if isinstance(spec, SpecOfModel) and distributed.world() > 1:
+        raise InputError("a study of a model runs in one process: leave torchrun out")
+    subject, spec = opening_of(spec).open(spec, out, progress)
+    if progress and not distributed.rank():
+        for note in subject.notes:
+            print(f"sigmascope: note: {note}", file=sys.stderr)
+    return subject, spec
+
+
+def run_subject(
+    subject: Subject[Any], spec: Spec, out: Path | None, progress: bool
+) -> tuple[xr.Dataset, list[Onset], bool]:
+    """:func:`run` for a subject that is open; without a folder nothing is written."""
+    require_memory(subject, spec)
+    folder = None if out is None else StudyFolder(out, spec)
+    results, page = distributed.by_first(lambda: (folder.results(), folder.has_page) if folder else (None, False))
+    if results is not None and page:
+        return results, table_of(results), True
+    problem = subject.problem(spec)
+    if results is None:
+        results = measure(subject, problem, spec, folder, progress)
+        if folder is not None:
+            distributed.by_first(lambda: folder.store_results(results))
+            folder.drop_checkpoint()
+    table = table_of(results)
+    if distributed.rank():
+        return results, table, False
+    if progress and (why := str(results.attrs.get("main_reason", ""))):
+        shown = why.replace(f" ({results.attrs.get('wrapping', '')})", "")
+        print(f"sigmascope: note: {shown}", file=sys.stderr)
+    if folder is not None:
+        folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
+        if "value_information" in results:
+            folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
+        example = problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()
+        _write_page(folder, results, table, example, page_advice(results, getattr(spec, "model", "")))
+    return results, table, False
+
+
+def _write_page(folder: StudyFolder, results: xr.Dataset, table: list[Onset], example: Any, advice: str) -> None:
+    curves = to_curves(results)
+    if "children" in results:
+        write_forked_report(folder.write, results, curves, table, advice, doubts(results))
+    elif "model" in results.attrs:
+        write_learned_report(folder.write, results, curves, table, example, advice, doubts(results))
+    else:
+        rest = [c for e in others(results) for c in to_curves(results, e)]
+        write_report(
+            folder.write, curves, table, results, example, agreements_of(results), conditionals(results), rest, advice
+        )
+
+
+def measure(
+    subject: Subject[Any], problem: Any, spec: Spec, folder: StudyFolder | None, progress: bool
+) -> xr.Dataset:  # fmt: skip
+    """The results of a problem: its jobs are done, and turned into curves and what else they leave.
+
+    Args:
+        subject: what is studied.
+        problem: of the subject.
+        spec: of the study, filled in.
+        folder: of the study, where a checkpoint is kept on the way; None keeps none.
+        progress: show a bar on stderr.
+    """
+    estimators = [*problem.estimators, *subject.beside(problem)]
+    joining, extras = subject.joining(problem), subject.extras(problem)
+    jobs: dict[str, Job] = {}
+    for part in (x for x in extras if x.first):
+        jobs |= part.jobs(problem)
+    for estimator in estimators:
+        jobs |= estimator.jobs(problem)
+    jobs |= joining.jobs()
+    for part in extras:
+        jobs |= part.jobs(problem)
+    advance(InTurn(jobs), subject.data.name, folder, progress)
+    curves = joining.curves([(e, e.curves(problem, jobs)) for e in estimators], jobs)
+    results = to_dataset(curves, subject.data, subject.attributes, problem.column_items, spec)
+    for part in extras:
+        results = part.add(results, problem, jobs, curves)
+    return results
+
+
+def advance(work: Job, name: str, folder: StudyFolder | None, progress: bool) -> None:
+    """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
+    if folder is not None:
+        _restore(work, folder.checkpoint())
+    shown = progress and distributed.rank() == 0
+    with tqdm(
+        total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"
+    ) as bar:
+        last = time.monotonic()
+        while not work.done:
+            work.step()
+            bar.update(work.position - bar.n)
+            if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
+                folder.store_checkpoint(work.state())
+                last = time.monotonic()
+
+
+def _restore(work: Job, state: Mapping[str, Any] | None) -> None:
+    """Go on from a checkpoint, where any rank has one.
+
+    Raises: InputError for one of another study.
+    """
+    if not any(distributed.gathered(state is not None)):
+        return
+    try:
+        work.restore(state or {})
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again") from error

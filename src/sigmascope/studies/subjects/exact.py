@@ -1,0 +1,97 @@
+"""Laws that are known exactly: a finite set, a hierarchy, any denoiser with a posterior; and a population."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sigmascope.core import Denoiser, LabelledData
+from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.hierarchy import HierarchyDenoiser
+from sigmascope.information.estimator import EXACT, POPULATION, Estimator
+from sigmascope.information.laws import law_of
+from sigmascope.information.problems import ExactProblem, PopulationProblem
+from sigmascope.noise import sigma_grid
+from sigmascope.studies.costs import lines_of_exact
+from sigmascope.studies.exact_law import chosen, draws_of, levels_of
+from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
+from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
+from sigmascope.studies.subjects.base import AsTheyAre, Extra, Joins, Subject
+
+
+class ExactSubject(Subject[ExactProblem]):
+    """A law whose posterior is known.
+
+    Args:
+        data: what it is of: with ``abstractions``, ``draw`` (or items, of a finite set), ``event``, ``name``,
+            ``words``, ``unit`` and ``fingerprint``.
+        denoiser: its exact filter.
+        names: of the attributes studied.
+    """
+
+    kind = EXACT
+
+    def __init__(self, data: Any, denoiser: Denoiser, names: Sequence[str]) -> None:
+        self.data, self.denoiser, self.attributes = data, denoiser, tuple(chosen(data, names))
+        self.law = law_of(denoiser)
+
+    def problem(self, spec: Spec) -> ExactProblem:
+        assert isinstance(spec, ExactSpec)
+        s = spec.sampling
+        nodes, at = levels_of(self.data, spec)
+        return ExactProblem(
+            subject=self.law, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
+            seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
+        )  # fmt: skip
+
+    def beside(self, problem: ExactProblem) -> Sequence[Estimator[Any]]:
+        return ()
+
+    def joining(self, problem: ExactProblem) -> Joins:
+        return AsTheyAre()
+
+    def extras(self, problem: ExactProblem) -> Sequence[Extra]:
+        found: list[Extra] = [Limits(), Values(), Keeping()]
+        if isinstance(self.denoiser, FiniteDenoiser):
+            found += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
+        if isinstance(self.denoiser, HierarchyDenoiser):
+            found.append(Tree(self.denoiser))
+        return found
+
+    def dry_run(self, spec: Spec, reading: float) -> list[str]:
+        return lines_of_exact(self, spec, reading)
+
+
+class Population(Subject[PopulationProblem]):
+    """The population that the items of a finite set come from.
+
+    Args:
+        data: the items.
+        denoiser: their exact filter.
+    """
+
+    kind = POPULATION
+
+    def __init__(self, data: LabelledData, denoiser: FiniteDenoiser) -> None:
+        self.data, self.denoiser, self.attributes = data, denoiser, data.abstractions
+
+    def problem(self, spec: Spec) -> PopulationProblem:
+        assert isinstance(spec, HeldoutSpec)
+        s = spec.sampling
+        return PopulationProblem(
+            subject=self.data, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed, distinct=True),
+            sigma=sigma_grid(s.sigma_max, s.sigma_min, s.levels), seed=s.seed, estimators=self.estimators(spec),
+            denoiser=self.denoiser,
+        )  # fmt: skip
+
+    def beside(self, problem: PopulationProblem) -> Sequence[Estimator[Any]]:
+        return ()
+
+    def joining(self, problem: PopulationProblem) -> Joins:
+        return AsTheyAre()
+
+    def extras(self, problem: PopulationProblem) -> Sequence[Extra]:
+        return ()
+
+    def dry_run(self, spec: Spec, reading: float) -> list[str]:
+        return lines_of_exact(self, spec, reading)
