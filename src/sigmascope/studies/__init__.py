@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from sigmascope.studies.making import make_forks as make_forks
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
-    from sigmascope.studies.runner import study as study
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
     from sigmascope.studies.training import TrainSpec as TrainSpec
@@ -27,7 +26,6 @@ _HOMES = {
     "generate": "sigmascope.studies.making",
     "make_forks": "sigmascope.studies.making",
     "read_spec": "sigmascope.studies.spec",
-    "study": "sigmascope.studies.runner",
     "to_curves": "sigmascope.studies.results",
     "train": "sigmascope.studies.training",
     "translate": "sigmascope.studies.translating",
