@@ -13,8 +13,8 @@ import csv
 import sys
 
 import sigmascope
-from sigmascope.studies.results import agreements_of
 from sigmascope.studies.options import listed
+from sigmascope.studies.results import agreements_of
 
 
 def main() -> None:

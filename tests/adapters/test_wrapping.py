@@ -198,8 +198,8 @@ def test_a_network_that_is_told_nothing(wrong, said, wrapped, path, capsys):
 
 def test_the_bundled_model_is_wrapped_rightly(capsys):
     """Its losses lie below those of the linear denoiser at every level where that has found something."""
-    from sigmascope.studies.subjects.model import open_model
     from sigmascope.studies.spec import spec_of
+    from sigmascope.studies.subjects.model import open_model
 
     learned, spec = open_model(spec_of(data="scenes", model="bundled", levels=8).resolve(), torch.device("cpu"))
     sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)

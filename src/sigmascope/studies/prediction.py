@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.exact_law import Data, chosen, levels_of
+from sigmascope.studies.exact_law import chosen, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 
@@ -69,7 +70,7 @@ class _Sizes:
     gaps: bool
 
     @classmethod
-    def of(cls, data: Data, spec: Spec) -> _Sizes:
+    def of(cls, data: Any, spec: Spec) -> _Sizes:
         values = [len(a.values) for a in chosen(data, spec.what.abstractions)]
         heldout = isinstance(spec, HeldoutSpec)
         nodes = spec.sampling.levels if heldout else len(levels_of(data, spec)[0])
@@ -112,7 +113,7 @@ class _Sizes:
         return max(3 * self.results(), self.results() + max(_PAGE, self.resampling()))
 
 
-def predict(data: Data, spec: Spec) -> Work:
+def predict(data: Any, spec: Spec) -> Work:
     """Work and memory of a study, from its sizes alone."""
     s = _Sizes.of(data, spec)
     gaps = s.gaps

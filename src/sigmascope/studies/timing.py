@@ -32,7 +32,7 @@ from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.exact_law import Data, chosen, draws_of, levels_of
+from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.views import RESAMPLES
@@ -126,7 +126,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
     return finding + work + _drawing(data, spec) + _estimates(study) + _resampling(study) + _page(data, study)
 
 
-def _drawing(data: Data, spec: Spec) -> float:
+def _drawing(data: Any, spec: Spec) -> float:
     few = min(spec.sampling.draws, _FEW_DRAWS)
     return _warm(lambda: _timed(lambda: draws_of(data, few, spec.sampling.seed))[0]) * spec.sampling.draws / few
 
@@ -344,7 +344,7 @@ def _resampling(study: _Study) -> float:
     return counted + once + advised * each + curves * (each + product * scale * spec.sampling.levels / levels)
 
 
-def _page(data: Data, study: _Study) -> float:
+def _page(data: Any, study: _Study) -> float:
     """Its figures, from the time of a small one, and the file of results."""
     spec = study.spec
     sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, min(spec.sampling.levels, _LEVELS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -140,3 +140,8 @@ def opening_of(spec: Spec) -> Opening:
         known = ", ".join(o.words for o in _OPENINGS)
         raise InputError(f"{spec.what.data}: no kind of subject takes this specification: expected one of {known}")
     return found
+
+
+def filled(spec: Spec, data: Any, names: Sequence[str]) -> Any:
+    """The specification with the fingerprint of its data and the attributes studied."""
+    return replace(spec, what=replace(spec.what, abstractions=tuple(names)), fingerprint=data.fingerprint)

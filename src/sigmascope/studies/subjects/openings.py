@@ -17,7 +17,7 @@ from sigmascope.studies.exact_law import chosen, denoiser_of
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.scales import require_scales
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
-from sigmascope.studies.subjects.base import Opening, Subject, register
+from sigmascope.studies.subjects.base import Opening, Subject, filled, register
 from sigmascope.studies.subjects.conditional_pipeline import is_told, open_told
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
@@ -69,7 +69,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
         pairs_among(studied)
     if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
-    spec = replace(spec, what=replace(w, abstractions=names), fingerprint=data.fingerprint)
+    spec = filled(spec, data, names)
     exact = denoiser_of(data, resolve_device(spec.device)) if denoiser is None else denoiser
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec

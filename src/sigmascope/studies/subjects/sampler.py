@@ -34,7 +34,7 @@ from sigmascope.studies.extras.models import Losses, OwnPath
 from sigmascope.studies.extras.sampler import Children, Kept, Made
 from sigmascope.studies.labelling import Nearest, by_function, decoded, imported, labelled_by, of_any_parent
 from sigmascope.studies.options import Sampling
-from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec
+from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec, aimed
 from sigmascope.studies.subjects.base import Found, Joins, Subject
 from sigmascope.studies.subjects.extra import Extra
 from sigmascope.studies.subjects.generated import MADE, images_of, kept_images
@@ -175,7 +175,7 @@ def resolved(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable
             f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
         )
     function = imported(spec.forking.labeller) if spec.forking.labeller else None
-    return opened.levels(spec.resolve_forked(chosen).aimed()), function
+    return opened.levels(aimed(spec.resolve_forked(chosen))), function
 
 
 def open_sampler(
