@@ -30,6 +30,7 @@ from mnist_network import read_model  # type: ignore[import-not-found]
 
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
+from sigmascope.analysis.advice import View
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Denoiser, LabelledData
 from sigmascope.data import from_array, load
@@ -39,7 +40,8 @@ from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.noise import Discrete
 from sigmascope.sample import Streams, final, fork, rows, sample, start
 from sigmascope.sample.forks import levels_below
-from sigmascope.studies.advising import Advice, Advisor
+from sigmascope.studies.advice_kinds import Advice
+from sigmascope.studies.advising import Advisor
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.options import DataOptions, ForkOptions, Sampling
 from sigmascope.studies.run import run_subject
@@ -47,7 +49,6 @@ from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.study import study
 from sigmascope.studies.subjects.pipelines import Opened
 from sigmascope.studies.subjects.sampler import open_sampler
-from sigmascope.studies.views import View
 
 P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
 APART, SCALE = 2.0, 0.05  # of the exact laws: half their distance in their standard deviations, and one of these

@@ -13,11 +13,11 @@ import xarray as xr
 
 from asked import study
 from problems import Line, four_points, two_points
+from sigmascope.analysis import comparison as module
 from sigmascope.core import InputError
 from sigmascope.noise import sigma_grid
 from sigmascope.report.comparison import comparison_figure, comparison_text, words
 from sigmascope.report.table import onset_csv
-from sigmascope.studies import compare as module
 from sigmascope.studies.compare import compare, comparisons
 from sigmascope.studies.results import table_of
 

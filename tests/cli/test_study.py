@@ -354,10 +354,9 @@ def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):
 
 
 def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch):
-    from sigmascope.studies.runner import resolve
-
     from sigmascope.studies.spec import spec_of
+    from sigmascope.studies.subjects.openings import open_data
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    assert resolve(spec_of(data="scenes", size=16))[1].what.data == "scenes"
+    assert open_data(spec_of(data="scenes", size=16))[1].what.data == "scenes"

@@ -16,6 +16,7 @@ import xarray as xr
 from asked import study
 from sigmascope.cli import main
 from sigmascope.core import InputError
+from sigmascope.information.joining import Joining
 
 QUICK = ["--network", "mlp", "--width", "48", "--depth", "1", "--batch", "128", "--warmup", "20", "--sigma-max", "40"]
 
@@ -172,11 +173,13 @@ def test_study_of_a_model(learned):
 
 def test_a_classifier_makes_curves_sharper(learned, model, blobs, monkeypatch):
     """The same draws without the classifier's many cheap ones: the same curves, with much wider errors."""
-    from sigmascope.studies.controls import Controls
 
-    from sigmascope.studies import learned as module
+    class Blind(Joining):
+        def __init__(self, *others):
+            super().__init__(*others)
+            self._known, self.others = {}, 0
 
-    monkeypatch.setattr(module, "Controls", lambda classifier, *others: Controls(None, *others))
+    monkeypatch.setattr("sigmascope.studies.subjects.model.Joining", Blind)
     r = study(str(blobs), model=model, draws=256, levels=16, sigma_min=0.05, budget=8000, estimators="filter,posterior")
     sharp = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
     for e, times in (("posterior", 2.0), ("filter", 1.5)):

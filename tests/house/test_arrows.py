@@ -11,7 +11,19 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "sigmascope"
-WORDS = {"_version", "arguments", "console", "core", "device", "distributed", "errors", "limits", "paths", "rare"}
+WORDS = {
+    "_version",
+    "arguments",
+    "console",
+    "core",
+    "device",
+    "distributed",
+    "errors",
+    "limits",
+    "paths",
+    "rare",
+    "streams",
+}
 """The ground floor."""
 LAWS = WORDS | {"noise", "filtering", "exact", "sample", "data"}
 """What is known exactly, what draws from it, and what is read."""
@@ -20,23 +32,24 @@ MAY = {
     "arguments": set(),
     "errors": set(),
     "rare": set(),
+    "streams": set(),
     "console": {"errors"},
     "limits": {"errors"},
-    "core": {"errors", "rare"},
+    "core": {"errors", "rare", "streams"},
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
     "paths": {"core"},
     "noise": {"core", "errors"},
     "filtering": {"noise", "paths"},
     "exact": {"core", "distributed", "noise"},
-    "sample": {"core", "filtering", "noise", "paths"},
-    "data": {"core", "distributed"},
-    "learn": {"arguments", "core", "data", "distributed", "errors", "limits", "noise"},
+    "sample": {"core", "filtering", "noise", "paths", "streams"},
+    "data": {"core", "distributed", "streams"},
+    "learn": {"arguments", "core", "data", "distributed", "errors", "limits", "noise", "streams"},
     "adapters": {"core", "noise"},
-    "information": {"core", "data", "distributed", "errors", "exact", "learn", "noise", "sample"},
-    "analysis": {"core", "noise"},
+    "information": {"core", "data", "distributed", "errors", "exact", "learn", "noise", "sample", "streams"},
+    "analysis": {"core", "information", "limits", "noise", "rare"},
     "report": {"analysis", "console", "core", "information"},
-    "checks": {"console", "core", "data", "errors", "exact", "filtering", "information", "noise", "paths", "sample"},
+    "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},
     "studies": LAWS - {"_version"} | {"_version", "adapters", "analysis", "information", "learn", "report"},
     "reproduction": LAWS | {"analysis", "information", "learn", "report", "studies"},
     "commands": WORDS

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from sigmascope.studies.runner import complete, predict
 
 import sigmascope
 from asked import study
@@ -23,7 +22,9 @@ from sigmascope.information.jobs.pairs import columns_of_pairs, of_pairs, pair_b
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
+from sigmascope.studies.prediction import predict
 from sigmascope.studies.spec import read_spec, spec_of
+from sigmascope.studies.subjects.openings import of_data
 
 LEVELS = np.array([30.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.05])
 
@@ -280,7 +281,7 @@ def test_pairs_that_are_none_are_refused(capsys):
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err
     with pytest.raises(InputError, match="study two"):  # before a folder is made
-        complete(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
+        of_data(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
     one = study(pixels, labels, abstractions="a,b,a+b", pairs=True, draws=4, levels=4)
     assert one["first"].values.tolist() == ["a", "b"]
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from sigmascope.core import generator
 from sigmascope.learn.sources import Source, mean_and_scale
+from sigmascope.streams import Use
 
 _LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
 _EXACTLY = 1024  # numbers in a value up to which the whole covariance is decomposed
-_LOOK = 51  # use of a seed
 
 
 def directions(
@@ -42,7 +42,7 @@ def directions(
     """
     size = math.prod(source.event)
     rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
-    v, _ = source.draw(rows, generator(seed, _LOOK))
+    v, _ = source.draw(rows, generator(seed, Use.DIRECTIONS))
     x = v.flatten(1)
     x = x - x.mean(0)
     if size <= _EXACTLY:

@@ -19,13 +19,13 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
+from sigmascope.streams import Use
 from sigmascope.studies.options import DataOptions, ExactOptions, Sampling
 from sigmascope.studies.run import advance
 from sigmascope.studies.study import study
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
-_CHILDREN, _FORKS = 64, 63  # uses of a seed
 _PLAIN, _MODEL_STEPS = 0.05, 16  # where the children of a model are read; steps down to there
 
 
@@ -33,10 +33,10 @@ def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
     """The U-turn: noise an image, come back, and see what it kept; and how probable it is that children agree."""
     e, names = lab.effort, [a.name for a in lab.abstractions]
     sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
-    draws = lab.draws(e.draws, _CHILDREN)
+    draws = lab.draws(e.draws, Use.TURNED)
     pass_ = Collected(lab.exact, draws, sigma, None)
     advance(InTurn({"posteriors": pass_}), "there and back", None, progress)
-    uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, _CHILDREN), dtype=torch.float64)
+    uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, Use.TURNED), dtype=torch.float64)
     parts: dict[str, list[np.ndarray]] = {k: [] for k in ("kept_probability", "kept", "agree", "agree4")}
     for n in names:
         q, own = pass_.log_posterior(n)[:-1], draws.labels[n]
@@ -114,7 +114,7 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     levels, n, children = lab.effort.model_forks
     tau = np.linspace(0.75, 0.25, levels)
     sigma = lab.schedule.sigma(tau)
-    draws = lab.draws(n, _FORKS)
+    draws = lab.draws(n, Use.FORKED_ITEMS)
     wide = [a for a in lab.abstractions if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
     plain = np.zeros((len(wide), levels))

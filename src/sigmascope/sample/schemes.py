@@ -291,7 +291,7 @@ def sample(
         sigmas: decreasing levels, e.g. of :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
         scheme: how to step; None is :class:`StochasticHeun`.
-        noise: of the rows, e.g. :class:`~sigmascope.sample.streams.Streams`; a deterministic scheme needs none.
+        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`; a deterministic scheme needs none.
         known: what the denoiser is told of each row.
         generator: for :class:`Bridge` only.
 

@@ -45,13 +45,13 @@ from sigmascope.sample import (
     sample,
 )
 from sigmascope.sample import start as start_from_noise
+from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
 CHECKPOINT_SECONDS = 8.0
-_LABELS = 2**31 + 1  # stream of the labels of children
 _RECORDS = 16  # levels at which the posteriors are looked at
 Exact = FiniteDenoiser | HierarchyDenoiser
 Some = TypeVar("Some", GenerateTask, ForkTask)
@@ -261,7 +261,7 @@ def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent
 
 
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
-    g = generator(task.seed, 2**31)
+    g = generator(task.seed, Use.CLEAN_VALUES)
     if isinstance(denoiser, FiniteDenoiser):
         items = denoiser.sample_items(parents, level, task.forks, g).cpu()
         children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
@@ -285,7 +285,8 @@ def _continued(
 
     def look(state: State | JointState) -> dict[str, np.ndarray]:
         # A label drawn from the child's own posterior is right at any last level; the likeliest one would not be.
-        level, g = torch.full((len(state.y),), state.sigma, dtype=torch.float64), generator(task.seed, _LABELS)
+        level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
+        g = generator(task.seed, Use.CHILDREN_LABELS)
         uniform = torch.rand(len(state.y), 1, generator=g, dtype=torch.float64)
         found = all_log_posteriors(denoiser, state.y, level)
         return {n: draw_labels(p, uniform)[0].numpy() for n, p in found.items()}

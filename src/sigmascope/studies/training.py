@@ -33,6 +33,7 @@ from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
+from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
@@ -43,7 +44,6 @@ _STATES = {"denoiser": "training.safetensors", "classifier": "training-classifie
 _REPORTS = 40  # times that losses are noted
 _PICTURES = 8  # of which pictures are made
 _SHOWN, _SAMPLING_STEPS = 24, 32
-_SAMPLES = 31  # use of a seed
 
 
 def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Source:
@@ -191,7 +191,7 @@ def _pictures(folder: Folder, trainer: Training, what: str) -> None:
     if not isinstance(trainer, Trainer) or len(trainer.averaged.event) != 3:
         return
     model, event = trainer.averaged, trainer.averaged.event
-    g = generator(trainer.settings.seed, _SAMPLES)
+    g = generator(trainer.settings.seed, Use.TRAINING_SAMPLES)
     noise = torch.randn(_SHOWN, *event, generator=g).to(trainer.device)
     high = min(trainer.settings.sigma_max, 300.0 * model.scale)
     low = max(trainer.settings.sigma_min, 0.03 * model.scale)

@@ -26,8 +26,8 @@ from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample import StochasticHeun, Streams, start
 from sigmascope.sample.schemes import Model
+from sigmascope.streams import NoiseOf, Use
 
-_NOISE, _LABELS = 13, 14  # uses of a seed
 _STEP, _ROWS, MOST = 0.25, 64, 128
 """MOST: generations at most, whose standard error is small beside what the curve is read for."""
 
@@ -65,7 +65,7 @@ class ToldPathJob(Units):
         first = block * _ROWS
         a, mine = self._abstractions[which], range(first, min(first + _ROWS, self._draws))
         told = {a.name: self._labels(a)[mine.start : mine.stop]}
-        noise = Streams(self._seed, [(_NOISE, which, i) for i in mine], self._denoiser.event)
+        noise = Streams(self._seed, [(NoiseOf.TOLD_PATH, which, i) for i in mine], self._denoiser.event)
         knowing, free, how = _Once(self._denoiser, told), Model(self._denoiser), StochasticHeun()
         y = start(self._denoiser, float(self._nodes[0]), noise(), told)
         gaps = []
@@ -78,7 +78,7 @@ class ToldPathJob(Units):
 
     def _labels(self, a: Abstraction) -> Tensor:
         """Values in their proportions, in random order."""
-        g = generator(self._seed, _LABELS, 0)
+        g = generator(self._seed, Use.TOLD_LABELS)
         place = (torch.arange(self._draws) + torch.rand(self._draws, generator=g, dtype=torch.float64)) / self._draws
         found = torch.searchsorted(a.prior.cumsum(0), place, right=True).clamp_max(len(a.values) - 1)
         return found[torch.randperm(self._draws, generator=g)]

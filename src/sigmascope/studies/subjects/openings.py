@@ -16,7 +16,7 @@ from sigmascope.studies.exact_law import chosen, denoiser_of
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.scales import require_scales
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
-from sigmascope.studies.subjects.base import Opening, Subject, register
+from sigmascope.studies.subjects.base import Opening, Subject, filled, register
 from sigmascope.studies.subjects.conditional_pipeline import is_told, open_told
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
@@ -68,7 +68,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
         pairs_among(studied)
     if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
-    spec = replace(spec, what=replace(w, abstractions=names), fingerprint=data.fingerprint)
+    spec = filled(spec, data, names)
     exact = denoiser_of(data, resolve_device(spec.device)) if denoiser is None else denoiser
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec
@@ -151,4 +151,4 @@ BUILT_IN = (
     Opening("a pipeline", lambda spec: isinstance(spec, PipelineSpec), _open_pipeline, _before_images),
 )
 for _opening in BUILT_IN:
-    register(_opening)
+    register(_opening, last=True)
