@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sigmascope._late import late
 from sigmascope._version import VERSION
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-# Names are imported when they are first used: the command line must answer before torch is loaded.
 _HOME = {
     "Abstraction": "sigmascope.core",
     "Curve": "sigmascope.core",
@@ -64,13 +63,4 @@ _HOME |= dict.fromkeys(
     "sigmascope.studies.options",
 )
 __all__ = ["__version__", *_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'sigmascope' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = late(__name__, _HOME)

@@ -21,13 +21,13 @@ _FORKS = ast.If | ast.IfExp | ast.For | ast.AsyncFor | ast.While | ast.ExceptHan
 def long_functions(source: str) -> Iterator[tuple[str, int, int]]:
     """Functions over either number for which no reason is given: name, lines, branches.
 
-    The reason stands as ``# long: ...`` on the line of ``def`` or above it.
+    The reason stands as ``# long: ...`` on the line of ``def``, or above it or its decorators.
     """
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, _FUNCTION):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            around = [*lines[max(first - 2, 0) : first], *lines[node.lineno - 1 : node.body[0].lineno - 1]]
+            around = lines[max(first - 2, 0) : max(node.body[0].lineno - 1, node.lineno)]
             found = length(node), branches(node)
             if (found[0] > LINES or found[1] > BRANCHES) and not any(_REASON.search(x) for x in around):
                 yield node.name, *found
@@ -69,6 +69,7 @@ def test_a_long_function_would_be_seen():
     assert not list(long_functions(f'def f():\n    """{text}"""\n    return 1\n'))
     assert not list(long_functions(f"# long: one table\ndef f():\n{body}\n"))
     assert not list(long_functions(f"# long: one table\n@kept\ndef f():\n{body}\n"))
+    assert not list(long_functions(f"@kept\n# long: one table\ndef f():\n{body}\n"))
     assert not list(long_functions(f"def f():  # long: one table\n{body}\n"))
     assert list(long_functions(f"# long:\ndef f():\n{body}\n")), "a reason is a word at least"
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import finite_gains, gain_of, likelihood_nodes
 from sigmascope.sample.schemes import Model
-from sigmascope.streams import Streams
+from sigmascope.streams import NoiseOf, Streams
 
 
 class Mixture(Denoiser):

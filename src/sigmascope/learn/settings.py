@@ -73,6 +73,17 @@ class Settings:
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {shown(getattr(self, name))}: at least {low} is needed")
             within(name, getattr(self, name), low, _MOST[name])
+        self._check_noise()
+        if not 0 <= self.holdout <= 0.9:
+            raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
+        if self.null and not 2 <= self.null <= 1000:
+            raise InputError(f"null is {shown(self.null)}: it needs 2 to 1000 values, or 0 to be left out")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
+        return self
+
+    def _check_noise(self) -> None:
+        """The learning rate, the levels of noise and their law."""
         for name in ("learning_rate", "sigma_min", "sigma_max", "log_std"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} is {getattr(self, name):g}: it must be finite and greater than 0")
@@ -87,10 +98,3 @@ class Settings:
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the smaller"
             )
         check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
-        if not 0 <= self.holdout <= 0.9:
-            raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
-        if self.null and not 2 <= self.null <= 1000:
-            raise InputError(f"null is {shown(self.null)}: it needs 2 to 1000 values, or 0 to be left out")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
-        return self

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sigmascope.console import spelled
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
+from sigmascope.data.loaders import by_word
 from sigmascope.data.scales import require_levels
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -130,7 +131,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
     data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain, ground=task.ground)
-    if isinstance(data, LabelledData) and task.data != "scenes":
+    if isinstance(data, LabelledData) and by_word(task.data) is None:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):
         require_levels(data, task.sigma_max if isinstance(task, GenerateTask) else math.inf, task.sigma_min)

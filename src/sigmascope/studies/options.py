@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
 from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, Names, Place, arg, group
+from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
 from sigmascope.limits import (
@@ -32,6 +33,11 @@ _RUNS_CODE = "what it runs"  # of an option's metadata: what a file that sets it
 T = TypeVar("T")
 
 
+def _sources(_: str) -> str:
+    """The sources of data that are registered, for the help."""
+    return f"{data_words()}."
+
+
 def _ways(_: str) -> str:
     """The estimators that are registered, for the help."""
     said, explained = [], set[str]()
@@ -50,11 +56,8 @@ def _ways(_: str) -> str:
 class DataOptions:
     """The data, and how they are read."""
 
-    data: Annotated[str, Place, arg("DATA")] = ""
-    """The data: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
-    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
-    with metadata.csv or metadata.jsonl), a file in the .h5 layout of 3D Shapes, or 'hierarchy', data that a random
-    grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, children, depth and grammar)."""
+    data: Annotated[str, Place, arg("DATA", _sources)] = ""
+    """The data:"""
     abstractions: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
     shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""

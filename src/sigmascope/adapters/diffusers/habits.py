@@ -109,29 +109,35 @@ class Habits:
             raise InputError(f"{kind} cannot be set to a number of steps: its noise levels are not known")
         takes = _parameters(scheduler.set_timesteps)
         mu = self.mu(scheduler, steps)
-        more: dict[str, Any] = {} if mu is None else {"mu": mu}
-        for name, given in (("timesteps", timesteps), ("sigmas", sigmas)):
-            if given and name not in takes:
+        given: dict[str, Any] = {"timesteps": _whole(timesteps)} if timesteps else {}
+        given |= {"sigmas": list(sigmas)} if sigmas else {}
+        for name in given:
+            if name not in takes:
                 raise InputError(f"{kind} takes no list of {name} of one's own: leave --{name} out")
+        if timesteps:
+            given.pop("sigmas", None)
         try:
             with quiet():
-                if timesteps or sigmas:
-                    more |= {"timesteps": _whole(timesteps)} if timesteps else {"sigmas": list(sigmas)}
-                    scheduler.set_timesteps(**more)
-                    return mu
-                own = {n: x for n, x in self._lists(scheduler, steps).items() if n in takes}
-                if own:
-                    scheduler.set_timesteps(**own, **more)
-                else:
-                    scheduler.set_timesteps(steps, **more)
-                if hasattr(scheduler, "set_sigmas"):  # levels of a scheduler that keeps them apart from its steps
-                    scheduler.set_sigmas(steps)
+                self._set(scheduler, steps, given, {} if mu is None else {"mu": mu})
         except MemoryError:
             raise
         except Exception as error:  # a scheduler of another library raises anything
-            aim = "the list that was passed" if timesteps or sigmas else f"{steps} steps"
+            aim = "the list that was passed" if given else f"{steps} steps"
             raise InputError(f"{kind} cannot be set to {aim} ({line_of(error)}): pass another") from error
         return mu
+
+    def _set(self, scheduler: Any, steps: int, given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        if given:
+            scheduler.set_timesteps(**more, **given)
+            return
+        takes = _parameters(scheduler.set_timesteps)
+        own = {n: x for n, x in self._lists(scheduler, steps).items() if n in takes}
+        if own:
+            scheduler.set_timesteps(**own, **more)
+        else:
+            scheduler.set_timesteps(steps, **more)
+        if hasattr(scheduler, "set_sigmas"):  # levels of a scheduler that keeps them apart from its steps
+            scheduler.set_sigmas(steps)
 
     def _lists(self, scheduler: Any, steps: int) -> dict[str, list[float]]:
         """The levels, and the timesteps, that the pipeline passes in place of a number of steps."""

@@ -9,6 +9,7 @@ from typing import Any
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.jobs.pairs import pairs_among
@@ -35,7 +36,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
     data = load_any(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground)
-    if isinstance(data, LabelledData) and w.data != "scenes":
+    if isinstance(data, LabelledData) and by_word(w.data) is None:
         spec = replace(spec, what=replace(w, data=str(Path(w.data).resolve())))  # it may be read from elsewhere
     return of_data(spec, data)
 
