@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 
@@ -11,9 +12,21 @@ import pytest
 import sigmascope
 from asked import study
 from sigmascope.cli import main
+from sigmascope.commands.study import told_by
 from sigmascope.core import InputError
+from sigmascope.information.estimator import register, unregister
+from sigmascope.information.estimators.posterior import Posterior
 from sigmascope.limits import real, whole
-from sigmascope.studies.options import StudyOptions, changed, flat
+from sigmascope.studies.options import (
+    DataOptions,
+    ExactOptions,
+    ForkOptions,
+    GapOptions,
+    PipelineOptions,
+    StudyOptions,
+    changed,
+    flat,
+)
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, read_spec, spec_of
 
 HUGE = "1" + "0" * 30
@@ -294,3 +307,66 @@ def test_the_held_out_bound_has_a_name_of_its_own(good, tmp_path):
     with pytest.raises(InputError, match="choose among heldout"):
         sigmascope.to_curves(results, "posterior")
     assert "<code>heldout</code>" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_a_study_from_python_has_ten_parameters():
+    assert len(inspect.signature(sigmascope.study).parameters) <= 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (GapOptions(budget=9), "--budget 9 is of a model: leave it out for a study of data alone"),
+        (PipelineOptions(allow_pickle=True), "--allow-pickle is of a pipeline"),
+        ([ExactOptions(law="heldout"), ForkOptions(forks=8)], "--forks 8 is of the estimator forks"),
+        (DataOptions("scenes"), "data and attributes are arguments of study: leave them out of DataOptions"),
+        (DataOptions(abstractions=("a",)), "data and attributes are arguments of study"),
+        ({"draws": 8}, "options are .*: pass groups of them, e.g. ExactOptions"),
+    ],
+)
+def test_groups_of_options_from_python(options, words):
+    with pytest.raises(InputError, match=words):
+        inspect.unwrap(sigmascope.study)(np.zeros((4, 2)), labels={"a": [0, 1, 0, 1]}, options=options)
+
+
+class Toy(Posterior):
+    """An estimator of this file alone."""
+
+    name, usual, help = "toy", (), "of a test alone"
+
+
+def test_help_and_specification_have_an_estimator_that_is_registered_now(capsys):
+    def helped():
+        with pytest.raises(SystemExit):
+            main(["study", "--help"])
+        return " ".join(re.sub(r"[│╭╮╰╯]", " ", capsys.readouterr().out).split())
+
+    with pytest.raises(InputError, match="expected posterior, and perhaps score_gap, mmse_gap, filter and forks, each"):
+        spec_of(data="x.npz", estimators="posterior,toy")
+    toy = register(Toy())
+    try:
+        assert "toy (of a test alone)" in helped()
+        assert spec_of(data="x.npz", estimators="posterior,toy").estimators == ("posterior", "toy")
+    finally:
+        unregister(toy)
+    assert "toy" not in helped()
+
+
+def test_help_is_in_groups_by_purpose_and_names_stay_short(capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "--help"])
+    found = capsys.readouterr().out
+    for title in ("data", "sampling", "exact filter", "gap", "fork", "pipeline"):
+        assert f"{title} options" in found
+    names = set(re.findall(r"--([a-z-]+)", found))
+    assert {n.replace("_", "-") for n in flat(StudyOptions()).keys() - PRINTS - {"data"}} <= names
+
+
+def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", images=rng.integers(0, 255, (40, 4, 4), dtype=np.uint8), **{"a,b": np.arange(40) % 2})
+    spec = spec_of(data=str(tmp_path / "d.npz"), abstractions=("a,b",), draws=8, levels=4)
+    (tmp_path / "s.toml").write_text(spec.to_toml())
+    command = told_by(str(tmp_path / "s.toml"))
+    assert command.what.abstractions == ("a,b",)
+    assert main(["study", "--spec", str(tmp_path / "s.toml"), "--draws", "6", "--dry-run"]) == 0

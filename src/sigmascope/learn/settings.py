@@ -91,7 +91,7 @@ class Settings:
         within("log_std", self.log_std, 0, _MOST_LOG)
         if self.noise != "lognormal":
             refuse(self, dict.fromkeys(("log_mean", "log_std"), "--noise lognormal"), f"--noise {self.noise}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0 and math.isfinite(self.log_mean)):
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError("weight_decay must be finite and not negative, and log_mean finite")
         if self.sigma_min >= self.sigma_max:
             raise InputError(
