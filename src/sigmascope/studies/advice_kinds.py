@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,20 +102,32 @@ class Kind(ABC):
     def of(self, case: Case) -> Advice:
         """What is advised, or the reason why nothing can be."""
 
+    @abstractmethod
     def in_units(self, high: Units | None, low: Units | None) -> str:
         """The level, or the interval, in the units of a scheduler, as a pipeline is handed it."""
-        if high is None:
-            return ""
-        return f" — {self.handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
-
-    def handed(self, at: Units) -> str:
-        """What a pipeline is handed of a level."""
-        step, steps = at["step"], at["steps"]
-        return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
 
     def advice(self, case: Case, formula: str, words: str, *, reason: str = "", **more: Any) -> Advice:
         """An advice of this kind; without words where there is a reason against it."""
         return Advice(self.name, case.name, formula, "" if reason else words, law=case.view.law, reason=reason, **more)
+
+
+def before_step(at: Units) -> str:
+    """The step of a sampler that begins at a level."""
+    step, steps = at["step"], at["steps"]
+    return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
+
+
+def level_in_units(high: Units | None, handed: Callable[[Units], str] = before_step) -> str:
+    """A level in the units of a scheduler, by what a pipeline is handed of it; nothing where they are not known."""
+    if high is None:
+        return ""
+    return f" — {handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
+
+
+def _clock(high: Units | None, low: Units | None) -> str:
+    """From which timestep to which; an end that is not known is that of the run."""
+    begin, end = (f"timestep {at['timestep']:.4g}" if at else "" for at in (high, low))
+    return f"{begin or 'the start'} to {end or 'the end'}"
 
 
 class _Window(Kind):
@@ -138,19 +150,9 @@ class _Window(Kind):
     def sentence(self, c: Case, begin: str, low: Quantity) -> str:
         """What to do between the two."""
 
+    @abstractmethod
     def lost(self, c: Case, low: Quantity) -> str:
         """Why nothing can be said without its end; empty where it can."""
-        return ""
-
-    def in_units(self, high: Units | None, low: Units | None) -> str:
-        """From which timestep to which; an end that is not known is that of the run."""
-        begin, end = (f"timestep {at['timestep']:.4g}" if at else "" for at in (high, low))
-        clock = f"{begin or 'the start'} to {end or 'the end'}"
-        return f" — {self.in_run(clock, high, low)}" if high or low else ""
-
-    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
-        """What else of a sampler's run lies there."""
-        return clock
 
 
 class GuidanceInterval(_Window):
@@ -168,6 +170,9 @@ class GuidanceInterval(_Window):
             return f"{guide} no more: it is decided above {c.place(0)}"
         return f"{guide}; no end of it is shown, since {c.so_far()}{self._changes(c, float(c.view.sigma[-1]))}"
 
+    def lost(self, c: Case, low: Quantity) -> str:
+        return ""
+
     def _changes(self, c: Case, sigma: float) -> str:
         """How often a redraw from a level changes it: what is still open there."""
         if c.view.bounded and not c.noised:
@@ -175,14 +180,16 @@ class GuidanceInterval(_Window):
         most = "at most " if c.view.bounded else ""
         return f"; a redraw from there changes it in {most}{_percent(*c.view.redrawn(c.name, sigma))} of the images"
 
-    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        if not high and not low:
+            return ""
         steps = int((high or low or {})["steps"])
         first, last = int(high["step"]) if high else 0, steps - 1
         if low:
             last = int(low["step"]) - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
         span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
         done = f"{high['percent'] if high else 0:.0f} to {low['percent'] if low else 100:.0f} % done"
-        return f"{span} ({clock}; {done})"
+        return f" — {span} ({_clock(high, low)}; {done})"
 
 
 class TrainingRange(_Window):
@@ -198,6 +205,9 @@ class TrainingRange(_Window):
         if low.value == 0.0:
             return f"95 % of what a clean image tells of it is not reached: {c.so_far()}"
         return c.doubt(low)
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return f" — {_clock(high, low)}" if high or low else ""
 
 
 class _Kept(Kind):
@@ -225,6 +235,13 @@ class _Kept(Kind):
             words += self._memory(case, at)
         reason = case.doubt(at) if at.reached else self._never(case, at, p)
         return self.advice(case, self.formula.format(p=p) + bound, words, high=at, redraws=redraws, reason=reason)
+
+    @abstractmethod
+    def handed(self, at: Units) -> str:
+        """What a pipeline is handed of a level."""
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return level_in_units(high, self.handed)
 
     def _never(self, c: Case, at: Quantity, p: float) -> str:
         """Why there is no such level."""
@@ -279,6 +296,9 @@ class ForkPoint(_Kept):
     name, reads, redraws = "fork_point", "forking", True
     sentence = "fork a generation at σ {at} or below, and two of its children share {name} in {stays} % of the cases"
 
+    def handed(self, at: Units) -> str:
+        return before_step(at)
+
 
 class EarlyExit(_Kept):
     """The highest level where P_sure ≥ 90 %: the label that is likeliest there is the final one."""
@@ -286,6 +306,9 @@ class EarlyExit(_Kept):
     name, reads, formula = "early_exit", "forking", "largest σ with P_sure ≥ {p:g}"
     sentence = "a check for {name} is right in {stays} % of cases from σ {at} on: stop there what fails it"
     which, symbol, fixed = "sure", "P_sure", 0.9
+
+    def handed(self, at: Units) -> str:
+        return before_step(at)
 
 
 class SamplingSteps(Kind):
@@ -310,6 +333,9 @@ class SamplingSteps(Kind):
             f"near to each other where {', '.join(sure)} {'is' if len(sure) == 1 else 'are'} decided"
         )
         return self.advice(case, formula, words, levels=levels)
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return ""
 
 
 def _percent(share: float, error: float) -> str:

@@ -114,18 +114,10 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
         if hasattr(scheduler, "_alpha_cumprod"):
             return _cosine_clock(scheduler, kind)
         if "sigma_min" in settings and "sigma_max" in settings and getattr(scheduler, "sigmas", None) is not None:
-            low, high = float(settings["sigma_min"]), float(settings["sigma_max"])
-            own = getattr(scheduler, "sigma_to_t", None)  # a factor of the scheduler's own on the quarter of ln σ
-            if own is not None:
-                return LogClock(low, high, float(own(math.e)))
-            return LogClock(low, high, 0.25 if "sigma_data" in settings else None)
-        levels = _numbers(getattr(scheduler, "sigmas", None))
-        if "shift" in settings and levels is not None and len(levels):  # of flows alone, whose levels are shares
-            low, high = levels.min(), levels.max()
-            raise InputError(f"its shares of noise go from {low:g} to {high:g}: expected them within 0 and 1")
-        if levels is not None and np.isfinite(levels).all() and (levels > 0).sum() > 1:
-            known = np.unique(levels[levels > 0])
-            return LogClock(float(known[0]), float(known[-1]), 0.25)
+            return _log_clock(scheduler, settings)
+        found = _clock_between(_numbers(getattr(scheduler, "sigmas", None)), settings)
+        if found is not None:
+            return found
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{name}: {error}") from error
@@ -134,6 +126,25 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
         f"{name}: its scheduler ({kind}) has neither sigmas nor alphas_cumprod: its noise levels are not known; wrap "
         "the network in adapters.Foreign"
     )
+
+
+def _log_clock(scheduler: Any, settings: Mapping[str, Any]) -> LogClock:
+    low, high = float(settings["sigma_min"]), float(settings["sigma_max"])
+    own = getattr(scheduler, "sigma_to_t", None)  # a factor of the scheduler's own on the quarter of ln σ
+    if own is not None:
+        return LogClock(low, high, float(own(math.e)))
+    return LogClock(low, high, 0.25 if "sigma_data" in settings else None)
+
+
+def _clock_between(levels: np.ndarray | None, settings: Mapping[str, Any]) -> LogClock | None:
+    """The clock between the ends of a scheduler's own levels; None where it has none."""
+    if "shift" in settings and levels is not None and len(levels):  # of flows alone, whose levels are shares
+        low, high = levels.min(), levels.max()
+        raise InputError(f"its shares of noise go from {low:g} to {high:g}: expected them within 0 and 1")
+    if levels is None or not np.isfinite(levels).all() or (levels > 0).sum() < 2:
+        return None
+    known = np.unique(levels[levels > 0])
+    return LogClock(float(known[0]), float(known[-1]), 0.25)
 
 
 def _flow_clock(scheduler: Any, settings: Mapping[str, Any], mu: float | None) -> FlowClock:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import EXACT, SAMPLER, Estimator
-from sigmascope.streams import Use
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -37,6 +36,7 @@ class ForksOfLaw(Estimator["ExactProblem"]):
 
         from sigmascope.core import generator
         from sigmascope.information.forks import forks_at_once
+        from sigmascope.streams import Use
 
         job, found = problem.subject.posteriors(problem), []
         for a in problem.attributes:
