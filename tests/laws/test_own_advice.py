@@ -12,7 +12,7 @@ from sigmascope.cli import main
 from sigmascope.core import Curve, Draws
 from sigmascope.data import from_array
 from sigmascope.report.table import brief
-from sigmascope.studies.advice_kinds import Advice, Case, Kind
+from sigmascope.studies.advice_kinds import Advice, Case, Kind, level_in_units
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.advising import KINDS, Advisor
 from sigmascope.studies.results import to_dataset
@@ -33,6 +33,9 @@ class PreviewLevel(Kind):
         reason = case.doubt(at) if at.reached else f"half of it is not known within the levels: {case.so_far()}"
         words = f"look at {case.name} in a preview at σ {brief(at)}"
         return self.advice(case, "I(A; Y_σ) = H(A) / 2", words, high=at, reason=reason)
+
+    def in_units(self, high, low):
+        return level_in_units(high)
 
 
 @pytest.fixture
