@@ -172,15 +172,14 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
 
 
 @styled
-def tree_figure(curves: Sequence[Curve], whole: np.ndarray, error: np.ndarray, ceiling: np.ndarray) -> Figure:
+def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
     """A hierarchy: shares I/H of the first node of each level, and information about all of each level together.
 
     Args:
         curves: of the first nodes that were studied, from the root down.
-        whole: I(A_l; Y) of whole levels, shape (tree, levels).
-        error: its standard error.
-        ceiling: H(A_l), shape (tree,).
+        results: of the study, which hold I(A_l; Y) of whole levels, shape (tree, levels), its error and H(A_l).
     """
+    whole, error, ceiling = (results[f"whole_{k}"].values for k in ("information", "stderr", "ceiling"))
     sigma = curves[0].sigma
     fig = Figure(figsize=(9.0, 4.0), layout="constrained")
     left, right = fig.subplots(1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,11 +42,11 @@ class Findings:
     curves: Sequence[Curve]
     others: Sequence[Curve]
     onsets: Sequence[Onset]
-    agreements: Sequence[Agreement] = ()
-    conditionals: Sequence[tuple[Curve, Curve]] = ()
-    doubts: Mapping[str, str] = field(default_factory=dict)
-    example: tuple[np.ndarray, np.ndarray] | None = None
-    advice: str = ""
+    agreements: Sequence[Agreement]
+    conditionals: Sequence[tuple[Curve, Curve]]
+    doubts: Mapping[str, str]
+    example: tuple[np.ndarray, np.ndarray]
+    advice: str
 
     @property
     def of_model(self) -> bool:

@@ -39,7 +39,7 @@ def write_page(write: Write, found: Findings) -> None:
     """
     shown = [section for section in SECTIONS if section.applies(found)]
     pictures = _drawn(write, {name: drawn for section in shown for name, drawn in section.figures(found).items()})
-    page = document(title_of(found), [part for section in shown for part in section.html(pictures, found)])
+    page = document(title_of(found), [part for section in shown for part in section.parts(pictures, found)])
     write("report.html", lambda p: p.write_text(page, encoding="utf-8"))
 
 

@@ -16,8 +16,7 @@ Pictures = Mapping[str, str]
 """Figures of a page by the names of their files: SVG in base 64."""
 
 
-def _no_figures(found: Findings) -> dict[str, Figure]:
-    return {}
+Applies = Callable[[Findings], bool]
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,41 @@ class Section:
     """A part of the page of a study.
 
     Args:
-        name: of the section; no other has it.
-        applies: whether the findings hold what it shows.
-        html: its parts, given the figures of the page.
+        name: of the section, its heading unless it has none; no other has it.
+        html: its parts below the heading, given the figures of the page.
         figures: that it shows, by the names of their files.
+        applies: whether the findings hold what it shows; every page has it, as a rule.
+        headed: whether its name stands above it.
     """
 
     name: str
-    applies: Callable[[Findings], bool]
     html: Callable[[Pictures, Findings], list[str]]
-    figures: Callable[[Findings], dict[str, Figure]] = _no_figures
+    figures: Callable[[Findings], dict[str, Figure]] = lambda found: {}
+    applies: Applies = lambda found: True
+    headed: bool = True
+
+    def parts(self, pictures: Pictures, found: Findings) -> list[str]:
+        """Its HTML, heading and all."""
+        return [*([f"<h2>{escape(self.name)}</h2>"] if self.headed else []), *self.html(pictures, found)]
 
 
-def always(found: Findings) -> bool:
-    """A section that every page has."""
-    return True
+def holds(variable: str) -> Applies:
+    """That the results hold this variable."""
+    return lambda found: variable in found.results
+
+
+def of_data(found: Findings) -> bool:
+    """That no network was studied."""
+    return not found.of_model
+
+
+def of_conditional(found: Findings) -> bool:
+    """That a network was studied that is told attributes."""
+    return found.of_model and not found.of_sampler
+
+
+of_sampler = holds("children")
+"""That a network was studied that is told nothing."""
 
 
 def figure(svg: str, alt: str, caption: str) -> str:

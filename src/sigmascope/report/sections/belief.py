@@ -11,7 +11,7 @@ import xarray as xr
 from sigmascope.report.by_estimator import calibration_figure
 from sigmascope.report.findings import Findings
 from sigmascope.report.losses import levels_figure
-from sigmascope.report.section import Pictures, Section, figure, table
+from sigmascope.report.section import Pictures, Section, figure, holds, table
 
 
 def _losses(pictures: Pictures, found: Findings) -> list[str]:
@@ -30,8 +30,7 @@ def _losses(pictures: Pictures, found: Findings) -> list[str]:
         "wrapped rightly and trained well lies below both; told the right value of an attribute it lies below what it "
         "is told nothing."
     )
-    shown = figure(pictures["losses"], "Denoising losses", words)
-    return ["<h2>Does the network denoise?</h2>", shown, table(head, rows)]
+    return [figure(pictures["losses"], "Denoising losses", words), table(head, rows)]
 
 
 def _belief(pictures: Pictures, found: Findings) -> list[str]:
@@ -45,7 +44,6 @@ def _belief(pictures: Pictures, found: Findings) -> list[str]:
         f"pale band is {100 * float(a['trust_tolerance']):g} % of H(A)."
     )
     return [
-        "<h2>What to believe</h2>",
         *(f"<p>{escape(w)}</p>" for w in above_entropy(results, gaps)),
         table(("attribute", *gaps), verdicts),
         f"<p class='note'>{escape(str(a['trust_rule']))} "
@@ -88,26 +86,23 @@ def _null(results: xr.Dataset) -> str:
 
 def _measured(pictures: Pictures, found: Findings) -> list[str]:
     ways = found.words([str(e) for e in found.results.estimator.values])
-    return ["<h2>What was measured</h2>", f"<ul>{''.join(f'<li>{escape(w)}</li>' for w in ways)}</ul>"]
+    return [f"<ul>{''.join(f'<li>{escape(w)}</li>' for w in ways)}</ul>"]
 
 
 def _classes(pictures: Pictures, found: Findings) -> list[str]:
     """Which class of a pipeline's network stood for which value."""
     head = (str(found.results.abstraction.values[0]), "class of the network", "its name there")
-    return ["<h2>Which class is which</h2>", table(head, json.loads(found.results.attrs["classes"]))]
+    return [table(head, json.loads(found.results.attrs["classes"]))]
 
 
 LOSSES = Section(
-    "losses",
-    lambda found: "loss" in found.results,
-    _losses,
-    lambda found: {"losses": levels_figure(found.results)},
+    "Does the network denoise?", _losses, lambda found: {"losses": levels_figure(found.results)}, holds("loss")
 )
 BELIEF = Section(
-    "belief",
-    lambda found: "calibration" in found.results,
+    "What to believe",
     _belief,
     lambda found: {"calibration": calibration_figure(found.few.results)},
+    holds("calibration"),
 )
-MEASURED = Section("measured", lambda found: "calibration" in found.results, _measured)
-CLASSES = Section("classes", lambda found: "classes" in found.results.attrs, _classes)
+MEASURED = Section("What was measured", _measured, applies=holds("calibration"))
+CLASSES = Section("Which class is which", _classes, applies=lambda found: "classes" in found.results.attrs)

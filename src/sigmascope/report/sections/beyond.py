@@ -19,7 +19,7 @@ from sigmascope.report.panels import (
     value_halves_figure,
     values_figure,
 )
-from sigmascope.report.section import Pictures, Section, figure, table
+from sigmascope.report.section import Pictures, Section, figure, holds, table
 from sigmascope.report.table import describe, number
 
 
@@ -42,7 +42,6 @@ def _values(pictures: Pictures, found: Findings) -> list[str]:
         "in part by chance: <code>values.csv</code> holds all of them, with how sure their order is."
     )
     return [
-        "<h2>Which value is decided first</h2>",
         figure(pictures["values"], "Information about single values", curves),
         figure(pictures["value_onset"], "Half of each value", halves),
         table(head, rows),
@@ -82,7 +81,6 @@ def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
         "in the data cannot be told twice. The largest of many levels is a little too large by chance."
     )
     parts = [
-        "<h2>Pairs of attributes</h2>",
         f"<p>{' '.join(said)}</p>",
         figure(pictures["pairs"], "Interaction of pairs", caption),
     ]
@@ -113,28 +111,24 @@ def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
         "there on it tells the attributes of the image from memory of exactly this item; what a model could tell that "
         "was never given the item is another question."
     )
-    parts = ["<h2>When it knows the image itself</h2>", f"<p>{found}</p>"]
-    return [*parts, figure(pictures["items"], "Items left", caption)]
+    return [f"<p>{found}</p>", figure(pictures["items"], "Items left", caption)]
 
 
 VALUES = Section(
-    "values",
-    lambda found: "value_information" in found.results,
+    "Which value is decided first",
     _values,
-    lambda found: {
-        "values": values_figure(found.few.results),
-        "value_onset": value_halves_figure(found.few.results),
-    },
+    lambda found: {"values": values_figure(found.few.results), "value_onset": value_halves_figure(found.few.results)},
+    holds("value_information"),
 )
 PAIRS = Section(
-    "pairs",
-    lambda found: "pair_interaction" in found.results,
+    "Pairs of attributes",
     lambda pictures, found: pairs_html(pictures, found.results),
     _pairs,
+    holds("pair_interaction"),
 )
 ITEMS = Section(
-    "items",
-    lambda found: "effective_items" in found.results,
+    "When it knows the image itself",
     lambda pictures, found: items_html(pictures, found.results),
     lambda found: {"items": items_figure(found.results)},
+    holds("effective_items"),
 )

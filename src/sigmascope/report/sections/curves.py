@@ -9,11 +9,7 @@ from matplotlib.figure import Figure
 from sigmascope.report.by_estimator import bounds_figure, children_figure, model_figure, sampler_figure
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.findings import MOST_DRAWN, Findings
-from sigmascope.report.section import Pictures, Section, always, figure, onset_table
-
-
-def _figure_of_data(found: Findings) -> dict[str, Figure]:
-    return {"information": curves_figure(found.few.curves, str(found.results.attrs["data_name"]))}
+from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table
 
 
 def _of_data(pictures: Pictures, found: Findings) -> list[str]:
@@ -25,7 +21,6 @@ def _of_data(pictures: Pictures, found: Findings) -> list[str]:
     if found.bounded:
         caption += " <strong>All curves are lower bounds.</strong>"
     return [
-        "<h2>What the noisy image tells</h2>",
         figure(pictures["information"], "Information curves", caption),
         *(f'<p class="note">{s}</p>' for s in _saturation(found)),
     ]
@@ -65,8 +60,7 @@ def _of_model(pictures: Pictures, found: Findings) -> list[str]:
         "they are marked as biased they are dotted: believe the bounds there. "
         f"Dotted line: the entropy H(A). Bands: 95 %, of the draws alone.{_drawn(found)}"
     )
-    shown = figure(pictures["information"], "Information by a learned model", caption)
-    return ["<h2>What is known of each attribute</h2>", shown]
+    return [figure(pictures["information"], "Information by a learned model", caption)]
 
 
 def _of_sampler(pictures: Pictures, found: Findings) -> list[str]:
@@ -86,12 +80,6 @@ def _of_sampler(pictures: Pictures, found: Findings) -> list[str]:
     return [figure(pictures["information"], "Information about each attribute", caption)]
 
 
-def _children(pictures: Pictures, found: Findings) -> list[str]:
-    caption = "Above, one image at falling noise; below each, some continuations. What they share is decided."
-    shown = figure(pictures["children"], "Children at falling noise", caption)
-    return ["<h2>What it makes of one noisy image</h2>", shown]
-
-
 def _onsets(pictures: Pictures, found: Findings) -> list[str]:
     by = f", by {found.called(found.main)}: the truth is at the same level or a higher one" if found.bounded else ""
     caption = (
@@ -104,7 +92,6 @@ def _onsets(pictures: Pictures, found: Findings) -> list[str]:
         "a higher noise level than the one below it; near 0.5 the order of the two is open.</p>"
     )
     return [
-        "<h2>When it is decided</h2>",
         figure(pictures["onset"], "Onset windows", caption),
         onset_table(found.onsets),
         *([] if found.of_model else [said]),
@@ -117,46 +104,55 @@ def _bounds(pictures: Pictures, found: Findings) -> list[str]:
         caption += (
             f" The chance that the classifier sees in their draws is taken away: it was asked about {cheap:,} others."
         )
-    return ["<h2>The bounds</h2>", figure(pictures["bounds"], "Lower bounds", caption)]
+    return [figure(pictures["bounds"], "Lower bounds", caption)]
 
 
 def _strip(found: Findings) -> dict[str, Figure]:
-    assert found.example is not None
     return {"strip": strip_figure(*found.example, strip_levels(found.onsets, found.curves[0].sigma))}
 
 
-def _looks(pictures: Pictures, found: Findings) -> list[str]:
-    caption = (
-        "One image under the same noise at nine levels, over the range in which the attributes are decided. "
-        "Contrast is reduced as noise grows, so that the picture stays within the range of the screen."
-    )
-    return ["<h2>What it looks like</h2>", figure(pictures["strip"], "One image at nine noise levels", caption)]
-
-
-CURVES = Section("curves", lambda found: not found.of_model, _of_data, _figure_of_data)
+_CHILDREN = "Above, one image at falling noise; below each, some continuations. What they share is decided."
+_STRIP = (
+    "One image under the same noise at nine levels, over the range in which the attributes are decided. Contrast is "
+    "reduced as noise grows, so that the picture stays within the range of the screen."
+)
+CURVES = Section(
+    "What the noisy image tells",
+    _of_data,
+    lambda found: {"information": curves_figure(found.few.curves, str(found.results.attrs["data_name"]))},
+    of_data,
+)
 CURVES_OF_MODEL = Section(
-    "curves of a model",
-    lambda found: found.of_model and not found.of_sampler,
+    "What is known of each attribute",
     _of_model,
     lambda found: {"information": model_figure(found.few)},
+    of_conditional,
 )
 CURVES_OF_SAMPLER = Section(
     "curves of a sampler",
-    lambda found: found.of_sampler,
     _of_sampler,
     lambda found: {"information": sampler_figure(found.few)},
+    of_sampler,
+    headed=False,
 )
 CHILDREN = Section(
-    "children",
-    lambda found: found.of_sampler,
-    _children,
+    "What it makes of one noisy image",
+    lambda pictures, found: [figure(pictures["children"], "Children at falling noise", _CHILDREN)],
     lambda found: {"children": children_figure(found.results)},
+    of_sampler,
 )
-ONSETS = Section("onsets", always, _onsets, lambda found: {"onset": windows_figure(found.few.onsets, found.few.curves)})
+ONSETS = Section(
+    "When it is decided", _onsets, lambda found: {"onset": windows_figure(found.few.onsets, found.few.curves)}
+)
 BOUNDS = Section(
-    "bounds",
-    lambda found: "bound" in found.results.estimator.values,
+    "The bounds",
     _bounds,
     lambda found: {"bounds": bounds_figure(found.few)},
+    lambda found: "bound" in found.results.estimator.values,
 )
-STRIP = Section("strip", lambda found: found.example is not None and not found.of_sampler, _looks, _strip)
+STRIP = Section(
+    "What it looks like",
+    lambda pictures, found: [figure(pictures["strip"], "One image at nine noise levels", _STRIP)],
+    _strip,
+    lambda found: not found.of_sampler,
+)

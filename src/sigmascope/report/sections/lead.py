@@ -9,7 +9,7 @@ import xarray as xr
 
 from sigmascope.analysis.onset import Onset
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, always
+from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_sampler
 from sigmascope.report.table import number
 
 
@@ -144,7 +144,7 @@ def _labels(results: xr.Dataset) -> str:
     )
 
 
-FINDING = Section("finding", always, _finding)
-DATA = Section("data", lambda found: not found.of_model, _of_data)
-MODEL = Section("model", lambda found: found.of_model and not found.of_sampler, _of_model)
-SAMPLER = Section("sampler", lambda found: found.of_sampler, _of_sampler)
+FINDING = Section("finding", _finding, headed=False)
+DATA = Section("data", _of_data, applies=of_data, headed=False)
+MODEL = Section("model", _of_model, applies=of_conditional, headed=False)
+SAMPLER = Section("sampler", _of_sampler, applies=of_sampler, headed=False)

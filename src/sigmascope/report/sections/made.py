@@ -6,7 +6,7 @@ import re
 from html import escape
 
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, always
+from sigmascope.report.section import Pictures, Section, of_data
 
 _EXACT = (
     "<p>These numbers are those of the <em>exact filter</em> of this finite data set: the best that any denoiser "
@@ -25,19 +25,10 @@ _BOUND = (
 )
 
 
-def _advice(pictures: Pictures, found: Findings) -> list[str]:
-    return ["<h2>What to do with it</h2>", found.advice]
-
-
-def _whose(pictures: Pictures, found: Findings) -> list[str]:
-    return ["<h2>Whose information</h2>", _BOUND if found.bounded else _EXACT]
-
-
 def _made(pictures: Pictures, found: Findings) -> list[str]:
     a = found.results.attrs
     specification = str(a["specification"])
     return [
-        "<h2>How it was made</h2>",
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
         f"<code>{escape(str(a['data_fingerprint']))}</code>. {_repeat(specification)}</p>",
         f"<pre>{escape(specification)}</pre>",
@@ -60,14 +51,11 @@ def _repeat(specification: str) -> str:
     )
 
 
-def _method(pictures: Pictures, found: Findings) -> list[str]:
-    return [
-        '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
-        "Diffusion Models”, Entropy 27(4):371, 2025.</p>"
-    ]
-
-
-ADVICE = Section("advice", always, _advice)
-WHOSE = Section("whose", lambda found: not found.of_model, _whose)
-MADE = Section("made", always, _made)
-METHOD = Section("method", lambda found: not found.of_model, _method)
+_METHOD = (
+    '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
+    "Diffusion Models”, Entropy 27(4):371, 2025.</p>"
+)
+ADVICE = Section("What to do with it", lambda pictures, found: [found.advice])
+WHOSE = Section("Whose information", lambda pictures, found: [_BOUND if found.bounded else _EXACT], applies=of_data)
+MADE = Section("How it was made", _made)
+METHOD = Section("method", lambda pictures, found: [_METHOD], applies=of_data, headed=False)

@@ -6,31 +6,26 @@ import itertools
 from html import escape
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from sigmascope.analysis.onset import onsets
 from sigmascope.report.figures import agreement_figure, conditional_figure, estimators_figure, tree_figure
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, figure, onset_table
+from sigmascope.report.section import Pictures, Section, figure, holds, onset_table
 from sigmascope.report.table import number
 
 _ENOUGH = 64  # draws for a verdict on agreement: below, four standard errors are crossed by chance
 
 
+_CONDITIONAL = (
+    "I(B; Y | A) = I(A, B; Y) − I(A; Y): what the noisy image still tells about an attribute when another is known. "
+    "Where the full curve lies above the dashed one, knowing the other helps to read it."
+)
+
+
 def _conditional(pictures: Pictures, found: Findings) -> list[str]:
     """What the noisy image adds about one attribute once another is known."""
-    caption = (
-        "I(B; Y | A) = I(A, B; Y) − I(A; Y): what the noisy image still tells about an attribute when another is "
-        "known. Where the full curve lies above the dashed one, knowing the other helps to read it."
-    )
-    shown = figure(pictures["conditional"], "Conditional", caption)
     table = onset_table(onsets([given for given, _ in found.conditionals]))
-    return ["<h2>When another attribute is known</h2>", shown, table]
-
-
-def _levels_of_tree(found: Findings) -> dict[str, Figure]:
-    whole = (found.results[f"whole_{k}"].values for k in ("information", "stderr", "ceiling"))
-    return {"tree": tree_figure(found.few.curves, *whole)}
+    return [figure(pictures["conditional"], "Conditional", _CONDITIONAL), table]
 
 
 def _tree(pictures: Pictures, found: Findings) -> list[str]:
@@ -52,15 +47,7 @@ def _tree(pictures: Pictures, found: Findings) -> list[str]:
         "level below always holds what the levels above it do. Of the shares on the left, seen beyond three standard "
         f"errors: {'; '.join(crossings) or 'no two neighbouring levels cross'}."
     )
-    return ["<h2>Level by level</h2>", figure(pictures["tree"], "Levels of the hierarchy", caption)]
-
-
-def _compared(found: Findings) -> dict[str, Figure]:
-    few = found.few
-    return {
-        "estimators": estimators_figure(few.curves, few.others),
-        "agreement": agreement_figure(few.agreements, few.curves),
-    }
+    return [figure(pictures["tree"], "Levels of the hierarchy", caption)]
 
 
 def _agreement(pictures: Pictures, found: Findings) -> list[str]:
@@ -88,7 +75,6 @@ def _agreement(pictures: Pictures, found: Findings) -> list[str]:
     together = f"All ways on one axis; bands are 95 %. {escape(' '.join(found.words(estimators)))}"
     apart = "The difference from the posterior's measure on the same draws, with its 95 % band."
     return [
-        "<h2>Measured in other ways</h2>",
         *lines,
         figure(pictures["estimators"], "Every estimator", together),
         figure(pictures["agreement"], "Agreement", apart),
@@ -96,10 +82,23 @@ def _agreement(pictures: Pictures, found: Findings) -> list[str]:
 
 
 CONDITIONAL = Section(
-    "conditional",
-    lambda found: bool(found.conditionals),
+    "When another attribute is known",
     _conditional,
     lambda found: {"conditional": conditional_figure(found.few.conditionals)},
+    lambda found: bool(found.conditionals),
 )
-TREE = Section("tree", lambda found: "whole_information" in found.results, _tree, _levels_of_tree)
-AGREEMENT = Section("agreement", lambda found: bool(found.agreements), _agreement, _compared)
+TREE = Section(
+    "Level by level",
+    _tree,
+    lambda found: {"tree": tree_figure(found.few.curves, found.results)},
+    holds("whole_information"),
+)
+AGREEMENT = Section(
+    "Measured in other ways",
+    _agreement,
+    lambda found: {
+        "estimators": estimators_figure(found.few.curves, found.few.others),
+        "agreement": agreement_figure(found.few.agreements, found.few.curves),
+    },
+    lambda found: bool(found.agreements),
+)
