@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from sigmascope.report.figures import (
     band,
@@ -19,6 +18,7 @@ from sigmascope.report.figures import (
     style_of,
     styled,
     tiled,
+    titled,
 )
 from sigmascope.report.findings import Findings
 from sigmascope.report.gallery import show_item
@@ -38,10 +38,7 @@ def _panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sidew
         one = results.sel(abstraction=name)
         draw(ax, one)
         ceiling_line(ax, float(one.ceiling))
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-        ax.set_xlabel("")
-        ax.set_title(str(name), fontsize=9.5, loc="left")
+        titled(ax, sigma, str(name))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=8.5)
     fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)

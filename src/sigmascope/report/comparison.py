@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sigmascope.analysis.onset import Quantity
-from sigmascope.console import spelled
 from sigmascope.core import Curve
 from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 from sigmascope.report.sheets import Sheet
-from sigmascope.report.table import describe, number
+from sigmascope.report.table import aligned, describe, number
 
 _DRAWN = 18  # attributes of a figure
 _LOOKS = (style_of(0)[0], "-"), (style_of(1)[0], "--")  # of A and of B
@@ -173,11 +172,7 @@ def comparison_text(found: Sequence[Comparison]) -> str:
         gap = f"{_signed(most.value)} ({_signed(most.low)} to {_signed(most.high)}) at σ {number(where)}"
         cells = [c.abstraction, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
         rows.append([*cells, _probability(c.a_earlier), gap])
-    rows = [[spelled(cell) for cell in row] for row in rows]
-    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    lines.insert(1, "─" * max(map(len, lines)))
-    return "\n".join([*lines, "", *(words(c) for c in found), "", *notes(found)])
+    return "\n".join([*aligned(rows), "", *(words(c) for c in found), "", *notes(found)])
 
 
 _CSV_HEAD = ("abstraction", "estimator", "kind", "paired", "ceiling_a", "ceiling_b", "sigma_50_a", "sigma_50_a_low",

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -53,6 +54,17 @@ def band(
     ax.plot(sigma, value, color=colour, **line)
 
 
+def curve_band(ax: Axes, c: Curve, colour: str, alpha: float, **line: Any) -> None:
+    """A curve with its 95 % band."""
+    band(ax, c.sigma, c.value, 1.96 * c.error, colour, alpha, **line)
+
+
+def sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel, in inches."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots()
+
+
 def tiled(count: int, height: float, more: float, **told: Any) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels, up to three in a row of this height in inches, with ``more`` for what is around."""
     columns = min(3, count)
@@ -62,6 +74,20 @@ def tiled(count: int, height: float, more: float, **told: Any) -> tuple[Figure, 
     for ax in axes[count:]:
         ax.set_axis_off()
     return fig, axes[:count]
+
+
+def titled(ax: Axes, sigma: np.ndarray, title: str) -> None:
+    """One of several panels over the noise level: a tick a decade, and no words along the axis."""
+    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+    ax.set_xlabel("")
+    ax.set_title(title, fontsize=9.5, loc="left")
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Numbers along a logarithmic axis as they are, without powers of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def ceiling_line(ax: Axes, ceiling: float, **line: Any) -> None:
@@ -76,26 +102,16 @@ def short(text: str, most: int) -> str:
 
 def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
     """Half of the 95 % interval of one attribute by one estimator, from the results of a study."""
-    curve = Curve(
-        "",
-        "",
-        of.sigma.values,
-        of.information.values,
-        of.stderr.values,
-        float(of.ceiling),
-        of.information_per_draw.values,
-        str(of.kind.values),
-        of.quadrature_error.values,
-    )
-    return 1.96 * curve.error
+    read = (of[name].values for name in ("sigma", "information", "stderr"))
+    rest = of.information_per_draw.values, str(of.kind.values), of.quadrature_error.values
+    return 1.96 * Curve("", "", *read, float(of.ceiling), *rest).error
 
 
 def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
     """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
     ax.set_xscale("log")
     ax.set_xlim(high, low)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.xaxis)
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 3e4 else (1.0,)))
     ax.set_xlabel("noise level σ   (generation runs to the right →)")
     if decibels:
@@ -109,31 +125,16 @@ def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
 @styled
 def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling H(A), in nats."""
-    fig = Figure(figsize=(8.0, 4.8), layout="constrained")
-    ax = fig.subplots()
     if not curves:
         raise ValueError("there is no curve to draw")
-    ceilings: dict[float, list[str]] = {}
+    fig, ax = sheet(8.0, 4.8)
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
-        half = 1.96 * c.error
-        band(
-            ax,
-            c.sigma,
-            c.value,
-            half,
-            colour,
-            0.22,
-            linestyle=dash,
-            linewidth=1.6,
-            marker="o",
-            ms=2.2,
-            label=label_of(c.abstraction),
-        )
-        ceilings.setdefault(round(c.ceiling, 6), []).append(c.abstraction)
+        line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2}
+        curve_band(ax, c, colour, 0.22, label=label_of(c.abstraction), **line)
     sigma = curves[0].sigma
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
-    for ceiling in ceilings:
+    for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
         ceiling_line(ax, ceiling)
     top = max(c.ceiling for c in curves)
     ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
@@ -154,12 +155,9 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
     for ax, base in zip(panels, curves, strict=True):
         for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
             colour, _ = style_of(estimators.index(c.estimator))
-            look = (2.4, "-", 0.55) if c is base else (1.2, "--", 1.0)
-            line = dict(zip(("linewidth", "linestyle", "alpha"), look, strict=True))
-            ax.fill_between(
-                c.sigma, c.value - 1.96 * c.error, c.value + 1.96 * c.error, color=colour, alpha=0.15, linewidth=0
-            )
-            ax.plot(c.sigma, c.value, color=colour, label=c.estimator, **line)
+            width, dash = (2.4, "-") if c is base else (1.2, "--")
+            curve_band(ax, c, colour, 0.15, linewidth=width, linestyle=dash, label=c.estimator)
+        ax.lines[0].set_alpha(0.55)  # of the main one, which the others lie upon
         ceiling_line(ax, base.ceiling)
         sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
         ax.set_xlabel("")
@@ -195,8 +193,7 @@ def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
         band(right, sigma, value, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=name)
         ceiling_line(right, ceiling[level], color=colour, linewidth=0.6)
     right.set_yscale("log")
-    right.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    right.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(right.yaxis)
     right.set_ylim(max(1e-3, float(whole[0, 0]) / 2), float(ceiling[-1]) * 1.5)
     right.set_ylabel("information about all nodes of a level, nats")
     right.legend(loc="lower right", fontsize=8, frameon=False)
@@ -230,12 +227,10 @@ def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -
 @styled
 def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
     """Information about an attribute when another is known (full), beside when nothing is (dashed)."""
-    fig = Figure(figsize=(8.0, 4.4), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 4.4)
     for i, (given, alone) in enumerate(pairs):
         colour, _ = style_of(i)
-        half = 1.96 * given.error
-        band(ax, given.sigma, given.value, half, colour, 0.22, linewidth=1.6, label=f"I({given.abstraction})")
+        curve_band(ax, given, colour, 0.22, linewidth=1.6, label=f"I({given.abstraction})")
         ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
     sigma = pairs[0][0].sigma
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
@@ -249,19 +244,15 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
 def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
     index = {c.abstraction: i for i, c in enumerate(curves)}
-    fig = Figure(figsize=(8.0, 1.5 + 0.42 * len(table)), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 1.5 + 0.42 * len(table))
     low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
     for y, row in enumerate(table):
         colour, _ = style_of(index[row.abstraction])
         start, half, end = row.at
         left, right = min(start.value, high), max(end.value, low)
         if left > right:
-            open_end = not (start.reached and end.reached)
-            ax.barh(
-                y, left - right, left=right, height=0.5, color=colour, alpha=0.35,
-                hatch="///" if open_end else None,
-            )  # fmt: skip
+            hatch = None if start.reached and end.reached else "///"
+            ax.barh(y, left - right, left=right, height=0.5, color=colour, alpha=0.35, hatch=hatch)
         else:
             text = "not reached within these levels" if start.value == 0.0 else "decided above these levels"
             ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
@@ -274,11 +265,8 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     ax.set_yticks(range(len(table)), [row.abstraction for row in table])
     ax.set_ylim(len(table) - 0.4, -0.6)
     sigma_axis(ax, low, high, decibels=False)
-    ax.set_title(
-        "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate",
-        fontsize=9,
-        loc="left",
-    )
+    said = "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate"
+    ax.set_title(said, fontsize=9, loc="left")
     return fig
 
 

@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Abstraction
-from sigmascope.report.figures import STYLE, ceiling_line, label_of, short, sigma_axis, style_of, styled, tiled
+from sigmascope.report.figures import STYLE, ceiling_line, label_of, short, style_of, styled, tiled, titled
 
 _CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
 _DOTS, _MOST_PIXELS = 150, 20_000  # per inch, and along a side of a PNG: a picture of 2^16 cannot be drawn
@@ -112,10 +111,7 @@ def decisions_figure(
         if entropy.shape[1] > 1:
             ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
         ceiling_line(ax, a.entropy)
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-        ax.set_xlabel("")
-        ax.set_title(short(label_of(a.name), 26) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
+        titled(ax, sigma, short(label_of(a.name), 26) + (": π" if a.name in held else ""))
     mean = "black: their mean; " if len(entropy.T) > 1 else ""
     fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
     fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from sigmascope.report.figures import label_of, sigma_axis, style_of, styled
+from sigmascope.report.figures import label_of, plain_numbers, sheet, sigma_axis, style_of, styled
 
 _DEEPEST = 1e-3  # of the linear denoiser's least loss: what a network that knows the items has left is not drawn
 
@@ -20,8 +19,7 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
     """Training loss (thin) and loss on values kept out of training (thick) over steps, a colour for each decade."""
     steps = [entry["step"] for entry in history]
     kinds = [k for k in history[0] if k != "step"]
-    fig = Figure(figsize=(8.0, 3.8), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 3.8)
     for j, d in enumerate(decades):
         colour = style_of(j)[0]
         for kind, line in zip(kinds, ("-", "-", ":"), strict=False):
@@ -30,8 +28,7 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
             width = 0.7 if kind == "loss" else 1.8
             ax.plot(steps, y, line, color=colour, linewidth=width, label=label)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.yaxis)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.legend(fontsize=7.5, ncols=2)
@@ -44,8 +41,7 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
 def levels_figure(results: xr.Dataset) -> Figure:
     """Squared error by noise level: of the network, of the best linear denoiser, of the mean image."""
     sigma = results.loss_sigma.values
-    fig = Figure(figsize=(8.0, 3.8), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 3.8)
 
     def draw(value: np.ndarray, error: np.ndarray, label: str, **style: Any) -> None:
         low = np.maximum(value - 1.96 * error, value * 1e-3)
@@ -61,8 +57,7 @@ def levels_figure(results: xr.Dataset) -> Figure:
         label = f"network, told {label_of(str(told)).strip('()')}"
         draw(one.loss.values, one.loss_stderr.values, label, color=colour, linestyle=dash)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.yaxis)
     ax.set_ylim(bottom=max(ax.get_ylim()[0], _DEEPEST * float(results.loss_linear.min())))
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
     ax.set_ylabel("squared error of a coordinate")

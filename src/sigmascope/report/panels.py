@@ -13,7 +13,18 @@ from jaxtyping import Float, Int64
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from sigmascope.report.figures import band, ceiling_line, label_of, short, sigma_axis, style_of, styled, tiled
+from sigmascope.report.figures import (
+    band,
+    ceiling_line,
+    label_of,
+    sheet,
+    short,
+    sigma_axis,
+    style_of,
+    styled,
+    tiled,
+    titled,
+)
 
 _NAMED = 16  # values of an attribute that a legend can name
 _WRITTEN = 10  # attributes of a matrix whose cells hold numbers
@@ -56,12 +67,9 @@ def values_figure(results: xr.Dataset) -> Figure:
                 ax.fill_between(sigma, share - half, share + half, color=look["color"], alpha=0.1, linewidth=0)
             ax.plot(sigma, share, linewidth=1.2, label=label_of(short(str(mine.value.values[i]), 18)), **look)
         ceiling_line(ax, 1.0)
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+        titled(ax, sigma, short(name, 28))
         ax.minorticks_off()
-        ax.set_xlabel("")
         ax.set_ylim(-0.12, 1.12)
-        ax.set_title(short(name, 28), fontsize=9.5, loc="left")
         if count <= _NAMED:
             legend = ax.legend(loc="upper left", fontsize=6, handlelength=1.3, labelspacing=0.25)
             legend.get_frame().set(linewidth=0, alpha=0.8)
@@ -123,8 +131,7 @@ def items_figure(results: xr.Dataset) -> Figure:
     sigma, items = results.sigma.values, results.effective_items.values
     low, middle, high = np.quantile(items, [0.1, 0.5, 0.9], axis=1)
     at, ends = float(results.recognised_sigma), [float(results[f"recognised_sigma_{k}"]) for k in ("low", "high")]
-    fig = Figure(figsize=(8.0, 3.8), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 3.8)
     colour, _ = style_of(0)
     ax.fill_between(sigma, low, high, color=colour, alpha=0.22, linewidth=0, label="10 to 90 % of the noisy images")
     ax.plot(sigma, middle, color=colour, linewidth=1.7, marker="o", ms=2.5, label="median")
@@ -170,8 +177,7 @@ def pairs_figure(results: xr.Dataset) -> Figure:
     peak = np.take_along_axis(value, level[..., None], 2)[..., 0]
     peak[np.triu_indices(n)] = 0.0
     most = max(float(np.abs(peak).max()), 1e-9)
-    fig = Figure(figsize=(min(9.0, 3.4 + 0.9 * n), min(8.0, 1.6 + 0.62 * n)), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(min(9.0, 3.4 + 0.9 * n), min(8.0, 1.6 + 0.62 * n))
     shown = np.ma.masked_where(np.triu(np.ones((n, n), dtype=bool)), peak)[1:, :-1]
     picture = ax.imshow(shown, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
     if n <= _WRITTEN:
@@ -193,8 +199,7 @@ def pairs_figure(results: xr.Dataset) -> Figure:
 def pair_curves_figure(results: xr.Dataset, pairs: Sequence[tuple[str, str, int]]) -> Figure:
     """Interaction information of some pairs over the noise level, with 95 % bands; dotted: I(A; B)."""
     sigma = results.sigma.values
-    fig = Figure(figsize=(8.0, 4.0), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = sheet(8.0, 4.0)
     for i, (first, second, _) in enumerate(pairs[:_SHOWN]):
         colour, dash = style_of(i)
         of = results.sel(first=first, second=second)

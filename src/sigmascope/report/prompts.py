@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sigmascope.analysis.onset import Quantity
-from sigmascope.console import spelled
 from sigmascope.core import Curve
-from sigmascope.report.figures import STYLE, band, ceiling_line, short, sigma_axis, style_of
+from sigmascope.report.figures import STYLE, band, ceiling_line, curve_band, short, sigma_axis, style_of
 from sigmascope.report.gallery import show_item
-from sigmascope.report.table import describe, number
+from sigmascope.report.table import aligned, describe, number
 
 _IMAGES = 8  # of each prompt that are drawn
 _GAMMA = 0.5  # colours go as the square root: faint parts stay visible
@@ -95,7 +94,7 @@ def _curves(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> No
         colour, c = style_of(k)[0], p.curve
         ax.plot(c.sigma, c.per_draw, color=colour, linewidth=0.5, alpha=0.3)
         whose = f"images of {named(short(p.own, 24))}"
-        band(ax, c.sigma, c.value, 1.96 * c.error, colour, 0.22, linewidth=1.8, label=whose)
+        curve_band(ax, c, colour, 0.22, linewidth=1.8, label=whose)
         ax.plot(p.errors.sigma, p.errors.value, color=colour, linewidth=1.2, linestyle="--")
     ax.set_ylabel("divergence down to σ, nats")
     legend = ax.legend(loc="best", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
@@ -189,11 +188,7 @@ def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
     rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
     for s, q in zip(said["shares"], shares, strict=True):
         rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
-    rows = [[spelled(cell) for cell in r] for r in rows]
-    widths = [max(len(r[c]) for r in rows) for c in range(4)]
-    table = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    table.insert(1, "─" * max(map(len, table)))
-    return "\n".join([*lines, "", *table, *(f"note: {n}" for n in said["notes"])])
+    return "\n".join([*lines, "", *aligned(rows), *(f"note: {n}" for n in said["notes"])])
 
 
 def _unit(x: float | None) -> str:
