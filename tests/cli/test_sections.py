@@ -13,7 +13,7 @@ from dressing import COLOURS, Exact, dressed, pictures
 from sigmascope.cli import main
 from sigmascope.information.estimator import Derived, in_order, look
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Section, always, figure
+from sigmascope.report.section import Section, figure, of_sampler
 from sigmascope.report.sections import SECTIONS
 
 
@@ -24,16 +24,16 @@ def _drawn(found: Findings) -> dict[str, Figure]:
 
 
 def _said(pictures, found: Findings) -> list[str]:
-    return [f"<h2>A toy of {len(found.onsets)}</h2>", figure(pictures["toy"], "A toy", f"by {found.main}")]
+    return [f"<p>{len(found.onsets)} toys</p>", figure(pictures["toy"], "A toy", f"by {found.main}")]
 
 
-TOY = Section("toy", always, _said, _drawn)
-RARE = Section("rare", lambda found: "children" in found.results, lambda pictures, found: ["<h2>A rare toy</h2>"])
+TOY = Section("A toy <i>", _said, _drawn)
+RARE = Section("A rare toy", lambda pictures, found: [], applies=of_sampler)
 
 
 @pytest.fixture
 def toys():
-    at = [section.name for section in SECTIONS].index("advice")
+    at = [section.name for section in SECTIONS].index("What to do with it")
     SECTIONS[at:at] = [TOY, RARE]
     yield
     SECTIONS.remove(TOY)
@@ -57,7 +57,8 @@ def test_every_page_has_the_section(kind, toys, tmp_path, monkeypatch):
     assert main(["study", str(path), *few, *options, "--out", str(out)]) == 0
     page = (out / "report.html").read_text(encoding="utf-8")
     heads = re.findall(r"<h2>(.*?)</h2>", page)
-    at = heads.index("A toy of 1")
+    at = heads.index("A toy &lt;i&gt;")
+    assert "<p>1 toys</p>" in page
     assert "A rare toy" in heads if kind == "sampler" else "A rare toy" not in heads
     assert heads[at + 1 + (kind == "sampler")] == "What to do with it"
     assert '<img alt="A toy"' in page
@@ -67,7 +68,7 @@ def test_every_page_has_the_section(kind, toys, tmp_path, monkeypatch):
 def test_a_page_without_it_lacks_it():
     """The toys are gone after their test, and no two sections have one name."""
     names = [section.name for section in SECTIONS]
-    assert "toy" not in names
+    assert TOY.name not in names
     assert len(set(names)) == len(names)
 
 

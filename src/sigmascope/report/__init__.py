@@ -29,8 +29,3 @@ def _load_matplotlib() -> None:
 
 
 _load_matplotlib()
-
-__all__ = [
-    "by_estimator", "comparison", "explorer", "figures", "findings", "gallery", "losses", "maps", "page", "panels",
-    "prompts", "section", "sections", "sheets", "table",
-]  # fmt: skip
