@@ -90,9 +90,9 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def ceiling_line(ax: Axes, ceiling: float, **line: Any) -> None:
+def ceiling_line(ax: Axes, ceiling: float, color: str = "0.55", linewidth: float = 0.8) -> None:
     """A dotted line at H(A)."""
-    ax.axhline(ceiling, linestyle=(0, (1, 3)), **({"color": "0.55", "linewidth": 0.8} | line))
+    ax.axhline(ceiling, color=color, linewidth=linewidth, linestyle=(0, (1, 3)))
 
 
 def short(text: str, most: int) -> str:
@@ -102,9 +102,18 @@ def short(text: str, most: int) -> str:
 
 def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
     """Half of the 95 % interval of one attribute by one estimator, from the results of a study."""
-    read = (of[name].values for name in ("sigma", "information", "stderr"))
-    rest = of.information_per_draw.values, str(of.kind.values), of.quadrature_error.values
-    return 1.96 * Curve("", "", *read, float(of.ceiling), *rest).error
+    curve = Curve(
+        "",
+        "",
+        of.sigma.values,
+        of.information.values,
+        of.stderr.values,
+        float(of.ceiling),
+        of.information_per_draw.values,
+        str(of.kind.values),
+        of.quadrature_error.values,
+    )
+    return 1.96 * curve.error
 
 
 def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
