@@ -42,6 +42,11 @@ class Section:
         return [*([f"<h2>{escape(self.name)}</h2>"] if self.headed else []), *self.html(pictures, found)]
 
 
+def shows(name: str, draw: Callable[[Findings], Figure]) -> Callable[[Findings], dict[str, Figure]]:
+    """That a section has one figure, of the first attributes alone where there are many."""
+    return lambda found: {name: draw(found.few)}
+
+
 def holds(variable: str) -> Applies:
     """That the results hold this variable."""
     return lambda found: variable in found.results

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from sigmascope.report.section import Section
-from sigmascope.report.sections.belief import BELIEF, CLASSES, LOSSES, MEASURED
-from sigmascope.report.sections.beyond import ITEMS, PAIRS, VALUES
-from sigmascope.report.sections.curves import (
-    BOUNDS,
-    CHILDREN,
-    CURVES,
-    CURVES_OF_MODEL,
-    CURVES_OF_SAMPLER,
-    ONSETS,
-    STRIP,
-)
-from sigmascope.report.sections.lead import DATA, FINDING, MODEL, SAMPLER
-from sigmascope.report.sections.made import ADVICE, MADE, METHOD, WHOSE
-from sigmascope.report.sections.ways import AGREEMENT, CONDITIONAL, TREE
+from sigmascope.report.sections import belief, beyond, curves, lead, made, ways
 
 SECTIONS: list[Section] = [
-    FINDING, DATA, MODEL, SAMPLER, LOSSES,
-    CURVES, CURVES_OF_MODEL, CURVES_OF_SAMPLER, BELIEF, CHILDREN, ONSETS,
-    CONDITIONAL, PAIRS, TREE, VALUES, ITEMS, AGREEMENT, BOUNDS, MEASURED,
-    STRIP, ADVICE, WHOSE, CLASSES, MADE, METHOD,
+    lead.FINDING, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
+    curves.CURVES, curves.CURVES_OF_MODEL, curves.CURVES_OF_SAMPLER, belief.BELIEF, curves.CHILDREN, curves.ONSETS,
+    ways.CONDITIONAL, beyond.PAIRS, ways.TREE, beyond.VALUES, beyond.ITEMS, ways.AGREEMENT,
+    curves.BOUNDS, belief.MEASURED, curves.STRIP, made.ADVICE, made.WHOSE, belief.CLASSES, made.MADE, made.METHOD,
 ]  # fmt: skip
 """In the order of the page."""
 

@@ -11,7 +11,7 @@ import xarray as xr
 from sigmascope.report.by_estimator import calibration_figure
 from sigmascope.report.findings import Findings
 from sigmascope.report.losses import levels_figure
-from sigmascope.report.section import Pictures, Section, figure, holds, table
+from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
 
 
 def _losses(pictures: Pictures, found: Findings) -> list[str]:
@@ -96,12 +96,12 @@ def _classes(pictures: Pictures, found: Findings) -> list[str]:
 
 
 LOSSES = Section(
-    "Does the network denoise?", _losses, lambda found: {"losses": levels_figure(found.results)}, holds("loss")
+    "Does the network denoise?", _losses, shows("losses", lambda few: levels_figure(few.results)), holds("loss")
 )
 BELIEF = Section(
     "What to believe",
     _belief,
-    lambda found: {"calibration": calibration_figure(found.few.results)},
+    shows("calibration", lambda few: calibration_figure(few.results)),
     holds("calibration"),
 )
 MEASURED = Section("What was measured", _measured, applies=holds("calibration"))

@@ -9,24 +9,21 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from sigmascope.analysis.onset import Quantity
+from sigmascope.report import panels
 from sigmascope.report.findings import Findings
-from sigmascope.report.panels import (
-    attributes_of_values,
-    items_figure,
-    pair_curves_figure,
-    pairs_figure,
-    strongest_pairs,
-    value_halves_figure,
-    values_figure,
-)
-from sigmascope.report.section import Pictures, Section, figure, holds, table
+from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
 from sigmascope.report.table import describe, number
+
+
+def _figures_of_values(found: Findings) -> dict[str, Figure]:
+    results = found.few.results
+    return {"values": panels.values_figure(results), "value_onset": panels.value_halves_figure(results)}
 
 
 def _values(pictures: Pictures, found: Findings) -> list[str]:
     """Which value of each attribute is decided first."""
     results, rows = found.results, []
-    for name in attributes_of_values(results):
+    for name in panels.attributes_of_values(results):
         mine = np.flatnonzero(results.value_abstraction.values == name)
         order = mine[np.argsort(-results.value_half.values[mine], kind="stable")]
         ends = (int(order[0]), int(order[-1]))
@@ -54,13 +51,13 @@ def _half(results: xr.Dataset, k: int) -> Quantity:
 
 def _pairs(found: Findings) -> dict[str, Figure]:
     results = found.few.results
-    figures, strongest = {"pairs": pairs_figure(results)}, strongest_pairs(results)
-    return figures | ({"pair_curves": pair_curves_figure(results, strongest)} if strongest else {})
+    figures, strongest = {"pairs": panels.pairs_figure(results)}, panels.strongest_pairs(results)
+    return figures | ({"pair_curves": panels.pair_curves_figure(results, strongest)} if strongest else {})
 
 
 def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
     """What the noisy image tells of two attributes twice, and what only together."""
-    strongest, sigma = strongest_pairs(results), results.sigma.values
+    strongest, sigma = panels.strongest_pairs(results), results.sigma.values
     said = []
     for sign, words in ((1, "told twice"), (-1, "told only together")):
         for first, second, k in strongest:
@@ -117,7 +114,7 @@ def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
 VALUES = Section(
     "Which value is decided first",
     _values,
-    lambda found: {"values": values_figure(found.few.results), "value_onset": value_halves_figure(found.few.results)},
+    _figures_of_values,
     holds("value_information"),
 )
 PAIRS = Section(
@@ -129,6 +126,6 @@ PAIRS = Section(
 ITEMS = Section(
     "When it knows the image itself",
     lambda pictures, found: items_html(pictures, found.results),
-    lambda found: {"items": items_figure(found.results)},
+    shows("items", lambda few: panels.items_figure(few.results)),
     holds("effective_items"),
 )

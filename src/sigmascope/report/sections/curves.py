@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from matplotlib.figure import Figure
-
 from sigmascope.report.by_estimator import bounds_figure, children_figure, model_figure, sampler_figure
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.findings import MOST_DRAWN, Findings
-from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table
+from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table, shows
 
 
 def _of_data(pictures: Pictures, found: Findings) -> list[str]:
@@ -107,10 +105,6 @@ def _bounds(pictures: Pictures, found: Findings) -> list[str]:
     return [figure(pictures["bounds"], "Lower bounds", caption)]
 
 
-def _strip(found: Findings) -> dict[str, Figure]:
-    return {"strip": strip_figure(*found.example, strip_levels(found.onsets, found.curves[0].sigma))}
-
-
 _CHILDREN = "Above, one image at falling noise; below each, some continuations. What they share is decided."
 _STRIP = (
     "One image under the same noise at nine levels, over the range in which the attributes are decided. Contrast is "
@@ -119,40 +113,28 @@ _STRIP = (
 CURVES = Section(
     "What the noisy image tells",
     _of_data,
-    lambda found: {"information": curves_figure(found.few.curves, str(found.results.attrs["data_name"]))},
+    shows("information", lambda few: curves_figure(few.curves, str(few.results.attrs["data_name"]))),
     of_data,
 )
 CURVES_OF_MODEL = Section(
-    "What is known of each attribute",
-    _of_model,
-    lambda found: {"information": model_figure(found.few)},
-    of_conditional,
+    "What is known of each attribute", _of_model, shows("information", model_figure), of_conditional
 )
 CURVES_OF_SAMPLER = Section(
-    "curves of a sampler",
-    _of_sampler,
-    lambda found: {"information": sampler_figure(found.few)},
-    of_sampler,
-    headed=False,
+    "curves of a sampler", _of_sampler, shows("information", sampler_figure), of_sampler, headed=False
 )
 CHILDREN = Section(
     "What it makes of one noisy image",
     lambda pictures, found: [figure(pictures["children"], "Children at falling noise", _CHILDREN)],
-    lambda found: {"children": children_figure(found.results)},
+    shows("children", lambda few: children_figure(few.results)),
     of_sampler,
 )
-ONSETS = Section(
-    "When it is decided", _onsets, lambda found: {"onset": windows_figure(found.few.onsets, found.few.curves)}
-)
+ONSETS = Section("When it is decided", _onsets, shows("onset", lambda few: windows_figure(few.onsets, few.curves)))
 BOUNDS = Section(
-    "The bounds",
-    _bounds,
-    lambda found: {"bounds": bounds_figure(found.few)},
-    lambda found: "bound" in found.results.estimator.values,
+    "The bounds", _bounds, shows("bounds", bounds_figure), lambda found: "bound" in found.results.estimator.values
 )
 STRIP = Section(
     "What it looks like",
     lambda pictures, found: [figure(pictures["strip"], "One image at nine noise levels", _STRIP)],
-    _strip,
+    lambda found: {"strip": strip_figure(*found.example, strip_levels(found.onsets, found.curves[0].sigma))},
     lambda found: not found.of_sampler,
 )

@@ -10,7 +10,7 @@ import numpy as np
 from sigmascope.analysis.onset import onsets
 from sigmascope.report.figures import agreement_figure, conditional_figure, estimators_figure, tree_figure
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, figure, holds, onset_table
+from sigmascope.report.section import Pictures, Section, figure, holds, onset_table, shows
 from sigmascope.report.table import number
 
 _ENOUGH = 64  # draws for a verdict on agreement: below, four standard errors are crossed by chance
@@ -84,13 +84,13 @@ def _agreement(pictures: Pictures, found: Findings) -> list[str]:
 CONDITIONAL = Section(
     "When another attribute is known",
     _conditional,
-    lambda found: {"conditional": conditional_figure(found.few.conditionals)},
+    shows("conditional", lambda few: conditional_figure(few.conditionals)),
     lambda found: bool(found.conditionals),
 )
 TREE = Section(
     "Level by level",
     _tree,
-    lambda found: {"tree": tree_figure(found.few.curves, found.results)},
+    shows("tree", lambda few: tree_figure(few.curves, few.results)),
     holds("whole_information"),
 )
 AGREEMENT = Section(
