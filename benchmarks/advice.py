@@ -24,6 +24,7 @@ from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import levels_below
 from sigmascope.studies.advising import Advisor
+from sigmascope.studies.options import Sampling
 from sigmascope.studies.study import study
 
 _LAST, _TOP, _STEPS = 0.02, 60.0, 20
@@ -52,7 +53,8 @@ def main() -> None:
     a = parser.parse_args()
     data = load("scenes", size=16)
     exact = FiniteDenoiser(data)
-    results = study(data, draws=a.draws, estimators="posterior", sigma_max=_TOP, sigma_min=_LAST, progress=True)
+    sampling = Sampling(a.draws, sigma_max=_TOP, sigma_min=_LAST)
+    results = study(data, estimators="posterior", sampling=sampling, progress=True)
     advisor = Advisor(results)
     others = [x.name for x in data.abstractions if x.name != a.keep]
     advice, _ = advisor.keep(a.keep, others)

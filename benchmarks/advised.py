@@ -30,6 +30,7 @@ from mnist_network import read_model  # type: ignore[import-not-found]
 
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
+from sigmascope.analysis.advice import View
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Denoiser, LabelledData
 from sigmascope.data import from_array, load
@@ -39,13 +40,15 @@ from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.noise import Discrete
 from sigmascope.sample import Streams, final, fork, rows, sample, start
 from sigmascope.sample.forks import levels_below
-from sigmascope.studies.advising import Advice, Advisor
-from sigmascope.studies.forked import measure_forked, open_forked
+from sigmascope.studies.advice_kinds import Advice
+from sigmascope.studies.advising import Advisor
 from sigmascope.studies.labelling import Nearest
-from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.options import DataOptions, ForkOptions, Sampling
+from sigmascope.studies.run import run_subject
+from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.study import study
-from sigmascope.studies.spec import Spec
-from sigmascope.studies.views import View
+from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.subjects.sampler import open_sampler
 
 P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
 APART, SCALE = 2.0, 0.05  # of the exact laws: half their distance in their standard deviations, and one of these
@@ -82,7 +85,7 @@ class Subject:
 
     name: str
     opened: Opened
-    spec: Spec
+    spec: PipelineSpec
     parents: tuple[Tensor, Tensor]
     judge: Judge
 
@@ -91,6 +94,12 @@ def dressed(network: Foreign, low: float) -> Opened:
     """A network as a pipeline that a study opens."""
     top = float(network.schedule.sigma(network.schedule.most)) / network.unit.scale
     return Opened(Pipeline("tried", "DDPM", network, None), low, top, "")
+
+
+def study_of(data: Path, attribute: str, model: str, sampling: Sampling, forking: ForkOptions) -> PipelineSpec:
+    """A study by forks."""
+    what = DataOptions(str(data), (attribute,))
+    return PipelineSpec(what, sampling, ("forks", "own_path"), model=f"diffusers:{model}", forking=forking)
 
 
 def exact(folder: Path) -> Subject:
@@ -108,8 +117,8 @@ def exact(folder: Path) -> Subject:
     v = (0.5 + SCALE * x).reshape(-1, 1, 2, 2).astype(np.float32)
     side = (v[:, 0, 0, 0] > 0.5).astype(int)
     np.savez(folder / "exact.npz", images=v[:4000], side=side[:4000])
-    spec = Spec(str(folder / "exact.npz"), ("side",), draws=256, levels=10, sigma_max=0.6, sigma_min=0.012, forks=16,
-                steps=24, estimators=("forks", "own_path"), model="diffusers:exact")  # fmt: skip
+    sampling = Sampling(draws=256, levels=10, sigma_max=0.6, sigma_min=0.012)
+    spec = study_of(folder / "exact.npz", "side", "exact", sampling, ForkOptions(forks=16, steps=24))
     parents = torch.from_numpy(v[4000:]), torch.from_numpy(side[4000:])
     opened = dressed(Foreign(network, law.event, schedule, "epsilon", unit=Unit(2.0, -1.0)), 0.006)
     return Subject("exact model", opened, spec, parents, lambda y: (y[:, 0, 0, 0] > 0.5).long())
@@ -118,8 +127,6 @@ def exact(folder: Path) -> Subject:
 def digits(model: Path, data: Path, draws: int) -> Subject:
     """The DDPM of digits, its study on all of them but the parents, and a judge trained on neither's parents."""
     network, schedule = read_model(model)
-    spec = Spec(str(data), ("digit",), draws=draws, levels=8, sigma_max=4.0, sigma_min=0.12, forks=12, steps=14,
-                estimators=("forks", "own_path"), model="diffusers:mnist-ddpm")  # fmt: skip
     whole = load(str(data), ["digit"])
     foreign = Foreign(
         network, whole.event, schedule, "epsilon", clock=lambda t: t / 1000, unit=Unit(1.0, -0.5)
@@ -135,8 +142,9 @@ def digits(model: Path, data: Path, draws: int) -> Subject:
     judge = trained(whole.source.take(others[half:]), whole.labels["digit"][others[half:]])
     parents = whole.source.take(fresh), whole.labels["digit"][fresh]
     say(f"judge right on {float((judge(parents[0]) == parents[1]).double().mean()):.3f} of the parents")
-    found = Spec(**{**vars(spec), "data": str(folder / "digits.npz")})
-    return Subject("DDPM of digits", opened, found, parents, judge)
+    sampling = Sampling(draws=draws, levels=8, sigma_max=4.0, sigma_min=0.12)
+    spec = study_of(folder / "digits.npz", "digit", "mnist-ddpm", sampling, ForkOptions(forks=12, steps=14))
+    return Subject("DDPM of digits", opened, spec, parents, judge)
 
 
 def trained(v: Tensor, label: Tensor) -> Judge:
@@ -210,8 +218,8 @@ def share(each: Tensor) -> tuple[float, float]:
 def tried(of: Subject) -> list[dict]:
     """Every advice about one attribute: what it says and what is seen, with the law of each."""
     say(f"{of.name}: the study")
-    studied, spec = open_forked(of.spec, of.opened, False)
-    results = measure_forked(studied, spec, None, True)
+    studied, spec = open_sampler(of.spec, of.opened, False, None)
+    results = run_subject(studied, spec, None, True)[0]
     name = str(results.abstraction.values[0])
     advisor = Advisor(results, P)
     keep, fork_at = advisor.keep(name, [])
@@ -245,7 +253,7 @@ def tried(of: Subject) -> list[dict]:
     if at["exit"]:
         said = said_of(forking, "sure", at["exit"])
         some = visited[at["exit"]][::2]  # a guess is better the more siblings it is made from: as many as in the study
-        seen_ = share(sure_of_counts(forked(of, some, at["exit"], spec.forks)))
+        seen_ = share(sure_of_counts(forked(of, some, at["exit"], spec.forking.forks)))
         row(exit_, "the commonest of its siblings is right", at["exit"], said, seen_)
     kept, error = said_of(view, "kept", end)
     for k, what in (("end", "a redraw from its end changes it"), ("below", "a redraw from half of that, at most")):
@@ -270,7 +278,7 @@ def ends_early(folder: Path) -> list[dict]:
     """Two points at a distance of 2, studied down to sigma = 1: .46 of H is known there."""
     rng = np.random.default_rng(4)
     np.savez(folder / "two.npz", images=np.array([-1.0, 1.0]).reshape(2, 1, 1, 1), side=[0, 1])
-    results = study(str(folder / "two.npz"), estimators="posterior", draws=4096, levels=16, sigma_min=1.0)
+    results = study(folder / "two.npz", estimators="posterior", sampling=Sampling(4096, 16, sigma_min=1.0))
     advisor = Advisor(results, P)
     guide, _ = advisor.interval("side")
     view = advisor.generated

@@ -14,7 +14,6 @@ import sys
 
 import sigmascope
 from sigmascope.studies.results import agreements_of
-from sigmascope.studies.options import listed
 
 
 def main() -> None:
@@ -25,15 +24,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--abstractions", default="", help="comma-separated; all by default")
     args = parser.parse_args()
-    some = listed(args.abstractions)
     ways = ("posterior", "score_gap", "mmse_gap")
     results = sigmascope.study(
         args.data,
-        abstractions=some,
-        draws=args.draws,
-        levels=args.levels,
-        seed=args.seed,
+        attributes=args.abstractions,
         estimators=ways,
+        sampling=sigmascope.Sampling(draws=args.draws, levels=args.levels, seed=args.seed),
         progress=True,
     )
     writer = csv.writer(sys.stdout, lineterminator="\n")

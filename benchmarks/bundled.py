@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.analysis.onset import onsets
+from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.study import study
 
@@ -85,9 +86,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     results = study(
-        a.data, model=a.model, draws=a.draws, target_stderr=a.target_stderr, estimators=a.estimators, progress=True,
+        a.data,
+        a.model,
+        estimators=a.estimators,
+        sampling=Sampling(draws=a.draws),
+        options=GapOptions(target_stderr=a.target_stderr),
         out=a.out,
-    )  # fmt: skip
+        progress=True,
+    )
     found = compared(results)
     print(f"{'attribute':<12} {'exact':>7} {'bound':>7} {'off':>7}   {'score gap: worst':>16} {'at sigma':>9}")
     for name, half in found["half"].items():

@@ -74,17 +74,19 @@ def written(shape: Shape, folder: Path) -> str:
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from sigmascope.studies import runner
+from sigmascope.device import resolve_device
+from sigmascope.studies.prediction import predict
+from sigmascope.studies.run import open_subject, run_subject
 from sigmascope.studies.spec import spec_of
+from sigmascope.studies.timing import seconds_of
 data, out, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-options["estimators"] = listed(options.get("estimators", ""))
 begun = time.process_time()
-loaded, spec = runner.resolve(spec_of(data=data, **options))
+subject, spec = open_subject(spec_of(data=data, **options), out, False)
 reading = time.process_time() - begun
-work = runner.predict(loaded, spec)
-seconds = reading + runner.predict_seconds(spec, loaded)
+work = predict(subject.data, spec)
+seconds = reading + seconds_of(subject.data, subject.denoiser, spec, resolve_device(spec.device))
 begun = time.process_time()
-runner.run(spec, out, progress=False)
+run_subject(subject, spec, out, False)
 try:  # of this program alone: the maximum of getrusage begins with that of the process which started it
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -31,7 +31,11 @@ def main() -> None:
     data = grouped(data, name, "kind", {"animal": animals, "vehicle": VEHICLES})
     for law in ("empirical", "heldout"):
         results = sigmascope.study(
-            data, law=law, draws=args.draws, levels=args.levels, out=args.out / law, progress=True
+            data,
+            sampling=sigmascope.Sampling(draws=args.draws, levels=args.levels),
+            options=sigmascope.ExactOptions(law=law),
+            out=args.out / law,
+            progress=True,
         )
         for curve in sigmascope.to_curves(results):
             best = curve.value.argmax()

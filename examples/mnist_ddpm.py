@@ -42,14 +42,13 @@ from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Ancestral, final, sample, start
-from sigmascope.sample.streams import Streams
+from sigmascope.streams import Streams
 
 LOWEST = 0.08  # where children are read: far below the level at which a digit is settled
 FAINT = 0.3  # noise that the classifier of clean values is trained with, at most
 CLEAN = 0.05  # share of real digits that count as unclear
 HIGH, LOW = 10.0, 0.25  # levels of the curves
 BLOCKS = tuple(f"blocks.{k}" for k in range(4))
-COLUMNS = ("estimator", "kind", "sigma", "timestep", "information_nats", "stderr", "bias_gauge", "ceiling")
 _VALUES, _NOISE, _SAMPLE = 71, 72, 74  # uses of the seed
 
 
@@ -295,9 +294,11 @@ def exact_filter(data: LabelledData, levels: int, quick: bool, seed: int) -> lis
     for law, name in (("empirical", "exact filter of these digits"), ("heldout", "filter, digits held out")):
         say(f"exact filter: {law}")
         study = sigmascope.study(
-            data, estimators="posterior" if law == "empirical" else "", law=law, draws=64 if quick else 1024,
-            levels=levels, sigma_min=LOW, sigma_max=HIGH, seed=seed,
-        )  # fmt: skip
+            data,
+            estimators="posterior" if law == "empirical" else "",
+            sampling=sigmascope.Sampling(64 if quick else 1024, levels, sigma_min=LOW, sigma_max=HIGH, seed=seed),
+            options=sigmascope.ExactOptions(law=law),
+        )
         found.append(replace(sigmascope.to_curves(study)[0], estimator=name))
     return found
 

@@ -93,7 +93,9 @@ def of_small_scenes(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
 
 def of_few_levels(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     whole = module.study
-    to.setattr(module, "study", lambda *a, **told: whole(*a, **(told | {"levels": 4})))
+    to.setattr(
+        module, "study", lambda *a, **told: whole(*a, **(told | {"sampling": replace(told["sampling"], levels=4)}))
+    )
     little_surveyed(to, None)
 
 

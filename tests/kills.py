@@ -166,7 +166,7 @@ def forked(words: list[str], after: float = _PATIENCE, before: Callable[[], None
 def load() -> None:
     """Load what commands need, so that it is there in every process that is forked."""
     from sigmascope import cli
-    from sigmascope.commands.study import handlers as runs
+    from sigmascope import commands as runs
     from sigmascope.report import comparison
     from sigmascope.reproduction import experiments
     from sigmascope.reproduction import stages as reproduction

@@ -50,7 +50,8 @@ def spec_of_my_images(path: Path) -> None:
     """What a study of these leaves in its folder."""
     import sigmascope
 
-    sigmascope.study(path.parent / "my-images.npz", draws=16, levels=6, abstractions=["digit"], out=path.parent / "was")
+    few = sigmascope.Sampling(draws=16, levels=6)
+    sigmascope.study(path.parent / "my-images.npz", attributes=["digit"], sampling=few, out=path.parent / "was")
     shutil.copy(path.parent / "was" / path.name, path)
 
 
@@ -184,7 +185,8 @@ def _study() -> Path:
     path = Path(tempfile.mkdtemp()) / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("matplotlib.figure.Figure.savefig", lambda self, target, **_: target.write(b""))
-        sigmascope.study("scenes", size=16, draws=16, levels=8, out=path)
+        few, small = sigmascope.Sampling(draws=16, levels=8), sigmascope.DataOptions(size=16)
+        sigmascope.study("scenes", sampling=few, options=small, out=path)
     return path
 
 

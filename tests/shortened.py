@@ -14,7 +14,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import sigmascope.data.scenes as scenes_module
 from conftest import ROOT
 from reader import Folder
 from sigmascope import cli
-from sigmascope.commands.handlers import RUNS
+from sigmascope.commands import COMMANDS
+from sigmascope.studies.options import changed, flat
 
 ITEMS = 1500
 """Scenes in place of 480,000: each value of each attribute is among them."""
@@ -82,11 +83,11 @@ def few_scenes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scenes_module, "encode", encoded)
 
 
-def smaller(given: Any, sizes: Mapping[str, Any]) -> dict[str, Any]:
+def smaller(given: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
     """What of the options changes: whole numbers above a limit (0 means as many as are needed), the rest as it is."""
     found = {}
     for name, most in sizes.items():
-        old = getattr(given, name)
+        old = given[name]
         whole = isinstance(most, int) and isinstance(old, int) and not isinstance(most, bool)
         found[name] = (min(old, most) or most) if whole else most
     return found
@@ -169,16 +170,16 @@ def _printed(stream: io.TextIOWrapper) -> str:
 def _sigmascope(words: list[str], folder: Folder, how: How) -> Done:
     """``sigmascope`` in this process, by its real parser."""
     with _within(folder, how) as (patch, out, said):
-        for name, (kind, handler) in list(RUNS.items()):
+        for module in COMMANDS.values():
 
-            def small(command: Any, handler: Any = handler) -> int:
-                known = {f.name for f in fields(command)}
-                if known & {"data"} and command.data != "scenes":
-                    known.discard("size")  # other data have their own
+            def small(command: Any, handler: Any = module.run) -> int:
+                known = flat(command)
+                if known.get("data", "scenes") != "scenes":
+                    known.pop("size")  # other data have their own
                 sizes = {k: v for k, v in how.sizes.items() if k in known}
-                return int(handler(replace(command, **smaller(command, sizes))))
+                return int(handler(changed(command, **smaller(known, sizes))))
 
-            patch.setitem(RUNS, name, (kind, small))
+            patch.setattr(module, "run", small)
         if how.patch:
             how.patch(patch, None)
         try:
@@ -207,7 +208,7 @@ def _script(words: list[str], folder: Folder, how: How) -> Done:
         def small(self: argparse.ArgumentParser, *given: Any, **more: Any) -> argparse.Namespace:
             found = read(self, *given, **more)
             sizes = {k: v for k, v in how.sizes.items() if hasattr(found, k)}
-            return argparse.Namespace(**(vars(found) | smaller(found, sizes)))
+            return argparse.Namespace(**(vars(found) | smaller(vars(found), sizes)))
 
         patch.setattr(argparse.ArgumentParser, "parse_args", small)
         if how.patch:

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sigmascope._late import late
 from sigmascope._version import VERSION
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
+    from sigmascope.studies.options import DataOptions as DataOptions
+    from sigmascope.studies.options import ExactOptions as ExactOptions
+    from sigmascope.studies.options import ForkOptions as ForkOptions
+    from sigmascope.studies.options import GapOptions as GapOptions
+    from sigmascope.studies.options import PipelineOptions as PipelineOptions
+    from sigmascope.studies.options import Sampling as Sampling
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-# Names are imported when they are first used: the command line must answer before torch is loaded.
 _HOME = {
     "Abstraction": "sigmascope.core",
     "Curve": "sigmascope.core",
@@ -53,14 +58,9 @@ _HOME = {
     "study": "sigmascope.studies.study",
     "to_curves": "sigmascope.studies.results",
 }
+_HOME |= dict.fromkeys(
+    ("DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
+    "sigmascope.studies.options",
+)
 __all__ = ["__version__", *_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'sigmascope' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = late(__name__, _HOME)

@@ -17,11 +17,8 @@ import tyro
 
 import sigmascope.console as console
 from sigmascope._version import VERSION
-from sigmascope.commands.handlers import RUNS
-from sigmascope.commands.study import CheckCommand, StudyCommand
+from sigmascope.commands import COMMANDS
 from sigmascope.errors import InputError, Stopped
-from sigmascope.studies.options import flat
-from sigmascope.studies.spec import read_spec
 
 _LONGEST = 1500  # characters of what is said; a name may be longer
 
@@ -56,7 +53,7 @@ def _main(args: list[str]) -> int:
         name, command = _parse(args)
         if _many():
             return _together(name, command)
-        return RUNS[name][1](command)
+        return COMMANDS[name].run(command)
     except InputError as error:
         return _said(str(error), 2)
     except BrokenPipeError:
@@ -105,7 +102,7 @@ def _together(name: str, command: Any) -> int:
         raise InputError("only a study or a training runs in several processes: leave torchrun out")
     try:
         with distributed.joined():
-            return RUNS[name][1](command)
+            return COMMANDS[name].run(command)
     except Stopped as error:
         kept = any(any(Path(command.out).glob(p)) for p in ("checkpoint*.npz", "training*.safetensors"))
         where = f"the last checkpoint is in {command.out}; " if kept else ""
@@ -115,11 +112,14 @@ def _together(name: str, command: Any) -> int:
 def _parse(args: list[str]) -> tuple[str, Any]:
     """The command that is named, and what it was told."""
     args, spoil = _without_break(args)
-    defaults: dict[str, Any] = {name: kind() for name, (kind, _) in RUNS.items()}
-    defaults["study"] = _told_by_file(args) or defaults["study"]
-    defaults["check"] = CheckCommand(spoil=spoil)
-    described = (Annotated[kind, tyro.conf.subcommand(n, default=defaults[n])] for n, (kind, _) in RUNS.items())
-    one_of: Any = Union[tuple(described)]  # noqa: UP007
+    defaults: dict[str, Any] = {name: module.Command() for name, module in COMMANDS.items()}
+    if (file := _file_of(args)) is not None:
+        defaults["study"] = COMMANDS["study"].told_by(file)
+    if spoil:
+        defaults["check"] = COMMANDS["check"].Command(spoil=spoil)
+    one_of: Any = Union[  # noqa: UP007
+        tuple(Annotated[type(d), tyro.conf.subcommand(name, default=d)] for name, d in defaults.items())
+    ]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -130,25 +130,19 @@ def _parse(args: list[str]) -> tuple[str, Any]:
                 args=args,
                 use_underscores=False,
             )
-        return next(name for name, (kind, _) in RUNS.items() if type(command) is kind), command
+        return next(name for name, module in COMMANDS.items() if type(command) is module.Command), command
     except SystemExit as stop:
         if stop.code == 2:
-            of = f" {args[0]}" if args and args[0] in RUNS else ""
+            of = f" {args[0]}" if args and args[0] in COMMANDS else ""
             raise InputError(f"{_first_line(complaint.getvalue()).rstrip('.')}: see sigmascope{of} --help") from None
         raise
 
 
-def _told_by_file(args: Sequence[str]) -> StudyCommand | None:
-    """What the file of ``--spec`` says of a study, if there is one."""
+def _file_of(args: Sequence[str]) -> str | None:
+    """The file of ``--spec``, if one is named and no help is asked for."""
     given = [b for a, b in pairwise(args) if a == "--spec"]
     given += [a.removeprefix("--spec=") for a in args if a.startswith("--spec=")]
-    if not given or {"-h", "--help"} & set(args):
-        return None
-    s = read_spec(Path(given[-1]))
-    # What can run code is taken from the command line alone.
-    apart = ("abstractions", "estimators", "fingerprint", "model_fingerprint", "allow_pickle", "labeller")
-    same = {name: value for name, value in flat(s.options()).items() if name not in apart}
-    return StudyCommand(abstractions=",".join(s.what.abstractions), estimators=",".join(s.estimators), **same)
+    return given[-1] if given and not {"-h", "--help"} & set(args) else None
 
 
 def _without_break(args: list[str]) -> tuple[list[str], str]:

@@ -18,15 +18,10 @@ from torch import Tensor, nn
 
 from sigmascope.errors import InputError as InputError
 from sigmascope.rare import beyond_draws, lower_allowance
+from sigmascope.streams import generator as generator
 
 UNKNOWN = -1
 """Label of an abstraction that a row has not been told."""
-
-
-def generator(seed: int, *stream: int) -> torch.Generator:
-    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
-    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
+from asked import study
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.cli import main
@@ -16,7 +17,6 @@ from sigmascope.core import Abstraction, InputError
 from sigmascope.noise import Discrete
 from sigmascope.studies.classes import BY_ORDER, read_classes
 from sigmascope.studies.subjects.conditional_pipeline import classes_of
-from sigmascope.studies.study import study
 
 CLOTHES = ("Dress", "Pullover", "T-shirt", "Trouser")  # as folders are sorted
 FASHION = ["T-shirt", "Trouser", "Pullover", "Dress"]  # as classes are numbered
@@ -48,6 +48,8 @@ def found(values, own, classes=""):
         (("7", "3"), [f"{k:02d}" for k in range(10)], "", [7, 3]),
         (("goldfish", "great white shark"), ("tench, Tinca tinca", "goldfish, Carassius", "Great  white shark"), "",
          [1, 2]),
+        # Accents apart from their letters, as macOS writes the names of folders.
+        (("cafe\u0301", "Cr\u00eape"), ("cre\u0302pe", "caf\u00e9"), "", [1, 0]),
         (("crane, bird", "x"), ("crane, bird", "crane", "x"), "", [0, 2]),
     ],
 )  # fmt: skip

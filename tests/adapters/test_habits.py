@@ -17,6 +17,7 @@ import torch
 from sigmascope.adapters.diffusers.habits import Habits, image_to_image
 from sigmascope.adapters.diffusers.units import Ruler, ruler_of
 from sigmascope.cli import main
+from sigmascope.core import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SCALED = pipes.SCALED
@@ -127,12 +128,86 @@ def test_habits_of_other_flows():
     module = sys.modules[diffusers.Flux2Pipeline.__module__]
     assert Habits("Flux2Pipeline", 1024).mu(scheduler, 20) == module.compute_empirical_mu(1024, 20)
     assert Habits("FluxPipeline", 256).mu(scheduler, 20) == pytest.approx(0.5)
-    assert Habits("QwenImagePipeline")._own_sigmas(scheduler, 4) == [1.0, 0.75, 0.5, 0.25]
-    assert Habits("StableDiffusion3Pipeline")._own_sigmas(scheduler, 4) is None
 
 
-class Stop(Exception):
-    pass
+def shift_of(tokens, low=256, high=4096, least=0.5, most=1.15):
+    return least + (tokens - low) * (most - least) / (high - low)
+
+
+def clock(steps, first=1.0, last=None):
+    return np.linspace(first, 1 / steps if last is None else last, steps)
+
+
+FALLING = {n: np.linspace(1.0, 0.0, n + 1)[:-1] for n in (4, 20)}
+PASSED = {
+    "FluxPipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "ChromaPipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "QwenImagePipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "BriaPipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "BriaFiboPipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "StableDiffusion3Pipeline": lambda n: {"n": n, "mu": 1.15},
+    "HiDreamImagePipeline": lambda n: {"n": n, "mu": 1.15},
+    # Its latents are not packed when it counts them: it takes their channels for tokens.
+    "Lumina2Pipeline": lambda n: {"sigmas": clock(n), "mu": shift_of(16)},
+    # Its frames count, too: 161 of them, of 512 × 704 pixels.
+    "LTXPipeline": lambda n: {"sigmas": clock(n), "mu": shift_of(21 * 16 * 22)},
+    "LTX2Pipeline": lambda n: {"sigmas": clock(n), "mu": shift_of(16 * 16 * 24, 1024, 4096, 0.95, 2.05)},
+    "LTXConditionPipeline": lambda n: {"timesteps": None},
+    "CogView4Pipeline": lambda n: {"mu": 3.25, "sigmas": clock(n, 1000, 1).astype(int).astype("f4") / 1000,
+                                   "timesteps": clock(n, 1000, 1).astype(int)},
+    "GlmImagePipeline": lambda n: {"mu": 3.25, "sigmas": np.linspace(1000, 1, n + 1)[:-1].astype(int) / 1000,
+                                   "timesteps": np.linspace(1000, 1, n + 1)[:-1].astype(int)},
+    "EasyAnimatePipeline": lambda n: {"n": n, "mu": 1.0},
+    "ErnieImagePipeline": lambda n: {"sigmas": FALLING[n]},
+    "HunyuanVideoPipeline": lambda n: {"sigmas": FALLING[n]},
+    "OmniGenPipeline": lambda n: {"sigmas": FALLING[n]},
+    "Cosmos2TextToImagePipeline": lambda n: {"sigmas": np.linspace(0, 1, n)},
+    "ZImagePipeline": lambda n: {"sigmas": clock(n), "mu": 1.15},
+    "WanPipeline": lambda n: {"n": n},
+    "AuraFlowPipeline": lambda n: {"n": n},
+    "LuminaPipeline": lambda n: {"n": n},
+    "SanaPipeline": lambda n: {"n": n},
+    "PixArtSigmaPipeline": lambda n: {"n": n},
+}  # fmt: skip
+"""What each class passes to its scheduler at its own size, or at 4096 tokens, by hand."""
+
+
+def passes(kind, steps):
+    """A scheduler that is set by hand as the class does, and the one that it is a copy of."""
+    given = PASSED[kind](steps)
+    if kind == "LTXConditionPipeline":
+        from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
+
+        given = {"timesteps": linear_quadratic_schedule(steps) * 1000}
+    shifting = {"use_dynamic_shifting": True} if "mu" in given else {"shift": 3.0}
+    linear = {"time_shift_type": "linear", "base_shift": 0.25, "max_shift": 0.75} if kind[:3] in ("Cog", "Glm") else {}
+    if kind.startswith("LTX2"):
+        linear = {"base_image_seq_len": 1024, "base_shift": 0.95, "max_shift": 2.05}
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**shifting, **linear)
+    own = type(scheduler).from_config(scheduler.config)
+    own.set_timesteps(given.pop("n", None), **given)
+    return own, scheduler
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+@pytest.mark.parametrize("kind", PASSED)
+def test_what_pipelines_pass_to_their_scheduler(kind, steps):
+    own, scheduler = passes(kind, steps)
+    ruler = Ruler(scheduler, steps, pipeline=kind)
+    with np.errstate(divide="ignore"):
+        shares = own.sigmas[:steps].double().numpy()
+        levels = shares / (1 - shares)
+    assert ruler.levels[:steps] == pytest.approx(levels, rel=1e-5)
+    assert [ruler.of_step(k, steps).timestep for k in range(steps)] == pytest.approx(own.timesteps.tolist(), rel=1e-5)
+
+
+def test_a_shift_that_only_a_run_has_is_refused():
+    """A class that gives none, where diffusers' own run would stop, too."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    for kind in ("StableDiffusionPipeline", "SanaPipeline"):
+        with pytest.raises(InputError, match="the shift of"):
+            Ruler(scheduler, 4, pipeline=kind)
+    assert Ruler(scheduler, 4).states == 4
 
 
 def recorded(pipe, network, **call):

@@ -9,7 +9,7 @@ from diffusers import DiTTransformer2DModel, UNet2DModel
 from torch import nn
 
 from sigmascope.adapters import Featured, Foreign, Unit
-from sigmascope.adapters.diffusers.pipelines import _DiT, _UNet
+from sigmascope.adapters.diffusers.class_networks import _DiT, _UNet
 from sigmascope.core import Abstraction, Draws, InputError, generator
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.noise import Discrete, Karras

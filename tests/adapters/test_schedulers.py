@@ -232,6 +232,7 @@ def test_stable_cascade_and_repaint():
     cascade = diffusers.DDPMWuerstchenScheduler()
     ruler = Ruler(cascade, 10)
     cascade.set_timesteps(10)
+    assert ruler.states == 10  # its list also holds the time at which it ends
     for k in (1, 5, 9):
         time = cascade.timesteps[k]
         kept = float(cascade._alpha_cumprod(time[None], "cpu"))

@@ -8,13 +8,13 @@ import torch
 import xarray as xr
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
+from asked import study
 from dressing import COLOURS, Exact, pictures
 from dressing import dressed as dress_up
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
 from sigmascope.studies.labelling import Nearest, by_function
 from sigmascope.studies.laws import OWN_PATH, path_curves
-from sigmascope.studies.study import study
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+from asked import study
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.analysis.trust import judge
@@ -19,7 +20,6 @@ from sigmascope.learn.sources import Items
 from sigmascope.noise import Discrete, sigma_grid
 from sigmascope.studies.marks import against
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.study import study
 
 COLOURS = ("blue", "green", "red")
 NULL = 3
@@ -198,8 +198,8 @@ def test_a_network_that_is_told_nothing(wrong, said, wrapped, path, capsys):
 
 def test_the_bundled_model_is_wrapped_rightly(capsys):
     """Its losses lie below those of the linear denoiser at every level where that has found something."""
-    from sigmascope.studies.subjects.model import open_model
     from sigmascope.studies.spec import spec_of
+    from sigmascope.studies.subjects.model import open_model
 
     learned, spec = open_model(spec_of(data="scenes", model="bundled", levels=8).resolve(), torch.device("cpu"))
     sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)

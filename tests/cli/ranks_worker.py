@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 import sigmascope.distributed as distributed
-from sigmascope import study
 from sigmascope.data import load, memory
 from sigmascope.errors import InputError
 from sigmascope.exact.finite import posterior as passes
 from sigmascope.studies import collect, compute, runner, works
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this is a program of its own
+from asked import study
 
 FOLDER = Path(sys.argv[2])
 QUICK = {"draws": 16, "levels": 6, "sigma_min": 0.05, "sigma_max": 20.0}

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import sigmascope
+from asked import study
 from problems import Line, four_points, two_points
+from sigmascope.analysis import comparison as module
 from sigmascope.core import InputError
 from sigmascope.noise import sigma_grid
 from sigmascope.report.comparison import comparison_figure, comparison_text, words
 from sigmascope.report.table import onset_csv
-from sigmascope.studies import compare as module
 from sigmascope.studies.compare import compare, comparisons
 from sigmascope.studies.results import table_of
 
@@ -303,10 +303,10 @@ def studies(tmp_path_factory):
         labels = {"bar": bar, "tone": tone}
         options = {"draws": draws, "levels": 24, "sigma_max": 30.0, "estimators": "posterior"}
         if name == "clear":  # with all that a study writes; of the others, what is read
-            sigmascope.study(images.astype(np.float32), labels, out=root / name, **options)
+            study(images.astype(np.float32), labels, out=root / name, **options)
         else:
-            stored(sigmascope.study(images.astype(np.float32), labels, **options), root / name)
-    stored(sigmascope.study(base.astype(np.float32), {"other": tone}, draws=8, levels=6), root / "other")
+            stored(study(images.astype(np.float32), labels, **options), root / name)
+    stored(study(base.astype(np.float32), {"other": tone}, draws=8, levels=6), root / "other")
     return root
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import re
+import tomllib
 
 import numpy as np
 import pytest
 
 import sigmascope
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.limits import real, whole
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.options import StudyOptions, changed, flat
+from sigmascope.studies.spec import ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, read_spec, spec_of
 
 HUGE = "1" + "0" * 30
 ENDLESS = "1" + "0" * 5000
@@ -153,18 +156,21 @@ def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, comm
 
 
 ALL = {"data", "abstractions", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
+PRINTS = {"fingerprint", "model_fingerprint"}
 HONOURED = {
-    "exact": (Spec("x.npz"), {"estimators", "pairs"}),
-    "exact, with forks": (Spec("x.npz", estimators=("posterior", "forks")), {"estimators", "pairs", "forks"}),
-    "scenes": (Spec("scenes"), {"estimators", "pairs", "size", "grain"}),
-    "heldout": (Spec("x.npz", law="heldout"), set()),
-    "model": (Spec("x.npz", model="m"), {"estimators", "target_stderr", "budget", "like"}),
+    "exact": (ExactSpec, {}, {"estimators", "pairs"}),
+    "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "forks"}),
+    "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "size", "grain"}),
+    "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
+    "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like"}),
     "told pipeline": (
-        Spec("x.npz", model="diffusers:m"),
+        PipelineSpec,
+        {"model": "diffusers:m"},
         {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant"},
     ),
     "forked pipeline": (
-        Spec("x.npz", model="diffusers:m", estimators=("forks",)),
+        PipelineSpec,
+        {"model": "diffusers:m", "estimators": "forks"},
         {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant"},
     ),
 }
@@ -175,24 +181,73 @@ OTHER = {
 }  # fmt: skip
 
 
-def checked(kind, spec):
-    found = spec.check()
-    return found.told() if kind == "told pipeline" else found.forked() if kind == "forked pipeline" else found
+def checked(kind, **more):
+    """The specification of a kind of study, filled in, and filled in once more without a change."""
+    of, options, _ = HONOURED[kind]
+    spec = spec_of(**({"data": "x.npz"} | options | more))
+    assert type(spec) is of
+    if kind == "told pipeline":
+        spec.validate_told()
+    elif kind == "forked pipeline":
+        spec.validate_forked()
+        spec = spec.resolve_forked(("forks",))
+    found = spec.resolve()
+    found.validate()
+    assert found.resolve() == found
+    return found
+
+
+def test_the_tables_name_every_option():
+    assert ALL | OTHER.keys() | PRINTS == flat(StudyOptions()).keys()
 
 
 @pytest.mark.parametrize("kind", HONOURED)
-def test_each_setting_of_each_kind_of_study(kind):
-    """What is not honoured is refused; a setting that is new belongs into these tables."""
-    spec, honoured = HONOURED[kind]
-    assert ALL | OTHER.keys() | {"fingerprint", "model_fingerprint"} == {f.name for f in fields(Spec)}
-    first = checked(kind, spec)
-    assert checked(kind, first) == first  # what was filled in is not taken for what was asked
+def test_each_option_of_each_kind_of_study(kind):
+    """What is not honoured is refused; an option that is new belongs into these tables."""
+    honoured = HONOURED[kind][2]
     for name, value in OTHER.items():
         if name in honoured and name != "estimators":
-            assert getattr(checked(kind, replace(spec, **{name: value})), name) == value
+            assert flat(checked(kind, **{name: value}))[name] == value
         else:
             with pytest.raises(InputError):
-                checked(kind, replace(spec, **{name: value}))
+                checked(kind, **{name: value})
+
+
+@pytest.mark.parametrize("kind", HONOURED)
+def test_a_specification_has_the_options_that_its_kind_can_use(kind, tmp_path):
+    """And a file names these, and the law."""
+    spec = checked(kind)
+    of_scenes, of_forks = {"size", "grain"}, {"forks", "labeller", "steps"}
+    of_gaps = {"target_stderr", "budget", "like", "classes"}
+    may = HONOURED[kind][2] | of_scenes | {"estimators"} | (of_forks if kind == "told pipeline" else set())
+    may |= of_gaps if kind == "forked pipeline" else {"forks"} if kind in ("exact", "scenes") else set()
+    assert flat(spec).keys() & OTHER.keys() == may
+    named = set(tomllib.loads(spec.to_toml())["study"])
+    assert named == flat(spec).keys() | (set() if "model" in named else {"law"})
+    (tmp_path / "s.toml").write_text(spec.to_toml())
+    assert read_spec(tmp_path / "s.toml") == spec
+
+
+def test_options_are_changed_by_their_own_names():
+    spec = spec_of(data="x.npz", model="diffusers:m")
+    found = changed(spec, draws=8, steps=3, budget=7, estimators=("forks",))
+    assert (found.sampling.draws, found.forking.steps, found.gaps.budget, found.estimators) == (8, 3, 7, ("forks",))
+    assert changed(found, draws=256, steps=0, budget=0, estimators=()) == spec
+    with pytest.raises(TypeError, match="PipelineSpec has no option 'pairs'"):
+        changed(spec, pairs=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [*OTHER.items(), ("draws", 99), ("sigma_min", 0.5), ("law", "heldout")])
+def test_two_studies_that_differ_say_in_what(name, value):
+    kind = next((k for k, (*_, honoured) in HONOURED.items() if name in honoured), "heldout")
+    if name in ("estimators", "size", "grain"):
+        kind, value = "scenes", ("posterior",) if name == "estimators" else value
+    one = checked("exact" if name == "law" else kind)
+    other = checked("heldout") if name == "law" else changed(one, **{name: value})
+    assert re.match(f"its {name} is .*, not ", one.difference(other))
+    assert not one.same_numbers(other)
+    assert one.same_numbers(changed(one, device="cuda", data="elsewhere"))
+    assert one.difference(changed(one, fingerprint="another")) == "of other data"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +264,7 @@ def test_each_setting_of_each_kind_of_study(kind):
 )
 def test_from_python(options, words):
     with pytest.raises(InputError, match=words) as refusal:
-        sigmascope.study(np.zeros((4, 2)), {"a": [0, 1, 0, 1]}, **options)
+        study(np.zeros((4, 2)), {"a": [0, 1, 0, 1]}, **options)
     assert "\n" not in str(refusal.value)
 
 
@@ -231,7 +286,7 @@ def test_numbers_from_python(read, value, words):
 def test_the_held_out_bound_has_a_name_of_its_own(good, tmp_path):
     assert main(["study", str(good), *HELDOUT, "--draws", "16", "--levels", "4", "--out", str(tmp_path / "a")]) == 0
     assert main(["study", "--spec", str(tmp_path / "a" / "spec.toml"), "--out", str(tmp_path / "b")]) == 0
-    results = sigmascope.study(str(good), law="heldout", draws=16, levels=4)
+    results = study(str(good), law="heldout", draws=16, levels=4)
     assert results.estimator.values.tolist() == ["heldout"]
     assert results.attrs["main_estimator"] == "heldout"
     assert {c.estimator for c in sigmascope.to_curves(results)} == {"heldout"}

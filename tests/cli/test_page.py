@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from playwright.sync_api import sync_playwright
 
-import sigmascope
+from asked import study
 from sigmascope.report.panels import items_figure, strongest_pairs
 from sigmascope.report.sections.beyond import items_html, pairs_html
 from sigmascope.report.table import number
@@ -28,7 +28,7 @@ def page_file(tmp_path_factory):
         **{f"attribute {i}": rng.integers(0, 3, 200) for i in range(7)},
     }
     out = tmp_path_factory.mktemp("page") / "out"
-    sigmascope.study(images, labels=labels, draws=24, levels=16, pairs=True, out=out)
+    study(images, labels=labels, draws=24, levels=16, pairs=True, out=out)
     return out / "report.html"
 
 
@@ -64,7 +64,7 @@ def test_page(page_file, chromium):
 
 
 def test_every_sentence_of_the_page_is_about_these_numbers(page_file):
-    results = sigmascope.study(
+    results = study(
         np.random.default_rng(1).random((50, 4)).astype(np.float32), labels={"a": np.arange(50) % 2}, draws=8, levels=8
     )
     assert "unit in which the data are stored" in results.attrs["unit_of_sigma"]

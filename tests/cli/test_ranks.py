@@ -17,7 +17,7 @@ import xarray as xr
 from PIL import Image
 
 import sigmascope.distributed as distributed
-from sigmascope import study
+from asked import study
 from sigmascope.core import InputError
 from sigmascope.data import load
 

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from playwright.sync_api import sync_playwright
 
-import sigmascope
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import Curve, InputError
 from sigmascope.data import from_array, load
@@ -104,7 +104,7 @@ def test_curves_are_those_of_the_reduced_pictures(shapes):
     mine = held(load(str(path)), 16)
     assert np.abs(mine.source.read(0, len(small)).numpy() - small).max() < 1e-6
     own = from_array(small, {n: x.numpy() for n, x in mine.labels.items()})
-    again = sigmascope.study(own, draws=TINY.draws, levels=TINY.levels, estimators="posterior")
+    again = study(own, draws=TINY.draws, levels=TINY.levels, estimators="posterior")
     with tree(out) as found:
         curves = found["curves"].to_dataset()
         for name in again.abstraction.values:

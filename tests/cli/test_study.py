@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 import sigmascope
+from asked import study
 from sigmascope.cli import main
 from sigmascope.exact.finite.posterior import PosteriorPass
 
@@ -88,11 +89,11 @@ def test_from_python_the_same_numbers(digits, tmp_path):
     stored = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
     with np.load(digits) as file:
         images, shape, noise = file["images"], file["shape"], file["noise"]
-    results = sigmascope.study(images, labels={"shape": shape, "noise": noise}, draws=24, levels=12)
+    results = study(images, labels={"shape": shape, "noise": noise}, draws=24, levels=12)
     wanted = stored.information.sel(abstraction=results.abstraction)
     assert np.array_equal(results.information, wanted)
     data = sigmascope.from_array(images, {"shape": shape, "noise": noise})
-    again = sigmascope.study(sigmascope.FiniteDenoiser(data), draws=24, levels=12)
+    again = study(sigmascope.FiniteDenoiser(data), draws=24, levels=12)
     assert np.array_equal(results.information, again.information)
     figure = sigmascope.plot(results)
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["shape", "noise"]
@@ -221,7 +222,7 @@ def test_labels_that_the_image_does_not_show(tmp_path):
     rng = np.random.default_rng(0)
     images = np.repeat(rng.random((40, 3, 3)).astype(np.float32), 2, axis=0)
     labels = {"known": np.repeat(np.arange(40) % 4, 2), "half": np.tile([0, 1], 40)}
-    results = sigmascope.study(images, labels=labels, draws=40, levels=16, out=tmp_path / "a")
+    results = study(images, labels=labels, draws=40, levels=16, out=tmp_path / "a")
     last = results.information.isel(sigma=-1, estimator=0)
     assert float(last.sel(abstraction="known")) == pytest.approx(np.log(4), abs=1e-6)
     assert float(last.sel(abstraction="half")) == pytest.approx(0.0, abs=1e-9)
@@ -344,18 +345,18 @@ def test_columns_with_commas_and_overrides_keep_the_check_of_the_data(tmp_path, 
 
 def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):
     x, a = np.random.default_rng(0).random((60, 4)), np.arange(60) % 2
-    sigmascope.study(x, labels={"a": a}, draws=8, levels=5, seed=3, out=tmp_path / "a")
+    study(x, labels={"a": a}, draws=8, levels=5, seed=3, out=tmp_path / "a")
     assert "The data came from Python" in (tmp_path / "a" / "report.html").read_text()
     assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--out", tmp_path / "b") == 2
     assert "came from Python" in capsys.readouterr().err
     with pytest.raises(sigmascope.InputError, match="go with an array"):
-        sigmascope.study(sigmascope.from_array(x, {"a": a}), weights=np.ones(60))
+        study(sigmascope.from_array(x, {"a": a}), labels={"a": a})
 
 
 def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch):
-    from sigmascope.studies.runner import resolve
     from sigmascope.studies.spec import spec_of
+    from sigmascope.studies.subjects.openings import open_data
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    assert resolve(spec_of(data="scenes", size=16))[1].what.data == "scenes"
+    assert open_data(spec_of(data="scenes", size=16))[1].what.data == "scenes"

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import sigmascope
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import InputError
+from sigmascope.information.joining import Joining
 
 QUICK = ["--network", "mlp", "--width", "48", "--depth", "1", "--batch", "128", "--warmup", "20", "--sigma-max", "40"]
 
@@ -172,13 +173,14 @@ def test_study_of_a_model(learned):
 
 def test_a_classifier_makes_curves_sharper(learned, model, blobs, monkeypatch):
     """The same draws without the classifier's many cheap ones: the same curves, with much wider errors."""
-    from sigmascope.studies import learned as module
-    from sigmascope.studies.controls import Controls
 
-    monkeypatch.setattr(module, "Controls", lambda classifier, *others: Controls(None, *others))
-    r = sigmascope.study(
-        str(blobs), model=model, draws=256, levels=16, sigma_min=0.05, budget=8000, estimators="filter,posterior"
-    )
+    class Blind(Joining):
+        def __init__(self, *others):
+            super().__init__(*others)
+            self._known, self.others = {}, 0
+
+    monkeypatch.setattr("sigmascope.studies.subjects.model.Joining", Blind)
+    r = study(str(blobs), model=model, draws=256, levels=16, sigma_min=0.05, budget=8000, estimators="filter,posterior")
     sharp = xr.load_dataset(learned / "results.nc", engine="h5netcdf")
     for e, times in (("posterior", 2.0), ("filter", 1.5)):
         known = sharp.information.sel(estimator="posterior") / sharp.ceiling
@@ -250,7 +252,7 @@ def test_many_bad_networks_never_exceed_the_truth(blobs, tmp_path):
     ):
         out = tmp_path / f"net{k}"
         assert run("train", blobs, "--out", out, *QUICK, "--classifier-steps", str(5 + 40 * k), *extra) == 0
-        r = sigmascope.study(
+        r = study(
             str(blobs), model=out, draws=128, levels=10, sigma_min=0.1, budget=4000,
             estimators="score_gap,filter,classifier,posterior",
         )  # fmt: skip
@@ -290,23 +292,23 @@ def test_data_of_another_kind(model, tmp_path, blobs):
     held = np.load(blobs)
     np.savez(tmp_path / "other.npz", images=held["images"], side=held["side"] + 5, slot=held["slot"])
     with pytest.raises(InputError, match="has other values than the model was told"):
-        sigmascope.study(str(tmp_path / "other.npz"), model=model)
+        study(str(tmp_path / "other.npz"), model=model)
     np.savez(tmp_path / "other.npz", images=held["images"][:, :5], side=held["side"], slot=held["slot"])
     with pytest.raises(InputError, match="the model is of"):
-        sigmascope.study(str(tmp_path / "other.npz"), model=model)
+        study(str(tmp_path / "other.npz"), model=model)
 
 
 def test_data_that_are_not_those_of_the_training_have_no_split(model, tmp_path, blobs):
     held = np.load(blobs)
     np.savez(tmp_path / "other.npz", images=held["images"][::2], side=held["side"][::2], slot=held["slot"][::2])
-    r = sigmascope.study(str(tmp_path / "other.npz"), model=model, draws=32, levels=6, budget=8000)
+    r = study(str(tmp_path / "other.npz"), model=model, draws=32, levels=6, budget=8000)
     assert r.attrs["held_out"] == 0
 
 
 def test_a_hierarchy_is_learned(tmp_path):
     out, data = tmp_path / "tree", "hierarchy:v=4,m=2,s=2,L=2"
     assert run("train", data, "--out", out, *QUICK, "--steps", "60") == 0
-    r = sigmascope.study(data, model=out, draws=32, levels=6, budget=8000)
+    r = study(data, model=out, draws=32, levels=6, budget=8000)
     assert list(r.estimator.values) == ["filter", "bound", "score_gap", "mmse_gap"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from sigmascope import study
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.data import load

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sigmascope import from_array, study
+from asked import study
+from sigmascope import from_array
 from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.data import load

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -169,11 +171,11 @@ def test_told_is_the_conditional_prior():
     assert torch.allclose(prior[value == 1][0], torch.tensor([0.4, 0.0, 0.6], dtype=torch.float64))
     found = run(WonhamFilter(system, prior), path)
     one = int((value == 0).nonzero()[0])
-    alone = run(WonhamFilter(system.with_prior(torch.tensor([0.0, 1.0, 0.0]))), path)
+    alone = run(WonhamFilter(replace(system, prior=torch.tensor([0.0, 1.0, 0.0]))), path)
     assert torch.allclose(found.mean[:, one], alone.mean[:, one], atol=1e-12)
     assert torch.isfinite(found.mean).all()
     with pytest.raises(ValueError, match="no probability"):
-        told(system.with_prior(torch.tensor([0.0, 1.0, 0.0])), labels, value)
+        told(replace(system, prior=torch.tensor([0.0, 1.0, 0.0])), labels, value)
 
 
 @pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")

@@ -22,7 +22,7 @@ from hows import HOWS
 from reader import Folder
 from shortened import few_scenes, run
 from shown import Shown
-from sigmascope.commands.handlers import RUNS
+from sigmascope.commands import COMMANDS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers and transformers about themselves
 
@@ -56,7 +56,7 @@ def listed(text: str = LIST) -> dict[str, dict[str, str]]:
 def all_shown() -> dict[str, list[Shown]]:
     """What every document, every help and every program's docstring shows."""
     found = {name: shown.of_page(text) for name, text in shown.documents().items()}
-    found |= {f"sigmascope {name}": shown.of_help(shown.help_of(name)) for name in RUNS}
+    found |= {f"sigmascope {name}": shown.of_help(shown.help_of(name)) for name in COMMANDS}
     return found | {name: shown.of_script(path) for name, path in shown.scripts().items()}
 
 
@@ -126,7 +126,7 @@ def test_what_a_command_promises_is_looked_for(tmp_path, monkeypatch):
     assert "y/classifier.safetensors" not in promised("sigmascope train scenes --out y")
     assert promised("python x.py --json a/b.json") == ["a/b.json"]
     assert promised("python x.py > a.csv") == ["a.csv"]
-    monkeypatch.setitem(RUNS, "study", (RUNS["study"][0], lambda command: 0))
+    monkeypatch.setattr(COMMANDS["study"], "run", lambda command: 0)
     assert "leaves no x/report.html" in complaint(Shown("command", text), Folder(tmp_path), "study")
 
 
@@ -167,7 +167,7 @@ def test_snippets(name, tmp_path, monkeypatch):
 
 def test_options_exist():
     """Also those that stand alone in the text: of the command that is named with them, or of any."""
-    of = {name: set(re.findall(r"--[a-z][a-z-]*", shown.help_of(name))) for name in RUNS}
+    of = {name: set(re.findall(r"--[a-z][a-z-]*", shown.help_of(name))) for name in COMMANDS}
     of |= {name: shown.options_of(path) for name, path in shown.scripts().items()}
     for name, found in SHOWN.items():
         for s in found:
@@ -175,7 +175,7 @@ def test_options_exist():
                 first = s.text.split()[0]
                 known = of[first] if not first.startswith("--") else set.union(*of.values())
                 assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", s.text)) <= known, f"{name}, line {s.line}: {s.text}"
-            assert s.kind != "name" or s.text.split()[1] in RUNS, s.text
+            assert s.kind != "name" or s.text.split()[1] in COMMANDS, s.text
 
 
 def test_names_exist():

@@ -120,10 +120,11 @@ def test_the_shell_reads_what_is_the_shells(tmp_path):
 def test_work_is_small_and_options_are_read():
     """A limit never makes more of what was asked for, and 0 stands for as many as are needed."""
     from shortened import smaller
-    from sigmascope.commands.study import StudyCommand
+    from sigmascope.commands.study import Command
+    from sigmascope.studies.options import Sampling, flat
 
-    small = smaller(StudyCommand(draws=8, levels=40, steps=0), {"draws": 16, "levels": 6, "steps": 4})
+    small = smaller(flat(Command(sampling=Sampling(draws=8, levels=40))), {"draws": 16, "levels": 6, "steps": 4})
     assert small == {"draws": 8, "levels": 6, "steps": 4}
-    assert smaller(StudyCommand(), {"target_stderr": 2.0}) == {"target_stderr": 2.0}
+    assert smaller(flat(Command()), {"target_stderr": 2.0}) == {"target_stderr": 2.0}
     assert all(isinstance(how, How) and (how.why or how == How()) for how in HOWS.values())
     assert Shown("command", "x").output == ""

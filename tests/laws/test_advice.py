@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from asked import study
 from sigmascope.cli import main
 from sigmascope.core import Curve, Denoiser
 from sigmascope.data import draw_items, from_array, load
@@ -19,7 +20,6 @@ from sigmascope.sample import Euler, Heun, Streams, final, rows, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.guidance import Guided
 from sigmascope.studies.advising import KINDS, Advisor
-from sigmascope.studies.study import study
 
 ITEMS, N, P = 1500, 160, 0.9
 KEEP, REDRAW = "floor_hue", "orientation"

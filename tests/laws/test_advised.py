@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
+from sigmascope.studies.options import changed
 
 STORED = ROOT / "benchmarks" / "advised.json"
 
@@ -46,7 +47,7 @@ def test_what_is_stored_was_said_and_seen_alike():
 
 def test_the_exact_part(trial, tmp_path):
     of = trial.exact(tmp_path)
-    few = replace(of, spec=replace(of.spec, draws=96, levels=6), parents=tuple(x[:120] for x in of.parents))
+    few = replace(of, spec=changed(of.spec, draws=96, levels=6), parents=tuple(x[:120] for x in of.parents))
     rows = trial.tried(few)
     assert len(rows) == 5
     for r in rows:
@@ -56,7 +57,7 @@ def test_the_exact_part(trial, tmp_path):
 def test_the_trial_would_see_a_wrong_law(trial, tmp_path, monkeypatch):
     """Redraws from twice the level that was advised."""
     of = trial.exact(tmp_path)
-    few = replace(of, spec=replace(of.spec, draws=64, levels=6, estimators=("forks",)))
+    few = replace(of, spec=changed(of.spec, draws=64, levels=6, estimators=("forks",)))
     own = trial.redrawn
     monkeypatch.setattr(trial, "redrawn", lambda subject, sigma: own(subject, 2 * sigma))
     monkeypatch.setattr(trial, "states", lambda subject, levels: {s: subject.parents[0].double() for s in levels})

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from problems import mixture
 from sigmascope.checks.systems import two_points_information
 from sigmascope.core import Abstraction, Curve, Draws, InputError
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.controls import controlled, said
+from sigmascope.information.estimator import CONDITIONAL, named
+from sigmascope.information.joining import Joining
 from sigmascope.information.posterior import entropy_of
+from sigmascope.information.problem import joined
+from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.networks import Architecture
-from sigmascope.studies.controls import Controls
 
 SIGMA = np.array([2.0, 1.0, 0.6])
 TRUTH = np.array([two_points_information(1 / s**2) for s in SIGMA])
@@ -204,20 +208,18 @@ def test_an_attribute_that_the_classifier_does_not_know():
 
     net = Architecture("mlp", 8, 1)
     classifier = NoisyClassifier((4,), (HALF,), net, torch.zeros(4), 1.0, torch.eye(4), torch.ones(4))
-    controls = Controls(
-        classifier.requires_grad_(False),
-        draws(64),
-        draws(32),
-        lambda n, of_fit, k: draws(n),
-        SIGMA,
-        (HALF, other),
-        ["classifier"],
-        0,
-    )
-    for work in controls.works:
-        while not work.done:
-            work.step()
-    assert [c.estimator for c in controls.bounds(HALF, {"classifier": controls.seen})] == ["classifier", "bound"]
-    assert controls.bounds(other, {"classifier": controls.seen}) == []
+    bound, posterior = (named(n, CONDITIONAL) for n in ("classifier", "posterior"))
+    problem = ModelProblem(
+        attributes=(HALF, other), draws=joined(draws(64), draws(32)), sigma=SIGMA, seed=0, tested=64, null=None,
+        classifier=classifier.requires_grad_(False), estimators=(bound,), scale=1.0, highest=1.0, begins_at=1.0,
+        subject=None, model=mixture().denoiser(), data=None, train=lambda: draws(4), gap_job=lambda: None,
+    )  # fmt: skip
+    joining = Joining(problem, lambda n, of_fit, k: draws(n))
+    jobs = {**joining.jobs(), **bound.jobs(problem)}
+    for job in jobs.values():
+        while not job.done:
+            job.step()
+    found = joining.curves([(bound, bound.curves(problem, jobs))], jobs)
+    assert [(c.abstraction, c.estimator) for c in found] == [("side", "classifier"), ("side", "bound")]
     curve = Curve.of_draws("other", "posterior", SIGMA, np.random.default_rng(0).normal(size=(3, 64)), 1.0)
-    assert np.array_equal(controls.sharper(curve).per_draw, grouped(curve, 32).per_draw)
+    assert np.array_equal(joining.curves([(posterior, [curve])], jobs)[0].per_draw, grouped(curve, 32).per_draw)

@@ -11,7 +11,6 @@ from sigmascope.core import Abstraction, InputError, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.entropies import CORRECTIONS, chao_shen, grassberger, miller_madow, plug_in, zhang
 from sigmascope.information.forks import (
-    by_posterior,
     count_labels,
     draw_labels,
     enough,
@@ -90,7 +89,7 @@ def children_of(problem, y, sigma, count, scheme, steps=60, seed=3):
 
 
 @pytest.mark.parametrize("name", ["coarse", "alternate"])
-@pytest.mark.parametrize("way", ["posterior", "callable", "at once"])
+@pytest.mark.parametrize("way", ["posterior", "nearest", "at once"])
 def test_information_of_four_points(name, way):
     problem = points(four_points())
     denoiser, sigmas = problem.denoiser(), np.array([8.0, 4.0, 2.0, 1.0])
@@ -99,7 +98,10 @@ def test_information_of_four_points(name, way):
     def nearest(v):
         return torch.from_numpy(problem.labels[name])[(v - torch.from_numpy(problem.means)).abs().argmin(1)]
 
-    labeller = by_posterior(denoiser, name, 0.02) if way == "posterior" else nearest
+    def likeliest(v):
+        return denoiser.log_posterior(v, torch.full((len(v),), 0.02, dtype=torch.float64), name).argmax(1)
+
+    labeller = likeliest if way == "posterior" else nearest
     scheme = Bridge() if way == "at once" else None
     a = denoiser.abstraction(name)
     curve = forks_by_sampling(denoiser, a, draws, sigmas, 24, labeller, seed=3, scheme=scheme, lowest=0.02, steps=60)
@@ -122,13 +124,6 @@ def test_the_gauge_sees_what_a_correction_leaves():
         curve = forks(a, np.array([1.0]), count_labels(labels, 2), correction)
         assert abs(curve.value[0]) < 4 * curve.stderr[0] + curve.quadrature_error[0], correction
     assert forks(a, np.array([1.0]), count_labels(labels, 2)).quadrature_error[0] < 0.01
-
-
-def test_labels_of_what_is_not_decided_are_refused():
-    problem = mixture()
-    label = by_posterior(problem.denoiser(), "side", 2.0)
-    with pytest.raises(InputError, match="is not decided"):
-        label(torch.zeros(10, 1, dtype=torch.float64))
 
 
 def test_what_cannot_be_forked_is_said():

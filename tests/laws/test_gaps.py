@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import sigmascope
+from asked import study
 from problems import four_points, random_set
 from sigmascope.analysis.onset import onsets
 from sigmascope.core import Agreement, Draws
@@ -366,7 +366,7 @@ def test_gaps_do_not_depend_on_the_levels_asked_for(levels, sigma_max):
     a = rng.integers(0, 2, 400)
     x = (10 * rng.random((400, 12)) + 2.0 * a[:, None]).astype(np.float32)
     options = {"draws": 200, "levels": levels, "sigma_max": sigma_max, "sigma_min": 0.05}
-    results = sigmascope.study(x, labels={"a": a}, **options)
+    results = study(x, labels={"a": a}, **options)
     assert results.sizes["sigma"] == levels
     (found,) = agreements_of(results)
     assert found.errors_apart < 4

@@ -37,6 +37,12 @@ def small(shape, seed=0) -> Hierarchy:
     return random_hierarchy(v, m, s, depth, seed, dim)
 
 
+def leaf_log_evidence(denoiser: HierarchyDenoiser, y, sigma):
+    """-|y_leaf - x_b|² / 2σ² of every leaf and symbol."""
+    apart = y[:, :, None] - denoiser.vectors
+    return -(apart**2).sum(3) / (2 * sigma**2)[:, None, None]
+
+
 def trees(grammar: Hierarchy):
     """Every tree of a small grammar: for each level the symbols of its nodes, shape (data, nodes)."""
     found = [[(a,)] for a in range(grammar.symbols)]
@@ -122,7 +128,7 @@ def test_posteriors_of_first_nodes_are_those_of_the_enumerated_data(listed):
 
 
 def test_beliefs_evidence_and_entropies_are_those_of_the_enumerated_data(listed):
-    found = listed.exact.beliefs(listed.exact.leaf_log_evidence(listed.y, listed.sigma))
+    found = listed.exact.beliefs(leaf_log_evidence(listed.exact, listed.y, listed.sigma))
     assert (found.log_evidence - listed.logits.logsumexp(1)).abs().max() < 1e-10
     p = listed.logits.softmax(1)
     for level, symbols in enumerate(listed.levels):
@@ -134,13 +140,13 @@ def test_beliefs_evidence_and_entropies_are_those_of_the_enumerated_data(listed)
         h = torch.special.entr(joint).sum(1)
         assert (found.level_entropies[level] - h).abs().max() < 1e-10
         assert joint.shape[1] == round(math.exp(float(listed.exact.level_prior_entropies()[level])))
-    assert torch.equal(found.level_entropies, listed.exact.level_entropies(listed.y, listed.sigma))
+    assert (found.level_entropies - listed.exact.level_entropies(listed.y, listed.sigma)).abs().max() < 1e-10
     assert float(h.max()) > 1.0
 
 
 def test_evidence_of_known_nodes_is_their_posterior(listed):
     """ln p(y, a) - ln p(y) = ln p(a | y), for every node that can be told."""
-    evidence = listed.exact.leaf_log_evidence(listed.y, listed.sigma)
+    evidence = leaf_log_evidence(listed.exact, listed.y, listed.sigma)
     free = listed.exact.beliefs(evidence).log_evidence
     for level, a in enumerate(listed.grammar.abstractions):
         value = listed.true[level][:, 0]
@@ -326,7 +332,7 @@ def test_laws_of_a_posterior_mean(middle, sigma):
     g = torch.Generator().manual_seed(0)
     along = torch.randn(y.shape, generator=g, dtype=torch.float64)
     h = 1e-4 * sigma
-    ahead, behind = (denoiser.beliefs(denoiser.leaf_log_evidence(y + e * along, level)).log_evidence for e in (h, -h))
+    ahead, behind = (denoiser.beliefs(leaf_log_evidence(denoiser, y + e * along, level)).log_evidence for e in (h, -h))
     score = (ahead - behind) / (2 * h)
     assert torch.allclose(((d - y) * along).sum((1, 2)), sigma**2 * score, atol=1e-5 * max(1.0, sigma**2))
 
@@ -366,7 +372,7 @@ def test_levels_where_probabilities_underflow(middle):
     told = denoiser(y, level, {"root": wrong})
     # its leaves are those of a datum with that root
     assert bool((told.amax(2) > 0.9).all())
-    written = denoiser.beliefs(denoiser.leaf_log_evidence(told.round(), level)).nodes[0][:, 0]
+    written = denoiser.beliefs(leaf_log_evidence(denoiser, told.round(), level)).nodes[0][:, 0]
     assert torch.equal(written.argmax(1), wrong)
     assert not bool((wrong == symbols[0][:, 0]).any())
 

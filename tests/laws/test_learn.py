@@ -17,7 +17,7 @@ from sigmascope.data import from_array
 from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.conditions import Continuous
-from sigmascope.learn.frames import Frame, PrincipalFrame
+from sigmascope.learn.frames import PrincipalFrame, RoundFrame
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import WEIGHTS, Architecture, NeuralDenoiser
 from sigmascope.learn.settings import NULL, Settings
@@ -28,10 +28,10 @@ from sigmascope.noise import sigma_grid
 SMALL = Settings(network="mlp", width=32, depth=1, steps=40, batch=32, warmup=5, sigma_min=0.05, sigma_max=20.0)
 
 
-def frame_for(kind: str, event: tuple[int, ...]) -> Frame:
+def frame_for(kind: str, event: tuple[int, ...]) -> RoundFrame | PrincipalFrame:
     """Of one scale, or of 16 random directions, a half of which are of little spread."""
     if kind == "unet":
-        return Frame(torch.rand(event), 0.3)
+        return RoundFrame(torch.rand(event), 0.3)
     basis, _ = torch.linalg.qr(torch.randn(math.prod(event), 16))
     return PrincipalFrame(torch.rand(event), 0.3, basis.T.reshape(16, *event), torch.logspace(0, -2, 16))
 
@@ -68,7 +68,7 @@ def test_any_subset_can_be_told(kind):
 def test_continuous_attributes_may_be_unknown():
     torch.manual_seed(0)
     c = Continuous("a", 3, (1.0, 2.0, 3.0), (2.0, 1.0, 0.5))
-    d = NeuralDenoiser((5,), (), Architecture("mlp", 16, 1), Frame(torch.zeros(5), 1.0), (c,)).eval()
+    d = NeuralDenoiser((5,), (), Architecture("mlp", 16, 1), RoundFrame(torch.zeros(5), 1.0), (c,)).eval()
     y, sigma, a = torch.randn(4, 5), torch.ones(4), torch.randn(4, 3)
     with torch.no_grad():
         free, told = d(y, sigma), d(y, sigma, {"a": a})

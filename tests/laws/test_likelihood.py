@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from problems import mixture, random_set
-from sigmascope.core import Abstraction, Curve, Denoiser, InputError, generator
+from sigmascope.core import Abstraction, Denoiser, InputError, generator
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import MixtureDenoiser
@@ -18,16 +18,14 @@ from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.likelihood import (
     fitted_temperature,
-    likelihood_bound,
     likelihood_nodes,
     likelihood_posterior,
     log_ratio,
-    monotone,
     prior_share,
     tempered,
 )
 from sigmascope.information.path import markov_path, path_bound, path_posterior
-from sigmascope.sample.streams import Streams, rows
+from sigmascope.streams import Streams, rows
 
 COIN = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
 
@@ -240,6 +238,11 @@ def plain_noise(count, seed):
     return lambda: torch.randn(count, 1, generator=g, dtype=torch.float64)
 
 
+def likelihood_bound(a, sigma, gains_fit, own_fit, gains, own):
+    """The bound of gains g = ln q - ln p, whose temperature is fitted on others."""
+    return tempered(a, sigma, gains_fit + a.prior.log(), own_fit, gains + a.prior.log(), own)
+
+
 def judged(denoiser, draws, name, fit, rest, own):
     """Both bounds of one denoiser at the levels kept, fitted on some draws and judged on the others by ``own``."""
     a, label = denoiser.abstractions[0], draws.labels[name]
@@ -368,31 +371,6 @@ def test_the_standard_error_covers():
     assert np.mean(np.abs(apart) < 1.96 / 1.5) < 0.95 - allowed  # errors too small by a third would show
 
 
-def bound_of(values, seed, draws=100):
-    """A bound with noise whose mean is given, over levels 4, 3, 2, 1."""
-    per_draw = np.array(values)[:, None] + np.random.default_rng(seed).normal(size=(4, draws))
-    return Curve.of_draws("a", "likelihood", np.array([4.0, 3.0, 2.0, 1.0]), per_draw, 1.0, kind="lower bound")
-
-
-def test_monotone_takes_the_best_level_above():
-    curve_fit, curve = bound_of([0.0, 5.0, 9.0, -3.0], 0), bound_of([0.1, 4.0, 2.0, 1.0], 1)
-    best = monotone(curve_fit, curve)
-    assert np.array_equal(best.per_draw, curve.per_draw[[0, 1, 2, 2]])
-    assert np.array_equal(best.value, curve.value[[0, 1, 2, 2]])
-    assert np.array_equal(best.stderr, curve.stderr[[0, 1, 2, 2]])
-    assert best.kind == "lower bound"
-    assert np.array_equal(best.sigma, curve.sigma)
-    with pytest.raises(InputError, match="pass the same levels"):
-        monotone(curve_fit.at_levels(np.array([0, 1])), curve)
-
-
-def test_monotone_is_not_flattered_by_its_choice():
-    other = [monotone(bound_of([0.0] * 4, s), bound_of([0.0] * 4, 1000 + s)).value[-1] for s in range(300)]
-    same = [monotone(c, c).value[-1] for c in (bound_of([0.0] * 4, 1000 + s) for s in range(300))]
-    assert abs(np.mean(other)) < 3 * np.std(other) / 300**0.5
-    assert np.mean(same) > 5 * np.std(same) / 300**0.5
-
-
 def test_tempered_is_the_path_bound_at_one_and_mends_a_loud_network():
     true = mixture().denoiser()
     a, draws = true.abstraction("side"), true.draw(1600, 6)
@@ -430,6 +408,6 @@ def test_input_that_does_not_fit():
     g, own = torch.zeros(1, 3, 2, dtype=torch.float64), torch.zeros(3).long()
     three = Abstraction("a", ("x", "y", "z"), torch.full((3,), 1 / 3, dtype=torch.float64))
     with pytest.raises(InputError, match="expected \\(1, 3, 3\\)"):
-        likelihood_bound(three, np.array([1.0]), g, own, g, own)
+        tempered(three, np.array([1.0]), g, own, g, own)
     with pytest.raises(InputError, match="at least 2 draws"):
-        likelihood_bound(COIN, np.array([1.0]), g[:, :1], own[:1], g, own)
+        tempered(COIN, np.array([1.0]), g[:, :1], own[:1], g, own)

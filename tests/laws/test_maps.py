@@ -11,14 +11,12 @@ from torch import Tensor
 
 from problems import random_set
 from sigmascope.core import Abstraction, Denoiser, Draws, InputError, generator
-from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.maps import information_maps
 from sigmascope.noise import sigma_grid
-from sigmascope.report.maps import map_levels, maps_figure
 
 SIGMA = sigma_grid(20.0, 0.2, 24)
 
@@ -201,19 +199,3 @@ def test_refused(change, words):
     given = {"v": data.source.take(torch.tensor([0]))[0], "labels": {"many": 2}, "sigma": SIGMA} | change
     with pytest.raises(InputError, match=words):
         information_maps(FiniteDenoiser(data), **given)
-
-
-def test_the_figure_has_one_scale():
-    data = random_set(3)
-    draws = draw_items(data, 2, 0)
-    label = {n: int(draws.labels[n][0]) for n in ("even", "many")}
-    found = information_maps(FiniteDenoiser(data), draws.v[0], label, SIGMA, noises=4)
-    maps = {n: m.information for n, m in found.items()}
-    levels = map_levels(SIGMA, [m.total for m in found.values()])
-    assert 4 <= len(levels) <= 6
-    figure = maps_figure(draws.v[0].numpy(), SIGMA, maps)
-    pictures = [ax.images[0] for ax in figure.axes if ax.images]
-    mapped = [p for p in pictures if p.get_array().ndim == 2]
-    assert len(mapped) == 2 * len(levels)
-    assert {(p.norm.vmin, p.norm.vmax) for p in mapped} == {(0.0, max(m[levels].max() for m in maps.values()))}
-    assert any("nats per pixel" in ax.get_ylabel() for ax in figure.axes)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from asked import study
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import Denoiser
@@ -18,7 +19,6 @@ from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
-from sigmascope.studies.study import study
 
 M, SCALE, MIDDLE = 0.7, 0.05, 0.5  # half the distance of two unit normal laws; a unit of them in pixels; their middle
 SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)

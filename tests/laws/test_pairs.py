@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 import sigmascope
+from asked import study
 from problems import Line, four_points
 from sigmascope.analysis.memorisation import collapse
 from sigmascope.cli import main
@@ -21,8 +22,9 @@ from sigmascope.information.jobs.pairs import columns_of_pairs, of_pairs, pair_b
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
-from sigmascope.studies.runner import complete, predict
+from sigmascope.studies.prediction import predict
 from sigmascope.studies.spec import read_spec, spec_of
+from sigmascope.studies.subjects.openings import of_data
 
 LEVELS = np.array([30.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.05])
 
@@ -120,7 +122,7 @@ def images(items: int = 700, seed: int = 0) -> tuple[np.ndarray, dict[str, np.nd
 def both_ways():
     pixels, labels, weights = images()
     options = {"labels": labels, "weights": weights, "draws": 40, "levels": 12}
-    return sigmascope.study(pixels, pairs=True, **options), sigmascope.study(pixels, **options)
+    return study(pixels, pairs=True, **options), study(pixels, **options)
 
 
 def test_pairs_leave_the_other_numbers_alone(both_ways):
@@ -136,7 +138,7 @@ def test_pairs_of_a_study_are_those_of_joint_attributes(both_ways):
     found = both_ways[0]
     for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
         names = [first, second, f"{first}+{second}"]
-        joint = sigmascope.study(pixels, labels, weights=weights, abstractions=names, draws=40, levels=12)
+        joint = study(pixels, labels, weights=weights, abstractions=names, draws=40, levels=12)
         curves = {c.abstraction: c for c in sigmascope.to_curves(joint)}
         expected = interaction(curves[names[2]], curves[first], curves[second])
         for one, other in ((first, second), (second, first)):
@@ -199,7 +201,7 @@ def test_names_with_plus_signs_are_not_taken_for_one_another():
     pixels, labels, _ = images()
     plain = {"a": labels["a"], "x": labels["b"], "y": labels["c"], "z": np.arange(700) % 4}
     hostile = dict(zip(("a", "b+c", "a+b", "c"), plain.values(), strict=True))
-    one, other = (sigmascope.study(pixels, named, pairs=True, draws=16, levels=6) for named in (plain, hostile))
+    one, other = (study(pixels, named, pairs=True, draws=16, levels=6) for named in (plain, hostile))
     assert other["first"].values.tolist() == list(hostile)
     assert np.array_equal(one.pair_interaction, other.pair_interaction)
 
@@ -271,22 +273,22 @@ def test_a_specification_from_before_pairs_reads(tmp_path):
 def test_pairs_that_are_none_are_refused(capsys):
     pixels, labels, _ = images(60)
     with pytest.raises(InputError, match="two attributes, and a is studied"):
-        sigmascope.study(pixels, {"a": labels["a"]}, pairs=True, draws=4, levels=4)
+        study(pixels, {"a": labels["a"]}, pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="two attributes, and none is studied"):
-        sigmascope.study(pixels, labels, abstractions="a+b,b+c", pairs=True, draws=4, levels=4)
+        study(pixels, labels, abstractions="a+b,b+c", pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="no bounds"):
-        sigmascope.study(pixels, labels, law="heldout", pairs=True, draws=16, levels=4)
+        study(pixels, labels, law="heldout", pairs=True, draws=16, levels=4)
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err
     with pytest.raises(InputError, match="study two"):  # before a folder is made
-        complete(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
-    one = sigmascope.study(pixels, labels, abstractions="a,b,a+b", pairs=True, draws=4, levels=4)
+        of_data(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
+    one = study(pixels, labels, abstractions="a,b,a+b", pairs=True, draws=4, levels=4)
     assert one["first"].values.tolist() == ["a", "b"]
 
 
 def test_attributes_of_many_values_are_not_looked_at_one_by_one():
     pixels, _, _ = images(300)
-    found = sigmascope.study(pixels, {"many": torch.arange(300) % 65, "few": torch.arange(300) % 64}, draws=4, levels=4)
+    found = study(pixels, {"many": torch.arange(300) % 65, "few": torch.arange(300) % 64}, draws=4, levels=4)
     assert set(found.value_abstraction.values) == {"few"}
-    alone = sigmascope.study(pixels, {"many": torch.arange(300) % 65}, draws=4, levels=4)
+    alone = study(pixels, {"many": torch.arange(300) % 65}, draws=4, levels=4)
     assert "value_information" not in alone

@@ -11,6 +11,7 @@ import torch
 from problems import law_of, pictures, two_points
 from sigmascope.core import InputError, generator
 from sigmascope.information.adaptive import GapWork, measure_gaps
+from sigmascope.information.together import together
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.conditions import Conditions
@@ -123,22 +124,23 @@ def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
         assert (work.calls == 2 * sum(rows)) == np.isinf(rate)
 
 
-def test_a_guess_is_made_anew_when_the_values_change(of_pictures):
-    """What is kept for the next call is of the same tensors with the same contents, and of no others."""
-    model = of_pictures.averaged
-    y, sigma = torch.rand(4, 3, 8, 8), torch.full((4,), 0.3)
+def test_questions_asked_together_share_one_guess(of_pictures, monkeypatch):
+    """They are answered as calls are; a guess is an argument, so no other call can come upon it."""
+    model, asked, logits = of_pictures.averaged, [], of_pictures.averaged.recogniser.logits
+    monkeypatch.setattr(model.recogniser, "logits", lambda *given: asked.append(1) or logits(*given))
+    y, sigma, where = torch.rand(4, 3, 8, 8), torch.full((4,), 0.3), torch.tensor([0, 2, 1, 0])
     with torch.no_grad():
-        one = model(y, sigma)
-        assert torch.equal(model(y, sigma), one)
+        free, told = together(model, y, sigma, [None, {"where": where}])
+        assert len(asked) == 1
+        assert torch.equal(free, model(y, sigma))
+        assert torch.equal(told, model(y, sigma, {"where": where}))
+        assert not torch.equal(free, told)
         y.mul_(0.2)
-        changed = model(y, sigma)
-        assert torch.equal(changed, model(y.clone(), sigma.clone()))
-        assert not torch.equal(changed, one)
-        sigma.mul_(3.0)
-        assert torch.equal(model(y, sigma), model(y.clone(), sigma.clone()))
-    asked = y.clone().requires_grad_()
-    model(asked, sigma).sum().backward()
-    assert float(asked.grad.abs().sum()) > 0
+        assert not torch.equal(model(y, sigma), free)
+        assert len(asked) == 4
+    given = y.clone().requires_grad_()
+    model(given, sigma).sum().backward()
+    assert float(given.grad.abs().sum()) > 0
 
 
 def test_the_recogniser_stays_as_it_is_and_is_not_stepped(of_pictures):

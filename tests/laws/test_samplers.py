@@ -194,7 +194,7 @@ def test_a_row_has_its_own_stream():
 def test_blocks_drawn_ahead_do_not_matter(monkeypatch):
     ahead = Streams(7, rows(3), (2,))
     wanted = [ahead() for _ in range(20)]
-    monkeypatch.setattr("sigmascope.sample.streams._BLOCK_BYTES", 8 * 3 * 2 * 7)
+    monkeypatch.setattr("sigmascope.streams._BLOCK_BYTES", 8 * 3 * 2 * 7)
     blocks = Streams(7, rows(3), (2,))
     assert all(torch.equal(blocks(), w) for w in wanted)
     assert len({float(w[0, 0]) for w in wanted}) == 20

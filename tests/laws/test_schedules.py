@@ -89,7 +89,6 @@ def test_sigma_to_time_and_back(schedule):
 def test_time_to_sigma_and_back(schedule):
     time = times_of(schedule)
     assert np.allclose(schedule.time(schedule.sigma(time)), time, rtol=1e-11, atol=1e-13 * max(1, abs(time[-1])))
-    assert np.allclose(schedule.time_of_snr(schedule.snr(time)), time, rtol=1e-11, atol=1e-13 * max(1, abs(time[-1])))
 
 
 @pytest.mark.parametrize("name", FROM_DATA)
@@ -163,7 +162,6 @@ def test_ends():
         assert float(schedule.alpha(schedule.least)) == 1
         assert float(schedule.noise_scale(schedule.least)) == 0
         assert float(schedule.snr(schedule.least)) == np.inf
-        assert float(schedule.time_of_snr(np.inf)) == schedule.least
     for name in INFINITE:
         schedule = EVERY[name]
         assert float(schedule.sigma(1.0)) == np.inf
@@ -171,9 +169,6 @@ def test_ends():
         assert float(schedule.alpha(1.0)) == 0
         assert float(schedule.noise_scale(1.0)) == 1
         assert float(schedule.snr(1.0)) == 0
-        assert schedule.time_of_snr(0.0) == pytest.approx(1.0, rel=1e-15)
-        with pytest.raises(InputError, match=r"time is 1, where .* has no signal"):
-            schedule.rescaled(np.ones((2, 3)), np.array([0.5, 1.0]))
     for schedule in (*EVERY.values(), *(Cosine(k / 1000) for k in range(20))):  # some would overshoot by a rounding
         back = schedule.time(schedule.sigma(np.array([schedule.least, schedule.most])))
         assert np.all((back >= schedule.least) & (back <= schedule.most))
@@ -197,22 +192,10 @@ def test_shapes(schedule):
         for method in ("sigma", "alpha", "snr", "noise_scale"):
             found = getattr(schedule, method)(time)
             assert (type(found), found.dtype, found.shape) == (np.ndarray, np.float64, shape)
-        for found in (schedule.time(schedule.sigma(time)), schedule.time_of_snr(schedule.snr(time))):
-            assert (type(found), found.dtype, found.shape) == (np.ndarray, np.float64, shape)
+        found = schedule.time(schedule.sigma(time))
+        assert (type(found), found.dtype, found.shape) == (np.ndarray, np.float64, shape)
     assert schedule.sigma(times_of(schedule)[40].item()).shape == ()
     assert schedule.sigma(np.array([1])).dtype == np.float64
-
-
-def test_rescaled_is_one_row_at_a_time(schedule):
-    rng = np.random.default_rng(0)
-    v, n = rng.normal(size=(2, 4, 3, 2))
-    time = times_of(schedule)[[10, 20, 30, 40]]
-    row = (slice(None), None, None)
-    x = schedule.alpha(time)[row] * v + schedule.noise_scale(time)[row] * n
-    assert np.allclose(schedule.rescaled(x, time), v + schedule.sigma(time)[row] * n, rtol=1e-12)
-    assert np.allclose(schedule.rescaled(x, time[1])[1], schedule.rescaled(x, time)[1], rtol=1e-15)
-    with pytest.raises(InputError, match=r"time has shape \(4,\), x \(3, 4\): pass one per row"):
-        schedule.rescaled(np.ones((3, 4)), time)
 
 
 @pytest.mark.parametrize("bad", [-0.1, np.nan, 1e9, -np.inf])
@@ -228,8 +211,6 @@ def test_times_outside_are_refused(schedule, bad):
 def test_levels_outside_are_refused(schedule, bad):
     with pytest.raises(InputError, match=r"sigma is .* has sigma from"):
         schedule.time(bad)
-    with pytest.raises(InputError, match=r"snr is .* has snr from"):
-        schedule.time_of_snr(bad)
 
 
 def test_messages_are_one_line_that_names_what_came():
@@ -274,7 +255,7 @@ def test_names_and_finality():
     for schedule in EVERY.values():
         assert getattr(type(schedule), "__final__", False)
     public = [n for n, f in inspect.getmembers(Schedule, inspect.isfunction) if not n.startswith("_")]
-    assert public == ["alpha", "noise_scale", "rescaled", "sigma", "snr", "time", "time_of_snr"]
+    assert public == ["alpha", "noise_scale", "sigma", "snr", "time"]
     assert all(getattr(Schedule, n).__final__ for n in public)
     for schedule in EVERY.values():
         assert not set(public) & set(vars(type(schedule)))

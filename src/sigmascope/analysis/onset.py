@@ -19,6 +19,8 @@ from scipy.optimize import isotonic_regression
 from sigmascope.core import Curve
 
 SHARES = (0.1, 0.5, 0.9)
+RESAMPLES, RESAMPLES_OF_ADVICE = 2000, 1000
+"""Of the bootstrap: of a table of onsets or a comparison; of advice, which resamples three curves of each attribute."""
 _FINE = 32  # points per interval between levels
 RESAMPLED_BYTES = 64_000_000
 """Of what is resampled at once."""
@@ -67,7 +69,7 @@ class Onset:
     state: str
 
 
-def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> list[Onset]:
+def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0) -> list[Onset]:
     r"""Onsets in order of emergence, with bootstrap intervals.
 
     Draws are resampled with replacement, the same for all abstractions (they share items and noise), so the order of
@@ -97,8 +99,8 @@ def onsets(curves: Sequence[Curve], *, resamples: int = 2000, seed: int = 0) -> 
     x = np.log(sigma)
     table = []
     for c, means in zip(curves, _resampled(curves, draws, resamples, seed), strict=True):
-        rising = np.stack([isotonic_regression(m).x for m in means])
-        levels = np.stack([crossings(x, rising, share * c.ceiling) for share in SHARES])
+        up = rising(means)
+        levels = np.stack([crossings(x, up, share * c.ceiling) for share in SHARES])
         peaks, rates = _peaks(x, means)
         table.append((c, levels, peaks, rates))
     table.sort(key=lambda row: -row[1][1, 0])  # infinities sort: beyond first, not reached last
@@ -127,20 +129,30 @@ def _resampled(
 
     An error that resampling does not show moves each resample as a whole.
     """
-    rng, share = np.random.default_rng(seed), np.full(draws, 1.0 / draws)
+    rng = np.random.default_rng(seed)
     rows = max(RESAMPLED_BYTES // (8 * draws), 1)
     if rows >= resamples:
-        counts = rng.multinomial(draws, share, size=resamples).astype(np.float64)
+        counts = counts_of(rng, draws, resamples)
         for c in curves:
             yield moved(c, counts @ c.per_draw.T / draws, mover(c, seed))
         return
     found: list[list[np.ndarray]] = [[] for _ in curves]
     for first in range(0, resamples, rows):
-        counts = rng.multinomial(draws, share, size=min(rows, resamples - first)).astype(np.float64)
+        counts = counts_of(rng, draws, min(rows, resamples - first))
         for of, c in zip(found, curves, strict=True):
             of.append(counts @ c.per_draw.T / draws)
     for c, of in zip(curves, found, strict=True):
         yield moved(c, np.concatenate(of), mover(c, seed))
+
+
+def counts_of(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.ndarray, "resamples draws"]:
+    """How often each draw is in each resample; resamples are drawn with replacement, as many as there are draws."""
+    return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples).astype(np.float64)
+
+
+def rising(means: Float[np.ndarray, "curves levels"]) -> Float[np.ndarray, "curves levels"]:
+    """The nearest curves that do not fall as sigma falls, as true information does not (isotonic regression)."""
+    return np.stack([isotonic_regression(m).x for m in means])
 
 
 def mover(c: Curve, seed: int, *more: int) -> np.random.Generator:

@@ -13,6 +13,7 @@ References: Barber & Agakov (2003); Franzese et al. (2025).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,3 +196,22 @@ def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
         return np.zeros(levels)
     size = np.abs(curve.value)
     return np.where(size > _SURE * curve.error, size, 0.0)
+
+
+def biased_around(
+    trusted: Bool[np.ndarray, " levels"], levels: Float[np.ndarray, " levels"], sigma: float | None
+) -> bool:
+    """Whether a curve is marked as biased at one of the two levels around σ; without σ, at all levels.
+
+    Args:
+        trusted: at which levels it is not marked.
+        levels: decreasing.
+        sigma: 0 and infinity, which stand for a level that is not reached, count as not marked; None: all levels.
+    """
+    if sigma is None:
+        return not trusted.any()
+    if not 0 < sigma < math.inf:
+        return False
+    below = int(np.clip(np.searchsorted(-levels, -sigma * (1 + 1e-9)), 0, len(levels) - 1))
+    above = below if math.isclose(levels[below], sigma, rel_tol=1e-9) else max(below - 1, 0)
+    return not (trusted[below] and trusted[above])

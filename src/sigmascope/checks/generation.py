@@ -29,6 +29,7 @@ from sigmascope.sample import (
     rows,
     sample,
 )
+from sigmascope.streams import Alone
 
 # I in nats at sigma, by quadrature in float64.
 _TWO = {m**-0.5: i for m, i in ((0.25, 0.11142), (0.5, 0.20135), (1.0, 0.33683), (2.0, 0.50007), (4.0, 0.63272))}
@@ -252,7 +253,7 @@ def _hierarchy(effort: Effort) -> Outcome:
     for seed in range(grammars):
         h = random_hierarchy(32, 8, 2, 7, seed=1000 * effort.seed + seed)
         denoiser = HierarchyDenoiser(h.rules, h.vectors, h.abstractions)
-        _, symbols = h.sample(trees, generator(effort.seed, 11, seed))
+        _, symbols = h.sample(trees, generator(effort.seed, Alone.TREES, seed))
         leaves = symbols[-1].roll(1, 0) if effort.broken else symbols[-1]
         evidence = torch.full((trees, h.leaves, 32), epsilon / 32, dtype=torch.float64)
         evidence.scatter_add_(2, leaves[:, :, None], torch.full((trees, h.leaves, 1), 1 - epsilon, dtype=torch.float64))

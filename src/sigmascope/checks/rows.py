@@ -15,6 +15,7 @@ from torch import Tensor
 from sigmascope.console import spelled
 from sigmascope.core import generator
 from sigmascope.errors import InputError
+from sigmascope.streams import Alone
 
 _MODULES = ("laws", "equations", "information", "abstractions", "crosschecks", "diffusion", "generation")
 SIGMAS = 4.0
@@ -36,7 +37,7 @@ class Effort:
 
     def generator(self, *stream: int) -> torch.Generator:
         """A generator of this row alone."""
-        return generator(self.seed, 7, self.stream, *stream)
+        return generator(self.seed, Alone.CHECKS, self.stream, *stream)
 
 
 @dataclass(frozen=True)

@@ -189,24 +189,28 @@ def _typed(values: Sequence[object], name: str, table: Path) -> np.ndarray:
             "with --abstractions"
         )
     real = [v for v in values if v is not None and v != "" and v == v]
-    text = [str(v) for v in real]
-    numbers = [t for t in text if t.lower() != "nan"]
-    if real and all(isinstance(v, bool) for v in real):
-        held: np.ndarray = np.asarray(real, dtype=bool)
-    elif real and all(isinstance(v, float) for v in real):
-        held = np.asarray(real, dtype=np.float64)
-    elif numbers and all(_WHOLE.fullmatch(t) for t in numbers) and len(numbers) == len(text):
-        held = np.asarray([int(t) for t in text])
-    elif numbers and all(_REAL.fullmatch(t) for t in numbers) and _one_spelling(numbers):
-        held = np.asarray([float(t) for t in text])
-    else:
-        held = np.asarray(text)
+    held = _as_numbers(real)
     if len(real) == len(values):
         return held
     missing = np.array([v is None or v == "" or v != v for v in values])
     whole = np.zeros(len(values), dtype=held.dtype)
     whole[~missing] = held
     return np.ma.MaskedArray(whole, missing)
+
+
+def _as_numbers(real: Sequence[object]) -> np.ndarray:
+    """What is there, as numbers where all of it are numbers, else as text."""
+    text = [str(v) for v in real]
+    numbers = [t for t in text if t.lower() != "nan"]
+    if real and all(isinstance(v, bool) for v in real):
+        return np.asarray(real, dtype=bool)
+    if real and all(isinstance(v, float) for v in real):
+        return np.asarray(real, dtype=np.float64)
+    if numbers and all(_WHOLE.fullmatch(t) for t in numbers) and len(numbers) == len(text):
+        return np.asarray([int(t) for t in text])
+    if numbers and all(_REAL.fullmatch(t) for t in numbers) and _one_spelling(numbers):
+        return np.asarray([float(t) for t in text])
+    return np.asarray(text)
 
 
 def _one_spelling(numbers: Sequence[str]) -> bool:

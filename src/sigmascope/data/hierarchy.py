@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Draws, InputError, generator
+from sigmascope.streams import Alone
 
 _FEW_TUPLES = 1 << 20
 _MOST_LEAVES = 1 << 20
@@ -242,14 +243,14 @@ def random_hierarchy(
     if embedding is None and symbols > _LARGEST_ONE_HOT:
         raise InputError(f"hierarchy: {symbols} one-hot vectors are too large: pass a dimension, e.g. dim=64")
     rules = tuple(
-        _distinct_tuples(symbols * choices, symbols, branching, generator(seed, 0, level)).reshape(
+        _distinct_tuples(symbols * choices, symbols, branching, generator(seed, Alone.GRAMMAR, level)).reshape(
             symbols, choices, branching
         )
         for level in range(depth)
     )
     if embedding is None:
         return Hierarchy(rules, torch.eye(symbols))
-    vectors = torch.randn(symbols, embedding, generator=generator(seed, 0, depth), dtype=torch.float64)
+    vectors = torch.randn(symbols, embedding, generator=generator(seed, Alone.GRAMMAR, depth), dtype=torch.float64)
     return Hierarchy(rules, (vectors / vectors.norm(dim=1, keepdim=True)).float())
 
 

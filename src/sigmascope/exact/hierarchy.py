@@ -40,7 +40,7 @@ class Beliefs(NamedTuple):
 
     Attributes:
         nodes: p(symbol of node | evidence) for every level from the root to the leaves, shape (batch, nodes, v).
-        log_evidence: ln p(evidence, known), nats, shape (batch,); with leaf evidence of :meth:`leaf_log_evidence` it is
+        log_evidence: ln p(evidence, known), nats, shape (batch,); with leaf evidence of Gaussian noise it is
             ln p(y, known) up to the constant of the leaves, :math:`-\tfrac12 size \ln 2\pi\sigma^2`.
         level_entropies: H of all symbols of a level together, nats, shape (levels, batch).
     """
@@ -107,17 +107,6 @@ class HierarchyDenoiser(Denoiser):
         writes = self.rules.flatten(1, 2).transpose(1, 2).contiguous()
         self.register_buffer("writes", writes, persistent=False)
         self.work_bytes = _WORK_BYTES
-
-    def leaf_log_evidence(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "batch leaves v"]:
-        r""":math:`-\|y_{leaf} - x_b\|^2 / 2\sigma^2` of every leaf and symbol.
-
-        Args:
-            y: noisy values, shape (batch, leaves, dim).
-            sigma: one noise level per row, shape (batch,).
-
-        Raises: InputError for shapes that do not fit or a level that is not positive.
-        """
-        return self._seen(y, sigma)(slice(None))
 
     @torch.no_grad()
     def beliefs(self, log_evidence: Tensor, known: Mapping[str, Tensor] | None = None) -> Beliefs:

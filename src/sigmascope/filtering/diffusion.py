@@ -133,6 +133,10 @@ class BenesSystem(System):
             raise ValueError(f"variance is {self.variance:g}: it must not be negative")
         object.__setattr__(self, "dim", len(self.gain))
 
+    @property
+    def feeds_back(self) -> bool:
+        return False
+
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         return 0.0
 

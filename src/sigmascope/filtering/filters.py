@@ -14,9 +14,10 @@ References: Girsanov (1960); Kallianpur & Striebel (1968); Bain & Crisan (2009),
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -34,9 +35,14 @@ class Filter(ABC, Generic[State]):
 
     Attributes:
         system: what is filtered.
+        rate: from the times to the fastest rate that the filter's own scheme must resolve; None: no more than the
+            system's.
+        watched: what else is worth knowing at each time, by name: from the state to a tensor of shape (paths,).
     """
 
     system: System
+    rate: Callable[[Tensor], float] | None = None
+    watched: Mapping[str, Callable[[State], Tensor]] = MappingProxyType({})
 
     @abstractmethod
     def init(self, y0: Float[Tensor, "paths dim"]) -> State:
@@ -60,11 +66,7 @@ class Filter(ABC, Generic[State]):
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse for the system or for this filter's scheme."""
-        self.system.check_steps(times)
-
-    def diagnostics(self, state: State) -> dict[str, Tensor]:
-        """What else is worth knowing at each time, each of shape (paths,)."""
-        return {}
+        self.system.check_steps(times, 0.0 if self.rate is None else self.rate(times))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +138,8 @@ def drive(
             state = filter.step(state, increment(k - 1, drift[k - 1]), grid[k - 1], t - grid[k - 1])
         mean[k], drift[k] = filter.mean(state), filter.drift(state, t)
         evidence[k] = filter.log_evidence(state)
-        for name, value in filter.diagnostics(state).items():
-            kept.setdefault(name, []).append(value)
+        for name, look in filter.watched.items():
+            kept.setdefault(name, []).append(look(state))
     fine = torch.isfinite(mean).flatten(1).all(1) & torch.isfinite(evidence).all(1)
     if not bool(fine.all()):
         raise ArithmeticError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int64
@@ -115,10 +115,6 @@ class FiniteSystem(System):
         if self.start_mean is None or self.start_covariance is None:
             return y.new_zeros(len(y), self.states)
         return log_normal(y[:, None] - self.start_mean, torch.linalg.cholesky(self.start_covariance))
-
-    def with_prior(self, prior: Tensor) -> FiniteSystem:
-        """The same system with another law of :math:`X_0`."""
-        return replace(self, prior=prior)
 
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         """How fast H moves along the chain, relative to its range; how soon a step tells a jump; a feedback's slope."""

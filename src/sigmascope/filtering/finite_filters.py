@@ -43,11 +43,12 @@ class _FiniteFilter(Filter[FiniteState]):
         system: the chain.
         prior: law of :math:`X_0` for each path, shape (paths, states), in place of the system's: so a filter is told
             something of the state.
+        scheme: ``log`` or ``euler``, of those that have both.
     """
 
-    _scheme = "log"
+    _normalised = True
 
-    def __init__(self, system: FiniteSystem, prior: Tensor | None = None) -> None:
+    def __init__(self, system: FiniteSystem, prior: Tensor | None = None, scheme: str = "log") -> None:
         self.system: FiniteSystem = system
         p = system.prior[None] if prior is None else torch.as_tensor(prior).to(system.prior)
         if (
@@ -60,10 +61,11 @@ class _FiniteFilter(Filter[FiniteState]):
                 f"prior has shape {tuple(p.shape)}: expected (paths, {system.states}), rows of probabilities"
             )
         self._prior = p / p.sum(1, keepdim=True)
-
-    def check_steps(self, times: Float[Tensor, " times"]) -> None:
-        least = _EULER_RATE * self.system.stiffness(times) if self._scheme == "euler" else 0.0
-        self.system.check_steps(times, least)
+        if scheme not in ("log", "euler"):
+            raise ValueError(f"scheme is {scheme!r}: expected 'log' or 'euler'")
+        self._scheme = scheme
+        if scheme == "euler":
+            self.rate = lambda times: _EULER_RATE * system.stiffness(times)
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> FiniteState:
         if len(self._prior) not in (1, len(y0)):
@@ -71,7 +73,8 @@ class _FiniteFilter(Filter[FiniteState]):
         weight = self._prior.log() + self.system.start_log_likelihood(y0)
         evidence = torch.logsumexp(weight, 1)
         log_pi = weight - evidence[:, None]
-        return FiniteState(log_pi, log_pi.exp(), y0, evidence)
+        carried = log_pi if self._normalised else log_pi + evidence[:, None]
+        return FiniteState(carried, log_pi.exp(), y0, evidence)
 
     def mean(self, state: FiniteState) -> Float[Tensor, "paths states"]:
         return state.probability
@@ -109,6 +112,9 @@ class WonhamFilter(_FiniteFilter):
     References: Wonham (1965).
     """
 
+    def __init__(self, system: FiniteSystem, prior: Tensor | None = None) -> None:
+        super().__init__(system, prior)
+
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         half = self.system.transition(0.5 * dt)
         weight = state.log_weight if half is None else (state.probability @ half).log()
@@ -137,13 +143,7 @@ class ZakaiFilter(_FiniteFilter):
     References: Zakai (1969).
     """
 
-    def __init__(self, system: FiniteSystem, prior: Tensor | None = None, scheme: str = "log") -> None:
-        super().__init__(system, prior)
-        self._scheme = _checked_scheme(scheme)
-
-    def init(self, y0: Float[Tensor, "paths dim"]) -> FiniteState:
-        s = super().init(y0)
-        return s._replace(log_weight=s.log_weight + s.log_evidence[:, None])
+    _normalised = False
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         if self._scheme == "log":
@@ -174,10 +174,6 @@ class KushnerFilter(_FiniteFilter):
     References: Kushner (1967); Stratonovich (1960).
     """
 
-    def __init__(self, system: FiniteSystem, prior: Tensor | None = None, scheme: str = "log") -> None:
-        super().__init__(system, prior)
-        self._scheme = _checked_scheme(scheme)
-
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         half = self.system.transition(0.5 * dt) if self._scheme == "log" else None
         log_pi = _moved(state.log_weight, half)
@@ -199,12 +195,6 @@ class KushnerFilter(_FiniteFilter):
             evidence = evidence + mass
         weight = weight - mass[:, None]
         return FiniteState(weight, weight.exp(), state.y + dy, evidence)
-
-
-def _checked_scheme(scheme: str) -> str:
-    if scheme not in ("log", "euler"):
-        raise ValueError(f"scheme is {scheme!r}: expected 'log' or 'euler'")
-    return scheme
 
 
 def _euler_step(

@@ -63,6 +63,7 @@ class ParticleFilter(Filter[ParticleState]):
         self.system = system
         self._count, self._generator, self._threshold = particles, generator, threshold
         self._states = finite_states
+        self.watched = {"effective_sample_size": self.effective_sample_size}
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> ParticleState:
         drawn = self.system.initial(len(y0) * self._count, self._generator)
@@ -109,9 +110,6 @@ class ParticleFilter(Filter[ParticleState]):
     def effective_sample_size(self, state: ParticleState) -> Float[Tensor, " paths"]:
         """1 / Σ w², between 1 and the number of particles."""
         return torch.exp(-torch.logsumexp(2.0 * state.log_weight, 1))
-
-    def diagnostics(self, state: ParticleState) -> dict[str, Tensor]:
-        return {"effective_sample_size": self.effective_sample_size(state)}
 
     def mean(self, state: ParticleState) -> Tensor:
         weight = state.log_weight.exp()

@@ -98,9 +98,9 @@ class System(ABC):
     correlated: bool = False
 
     @property
+    @abstractmethod
     def feeds_back(self) -> bool:
         """Whether H may depend on the measurement itself."""
-        return False
 
     @abstractmethod
     def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:

@@ -24,7 +24,7 @@ from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.information import roulette
 from sigmascope.information.above import SHOWN, CoarseTopWarning, above
 from sigmascope.information.allocation import Survey, allocate, check_aim, survey
-from sigmascope.information.choice import PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
+from sigmascope.information.choice import DICE, PILOT, SAMPLE, USE, Allocation, Chosen, choose, widths
 from sigmascope.information.importance import Draw, Surrogate
 from sigmascope.information.topping import further
 
@@ -221,7 +221,7 @@ class GapWork:
         of = c.attribute, c.cell
         expected = roulette.expected(doubt, a.doubt[of], c.weight * a.draws[of[0]], (a.mass / widths(a.edges))[of])
         chance = roulette.chance(expected, a.rate[c.attribute])
-        start = torch.rand(len(a.draws), generator=generator(a.seed, USE, use, replicate, 4), dtype=torch.float64)
+        start = torch.rand(len(a.draws), generator=generator(a.seed, USE, use, replicate, DICE), dtype=torch.float64)
         return chance, roulette.kept(chance, c.attribute, start.numpy())
 
     def _next(self, first: int, allocation: Allocation) -> range:

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from sigmascope.core import InputError, generator
 from sigmascope.information.importance import Draw, Surrogate
+from sigmascope.streams import Use
 
-USE = 7  # of a seed, apart from other uses
+USE, DICE = Use.GAPS, 4  # of a seed; of the games of chance of a replicate, beside its four streams
 SAMPLE, SURVEY, PILOT, MAIN = range(4)
 
 

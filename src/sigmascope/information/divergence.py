@@ -30,7 +30,7 @@ from sigmascope.core import Abstraction, Curve, Denoiser, InputError
 from sigmascope.information.maps import from_infinity
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top
-from sigmascope.sample.streams import Streams
+from sigmascope.streams import Streams
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
 

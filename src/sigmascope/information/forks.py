@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasPosterior, InputError
+from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError
 from sigmascope.information.entropies import CORRECTIONS, zhang
 from sigmascope.information.unseen import unseen
 from sigmascope.sample.forks import fork, levels_below
@@ -24,7 +24,6 @@ from sigmascope.sample.schemes import Scheme, final
 FITTED = "fitted"
 """The correction of the entropy's bias that is fitted to the counts of all draws."""
 
-_PLAIN = 0.98
 Labeller = Callable[[Tensor], Tensor]
 """From clean values, shape (rows, *event), to the index of each one's value, int64."""
 LabelAll = Callable[[Tensor], dict[str, Tensor]]
@@ -118,31 +117,6 @@ def forks_at_once(
     return forks(abstraction, sigma, torch.stack(counts))
 
 
-def by_posterior(denoiser: HasPosterior, abstraction: str, sigma: float) -> Labeller:
-    """Labels by the likeliest value at a level low enough for it to be plain.
-
-    Args:
-        denoiser: with a posterior.
-        abstraction: A.
-        sigma: the nearest level above 0 to which children were brought.
-
-    The labeller raises InputError where the likeliest value has a mean probability below 0.98: taking it would then
-    make children too alike.
-    """
-
-    def label(values: Tensor) -> Tensor:
-        level = torch.full((len(values),), sigma, dtype=torch.float64, device=values.device)
-        p, likeliest = denoiser.log_posterior(values, level, abstraction).exp().max(1)
-        if float(p.mean()) < _PLAIN:
-            raise InputError(
-                f"at sigma {sigma:g} {abstraction!r} is not decided (mean largest probability {float(p.mean()):.2f}): "
-                "bring children further down"
-            )
-        return likeliest
-
-    return label
-
-
 def forks_by_sampling(
     denoiser: Denoiser,
     abstraction: Abstraction,
@@ -166,8 +140,7 @@ def forks_by_sampling(
         draws: values and noise; y = v + sigma n is continued.
         sigma: decreasing levels.
         children: continuations of each draw.
-        labeller: from clean values, shape (rows, *event), to indices of values, int64, shape (rows,): a classifier, any
-            function, or :func:`by_posterior`.
+        labeller: from clean values, shape (rows, *event), to indices of values, int64, shape (rows,): any function.
         seed: each child of each draw has its own stream.
         scheme: a stochastic one; None is :class:`~sigmascope.sample.schemes.StochasticHeun`.
         lowest: last level above 0.

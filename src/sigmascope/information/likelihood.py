@@ -19,7 +19,6 @@ References: Barber & Agakov (2003); Guo, Shamai, Verdú (2005); Kong, Brekelmans
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -233,39 +232,6 @@ def prior_share(draws: int) -> float:
     return 0.5 / draws
 
 
-def likelihood_bound(
-    abstraction: Abstraction,
-    sigma: Float[np.ndarray, " levels"],
-    gains_fit: Float[Tensor, "levels draws_fit values"],
-    own_fit: Int64[Tensor, " draws_fit"],
-    gains: Float[Tensor, "levels draws values"],
-    own: Int64[Tensor, " draws"],
-) -> Curve:
-    r"""The bound :math:`E[\ln q(A) - \ln p(A)]` at every level, its temperature fitted on other draws.
-
-    .. math:: q(a) = (1 - \epsilon)\, \frac{p(a)\, e^{\beta g_a}}{\sum_b p(b)\, e^{\beta g_b}} + \epsilon\, p(a)
-
-    with the temperature of the level, and the prior's share of half a draw of the fit, so that the error of a mean
-    over draws is known by their spread.
-
-    Args:
-        abstraction: A.
-        sigma: decreasing levels.
-        gains_fit: of :func:`likelihood_posterior`, of draws to fit on.
-        own_fit: their true labels.
-        gains: of the draws that the bound is read from, none of which is among the former.
-        own: their true labels.
-
-    Returns: Curve of kind ``lower bound``, named ``likelihood``; the standard error is that of the draws, given the
-        temperatures.
-
-    Raises: InputError for shapes that do not fit, or no draws.
-
-    Valid when: the draws to fit on are others.  On the same ones a fit to few is biased upward.
-    """
-    return _bound("likelihood", abstraction, sigma, gains_fit, own_fit, gains, own)
-
-
 def tempered(
     abstraction: Abstraction,
     sigma: Float[np.ndarray, " levels"],
@@ -274,9 +240,14 @@ def tempered(
     log_q: Float[Tensor, "levels draws values"],
     own: Int64[Tensor, " draws"],
 ) -> Curve:
-    """The bound along Markov paths, at a temperature of each level that is fitted on other paths.
+    r"""The bound :math:`E[\ln q(A) - \ln p(A)]` along Markov paths, its temperature at every level fitted on others.
 
-    A power of ``log_q`` is a function of the path above the level as ``log_q`` itself, so the bound holds as before.
+    .. math:: q(a) = (1 - \epsilon)\, \frac{p(a)\, e^{\beta g_a}}{\sum_b p(b)\, e^{\beta g_b}} + \epsilon\, p(a),
+              \qquad g_a = \ln q_0(a) - \ln p(a)
+
+    with the temperature of the level, and the prior's share of half a draw of the fit, so that the error of a mean
+    over draws is known by their spread.  A power of :math:`q_0` is a function of the path above the level as it
+    itself, so the bound holds as before.
 
     Args:
         abstraction: A.
@@ -286,73 +257,29 @@ def tempered(
         log_q: of the draws that the bound is read from.
         own: their true labels.
 
-    Returns: Curve of kind ``lower bound``, named ``filter``.
+    Returns: Curve of kind ``lower bound``, named ``filter``; the standard error is that of the draws, given the
+        temperatures.
 
     Raises: InputError for shapes that do not fit, or no draws.
+
+    Valid when: the draws to fit on are others.  On the same ones a fit to few is biased upward.
     """
+    for q, label in ((log_q_fit, own_fit), (log_q, own)):
+        expected = (len(sigma), len(label), len(abstraction.values))
+        if tuple(q.shape) != expected or len(label) < 2:
+            raise InputError(f"log_q has shape {tuple(q.shape)}, expected {expected}, with at least 2 draws")
     never = abstraction.prior == 0
 
     def gains(q: Tensor) -> Tensor:
-        return (q - abstraction.prior.log().to(q.device)).masked_fill(never.to(q.device), 0.0)
+        return finite_gains((q - abstraction.prior.log().to(q.device)).masked_fill(never.to(q.device), 0.0))
 
-    return _bound("filter", abstraction, sigma, gains(log_q_fit), own_fit, gains(log_q), own)
-
-
-def monotone(curve_fit: Curve, curve: Curve) -> Curve:
-    r"""At each level the bound of the best level at or above it, since adding noise cannot add information.
-
-    .. math:: I(A; Y_\sigma) \ge I(A; Y_{\sigma'}), \qquad \sigma' \ge \sigma
-
-    Args:
-        curve_fit: the bound on draws to choose on.
-        curve: the same bound on other draws, over the same levels.
-
-    Returns: ``curve`` with each level's draws those of the level chosen for it.
-
-    Raises: InputError for other levels.
-    """
-    if not np.array_equal(curve_fit.sigma, curve.sigma):
-        raise InputError(
-            f"the choice is over {len(curve_fit.sigma)} levels, the bound over {len(curve.sigma)} or others: "
-            "pass the same levels"
-        )
-    chosen = [int(curve_fit.value[: j + 1].argmax()) for j in range(len(curve.sigma))]
-    extra = None if curve.quadrature_error is None else curve.quadrature_error[chosen]
-    return replace(
-        curve,
-        value=curve.value[chosen],
-        stderr=curve.stderr[chosen],
-        per_draw=curve.per_draw[chosen],
-        quadrature_error=extra,
-    )
-
-
-def _bound(
-    estimator: str,
-    abstraction: Abstraction,
-    sigma: Float[np.ndarray, " levels"],
-    gains_fit: Tensor,
-    own_fit: Tensor,
-    gains: Tensor,
-    own: Tensor,
-) -> Curve:
-    for g, label in ((gains_fit, own_fit), (gains, own)):
-        expected = (len(sigma), len(label), len(abstraction.values))
-        if tuple(g.shape) != expected or len(label) < 2:
-            raise InputError(f"gains have shape {tuple(g.shape)}, expected {expected}, with at least 2 draws")
     share = prior_share(len(own_fit))
     per_draw = [
-        log_ratio(abstraction, finite_gains(g), own, fitted_temperature(abstraction, finite_gains(f), own_fit), share)
-        for f, g in zip(gains_fit, gains, strict=True)
+        log_ratio(abstraction, g, own, fitted_temperature(abstraction, g_fit, own_fit), share)
+        for g_fit, g in zip(map(gains, log_q_fit), map(gains, log_q), strict=True)
     ]
-    return Curve.of_draws(
-        abstraction.name,
-        estimator,
-        sigma,
-        torch.stack(per_draw).cpu().numpy(),
-        abstraction.entropy,
-        kind="lower bound",
-    )
+    ratios = torch.stack(per_draw).cpu().numpy()
+    return Curve.of_draws(abstraction.name, "filter", sigma, ratios, abstraction.entropy, kind="lower bound")
 
 
 def finite_gains(gains: Tensor) -> Float[Tensor, "draws values"]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.information.together import together
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample.schemes import Model
 
@@ -152,11 +153,11 @@ def _gaps(
         y = v.cpu().double() + level.view(-1, *[1] * v.ndim) * noise[rows // len(levels)].double()
         y, level = y.to(where, dtype), level.to(where, dtype)
         with torch.no_grad():
-            free = denoiser(y, level, None).double()
-            for name, value in labels.items():
-                told = torch.as_tensor(value).to(where)
-                told = told.expand(len(rows), *told.shape).contiguous()
-                gap = (denoiser(y, level, {name: told}).double() - free) ** 2
+            known = {name: torch.as_tensor(value).to(where) for name, value in labels.items()}
+            each = [{name: x.expand(len(rows), *x.shape).contiguous()} for name, x in known.items()]
+            free, *told = (mean.double() for mean in together(denoiser, y, level, [None, *each]))
+            for name, mean in zip(labels, told, strict=True):
+                gap = (mean - free) ** 2
                 parts[name].append((gap.sum(1) if v.ndim == 3 else gap).flatten(1).cpu().numpy())
     return {name: np.concatenate(x).reshape(len(noise), len(levels), -1) for name, x in parts.items()}
 

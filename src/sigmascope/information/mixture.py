@@ -20,7 +20,7 @@ from torch import Tensor
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import finite_gains, gain_of, likelihood_nodes
 from sigmascope.sample.schemes import Model
-from sigmascope.sample.streams import Streams
+from sigmascope.streams import NoiseOf, Streams
 
 
 class Mixture(Denoiser):
@@ -112,7 +112,7 @@ class Mixture(Denoiser):
     ) -> Float[Tensor, "batch values"]:
         """The same of rows that are each at a level of its own."""
         prior = self.abstractions[0].prior.to(y.device)
-        noise = Streams(self._seed, [(0,)], tuple(self.event))
+        noise = Streams(self._seed, [(NoiseOf.ROWS,)], tuple(self.event))
         shape = (-1, *[1] * (y.ndim - 1))
         found, at = np.unique(sigma.cpu().numpy(), return_inverse=True)
         # The nodes of each level, and their weights.

@@ -15,7 +15,7 @@ from sigmascope.information.adaptive import GapWork
 from sigmascope.information.forks import LabelChildren
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.forking import Descent
-from sigmascope.information.problem import Levels, Problem, part
+from sigmascope.information.problem import Problem, part
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ class ExactProblem(Problem[ExactLaw]):
         pairs: whether pairs of attributes are studied, too.
     """
 
-    nodes: Levels
+    nodes: Float[np.ndarray, " nodes"]
     at: Int64[np.ndarray, " levels"]
     children: int = 0
     pairs: bool = False

@@ -22,8 +22,8 @@ from sigmascope.learn.descent import Training, beside
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Source
+from sigmascope.streams import Use
 
-_BATCH, _HELD = 41, 42  # uses of a seed
 _MEASURE_EVERY = 100  # steps between two looks at where attributes are partly known
 _HELD_ROWS = 256  # of each decade
 
@@ -56,7 +56,7 @@ class ClassifierTrainer(Training):
     def step(self) -> float:
         """One step of the optimiser; its loss: the cross-entropies in nats, added over the attributes."""
         s = self.settings
-        g = generator(s.seed, _BATCH, self.done)
+        g = generator(s.seed, Use.CLASSIFIER_BATCHES, self.done)
         v, labels = self.source.draw(s.batch, g)
         sigma = self.levels.draw(s.batch, g)
         noise = torch.randn(v.shape, generator=g)
@@ -102,7 +102,7 @@ class ClassifierTrainer(Training):
         """For each attribute :math:`E[\\ln q - \\ln p]` of the averaged classifier at every decade of sigma, nats, on
         values kept out of training, the same each time."""
         found: dict[str, list[float]] = {a.name: [] for a in self.model.abstractions}
-        for _, labels, sigma, y in self._held_out(_HELD, _HELD_ROWS):
+        for _, labels, sigma, y in self._held_out(Use.CLASSIFIER_HELD_OUT, _HELD_ROWS):
             log_q = self.averaged.all_log_posteriors(y, sigma)
             for a in self.model.abstractions:
                 own = labels[a.name]

@@ -22,6 +22,7 @@ from sigmascope.core import InputError, generator
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Source
+from sigmascope.streams import Use
 
 _CLIP = 1.0  # largest norm of a gradient
 
@@ -141,7 +142,7 @@ class Training(ABC):
         self.kept["sums"] = np.zeros_like(self.kept["sums"])
         return found
 
-    def _held_out(self, use: int, rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
+    def _held_out(self, use: Use, rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
         """For each decade values kept out of training, their labels, levels and noisy versions, the same each time."""
         s, g = self.settings, generator(self.settings.seed, use)
         for decade in self.decades.tolist():

@@ -15,6 +15,7 @@ References: Karras, Aittala, Aila, Laine (2022) for one s.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,10 +25,10 @@ from torch import Tensor, nn
 
 from sigmascope.core import generator
 from sigmascope.learn.sources import Source, mean_and_scale
+from sigmascope.streams import Use
 
 _LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
 _EXACTLY = 1024  # numbers in a value up to which the whole covariance is decomposed
-_LOOK = 51  # use of a seed
 
 
 def directions(
@@ -42,7 +43,7 @@ def directions(
     """
     size = math.prod(source.event)
     rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
-    v, _ = source.draw(rows, generator(seed, _LOOK))
+    v, _ = source.draw(rows, generator(seed, Use.DIRECTIONS))
     x = v.flatten(1)
     x = x - x.mean(0)
     if size <= _EXACTLY:
@@ -58,8 +59,8 @@ def directions(
     return basis, values[:kept].clamp_min(0).sqrt().float()
 
 
-class Frame(nn.Module):
-    """One scale for all coordinates.
+class Frame(nn.Module, ABC):
+    """Coordinates for a network.
 
     Args:
         mean: of the data, shape (*event).
@@ -74,14 +75,31 @@ class Frame(nn.Module):
         self.register_buffer("mean", mean.float())
 
     @property
+    @abstractmethod
     def seen(self) -> tuple[int, ...]:
         """Shape of what the network is given, and gives."""
+
+    @abstractmethod
+    def forward(
+        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch *event"]:
+        """D, in the dtype of y, of F."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What :func:`empty_frame` needs."""
+
+
+class RoundFrame(Frame):
+    """One scale for all coordinates."""
+
+    @property
+    def seen(self) -> tuple[int, ...]:
         return tuple(self.mean.shape)
 
     def forward(
         self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch *event"]:
-        """D, in the dtype of y, of F."""
         level = level.reshape(-1, *[1] * self.mean.ndim).to(self.mean)
         total = (self.scale**2 + level**2).sqrt()
         f = network((y.to(self.mean) - self.mean) / total).float()
@@ -90,7 +108,6 @@ class Frame(nn.Module):
         return centre + share * (y - centre) + (self.scale * level / total * f).to(y)
 
     def description(self) -> dict[str, Any]:
-        """What :func:`empty_frame` needs."""
         return {"scale": self.scale}
 
 
@@ -120,13 +137,11 @@ class PrincipalFrame(Frame):
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """Shape of what the network is given, and gives."""
         return (len(self.spread),)
 
     def forward(
         self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch *event"]:
-        """D, in the dtype of y, of F."""
         level = level.to(self.mean)[:, None]
         with torch.autocast(y.device.type, enabled=False):
             along = (y.to(self.mean) - self.mean).flatten(1) @ self.basis.T
@@ -147,7 +162,6 @@ class PrincipalFrame(Frame):
         return level**2 / (variance + level**2)
 
     def description(self) -> dict[str, Any]:
-        """What :func:`empty_frame` needs."""
         return {"scale": self.scale, "directions": len(self.spread)}
 
 
@@ -155,7 +169,7 @@ def empty_frame(event: tuple[int, ...], of: Mapping[str, Any]) -> Frame:
     """A frame of this description whose tensors are still to be filled."""
     mean = torch.zeros(event)
     if "directions" not in of:
-        return Frame(mean, of["scale"])
+        return RoundFrame(mean, of["scale"])
     kept = int(of["directions"])
     return PrincipalFrame(mean, of["scale"], torch.zeros(kept, *event), torch.zeros(kept))
 
@@ -166,4 +180,4 @@ def frame_of(source: Source, seed: int, most: int) -> Frame:
     Raises: InputError where all values are the same.
     """
     mean, scale = mean_and_scale(source, seed)
-    return PrincipalFrame(mean, scale, *directions(source, seed, most)) if most else Frame(mean, scale)
+    return PrincipalFrame(mean, scale, *directions(source, seed, most)) if most else RoundFrame(mean, scale)

@@ -80,7 +80,6 @@ class NeuralDenoiser(Denoiser):
         # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
         self.gate = nn.Linear(WAVES, told)
         self.recogniser = None if recogniser is None else recogniser.eval().requires_grad_(False)
-        self._seen: tuple[tuple[int, ...], tuple[Tensor, Tensor], dict[str, Tensor]] | None = None
 
     @property
     def scale(self) -> float:
@@ -137,18 +136,11 @@ class NeuralDenoiser(Denoiser):
         return self.frame(y, sigma, lambda x: self.network(x, log_sigma, told))
 
     def _guessed(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:
-        """The recogniser's probabilities of every attribute; kept for the next call on the same tensors."""
+        """The recogniser's probabilities of every attribute."""
         if self.recogniser is None:
             return {}
-        seen = (id(y), y._version, id(sigma), sigma._version)
-        if torch.is_grad_enabled() or self._seen is None or self._seen[0] != seen:
-            log_q = self.recogniser.split(self.recogniser.logits(y, sigma).float())
-            # The tensors are held with what was made of them: while they live, no others have their names.
-            self._seen = (seen, (y, sigma), {name: q.exp() for name, q in log_q.items()})
-        found = self._seen[2]
-        if torch.is_grad_enabled():
-            self._seen = None
-        return found
+        log_q = self.recogniser.split(self.recogniser.logits(y, sigma).float())
+        return {name: q.exp() for name, q in log_q.items()}
 
     @property
     def guess_share(self) -> float:
@@ -180,6 +172,23 @@ class NeuralDenoiser(Denoiser):
         """
         self._check(y, sigma)
         return [self._in_parts(y[r], sigma[r], known, {n: q[r] for n, q in guessed.items()}) for r, known in questions]
+
+    def together(
+        self,
+        y: Float[Tensor, "batch *event"],
+        sigma: Float[Tensor, " batch"],
+        questions: Sequence[Mapping[str, Tensor] | None],
+    ) -> list[Float[Tensor, "batch *event"]]:
+        """Estimates for several questions about the same noisy values, which are guessed once.
+
+        Args:
+            y: noisy values.
+            sigma: one noise level per row.
+            questions: what is known in each, as in a call.
+        """
+        self._check(y, sigma)
+        guessed = self._guessed(y, sigma)
+        return [self._in_parts(y, sigma, known or {}, guessed) for known in questions]
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str

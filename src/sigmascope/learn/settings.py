@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+from sigmascope.arguments import arg
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_SEED, check_levels, refuse, shown, within
 
@@ -19,49 +21,45 @@ NULL = "null"
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the weights of a learned denoiser, with the data.
+    """Everything that decides the weights of a learned denoiser, with the data."""
 
-    Args:
-        network: ``unet`` (convolutional, for images), ``mlp`` (for vectors, and for images that are always framed
-            alike), or ``auto``: by the shape of the data.
-        width: channels of the first level of the U-Net, or units of a hidden layer.
-        depth: levels of the U-Net (each of twice the channels, half the size), or residual blocks of the mlp.
-        steps: of the optimiser.
-        batch: rows of a step, over all processes.
-        learning_rate: at its peak; it falls to zero as a cosine.
-        warmup: steps over which it rises.
-        weight_decay: of matrices (AdamW).
-        average: steps over which the weights are averaged at most (exponential moving average; a tenth of those done
-            while that is less).
-        noise: ``adaptive``, in part where the score gap lives, or ``lognormal``.
-        sigma_min: smallest noise level trained at.
-        sigma_max: largest.
-        log_mean: of ln sigma, in units of the data's own scale, for ``lognormal``.
-        log_std: likewise.
-        holdout: share of the items kept out of training, to be measured on.
-        null: values of a spare attribute of random labels; 0 leaves it out.
-        precision: ``float32``, ``bfloat16`` (products only; weights stay float32), or ``auto``: bfloat16 on a GPU.
-        seed: of weights, batches and noise.
-    """
-
-    network: str = "auto"
+    network: Annotated[str, arg("NETWORK", None)] = "auto"
+    """unet (of diffusers, for images), mlp (for vectors, and for images that are all framed alike), or auto."""
     width: int = 0
+    """Channels of the U-Net's first level, or units of the mlp's layers; 0: by the network."""
     depth: int = 0
+    """Levels of the U-Net, or blocks of the mlp; 0: by the network."""
     steps: int = 20_000
+    """Steps of the optimiser: a learning rate that falls to zero at the last one."""
     batch: int = 128
+    """Rows of a step."""
     learning_rate: float = 1e-3
+    """At its peak."""
     warmup: int = 500
+    """Steps over which the learning rate rises."""
     weight_decay: float = 1e-4
+    """Of matrices."""
     average: int = 2_000
-    noise: str = "adaptive"
+    """Steps over which the weights of the finished model are averaged, at most."""
+    noise: Annotated[str, arg("NOISE", None)] = "adaptive"
+    """Noise levels of training: adaptive (half of the rows evenly in ln sigma, half where the score gap lives, measured
+    as training goes) or lognormal."""
     sigma_min: float = 0.01
+    """Smallest noise level trained at."""
     sigma_max: float = 90.0
+    """Largest."""
     log_mean: float = 0.0
+    """Mean of ln sigma, in units of the data's own scale, for --noise lognormal."""
     log_std: float = 1.6
+    """Standard deviation of ln sigma, for --noise lognormal."""
     holdout: float = 0.1
+    """Share of the items kept out of training, to be measured on."""
     null: int = 8
-    precision: str = "auto"
+    """Values of the spare attribute of random labels; 0 leaves it out."""
+    precision: Annotated[str, arg("PRECISION", None)] = "auto"
+    """Of products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
     seed: int = 0
+    """Seed of weights, batches and noise."""
 
     def check(self) -> Settings:
         """Itself.
@@ -75,6 +73,17 @@ class Settings:
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {shown(getattr(self, name))}: at least {low} is needed")
             within(name, getattr(self, name), low, _MOST[name])
+        self._check_noise()
+        if not 0 <= self.holdout <= 0.9:
+            raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
+        if self.null and not 2 <= self.null <= 1000:
+            raise InputError(f"null is {shown(self.null)}: it needs 2 to 1000 values, or 0 to be left out")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
+        return self
+
+    def _check_noise(self) -> None:
+        """The learning rate, the levels of noise and their law."""
         for name in ("learning_rate", "sigma_min", "sigma_max", "log_std"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} is {getattr(self, name):g}: it must be finite and greater than 0")
@@ -89,10 +98,3 @@ class Settings:
                 f"sigma_min is {self.sigma_min:g} and sigma_max is {self.sigma_max:g}: sigma_min must be the smaller"
             )
         check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
-        if not 0 <= self.holdout <= 0.9:
-            raise InputError(f"holdout is {self.holdout:g}: a share from 0 to 0.9 can be kept out of training")
-        if self.null and not 2 <= self.null <= 1000:
-            raise InputError(f"null is {shown(self.null)}: it needs 2 to 1000 values, or 0 to be left out")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
-        return self

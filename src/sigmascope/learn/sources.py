@@ -12,8 +12,8 @@ from torch import Tensor
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.learn.conditions import Continuous
 from sigmascope.learn.settings import NULL
+from sigmascope.streams import Use
 
-_SPLIT, _NULL, _LOOK = 11, 12, 13  # uses of a seed
 _LOOKED_AT = 8192  # values whose mean and scale stand for the data's
 
 
@@ -57,9 +57,9 @@ class Items:
         self.continuous: tuple[Continuous, ...] = ()
         n = len(data)
         self.kept_out = np.zeros(n, dtype=bool)
-        g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,)))
+        g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(Use.HELD_OUT_ITEMS,)))
         self.kept_out[g.permutation(n)[: round(holdout * n)]] = True
-        g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NULL,)))
+        g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(Use.NULL_LABELS,)))
         self.labels: dict[str, Tensor] = dict(data.labels)
         self.abstractions = data.abstractions
         if null:
@@ -118,7 +118,7 @@ class Law:
     ) -> None:
         self.event, self._sampler, self._null = tuple(event), sampler, null
         self.abstractions = (*abstractions, null_abstraction(null)) if null else abstractions
-        _, labels = sampler(_LOOKED_AT, generator(0, _LOOK))
+        _, labels = sampler(_LOOKED_AT, generator(0, Use.DATA_SCALE))
         self.continuous = tuple(
             Continuous(k, x.shape[1], tuple(x.double().mean(0).tolist()), tuple(x.double().std(0).tolist()))
             for k, x in labels.items()
@@ -143,7 +143,7 @@ def mean_and_scale(source: Source, seed: int) -> tuple[Tensor, float]:
 
     Raises: InputError where all values are the same, or one is not finite.
     """
-    v, _ = source.draw(_LOOKED_AT, generator(seed, _LOOK))
+    v, _ = source.draw(_LOOKED_AT, generator(seed, Use.DATA_SCALE))
     mean = v.double().mean(0)
     scale = float(((v.double() - mean) ** 2).mean().sqrt())
     if not (np.isfinite(scale) and scale > 0):

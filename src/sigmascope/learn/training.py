@@ -26,8 +26,8 @@ from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import NeuralDenoiser, architecture
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Source
+from sigmascope.streams import Use
 
-_BATCH, _DROP, _MEASURE, _HELD = 21, 22, 23, 24  # uses of a seed
 _NOTHING, _ONE = 0.3, 0.8  # shares of the rows that are told nothing; nothing or exactly one attribute
 _MEASURE_EVERY, _MEASURE_ROWS = 50, 8  # steps; rows of each bin of levels
 _HELD_ROWS = 64  # of each decade
@@ -78,11 +78,11 @@ class Trainer(Training):
         s, k = self.settings, self.done
         if self.levels.adaptive and k % _MEASURE_EVERY == 0 and k > 0:
             self._measure()
-        g = generator(s.seed, _BATCH, k)
+        g = generator(s.seed, Use.BATCHES, k)
         v, labels = self.source.draw(s.batch, g)
         sigma = self.levels.draw(s.batch, g)
         noise = torch.randn(v.shape, generator=g)
-        known = self._told(labels, generator(s.seed, _DROP, k))
+        known = self._told(labels, generator(s.seed, Use.DROPPED_LABELS, k))
         mine = slice(distributed.rank(), None, distributed.world())
         v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
         known = {name: x[mine].to(self.device) for name, x in known.items()}
@@ -115,7 +115,7 @@ class Trainer(Training):
         names = [a.name for a in self.model.abstractions if a.name != NULL] + [c.name for c in self.model.continuous]
         if not names:
             return
-        g = generator(self.settings.seed, _MEASURE, self.done)
+        g = generator(self.settings.seed, Use.LEVEL_ERRORS, self.done)
         middles = torch.from_numpy(self.levels.middles).float()
         sigma = middles.repeat_interleave(_MEASURE_ROWS)
         v, labels = self.source.draw(len(sigma), g)
@@ -147,7 +147,7 @@ class Trainer(Training):
     def _of_held_out(self, told: bool) -> list[float]:
         """The loss of the averaged network on the same held-out values and noises each time, by decade."""
         found = []
-        for v, labels, sigma, y in self._held_out(_HELD, _HELD_ROWS):
+        for v, labels, sigma, y in self._held_out(Use.HELD_OUT_LEVELS, _HELD_ROWS):
             known = {n: x.to(self.device) for n, x in labels.items()} if told else None
             with torch.no_grad():
                 error = ((self.averaged(y, sigma, known) - v.to(self.device)) ** 2).flatten(1).mean(1)

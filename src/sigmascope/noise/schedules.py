@@ -66,24 +66,10 @@ class Schedule(ABC):
         return self._at(lambda sigma: (1 / sigma) ** 2, "sigma", self.sigma(time))
 
     @final
-    def time_of_snr(self, snr: Values) -> Float64[np.ndarray, "..."]:
-        """The time at which the signal-to-noise ratio is snr: the inverse of ``snr``."""
-        ends = self.snr(np.array([self.least, self.most]))
-        return self.time(self._at(lambda snr: 1 / np.sqrt(snr), "snr", snr, *ends))
-
-    @final
     def noise_scale(self, time: Values) -> Float64[np.ndarray, "..."]:
         r"""The standard deviation :math:`\alpha \sigma` of the noise in x; 1 where x is noise alone."""
         alpha = self.alpha(time)
         return self._at(lambda sigma: np.where(alpha > 0, alpha * sigma, 1.0), "sigma", self.sigma(time))
-
-    @final
-    def rescaled(self, x: np.ndarray, time: Values) -> Float64[np.ndarray, "..."]:
-        r"""From x, shape (*batch, *event), to :math:`y = x/\alpha(t)`; time is a number or one per row, alpha not 0."""
-        alpha = self.alpha(time)
-        expect(x.shape[: alpha.ndim] == alpha.shape, f"time has shape {alpha.shape}, x {x.shape}: pass one per row")
-        expect(np.all(alpha > 0), f"time is {self.most:g}, where {self.name!r} has no signal: pass less noise")
-        return np.asarray(x / alpha.reshape(alpha.shape + (1,) * (x.ndim - alpha.ndim)), dtype=np.float64)
 
     def _at(self, function: Callable, what: str, value: Values, a: float = 0.0, b: float = np.inf) -> np.ndarray:
         """The function of a value that must be between a and b, without numpy's warnings of limits at the ends."""

@@ -5,6 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
+
+from sigmascope._late import late
+
+if TYPE_CHECKING:
+    from sigmascope.report.page import write_page as write_page
+
+_HOMES = {"write_page": "sigmascope.report.page"}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = late(__name__, _HOMES)
 
 
 def _load_matplotlib() -> None:

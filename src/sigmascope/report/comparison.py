@@ -5,105 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from sigmascope.analysis.comparison import Comparison, Estimate
 from sigmascope.analysis.onset import Quantity
-from sigmascope.core import Curve
 from sigmascope.report.figures import STYLE, ceiling_line, curve_band, label_of, short, sigma_axis, style_of
 from sigmascope.report.sheets import Sheet
 from sigmascope.report.table import aligned, describe, number
 
 _DRAWN = 18  # attributes of a figure
 _LOOKS = (style_of(0)[0], "-"), (style_of(1)[0], "--")  # of A and of B
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; NaN where there is none, an infinite end where the levels do not hold it."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    r"""What two studies, A and B, say of one attribute.
-
-    Args:
-        a: the curve of A, on its own levels.
-        b: that of B.
-        paired: whether column i of both is of the same draw, and the errors of differences are those of paired ones.
-        interpolated: whether the levels differed.
-        sigma: decreasing levels of the differences, in the range that both have, shape (levels,).
-        difference: :math:`I_A - I_B` in nats, with the ends of its 95 % interval at each level by itself.
-        half: sigma where half of H(A) is known, in A and in B, as far as within the common range.
-        shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
-        a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
-        same_data: whether both are of the same data.
-        doubts: of A and of B, why the level of half cannot be relied upon; empty where it can.
-    """
-
-    a: Curve
-    b: Curve
-    paired: bool
-    interpolated: bool
-    sigma: Float[np.ndarray, " levels"]
-    difference: Float[np.ndarray, " levels"]
-    low: Float[np.ndarray, " levels"]
-    high: Float[np.ndarray, " levels"]
-    half: tuple[Quantity, Quantity]
-    shift: Estimate
-    a_earlier: float
-    same_data: bool = True
-    doubts: tuple[str, str] = ("", "")
-
-    @property
-    def abstraction(self) -> str:
-        return self.a.abstraction
-
-    @property
-    def largest(self) -> tuple[Estimate, float]:
-        """The largest difference, with the interval of its level by itself, and that level."""
-        j = int(np.abs(self.difference).argmax())
-        return Estimate(float(self.difference[j]), float(self.low[j]), float(self.high[j])), float(self.sigma[j])
-
-    @property
-    def estimator(self) -> str:
-        """Of both, or ``that of A : that of B``."""
-        one, two = self.a.estimator, self.b.estimator
-        return one if one == two else f"{one}:{two}"
-
-    @property
-    def kind(self) -> str:
-        """Of both, or ``that of A : that of B``."""
-        return self.a.kind if self.a.kind == self.b.kind else f"{self.a.kind}:{self.b.kind}"
-
-    @property
-    def mixed(self) -> bool:
-        """Whether one is a lower bound and the other is not."""
-        return (self.a.kind == "lower bound") != (self.b.kind == "lower bound")
-
-    @property
-    def earlier(self) -> str:
-        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing.
-
-        A lower bound beside another kind of curve shows no order, and neither does a curve that is biased there.
-        """
-        if self.mixed or any(self.doubts):
-            return ""
-        reached = [q.reached for q in self.half]
-        if all(reached):
-            return "A" if self.shift.low > 0 else "B" if self.shift.high < 0 else ""
-        return "A" if self.a_earlier >= 0.975 else "B" if self.a_earlier <= 0.025 else ""
 
 
 def words(c: Comparison) -> str:

@@ -22,14 +22,15 @@ from sigmascope.learn.settings import NULL
 from sigmascope.learn.sources import null_abstraction
 from sigmascope.noise import VarianceExploding, sigma_grid
 from sigmascope.sample import StochasticHeun, Streams, final, fork, joint, levels_below, start
+from sigmascope.streams import NoiseOf, Use
 from sigmascope.studies.exact_law import draws_of
+from sigmascope.studies.options import ForkOptions, Sampling
 from sigmascope.studies.study import study
 
 PAPER_TAU, FORKS = 0.4, 4
 """Where the paper's fourth figure forks, and into how many."""
 TAUS = (0.7, 0.6, 0.5, PAPER_TAU, 0.2)
 """Intensities at which the reproduction forks."""
-_PATH, _NULL, _FORKS, _PROBES, _EXPLORED = 61, 62, 63, 65, 67  # uses of a seed
 LOWEST = 0.02
 """Last level above 0 of paths: there the image shows what it is."""
 
@@ -108,13 +109,13 @@ class Laboratory:
     def abstractions(self) -> tuple[Abstraction, ...]:
         return self.data.abstractions
 
-    def draws(self, n: int, use: int) -> Draws:
+    def draws(self, n: int, use: Use) -> Draws:
         """Draws of the data, for one use."""
         return draws_of(self.data, n, 1_000 * use + self.seed)
 
     def one(self) -> tuple[Tensor, Tensor, dict[str, int]]:
         """The image that is shown, its noise, and its values."""
-        d = self.draws(2, _PATH)
+        d = self.draws(2, Use.SHOWN)
         return d.v[0].double(), d.noise[0].double(), {n: int(x[0]) for n, x in d.labels.items()}
 
     def noised(self, sigma: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -159,7 +160,8 @@ def curves(lab: Laboratory, progress: bool) -> xr.Dataset:
     """Information of every attribute, and of random labels, by four estimators of the exact filter."""
     e, data = lab.effort, lab.data
     if all(a.name != NULL for a in data.abstractions):
-        labels = np.random.default_rng(np.random.SeedSequence(lab.seed, spawn_key=(_NULL,))).integers(0, 8, len(data))
+        words = np.random.SeedSequence(lab.seed, spawn_key=(Use.INDEPENDENT_LABELS,))
+        labels = np.random.default_rng(words).integers(0, 8, len(data))
         data = replace(
             data,
             abstractions=(*data.abstractions, null_abstraction(8)),
@@ -167,9 +169,12 @@ def curves(lab: Laboratory, progress: bool) -> xr.Dataset:
         )
     children = max(e.children, *(len(a.values) for a in data.abstractions))
     return study(
-        data, draws=e.draws, levels=e.levels, seed=lab.seed, forks=children, progress=progress,
+        data,
         estimators=("posterior", "score_gap", "mmse_gap", "forks"),
-    )  # fmt: skip
+        sampling=Sampling(e.draws, e.levels, seed=lab.seed),
+        options=ForkOptions(children),
+        progress=progress,
+    )
 
 
 def systems(lab: Laboratory, progress: bool) -> xr.Dataset:
@@ -178,7 +183,7 @@ def systems(lab: Laboratory, progress: bool) -> xr.Dataset:
     slopes = torch.tensor([[-3.0], [0.0], [4.0]])
     switch = filtering.FiniteSystem(torch.full((3,), 1 / 3), slopes, rates)
     times = filtering.uniform_times(8.0, 800)
-    path = filtering.simulate(switch, times, 32, generator(lab.seed, _PATH))
+    path = filtering.simulate(switch, times, 32, generator(lab.seed, Use.SHOWN))
     seen = filtering.run(filtering.WonhamFilter(switch), path)
     jumps = (path.state.diff(dim=0) != 0).sum(0)
     shown = int((jumps - 5).abs().argmin())
@@ -195,7 +200,7 @@ def systems(lab: Laboratory, progress: bool) -> xr.Dataset:
 def _generation(lab: Laboratory) -> dict:
     """One generation by the items' filter, through the levels at which it is forked later."""
     levels = path_levels(lab)
-    noise = Streams(lab.seed, [(_PATH, 0)], lab.exact.event)
+    noise = Streams(lab.seed, [(NoiseOf.SHOWN, row) for row in range(1)], lab.exact.event)
     belief = ItemBelief(lab.exact)
     sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.abstractions}  # type: tuple[list, list, list, dict[str, list]]
     with one_thread():
@@ -258,15 +263,15 @@ def forked(lab: Laboratory, progress: bool, of: xr.Dataset) -> xr.Dataset:
         for s, t in zip(sigma, TAUS, strict=True):
             levels.append(levels_below(float(s), LOWEST, max(4, int(lab.effort.path * t))))
         for k, grid in enumerate(levels):
-            seed = lab.seed + 10_000 * k
-            ends.append(final(fork(lab.exact, parents[k : k + 1], grid, FORKS, seed, StochasticHeun())).y)
+            how = StochasticHeun()
+            ends.append(final(fork(lab.exact, parents[k : k + 1], grid, FORKS, lab.seed, how, first_parent=k)).y)
         children = torch.stack(ends)
         # What a child ended as is plain at the lowest level: its own nearest item says it.
         flat = children.flatten(0, 1)
         end = torch.full((len(flat),), LOWEST, dtype=torch.float64)
         labels = {n: p.argmax(1).reshape(-1, FORKS) for n, p in lab.exact.all_log_posteriors(flat, end).items()}
     else:
-        items = lab.exact.sample_items(parents, level, FORKS, generator(lab.seed, _FORKS)).T
+        items = lab.exact.sample_items(parents, level, FORKS, generator(lab.seed, Use.FORKED_ITEMS)).T
         children = lab.data.source.take(items.flatten()).reshape(*items.shape, *lab.exact.event)
         labels = {n: x[items] for n, x in lab.data.labels.items()}
     event = lab.axes
@@ -294,7 +299,7 @@ def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
     e, names = lab.effort, [a.name for a in lab.abstractions]
     tau = np.linspace(0.9, 0.15, e.probe_levels)
     sigma = lab.schedule.sigma(tau)
-    train, test = lab.draws(e.probe_train, _PROBES), lab.draws(e.probe_test, _PROBES + 1)
+    train, test = lab.draws(e.probe_train, Use.PROBES), lab.draws(e.probe_test, Use.PROBES_TEST)
     where = ("features", "noisy", "prior")
     shape = (len(where), len(names), len(sigma))
     found = {k: np.zeros(shape) for k in ("accuracy", "log_score", "bound", "stderr")}
@@ -318,7 +323,7 @@ def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
     """One image at many levels, with posterior, posterior mean and children: what the page's slider moves through."""
     sigma = sigma_grid(lab.schedule.sigma_max / 3, 2 * LOWEST, 24)
     (y, level), event, truth = lab.noised(sigma), lab.axes, lab.one()[2]
-    items = lab.exact.sample_items(y, level, FORKS, generator(lab.seed, _EXPLORED)).T
+    items = lab.exact.sample_items(y, level, FORKS, generator(lab.seed, Use.EXPLORED)).T
     children = lab.data.source.take(items.flatten()).reshape(*items.shape, *lab.exact.event)
     posterior = lab.exact.all_log_posteriors(y, level)
     found: dict = {

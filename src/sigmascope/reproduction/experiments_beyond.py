@@ -19,12 +19,13 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
+from sigmascope.streams import Use
+from sigmascope.studies.options import DataOptions, ExactOptions, Sampling
 from sigmascope.studies.run import advance
 from sigmascope.studies.study import study
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
-_CHILDREN, _FORKS = 64, 63  # uses of a seed
 _PLAIN, _MODEL_STEPS = 0.05, 16  # where the children of a model are read; steps down to there
 
 
@@ -32,10 +33,10 @@ def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
     """The U-turn: noise an image, come back, and see what it kept; and how probable it is that children agree."""
     e, names = lab.effort, [a.name for a in lab.abstractions]
     sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
-    draws = lab.draws(e.draws, _CHILDREN)
+    draws = lab.draws(e.draws, Use.TURNED)
     pass_ = Collected(lab.exact, draws, sigma, None)
     advance(InTurn({"posteriors": pass_}), "there and back", None, progress)
-    uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, _CHILDREN), dtype=torch.float64)
+    uniform = torch.rand(len(draws), 1, generator=generator(lab.seed, Use.TURNED), dtype=torch.float64)
     parts: dict[str, list[np.ndarray]] = {k: [] for k in ("kept_probability", "kept", "agree", "agree4")}
     for n in names:
         q, own = pass_.log_posterior(n)[:-1], draws.labels[n]
@@ -82,16 +83,19 @@ def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
     """The scenes with a fine texture on the floor: an attribute that only small noise can show."""
     e = lab.effort
     return study(
-        "scenes", size=lab.exact.event[-1], grain=True, draws=e.grain, levels=e.levels, seed=lab.seed,
-        estimators="posterior", progress=progress,
-    )  # fmt: skip
+        "scenes",
+        estimators="posterior",
+        sampling=Sampling(e.grain, e.levels, seed=lab.seed),
+        options=DataOptions(size=lab.exact.event[-1], grain=True),
+        progress=progress,
+    )
 
 
 def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.Dataset:
     """Another data set, under one law; of the ten classes of CIFAR-10 also whether they are animals or vehicles."""
     e = lab.effort
     draws = e.held_out if law == "heldout" else e.draws
-    return study(data, law=law, draws=draws, levels=e.levels, seed=lab.seed, progress=progress)
+    return study(data, sampling=Sampling(draws, e.levels, seed=lab.seed), options=ExactOptions(law), progress=progress)
 
 
 def second_data(path: str) -> LabelledData:
@@ -110,7 +114,7 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     levels, n, children = lab.effort.model_forks
     tau = np.linspace(0.75, 0.25, levels)
     sigma = lab.schedule.sigma(tau)
-    draws = lab.draws(n, _FORKS)
+    draws = lab.draws(n, Use.FORKED_ITEMS)
     wide = [a for a in lab.abstractions if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
     plain = np.zeros((len(wide), levels))

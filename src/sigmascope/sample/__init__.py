@@ -17,7 +17,7 @@ from sigmascope.sample.schemes import (
     sample,
     start,
 )
-from sigmascope.sample.streams import Streams, rows
+from sigmascope.streams import Streams, rows
 
 __all__ = [
     "Ancestral",

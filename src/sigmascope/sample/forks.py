@@ -16,12 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.core import Denoiser, InputError
 from sigmascope.sample.schemes import Bridge, Scheme, State, StochasticHeun, checked_levels, sample
-from sigmascope.sample.streams import Streams
-
-_FORKS = 1  # use of streams, apart from other uses of a seed
-_VALUES = 2**31  # stream of the clean values that a bridge draws
+from sigmascope.streams import NoiseOf, Streams, Use, generator
 
 
 def fork(
@@ -68,7 +65,7 @@ def fork(
         )
     if resume is not None and isinstance(how, Bridge):
         raise InputError("a Bridge draws clean values from one stream, which cannot be resumed: begin anew")
-    keys = [(_FORKS, first_parent + i, j) for i in range(len(y)) for j in range(forks)]
+    keys = [(NoiseOf.FORKS, first_parent + i, j) for i in range(len(y)) for j in range(forks)]
     streams = Streams(seed, keys, tuple(y.shape[1:]))
     rows = y.double().repeat_interleave(forks, 0)
     if renoise is not None:
@@ -79,7 +76,7 @@ def fork(
         done, rows = resume
         for _ in range(done if how.stochastic else 0):
             streams()
-    of_values = generator(seed, _VALUES, first_parent)
+    of_values = generator(seed, Use.CLEAN_VALUES, first_parent)
     return sample(denoiser, rows, levels[done:], how, noise=streams, known=told or None, generator=of_values)
 
 

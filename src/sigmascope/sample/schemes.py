@@ -151,17 +151,20 @@ class StochasticHeun(_Denoised):
 
     with the weights that are exact for a denoiser linear in :math:`\ln\lambda` over the step,
     :math:`w_1 = \lambda ((r-1)e^r + 1)/r`, :math:`w_0 + w_1 = \Delta\lambda`, :math:`r = \ln(\lambda'/\lambda)`.  Two
-    calls a step; strong order 1, since the increment is all that is drawn of the noise.
+    calls a step; strong order 1, since the increment is all that is drawn of the noise.  What the model says at the
+    start of the step may be passed, where it is known.
 
     References: Kloeden & Platen (1992), §15.1, for additive noise.
     """
 
     stochastic, order = True, 2
 
-    def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
+    def step(
+        self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise, said: Tensor | None = None
+    ) -> Tensor:
         share = 1.0 - (after / sigma) ** 2
         white = after * math.sqrt(share) * noise()
-        first = model.denoise(y, sigma)
+        first = model.denoise(y, sigma) if said is None else said
         ahead = y + share * (first - y) + white
         r = 2.0 * math.log(sigma / after)
         # ((r-1)e^r + 1)/(r e^r), by its series where the difference would lose digits.
@@ -291,7 +294,7 @@ def sample(
         sigmas: decreasing levels, e.g. of :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
         scheme: how to step; None is :class:`StochasticHeun`.
-        noise: of the rows, e.g. :class:`~sigmascope.sample.streams.Streams`; a deterministic scheme needs none.
+        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`; a deterministic scheme needs none.
         known: what the denoiser is told of each row.
         generator: for :class:`Bridge` only.
 

@@ -1,1 +1,34 @@
 """Studies: the specification, the runner and the store of results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigmascope._late import late
+
+if TYPE_CHECKING:
+    from sigmascope.studies.advice_of import advise as advise
+    from sigmascope.studies.making import generate as generate
+    from sigmascope.studies.making import make_forks as make_forks
+    from sigmascope.studies.results import conditional as conditional
+    from sigmascope.studies.results import to_curves as to_curves
+    from sigmascope.studies.spec import Spec as Spec
+    from sigmascope.studies.spec import read_spec as read_spec
+    from sigmascope.studies.training import TrainSpec as TrainSpec
+    from sigmascope.studies.training import train as train
+    from sigmascope.studies.translating import translate as translate
+
+_HOMES = {
+    "Spec": "sigmascope.studies.spec",
+    "TrainSpec": "sigmascope.studies.training",
+    "advise": "sigmascope.studies.advice_of",
+    "conditional": "sigmascope.studies.results",
+    "generate": "sigmascope.studies.making",
+    "make_forks": "sigmascope.studies.making",
+    "read_spec": "sigmascope.studies.spec",
+    "to_curves": "sigmascope.studies.results",
+    "train": "sigmascope.studies.training",
+    "translate": "sigmascope.studies.translating",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = late(__name__, _HOMES)

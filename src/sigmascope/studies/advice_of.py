@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -14,8 +14,9 @@ import xarray as xr
 from sigmascope.adapters.diffusers.units import Ruler, ruler_of
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
+from sigmascope.studies.advice_kinds import Advice
 from sigmascope.studies.advice_words import as_html
-from sigmascope.studies.advising import Advice, Advisor
+from sigmascope.studies.advising import Advisor
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import HUB, PIPELINE, read_spec
@@ -72,16 +73,17 @@ def advise(
     own = read_spec(folder / "spec.toml").options().model if (folder / "spec.toml").exists() else ""
     named = model or _own_pipeline(own)
     lists = {"timesteps": numbers("timesteps", timesteps), "sigmas": numbers("sigmas", sigmas)}
-    try:
-        ruler, scale = _ruler(results, str(folder), named, steps, height=height, width=width, **lists)
-    except InputError as error:
+
+    def note(error: InputError) -> None:
         if not own.startswith(HUB) or model:  # a pipeline of the hub may be out of reach: then no unit of it is told
-            raise
+            raise error
         print(f"sigmascope: note: {error}; its steps are left out", file=sys.stderr)
-        ruler, scale = None, 1.0
+
     kept, redrawn = [keep] if keep else names, [redraw] if redraw else names
-    found = _advised(results, ruler, scale, probability, steps, kept, redrawn, estimator)
-    return _with_model(found, results, named)
+    return _advised(
+        results, str(folder), named, kept, redrawn, note, steps=steps, probability=probability, estimator=estimator,
+        height=height, width=width, **lists,
+    )  # fmt: skip
 
 
 def page_advice(results: xr.Dataset, model: str = "") -> str:
@@ -92,45 +94,41 @@ def page_advice(results: xr.Dataset, model: str = "") -> str:
         model: of its specification.
     """
     names = [c.abstraction for c in to_curves(results)]
-    named, note = _own_pipeline(model), ""
-    try:
-        ruler, scale = _ruler(results, "this study", named, STEPS)
-    except InputError as error:  # the study is kept without them
-        ruler, scale = None, 1.0
-        note = f'<p class="note">Steps of the pipeline are left out: {escape(str(error))}.</p>'
-    found = _advised(results, ruler, scale, PROBABILITY, STEPS, names[:MOST], names[:MOST], "")
+    missing: list[InputError] = []
+    found = _advised(results, "this study", _own_pipeline(model), names[:MOST], names[:MOST], missing.append)
+    note = "".join(f'<p class="note">Steps of the pipeline are left out: {escape(str(e))}.</p>' for e in missing)
     more = f"<p>{len(names) - MOST:,} more attributes: sigmascope advise.</p>" if len(names) > MOST else ""
-    return note + as_html(_with_model(found, results, named)) + more
+    return note + as_html(found) + more
 
 
 def _advised(
     results: xr.Dataset,
-    ruler: Ruler | None,
-    scale: float,
-    probability: float,
-    steps: int,
+    study: str,
+    named: str,
     keep: Sequence[str],
     redraw: Sequence[str],
-    estimator: str,
+    missing: Callable[[InputError], object],
+    *,
+    steps: int = STEPS,
+    probability: float = PROBABILITY,
+    estimator: str = "",
+    **lists: Any,
 ) -> list[Advice]:
-    advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), scale, estimator)
-    return advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
-
-
-def _with_model(found: list[Advice], results: xr.Dataset, model: str) -> list[Advice]:
-    """Advice that says, where steps are those of a pipeline that was not measured, that they are."""
-    if not model or str(results.attrs.get("model", "")).startswith((PIPELINE, HUB)):
+    """All advice, in the units of a named pipeline; ``missing`` is told why there are none, and may raise it."""
+    ruler, factor = None, 1.0
+    if named:
+        try:
+            ruler = ruler_of(named, steps, **lists)
+            factor = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
+        except InputError as error:
+            missing(error)
+            ruler = None
+    advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), factor, estimator)
+    found = advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
+    if not named or str(results.attrs.get("model", "")).startswith((PIPELINE, HUB)):
         return found
-    said = f"; steps, timesteps and strengths are those of {model}, which this study did not measure"
-    return [replace(a, law=a.law + said) if a.law else a for a in found]
-
-
-def _ruler(results: xr.Dataset, study: str, named: str, steps: int, **more: Any) -> tuple[Ruler | None, float]:
-    """The units of a pipeline, and from a level of the study to one of it; none where no pipeline is named."""
-    if not named:
-        return None, 1.0
-    ruler = ruler_of(named, steps, **more)
-    return ruler, _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
+    said = f"; steps, timesteps and strengths are those of {named}, which this study did not measure"
+    return [replace(a, law=a.law + said) for a in found]
 
 
 def _own_pipeline(model: str) -> str:

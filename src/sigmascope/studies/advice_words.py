@@ -4,105 +4,57 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from string import ascii_lowercase
 
-from sigmascope.studies.advising import KINDS, Advice
+from sigmascope.studies.advice_kinds import Advice
+from sigmascope.studies.advising import KINDS
 
 
 def as_words(found: Sequence[Advice]) -> str:
     """Advice as text, attribute by attribute."""
-    lines: list[str] = []
-    for name, each in _by_attribute(found):
+    lines, told = _told(found)
+    for name, each in told.items():
         lines += ["", name or "sampler"]
-        for a in each:
-            lines.append(f"  {_kind(a, found)}: {line(a)}")
-            lines += [f"      [{a.formula}]"] if a.formula else []
-    return "\n".join([*_law(found), *lines] if found else ["nothing can be advised"])
+        for kind, said, formula in each:
+            lines += [f"  {kind}: {said}", *([f"      [{formula}]"] if formula else [])]
+    return "\n".join(lines if found else ["nothing can be advised"])
 
 
 def as_html(found: Sequence[Advice]) -> str:
     """The same as part of a page."""
-    parts = [f'<p class="note">{escape(said)}</p>' for said in _law(found)]
-    for name, each in _by_attribute(found):
+    laws, told = _told(found)
+    parts = [f'<p class="note">{escape(said)}</p>' for said in laws]
+    for name, each in told.items():
         parts.append(f"<h3>{escape(name or 'sampler')}</h3><ul>")
-        for a in each:
-            formula = f' <span class="note">[{escape(a.formula)}]</span>' if a.formula else ""
-            parts.append(f"<li><strong>{escape(_kind(a, found))}</strong>: {escape(line(a))}{formula}</li>")
+        for kind, said, formula in each:
+            whence = f' <span class="note">[{escape(formula)}]</span>' if formula else ""
+            parts.append(f"<li><strong>{escape(kind)}</strong>: {escape(said)}{whence}</li>")
         parts.append("</ul>")
     return "".join(parts)
 
 
 def line(a: Advice) -> str:
     """What one advice says, in σ and in the units of the scheduler."""
-    return a.words + _in_units(a)
+    return a.words + (KINDS[a.kind].in_units(a.units.get("high"), a.units.get("low")) if a.kind in KINDS else "")
 
 
-def _by_attribute(found: Sequence[Advice]) -> Iterator[tuple[str, list[Advice]]]:
-    for name in dict.fromkeys(a.abstraction for a in found):
-        yield name, [a for a in found if a.abstraction == name]
+def _told(found: Sequence[Advice]) -> tuple[list[str], dict[str, list[tuple[str, str, str]]]]:
+    """What the advice is true of; and by attribute the kind of each, what it says, and its formula.
 
-
-def _kind(a: Advice, found: Sequence[Advice]) -> str:
-    """What an advice is, with the letter of its law where there are several."""
-    laws = _laws(found)
-    letter = f" ({laws[a.law]})" if len(laws) > 1 and a.kind in KINDS else ""
-    return a.kind.replace("_", " ") + letter
-
-
-def _laws(found: Sequence[Advice]) -> dict[str, str]:
-    """A letter for each law."""
-    laws = dict.fromkeys(a.law for a in found if a.law and a.kind in KINDS)
-    return dict(zip(laws or {a.law: None for a in found}, ascii_lowercase, strict=False))
-
-
-def _law(found: Sequence[Advice]) -> list[str]:
-    """Of what all of it is true, or each."""
-    laws = _laws(found)
-    if len(laws) == 1:
-        return [f"All of this is true of {next(iter(laws))}. σ is in the unit of the study."]
-    each = "; ".join(f"({letter}) of {law}" for law, letter in laws.items())
-    return [f"What is marked is true: {each}. σ is in the unit of the study."]
-
-
-def _in_units(a: Advice) -> str:
-    """The levels in the scheduler's units, as they are handed to a pipeline."""
-    high, low = a.units.get("high"), a.units.get("low")
-    if a.kind in ("guidance_interval", "training_range"):
-        return _of_interval(a, high, low)
-    if high is None:
-        return ""
-    k, n = high["step"], high["steps"]
-    where = f"timestep {high['timestep']:.4g}, {high['percent']:.0f} % done"
-    if a.kind == "sdedit_strength":
-        strength = high["strength"]
-        if strength is None:
-            return f" — no strength of {n} steps begins so low: pass more --steps ({where})"
-        return f" — strength {strength:.6g} of {n} steps ({where})"
-    if a.kind == "negative_prompt":
-        return f" — {f'in the steps before {k}' if k else 'before the first step'} of {n} ({where})"
-    return f" — {f'before step {k}' if k < n else 'after the last step'} of {n} ({where})"
-
-
-def _of_interval(a: Advice, high: Mapping[str, float] | None, low: Mapping[str, float] | None) -> str:
-    """From which timestep and step to which; an end that is not known is that of the run."""
-    some = high or low
-    if some is None:
-        return ""
-    begin = f"timestep {high['timestep']:.4g}" if high else "the start"
-    clock = f"{begin} to {f'''timestep {low['timestep']:.4g}''' if low else 'the end'}"
-    if a.kind == "training_range":
-        return f" — {clock}"
-    steps = int(some["steps"])
-    first = int(high["step"]) if high else 0
-    last = steps - 1
-    if low:
-        last = int(low["step"]) - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
-    span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
-    done = f"{high['percent'] if high else 0:.0f} to {low['percent'] if low else 100:.0f} % done"
-    return f" — {span} ({clock}; {done})"
+    Where there are several laws each has a letter, which stands beside the kinds.
+    """
+    laws = dict.fromkeys(a.law for a in found if a.law and a.kind in KINDS) or dict.fromkeys(a.law for a in found)
+    letters = dict(zip(laws, ascii_lowercase, strict=False))
+    told: dict[str, list[tuple[str, str, str]]] = {}
+    for a in found:
+        letter = f" ({letters[a.law]})" if len(laws) > 1 and a.kind in KINDS else ""
+        told.setdefault(a.abstraction, []).append((a.kind.replace("_", " ") + letter, line(a), a.formula))
+    each = "; ".join(f"({letter}) of {law}" for law, letter in letters.items())
+    true = f"What is marked is true: {each}." if len(laws) != 1 else f"All of this is true of {next(iter(laws))}."
+    return [f"{true} σ is in the unit of the study."], told
 
 
 def as_json(found: Sequence[Advice]) -> str:

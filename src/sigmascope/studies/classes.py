@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,9 @@ def _told(classes: Any, own: Sequence[str], model: str) -> dict[str, set[int]]:
 
 
 def _plain(name: str) -> str:
-    """A name without case and needless white space; a number without zeros before it."""
+    """A name without case and needless white space, its accents in one spelling; a number without zeros before it."""
     number = _number(name)
-    return " ".join(name.split()).casefold() if number is None else str(number)
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold()) if number is None else str(number)
 
 
 def _number(name: str) -> int | None:

@@ -1,43 +1,29 @@
-"""Two finished studies compared: which decides each attribute earlier, with paired errors where the draws are the same.
-
-References: Efron & Tibshirani (1993), percentile intervals of paired differences; Hesterberg (2015), their ends for few
-draws.
-"""
+"""Two finished studies compared: which decides each attribute earlier."""
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 import xarray as xr
-from jaxtyping import Float
-from scipy.interpolate import CubicSpline
-from scipy.optimize import isotonic_regression
 
-from sigmascope.analysis.onset import crossings, ends_of, moved, mover, quantity
+from sigmascope.analysis.comparison import Comparison, Side, Sides, compared, matched
+from sigmascope.analysis.onset import RESAMPLES
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
-from sigmascope.report.comparison import (
-    Comparison,
-    Estimate,
-    comparison_csv,
-    comparison_figure,
-    comparison_json,
-    comparison_text,
-)
+from sigmascope.report.comparison import comparison_csv, comparison_figure, comparison_json, comparison_text
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.laws import law_in_words
-from sigmascope.studies.marks import biased_around
 from sigmascope.studies.reading import read_study
-from sigmascope.studies.sides import Side, by_estimator, choose, common, main_of
+from sigmascope.studies.results import main_estimator, to_curves
 from sigmascope.studies.store import Folder, check_folder
 
 MARKER = "compare.toml"
-_RESAMPLES = 2000
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") -> str:
@@ -127,20 +113,9 @@ def read_results(path: Path) -> xr.Dataset:
 
 
 def comparisons(
-    a: xr.Dataset, b: xr.Dataset, estimator: str = "", *, resamples: int = _RESAMPLES, pair: bool | None = None
+    a: xr.Dataset, b: xr.Dataset, estimator: str = "", *, resamples: int = RESAMPLES, pair: bool | None = None
 ) -> list[Comparison]:
-    r"""Compare the results of two studies, attribute by attribute.
-
-    .. math:: I_A(\sigma) - I_B(\sigma), \qquad \ln\sigma_A - \ln\sigma_B
-              \ \text{ where } I_A(\sigma_A) = \tfrac12 H,\ I_B(\sigma_B) = \tfrac12 H
-
-    Draws are resampled with replacement.  Where both studies have the same draws (items and seed) a resample takes the
-    same ones of both, and what they share falls out of the difference; where they are other draws, each has its own
-    resamples.  Pairs are needed only to be alike and independent of each other, so the data, the model and the levels
-    of the studies may differ.  Levels: the same, or those of the coarser grid in the common range, to which curves are
-    interpolated in ln sigma by a cubic spline (linear in each draw); onsets are read on each study's own levels.
-    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I, and move
-    the resamples of the shift.
+    """Compare the results of two studies, attribute by attribute (:func:`~sigmascope.analysis.comparison.compared`).
 
     Args:
         a: results of a study, A.
@@ -153,114 +128,44 @@ def comparisons(
 
     Raises: InputError where the studies have no attribute, estimator or range of levels in common.
     """
-    sides = by_estimator(a, "A"), by_estimator(b, "B")
-    found, mains = [], (main_of(a), main_of(b))
-    for name in common(*sides):
-        one, two = choose(name, *sides, estimator, mains)
-        found.append(_compared(one, two, resamples, pair))
+    sides, mains = (_sides(a, "A"), _sides(b, "B")), (main_estimator(a), main_estimator(b))
+    found = [compared(*both, resamples, pair) for both in matched(*sides, estimator, mains)]
     return sorted(found, key=lambda c: (-c.half[0].value, -c.half[1].value))
 
 
-def _compared(one: Side, two: Side, resamples: int, pair: bool | None) -> Comparison:
-    a, b = one.curve, two.curve
-    sigma, interpolated = _levels(a, b)
-    same = one.seed == two.seed and np.array_equal(one.items, two.items) and bool((one.items >= 0).all())
-    same = same and one.drawn == two.drawn
-    paired = same if pair is None else pair
-    n, m = a.per_draw.shape[1], b.per_draw.shape[1]
-    # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
-    counts = _counts(np.random.default_rng(one.seed), n, resamples)
-    others = counts if paired else _counts(np.random.default_rng([two.seed, 1]), m, resamples)
-    x, y = _at(sigma, a) @ a.per_draw, _at(sigma, b) @ b.per_draw
-    drawn = counts @ (x - y).T / n if paired else counts @ x.T / n - others @ y.T / m
-    difference = x.mean(1) - y.mean(1)
-    quantiles = ends_of(min(n, m))
-    low, high = np.quantile(drawn, quantiles, axis=0)
-    common = 1.96**2 * sum(_common_variance(sigma, c, paired) for c in (a, b))
-    half_a, half_b = _halves(a, counts, sigma, mover(a, one.seed)), _halves(b, others, sigma, mover(b, two.seed))
-    # What draws do not show of B is no error of A: it moves the resamples of B by itself.
-    shift, earlier = _shift(half_a, _halves(b, others, sigma, mover(b, two.seed, 1)), quantiles)
-    return Comparison(
-        a, b, paired, interpolated, sigma, difference,
-        difference - np.hypot(difference - low, np.sqrt(common)),
-        difference + np.hypot(high - difference, np.sqrt(common)),
-        (quantity(half_a, n), quantity(half_b, m)), shift, earlier, one.data == two.data,
-        (_doubt(one, half_a[0]), _doubt(two, half_b[0])),
-    )  # fmt: skip
+def _sides(results: xr.Dataset, which: str) -> Sides:
+    """The curves of a study, A or B, that hold numbers."""
+    sides: Sides = {}
+    for way in map(str, results.estimator.values) if "estimator" in results.coords else [""]:
+        try:
+            curves = to_curves(results, way)
+        except InputError as error:
+            raise InputError(f"study {which}: {error}") from error
+        sides[way] = {c.abstraction: side for c in curves if (side := _side(results, c)) is not None}
+    return sides
 
 
-def _doubt(side: Side, half: float) -> str:
-    """Why the level where half is known cannot be relied upon; empty where nothing speaks against it."""
-    at = math.exp(half) if math.isfinite(half) else None
-    if side.curve.kind == "exact" or not side.verdict or not biased_around(side.trusted, side.curve.sigma, at):
-        return ""
-    return side.verdict
-
-
-def _levels(a: Curve, b: Curve) -> tuple[Float[np.ndarray, " levels"], bool]:
-    """Levels that both can be read at, and whether that takes interpolation."""
-    if a.sigma.shape == b.sigma.shape and np.allclose(a.sigma, b.sigma, rtol=1e-9, atol=0.0):
-        return a.sigma, False
-    top, bottom = min(a.sigma[0], b.sigma[0]), max(a.sigma[-1], b.sigma[-1])
-    if not bottom < top * (1 - 1e-9):
-        ranges = " and ".join(f"{c.sigma[0]:g} to {c.sigma[-1]:g}" for c in (a, b))
-        raise InputError(
-            f"the noise levels of the studies do not overlap ({ranges}): compare studies of a common range"
-        )
-    inside = [s[(s < top * (1 - 1e-9)) & (s > bottom * (1 + 1e-9))] for s in (a.sigma, b.sigma)]
-    return np.concatenate([[top], min(inside, key=len), [bottom]]), True
-
-
-def _at(sigma: Float[np.ndarray, " levels"], curve: Curve) -> Float[np.ndarray, "levels nodes"]:
-    """Weights that read a curve at levels within its own: the identity at its own."""
-    nodes, unit = np.log(curve.sigma[::-1]), np.eye(len(curve.sigma))[::-1]
-    x = np.clip(np.log(sigma), nodes[0], nodes[-1])
-    if len(sigma) == len(curve.sigma) and np.allclose(x[::-1], nodes, rtol=0.0, atol=1e-9):
-        return unit[::-1]
-    if len(nodes) < 4:
-        return np.stack([np.interp(x, nodes, column) for column in unit.T], 1)
-    return np.asarray(CubicSpline(nodes, unit)(x))
-
-
-def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve, paired: bool) -> Float[np.ndarray, " levels"]:
-    """Squares of the errors that the spread of draws does not show; what paired draws missed, both missed."""
-    shared, tail = c.beyond_draws
-    extra = shared**2 + (0.0 if paired else tail**2)
-    return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
-
-
-def _counts(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.ndarray, "resamples draws"]:
-    return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples).astype(np.float64)
-
-
-def _halves(
-    c: Curve, counts: Float[np.ndarray, "resamples draws"], sigma: Float[np.ndarray, " levels"], by: np.random.Generator
-) -> Float[np.ndarray, " curves"]:
-    """ln sigma where half of H(A) is known: of the curve, then of each resample; ±inf beyond the levels of both."""
-    means = moved(c, counts @ c.per_draw.T / c.per_draw.shape[1], by)
-    rising = np.stack([isotonic_regression(m).x for m in means])
-    at = crossings(np.log(c.sigma), rising, 0.5 * c.ceiling)
-    at[at > np.log(sigma[0]) + 1e-9] = np.inf
-    at[at < np.log(sigma[-1]) - 1e-9] = -np.inf
-    return at
-
-
-def _shift(
-    a: Float[np.ndarray, " curves"], b: Float[np.ndarray, " curves"], quantiles: Sequence[float]
-) -> tuple[Estimate, float]:
-    """ln sigma_A - ln sigma_B with its interval, and the probability that it is positive."""
-    nan = float("nan")
-    probability = float(np.mean((a > b)[1:] + 0.5 * (a == b)[1:]))
-    if not (np.isfinite(a[0]) and np.isfinite(b[0])):
-        return Estimate(nan, nan, nan), nan if a[0] == b[0] else probability
-    unknown = (a == b) & ~np.isfinite(a)  # both beyond the same end: their difference may be anything
-    with np.errstate(invalid="ignore"):
-        apart = a - b
-    ends = [
-        float(np.quantile(np.where(unknown, beyond, apart)[1:], q, method="closest_observation"))
-        for q, beyond in zip(quantiles, (-np.inf, np.inf), strict=True)
-    ]
-    return Estimate(float(apart[0]), *ends), probability
+def _side(results: xr.Dataset, curve: Curve) -> Side | None:
+    """A curve without the levels and draws that hold no number, or None where nothing is left of it."""
+    levels = np.flatnonzero(np.isfinite(curve.value) & np.isfinite(curve.stderr))
+    if len(levels) < 2:
+        return None
+    kept = curve.at_levels(levels)
+    columns = np.isfinite(kept.per_draw).all(0)
+    if columns.sum() < 2:
+        return None
+    trusted, verdict = np.full(len(levels), curve.kind != "estimate"), ""
+    if "trusted" in results:
+        of = {"abstraction": curve.abstraction, "estimator": curve.estimator}
+        trusted = np.asarray(results.trusted.sel(of).values[levels], dtype=bool)
+        verdict = str(results.verdict.sel(of).values) if "verdict" in results else ""
+    seed, drawn = int(results.attrs.get("seed", 0)), b""
+    if "item" in results and (results.item.values[columns] >= 0).all():
+        chosen = [results[k].values for k in sorted(map(str, results.data_vars)) if k.startswith("allocation_")]
+        which = [np.array(seed), results.item.values[columns].astype(np.int64), *chosen]
+        drawn = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in which)).digest()
+    found = replace(kept, per_draw=kept.per_draw[:, columns])
+    return Side(found, trusted, verdict, seed, drawn, str(results.attrs.get("data_fingerprint", "")))
 
 
 def _name(path: str | Path, other: str | Path) -> str:

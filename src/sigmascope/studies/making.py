@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sigmascope.console import spelled
 from sigmascope.core import Abstraction, InputError, LabelledData, generator
 from sigmascope.data import load_any
+from sigmascope.data.loaders import by_word
 from sigmascope.data.scales import require_levels
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -45,13 +46,13 @@ from sigmascope.sample import (
     sample,
 )
 from sigmascope.sample import start as start_from_noise
+from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
 CHECKPOINT_SECONDS = 8.0
-_LABELS = 2**31 + 1  # stream of the labels of children
 _RECORDS = 16  # levels at which the posteriors are looked at
 Exact = FiniteDenoiser | HierarchyDenoiser
 Some = TypeVar("Some", GenerateTask, ForkTask)
@@ -130,7 +131,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
     data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain, ground=task.ground)
-    if isinstance(data, LabelledData) and task.data != "scenes":
+    if isinstance(data, LabelledData) and by_word(task.data) is None:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):
         require_levels(data, task.sigma_max if isinstance(task, GenerateTask) else math.inf, task.sigma_min)
@@ -261,7 +262,7 @@ def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent
 
 
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
-    g = generator(task.seed, 2**31)
+    g = generator(task.seed, Use.CLEAN_VALUES)
     if isinstance(denoiser, FiniteDenoiser):
         items = denoiser.sample_items(parents, level, task.forks, g).cpu()
         children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
@@ -285,7 +286,8 @@ def _continued(
 
     def look(state: State | JointState) -> dict[str, np.ndarray]:
         # A label drawn from the child's own posterior is right at any last level; the likeliest one would not be.
-        level, g = torch.full((len(state.y),), state.sigma, dtype=torch.float64), generator(task.seed, _LABELS)
+        level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
+        g = generator(task.seed, Use.CHILDREN_LABELS)
         uniform = torch.rand(len(state.y), 1, generator=g, dtype=torch.float64)
         found = all_log_posteriors(denoiser, state.y, level)
         return {n: draw_labels(p, uniform)[0].numpy() for n, p in found.items()}

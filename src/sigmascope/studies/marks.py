@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
 
-from sigmascope.analysis.trust import Trust
+from sigmascope.analysis.trust import Trust, biased_around
 from sigmascope.studies.results import main_estimator
 
 _LARGE = 0.25  # share of the levels at which a curve may be biased and still be the main one
@@ -110,19 +109,6 @@ def _verdict(results: xr.Dataset, name: str, estimator: str) -> str:
     """The words on a curve that is marked."""
     words = str(results.verdict.sel(abstraction=name, estimator=estimator).values) if "verdict" in results else ""
     return words or "it is marked as biased"
-
-
-def biased_around(
-    trusted: Bool[np.ndarray, " levels"], levels: Float[np.ndarray, " levels"], sigma: float | None
-) -> bool:
-    """Whether a curve is marked as biased at one of the two levels around σ; without σ, at all levels."""
-    if sigma is None:
-        return not trusted.any()
-    if not 0 < sigma < math.inf:
-        return False
-    below = int(np.clip(np.searchsorted(-levels, -sigma * (1 + 1e-9)), 0, len(levels) - 1))
-    above = below if math.isclose(levels[below], sigma, rel_tol=1e-9) else max(below - 1, 0)
-    return not (trusted[below] and trusted[above])
 
 
 def doubts(results: xr.Dataset, estimator: str = "") -> dict[str, str]:

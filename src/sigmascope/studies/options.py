@@ -6,11 +6,14 @@ The command line, files (TOML) and Python read these; :mod:`sigmascope.studies.s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
+from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, Names, Place, arg, group
+from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
+from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
 from sigmascope.limits import (
     MOST_CALLS,
     MOST_DRAWS,
@@ -30,23 +33,39 @@ _RUNS_CODE = "what it runs"  # of an option's metadata: what a file that sets it
 T = TypeVar("T")
 
 
+def _sources(_: str) -> str:
+    """The sources of data that are registered, for the help."""
+    return f"{data_words()}."
+
+
+def _ways(_: str) -> str:
+    """The estimators that are registered, for the help."""
+    said, explained = [], set[str]()
+    kinds = {EXACT: "Of data", POPULATION: "Of --law heldout", CONDITIONAL: "Of a model", SAMPLER: "Of forks"}
+    for kind, whose in kinds.items():
+        each = []
+        for name in names(kind):
+            words = named(name, kind).help
+            each.append(name if words in {"", *explained} else f"{name} ({words})")
+            explained.add(words)
+        said.append(f"{whose}: {', '.join(each)} (default: {','.join(usual(kind))}).")
+    return " ".join(said)
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """The data, and how they are read."""
 
-    data: str = ""
-    """What to study: the word 'scenes' (480,000 rendered images), an .npz file with 'images' and one array per
-    attribute, a .parquet file with encoded pictures and label columns, a folder of pictures (a folder per class, or
-    with metadata.csv or metadata.jsonl), a file in the .h5 layout of 3D Shapes, or 'hierarchy', data that a random
-    grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, children, depth and grammar)."""
-    abstractions: tuple[str, ...] = ()
-    """Attributes to study, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
+    data: Annotated[str, Place, arg("DATA", _sources)] = ""
+    """The data:"""
+    abstractions: Annotated[Names, arg("A,B", "(default: all)")] = ()
+    """Attributes, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
     shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
-    grain: bool = False
+    grain: Flag = False
     """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
-    ground: str = "white"
+    ground: Annotated[str, arg("COLOUR", "(default: white)")] = "white"
     """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
 
     def validate(self) -> None:
@@ -107,12 +126,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ExactOptions:
-    """Of the exact filter."""
+    """Of the exact filter: whose information, and of what."""
 
-    law: str = "empirical"
+    law: Annotated[str, arg("LAW", None)] = "empirical"
     """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
     from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
-    pairs: bool = False
+    pairs: Flag = False
     """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
     another pass over the data."""
 
@@ -127,14 +146,14 @@ class ExactOptions:
 
 @dataclass(frozen=True)
 class GapOptions:
-    """How many network calls to make for the gaps of a model."""
+    """Of a model: how many network calls to make for its gaps."""
 
-    target_stderr: float = 0.0
-    """Of a model: make as many network calls as bring the standard error of its score gaps down to this."""
-    budget: int = 0
-    """Of a model: make so many network calls for its gaps, where they tell most."""
-    like: str = ""
-    """Of a model: measure its gaps on the same draws as this earlier study of another model, for sigmascope compare."""
+    target_stderr: Annotated[float, arg("NATS", "(default: 0.02)")] = 0.0
+    """Make as many network calls as bring the standard error of its score gaps down to this."""
+    budget: Annotated[int, arg("CALLS", "(default: by --target-stderr)")] = 0
+    """Make so many network calls for its gaps, where they tell most."""
+    like: Annotated[str, arg("STUDY")] = ""
+    """Measure its gaps on the same draws as this earlier study of another model, for sigmascope compare."""
 
     def validate(self) -> None:
         """Refuse numbers that say nothing.
@@ -154,11 +173,11 @@ class GapOptions:
 class ForkOptions:
     """Continuations of noisy images."""
 
-    forks: int = 0
+    forks: Annotated[int, arg("K", "(default: 64; of a pipeline 16)")] = 0
     """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
-    steps: int = 0
+    steps: Annotated[int, arg("N", "(default: 20)")] = 0
     """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""
-    labeller: str = field(
+    labeller: Annotated[str, arg("MODULE:FUNCTION", "(default: the nearest other item)")] = field(
         default="",
         metadata={_RUNS_CODE: "it runs the function {value!r} as its labeller: add --labeller {value} if you trust it"},
     )
@@ -181,22 +200,22 @@ class ForkOptions:
 class PipelineOptions:
     """How a pipeline of diffusers is opened."""
 
-    null_class: int = -1
+    null_class: Annotated[int, arg("INDEX")] = -1
     """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself.
     Without such a class, what it says untold is the mixture over its classes, by its own likelihood."""
-    classes: str = ""
+    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
     """Of a class-conditional pipeline: the names of its classes, by which values of the attribute are matched to them:
     a file with one name a line, in their order, or JSON (a list, or an object as id2label); or the word 'by-order', if
-    the values of the attribute are in the order of the classes."""
-    allow_pickle: bool = field(
+    the values of the attribute are in the order of the classes. (From Python also the names, or a mapping of them.)"""
+    allow_pickle: Flag = field(
         default=False,
         metadata={
             _RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust where they come from"
         },
     )
     """Read a pipeline's weights from pickles, too, which can run any code: if you trust where they are from."""
-    variant: str = ""
-    """Of a pipeline: which of its weights to read, e.g. fp16."""
+    variant: Annotated[str, arg("NAME", "(default: the plain ones)")] = ""
+    """Which of its weights to read, e.g. fp16."""
 
     def validate(self) -> None:
         """Refuse the index of no class.
@@ -207,22 +226,20 @@ class PipelineOptions:
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
 
 
+Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
+"""What a study can be told besides its data, model, estimators and sampling."""
+
+
 @dataclass(frozen=True)
 class Common:
     """What every study is told."""
 
-    what: DataOptions = DataOptions()
-    sampling: Sampling = Sampling()
-    estimators: tuple[str, ...] = ()
-    """Ways to measure: posterior (always), score_gap, mmse_gap, filter, forks. They must agree; the page shows how well
-    they do. (filter is a lower bound, and the slowest by far.) Of --law heldout: heldout, and no
-    other. Of a model: score_gap and mmse_gap (estimates that the network's error can bias), filter, likelihood and
-    classifier (lower bounds whatever its error), probes (linear ones, on noisy values and on the network's features:
-    lower bounds too), posterior (the exact filter of the data, to compare with), and own_path (the same information
-    along the model's own path, the states that its generation visits)."""
-    device: str = "auto"
-    """Where to compute: auto (a CUDA GPU where there is one), cpu, cuda."""
-    fingerprint: str = ""
+    what: Annotated[DataOptions, Flat, group("data")] = DataOptions()
+    sampling: Annotated[Sampling, Flat, group("sampling")] = Sampling()
+    estimators: Annotated[Names, arg("A,B", _ways)] = ()
+    """Ways to measure, separated by commas. They must agree; the page shows how well they do."""
+    device: Device = "auto"
+    fingerprint: Hidden = ""
     """Of the data, once they have been read."""
 
     def validate_groups(self) -> None:
@@ -241,13 +258,13 @@ class Common:
 class WithModel(Common):
     """What a study of a model is told besides."""
 
-    model: str = ""
+    model: Annotated[str, arg("FOLDER", "(default: the exact filter)")] = ""
     """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
     the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
     pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
     labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
-    gaps: GapOptions = GapOptions()
-    model_fingerprint: str = ""
+    gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
+    model_fingerprint: Hidden = ""
     """Of the model's weights, once they have been read."""
 
 
@@ -255,9 +272,9 @@ class WithModel(Common):
 class StudyOptions(WithModel):
     """All that a study can be told, whatever its kind."""
 
-    exact: ExactOptions = ExactOptions()
-    forking: ForkOptions = ForkOptions()
-    pipeline: PipelineOptions = PipelineOptions()
+    exact: Annotated[ExactOptions, Flat, group("exact filter")] = ExactOptions()
+    forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
+    pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
 
 
 def flat(options: object) -> dict[str, Any]:
@@ -296,8 +313,3 @@ def what_it_runs(options: object) -> dict[str, str]:
         elif value and _RUNS_CODE in f.metadata:
             found[f.name] = f.metadata[_RUNS_CODE].format(value=value)
     return found
-
-
-def listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """A tuple of names, which may come as one string separated by commas."""
-    return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from sigmascope.analysis.onset import RESAMPLED_BYTES
+from sigmascope.analysis.onset import RESAMPLED_BYTES, RESAMPLES
 from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.filter import tile_rows
@@ -16,14 +17,13 @@ from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.exact_law import Data, chosen, levels_of
+from sigmascope.studies.exact_law import chosen, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 
 _LATER = 20_000_000  # what libraries load when they are first used
 _COMPILER = 90_000_000  # of the passes over a finite set
 _PAGE = 40_000_000  # figures while they are drawn
-_RESAMPLES = 2000
 _OF_ATTRIBUTE = 50_000  # bytes of its curves and of what the page says of it
 _OF_INTEGRALS = 96  # bytes of a pair of levels, in the weights of integrals over levels and the splines behind them
 
@@ -69,7 +69,7 @@ class _Sizes:
     gaps: bool
 
     @classmethod
-    def of(cls, data: Data, spec: Spec) -> _Sizes:
+    def of(cls, data: Any, spec: Spec) -> _Sizes:
         values = [len(a.values) for a in chosen(data, spec.what.abstractions)]
         heldout = isinstance(spec, HeldoutSpec)
         nodes = spec.sampling.levels if heldout else len(levels_of(data, spec)[0])
@@ -97,8 +97,8 @@ class _Sizes:
 
     def resampling(self) -> int:
         """Counts of resamples as they are drawn and as they are used, and the splines through resampled curves."""
-        splines = min(RESAMPLED_BYTES, 24 * 32 * _RESAMPLES * self.levels)
-        return 2 * min(RESAMPLED_BYTES, 8 * _RESAMPLES * self.draws) + splines
+        splines = min(RESAMPLED_BYTES, 24 * 32 * RESAMPLES * self.levels)
+        return 2 * min(RESAMPLED_BYTES, 8 * RESAMPLES * self.draws) + splines
 
     def estimates(self) -> int:
         """Curves and those of single values, beside the posteriors that they are read off and what that takes."""
@@ -112,7 +112,7 @@ class _Sizes:
         return max(3 * self.results(), self.results() + max(_PAGE, self.resampling()))
 
 
-def predict(data: Data, spec: Spec) -> Work:
+def predict(data: Any, spec: Spec) -> Work:
     """Work and memory of a study, from its sizes alone."""
     s = _Sizes.of(data, spec)
     gaps = s.gaps

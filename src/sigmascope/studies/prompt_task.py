@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import tomli_w
 
+from sigmascope.arguments import Device, Flag, arg
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_LEVELS, MOST_SEED, MOST_STEPS, check_text, refuse, shown, within
 
@@ -18,37 +20,34 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class PromptTask:
-    """A prompt of a text-to-image pipeline, and what it is compared with.
+    """A prompt of a text-to-image pipeline, and what it is compared with."""
 
-    Args:
-        model: folder of the pipeline, perhaps with ``diffusers:`` before it, or ``hub:owner/name``.
-        prompt: whose images are measured.
-        against: the prompt that they are compared with; empty: the empty prompt.
-        images: an ``.npz`` with ``images``, or a folder of pictures, made with the prompt; empty: they are generated.
-        n: images of each prompt: so many are generated, or the first so many are taken.
-        steps: of the sampler.
-        levels: of noise, over the range of the model's own schedule.
-        noises: paths of noise of each image.
-        size: side of the images in pixels; 0: the model's own.
-        seed: of the images and of the noise.
-        allow_pickle: read weights that only come as pickles.
-        variant: of the weights, e.g. ``fp16``; empty: the plain ones.
-        device: as for a study.
-    """
-
-    model: str
-    prompt: str
-    against: str = ""
-    images: str = ""
+    model: Annotated[str, arg("FOLDER", "(required)")] = ""
+    """Folder of a Stable Diffusion, SDXL or Flux pipeline that save_pretrained has written, perhaps with diffusers:
+    before it; or hub:OWNER/NAME, which is fetched from the hub."""
+    prompt: Annotated[str, arg("TEXT", "(required)")] = ""
+    """The prompt whose images are measured."""
+    against: Annotated[str, arg("TEXT", "(default: the empty prompt)")] = ""
+    """The prompt that they are compared with; then also how well the noisy image tells which of the two it is."""
+    images: Annotated[str, arg("FILE", "(default: generated)")] = ""
+    """Images of the prompt: an .npz file with 'images', or a folder of pictures, of the model's size."""
     n: int = 8
+    """Images of each prompt: so many are generated, or the first so many are taken."""
     steps: int = 30
+    """Steps of the sampler, Heun's for the probability-flow ODE."""
     levels: int = 24
+    """Noise levels over the range of the model's schedule, evenly spaced in ln sigma."""
     noises: int = 4
+    """Paths of noise of each image."""
     size: int = 0
+    """Side of the images in pixels; 0: the model's own."""
     seed: int = 0
-    allow_pickle: bool = False
-    variant: str = ""
-    device: str = "auto"
+    """Seed of images and noise: the same seed gives the same numbers."""
+    allow_pickle: Flag = False
+    """Read weights that only come as pickles, which can run any code."""
+    variant: Annotated[str, arg("NAME", "(default: the plain ones)")] = ""
+    """Which of its weights to read, e.g. fp16."""
+    device: Device = "auto"
 
     def check(self) -> PromptTask:
         """Itself.

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from sigmascope._version import VERSION
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
 from sigmascope.adapters.diffusers.units import Ruler
-from sigmascope.analysis.onset import Quantity, crossings
+from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, rising
 from sigmascope.core import Curve, InputError
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.folder import pictures_in
@@ -34,13 +33,13 @@ from sigmascope.noise import karras_grid, sigma_grid
 from sigmascope.report.gallery import rendered
 from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start
+from sigmascope.streams import Alone
 from sigmascope.studies.prompt_task import PromptTask
 from sigmascope.studies.store import Folder, check_folder, netcdf
 
 MARKER = "prompts.toml"
 SHARES = (0.05, 0.5, 0.95)
 _HIGHEST, _LOWEST = 100.0, 0.02  # of schedules that go on to infinity or to zero
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +115,8 @@ def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
     whose = (1,) if given or task.against == "" else (1, 0)
     latents = [_given(pipe, task, device) if given else _generated(pipe, task, k, device) for k in whose]
     found = tuple(
-        divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=(2, k))
-        for k, v in zip(whose, latents, strict=True)
+        divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=stream)
+        for k, v, stream in zip(whose, latents, [(Alone.PROMPT_PATHS, k) for k in whose], strict=True)
     )
     _, decode = _coders(pipe)
     images = tuple(_batched(decode, v).float().cpu().numpy() for v in latents)
@@ -154,16 +153,15 @@ def shares_of(curve: Curve, seed: int = 0) -> tuple[Quantity, Quantity, Quantity
     NaN where the curve does not rise.  Images are resampled; of few images the intervals are too short.
     """
     x, draws = np.log(curve.sigma), curve.per_draw.shape[1]
-    counts = np.random.default_rng(seed).multinomial(draws, np.full(draws, 1 / draws), size=_RESAMPLES)
-    means = np.concatenate([curve.value[None], counts @ curve.per_draw.T / draws])
-    rising = np.stack([isotonic_regression(m).x for m in means])
-    rising = rising[rising[:, -1] > 0] / rising[rising[:, -1] > 0, -1:]
-    if curve.value[-1] <= 0 or len(rising) < 2:
+    counts = counts_of(np.random.default_rng(seed), draws, RESAMPLES)
+    up = rising(np.concatenate([curve.value[None], counts @ curve.per_draw.T / draws]))
+    up = up[up[:, -1] > 0] / up[up[:, -1] > 0, -1:]
+    if curve.value[-1] <= 0 or len(up) < 2:
         nothing = Quantity(float("nan"), float("nan"), float("nan"))
         return nothing, nothing, nothing
     found = []
     for share in SHARES:
-        at = np.exp(crossings(x, rising, share))
+        at = np.exp(crossings(x, up, share))
         low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
         found.append(Quantity(float(at[0]), float(low), float(high)))
     return found[0], found[1], found[2]
@@ -174,7 +172,7 @@ def _generated(pipe: Pipeline, task: PromptTask, k: int, device: torch.device) -
     sigma = levels_of(pipe, 2)
     grid = karras_grid(float(sigma[0]), float(sigma[-1]), task.steps)
     told = {PROMPT: torch.full((task.n,), k, device=device)}
-    noise = Streams(task.seed, [(1, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
+    noise = Streams(task.seed, [(Alone.PROMPTED, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
     y = start(pipe.denoiser, float(grid[0]), noise, told)
     return final(sample(pipe.denoiser, y, [*grid, 0.0], Heun(), known=told)).y
 

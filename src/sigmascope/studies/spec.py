@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import tomli_w
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
+from sigmascope.arguments import listed
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
 from sigmascope.limits import real, refuse, shown, whole
@@ -28,7 +29,6 @@ from sigmascope.studies.options import (
     WithModel,
     changed,
     flat,
-    listed,
 )
 
 PIPELINE = "diffusers:"
@@ -62,7 +62,7 @@ class Spec(Common, ABC):
         """What this kind of study refuses beyond its groups of options."""
 
     @abstractmethod
-    def resolve(self) -> Self:
+    def resolve(self) -> Spec:
         """Itself, with what it leaves open filled in, as far as this needs neither data nor model."""
 
     def options(self) -> StudyOptions:
@@ -83,7 +83,7 @@ class Spec(Common, ABC):
     def difference(self, other: Spec) -> str:
         """How the numbers of this study differ from another's, for a message; empty: not at all."""
         mine, theirs = flat(self.options()), flat(other.options())
-        for name in mine:
+        for name in ("law", *mine):
             if name not in ("device", "data", "model", "fingerprint") and mine[name] != theirs[name]:
                 return f"its {name} is {mine[name]!r}, not {theirs[name]!r}"
         return "" if self.fingerprint == other.fingerprint else "of other data"
@@ -109,7 +109,7 @@ class ExactSpec(Spec):
         if self.forks == 1:
             raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 64")
 
-    def resolve(self) -> Self:
+    def resolve(self) -> ExactSpec:
         """Itself, with the usual estimators and as many children as usual."""
         found = replace(self, estimators=self.estimators or usual(EXACT))
         return replace(found, forks=self.forks or _FORKS) if "forks" in found.estimators else found
@@ -130,7 +130,7 @@ class HeldoutSpec(Spec):
                 "out --estimators, or --law heldout"
             )
 
-    def resolve(self) -> Self:
+    def resolve(self) -> HeldoutSpec:
         """Itself, with its one estimator."""
         return replace(self, estimators=(HELDOUT,))
 
@@ -138,16 +138,6 @@ class HeldoutSpec(Spec):
 @dataclass(frozen=True)
 class SpecOfModel(WithModel, Spec, ABC):
     """A study of a model."""
-
-    def aimed(self, budget: int = 0) -> Self:
-        """Itself, with how many calls to make for the gaps of a model, where nothing says it.
-
-        Args:
-            budget: so many; 0: as many as bring the standard error down to the usual one.
-        """
-        if self.gaps != GapOptions():
-            return self
-        return replace(self, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=_STDERR))
 
     def _validate_calls(self, estimators: Sequence[str], known: Sequence[str]) -> None:
         if set(estimators) - set(known) or len(set(estimators)) < len(estimators):
@@ -160,6 +150,9 @@ class SpecOfModel(WithModel, Spec, ABC):
             raise InputError("--like takes the draws of another study: leave out --target-stderr and --budget")
 
 
+M = TypeVar("M", bound=SpecOfModel)
+
+
 @dataclass(frozen=True)
 class ModelSpec(SpecOfModel):
     """A study of a learned model of ``sigmascope train``."""
@@ -167,9 +160,9 @@ class ModelSpec(SpecOfModel):
     def _validate(self) -> None:
         self._validate_calls(self.estimators, names(CONDITIONAL))
 
-    def resolve(self) -> Self:
+    def resolve(self) -> ModelSpec:
         """Itself, with the usual estimators, and calls for the usual standard error."""
-        return replace(self, estimators=self.estimators or usual(CONDITIONAL)).aimed()
+        return aimed(replace(self, estimators=self.estimators or usual(CONDITIONAL)))
 
 
 @dataclass(frozen=True)
@@ -204,11 +197,11 @@ class PipelineSpec(SpecOfModel):
         refuse(self.gaps, _each(self.gaps, "a model that can be told attributes"), whose)
         refuse(self.pipeline, {"classes": "a pipeline that is told classes"}, whose)
 
-    def resolve(self) -> Self:
+    def resolve(self) -> PipelineSpec:
         """Itself: what it leaves open is filled in once the pipeline is open."""
         return self
 
-    def resolve_forked(self, estimators: Sequence[str]) -> Self:
+    def resolve_forked(self, estimators: Sequence[str]) -> PipelineSpec:
         """Itself, with these estimators where it names none, and as many children and steps as usual."""
         forking = replace(
             self.forking,
@@ -216,6 +209,18 @@ class PipelineSpec(SpecOfModel):
             steps=self.forking.steps or _STEPS,
         )
         return replace(self, estimators=self.estimators or tuple(estimators), forking=forking)
+
+
+def aimed(spec: M, budget: int = 0) -> M:
+    """The study of a model, with how many calls to make for its gaps, where nothing says it.
+
+    Args:
+        spec: the study.
+        budget: so many; 0: as many as bring the standard error down to the usual one.
+    """
+    if spec.gaps != GapOptions():
+        return spec
+    return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=_STDERR))
 
 
 def spec_of(**options: Any) -> Spec:

@@ -15,44 +15,27 @@ from sigmascope.data import from_array
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.limits import shown
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.options import changed
+from sigmascope.studies.options import DataOptions, Group, Sampling, changed, flat
 from sigmascope.studies.run import open_subject, run_subject
 from sigmascope.studies.spec import Spec, SpecOfModel, spec_of
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.openings import of_data
 
-_BRING_THEIR_OWN = "labels and weights go with an array: data that are named or labelled bring their own"
+_BRING_THEIR_OWN = "labels go with an array: data that are named or labelled bring their own"
+_SAMPLING = Sampling()
 
 
 def study(
-    what: str | Path | LabelledData | Hierarchy | FiniteDenoiser | np.ndarray | Tensor,
-    labels: Mapping[str, Any] | None = None,
+    data: str | Path | LabelledData | Hierarchy | FiniteDenoiser | np.ndarray | Tensor,
+    model: str | Path | None = None,
     *,
-    abstractions: str | Sequence[str] = (),
-    weights: np.ndarray | Tensor | None = None,
-    draws: int = 256,
-    levels: int = 40,
-    sigma_min: float = 0.01,
-    sigma_max: float = 90.0,
-    seed: int = 0,
-    size: int = 32,
-    grain: bool = False,
-    ground: str = "white",
-    law: str = "empirical",
+    labels: Mapping[str, Any] | None = None,
+    attributes: str | Sequence[str] = (),
     estimators: str | Sequence[str] = (),
-    forks: int = 0,
-    pairs: bool = False,
-    model: str | Path = "",
-    target_stderr: float = 0.0,
-    budget: int = 0,
-    like: str | Path = "",
-    labeller: str = "",
-    steps: int = 0,
-    null_class: int = -1,
-    classes: str | Path | Mapping[Any, Any] | Sequence[str] = "",
-    allow_pickle: bool = False,
-    variant: str = "",
+    sampling: Sampling = _SAMPLING,
+    options: Group | Sequence[Group] = (),
     device: str = "auto",
     out: str | Path | None = None,
     progress: bool = False,
@@ -62,40 +45,19 @@ def study(
     .. math:: I(A; Y_\sigma) = H(A) - E\,H(A \mid Y_\sigma)
 
     Args:
-        what: ``"scenes"``, ``"hierarchy"``, the path of a data file, an array (items, ...) with ``labels``, labelled
-            data or their exact denoiser, or a :class:`~sigmascope.data.hierarchy.Hierarchy`.
-        labels: for an array, one label per item for each attribute.
-        abstractions: which attributes, e.g. ``("shape", "depth:bins=8")``; empty means all.
-        weights: for an array, one non-negative weight per item.
-        draws: items and noises drawn, shared by all levels.
-        levels: noise levels, evenly spaced in ln sigma.
-        sigma_min: last level, in the unit of the data (8-bit pixels: of the full range).
-        sigma_max: first level.
-        seed: of the draws; the same seed gives the same numbers.
-        size: side of the scenes in pixels.
-        grain: give the floor of the scenes a fine texture, one more attribute.
-        ground: ``"white"``, ``"black"`` or ``"#rrggbb"``: what transparent pixels of pictures are laid on.
-        law: ``"empirical"``: of exactly these items, exact; ``"heldout"``: lower bounds for the population that they
-            come from, by items held out and a filter made of the rest (the estimator ``heldout``).
-        estimators: ``posterior``, and perhaps ``score_gap``, ``mmse_gap``, ``filter`` and ``forks``; of a model among
-            ``score_gap``, ``mmse_gap``, ``filter``, ``likelihood``, ``classifier`` and ``posterior``; empty: the usual.
-        forks: children of each draw, for the estimator ``forks``; 0: 64, or 16 of a pipeline.
-        pairs: study every pair of attributes too: their interaction information.
+        data: ``"scenes"``, ``"hierarchy"``, the path of a data file, an array (items, ...) with ``labels``, labelled
+            data (:func:`~sigmascope.data.from_array` also takes weights) or their exact denoiser, a
+            :class:`~sigmascope.data.hierarchy.Hierarchy`, or, of a pipeline with a labeller, ``"generated"``.
         model: folder of a learned model, or ``"bundled"``: measure it in place of the exact filter, on data that are
             named; see :mod:`sigmascope.studies.subjects.model`.  ``"diffusers:FOLDER"`` is a pipeline,
             ``"hub:OWNER/NAME"`` one of the hub: told its classes, or told nothing and measured by forks; see
             :mod:`sigmascope.studies.subjects.sampler`.
-        target_stderr: of a model's gaps, nats; 0.02 where ``budget`` says nothing either.
-        budget: network calls for a model's gaps.
-        like: an earlier study of a model, whose draws are used for the gaps.
-        labeller: ``module:function`` that labels a pipeline's images; then ``what`` may be ``"generated"``.
-        steps: of a pipeline's continuations; 0: 20.
-        null_class: index of a pipeline's empty class, where it does not say it itself; without one, what it says
-            untold is the mixture over its classes, by its own likelihood.
-        classes: names of a pipeline's classes: in their order, from index to name or from name to index, a file with
-            these, or ``"by-order"``; empty: those that the pipeline gives.
-        allow_pickle: read a pipeline's weights from pickles, too, which can run any code.
-        variant: of a pipeline's weights, e.g. ``"fp16"``.
+        labels: for an array, one label per item for each attribute.
+        attributes: which ones, e.g. ``("shape", "depth:bins=8")``; empty means all.
+        estimators: of those in ``sigmascope study --help``; empty: the usual.
+        sampling: draws, noise levels (in the unit of the data; 8-bit pixels: of the full range) and seed.
+        options: groups of options that this kind of study can use, e.g. ``ExactOptions(pairs=True)`` or
+            ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``.
         device: ``auto``, ``cpu``, ``cuda``.
         out: a folder to write results, table and page to (see ``sigmascope study --help``); None writes nothing.
         progress: show a bar on stderr.
@@ -108,59 +70,53 @@ def study(
 
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
-    spec = spec_of(
-        data=str(what) if isinstance(what, (str, Path)) else "<array>",
-        abstractions=abstractions,
-        draws=draws,
-        levels=levels,
-        sigma_min=sigma_min,
-        sigma_max=sigma_max,
-        seed=seed,
-        size=size,
-        grain=grain,
-        ground=ground,
-        law=law,
-        estimators=estimators,
-        forks=forks,
-        pairs=pairs,
-        model=model,
-        target_stderr=target_stderr,
-        budget=budget,
-        like=like,
-        labeller=labeller,
-        steps=steps,
-        null_class=null_class,
-        classes=read_classes(classes),
-        allow_pickle=allow_pickle,
-        variant=variant,
-        device=device,
-    ).resolve()
-    if isinstance(what, (str, Path)):
-        if labels is not None or weights is not None:
+    named = isinstance(data, (str, Path))
+    of_groups = _flat_groups(sampling, *([options] if isinstance(options, Group) else options))
+    of_study = {"data": str(data) if named else "<array>", "abstractions": attributes, "estimators": estimators}
+    spec = spec_of(**of_groups | of_study, model=model or "", device=device).resolve()
+    folder = None if out is None else Path(out)
+    if isinstance(data, (str, Path)):
+        if labels is not None:
             raise InputError(_BRING_THEIR_OWN)
-        subject, spec = open_subject(spec, None if out is None else Path(out), progress)
+        subject, spec = open_subject(spec, folder, progress)
     else:
         if isinstance(spec, SpecOfModel):
-            raise InputError(f"a {type(what).__name__} came with a model: pass the name or the path of its data")
-        subject, spec = _of_objects(spec, what, labels, weights)
-    return run_subject(subject, spec, None if out is None else Path(out), progress)[0]
+            raise InputError(f"a {type(data).__name__} came with a model: pass the name or the path of its data")
+        subject, spec = _of_objects(spec, data, labels)
+    return run_subject(subject, spec, folder, progress)[0]
 
 
-def _of_objects(spec: Any, what: Any, labels: Mapping[str, Any] | None, weights: Any) -> tuple[Subject[Any], Spec]:
+def _flat_groups(*groups: Any) -> dict[str, Any]:
+    """The options of all groups by their own names.
+
+    Raises: InputError for what is no group, and for data and attributes, which are arguments.
+    """
+    found: dict[str, Any] = {}
+    for of in groups:
+        if not isinstance(of, (Group, Sampling)):
+            raise InputError(f"options are {shown(repr(of))}: pass groups of them, e.g. ExactOptions(pairs=True)")
+        if isinstance(of, DataOptions) and (of.data or of.abstractions):
+            raise InputError("data and attributes are arguments of study: leave them out of DataOptions")
+        found |= flat(of)
+    return found | {"classes": read_classes(found.get("classes", ""))}
+
+
+def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple[Subject[Any], Spec]:
     """The subject of data that came from Python.
 
     Raises: InputError for what is no data, or comes without what it needs.
     """
-    if isinstance(what, (np.ndarray, Tensor)):
+    if isinstance(data, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
-        return of_data(spec, from_array(what, labels, weights=weights, abstractions=spec.what.abstractions))
-    if labels is not None or weights is not None:
+        return of_data(spec, from_array(data, labels, abstractions=spec.what.abstractions))
+    if labels is not None:
         raise InputError(_BRING_THEIR_OWN)
-    data = what.data if isinstance(what, FiniteDenoiser) else what
+    denoiser = data if isinstance(data, FiniteDenoiser) else None
+    data = data if denoiser is None else denoiser.data
     if not isinstance(data, (LabelledData, Hierarchy)):
         raise InputError(
-            f"a {type(what).__name__} came: expected a name, a path, an array with labels, LabelledData, a "
+            f"a {type(data).__name__} came: expected a name, a path, an array with labels, LabelledData, a "
             "FiniteDenoiser or a Hierarchy"
         )
     spec = changed(spec, data=f"<{data.name}>")
@@ -170,4 +126,4 @@ def _of_objects(spec: Any, what: Any, labels: Mapping[str, Any] | None, weights:
         raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
     if isinstance(data, Hierarchy):
         data.check_names(spec.what.abstractions)
-    return of_data(spec, data, what if isinstance(what, FiniteDenoiser) else None)
+    return of_data(spec, data, denoiser)

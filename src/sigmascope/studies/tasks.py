@@ -1,15 +1,17 @@
-"""Specifications of ``generate`` and ``fork``: what decides their numbers.  Imports nothing heavy."""
+"""What ``generate``, ``fork``, ``reproduce`` and ``train`` are told: each option once.  Imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 import tomli_w
 
+from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, arg, group
 from sigmascope.errors import InputError
+from sigmascope.learn.settings import Settings
 from sigmascope.limits import (
     MOST_SEED,
     MOST_STEPS,
@@ -20,47 +22,34 @@ from sigmascope.limits import (
     shown,
     within,
 )
+from sigmascope.studies.options import DataOptions
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
 FORK_SAMPLERS = ("exact", "sde", "ode")
 
 
 @dataclass(frozen=True)
-class GenerateTask:
-    """Images from noise, with what the filter knows on the way.
+class GenerateTask(DataOptions):
+    """Images from noise, with what the filter knows on the way."""
 
-    Args:
-        data: as for a study.
-        abstractions: attributes to follow; empty means all.
-        n: images.
-        sampler: ``sde``, ``ode`` or ``filter`` (state and filter together).
-        about: for ``filter``, the attribute whose values it holds a belief on; empty means the items themselves, or
-            the root of a hierarchy.
-        steps: between the levels, even in ln sigma, and one more to sigma 0.
-        sigma_max: first level.
-        sigma_min: last level above 0.
-        seed: of the noise; each image has its own stream.
-        size: side of the scenes in pixels.
-        grain: whether the floor of the scenes has a texture.
-        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
-        device: as for a study.
-        fingerprint: of the data, once they have been read.
-    """
-
-    data: str
-    abstractions: tuple[str, ...] = ()
     n: int = 16
-    sampler: str = "sde"
-    about: str = ""
+    """Images."""
+    sampler: Annotated[str, arg("SAMPLER", None)] = "sde"
+    """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter: the noisy image and the
+    filter's belief simulated together, with the denoiser computed from that belief alone."""
+    about: Annotated[str, arg("A", "(default: the items, or the root of a hierarchy)")] = ""
+    """For --sampler filter: the attribute on whose values the belief lives."""
     steps: int = 30
+    """Steps between --sigma-max and --sigma-min, even in ln sigma."""
     sigma_max: float = 90.0
+    """First noise level: well above the standard deviation of the data."""
     sigma_min: float = 0.02
+    """Last noise level above 0."""
     seed: int = 0
-    size: int = 32
-    grain: bool = False
-    ground: str = "white"
-    device: str = "auto"
-    fingerprint: str = ""
+    """Seed of the noise; each image has its own stream."""
+    device: Device = "auto"
+    fingerprint: Hidden = ""
+    """Of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -83,42 +72,29 @@ class GenerateTask:
 
 
 @dataclass(frozen=True)
-class ForkTask:
-    """Continuations of noisy images.
+class ForkTask(DataOptions):
+    """Continuations of noisy images."""
 
-    Args:
-        data: as for a study.
-        abstractions: attributes to compare; empty means all.
-        sigma: noise level of the parents.
-        forks: children of each.
-        seeds: parents.
-        sampler: ``exact`` (children drawn at once from the posterior), ``sde``, or ``ode`` (which needs ``renoise``).
-        renoise: noise the parent further, to this level, before going down; 0 means not.
-        steps: from ``sigma`` (or ``renoise``) to ``sigma_min``.
-        sigma_min: last level above 0.
-        seed: of parents and noise; each child has its own stream.
-        size: side of the scenes in pixels.
-        grain: whether the floor of the scenes has a texture.
-        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
-        device: as for a study.
-        fingerprint: of the data, once they have been read.
-    """
-
-    data: str
-    abstractions: tuple[str, ...] = ()
     sigma: float = 3.0
+    """Noise level of the parents."""
     forks: int = 16
+    """Children of each parent."""
     seeds: int = 8
-    sampler: str = "exact"
+    """Parents: images of the data under noise."""
+    sampler: Annotated[str, arg("SAMPLER", None)] = "exact"
+    """exact (children drawn at once from the posterior), sde (followed down the levels; labels are then drawn from the
+    posterior at --sigma-min), or ode, which is deterministic and forks only with --renoise."""
     renoise: float = 0.0
+    """Noise the parent further, up to this level, before going down (the U-turn); 0: do not."""
     steps: int = 30
+    """Steps down to --sigma-min, even in ln sigma."""
     sigma_min: float = 0.02
+    """Last noise level above 0."""
     seed: int = 0
-    size: int = 32
-    grain: bool = False
-    ground: str = "white"
-    device: str = "auto"
-    fingerprint: str = ""
+    """Seed of parents and noise; each child has its own stream."""
+    device: Device = "auto"
+    fingerprint: Hidden = ""
+    """Of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -160,27 +136,26 @@ class ForkTask:
 
 @dataclass(frozen=True)
 class ReproduceTask:
-    """The paper's experiments.
+    """The paper's experiments."""
 
-    Args:
-        data: ``scenes`` or a data file, as for a study.
-        model: ``exact``, ``bundled``, or the folder of a learned model, measured beside the exact filter.
-        quick: with fewer draws.
-        second: another data file, of which the page shows the curves under both laws; empty: none.
-        abstractions: attributes; empty means all.
-        size: side in pixels of the scenes, or to which pictures of a file are reduced; 0 leaves them as they are.
-        seed: of everything.
-        fingerprint: of the data, once they have been read.
-    """
-
-    data: str = "scenes"
-    model: str = "exact"
-    quick: bool = False
-    second: str = ""
-    abstractions: tuple[str, ...] = ()
+    data: Annotated[str, arg("DATA", None)] = "scenes"
+    """The word 'scenes', or a data file as for a study, e.g. 3dshapes.h5."""
+    model: Annotated[str, arg("MODEL", None)] = "exact"
+    """exact (the exact filter of the data alone), or beside it 'bundled' or a folder of sigmascope train."""
+    quick: Flag = False
+    """Fewer draws: minutes in place of a quarter of an hour, wider bands."""
+    second: Annotated[str, arg("FILE", "(default: none)")] = ""
+    """Another data file whose curves are shown under both laws; of the ten classes of CIFAR-10 also whether they are
+    animals or vehicles."""
+    abstractions: Annotated[Names, arg("A,B", "(default: all)")] = ()
+    """Attributes, as for a study."""
     size: int = 16
+    """Side in pixels of the scenes, or to which larger pictures of a file are reduced by averaging; 0 leaves those as
+    they are. With a model: the model's."""
     seed: int = 0
-    fingerprint: str = ""
+    """Seed of everything: the same seed gives the same numbers."""
+    fingerprint: Hidden = ""
+    """Of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -200,6 +175,48 @@ class ReproduceTask:
         if not 0 <= self.seed < 2**31:
             raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^31")
         return self
+
+
+@dataclass(frozen=True)
+class TrainSpec(DataOptions):
+    """A training: the data, how, and where."""
+
+    settings: Annotated[Settings, Flat, group("training")] = field(default_factory=Settings)
+    classifier_steps: int = 0
+    """Train a classifier of noisy values first, for so many steps: it bounds the information from below, and guesses
+    for the denoiser what that is not told, which makes its gaps far less biased."""
+    half: Flag = False
+    """Store the finished model in 16 bits."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two checkpoints."""
+    device: Device = "auto"
+    fingerprint: Hidden = ""
+    """Of the data, once they have been read."""
+
+    def to_toml(self) -> str:
+        """The text of a file that holds it."""
+        table = asdict(self) | {"abstractions": list(self.abstractions)}
+        settings = table.pop("settings")
+        return tomli_w.dumps({"train": table, "settings": settings})
+
+    def differs(self, text: str) -> str:
+        """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
+        try:
+            held = tomllib.loads(text)
+            found: dict[str, Any] = (
+                {"ground": DataOptions.ground} | dict(held["train"]) | {"settings": dict(held["settings"])}
+            )
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return "its settings cannot be read"
+        mine = tomllib.loads(self.to_toml())
+        wanted = mine["train"] | {"settings": mine["settings"]}
+        for name in ("abstractions", "classifier_steps", "size", "grain", "ground", "half"):
+            if found.get(name) != wanted[name]:
+                return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
+        for name, value in wanted["settings"].items():
+            if found["settings"].get(name) != value:
+                return f"its {name} is {found['settings'].get(name)!r}, not {value!r}"
+        return "" if found.get("fingerprint") == wanted["fingerprint"] else "of other data"
 
 
 Task = GenerateTask | ForkTask | ReproduceTask

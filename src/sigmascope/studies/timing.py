@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 import sigmascope.distributed as distributed
-from sigmascope.analysis.onset import onsets
+from sigmascope.analysis.onset import RESAMPLES, RESAMPLES_OF_ADVICE, counts_of, onsets
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
@@ -32,15 +32,13 @@ from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.advice_of import MOST
-from sigmascope.studies.exact_law import Data, chosen, draws_of, levels_of
+from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
-from sigmascope.studies.views import RESAMPLES
 
 _LEVELS, _FEW_LEVELS = 64, 8  # of a sample, and where their sums are large
 _FEW_DRAWS = 64  # likewise
 _SUMS_BYTES = 6e8  # of a sample's sums
-_RESAMPLES = 2000  # of the table of onsets
 _INTEGRATED = 512  # levels of the sample of an integral
 _COUNTED = 200_000  # draws of resamples in a sample
 _LONG = 1.0  # seconds, above which a sample is not taken twice
@@ -126,7 +124,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
     return finding + work + _drawing(data, spec) + _estimates(study) + _resampling(study) + _page(data, study)
 
 
-def _drawing(data: Data, spec: Spec) -> float:
+def _drawing(data: Any, spec: Spec) -> float:
     few = min(spec.sampling.draws, _FEW_DRAWS)
     return _warm(lambda: _timed(lambda: draws_of(data, few, spec.sampling.seed))[0]) * spec.sampling.draws / few
 
@@ -322,7 +320,7 @@ def _resampling(study: _Study) -> float:
     times = max(_COUNTED // draws, 1)
 
     def count() -> np.ndarray:
-        return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=times).astype(float)
+        return counts_of(rng, draws, times)
 
     counts = count()
     counting = _warm(lambda: _timed(count)[0])
@@ -337,14 +335,14 @@ def _resampling(study: _Study) -> float:
     each = max(long - short, 0.0) / (some - few)
     single = _single(study)
     tables = len(study.attributes) + 2 * sum(bool(a.parts) for a in study.attributes)
-    advised = _OF_ADVICE * RESAMPLES * min(len(study.attributes), MOST)
-    curves = _RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
-    counted = (_RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
+    advised = _OF_ADVICE * RESAMPLES_OF_ADVICE * min(len(study.attributes), MOST)
+    curves = RESAMPLES * tables + VALUE_RESAMPLES * sum(single)
+    counted = (RESAMPLES + VALUE_RESAMPLES * len(single)) * counting * scale
     once = max(short - few * each, 0.0) * (tables + sum(single))
     return counted + once + advised * each + curves * (each + product * scale * spec.sampling.levels / levels)
 
 
-def _page(data: Data, study: _Study) -> float:
+def _page(data: Any, study: _Study) -> float:
     """Its figures, from the time of a small one, and the file of results."""
     spec = study.spec
     sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, min(spec.sampling.levels, _LEVELS))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -20,7 +18,6 @@ import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.pictures import WHITE
 from sigmascope.data.scales import require_levels
 from sigmascope.device import resolve_device
 from sigmascope.learn.classifier import CLASSIFIER
@@ -36,71 +33,17 @@ from sigmascope.report.gallery import grid_figure, rendered
 from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
+from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data
 from sigmascope.studies.scales import say_notes
 from sigmascope.studies.store import Folder, check_folder
+from sigmascope.studies.tasks import TrainSpec
 
 SPEC = "train.toml"
 _STATES = {"denoiser": "training.safetensors", "classifier": "training-classifier.safetensors"}
 _REPORTS = 40  # times that losses are noted
 _PICTURES = 8  # of which pictures are made
 _SHOWN, _SAMPLING_STEPS = 24, 32
-_SAMPLES = 31  # use of a seed
-
-
-@dataclass(frozen=True)
-class TrainSpec:
-    """A training: the data, how, and where.
-
-    Args:
-        data: as for a study.
-        settings: of network and optimiser.
-        abstractions: attributes that the network can be told; empty means all.
-        classifier_steps: of a classifier of noisy values, trained first; it guesses what the denoiser is not told; 0
-            leaves it out.
-        size: side of the scenes in pixels.
-        grain: whether the floor of the scenes has a texture.
-        ground: what transparent pixels of pictures are laid on: ``white``, ``black`` or ``#rrggbb``.
-        half: store the weights of the finished model in 16 bits.
-        device: as for a study.
-        checkpoint_seconds: between two checkpoints.
-        fingerprint: of the data, once they have been read.
-    """
-
-    data: str
-    settings: Settings
-    abstractions: tuple[str, ...] = ()
-    classifier_steps: int = 0
-    size: int = 32
-    grain: bool = False
-    ground: str = "white"
-    half: bool = False
-    device: str = "auto"
-    checkpoint_seconds: float = 60.0
-    fingerprint: str = ""
-
-    def to_toml(self) -> str:
-        """The text of a file that holds it."""
-        table = asdict(self) | {"abstractions": list(self.abstractions)}
-        settings = table.pop("settings")
-        return tomli_w.dumps({"train": table, "settings": settings})
-
-    def differs(self, text: str) -> str:
-        """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
-        try:
-            held = tomllib.loads(text)
-            found: dict[str, Any] = {"ground": WHITE} | dict(held["train"]) | {"settings": dict(held["settings"])}
-        except (KeyError, TypeError, ValueError, RecursionError):
-            return "its settings cannot be read"
-        mine = tomllib.loads(self.to_toml())
-        wanted = mine["train"] | {"settings": mine["settings"]}
-        for name in ("abstractions", "classifier_steps", "size", "grain", "ground", "half"):
-            if found.get(name) != wanted[name]:
-                return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
-        for name, value in wanted["settings"].items():
-            if found["settings"].get(name) != value:
-                return f"its {name} is {found['settings'].get(name)!r}, not {value!r}"
-        return "" if found.get("fingerprint") == wanted["fingerprint"] else "of other data"
 
 
 def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Source:
@@ -248,7 +191,7 @@ def _pictures(folder: Folder, trainer: Training, what: str) -> None:
     if not isinstance(trainer, Trainer) or len(trainer.averaged.event) != 3:
         return
     model, event = trainer.averaged, trainer.averaged.event
-    g = generator(trainer.settings.seed, _SAMPLES)
+    g = generator(trainer.settings.seed, Use.TRAINING_SAMPLES)
     noise = torch.randn(_SHOWN, *event, generator=g).to(trainer.device)
     high = min(trainer.settings.sigma_max, 300.0 * model.scale)
     low = max(trainer.settings.sigma_min, 0.03 * model.scale)

@@ -61,9 +61,9 @@ class Clock(ABC):
     def sigma_at(self, share: float) -> float:
         """The inverse of :meth:`share`."""
 
+    @abstractmethod
     def given(self) -> Callable[[Tensor], Tensor] | None:
         """From the time of the schedule to the timestep that a network is given; None where they are the same."""
-        return None
 
 
 class TableClock(Clock):

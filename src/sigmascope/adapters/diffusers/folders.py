@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sigmascope.adapters.diffusers.kinds import own_class
 from sigmascope.adapters.diffusers.settings import MOST_NUMBER, check_numbers, check_types, short
 from sigmascope.core import InputError
 
@@ -167,6 +168,11 @@ def part_of(index: Mapping[str, Any], part: str) -> tuple[str, str] | None:
     return None
 
 
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """The class of each part of a pipeline, by the part's name."""
+    return {part: home[1] for part in index if not part.startswith("_") and (home := part_of(index, part))}
+
+
 def home_of(folder: Path, part: str) -> Path:
     """Where a part of a pipeline lies: a folder of its name, or, in old pipelines of one network, beside the index."""
     own = folder / part
@@ -190,23 +196,28 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
     if (folder / "None.py").exists():  # which old versions of diffusers take for the pipeline's own code
         raise InputError(f"{folder}: it holds code of its own (None.py), which is not run: remove that file")
     for part, home in index.items():
-        pair = isinstance(home, list) and len(home) == 2 and any(isinstance(x, str) for x in home)
-        if part.startswith("_") or part in without or not (part in modules or pair):
-            continue
-        if isinstance(home, list) and len(home) == 2 and home[0] is None:
-            continue
-        found = part_of(index, part)
-        if found is None:
-            raise InputError(f"{folder / INDEX}: {part} is {short(home)}: expected a library and a class")
-        library, kind = found
-        if library not in LIBRARIES:
-            raise InputError(
-                f"{folder}: its {part} is code of its own ({library}), which is not run: expected a class of "
-                f"{' or '.join(LIBRARIES)}"
-            )
-        if not kind.isidentifier() or kind.endswith("Pipeline"):
-            raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
-        _check_part(home_of(folder, part), library, kind, allow_pickle, variant)
+        pair = home if isinstance(home, list) and len(home) == 2 else [None, None]
+        named = part in modules or any(isinstance(x, str) for x in pair)
+        absent = isinstance(home, list) and len(home) == 2 and home[0] is None
+        if not part.startswith("_") and part not in without and named and not absent:
+            library, kind = _checked_home(folder, index, part)
+            _check_part(home_of(folder, part), library, kind, allow_pickle, variant)
+
+
+def _checked_home(folder: Path, index: Mapping[str, Any], part: str) -> tuple[str, str]:
+    """Library and class of a part, where they may be loaded."""
+    found = part_of(index, part)
+    if found is None:
+        raise InputError(f"{folder / INDEX}: {part} is {short(index[part])}: expected a library and a class")
+    library, kind = found
+    if library not in LIBRARIES and own_class(kind, library) is None:
+        raise InputError(
+            f"{folder}: its {part} is code of its own ({library}), which is not run: expected a class of "
+            f"{' or '.join(LIBRARIES)}"
+        )
+    if not kind.isidentifier() or kind.endswith("Pipeline"):
+        raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
+    return found
 
 
 def _modules(kind: Any, folder: Path) -> set[str]:
@@ -233,18 +244,28 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
     if code or nested:
         held = (*code, INDEX)[0]
         raise InputError(f"{folder}: it holds code of its own ({held}), which is not run: remove that file")
+    made = class_of(kind) if library == LIBRARIES[0] else own_class(kind, library)
     for name in (*_CONFIGS, *_OF_TEXT):
         if (folder / name).exists():
-            found = read_config(folder / name, numbers=name in _CONFIGS)
-            own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
-            if found.get(own):
-                raise InputError(f"{folder / name}: it names code of its own ({own}), which is not run: leave it out")
-            made = class_of(kind) if library == LIBRARIES[0] else None
-            if made is not None and name in _CONFIGS:
-                check_types(found, made, str(folder / name))
-                channels, side = found.get("in_channels"), found.get("sample_size")
-                if isinstance(channels, int) and isinstance(side, int) and channels * side**2 > MOST_VALUES:
-                    raise InputError(f"{folder / name}: sample_size is {side}, of {channels} channels: it is too large")
+            _check_config(folder / name, made if name in _CONFIGS else None, numbers=name in _CONFIGS)
+    _check_files(folder, allow_pickle, variant)
+
+
+def _check_config(path: Path, made: type | None, *, numbers: bool) -> None:
+    """The configuration of a part, of a class where that is known."""
+    found = read_config(path, numbers=numbers)
+    own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
+    if found.get(own):
+        raise InputError(f"{path}: it names code of its own ({own}), which is not run: leave it out")
+    if made is not None:
+        check_types(found, made, str(path))
+        channels, side = found.get("in_channels"), found.get("sample_size")
+        if isinstance(channels, int) and isinstance(side, int) and channels * side**2 > MOST_VALUES:
+            raise InputError(f"{path}: sample_size is {side}, of {channels} channels: it is too large")
+
+
+def _check_files(folder: Path, allow_pickle: bool, variant: str) -> None:
+    """The weights of a part: no pickles but where they are allowed, and of the variant that is asked for."""
     files = [p for p in folder.glob("*") if p.suffix in (".safetensors", *_PICKLES)]
     safe = [p for p in files if p.suffix == ".safetensors"]
     if files and not safe and not allow_pickle:
@@ -260,11 +281,12 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
 
 
 def class_of(kind: str) -> type | None:
-    """A class of diffusers, by its name; None where there is none."""
+    """A class of diffusers or of a registered kind, by its name; None where there is none."""
     with quiet(), in_one_line(kind, "diffusers cannot give it"):
         import diffusers
 
         found = getattr(diffusers, kind, None) if kind.isidentifier() else None
+        found = found or own_class(kind)
         return found if isinstance(found, type) else None
 
 

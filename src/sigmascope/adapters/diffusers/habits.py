@@ -1,37 +1,28 @@
 """How a pipeline's class uses its scheduler: the levels that it asks for, and where an image-to-image run begins.
 
-Both are asked of diffusers' own classes.  Some pipelines hand their scheduler levels and a shift of their own: these
-are the expressions that the class's ``__call__`` assigns to ``sigmas`` and ``mu``, which are evaluated here.  Where a
-run with a strength begins is what ``get_timesteps`` of the image-to-image pipeline returns.
+Both are asked of diffusers' own classes.  Some pipelines hand their scheduler lists and a shift of their own: what the
+class's ``__call__`` passes is read off its source (:mod:`sigmascope.adapters.diffusers.calls`).  Where a run with a
+strength begins is what ``get_timesteps`` of the image-to-image pipeline returns.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import sys
-import textwrap
+import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from sigmascope.adapters.diffusers.folders import class_of, line_of, quiet
+from sigmascope.adapters.diffusers.calls import passed, pipeline_class, source_of
+from sigmascope.adapters.diffusers.folders import line_of, quiet
 from sigmascope.adapters.diffusers.schedulers import MOST_STEPS, settings_of
 from sigmascope.core import InputError
 
 _PLAIN, _FLOWING = "StableDiffusionImg2ImgPipeline", "FluxPipeline"
 _PATCHES = 4096  # of an image of 1024 × 1024 pixels in latents of an eighth, in patches of two by two
-
-
-def pipeline_class(kind: object) -> type | None:
-    """The class of diffusers with a name; None where it has none."""
-    try:
-        return class_of(kind) if isinstance(kind, str) else None
-    except InputError:  # what the class is made of is missing here
-        return None
 
 
 @functools.cache
@@ -63,22 +54,38 @@ class Habits:
 
     Args:
         kind: name of the class; None, or a name that diffusers does not have: the scheduler is set as it comes.
-        patches: tokens of one image, which shift the levels of some flows.
+        patches: tokens of one image, which shift the levels of some flows; 0: those of 1024 × 1024 pixels.
+        sides: height and width in pixels; 0: the pipeline's own.
+        config: settings of the pipeline, as its index has them.
     """
 
-    def __init__(self, kind: str | None = None, patches: int = _PATCHES) -> None:
-        self.kind, self.patches = kind, patches
+    def __init__(
+        self,
+        kind: str | None = None,
+        patches: int = 0,
+        sides: tuple[int, int] = (0, 0),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind, self.patches, self.sides, self.config = kind, patches or _PATCHES, sides, config or {}
 
     def mu(self, scheduler: Any, steps: int) -> float | None:
-        """The logarithm of the shift that the pipeline gives to a scheduler that shifts with the size of the image."""
+        """The logarithm of the shift that the pipeline gives to a scheduler that shifts with the size of the image.
+
+        Raises: InputError for a class that gives none, or one that only a run has.
+        """
         if not settings_of(scheduler).get("use_dynamic_shifting"):
             return None
-        more = {"self": SimpleNamespace(scheduler=scheduler), "num_inference_steps": steps}
-        for kind in (self.kind, _FLOWING):
-            for found in self._assigned(kind, "mu", more):
-                if isinstance(found, (int, float)):
-                    return float(found)
-        raise InputError(f"{type(scheduler).__name__} shifts with the size of the image: the shift cannot be found")
+        kind = _FLOWING if pipeline_class(self.kind) is None else self.kind
+        found = self._passed(kind, scheduler, steps).get("mu")
+        if isinstance(found, (int, float)) and math.isfinite(found):
+            return float(found)
+        raise InputError(
+            f"{type(scheduler).__name__} shifts with the size of the image: the shift of {kind} cannot be found; set "
+            "use_dynamic_shifting to false in the scheduler's configuration, with the shift"
+        )
+
+    def _passed(self, kind: str | None, scheduler: Any, steps: int) -> dict[str, Any]:
+        return passed(kind, scheduler, steps, self.patches, self.sides, self.config)
 
     def set(
         self, scheduler: Any, steps: int, timesteps: Sequence[float] = (), sigmas: Sequence[float] = ()
@@ -102,53 +109,43 @@ class Habits:
             raise InputError(f"{kind} cannot be set to a number of steps: its noise levels are not known")
         takes = _parameters(scheduler.set_timesteps)
         mu = self.mu(scheduler, steps)
-        more: dict[str, Any] = {} if mu is None else {"mu": mu}
-        for name, given in (("timesteps", timesteps), ("sigmas", sigmas)):
-            if given and name not in takes:
+        given: dict[str, Any] = {"timesteps": _whole(timesteps)} if timesteps else {}
+        given |= {"sigmas": list(sigmas)} if sigmas else {}
+        for name in given:
+            if name not in takes:
                 raise InputError(f"{kind} takes no list of {name} of one's own: leave --{name} out")
+        if timesteps:
+            given.pop("sigmas", None)
         try:
             with quiet():
-                if timesteps or sigmas:
-                    more |= {"timesteps": _whole(timesteps)} if timesteps else {"sigmas": list(sigmas)}
-                    scheduler.set_timesteps(**more)
-                    return mu
-                own = self._own_sigmas(scheduler, steps) if "sigmas" in takes else None
-                if own is not None:
-                    scheduler.set_timesteps(sigmas=own, **more)
-                else:
-                    scheduler.set_timesteps(steps, **more)
-                if hasattr(scheduler, "set_sigmas"):  # levels of a scheduler that keeps them apart from its steps
-                    scheduler.set_sigmas(steps)
+                self._set(scheduler, steps, given, {} if mu is None else {"mu": mu})
         except MemoryError:
             raise
         except Exception as error:  # a scheduler of another library raises anything
-            aim = "the list that was passed" if timesteps or sigmas else f"{steps} steps"
+            aim = "the list that was passed" if given else f"{steps} steps"
             raise InputError(f"{kind} cannot be set to {aim} ({line_of(error)}): pass another") from error
         return mu
 
-    def _own_sigmas(self, scheduler: Any, steps: int) -> list[float] | None:
-        if settings_of(scheduler).get("use_flow_sigmas") and "use_flow_sigmas" in _source(self.kind):
-            return None
-        more = {"num_inference_steps": steps, "sigmas": None, "timesteps": None}
-        for found in self._assigned(self.kind, "sigmas", more):
-            if isinstance(found, (list, np.ndarray)) and len(found) == steps:
-                return [float(x) for x in found]
-        return None
+    def _set(self, scheduler: Any, steps: int, given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        if given:
+            scheduler.set_timesteps(**more, **given)
+            return
+        takes = _parameters(scheduler.set_timesteps)
+        own = {n: x for n, x in self._lists(scheduler, steps).items() if n in takes}
+        if own:
+            scheduler.set_timesteps(**own, **more)
+        else:
+            scheduler.set_timesteps(steps, **more)
+        if hasattr(scheduler, "set_sigmas"):  # levels of a scheduler that keeps them apart from its steps
+            scheduler.set_sigmas(steps)
 
-    def _assigned(self, kind: str | None, name: str, more: Mapping[str, Any]) -> list[Any]:
-        """Values that ``__call__`` of a class assigns to a name, of the expressions that need no more than is known."""
-        found = []
-        cls = pipeline_class(kind)
-        for value in _assignments(kind, name):
-            names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
-            constants = {n: v.value for n in names for v in _assignments(kind, n) if isinstance(v, ast.Constant)}
-            known = {**vars(sys.modules[cls.__module__]), **constants, **more} if cls is not None else dict(more)
-            lengths = {n: self.patches for n in names if n.endswith(("seq_len", "sequence_length"))}
-            known |= lengths | {"latents": SimpleNamespace(shape=(1, self.patches))}
-            try:
-                found.append(eval(compile(ast.Expression(value), f"<{kind}>", "eval"), known))  # diffusers' own code
-            except Exception:  # it needs what only a run of the pipeline has
-                continue
+    def _lists(self, scheduler: Any, steps: int) -> dict[str, list[float]]:
+        """The levels, and the timesteps, that the pipeline passes in place of a number of steps."""
+        found = {}
+        for name, given in self._passed(self.kind, scheduler, steps).items():
+            values = np.asarray(given, dtype=np.float64)
+            if name != "mu" and values.shape == (steps,):
+                found[name] = [float(x) for x in values]
         return found
 
 
@@ -157,32 +154,9 @@ def _whole(timesteps: Sequence[float]) -> list[float]:
     return [int(t) if float(t).is_integer() else float(t) for t in timesteps]
 
 
-@functools.cache
-def _source(kind: str | None) -> str:
-    cls = pipeline_class(kind)
-    try:
-        return textwrap.dedent(inspect.getsource(cls.__call__)) if cls is not None else ""
-    except (OSError, TypeError, AttributeError):
-        return ""
-
-
-@functools.cache
-def _assignments(kind: str | None, name: str) -> tuple[ast.expr, ...]:
-    """Expressions that ``__call__`` of a class of diffusers assigns to a name."""
-    try:
-        tree = ast.parse(_source(kind))
-    except SyntaxError:
-        return ()
-    return tuple(
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
-    )
-
-
 def reads_patch_size(kind: object) -> bool:
     """Whether a pipeline counts the tokens of an image by the patch size of its network."""
-    return isinstance(kind, str) and "transformer.config.patch_size" in _source(kind)
+    return isinstance(kind, str) and "transformer.config.patch_size" in source_of(kind)
 
 
 def _parameters(function: Any) -> tuple[str, ...]:
@@ -205,7 +179,7 @@ class Starts:
         self._cls = image_to_image(kind)
         self._scheduler, self._steps = scheduler, steps
         self._takes = _parameters(self._cls.get_timesteps)
-        self.apart = "strength" in _parameters(scheduler.set_timesteps) and "strength=strength" in _source(
+        self.apart = "strength" in _parameters(scheduler.set_timesteps) and "strength=strength" in source_of(
             self._cls.__name__
         )
         """Whether the strength changes the steps themselves."""

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sigmascope.adapters.diffusers.clocks import FlowClock
 from sigmascope.adapters.diffusers.folders import (
     check_folder,
     check_weights,
+    checked_index,
     folder_of,
     home_of,
     hub_id,
@@ -19,13 +21,11 @@ from sigmascope.adapters.diffusers.folders import (
     quiet,
     within_its_files,
 )
+from sigmascope.adapters.diffusers.kinds import NETWORKS, Read, kinds, own_class
 from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
-from sigmascope.adapters.foreign import Foreign
+from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import InputError
 from sigmascope.noise import Karras, Schedule
-
-NETWORKS = ("unet", "transformer", "decoder", "prior")
-"""Parts of a pipeline that denoise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +98,14 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
             if folder is None:
                 return DiffusionPipeline.from_pretrained(repository, **how)
             with within_its_files(folder):
-                pipe = DiffusionPipeline.from_pretrained(str(folder), **how)
+                own: Any = own_class(checked_index(folder)["_class_name"]) or DiffusionPipeline
+                pipe = own.from_pretrained(str(folder), **how)
+            denoising = {*NETWORKS, *(kind.part for kind in kinds())}
             for part, module in pipe.components.items():
-                if isinstance(module, nn.Module) and type(module).__module__.startswith("diffusers."):
-                    check_weights(home_of(folder, part), module, variant, whole=part in NETWORKS)
+                made = type(module)
+                known = made.__module__.startswith("diffusers.") or own_class(made.__name__, made.__module__)
+                if isinstance(module, nn.Module) and known:
+                    check_weights(home_of(folder, part), module, variant, whole=part in denoising)
             return pipe
     finally:
         if shown:
@@ -148,3 +152,22 @@ def parametrised(
         sign = 1.0 if said == "epsilon" else -1.0
         return clock.schedule, "denoiser", None, _Edm(network, float(settings["sigma_data"]), sign)
     return clock.schedule, said, clock.given(), network
+
+
+def denoiser_of(read: Read, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None) -> Foreign:
+    """A pipeline's network as a denoiser, on a device, its weights as they are.
+
+    Args:
+        read: the network.
+        scheduler: of diffusers, as the pipeline sets it.
+        name: what to call the pipeline in complaints.
+        device: where the network goes.
+        unit: of its values.
+
+    Raises: as :func:`parametrised`.
+    """
+    read.network.to(device).eval().requires_grad_(False)
+    schedule, prediction, clock, network = parametrised(scheduler, read.network, name)
+    return Foreign(
+        network, read.event, schedule, prediction, clock=clock, abstraction=read.abstraction, null=read.null, unit=unit
+    )

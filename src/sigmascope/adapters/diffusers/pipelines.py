@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sigmascope.adapters.diffusers.class_networks import CLASS as CLASS
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder
 from sigmascope.adapters.diffusers.folders import (
-    MOST_VALUES,
     checked_index,
     class_of,
     folder_of,
@@ -21,47 +20,17 @@ from sigmascope.adapters.diffusers.folders import (
     hub_id,
     in_one_line,
     part_of,
+    parts_of,
     quiet,
     read_config,
 )
-from sigmascope.adapters.diffusers.opening import NETWORKS, Pipeline, opened, parametrised
+from sigmascope.adapters.diffusers.kinds import NETWORKS, Asked, Read, kind_of
+from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.text import load_prompted
-from sigmascope.adapters.foreign import Foreign, Unit, try_out
-from sigmascope.core import Abstraction, InputError
+from sigmascope.adapters.foreign import Unit, try_out
+from sigmascope.core import InputError
 
-CLASS = "class"
-"""Name of the abstraction of a class-conditional pipeline."""
 _OF_PICTURES = (1, 3)  # channels
-
-
-class _UNet(nn.Module):
-    """A UNet2DModel, called as :data:`~sigmascope.adapters.foreign.Network`.
-
-    One that says its variance, too, says it after what is read here.
-
-    Args:
-        unet: the network.
-        always: the class that it is always told; None: that of each row.
-    """
-
-    def __init__(self, unet: Any, always: int | None = None) -> None:
-        super().__init__()
-        self.unet, self.always = unet, always
-
-    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        told = label if self.always is None else torch.full((len(x),), self.always, device=x.device)
-        return self.unet(x, time, class_labels=told).sample[:, : x.shape[1]]
-
-
-class _DiT(nn.Module):
-    """A DiT, which says its variance beside its noise; the variance is left out."""
-
-    def __init__(self, transformer: Any) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        return self.transformer(x, timestep=time, class_labels=label).sample[:, : x.shape[1]]
 
 
 def load_pipeline(
@@ -99,35 +68,50 @@ def load_pipeline(
             raise InputError(_told_prompts(name, str(index.get("_class_name"))))
     pipe = opened(model, allow_pickle, variant)
     with quiet(), in_one_line(name, "its parts do not fit each other"):
-        kind, scheduler = type(pipe).__name__, getattr(pipe, "scheduler", None)
+        scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None:
-            raise InputError(f"{name}: the pipeline ({kind}) has no scheduler: its noise levels are not known")
+            raise InputError(
+                f"{name}: the pipeline ({type(pipe).__name__}) has no scheduler: its noise levels are not known"
+            )
         latent = _takes_latents(
-            {**pipe.config, "_class_name": kind}, lambda part: getattr(getattr(pipe, part, None), "config", None)
+            {**pipe.config, "_class_name": type(pipe).__name__},
+            lambda part: getattr(getattr(pipe, part, None), "config", None),
         )
         coder = next((part for part in PARTS if getattr(pipe, part, None) is not None), None) if latent else None
-        network, event, abstraction, empty = _network(pipe, name, null, index)
+        read = _read(pipe, Asked(name, null, index=index))
         if latent and coder is None:
             raise InputError(
-                f"{name}: its network takes latents of {event[0]} channels, and the pipeline has no autoencoder that "
-                "makes them of images: pass the folder of the whole pipeline"
+                f"{name}: its network takes latents of {read.event[0]} channels, and the pipeline has no autoencoder "
+                "that makes them of images: pass the folder of the whole pipeline"
             )
-        network.to(device).eval().requires_grad_(False)
-        schedule, prediction, clock, network = parametrised(scheduler, network, name)
-        denoiser = Foreign(
-            network, event, schedule, prediction, clock=clock, abstraction=abstraction, null=empty,
-            unit=Unit() if latent else Unit(2.0, -1.0),
-        )  # fmt: skip
+        denoiser = denoiser_of(read, scheduler, name, device, Unit() if latent else Unit(2.0, -1.0))
         encode, decode = coding(getattr(pipe, coder), device, coder, name) if coder else (None, None)
         try_out(denoiser, name)
         if encode is not None and decode is not None:
-            made = tuple(encode(decode(torch.zeros(1, *event, device=device))).shape[1:])
-            if made != event:
-                raise InputError(
-                    f"{name}: its network takes latents of shape {event}, its autoencoder makes {made} of such images: "
-                    "pass a pipeline whose parts belong to each other"
-                )
-    return Pipeline(name, kind, denoiser, scheduler, encode, decode)
+            _check_latents(encode(decode(torch.zeros(1, *read.event, device=device))), read.event, name)
+    return Pipeline(name, type(pipe).__name__, denoiser, scheduler, encode, decode)
+
+
+def _read(pipe: Any, asked: Asked) -> Read:
+    """The network of a pipeline, by its kind."""
+    named = type(pipe).__name__
+    kind = kind_of(named, parts_of(pipe.config))
+    if kind is not None and kind.read is not None and not kind.text:
+        return kind.read(pipe, asked)
+    if getattr(pipe, "tokenizer", None) is not None:
+        raise InputError(_told_prompts(asked.name, named))
+    networks = (getattr(pipe, part, None) for part in ("transformer", "unet"))
+    of = next((type(x).__name__ for x in networks if x is not None), "no network")
+    raise InputError(f"{asked.name}: {named} with {of} is not known here: wrap its network in adapters.Foreign")
+
+
+def _check_latents(made: Tensor, event: tuple[int, ...], name: str) -> None:
+    """Refuse an autoencoder that makes latents of another shape than the network takes."""
+    if made.shape[1:] != event:
+        raise InputError(
+            f"{name}: its network takes latents of shape {event}, its autoencoder makes {tuple(made.shape[1:])} of "
+            "such images: pass a pipeline whose parts belong to each other"
+        )
 
 
 def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
@@ -152,8 +136,11 @@ def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
 
 def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[str, Any] | None]) -> bool:
     """The same, with a way to the configuration of each part."""
-    found = {part: home[1] for part in index if not part.startswith("_") and (home := part_of(index, part))}
-    coder = next((part for part, kind in found.items() if is_autoencoder(part, kind)), None)
+    found = parts_of(index)
+    kind = kind_of(index.get("_class_name"), found)
+    if kind is not None and kind.latent is not None:
+        return kind.latent
+    coder = next((part for part, made in found.items() if is_autoencoder(part, made)), None)
     of = next((part for part in NETWORKS if part in found), None)
     given = config_of(of) if of else None
     channels = None if given is None else _channels(given)
@@ -163,14 +150,12 @@ def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[
         return not (
             channels in _OF_PICTURES and own.get("in_channels") == channels and own.get("latent_channels") != channels
         )
-    kind = index.get("_class_name")
     if of == "prior":
         return True
-    if isinstance(kind, str) and kind.startswith("IF"):  # its networks are also given a small picture to enlarge
-        return False
     if channels is not None:
         return channels not in _OF_PICTURES
-    made = class_of(kind) if isinstance(kind, str) else None
+    named = index.get("_class_name")
+    made = class_of(named) if isinstance(named, str) else None
     return made is not None and bool(set(PARTS) & set(inspect.signature(made).parameters))
 
 
@@ -187,82 +172,3 @@ def _channels(config: Mapping[str, Any]) -> int | None:
 
 def _told_prompts(name: str, kind: str) -> str:
     return f"{name}: {kind} is told prompts: pass prompts=('a red cube', 'a blue cube'), or use sigmascope prompts"
-
-
-def _network(
-    pipe: Any, name: str, null: int | None, index: Mapping[str, Any]
-) -> tuple[nn.Module, tuple[int, ...], Abstraction | None, int | None]:
-    """The network, the shape of its values, what it can be told, and the index of nothing told."""
-    transformer: Any = getattr(pipe, "transformer", None)
-    unet: Any = getattr(pipe, "unet", None)
-    if type(transformer).__name__ in ("DiTTransformer2DModel", "Transformer2DModel"):
-        c = transformer.config
-        classes = int(c.num_embeds_ada_norm)
-        return _DiT(transformer), _event(c, name), _classes(_named(classes, pipe, c, index)), classes
-    if type(unet).__name__ == "UNet2DModel":
-        c, event = unet.config, _event(unet.config, name)
-        count = _class_count(unet, name)
-        if null is not None and not 0 <= null < count:
-            raise InputError(f"{name}: the empty class is {null}, the network has {count}: pass an index below that")
-        if count and null is not None and null != count - 1:
-            raise InputError(f"{name}: the empty class is {null}: only the last, {count - 1}, can be one")
-        known = count - (null is not None)
-        if count and known < 2:  # there is nothing to tell apart
-            return _UNet(unet, 0 if null is None else null), event, None, None
-        a = _classes(_named(known, pipe, c, index)) if count else None
-        return _UNet(unet), event, a, null
-    of = next((type(x).__name__ for x in (transformer, unet) if x is not None), "no network")
-    if getattr(pipe, "tokenizer", None) is not None:
-        raise InputError(_told_prompts(name, type(pipe).__name__))
-    raise InputError(f"{name}: {type(pipe).__name__} with {of} is not known here: wrap its network in adapters.Foreign")
-
-
-def _class_count(unet: Any, name: str) -> int:
-    """How many classes a UNet2DModel can be told."""
-    embedding, kind = getattr(unet, "class_embedding", None), unet.config.get("class_embed_type")
-    if embedding is None:
-        return 0
-    if not isinstance(embedding, nn.Embedding):
-        raise InputError(
-            f"{name}: its network is told numbers of its own in place of a class (class_embed_type is {kind!r}): wrap "
-            "it in adapters.Foreign, with a function that gives these numbers for each class"
-        )
-    if embedding.num_embeddings < 1:
-        raise InputError(f"{name}: its network has no class (num_class_embeds is 0): expected at least 1, or null")
-    return int(embedding.num_embeddings)
-
-
-def _event(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    """Shape of a network's values."""
-    given: Any = config.get("in_channels")
-    said, side = config.get("out_channels"), config.get("sample_size")
-    if side is None:
-        raise InputError(f"{name}: the network does not say the size of its images (sample_size)")
-    sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
-    good = len(sides) == 2 and all(type(x) is int and x > 0 for x in (given, *sides))
-    if not good or math.prod((given, *sides)) > MOST_VALUES:
-        raise InputError(f"{name}: its network has {given} channels and sample_size {side}: no images are of that size")
-    said = given if said is None else said
-    if said not in (given, 2 * given):
-        raise InputError(
-            f"{name}: its network takes {given} channels and gives {said}: expected {given}, or twice as many where it "
-            "says its variance, too"
-        )
-    return (given, *sides)
-
-
-def _named(count: int, pipe: Any, config: Mapping[str, Any], index: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of classes in their order: those of the pipeline's own table, or numbers."""
-    tables = (getattr(pipe.config, "id2label", None), index.get("id2label"), config.get("id2label"))
-    table = next((t for t in tables if isinstance(t, Mapping) and t), {})
-    named = {int(k): " ".join(str(v).split()) for k, v in table.items()}
-    return _distinct(tuple(named.get(i) or str(i) for i in range(count)))
-
-
-def _classes(values: tuple[str, ...]) -> Abstraction:
-    return Abstraction(CLASS, values, torch.full((len(values),), 1.0 / len(values), dtype=torch.float64))
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of classes, told apart by their index where two are the same."""
-    return values if len(set(values)) == len(values) else tuple(f"{v} ({i})" for i, v in enumerate(values))

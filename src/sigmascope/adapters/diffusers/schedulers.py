@@ -104,6 +104,8 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
     """
     settings, kind = settings_of(scheduler), type(scheduler).__name__
     table = _table(scheduler)
+    if table is not None and not len(table):
+        raise InputError(f"{name}: its alphas_cumprod is empty: expected one number for each trained timestep")
     try:
         if is_flow(scheduler):
             return _flow_clock(scheduler, settings, mu)
@@ -118,10 +120,13 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
                 return LogClock(low, high, float(own(math.e)))
             return LogClock(low, high, 0.25 if "sigma_data" in settings else None)
         levels = _numbers(getattr(scheduler, "sigmas", None))
+        if "shift" in settings and levels is not None and len(levels):  # of flows alone, whose levels are shares
+            low, high = levels.min(), levels.max()
+            raise InputError(f"its shares of noise go from {low:g} to {high:g}: expected them within 0 and 1")
         if levels is not None and np.isfinite(levels).all() and (levels > 0).sum() > 1:
             known = np.unique(levels[levels > 0])
             return LogClock(float(known[0]), float(known[-1]), 0.25)
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{name}: {error}") from error
         raise InputError(f"{name}: the levels of its scheduler ({kind}) cannot be read ({line_of(error)})") from error
@@ -198,6 +203,8 @@ def states_of(scheduler: Any, clock: Clock) -> tuple[Float[np.ndarray, " entries
     times, sigmas = _numbers(getattr(scheduler, "timesteps", None)), _numbers(getattr(scheduler, "sigmas", None))
     if times is None or not len(times):
         raise InputError(f"{kind} has no timesteps once it is set: pass another number of steps")
+    if hasattr(scheduler, "_alpha_cumprod") and len(times) > 1:  # its list also holds the time at which it ends
+        times = times[:-1]
     if sigmas is None or len(sigmas) < len(times):
         return np.array([clock.sigma(float(t)) for t in times]), times
     found = sigmas[: len(times)]

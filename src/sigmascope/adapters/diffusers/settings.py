@@ -46,19 +46,20 @@ def check_types(config: Mapping[str, Any], made: type, name: str) -> None:
         value, said = config.get(key), str(p.annotation).lower()
         if value is None or p.default is None or p.default is p.empty:
             continue
-        many = isinstance(p.default, (tuple, list)) or any(x in said for x in ("tuple", "list", "sequence"))
-        if isinstance(value, (list, tuple)):
-            good = many
-        elif isinstance(p.default, bool) or isinstance(value, bool):
-            good = isinstance(value, bool) and (isinstance(p.default, bool) or "bool" in said)
-        elif isinstance(p.default, str) or isinstance(value, str):
-            good = isinstance(value, str) and (isinstance(p.default, str) or "str" in said)
-        elif isinstance(p.default, (int, float)) and isinstance(value, float):
-            good = isinstance(p.default, float) or "float" in said or value.is_integer()
-        else:
-            good = isinstance(value, Mapping) == isinstance(p.default, Mapping)
-        if not good:
+        if not _alike(value, p.default, said):
             raise InputError(f"{name}: {key} is {short(value)}: expected {p.default!r} or the like")
+
+
+def _alike(value: Any, usual: Any, said: str) -> bool:
+    """Whether a setting has the type of its default, or one that its annotation names."""
+    if isinstance(value, (list, tuple)):
+        return isinstance(usual, (tuple, list)) or any(x in said for x in ("tuple", "list", "sequence"))
+    for kind in (bool, str):
+        if isinstance(usual, kind) or isinstance(value, kind):
+            return isinstance(value, kind) and (isinstance(usual, kind) or kind.__name__ in said)
+    if isinstance(usual, (int, float)) and isinstance(value, float):
+        return isinstance(usual, float) or "float" in said or value.is_integer()
+    return isinstance(value, Mapping) == isinstance(usual, Mapping)
 
 
 def short(value: Any) -> str:

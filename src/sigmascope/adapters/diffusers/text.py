@@ -33,7 +33,8 @@ import contextlib
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,14 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.diffusers.coding import coding
 from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
-from sigmascope.adapters.diffusers.opening import Pipeline, opened, parametrised
+from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kinds, register, told_prompts
+from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.schedulers import TRAINED
-from sigmascope.adapters.foreign import Foreign, try_out
+from sigmascope.adapters.foreign import try_out
 from sigmascope.core import Abstraction, InputError
 
 PROMPT = "prompt"
 """Name of the abstraction."""
-_TEXT = ("text_encoder", "tokenizer")
-_BOTH = (*_TEXT, "text_encoder_2", "tokenizer_2")
-KINDS = {"StableDiffusionPipeline": _TEXT, "StableDiffusionXLPipeline": _BOTH, "FluxPipeline": _BOTH}
-"""The pipelines that can be opened, with the parts that read their prompts."""
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 _SHOWN = 40  # characters of a prompt in a note
 _NUMBERS = 1 << 17  # latent numbers of one call of a network: its activations are some thousand times as many
@@ -102,25 +100,19 @@ def load_prompted(
         left_out = [part for part in _UNUSED if part in index]
     with _quiet():
         pipe = opened(model, allow_pickle, variant, **dict.fromkeys(left_out))
-        kind = _checked({**pipe.config, "_class_name": type(pipe).__name__}, name)
-        with in_one_line(name, f"its parts do not fit each other, pass a whole {kind}"):
-            network, event = (_flux if kind == "FluxPipeline" else _stable)(pipe, values, size, name)
-    notes = tuple(
-        dict.fromkeys(n for part in KINDS[kind] if part.startswith("tokenizer") for n in _cut(pipe, part, values))
-    )
-    network.to(device).eval().requires_grad_(False)
-    scheduler = _static(pipe.scheduler, event) if kind == "FluxPipeline" else pipe.scheduler
+        named = type(pipe).__name__
+        kind, reading = _checked({**pipe.config, "_class_name": named}, name)
+        with in_one_line(name, f"its parts do not fit each other, pass a whole {named}"):
+            read = reading(pipe, Asked(name, prompts=values, size=size))
+    tokenizers = [part for part in kind.text if part.startswith("tokenizer")]
+    notes = tuple(dict.fromkeys(n for part in tokenizers for n in _cut(pipe, part, kind, values)))
+    scheduler = kind.scheduled(pipe.scheduler, read.event)
     with in_one_line(name, "its scheduler cannot be read"):
-        schedule, prediction, clock, module = parametrised(scheduler, network, name)
-    prior = torch.full((len(values),), 1 / len(values), dtype=torch.float64)
-    denoiser = Foreign(
-        module, event, schedule, prediction, clock=clock, abstraction=Abstraction(PROMPT, values, prior),
-        null=values.index("") if "" in values else None,
-    )  # fmt: skip
+        denoiser = denoiser_of(read, scheduler, name, device)
     encode, decode = coding(pipe.vae, device, "vae", name)
-    with in_one_line(name, f"its network cannot be asked, pass a whole {kind}"):
+    with in_one_line(name, f"its network cannot be asked, pass a whole {named}"):
         try_out(denoiser, name)
-    return Pipeline(name, kind, denoiser, scheduler, encode, decode, notes)
+    return Pipeline(name, named, denoiser, scheduler, encode, decode, notes)
 
 
 def _values(prompts: Sequence[str]) -> tuple[str, ...]:
@@ -138,19 +130,19 @@ def _values(prompts: Sequence[str]) -> tuple[str, ...]:
     return values
 
 
-def _checked(index: dict[str, Any], name: str) -> str:
-    """The kind of a pipeline, if it is known and complete, before anything of it is loaded."""
-    kind = index.get("_class_name")
-    if not isinstance(kind, str) or kind not in KINDS:
+def _checked(index: Mapping[str, Any], name: str) -> tuple[Kind, Callable[[Any, Asked], Read]]:
+    """The kind of a pipeline and how it is read, if it is known and complete, before anything of it is loaded."""
+    named = index.get("_class_name")
+    kind = told_prompts(named)
+    if kind is None or kind.read is None:
+        known = ", ".join(p for k in reversed(kinds()) if k.text for p in k.pipelines)
         raise InputError(
-            f"{name}: {kind} is not told prompts here: pass a {', '.join(KINDS)}, or wrap its network in "
-            "adapters.Foreign"
+            f"{name}: {named} is not told prompts here: pass a {known}, or wrap its network in adapters.Foreign"
         )
-    network = "transformer" if kind == "FluxPipeline" else "unet"
-    for part in (*KINDS[kind], "vae", network, "scheduler"):
+    for part in (*kind.text, "vae", kind.part, "scheduler"):
         if part_of(index, part) is None:
-            raise InputError(f"{name}: it has no {part}: pass the folder of a whole {kind}")
-    return kind
+            raise InputError(f"{name}: it has no {part}: pass the folder of a whole {named}")
+    return kind, kind.read
 
 
 def _shown(bars: Any) -> bool:
@@ -185,10 +177,10 @@ def _flux_tokens(pipe: Any) -> int:
     return 512 if pipe.transformer.config.guidance_embeds else 256
 
 
-def _cut(pipe: Any, part: str, values: Sequence[str]) -> Iterator[str]:
+def _cut(pipe: Any, part: str, kind: Kind, values: Sequence[str]) -> Iterator[str]:
     """A note for each prompt of which a tokenizer leaves out the end."""
-    tokenizer, long = getattr(pipe, part), part == "tokenizer_2" and type(pipe).__name__ == "FluxPipeline"
-    most = _flux_tokens(pipe) if long else int(tokenizer.model_max_length)
+    tokenizer, long = getattr(pipe, part), kind.tokens if part == "tokenizer_2" else None
+    most = long(pipe) if long else int(tokenizer.model_max_length)
     with _quiet():
         for value in values:
             found = tokenizer(value).input_ids
@@ -271,18 +263,23 @@ class _Flux(_Rowwise):
         return pixel_shuffle(said.mT.unflatten(2, self.patches), 2)
 
 
-def _stable(pipe: Any, values: tuple[str, ...], size: int, name: str) -> tuple[_UNet, tuple[int, ...]]:
+def _told(prompts: tuple[str, ...]) -> tuple[Abstraction, int | None]:
+    """The prompts at equal priors, and which of them is the empty one."""
+    prior = torch.full((len(prompts),), 1 / len(prompts), dtype=torch.float64)
+    return Abstraction(PROMPT, prompts, prior), prompts.index("") if "" in prompts else None
+
+
+def _stable(pipe: Any, asked: Asked, xl: bool) -> Read:
     """Network and shape of the latents of Stable Diffusion, XL or not."""
-    unet, channels = pipe.unet, int(pipe.vae.config.latent_channels)
+    unet, channels, values = pipe.unet, int(pipe.vae.config.latent_channels), asked.prompts
     if int(unet.config.in_channels) != channels:
         raise InputError(
-            f"{name}: its network takes {unet.config.in_channels} channels and its latents have {channels}: it is told "
-            "more than a prompt; pass a text-to-image pipeline"
+            f"{asked.name}: its network takes {unet.config.in_channels} channels and its latents have {channels}: it "
+            "is told more than a prompt; pass a text-to-image pipeline"
         )
     side = unet.config.sample_size
     own = (side, side) if isinstance(side, int) else None if side is None else tuple(side)
-    event = (channels, *_sides(own, size, pipe.vae_scale_factor, 1, name))
-    xl = type(pipe).__name__ == "StableDiffusionXLPipeline"
+    event = (channels, *_sides(own, pipe.vae_scale_factor, 1, asked))
     with torch.no_grad():
         text, pooled = _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), "cpu", 1, False)[0], None)
         network = _UNet(unet, event, text.to(unet.dtype))
@@ -293,7 +290,7 @@ def _stable(pipe: Any, values: tuple[str, ...], size: int, name: str) -> tuple[_
         if unet.config.time_cond_proj_dim is not None:
             none = pipe.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
             network.scale = none.to(unet.dtype)
-    return network, event
+    return Read(network, event, *_told(values))
 
 
 def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -305,26 +302,30 @@ def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return text, pooled
 
 
-def _flux(pipe: Any, values: tuple[str, ...], size: int, name: str) -> tuple[_Flux, tuple[int, ...]]:
+def _flux(pipe: Any, asked: Asked) -> Read:
     """Network and shape of the latents of Flux."""
-    transformer, channels = pipe.transformer, int(pipe.vae.config.latent_channels)
+    transformer, channels, values = pipe.transformer, int(pipe.vae.config.latent_channels), asked.prompts
     if int(transformer.config.in_channels) != 4 * channels:
         raise InputError(
-            f"{name}: its network takes {transformer.config.in_channels} channels, expected 4 x {channels}: it is told "
-            "more than a prompt; pass a text-to-image pipeline"
+            f"{asked.name}: its network takes {transformer.config.in_channels} channels, expected 4 x {channels}: it "
+            "is told more than a prompt; pass a text-to-image pipeline"
         )
     own = (pipe.default_sample_size, pipe.default_sample_size)
-    event = (channels, *_sides(own, size, pipe.vae_scale_factor, 2, name))
+    event = (channels, *_sides(own, pipe.vae_scale_factor, 2, asked))
     with torch.no_grad():
         text, pooled, _ = pipe.encode_prompt(list(values), device="cpu", max_sequence_length=_flux_tokens(pipe))
-    return _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype)), event
+    network = _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype))
+    return Read(network, event, *_told(values))
 
 
-def _sides(own: tuple[int, ...] | None, size: int, scale: int, patch: int, name: str) -> tuple[int, ...]:
-    """Height and width of the latents of images of a size in pixels."""
+def _sides(own: tuple[int, ...] | None, scale: int, patch: int, asked: Asked) -> tuple[int, ...]:
+    """Height and width of the latents of images of the size in pixels that was asked for."""
+    size = asked.size
     if not size:
         if own is None:
-            raise InputError(f"{name}: its network does not say the size of its images: pass one, e.g. --size 512")
+            raise InputError(
+                f"{asked.name}: its network does not say the size of its images: pass one, e.g. --size 512"
+            )
         return own
     if size < 0 or size % (scale * patch):
         raise InputError(f"size is {size}: the side of the images must be a multiple of {scale * patch} pixels")
@@ -346,3 +347,23 @@ def _static(scheduler: Any, event: tuple[int, ...]) -> Any:
     mu = low + (high - low) * (event[1] * event[2] / 4 - first) / (last - first)
     shift = math.exp(mu) if c.get("time_shift_type", "exponential") == "exponential" else mu
     return type(scheduler).from_config(c, use_dynamic_shifting=False, shift=shift)
+
+
+_TEXT = ("text_encoder", "tokenizer")
+_BOTH = (*_TEXT, "text_encoder_2", "tokenizer_2")
+_UNETS, _FLUX = ("UNet2DConditionModel",), ("FluxTransformer2DModel",)
+register(
+    Kind(
+        "Stable Diffusion", "unet", partial(_stable, xl=False), _UNETS, ("StableDiffusionPipeline",), text=_TEXT
+    )
+)  # fmt: skip
+register(
+    Kind(
+        "Stable Diffusion XL", "unet", partial(_stable, xl=True), _UNETS, ("StableDiffusionXLPipeline",), text=_BOTH
+    )
+)  # fmt: skip
+register(
+    Kind(
+        "Flux", "transformer", _flux, _FLUX, ("FluxPipeline",), text=_BOTH, tokens=_flux_tokens, scheduled=_static
+    )
+)  # fmt: skip

@@ -31,8 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from sigmascope.adapters.diffusers.calls import pipeline_class
 from sigmascope.adapters.diffusers.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
-from sigmascope.adapters.diffusers.habits import Habits, Starts, pipeline_class, reads_patch_size
+from sigmascope.adapters.diffusers.habits import Habits, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.pipelines import in_latents
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.adapters.foreign import Unit
@@ -84,6 +85,8 @@ class Ruler:
         pipeline: name of the pipeline's class, whose own levels, shift and strengths count; None: those of Stable
             Diffusion.
         patches: tokens of an image, which shift the levels of some flows; 0: those of 1024 × 1024 pixels.
+        sides: height and width in pixels; 0: the pipeline's own.
+        index: settings of the pipeline, as its ``model_index.json`` has them.
         timesteps: a list of the user's own in place of ``steps``.
         sigmas: likewise of levels, as the scheduler counts them.
 
@@ -99,11 +102,13 @@ class Ruler:
         *,
         pipeline: str | None = None,
         patches: int = 0,
+        sides: tuple[int, int] = (0, 0),
+        index: Mapping[str, Any] | None = None,
         timesteps: Sequence[float] = (),
         sigmas: Sequence[float] = (),
     ) -> None:
         self._scheduler, self._pipeline = copy.deepcopy(scheduler), pipeline
-        habits = Habits(pipeline, patches) if patches else Habits(pipeline)
+        habits = Habits(pipeline, patches, sides, index)
         try:
             mu = habits.set(self._scheduler, steps, timesteps, sigmas)
         except InputError as error:
@@ -324,7 +329,7 @@ def ruler_of(
     return Ruler(
         scheduler, steps, Unit() if latent else Unit(2.0, -1.0), f"{folder}/{INDEX}",
         pipeline=kind if isinstance(kind, str) else None, patches=_patches(folder, kind, height, width),
-        timesteps=timesteps, sigmas=sigmas,
+        sides=(height, width), index=index, timesteps=timesteps, sigmas=sigmas,
     )  # fmt: skip
 
 

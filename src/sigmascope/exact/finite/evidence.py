@@ -271,7 +271,7 @@ class _Whole:
     def __init__(self, denoiser: FiniteDenoiser, y: Tensor, sigma: Tensor, top: int) -> None:
         self._denoiser, self._sigma = denoiser, sigma
         self._sums = _Sums(y, sigma)
-        self._by_class = sigma.new_full((int(denoiser.first_column[-1]), len(y)), -torch.inf)
+        self._by_class = sigma.new_full((denoiser.width, len(y)), -torch.inf)
         self._scores = sigma.new_full((top, len(y)), -torch.inf)
         self._items = torch.full_like(self._scores, -1, dtype=torch.int64)
 

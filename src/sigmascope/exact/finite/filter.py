@@ -12,6 +12,7 @@ Items are streamed in tiles; nothing is approximated by nearest neighbours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+import sigmascope.distributed as distributed
 from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
 from sigmascope.exact.checks import check_rows
 from sigmascope.exact.finite.kernel.class_sums import ByClass
@@ -39,12 +41,35 @@ def tile_rows(size: int, draws: int, most: int = _TILE_ROWS) -> int:
     return 1 << int(np.clip(memory // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
 
 
+def own_tiles(items: int, rows: int) -> list[slice]:
+    """The items that this rank passes over, in tiles of so many rows."""
+    mine = distributed.rows(items)
+    return [slice(start, min(start + rows, mine.stop)) for start in range(mine.start, mine.stop, rows)]
+
+
+def copy_state(held: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> None:
+    """Fill the tensors of a pass with what a checkpoint holds under their names.
+
+    Raises: InputError where it holds none of that shape.
+    """
+    for name, tensor in held.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
+        tensor.copy_(torch.from_numpy(state[name]))
+
+
 class FiniteDenoiser(Denoiser):
     """Exact denoiser and posterior of a finite labelled data set.
 
     Args:
         data: items, labels and weights.
         device: where to compute.
+
+    Attributes:
+        columns: of each abstraction, where its values stand among those of all, :attr:`width` together.
+        classes: for each abstraction the column of each item's value, shape (items, abstractions).
+        log_weight: ln w of each item, float64.
+        centre: what is subtracted from items before products.
 
     All methods are exact at every sigma; :meth:`forward`, :meth:`log_posterior` and :meth:`posterior_levels` compute in
     float64.
@@ -61,9 +86,10 @@ class FiniteDenoiser(Denoiser):
         self.data = data
         self.event = data.event
         self.abstractions = data.abstractions
-        widths = [len(a.values) for a in data.abstractions]
-        self.first_column = np.concatenate([[0], np.cumsum(widths)]).astype(int)
-        columns = [data.labels[a.name] + int(f) for a, f in zip(data.abstractions, self.first_column, strict=False)]
+        ends = list(accumulate(len(a.values) for a in data.abstractions))
+        self.columns = {a.name: slice(e - len(a.values), e) for a, e in zip(data.abstractions, ends, strict=True)}
+        self.width = sum(len(a.values) for a in data.abstractions)
+        columns = [data.labels[name] + part.start for name, part in self.columns.items()]
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
         some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
         centre = data.source.take(some).reshape(len(some), -1).double().mean(0).float()
@@ -86,6 +112,10 @@ class FiniteDenoiser(Denoiser):
             yield slice(start, stop), tile
 
     def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy values less the centre, and levels, float64, on the device.
+
+        Raises: InputError for shapes or numbers that cannot be used.
+        """
         check_rows(y, sigma, self.event)
         flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
         return flat, sigma.to(self.centre.device).double()
@@ -172,9 +202,9 @@ class FiniteDenoiser(Denoiser):
                 raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
             if bool(((value < UNKNOWN) | (value >= width)).any()):
                 raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {width - 1}")
-            column = [a.name for a in self.abstractions].index(name)
             index = value.to(self.centre.device)
-            told.append((column, torch.where(index == UNKNOWN, UNKNOWN, index + int(self.first_column[column]))))
+            place = list(self.columns).index(name)
+            told.append((place, torch.where(index == UNKNOWN, UNKNOWN, index + self.columns[name].start)))
         return told
 
     def means_by_value(
@@ -185,14 +215,14 @@ class FiniteDenoiser(Denoiser):
         A value that no item of positive weight has is given the mean of some items: it is finite, and of no weight.
         """
         a = self.data.abstraction(abstraction)
-        column = [x.name for x in self.abstractions].index(abstraction)
+        place, first = list(self.columns).index(abstraction), self.columns[abstraction].start
         flat, level = self.rows(y, sigma)
         shape = (len(a.values), len(y))
         top, mass = level.new_full(shape, -torch.inf), level.new_zeros(shape)
         total = level.new_zeros(*shape, flat.shape[1])
         for rows, tile in self.tiles(len(y)):
             logit = self.logits(rows, tile, flat, level)
-            index = self.classes[rows, column] - int(self.first_column[column])
+            index = self.classes[rows, place] - first
             new = top.scatter_reduce(0, index[:, None].expand_as(logit), logit, "amax")
             safe = torch.where(torch.isfinite(new), new, 0.0)
             weight, shrink = (logit - safe[index]).exp(), (top - safe).exp()
@@ -272,28 +302,23 @@ class FiniteDenoiser(Denoiser):
         return self.normalised(sums)
 
     def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
-        shape = (levels, int(self.first_column[-1]), batch)
-        return torch.full(shape, -torch.inf, dtype=torch.float64, device=self.centre.device)
+        return torch.full((levels, self.width, batch), -torch.inf, dtype=torch.float64, device=self.centre.device)
 
     def _by_class(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
         """Log-sum-exp of each class with a maximum of its own, so that no class is lost to underflow."""
-        shape = (int(self.first_column[-1]), logit.shape[1])
+        shape = (self.width, logit.shape[1])
         out = logit.new_full(shape, -torch.inf)
-        for column in range(len(self.abstractions)):
-            index = self.classes[rows, column]
+        for index, part in zip(self.classes[rows].T, self.columns.values(), strict=True):
             where = index[:, None].expand_as(logit)
             top = logit.new_full(shape, -torch.inf).scatter_reduce(0, where, logit, "amax")
             safe = torch.where(torch.isfinite(top), top, 0.0)
             mass = logit.new_zeros(shape).index_add_(0, index, (logit - safe[index]).exp())
-            part = slice(int(self.first_column[column]), int(self.first_column[column + 1]))
             out[part] = safe[part] + mass[part].log()
         return out
 
     def normalised(
         self, sums: Float[Tensor, "levels columns batch"]
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
-        posterior = {}
-        for i, a in enumerate(self.abstractions):
-            part = sums[:, int(self.first_column[i]) : int(self.first_column[i + 1])]
-            posterior[a.name] = (part - part.logsumexp(1, keepdim=True)).movedim(1, 2)
-        return posterior
+        """ln p(a | y) of every abstraction, from log-sums over the items of each class."""
+        parts = {name: sums[:, part] for name, part in self.columns.items()}
+        return {name: (x - x.logsumexp(1, keepdim=True)).movedim(1, 2) for name, x in parts.items()}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, InputError
-from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser, own_tiles, tile_rows
 from sigmascope.exact.finite.kernel.threads import full_precision
 
 
@@ -65,13 +65,11 @@ class HeldOutPass:
         noise = draws.noise.reshape(len(draws), -1).to(device)
         self._vv, self._nv = (v * v).sum(1), (noise * v).sum(1)
         self._right = torch.cat([v, noise]).T.contiguous()
-        shape = (len(self.pairs), int(denoiser.first_column[-1]), len(draws))
+        shape = (len(self.pairs), denoiser.width, len(draws))
         self._top = torch.full((shape[0], shape[2]), -torch.inf, dtype=torch.float64, device=device)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
-        self._rows = tile_rows(data.size, len(draws))
-        mine = distributed.rows(len(data))
-        self._starts, self._end = range(mine.start, mine.stop, self._rows), mine.stop
-        self.total = len(self._starts)
+        self._tiles = own_tiles(len(data), tile_rows(data.size, len(draws)))
+        self.total = len(self._tiles)
         self.position = 0
         self._joined = False
 
@@ -82,8 +80,7 @@ class HeldOutPass:
     def step(self) -> None:
         """Add the next tile of items."""
         d = self._denoiser
-        start = self._starts[self.position]
-        rows = slice(start, min(start + self._rows, self._end))
+        rows = self._tiles[self.position]
         self.position += 1
         kept = self._kept[rows].clone()
         read = d.data.source.read(rows.start, rows.stop)
@@ -147,8 +144,7 @@ class HeldOutPass:
         """q(a | y) at the true label of each draw, for each level and width; every rank must ask."""
         self._join()
         d = self._denoiser
-        column = [a.name for a in d.abstractions].index(name)
-        part = self._sums[:, int(d.first_column[column]) : int(d.first_column[column + 1])]
+        part = self._sums[:, d.columns[name]]
         own = d.data.labels[name][self._draws.items].to(part.device)
         told = part[:, own, torch.arange(len(own), device=part.device)]
         return (told / part.sum(1)).cpu().numpy()

@@ -59,8 +59,7 @@ class ItemBelief:
         """π of every abstraction, as probabilities."""
         d = self.denoiser
         found = {}
-        for i, a in enumerate(d.abstractions):
-            index = (d.classes[:, i] - int(d.first_column[i])).to(log_pi.device)
-            mass = torch.zeros(len(a.values), len(log_pi), dtype=torch.float64, device=log_pi.device)
-            found[a.name] = mass.index_add_(0, index, log_pi.exp().T).T
+        for classes, (name, part) in zip(d.classes.T, d.columns.items(), strict=True):
+            mass = torch.zeros(part.stop - part.start, len(log_pi), dtype=torch.float64, device=log_pi.device)
+            found[name] = mass.index_add_(0, (classes - part.start).to(log_pi.device), log_pi.exp().T).T
         return found

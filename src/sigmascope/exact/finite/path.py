@@ -19,8 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import sigmascope.distributed as distributed
-from sigmascope.core import InputError
-from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.filter import FiniteDenoiser, copy_state, own_tiles
 from sigmascope.exact.finite.kernel.class_sums import ByClass
 from sigmascope.exact.finite.sketch import Sketch
 
@@ -66,15 +65,14 @@ class PathPass:
         self._snr = snr
         directions = sketch.directions.to(centre)
         self._right = torch.cat([y.flatten(0, 1), directions.T]).T.contiguous()
-        columns, k = int(d.first_column[-1]), directions.shape[1]
+        columns, k = d.width, directions.shape[1]
         cells = self._levels * self._draws
         # Class sums of weights with projections, of products with the step ahead and with two steps ahead; of the law
         # itself: masses with projections, and products with the first level.
         shapes = {"means": (cells, k + 1), "ahead": (2 * cells,), "law": (k + 1,), "first": (self._draws,)}
         self._sums = {n: torch.zeros(columns, *s, dtype=torch.float64, device=y.device) for n, s in shapes.items()}
-        mine = distributed.rows(len(d.data))
-        self._starts, self._end = range(mine.start, mine.stop, ROWS), mine.stop
-        self.tiles = len(self._starts)
+        self._tiles = own_tiles(len(d.data), ROWS)
+        self.tiles = len(self._tiles)
         self.next_tile = 0
         self._joined = False
 
@@ -85,8 +83,7 @@ class PathPass:
     def step(self) -> None:
         """Add the next tile of items."""
         d, levels, draws = self._denoiser, self._levels, self._draws
-        start = self._starts[self.next_tile]
-        rows = slice(start, min(start + ROWS, self._end))
+        rows = self._tiles[self.next_tile]
         tile = d.data.source.read(rows.start, rows.stop).reshape(rows.stop - rows.start, -1).to(self._right)
         product = tile.sub_(d.centre.double()) @ self._right
         seen = product[:, : levels * draws].reshape(-1, levels, draws)
@@ -114,10 +111,7 @@ class PathPass:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of a pass with the same data, paths and levels."""
-        for name, tensor in self._sums.items():
-            if name not in state or state[name].shape != tensor.shape:
-                raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
-            tensor.copy_(torch.from_numpy(state[name]))
+        copy_state(self._sums, state)
         self.next_tile = int(state["next_tile"])
 
     def log_q(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -131,8 +125,8 @@ class PathPass:
             self._joined = True
         d, levels, draws = self._denoiser, self._levels, self._draws
         found = {}
-        for i, a in enumerate(d.abstractions):
-            part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
+        for a in d.abstractions:
+            part = d.columns[a.name]
             means, law = self._sums["means"][part], self._sums["law"][part]
             mass = means[..., -1].clamp_min(1e-300)
             norm2 = ((means[..., :-1] / mass[..., None]) ** 2).sum(2).reshape(-1, levels, draws)

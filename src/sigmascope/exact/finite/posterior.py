@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError
-from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser, copy_state, own_tiles, tile_rows
 from sigmascope.exact.finite.kernel.class_sums import ByClass
 from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
@@ -73,25 +72,23 @@ class PosteriorPass:
         if dtype is None:
             small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
-        self._rows = tile_rows(data.size, len(draws), _TILE_ROWS if sketch is None else MEANS_ROWS)
         if sketch is not None and sketch.wide is None:
             self._sketch = sketch = sketch.of_draws(len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
-        columns = int(denoiser.first_column[-1])
+        columns = denoiser.width
         self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
-            self._kernel.total = replace(self._kernel.total, which=sketch.columns(len(draws)).to(device))
             joined = _with_one((v.double() - denoiser.centre) @ sketch.mixed.to(device).double(), sketch.few)
-            self._projected = _without_one(joined.take_along_dim(self._kernel.total.which, 1), sketch.few)
+            self._projected = _without_one(joined.take_along_dim(self._kernel.total.given.columns.which, 1), sketch.few)
             zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
             self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
             self._moments["second"] = zeros.new_zeros(columns, lead, lead)
-        mine = distributed.rows(len(data))
-        self._items = range(mine.start, mine.stop, self._rows), mine.stop
-        self.tiles = len(self._items[0])
+        most = _TILE_ROWS if sketch is None else MEANS_ROWS
+        self._tiles = own_tiles(len(data), tile_rows(data.size, len(draws), most))
+        self.tiles = len(self._tiles)
         self.next_tile = self._begun = 0
         self._threads = workers(device)
         self._pipeline = Pipeline(self._threads)
@@ -130,13 +127,11 @@ class PosteriorPass:
         self._pipeline.submit(partial(self._add, tile, self._each[worker], self._turns[worker]))
 
     def _add(self, tile: int, into: Sums, turn: Turn) -> None:
-        d = self._denoiser
-        start = self._items[0][tile]
-        rows = slice(start, min(start + self._rows, self._items[1]))
+        d, rows = self._denoiser, self._tiles[tile]
         try:
             projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
             if self._sketch is not None:
-                with turn.stage(len(into.half) + 1):
+                with turn.stage(into.given.levels + 1):
                     self._add_moments(self._sketch, rows, projected)
         finally:
             turn.leave()
@@ -167,20 +162,19 @@ class PosteriorPass:
         self._refuse(self._joined, "its results were asked for")
         self._pipeline.drain()
         self.next_tile = self._begun
-        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
-        return {k: v.cpu().numpy() for k, v in held.items()} | {"next_tile": np.array(self.next_tile)}
+        return {k: v.cpu().numpy() for k, v in self._held().items()} | {"next_tile": np.array(self.next_tile)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of a pass with the same data, draws and levels."""
         self._each = [self._kernel.total]
         while f"worker{len(self._each)}.sums" in state:
             self._each.append(self._kernel.total.empty())
-        held = {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
-        for name, tensor in held.items():
-            if name not in state or state[name].shape != tensor.shape:
-                raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
-            tensor.copy_(torch.from_numpy(state[name]))
+        copy_state(self._held(), state)
         self.next_tile = self._begun = int(state["next_tile"])
+
+    def _held(self) -> dict[str, Tensor]:
+        """All that the pass adds to, by name."""
+        return {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
 
     def _total(self) -> Sums:
         """What all workers and all ranks have added up; every rank must ask."""
@@ -216,9 +210,9 @@ class PosteriorPass:
         sketch, d = self._sketch, self._denoiser
         found = {}
         for i, a in enumerate(d.abstractions):
-            part = slice(int(d.first_column[i]), int(d.first_column[i + 1]))
+            part = d.columns[a.name]
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().levels)]
+            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().given.levels)]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )
@@ -226,16 +220,21 @@ class PosteriorPass:
         return found
 
     def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Score gap and error gap per draw, and what each random direction says of their means."""
+        r"""Score gap and error gap per draw, and what each random direction says of their means.
+
+        .. math:: \sum_i \sum_a \pi(a|y) (D_a - D)_i^2, \qquad \sum_i\, (v - D)_i^2 - (v - D_A)_i^2
+
+        over the directions i that serve the level: the first ones of the sketch, or all.
+        """
         held = self._total()
-        means = held.means[:, part, j].transpose(0, 1)
-        sums, means = means[..., held.few], _without_one(means, held.few)
+        c, means = held.given.columns, held.means[:, part, j].transpose(0, 1)
+        sums, means = means[..., c.few], _without_one(means, c.few)
         exact, v = sketch.exact, self._projected
-        if j < held.few_levels:
-            exact, means, v = sketch.few - sketch.random, means[..., : held.few], v[:, : held.few]
+        if j < c.few_levels:
+            exact, means, v = sketch.few - sketch.random, means[..., : c.few], v[:, : c.few]
         else:
             means, v = (
-                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(held.parts)], -2) for x in (means, v)
+                torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(c.parts)], -2) for x in (means, v)
             )
         total = sums.sum(0)
         mean = means.sum(0) / total[:, None]
@@ -243,15 +242,15 @@ class PosteriorPass:
         score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
         told = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (v - mean) ** 2 - (v - told) ** 2
-        shares = [
-            pooled([x[p, exact:].mean(0) * sketch.random for p in held.parts], self._weights) for x in (score, mmse)
-        ]
-        return score.sum(1), mmse.sum(1), shares[0], shares[1]
+        of_score, of_mmse = (
+            pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)
+        )
+        return score.sum(1), mmse.sum(1), of_score, of_mmse
 
     @property
     def _weights(self) -> list[float]:
         """Shares of the draws that have random directions of their own."""
-        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.parts]
+        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.given.columns.parts]
 
     def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
         r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and

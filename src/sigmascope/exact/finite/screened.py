@@ -1,10 +1,10 @@
 r"""The exact denoiser of a finite set at small noise, from few items, with a bound on what is left out.
 
 An upper bound of an item's posterior weight is cheap: see
-:mod:`sigmascope.exact.finite.kernel.projection_bounds`.  All are bounded with
-some leading principal directions, those that may matter once more with many, and those that still may are compared in
-float64 from true differences.  What is left out weighs less than a stated share of the posterior, for certain: this is
-not a choice of nearest neighbours.  Rows of which too much may matter are handed to the dense pass.
+:mod:`sigmascope.exact.finite.kernel.projection_bounds`.  All are bounded with some leading principal directions, those
+that may matter once more with many, and those that still may are compared in float64 from true differences.  What is
+left out weighs less than a stated share of the posterior, for certain: this is not a choice of nearest neighbours.
+Rows of which too much may matter are handed to the dense pass.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class ScreenedDenoiser(Denoiser):
         dense = count > limit
         threshold = least.double()
         if b.wide is not None:
-            row, item, anchors, threshold = self._second(y, row, item, anchors, threshold)
+            row, item, anchors, threshold = self._with_all_directions(b.wide, y, row, item, anchors, threshold)
             count = torch.bincount(row, minlength=len(rows))
             dense |= count > crowded
             kept = ~dense[row]
@@ -272,15 +272,12 @@ class ScreenedDenoiser(Denoiser):
         score = score - rounding(value.shape[1] + 32, HALF_EPS64) * doubt - 1e-15 * y.variance
         return _Anchors(item, value, score, score - deep - y.least)
 
-    def _second(
-        self, y: _Rows, row: Tensor, item: Tensor, anchors: _Anchors, threshold: Tensor
+    def _with_all_directions(
+        self, wide: Tensor, y: _Rows, row: Tensor, item: Tensor, anchors: _Anchors, threshold: Tensor
     ) -> tuple[Tensor, Tensor, _Anchors, Tensor]:
         """Those of the pairs that still may matter with all directions, beside a better anchor where there is one."""
-        b = self._bounds
-        if b.wide is None:
-            raise ValueError("there is no second stage")
-        product = pairs.products(b.wide, item, self._wide(y), row, self._compiled)
-        score, upper = b.wide_scores(product, y.projections, y.variance, row, item)
+        product = pairs.products(wide, item, self._wide(y), row, self._compiled)
+        score, upper = self._bounds.wide_scores(product, y.projections, y.variance, row, item)
         best = torch.full_like(threshold, -torch.inf).scatter_reduce(0, row, score, "amax")
         leader = anchors.item.clone()
         leads = score == best[row]
@@ -289,11 +286,7 @@ class ScreenedDenoiser(Denoiser):
         if len(changed):
             other = self._anchors(y, leader)
             better = other.score > anchors.score
-            parts = zip(
-                (other.item, other.value, other.score, other.threshold),
-                (anchors.item, anchors.value, anchors.score, anchors.threshold),
-                strict=True,
-            )
+            parts = zip(vars(other).values(), vars(anchors).values(), strict=True)
             anchors = _Anchors(*(torch.where(better if a.ndim == 1 else better[:, None], a, o) for a, o in parts))
         threshold = torch.maximum(threshold, anchors.threshold)
         kept = upper > threshold[row]
@@ -311,43 +304,58 @@ class ScreenedDenoiser(Denoiser):
     def _rescored(
         self, y: _Rows, row: Tensor, item: Tensor, anchors: _Anchors, threshold: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, bounds and shares left out, from true differences to the anchors."""
+        r"""Means, bounds and shares left out, from true differences to the anchors r.
+
+        With :math:`\delta` the largest error of a row's logits, the weights err by a factor :math:`e^{2\delta} - 1` at
+        most, and so does the mean less the anchor; what is left out moves it by its share of the widest distance.
+        """
         other = item != anchors.item[row]
         row, item = row[other], item[other]
-        size = y.raw.shape[1]
-        apart = y.raw - anchors.value
+        logit, length, doubt = self._logits(y, row, item, anchors)
+        # The largest logit of a row may be the anchor's, 0.
+        zero = torch.zeros_like(y.sigma)
+        top = zero.scatter_reduce(0, row, logit, "amax")
+        mine = (logit - top[row]).exp()
+        share = mine / (-top).exp().index_add(0, row, mine)[row]
+        mean = self._mean(row, item, share, anchors)
+        count = torch.bincount(row, minlength=len(zero)).double()
+        widest, n = 2.0 * self._bounds.reach, len(self._log_weight)
+        error = 2.0 * zero.scatter_reduce(0, row, doubt, "amax")
+        moved = zero.index_add(0, row, share * length) + count * 1e-300 * widest
+        factor = error.clamp_max(600.0).expm1() + 2.0 * rounding(n + 64, HALF_EPS64)
+        left_out = (n * ((threshold + y.least - anchors.score) / y.variance).exp()).clamp_max(1.0)
+        bound = torch.where(error > 600.0, widest, factor * moved) + (left_out + count * _NOTHING) * widest
+        last = 4.0 * HALF_EPS64 * (anchors.value.norm(dim=1) + widest)
+        return mean, (bound * (1.0 + 1e-9)).clamp_max(widest) + last, left_out
+
+    def _logits(self, y: _Rows, row: Tensor, item: Tensor, anchors: _Anchors) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Logits of pairs relative to the anchors, distances to these, and what rounding may do to the logits.
+
+        .. math:: \ell_k - \ell_r = \frac{\langle y - v_r, v_k - v_r\rangle - \frac12\|v_k - v_r\|^2}{\sigma^2}
+                  + \ln\frac{w_k}{w_r}
+        """
+        size, apart = y.raw.shape[1], y.raw - anchors.value
         along, square = torch.empty(len(row), dtype=torch.float64), torch.empty(len(row), dtype=torch.float64)
         for part in self._blocks(len(row), size):
             values = self._values(item[part])
             found = pairs.differences(values, anchors.value, apart, row[part], self._compiled)
             along[part], square[part] = found
-        variance, own = y.variance[row], self._log_weight[anchors.item]
-        weight = self._log_weight[item] - own[row]
-        logit = (along - 0.5 * square) / variance + weight
-        # The largest logit of a row may be the anchor's, 0.
-        zero = torch.zeros_like(y.sigma)
-        top = zero.scatter_reduce(0, row, logit, "amax")
-        mass, mine = (-top).exp(), (logit - top[row]).exp()
-        mass = mass.index_add(0, row, mine)
-        share = mine / mass[row]
+        variance, mine, own = y.variance[row], self._log_weight[item], self._log_weight[anchors.item][row]
+        logit = (along - 0.5 * square) / variance + (mine - own)
+        length = square.sqrt()
+        doubt = rounding(size + 16, HALF_EPS64) * (apart.norm(dim=1)[row] * length + square) / variance
+        doubt += 8.0 * HALF_EPS64 * (logit.abs() + mine.abs() + own.abs() + 4.0)
+        return logit, length, doubt
+
+    def _mean(self, row: Tensor, item: Tensor, share: Tensor, anchors: _Anchors) -> Float[Tensor, "rows size"]:
+        """The anchor and the shares of the differences to it, but for those that are nothing."""
         mean = anchors.value.clone()
         near = torch.nonzero(share > _NOTHING)[:, 0]
-        for part in self._blocks(len(near), size):
+        for part in self._blocks(len(near), mean.shape[1]):
             chosen = near[part]
             step = self._values(item[chosen]).double() - anchors.value[row[chosen]]
             mean.index_add_(0, row[chosen], step.mul_(share[chosen, None]))
-        length = square.sqrt()
-        doubt = rounding(size + 16, HALF_EPS64) * (apart.norm(dim=1)[row] * length + square) / variance
-        doubt += 8.0 * HALF_EPS64 * (logit.abs() + self._log_weight[item].abs() + own[row].abs() + 4.0)
-        error = 2.0 * zero.scatter_reduce(0, row, doubt, "amax")
-        count = torch.bincount(row, minlength=len(zero)).double()
-        widest = 2.0 * self._bounds.reach
-        moved = zero.index_add(0, row, share * length) + count * 1e-300 * widest
-        factor = error.clamp_max(600.0).expm1() + 2.0 * rounding(len(self._log_weight) + 64, HALF_EPS64)
-        left_out = (len(self._log_weight) * ((threshold + y.least - anchors.score) / y.variance).exp()).clamp_max(1.0)
-        bound = torch.where(error > 600.0, widest, factor * moved) + (left_out + count * _NOTHING) * widest
-        last = 4.0 * HALF_EPS64 * (anchors.value.norm(dim=1) + widest)
-        return mean, (bound * (1.0 + 1e-9)).clamp_max(widest) + last, left_out
+        return mean
 
     def _pass_on(
         self,

@@ -53,12 +53,9 @@ class BoundOfModel(Estimator["ModelProblem"]):
 
     subjects, kind, columns = (CONDITIONAL,), "lower bound", "all"
 
-    def refusal(self, subject: Any) -> str:
-        return ""
-
+    @abstractmethod
     def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
         """Those that it gives a bound of."""
-        return problem.asked
 
     @abstractmethod
     def log_q(self, job: Any, name: str) -> Tensor:
@@ -76,7 +73,17 @@ class BoundOfModel(Estimator["ModelProblem"]):
         return found
 
 
-class FilterOfModel(BoundOfModel):
+class _OfNetwork(BoundOfModel):
+    """By the network that is measured: of every attribute that is asked about."""
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
+        return problem.asked
+
+
+class FilterOfModel(_OfNetwork):
     """The network's own posterior along one path."""
 
     name, colour, usual, controls = "filter", 3, (CONDITIONAL,), "paths"
@@ -102,7 +109,7 @@ class FilterOfModel(BoundOfModel):
         return q
 
 
-class Likelihood(BoundOfModel):
+class Likelihood(_OfNetwork):
     """The network's own posterior from further noise."""
 
     name, colour = "likelihood", 5

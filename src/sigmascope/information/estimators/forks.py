@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import EXACT, SAMPLER, Estimator
+from sigmascope.streams import Use
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 FORKS = "forks"
 """Name, and key of the job of a sampler's continuations."""
-_CHILDREN = 5  # stream of the labels of children
 
 
 class ForksOfLaw(Estimator["ExactProblem"]):
@@ -43,7 +43,11 @@ class ForksOfLaw(Estimator["ExactProblem"]):
             log_p = job.log_posterior(a.name)[problem.at]
             # A draw has its own uniform numbers, shared by levels.
             each = [
-                torch.rand(problem.children, generator=generator(problem.seed, i, _CHILDREN), dtype=torch.float64)
+                torch.rand(
+                    problem.children,
+                    generator=generator(problem.seed, i, Use.FORKED_LABELS_OF_DRAW),
+                    dtype=torch.float64,
+                )
                 for i in range(log_p.shape[1])
             ]
             found.append(forks_at_once(a, problem.sigma, log_p, torch.stack(each)))

@@ -26,8 +26,8 @@ from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample import StochasticHeun, Streams, start
 from sigmascope.sample.schemes import Model
+from sigmascope.streams import NoiseOf, Use
 
-_NOISE, _LABELS = 13, 14  # uses of a seed
 _STEP, _ROWS, MOST = 0.25, 64, 128
 """MOST: generations at most, whose standard error is small beside what the curve is read for."""
 
@@ -65,20 +65,20 @@ class ToldPathJob(Units):
         first = block * _ROWS
         a, mine = self._abstractions[which], range(first, min(first + _ROWS, self._draws))
         told = {a.name: self._labels(a)[mine.start : mine.stop]}
-        noise = Streams(self._seed, [(_NOISE, which, i) for i in mine], self._denoiser.event)
-        knowing, free, how = _Once(self._denoiser, told), Model(self._denoiser), StochasticHeun()
+        noise = Streams(self._seed, [(NoiseOf.TOLD_PATH, which, i) for i in mine], self._denoiser.event)
+        knowing, free, how = Model(self._denoiser, told), Model(self._denoiser), StochasticHeun()
         y = start(self._denoiser, float(self._nodes[0]), noise(), told)
         gaps = []
         for k, sigma in enumerate(self._nodes.tolist()):
-            gap = knowing.denoise(y, sigma) - free.denoise(y, sigma)
-            gaps.append(gap.flatten(1).square().sum(1).numpy())
+            said = knowing.denoise(y, sigma)
+            gaps.append((said - free.denoise(y, sigma)).flatten(1).square().sum(1).numpy())
             if k + 1 < len(self._nodes):
-                y = how.step(knowing, y, sigma, float(self._nodes[k + 1]), noise)
+                y = how.step(knowing, y, sigma, float(self._nodes[k + 1]), noise, said)
         self.found.append({"gap": np.stack(gaps)})
 
     def _labels(self, a: Abstraction) -> Tensor:
         """Values in their proportions, in random order."""
-        g = generator(self._seed, _LABELS, 0)
+        g = generator(self._seed, Use.TOLD_LABELS)
         place = (torch.arange(self._draws) + torch.rand(self._draws, generator=g, dtype=torch.float64)) / self._draws
         found = torch.searchsorted(a.prior.cumsum(0), place, right=True).clamp_max(len(a.values) - 1)
         return found[torch.randperm(self._draws, generator=g)]
@@ -93,17 +93,6 @@ class ToldPathJob(Units):
         mean = per_draw[self._wanted].mean(1)
         ceiling = max(a.entropy, float(mean[-1]))
         return OfPath(Curve.of_draws(a.name, OF_PATH, self._sigmas, per_draw[self._wanted], ceiling, kind="estimate"))
-
-
-class _Once(Model):
-    """A model that is not asked twice in a row about the same states."""
-
-    _asked: tuple[Tensor, float, Tensor] | None = None
-
-    def denoise(self, y: Tensor, sigma: float) -> Tensor:
-        if self._asked is None or self._asked[0] is not y or self._asked[1] != sigma:
-            self._asked = y, sigma, super().denoise(y, sigma)
-        return self._asked[2]
 
 
 def nodes_of(top: float, sigmas: Float[np.ndarray, " levels"]) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:

@@ -24,8 +24,9 @@ from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
 from sigmascope.information.bounds import heldout_bound
 from sigmascope.information.combined import grouped
 from sigmascope.information.jobs.levels import InTurn
+from sigmascope.streams import Use
 
-_USE = 15  # of a seed
+_HALVES, _ITEMS, _NOISE = range(3)  # what is drawn
 _FEWEST_ITEMS = 48
 _DRAWS = 512  # or as many as the coordinates allow; a multiple of the columns of the curves
 _MOST_LEVELS, _FEWEST_LEVELS = 40, 4
@@ -98,14 +99,15 @@ class DataBound(InTurn):
         self._data, self._size, self._sigma = data, size, sigma
         weights = data.weights
         order = torch.nonzero(weights)[:, 0]
-        order = order[torch.randperm(len(order), generator=generator(seed, _USE, 0))]
+        order = order[torch.randperm(len(order), generator=generator(seed, Use.DATA_BOUND, _HALVES))]
         second = torch.zeros(len(weights), dtype=torch.bool)
         second[order[len(order) // 2 :]] = True
-        g = generator(seed, _USE, 1)
+        g = generator(seed, Use.DATA_BOUND, _ITEMS)
         cumulative = torch.cumsum(weights, 0)
         u = torch.rand(size.draws, generator=g, dtype=torch.float64) * cumulative[-1]
         drawn = torch.searchsorted(cumulative, u, right=True).clamp_max(int(order.max()))
-        noise = torch.stack([torch.randn(data.event, generator=generator(seed, _USE, 2, i)) for i in range(size.draws)])
+        streams = [generator(seed, Use.DATA_BOUND, _NOISE, i) for i in range(size.draws)]
+        noise = torch.stack([torch.randn(data.event, generator=g) for g in streams])
         at = sigma[list(size.levels)]
         self._order, self._passes = [], []
         for half in (False, True):

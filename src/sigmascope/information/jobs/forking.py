@@ -28,8 +28,8 @@ from sigmascope.information.keeping import kept_of_counts, sure_of_counts
 from sigmascope.sample import Streams, sample, start
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final
+from sigmascope.streams import NoiseOf, SeedOf, seed_of
 
-_NOISE, _CHILDREN = 11, 12  # uses of a seed
 _ROWS = 256  # children that are followed at once
 _LEAST_STEPS = 4  # of a continuation
 SHOWN = 6
@@ -205,7 +205,7 @@ class OwnPathJob(Units):
         block, k = divmod(self.next_unit, len(self._sigmas))
         first = block * self._block
         count, sigma = min(self._block, self._draws - first), float(self._sigmas[k])
-        keys = [(_NOISE, first + i, k) for i in range(count)]
+        keys = [(NoiseOf.OWN_PATH, first + i, k) for i in range(count)]
         noise = Streams(self._seed, keys, self._denoiser.event)
         calls = 0
         if k:
@@ -219,7 +219,7 @@ class OwnPathJob(Units):
             y = final(sample(self._denoiser, y, levels, noise=noise)).y
             calls += 2 * count * (len(levels) - 1)
         unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
-        seed = self._seed + (_CHILDREN << 32)
+        seed = seed_of(SeedOf.CHILDREN, self._seed)
         children, more = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first)
         labels = self._label(children, None)
         for a in self._abstractions:

@@ -21,8 +21,8 @@ from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.passes import Blocks
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
+from sigmascope.streams import NoiseOf
 
-_PATHS = 2  # use of streams, apart from other uses of a seed
 PATH_BYTES = 3e8  # of what a block of draws holds along its paths
 
 
@@ -265,7 +265,7 @@ def _rows_of_paths(draws: Draws, levels: int, abstractions: Sequence[Abstraction
 
 def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
     """Markov paths of draws, numbered from ``first``: each has its own stream."""
-    streams = Streams(seed, [(_PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
+    streams = Streams(seed, [(NoiseOf.PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
     return markov_path(v, sigmas, streams)
 
 

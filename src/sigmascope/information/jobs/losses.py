@@ -17,8 +17,9 @@ from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.wrapping import RANDOM, UNTOLD, Losses
 from sigmascope.learn.sources import Items, Source
 from sigmascope.sample.schemes import Model
+from sigmascope.streams import Use
 
-_USE, _SPLIT, _FIT, _CLASSES = 14, 0, 1, 2  # uses of a seed
+_SPLIT, _FIT, _CLASSES, _MEASURED = range(4)  # what is drawn
 _FITTED = 1536  # items of the linear denoiser
 _VALUES = 2e7  # coordinates of these items, at most
 _DRAWS, _FEWEST_DRAWS = 64, 32
@@ -108,7 +109,7 @@ class LossJob(Units):
 
     def _error_of_mean(self, y: Tensor, sigma: float) -> Float[np.ndarray, " draws"]:
         a = self._told[0]
-        g = generator(self._seed, _USE, _CLASSES)
+        g = generator(self._seed, Use.WRAPPING, _CLASSES)
         drawn = torch.multinomial(a.prior, len(y) * _AT_RANDOM, replacement=True, generator=g)
         each = [Model(self._denoiser, {a.name: k}).denoise(y, sigma) for k in drawn.reshape(_AT_RANDOM, -1)]
         return self._squared(torch.stack(each).mean(0))
@@ -142,7 +143,8 @@ class LossJob(Units):
 
 def halves(source: Source, count: int, seed: int) -> tuple[Tensor, Draws]:
     """Values to fit a linear denoiser to, and draws of others to measure on, each with a stream of its own."""
-    g, streams = generator(seed, _USE, _FIT), [generator(seed, _USE, 3, i) for i in range(count)]
+    g = generator(seed, Use.WRAPPING, _FIT)
+    streams = [generator(seed, Use.WRAPPING, _MEASURED, i) for i in range(count)]
     if not isinstance(source, Items):
         size = int(np.prod(source.event))
         fit, _ = source.draw(_fitted(size), g)
@@ -172,7 +174,7 @@ def _measured(source: Items, seed: int) -> Tensor:
     if int(out.sum()) >= 2 and int((some & ~out).sum()) >= _FEWEST // 2:
         return out
     places = torch.nonzero(some)[:, 0]
-    order = torch.randperm(len(places), generator=generator(seed, _USE, _SPLIT))
+    order = torch.randperm(len(places), generator=generator(seed, Use.WRAPPING, _SPLIT))
     found = torch.zeros(len(some), dtype=torch.bool)
     found[places[order[: len(places) // 2]]] = True
     return found

@@ -16,8 +16,8 @@ from sigmascope.information.likelihood import likelihood_posterior
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
+from sigmascope.streams import NoiseOf
 
-_FURTHER = 6  # use of streams: further noise of the likelihood
 _CHUNK = 1024  # rows of a call
 
 
@@ -130,7 +130,7 @@ class LikelihoodJob(Units):
         """Ask for the next abstraction and level."""
         i, k = divmod(self.next_unit, len(self._sigmas))
         a, sigma, d = self._abstractions[i], float(self._sigmas[k]), self._draws
-        noise = Streams(self._seed, [(_FURTHER, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
+        noise = Streams(self._seed, [(NoiseOf.LIKELIHOOD, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
         gains = likelihood_posterior(
             self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise,
             span=self._scale, highest=self._highest, batch=_CHUNK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,16 +13,17 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
-from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
+from sigmascope.streams import Use
 
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
 _DIRECTION_WORK = 1.7e8  # items · abstractions · directions: small sets afford more directions
 _FEWEST, _MOST = 56, 256
 SKETCH_ITEMS = 1024
+_DIRECTIONS, _ITEMS = 1, 3  # what is drawn
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
@@ -43,9 +44,10 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
     return -(-draws // -(-draws // most))
 
 
-def _sample(data: LabelledData | Hierarchy) -> Tensor:
-    if isinstance(data, Hierarchy):
-        return data.sample(SKETCH_ITEMS, generator(0, 0, 3))[0].flatten(1)
+def _sample(data: Any) -> Tensor:
+    if not isinstance(data, LabelledData):
+        values: Tensor = data.sample(SKETCH_ITEMS, generator(0, Use.SKETCH, _ITEMS))[0]
+        return values.flatten(1)
     some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
     return data.source.take(some).reshape(len(some), -1)
 
@@ -53,10 +55,10 @@ def _sample(data: LabelledData | Hierarchy) -> Tensor:
 def sketch_of(data: LabelledData, seed: int) -> Sketch:
     """Directions of a sample of the data, for the gaps."""
     exact, each = directions_for(data)
-    return make_sketch(_sample(data), exact, 3 * each, generator(seed, 0, 1), each)
+    return make_sketch(_sample(data), exact, 3 * each, generator(seed, Use.SKETCH, _DIRECTIONS), each)
 
 
-def series_level(data: LabelledData | Hierarchy) -> float:
+def series_level(data: Any) -> float:
     r"""The level :math:`\sqrt{20 \|\Sigma_V\|_F}`, from which the gaps' series in 1/sigma^2 holds upward.
 
     Its second term is then at most 0.0006 nats.

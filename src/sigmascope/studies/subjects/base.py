@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -119,9 +119,9 @@ class Opening:
 _OPENINGS: list[Opening] = []
 
 
-def register(opening: Opening) -> Opening:
-    """Make a kind of subject known; the one that was registered last is asked first."""
-    _OPENINGS.insert(0, opening)
+def register(opening: Opening, *, last: bool = False) -> Opening:
+    """Make a kind of subject known: it is asked before those that were registered earlier, or after all of them."""
+    _OPENINGS.insert(len(_OPENINGS) if last else 0, opening)
     return opening
 
 
@@ -140,3 +140,8 @@ def opening_of(spec: Spec) -> Opening:
         known = ", ".join(o.words for o in _OPENINGS)
         raise InputError(f"{spec.what.data}: no kind of subject takes this specification: expected one of {known}")
     return found
+
+
+def filled(spec: Spec, data: Any, names: Sequence[str]) -> Any:
+    """The specification with the fingerprint of its data and the attributes studied."""
+    return replace(spec, what=replace(spec.what, abstractions=tuple(names)), fingerprint=data.fingerprint)

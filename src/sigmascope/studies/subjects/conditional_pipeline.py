@@ -16,7 +16,7 @@ from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, name
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
-from sigmascope.studies.spec import GENERATED, PipelineSpec
+from sigmascope.studies.spec import GENERATED, PipelineSpec, aimed
 from sigmascope.studies.subjects.model import ConditionalModel, Network, check_same_data, in_groups, require_measure
 from sigmascope.studies.subjects.pipelines import Opened, seeing
 
@@ -146,7 +146,7 @@ def _affordable(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
     Raises: InputError for fewer.
     """
     each = 1 + opened.untold_calls
-    spec = spec.aimed(_SAMPLES * each if opened.must_be_told else 0)
+    spec = aimed(spec, _SAMPLES * each if opened.must_be_told else 0)
     if opened.must_be_told and 0 < spec.gaps.budget < _FEWEST * each:
         raise InputError(
             f"budget is {spec.gaps.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, "

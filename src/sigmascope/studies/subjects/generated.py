@@ -17,12 +17,11 @@ from sigmascope.core import InputError
 from sigmascope.sample import Streams
 from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import final, sample
+from sigmascope.streams import NoiseOf
 from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.store import IMAGES, check_study, keep_images
 from sigmascope.studies.subjects.pipelines import Opened
 
-MADE = 7
-"""Use of a seed."""
 _ROWS = 256  # images that are made at once
 
 
@@ -72,7 +71,7 @@ def _generated(
     with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
-            noise = Streams(s.seed, [(MADE, start + i) for i in range(some)], denoiser.event)
+            noise = Streams(s.seed, [(NoiseOf.GENERATED, start + i) for i in range(some)], denoiser.event)
             levels = levels_below(top, opened.reads_at(s), spec.forking.steps)
             parts.append(final(sample(denoiser, top * noise(), levels, noise=noise)).y.float())
             if not start:

@@ -28,6 +28,7 @@ from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
+from sigmascope.streams import Use
 from sigmascope.studies.alike import allocation_of
 from sigmascope.studies.costs import lines_of_costs, table_of_classes
 from sigmascope.studies.extras.marks import MarksOfModel
@@ -39,7 +40,6 @@ from sigmascope.studies.subjects.entries import attributes_of
 from sigmascope.studies.subjects.extra import Extra
 from sigmascope.studies.training import source_of
 
-_DRAWS = 8  # use of a seed
 _TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
 _PROBE_DRAWS = 1024  # to train probes on
 _BATCH = 1024  # rows of a call of the network
@@ -115,7 +115,7 @@ class ConditionalModel(Subject[ModelProblem]):
 
     def draws(self, n: int, seed: int, use: int, first: int = 0) -> Draws:
         """Draws of the data, each with a stream of its own, numbered from ``first``."""
-        source, streams = self.source, [generator(seed, _DRAWS, use, i) for i in range(first, first + n)]
+        source, streams = self.source, [generator(seed, Use.MODEL_DRAWS, use, i) for i in range(first, first + n)]
         if isinstance(source, Items):
             items = torch.cat([source.pick(1, g, self.held_out and use != _PROBED) for g in streams])
             v, labels = source.data.source.take(items), {k: x[items] for k, x in source.labels.items()}

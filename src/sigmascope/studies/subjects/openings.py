@@ -9,6 +9,7 @@ from typing import Any
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
+from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.jobs.pairs import pairs_among
@@ -16,7 +17,7 @@ from sigmascope.studies.exact_law import chosen, denoiser_of
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.scales import require_scales
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
-from sigmascope.studies.subjects.base import Opening, Subject, register
+from sigmascope.studies.subjects.base import Opening, Subject, filled, register
 from sigmascope.studies.subjects.conditional_pipeline import is_told, open_told
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
@@ -35,7 +36,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
     data = load_any(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground)
-    if isinstance(data, LabelledData) and w.data != "scenes":
+    if isinstance(data, LabelledData) and by_word(w.data) is None:
         spec = replace(spec, what=replace(w, data=str(Path(w.data).resolve())))  # it may be read from elsewhere
     return of_data(spec, data)
 
@@ -68,7 +69,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
         pairs_among(studied)
     if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
-    spec = replace(spec, what=replace(w, abstractions=names), fingerprint=data.fingerprint)
+    spec = filled(spec, data, names)
     exact = denoiser_of(data, resolve_device(spec.device)) if denoiser is None else denoiser
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec
@@ -151,4 +152,4 @@ BUILT_IN = (
     Opening("a pipeline", lambda spec: isinstance(spec, PipelineSpec), _open_pipeline, _before_images),
 )
 for _opening in BUILT_IN:
-    register(_opening)
+    register(_opening, last=True)

@@ -28,6 +28,7 @@ from sigmascope.information.problems import SamplerProblem
 from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
+from sigmascope.streams import NoiseOf, SeedOf, seed_of
 from sigmascope.studies.costs import lines_of_costs
 from sigmascope.studies.extras.marks import MarksOfSampler
 from sigmascope.studies.extras.models import Losses, OwnPath
@@ -37,11 +38,10 @@ from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Found, Joins, Subject
 from sigmascope.studies.subjects.extra import Extra
-from sigmascope.studies.subjects.generated import MADE, images_of, kept_images
+from sigmascope.studies.subjects.generated import images_of, kept_images
 from sigmascope.studies.subjects.model import check_same_data, untold_words
 from sigmascope.studies.subjects.pipelines import Opened, seeing
 
-_PROBED = 1  # use of a seed
 _PROBE_DRAWS = 512  # to train probes on
 
 
@@ -82,9 +82,9 @@ class Sampler(Subject[SamplerProblem]):
         """Draws to measure on, and others to train probes on."""
         data = self.data
         if not self.generated:
-            train = s.seed + (_PROBED << 32)
+            train = seed_of(SeedOf.PROBES, s.seed)
             return draw_items(data, s.draws, s.seed), lambda: draw_items(data, _PROBE_DRAWS, train)
-        noise = Streams(s.seed, [(MADE + 1, *r) for r in rows(len(data))], data.event)().float()
+        noise = Streams(s.seed, [(NoiseOf.MEASURED, *r) for r in rows(len(data))], data.event)().float()
 
         def some(first: int, last: int) -> Draws:
             at = torch.arange(first, last)
@@ -175,7 +175,7 @@ def resolved(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable
             f"estimators are {', '.join(chosen)}: a network that is told nothing is measured by forks, add them"
         )
     function = imported(spec.forking.labeller) if spec.forking.labeller else None
-    return opened.levels(spec.resolve_forked(chosen).aimed()), function
+    return opened.levels(spec.resolve_forked(chosen)), function
 
 
 def open_sampler(

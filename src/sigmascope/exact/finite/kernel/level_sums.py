@@ -30,7 +30,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel import with_torch as plain
-from sigmascope.exact.finite.kernel.sums import Pairs, Sums, Tile, TooMany
+from sigmascope.exact.finite.kernel.sums import Columns, Given, Pairs, Reference, Sums, Tile, TooMany
 from sigmascope.exact.finite.kernel.threads import Turn, room
 from sigmascope.exact.finite.sketch import Sketch
 
@@ -60,7 +60,7 @@ class LevelSums:
         centre: subtracted from items before products, shape (size,); any is exact, a mean keeps rounding small.
         noise: standard normal, shape (draws, size).
         sigmas: decreasing levels.
-        columns: number of classes of all abstractions together.
+        classes: how many, of all abstractions together.
         own: :math:`\ln w` of each draw's item, shape (draws,), float64; None where v are not items.
         dtype: of the products, float32 or float64.
         heaviest: the largest :math:`\ln w` of all items.
@@ -77,43 +77,32 @@ class LevelSums:
         centre: Float[Tensor, " size"],
         noise: Float[Tensor, "draws size"],
         sigmas: Float[np.ndarray, " levels"],
-        columns: int,
+        classes: int,
         own: Float[Tensor, " draws"] | None = None,
         dtype: torch.dtype = torch.float32,
         heaviest: float = 0.0,
         sketch: Sketch | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self._inside = own is not None
+        self._inside, self._centre = own is not None, centre
         middle, n = v.double() - centre, noise.double()
         along = [] if sketch is None else [sketch.mixed.to(middle).T]
         self._exact_right = torch.cat([middle, n, *along])
         self._right = self._exact_right.to(dtype)
         self._vv, self._nv = (middle**2).sum(1), (middle * n).sum(1)
-        draws, device = len(v), v.device
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float64, device=device)
-
+        device = v.device
         level = torch.as_tensor(np.asarray(sigmas, dtype=np.float64), device=device)
-        self.total = Sums(
-            v=v.contiguous(),
-            noise=noise.contiguous(),
-            centre=centre,
-            half=-0.5 / level**2,
-            inverse=1.0 / level,
-            own=zeros(draws) if own is None else own.double().clone(),
-            distance2=zeros(draws) if self._inside else torch.full_like(self._vv, torch.inf),
-            along=zeros(draws),
-            shift=zeros(draws, len(level)),
-            sums=zeros(draws, columns, len(level) + 1),
-            squares=zeros(draws, len(level) + 1),
-            means=zeros(draws, columns, len(level), 0 if sketch is None else sketch.directions.shape[1] + 1),
-            few=0 if sketch is None else sketch.few,
-            few_levels=0 if sketch is None else int((level >= sketch.first_above).sum()),
-            heaviest=heaviest,
-            steady=is_steady(own, heaviest),
-        )
+        columns = Columns(0, 0, torch.zeros(0, 0, dtype=torch.long, device=device))
+        if sketch is not None:
+            few_levels = int((level >= sketch.first_above).sum())
+            columns = Columns(sketch.few, few_levels, sketch.columns(len(v)).to(device))
+        steady = is_steady(own, heaviest)
+        given = Given(v.contiguous(), noise.contiguous(), -0.5 / level**2, 1.0 / level, heaviest, steady, columns)
+        none = torch.zeros_like(self._vv)
+        reference = Reference(torch.full_like(none, torch.inf), none, none.clone())
+        if own is not None:
+            reference = Reference(none.clone(), none, own.double().clone())
+        self.total = Sums.none(given, reference, classes)
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
         self._steps = compiler() if (usable if compiled is None else compiled) else None
 
@@ -141,15 +130,15 @@ class LevelSums:
         tile = self._tile(raw, classes, log_weight, self._right)
         # Sums of means take turns stage by stage, as they take most of the time; others, and those whose references or
         # shifts move, tile by tile.
-        with nullcontext() if s.means.numel() and s.steady else turn.stage(s.levels + 1):
-            self._add_tile(s, tile, turn)
+        with nullcontext() if s.means.numel() and s.given.steady else turn.stage(s.given.levels + 1):
+            if bool(torch.isfinite(log_weight).any()):
+                self._add_tile(s, tile, turn)
         return tile.projected
 
     def _add_tile(self, s: Sums, tile: Tile, turn: Turn) -> None:
-        if not bool(torch.isfinite(tile.weight).any()):
-            return
+        """All pairs at the levels at which many live, then the list of those that live on."""
         # The compiled means know no shift.
-        fit = tile.product.dtype == torch.float32 and (s.steady or not s.means.numel())
+        fit = tile.product.dtype == torch.float32 and (s.given.steady or not s.means.numel())
         engine = self._steps if self._steps is not None and fit else plain
         tile = self._related(s, tile) if self._inside else self._referred(s, tile, engine)
         crowded: int | None = None
@@ -157,25 +146,30 @@ class LevelSums:
             pairs, level = engine.dense(s, tile, turn)
         except TooMany as many:
             crowded = many.level
-        with turn.stage(s.levels):
+        with turn.stage(s.given.levels):
             if crowded is not None:  # items so near one another that most live where rounding reaches them
                 tile = self._related(s, self._tile(tile.raw, tile.classes, tile.weight, self._exact_right))
                 pairs, level = plain.dense(s, tile, Turn(), crowded)
-            exact = max(level, tile.exact_from(s.half))
-            if level < exact:
-                engine.scatter(s, tile, pairs, level, exact)
-                at = min(exact, s.levels - 1)
-                half, inverse = float(s.half[at]), float(s.inverse[at])
-                pairs = pairs.keep(pairs.logit(half, inverse) > s.dead[pairs.draw] - tile.slack(half))
-            pairs = engine.rescored(s, tile, pairs)
-            engine.scatter(s, tile, pairs, exact, s.levels)
-            nearest = pairs.keep(pairs.distance2 <= 1e-12 * s.distance2[pairs.draw])  # of the reference, 0
-            weight = tile.weight[nearest.row].double() - s.own[nearest.draw]
-            plain.add_masses(s, tile, nearest, weight.exp(), s.levels)
+            self._add_listed(s, tile, pairs, level, engine)
+
+    def _add_listed(self, s: Sums, tile: Tile, pairs: Pairs, level: int, engine: ModuleType) -> None:
+        """Listed pairs from a level on: as products have them while rounding allows it, then from true differences."""
+        given, reference = s.given, s.reference
+        exact = max(level, tile.exact_from(given.half))
+        if level < exact:
+            engine.scatter(s, tile, pairs, level, exact)
+            at = min(exact, given.levels - 1)
+            half, inverse = float(given.half[at]), float(given.inverse[at])
+            pairs = pairs.keep(pairs.logit(half, inverse) > s.dead[pairs.draw] - tile.slack(half))
+        pairs = engine.rescored(given, tile, pairs).relative(reference)
+        engine.scatter(s, tile, pairs, exact, given.levels)
+        nearest = pairs.keep(pairs.distance2 <= 1e-12 * reference.distance2[pairs.draw])  # of the reference, 0
+        weight = tile.weight[nearest.row].double() - reference.own[nearest.draw]
+        plain.add_masses(s, tile, nearest, weight.exp(), given.levels)
 
     def _tile(self, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]) -> Tile:
         """The products of a tile, relative to v itself."""
-        dtype, centre = right.dtype, self.total.centre
+        dtype, centre = right.dtype, self._centre
         middle = room("middle", raw.shape, dtype) if raw.device.type == "cpu" else torch.empty_like(raw, dtype=dtype)
         compiled = self._steps if dtype == torch.float32 else None
         norm = (plain if compiled is None else compiled).centred(raw, centre, middle)
@@ -192,35 +186,36 @@ class LevelSums:
             nv=self._nv.to(dtype),
             weight=log_weight,
             classes=classes,
-            few=self.total.few,
+            columns=self.total.given.columns,
             rounding=0.5 * torch.finfo(dtype).eps * largest,
         )
 
     def _related(self, s: Sums, tile: Tile) -> Tile:
         """The same relative to the reference items."""
-        known = torch.isfinite(s.distance2)
-        vv = self._vv - torch.where(known, s.distance2, 0.0)
-        nv = self._nv + torch.where(known, s.along, 0.0)
+        r = s.reference
+        known = torch.isfinite(r.distance2)
+        vv = self._vv - torch.where(known, r.distance2, 0.0)
+        nv = self._nv + torch.where(known, r.along, 0.0)
         return replace(tile, vv=vv.to(tile.norm), nv=nv.to(tile.norm))
 
     def _referred(self, s: Sums, tile: Tile, engine: ModuleType) -> Tile:
-        """Take nearer items of this tile for references."""
-        draws = len(self._vv)
+        """Take nearer items of this tile for references: those that rounding leaves in doubt are measured anew."""
+        draws, known = len(self._vv), s.reference.distance2
         distance2 = torch.add(tile.norm, tile.product[:draws], alpha=-2.0) + self._vv.to(tile.norm)[:, None]
         distance2[:, torch.isinf(tile.weight)] = torch.inf
         margin = 2.0 * tile.slack(-0.5)
         least = distance2.min(1).values
-        candidate = (distance2 <= (least + margin)[:, None]) & (least < s.distance2 + margin)[:, None]
+        candidate = (distance2 <= (least + margin)[:, None]) & (least < known + margin)[:, None]
         draw, row = torch.nonzero(candidate, as_tuple=True)
         none = torch.zeros(len(row), dtype=torch.float64, device=row.device)
-        from_v = replace(s, distance2=torch.zeros_like(s.distance2), along=torch.zeros_like(s.along))
-        found = engine.rescored(from_v, tile, Pairs(row, draw, none, none))
-        nearest = torch.full_like(s.distance2, torch.inf).scatter_reduce(0, draw, found.distance2, "amin")
-        order = torch.arange(len(row), device=row.device)
-        order = torch.where(found.distance2 == nearest[draw], order, len(row))
-        first = torch.full_like(s.distance2, len(row)).long().scatter_reduce(0, draw, order, "amin")
-        changed = nearest < s.distance2
-        first = torch.where(changed, first, 0)
+        found = engine.rescored(s.given, tile, Pairs(row, draw, none, none))
+        nearest = torch.full_like(known, torch.inf).scatter_reduce(0, draw, found.distance2, "amin")
+        changed = nearest < known
         if bool(changed.any()):
-            s.refer(changed, nearest, found.along[first], tile.weight[row[first]].double())
+            # Of several nearest items the first: its place among the candidates, anything where nothing changes.
+            place = torch.arange(len(row), device=row.device)
+            place = torch.where(found.distance2 == nearest[draw], place, len(row))
+            first = torch.full_like(known, len(row)).long().scatter_reduce(0, draw, place, "amin")
+            first = torch.where(changed, first, 0)
+            s.refer(changed, Reference(nearest, found.along[first], tile.weight[row[first]].double()))
         return self._related(s, tile)

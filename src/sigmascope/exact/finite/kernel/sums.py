@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -23,51 +23,27 @@ LOGIT_ERROR = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    r"""Sums of :math:`e^{\ell - c}` by class, with :math:`\ell` relative to a reference item of each draw.
+class Columns:
+    """The directions along which each draw has posterior means.
+
+    Items are projected on the mixed directions of a :class:`~sigmascope.exact.finite.sketch.Sketch`.  After the first
+    ``few`` of these stands a column of ones, whose mean is the sum of the weights itself.
 
     Args:
-        v: values of the draws, float32, shape (draws, size).
-        noise: standard normal, float32, shape (draws, size).
-        centre: subtracted from items before products, float32, shape (size,).
-        half, inverse: :math:`-1/2\sigma^2` and :math:`1/\sigma` of decreasing levels, float64, shape (levels,).
-        own: ln w of the draws' reference items, float64, shape (draws,).
-        distance2, along: :math:`\|v - v_0\|^2` and :math:`\langle n, v_0 - v\rangle` of the reference item 0, float64,
-            shape (draws,); the item nearest to v of those seen, so that no other one is nearer.
-        shift: c, raised where a logit comes near to what a number can hold, float64, shape (draws, levels); it stays 0
-            where draws are items and weights are alike.
-        sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every abstraction, float64, shape
-            (draws, columns, levels + 1); the last entry is the limit sigma → 0, where the nearest items are left.
-        squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64, shape (draws, levels + 1).
-        means: :math:`\sum_{k \in C} e^{\ell_k - c} (z_k, 1)` of the projected items z, with the one after the first
-            ``few``, float64, shape (draws, columns, levels, directions + 1), instead of ``sums`` but for the limit; no
-            entries where means are not wanted.
-        few, few_levels: at that many leading levels, directions beyond the first ``few`` are left out.
-        heaviest: the largest ln w of all items.
-        steady: whether the shift may stay as it is: no logit is large.
-        which: columns of :attr:`Tile.joined` of which each draw has means, shape (draws, directions + 1); consecutive
-            draws that have the same ones are worked on together.  No entries where means are not wanted.
+        few: how many directions serve large sigma.
+        few_levels: how many leading levels are served by these alone.
+        which: columns, the one of ones among them, of which each draw has means; consecutive draws that have the same
+            ones are worked on together.  No entries where means are not wanted.
     """
 
-    v: Float[Tensor, "draws size"]
-    noise: Float[Tensor, "draws size"]
-    centre: Float[Tensor, " size"]
-    half: Float[Tensor, " levels"]
-    inverse: Float[Tensor, " levels"]
-    own: Float[Tensor, " draws"]
-    distance2: Float[Tensor, " draws"]
-    along: Float[Tensor, " draws"]
-    shift: Float[Tensor, "draws levels"]
-    sums: Float[Tensor, "draws columns levels_and_limit"]
-    squares: Float[Tensor, "draws levels_and_limit"]
-    means: Float[Tensor, "draws columns levels directions_and_one"]
     few: int
     few_levels: int
-    heaviest: float
-    steady: bool
-    which: Int64[Tensor, "draws_or_none directions_and_one_or_none"] = field(
-        default_factory=partial(torch.zeros, 0, 0, dtype=torch.long)
-    )
+    which: Int64[Tensor, "draws_or_none directions_and_one_or_none"]
+
+    @property
+    def count(self) -> int:
+        """How many columns a draw has."""
+        return self.which.shape[1]
 
     @cached_property
     def parts(self) -> list[slice]:
@@ -75,58 +51,136 @@ class Sums:
         sizes = torch.unique_consecutive(self.which, dim=0, return_counts=True)[1].tolist()
         return [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    r"""What a pass is given, and every tile of items meets: draws :math:`y = v + \sigma n` at decreasing levels.
+
+    Args:
+        v: values of the draws, float32.
+        noise: n, standard normal, float32.
+        half: :math:`-1/2\sigma^2`, float64.
+        inverse: :math:`1/\sigma`, float64.
+        heaviest: the largest ln w of all items.
+        steady: whether the shift of :class:`Sums` may stay as it is: no logit is large.
+        columns: of the posterior means.
+    """
+
+    v: Float[Tensor, "draws size"]
+    noise: Float[Tensor, "draws size"]
+    half: Float[Tensor, " levels"]
+    inverse: Float[Tensor, " levels"]
+    heaviest: float
+    steady: bool
+    columns: Columns
+
     @property
     def levels(self) -> int:
         return len(self.half)
 
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    r"""The item 0 of each draw that logits are relative to: the nearest to v of those seen, so that none is nearer.
+
+    Args:
+        distance2: :math:`d_0^2 = \|v - v_0\|^2`, float64; infinite where no item was seen yet.
+        along: :math:`s_0 = \langle n, v_0 - v\rangle`, float64.
+        own: :math:`\ln w_0`, float64.
+    """
+
+    distance2: Float[Tensor, " draws"]
+    along: Float[Tensor, " draws"]
+    own: Float[Tensor, " draws"]
+
+    def clone(self) -> Reference:
+        """The same, with memory of its own."""
+        return Reference(self.distance2.clone(), self.along.clone(), self.own.clone())
+
+    def differs(self, other: Reference) -> Tensor:
+        """Of which draws another item is the reference."""
+        return (self.distance2 != other.distance2) | (self.along != other.along) | (self.own != other.own)
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    r"""Sums of :math:`e^{\ell_k - c}` over the items k by class, for every draw and level.
+
+    .. math:: \ell_k = -\frac{d_k^2 - d_0^2}{2\sigma^2} + \frac{s_k - s_0}{\sigma} + \ln\frac{w_k}{w_0}
+
+    Args:
+        given: the draws and the levels.
+        reference: the items 0.
+        shift: c, raised where a logit comes near to what a number can hold, float64; it stays 0 where draws are items
+            and weights are alike.
+        sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every abstraction, float64; the last entry is
+            the limit sigma → 0, where the nearest items are left.
+        squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64.
+        means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, one of which is 1 (see
+            :class:`Columns`), float64, instead of ``sums`` but for the limit; no entries where means are not wanted.
+    """
+
+    given: Given
+    reference: Reference
+    shift: Float[Tensor, "draws levels"]
+    sums: Float[Tensor, "draws columns levels_and_limit"]
+    squares: Float[Tensor, "draws levels_and_limit"]
+    means: Float[Tensor, "draws columns levels directions_and_one"]
+
+    @classmethod
+    def none(cls, given: Given, reference: Reference, classes: int) -> Sums:
+        """Nothing added up yet, of so many classes."""
+        draws, levels = len(given.v), given.levels
+        shapes = (draws, levels), (draws, classes, levels + 1), (draws, levels + 1)
+        zeros = [given.half.new_zeros(s) for s in (*shapes, (draws, classes, levels, given.columns.count))]
+        return cls(given, reference, *zeros)
+
     @property
     def dead(self) -> Float[Tensor, " draws"]:
         """The logit without weights below which even the heaviest item is left out."""
-        return DEAD - (self.heaviest - self.own).clamp_min(0.0)
+        return DEAD - (self.given.heaviest - self.reference.own).clamp_min(0.0)
 
     @property
     def by_class(self) -> Float[Tensor, "levels_and_limit columns draws"]:
         """The sums, whether kept with means or not."""
-        sums = torch.cat([self.means[..., self.few], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
+        few = self.given.columns.few
+        sums = torch.cat([self.means[..., few], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
         return sums.permute(2, 1, 0)
 
     def held(self) -> dict[str, Tensor]:
         """The tensors that a pass changes."""
-        names = ("own", "distance2", "along", "shift", "sums", "squares", "means")
-        return {n: getattr(self, n) for n in names if getattr(self, n).numel()}
+        held = vars(self.reference) | {n: getattr(self, n) for n in ("shift", "sums", "squares", "means")}
+        return {n: x for n, x in held.items() if x.numel()}
 
     def empty(self) -> Sums:
         """The same before any item was added, with memory of its own."""
-        kept = ("own", "distance2", "along")
-        fresh = {n: x.clone() if n in kept else torch.zeros_like(x) for n, x in self.held().items()}
-        return self._with(fresh)
+        return Sums.none(self.given, self.reference.clone(), self.sums.shape[1])
 
-    def _own(self) -> Sums:
-        """The same, with memory of its own."""
-        return self._with({n: x.clone() for n, x in self.held().items()})
+    def refer(self, changed: Tensor, new: Reference) -> None:
+        r"""Take other reference items.
 
-    def _with(self, held: dict[str, Tensor]) -> Sums:
-        return replace(self, **held)  # type: ignore[arg-type]
-
-    def refer(self, changed: Tensor, distance2: Tensor, along: Tensor, own: Tensor) -> None:
-        """Take other reference items.
+        .. math:: \ell_k' = \ell_k + \frac{d_0'^2 - d_0^2}{2\sigma^2} - \frac{s_0' - s_0}{\sigma} - \ln\frac{w_0'}{w_0},
+                  \qquad c' = c + \ell_k' - \ell_k
 
         Args:
             changed: of which draws, shape (draws,), bool.
-            distance2, along, own: of the new references, none farther than the old.
+            new: these references, none farther than the old; of other draws, anything.
         """
-        which = torch.nonzero(changed)[:, 0]
-        if not len(which):
+        draws = torch.nonzero(changed)[:, 0]
+        if not len(draws):
             return
-        old, new = ([x[which] for x in xs] for xs in ((self.distance2, self.along, self.own), (distance2, along, own)))
-        first = torch.isinf(old[0])  # nothing was added yet
-        apart, step, heavier = (torch.where(first, 0.0, a - b)[:, None] for a, b in zip(old, new, strict=True))
-        self.shift[which] += apart * self.half + step * self.inverse + heavier
-        limit = torch.where(apart == 0.0, heavier, -torch.inf).exp()  # only the nearest are left there
-        self.sums[which, :, -1] *= limit
-        self.squares[which, -1] *= limit[:, 0] ** 2
-        for held, x in zip((self.distance2, self.along, self.own), new, strict=True):
-            held[which] = x
+        old = self.reference
+        first = torch.isinf(old.distance2[draws])  # nothing was added yet
+        nearer, step, heavier = (
+            torch.where(first, 0.0, x[draws] - y[draws])[:, None]
+            for x, y in ((old.distance2, new.distance2), (old.along, new.along), (old.own, new.own))
+        )
+        self.shift[draws] += nearer * self.given.half + step * self.given.inverse + heavier
+        limit = torch.where(nearer == 0.0, heavier, -torch.inf).exp()  # only the nearest are left there
+        self.sums[draws, :, -1] *= limit
+        self.squares[draws, -1] *= limit[:, 0] ** 2
+        for x, y in ((old.distance2, new.distance2), (old.along, new.along), (old.own, new.own)):
+            x[draws] = y[draws]
 
     def raise_to(self, shift: Float[Tensor, "draws levels"]) -> None:
         """Raise the shift, where it is lower."""
@@ -140,53 +194,55 @@ class Sums:
 
     def merge(self, other: Sums) -> None:
         """Add what another pass with the same draws has added."""
-        self.refer(other.distance2 < self.distance2, other.distance2, other.along, other.own)
-        same = other._own() if self._apart(other).any() else other
-        same.refer(self._apart(other), self.distance2, self.along, self.own)
-        if not torch.equal(self.shift, same.shift):
-            same = same if same is not other else other._own()
-            self.raise_to(same.shift)
-            same.raise_to(self.shift)
-        self.sums.add_(same.sums)
-        self.squares.add_(same.squares)
-        if self.means.numel():
-            self.means.add_(same.means)
+        self.refer(other.reference.distance2 < self.reference.distance2, other.reference)
+        added = (x.clone() for x in (other.shift, other.sums, other.squares, other.means))
+        same = Sums(self.given, other.reference.clone(), *added)
+        same.refer(self.reference.differs(other.reference), self.reference)
+        self.raise_to(same.shift)
+        same.raise_to(self.shift)
+        for mine, theirs in ((self.sums, same.sums), (self.squares, same.squares), (self.means, same.means)):
+            mine.add_(theirs)
 
     def join(self) -> None:
         """Add up over the ranks of this run."""
         if distributed.world() == 1:
             return
-        for distance2, along, own in distributed.gathered((self.distance2, self.along, self.own)):
-            self.refer(distance2 < self.distance2, distance2, along, own)
+        mine = self.reference
+        for theirs in _of_ranks(mine):
+            self.refer(theirs.distance2 < mine.distance2, theirs)
         # Of several nearest ones all take that of the first rank that has one.
-        nearest = self.distance2.clone()
-        for distance2, along, own in reversed(distributed.gathered((self.distance2, self.along, self.own))):
-            self.refer(distance2 == nearest, distance2, along, own)
+        nearest = mine.distance2.clone()
+        for theirs in reversed(_of_ranks(mine)):
+            self.refer(theirs.distance2 == nearest, theirs)
         self.raise_to(distributed.highest(self.shift.clone()))
         for tensor in (self.sums, self.squares, self.means):
             if tensor.numel():
                 distributed.add_up(tensor)
 
-    def _apart(self, other: Sums) -> Tensor:
-        return (self.distance2 != other.distance2) | (self.along != other.along) | (self.own != other.own)
+
+def _of_ranks(mine: Reference) -> list[Reference]:
+    """The references of every rank, in order."""
+    return [Reference(*x) for x in distributed.gathered((mine.distance2, mine.along, mine.own))]
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """Items, and their products with the draws.
+    r"""Items k, and their products with the draws.
+
+    .. math:: d_k^2 - d_0^2 = \|v_k\|^2 - 2\langle v, v_k\rangle + (\|v\|^2 - d_0^2), \qquad
+              s_k - s_0 = \langle n, v_k\rangle - (\langle n, v\rangle + s_0),
+
+    with items and v less the centre.
 
     Args:
-        raw: the items as they were read, float32, shape (rows, size).
-        product: of the items less the centre with v less the centre, the noise and the directions, shape
-            (2 draws + directions, rows).
-        norm: squared norms of the items less the centre, shape (rows,).
-        vv, nv: what completes the products to the squared distance and the noise product, relative to the reference:
-            :math:`\\|v\\|^2 - d_0^2` and :math:`\\langle n, v\\rangle + s_0`, shape (draws,).
-        weight: ln w, shape (rows,).
-        classes: for each abstraction the column of each item's value, shape (rows, abstractions).
-        few: as of :class:`Sums`.
+        raw: the items as they were read, float32.
+        product: of the items with v, the noise and the directions, shape (2 draws + directions, rows).
+        norm: :math:`\|v_k\|^2`.
+        vv, nv: the brackets, which complete the products.
+        weight: :math:`\ln w_k`.
+        classes: for each abstraction the column of each item's value.
+        columns: of the posterior means.
         rounding: size of the products' rounding errors.
-        held: what steps keep for the next ones.
     """
 
     raw: Float[Tensor, "rows size"]
@@ -196,9 +252,8 @@ class Tile:
     nv: Float[Tensor, " draws"]
     weight: Float[Tensor, " rows"]
     classes: Int64[Tensor, "rows abstractions"]
-    few: int
+    columns: Columns
     rounding: float
-    held: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def projected(self) -> Float[Tensor, "rows directions"]:
@@ -207,8 +262,14 @@ class Tile:
     @cached_property
     def joined(self) -> Float[Tensor, "rows directions_and_one"]:
         """Projected items, and after the first few a one, whose sums are the sums of the weights."""
-        z = self.product[2 * len(self.vv) :]
-        return torch.cat([z[: self.few], torch.ones_like(z[:1]), z[self.few :]]).T
+        z, few = self.product[2 * len(self.vv) :], self.columns.few
+        return torch.cat([z[:few], torch.ones_like(z[:1]), z[few:]]).T
+
+    @cached_property
+    def joined_by_part(self) -> Float[Tensor, "parts rows directions_and_one"]:
+        """The same columns that each part of the draws has means of."""
+        joined, c = self.joined.T, self.columns
+        return torch.stack([joined.index_select(0, c.which[part.start]).T for part in c.parts])
 
     def slack(self, half: float) -> float:
         """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
@@ -241,6 +302,11 @@ class Pairs:
     def keep(self, mask: Tensor) -> Pairs:
         kept = torch.nonzero(mask)[:, 0]
         return Pairs(*(x.index_select(0, kept) for x in (self.row, self.draw, self.distance2, self.along)))
+
+    def relative(self, reference: Reference) -> Pairs:
+        """The same pairs relative to the reference, where they were relative to v itself."""
+        distance2, along = reference.distance2[self.draw], reference.along[self.draw]
+        return Pairs(self.row, self.draw, self.distance2 - distance2, self.along - along)
 
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
         """Without weights."""

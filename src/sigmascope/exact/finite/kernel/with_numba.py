@@ -14,13 +14,12 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel.class_sums import ByClass
 from sigmascope.exact.finite.kernel.simd import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
-from sigmascope.exact.finite.kernel.sums import ROOM, Pairs, Sums, Tile, TooMany
+from sigmascope.exact.finite.kernel.sums import ROOM, Given, Pairs, Sums, Tile, TooMany
 from sigmascope.exact.finite.kernel.threads import Turn, room
 
 _LISTED = 0.02  # room for living pairs, as a share of all: where more live, the caller has a better way
@@ -57,6 +56,7 @@ def _raise(shift, sums, squares, d, j, by):
 
 @no_type_check
 @compiled(fastmath=_FAST)
+# long: one loop over pairs, whose sums stay in registers and in the first cache; parted, it would be compiled apart
 def _class_sums(
     product, norm, vv, nv, weight, own, classes, half, inverse, blocks, levels, last, dead, most, steady, work, shift,
     sums, squares, rows, draws, values,
@@ -298,25 +298,27 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 
     Raises: TooMany.
     """
-    levels = tile.exact_from(s.half)
+    given = s.given
+    levels = tile.exact_from(given.half)
     with_means = s.means.numel() > 0
-    if with_means and levels < s.levels:
+    if with_means and levels < given.levels:
         levels -= levels % WIDTH  # stages are whole blocks, so that tiles with other rounding keep their turns
     common = tuple(x.numpy() for x in (tile.product, tile.norm, tile.vv, tile.nv))
-    weights = tile.weight.float().numpy(), s.own.float().numpy()
-    half, inverse = _padded(s.half[:levels]), _padded(s.inverse[:levels])
+    weights = tile.weight.float().numpy(), s.reference.own.float().numpy()
+    half, inverse = _padded(given.half[:levels]), _padded(given.inverse[:levels])
     most = max(1024, int((_LISTED_MEANS if with_means else _LISTED) * tile.norm.numel() * len(tile.vv)))
     rows, draws, values = np.empty(most, np.int64), np.empty(most, np.int64), np.empty((2, most))
     dead = s.dead.float().numpy()
     if with_means:
         levels = _means(s, tile, turn, common, weights, half, inverse, levels)
-        found = _living(*common, _onward(s, tile, levels), dead, rows, draws, values)
+        found = _living(*common, _onward(given, tile, levels), dead, rows, draws, values)
     else:
         blocks = -(-levels // WIDTH)
         work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         found = _class_sums(
-            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(s, tile, levels), dead,
-            np.float32(ROOM), s.steady, work, s.shift.numpy(), s.sums.numpy(), s.squares.numpy(), rows, draws, values,
+            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(given, tile, levels), dead,
+            np.float32(ROOM), given.steady, work, *(x.numpy() for x in (s.shift, s.sums, s.squares)), rows, draws,
+            values,
         )  # fmt: skip
     if found > most:
         raise TooMany(levels)
@@ -325,13 +327,13 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 
 def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
-    draws, dead = len(tile.vv), s.dead.float().numpy()
-    by_class, rights, every = ByClass(tile.classes), _joined(s, tile), torch.arange(s.sums.shape[1])
-    ends = [(k, first, part.stop) for k, part in enumerate(s.parts) for first in range(part.start, part.stop, _CHUNK)]
+    draws, dead, c = len(tile.vv), s.dead.float().numpy(), s.given.columns
+    by_class, rights, every = ByClass(tile.classes), tile.joined_by_part, torch.arange(s.sums.shape[1])
+    ends = [(k, first, part.stop) for k, part in enumerate(c.parts) for first in range(part.start, part.stop, _CHUNK)]
     chunks = [(rights[k], slice(first, min(first + _CHUNK, stop))) for k, first, stop in ends]
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
-        wanted = s.few + 1 if stop <= s.few_levels else s.means.shape[3]
+        wanted = c.few + 1 if stop <= c.few_levels else c.count
         # The block's stages are shared out among the chunks: a tile follows the one before as closely as it can.
         stages = [begin + k * (stop - begin) // len(chunks) for k in range(len(chunks))]
         for stage, some in groupby(zip(stages, chunks, strict=True), itemgetter(0)):
@@ -350,47 +352,40 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
     return levels
 
 
-def _joined(s: Sums, tile: Tile) -> Float[Tensor, "parts rows directions_and_one"]:
-    """The columns of a tile that each part of the draws has means of."""
-    if "joined" not in tile.held:
-        joined = tile.joined.T
-        tile.held["joined"] = torch.stack([joined.index_select(0, s.which[part.start]).T for part in s.parts])
-    return tile.held["joined"]
-
-
 def _padded(x: Tensor) -> np.ndarray:
     """To whole blocks of eight; what is computed there is not used."""
     return torch.nn.functional.pad(x, (0, -len(x) % WIDTH)).float().numpy()
 
 
-def _onward(s: Sums, tile: Tile, level: int) -> np.ndarray:
+def _onward(given: Given, tile: Tile, level: int) -> np.ndarray:
     """The test for pairs that live at a level; beyond the last one, for the nearest."""
-    if level == s.levels:
+    if level == given.levels:
         return np.array([-0.5, 0.0, -4.0 * tile.slack(-0.5) - np.finfo(np.float32).tiny, 0.0], np.float32)
-    half = float(s.half[level])
-    return np.array([half, float(s.inverse[level]), -tile.slack(half), 1.0], np.float32)
+    half = float(given.half[level])
+    return np.array([half, float(given.inverse[level]), -tile.slack(half), 1.0], np.float32)
 
 
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """As :func:`sigmascope.exact.finite.kernel.with_torch.scatter`."""
     if not len(pairs) or start >= stop:
         return
-    found = (pairs.row, pairs.draw, pairs.distance2, pairs.along, tile.weight, s.own, tile.classes, s.half, s.inverse)
+    listed, levels = (pairs.row, pairs.draw, pairs.distance2, pairs.along), (s.given.half, s.given.inverse)
+    found = *listed, tile.weight, s.reference.own, tile.classes, *levels
     common = *(x.numpy() for x in found), start, stop, s.dead.numpy()
     if not s.means.numel():
         _scatter(*common, ROOM, s.shift.numpy(), s.sums.numpy(), s.squares.numpy())
         return
     changes = (tile.classes[1:] != tile.classes[:-1]).sum(0) + 1
-    is_slow = changes * len(s.v) * _HELD_BACK < len(pairs)
+    is_slow = changes * len(tile.vv) * _HELD_BACK < len(pairs)
     slow, fast = (torch.nonzero(x)[:, 0].numpy() for x in (is_slow, ~is_slow))
-    part = torch.repeat_interleave(torch.tensor([p.stop - p.start for p in s.parts]))
+    part = torch.repeat_interleave(torch.tensor([p.stop - p.start for p in s.given.columns.parts]))
     held = np.zeros((stop - start, s.means.shape[3]))
-    sums = (x.numpy() for x in (s.squares, s.means, part, _joined(s, tile)))
+    sums = (x.numpy() for x in (s.squares, s.means, part, tile.joined_by_part))
     _scatter_means(*common, *sums, held, slow, fast)
 
 
-def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:
+def rescored(given: Given, tile: Tile, pairs: Pairs) -> Pairs:
     """As :func:`sigmascope.exact.finite.kernel.with_torch.rescored`."""
     distance2, along = torch.empty_like(pairs.distance2), torch.empty_like(pairs.distance2)
-    _differences(*(x.numpy() for x in (pairs.row, pairs.draw, tile.raw, s.v, s.noise, distance2, along)))
-    return Pairs(pairs.row, pairs.draw, distance2 - s.distance2[pairs.draw], along - s.along[pairs.draw])
+    _differences(*(x.numpy() for x in (pairs.row, pairs.draw, tile.raw, given.v, given.noise, distance2, along)))
+    return Pairs(pairs.row, pairs.draw, distance2, along)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel.class_sums import ByClass
-from sigmascope.exact.finite.kernel.sums import DEAD, ROOM, Pairs, Sums, Tile
+from sigmascope.exact.finite.kernel.sums import DEAD, ROOM, Given, Pairs, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn
 
 _SPARSE = 0.04  # share of living pairs below which a tile is handled as a list
@@ -35,10 +35,10 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
 
     Returns: the pairs that live on, and the first level that is left for them.
     """
-    draws, rows = len(tile.vv), len(tile.norm)
+    given, own, draws, rows = s.given, s.reference.own, len(tile.vv), len(tile.norm)
     distance2 = torch.add(tile.norm + tile.vv[:, None], tile.product[:draws], alpha=-2.0).clamp_min_(0.0)
     along = tile.product[draws : 2 * draws] - tile.nv[:, None]
-    weight = (tile.weight - s.own[:, None]).to(distance2)
+    weight = (tile.weight - own[:, None]).to(distance2)
     with_means = s.means.numel() > 0
     by_class = ByClass(tile.classes) if with_means else None
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
@@ -47,10 +47,11 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     one_hot = distance2.new_zeros(rows, columns).scatter_(1, tile.classes, 1.0)
     typical = float(distance2.mean())
     logit = torch.empty_like(distance2)
-    last = tile.exact_from(s.half)
-    needed = [torch.unique(s.which[:, :k], return_inverse=True) for k in (s.few + 1, s.which.shape[1])]
-    for j in range(start, s.levels):
-        half, inverse = float(s.half[j]), float(s.inverse[j])
+    last = tile.exact_from(given.half)
+    c = given.columns
+    needed = [torch.unique(c.which[:, :k], return_inverse=True) for k in (c.few + 1, c.count)]
+    for j in range(start, given.levels):
+        half, inverse = float(given.half[j]), float(given.inverse[j])
         torch.mul(distance2, half, out=logit).add_(along, alpha=inverse)
         if j >= last or typical * -half > 10.0:
             alive = logit > (s.dead - tile.slack(half))[:, None]
@@ -59,7 +60,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
                 return Pairs.of(tile, row, draw), j
         logit.add_(weight)
         with turn.stage(j):
-            if not s.steady:
+            if not given.steady:
                 _make_room(s, j, logit.max(1).values.double())
             # Denormal numbers slow a product down; e^-80 is below float32's resolution of the sums.
             mass = logit.sub_(s.shift[:, j, None]).clamp_min_(2 * DEAD).exp_()
@@ -69,12 +70,12 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot
             else:
-                columns, which = needed[j >= s.few_levels]  # those of all draws: one product serves them
+                columns, which = needed[j >= c.few_levels]  # those of all draws: one product serves them
                 for where, part in by_class.products(mass.T, tile.joined[:, columns]):
-                    own = part.transpose(0, 1).take_along_dim(which[:, None], 2)
-                    s.means[:, where, j, : which.shape[1]] += own
+                    mine = part.transpose(0, 1).take_along_dim(which[:, None], 2)
+                    s.means[:, where, j, : which.shape[1]] += mine
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
-    return Pairs.of(tile, row, draw), s.levels
+    return Pairs.of(tile, row, draw), given.levels
 
 
 def _make_room(s: Sums, j: int, largest: Tensor) -> None:
@@ -87,25 +88,26 @@ def _make_room(s: Sums, j: int, largest: Tensor) -> None:
 
 def scatter(s: Sums, tile: Tile, pairs: Pairs, start: int, stop: int) -> None:
     """Add a list of pairs to the levels from start to stop, each until it is dead."""
-    weight = tile.weight[pairs.row].double() - s.own[pairs.draw]
+    given, own = s.given, s.reference.own
+    weight = tile.weight[pairs.row].double() - own[pairs.draw]
     joined = tile.joined.double()
     for j in range(start, stop):
-        logit = pairs.logit(float(s.half[j]), float(s.inverse[j]))
+        logit = pairs.logit(float(given.half[j]), float(given.inverse[j]))
         alive = logit > s.dead[pairs.draw]
         if not bool(alive.all()):
             pairs, weight, logit = pairs.keep(alive), weight[alive], logit[alive]
         if not len(pairs):
             return
         logit = logit + weight
-        if not s.steady:
-            none = torch.full_like(s.own, -torch.inf)
+        if not given.steady:
+            none = torch.full_like(own, -torch.inf)
             _make_room(s, j, none.scatter_reduce(0, pairs.draw, logit, "amax"))
         mass = (logit - s.shift[pairs.draw, j]).exp()
         if not s.means.numel():
             add_masses(s, tile, pairs, mass, j)
         else:
             s.squares[:, j].index_add_(0, pairs.draw, mass**2)
-            rows = mass[:, None] * joined[pairs.row[:, None], s.which[pairs.draw]]
+            rows = mass[:, None] * joined[pairs.row[:, None], given.columns.which[pairs.draw]]
             flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
             for column in tile.classes.T:
                 flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)
@@ -119,14 +121,14 @@ def add_masses(s: Sums, tile: Tile, pairs: Pairs, mass: Tensor, j: int) -> None:
     s.squares[:, j].index_add_(0, pairs.draw, mass**2)
 
 
-def rescored(s: Sums, tile: Tile, pairs: Pairs) -> Pairs:
-    """Squared distances and noise products from differences taken in float64."""
+def rescored(given: Given, tile: Tile, pairs: Pairs) -> Pairs:
+    """Squared distances and noise products relative to v itself, from differences taken in float64."""
     distance2, along = torch.empty_like(pairs.distance2), torch.empty_like(pairs.distance2)
     step = max(1, _CHUNK // tile.raw.shape[1])
     for start in range(0, len(pairs), step):
         part = slice(start, start + step)
         draw = pairs.draw[part]
-        difference = tile.raw[pairs.row[part]].double() - s.v[draw].double()
+        difference = tile.raw[pairs.row[part]].double() - given.v[draw].double()
         distance2[part] = (difference * difference).sum(1)
-        along[part] = (difference * s.noise[draw].double()).sum(1)
-    return Pairs(pairs.row, pairs.draw, distance2 - s.distance2[pairs.draw], along - s.along[pairs.draw])
+        along[part] = (difference * given.noise[draw].double()).sum(1)
+    return Pairs(pairs.row, pairs.draw, distance2, along)

@@ -1,0 +1,300 @@
+"""Two curves of one attribute compared: which decides it earlier, with paired errors where the draws are the same.
+
+References: Efron & Tibshirani (1993), percentile intervals of paired differences; Hesterberg (2015), their ends for few
+draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.interpolate import CubicSpline
+
+from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, ends_of, moved, mover, quantity, rising
+from sigmascope.analysis.trust import biased_around
+from sigmascope.core import Curve, InputError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; NaN where there is none, an infinite end where the levels do not hold it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    r"""What two studies, A and B, say of one attribute.
+
+    Args:
+        a: the curve of A, on its own levels.
+        b: that of B.
+        paired: whether column i of both is of the same draw, and the errors of differences are those of paired ones.
+        interpolated: whether the levels differed.
+        sigma: decreasing levels of the differences, in the range that both have, shape (levels,).
+        difference: :math:`I_A - I_B` in nats, with the ends of its 95 % interval at each level by itself.
+        half: sigma where half of H(A) is known, in A and in B, as far as within the common range.
+        shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
+        a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
+        same_data: whether both are of the same data.
+        doubts: of A and of B, why the level of half cannot be relied upon; empty where it can.
+    """
+
+    a: Curve
+    b: Curve
+    paired: bool
+    interpolated: bool
+    sigma: Float[np.ndarray, " levels"]
+    difference: Float[np.ndarray, " levels"]
+    low: Float[np.ndarray, " levels"]
+    high: Float[np.ndarray, " levels"]
+    half: tuple[Quantity, Quantity]
+    shift: Estimate
+    a_earlier: float
+    same_data: bool = True
+    doubts: tuple[str, str] = ("", "")
+
+    @property
+    def abstraction(self) -> str:
+        return self.a.abstraction
+
+    @property
+    def largest(self) -> tuple[Estimate, float]:
+        """The largest difference, with the interval of its level by itself, and that level."""
+        j = int(np.abs(self.difference).argmax())
+        return Estimate(float(self.difference[j]), float(self.low[j]), float(self.high[j])), float(self.sigma[j])
+
+    @property
+    def estimator(self) -> str:
+        """Of both, or ``that of A : that of B``."""
+        one, two = self.a.estimator, self.b.estimator
+        return one if one == two else f"{one}:{two}"
+
+    @property
+    def kind(self) -> str:
+        """Of both, or ``that of A : that of B``."""
+        return self.a.kind if self.a.kind == self.b.kind else f"{self.a.kind}:{self.b.kind}"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether one is a lower bound and the other is not."""
+        return (self.a.kind == "lower bound") != (self.b.kind == "lower bound")
+
+    @property
+    def earlier(self) -> str:
+        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing.
+
+        A lower bound beside another kind of curve shows no order, and neither does a curve that is biased there.
+        """
+        if self.mixed or any(self.doubts):
+            return ""
+        reached = [q.reached for q in self.half]
+        if all(reached):
+            return "A" if self.shift.low > 0 else "B" if self.shift.high < 0 else ""
+        return "A" if self.a_earlier >= 0.975 else "B" if self.a_earlier <= 0.025 else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A curve of one study, at the levels and draws that hold numbers, and which draws those are.
+
+    Args:
+        curve: at these levels and draws.
+        trusted: at which levels it is not marked as biased.
+        verdict: the words of the marks.
+        seed: of the study.
+        drawn: identifies the draws: their items and seed, and which were chosen for a model; empty where it is not
+            known.
+        data: identifies the data.
+    """
+
+    curve: Curve
+    trusted: Bool[np.ndarray, " levels"]
+    verdict: str
+    seed: int
+    drawn: bytes
+    data: str
+
+
+Sides = dict[str, dict[str, Side]]
+"""The curves of a study, by estimator and abstraction."""
+
+
+def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[tuple[Side, Side]]:
+    """The curves to compare, of each attribute that both studies have, in the order of A.
+
+    They are those that were asked for, the main ones, or the best that both have.
+
+    Args:
+        a: the curves of A.
+        b: those of B.
+        estimator: which, in both, or ``NAME:NAME`` for one in each; empty: the main ones.
+        mains: the estimator that each study is about.
+
+    Raises: InputError where the studies have no attribute in common, or lack an estimator.
+    """
+    in_a, in_b = (list(dict.fromkeys(n for of in s.values() for n in of)) for s in (a, b))
+    both = [n for n in in_a if n in in_b]
+    if not both:
+        raise InputError(
+            f"no attribute is in both studies: A has {', '.join(in_a) or 'none'}, B has "
+            f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
+        )
+    found = []
+    for name in both:
+        mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
+        alike = [e for e in mine if e in theirs]
+        one, two = mains
+        if estimator:
+            one, _, two = estimator.partition(":")
+            two = two or one
+            for which, wanted, have in (("A", one, mine), ("B", two, theirs)):
+                if wanted not in have:
+                    raise InputError(
+                        f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
+                    )
+        elif one not in mine or two not in theirs:
+            if not alike:
+                raise InputError(
+                    f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass "
+                    f"one of each, e.g. --estimator {mine[0]}:{theirs[0]}"
+                )
+            one = two = min(alike, key=lambda e: _order(a[e][name], b[e][name]))
+        found.append((a[one][name], b[two][name]))
+    return found
+
+
+def _order(a: Side, b: Side) -> tuple[int, float]:
+    """The least is the pair to compare: exact curves, the first; estimates that are believed at all levels, the most
+    certain; lower bounds, those that show most; other estimates, the most certain."""
+    ranks = {"exact": 0, "trusted": 1, "lower bound": 2, "estimate": 3}
+    trusted = ("trusted" if s.curve.kind == "estimate" and s.trusted.all() else s.curve.kind for s in (a, b))
+    if a.curve.kind == "exact":
+        merit = 0.0
+    elif "lower bound" in (a.curve.kind, b.curve.kind):
+        merit = -float(a.curve.value.mean() + b.curve.value.mean())
+    else:
+        merit = float(np.square(a.curve.stderr).mean() + np.square(b.curve.stderr).mean())
+    return max(ranks[k] for k in trusted), merit
+
+
+def compared(one: Side, two: Side, resamples: int = RESAMPLES, pair: bool | None = None) -> Comparison:
+    r"""What two curves say of one attribute.
+
+    .. math:: I_A(\sigma) - I_B(\sigma), \qquad \ln\sigma_A - \ln\sigma_B
+              \ \text{ where } I_A(\sigma_A) = \tfrac12 H,\ I_B(\sigma_B) = \tfrac12 H
+
+    Draws are resampled with replacement.  Where both curves have the same draws (items and seed) a resample takes the
+    same ones of both, and what they share falls out of the difference; where they are other draws, each has its own
+    resamples.  Pairs are needed only to be alike and independent of each other, so the data, the model and the levels
+    of the curves may differ.  Levels: the same, or those of the coarser grid in the common range, to which curves are
+    interpolated in ln sigma by a cubic spline (linear in each draw); onsets are read on each curve's own levels.
+    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I, and move
+    the resamples of the shift.
+
+    Args:
+        one: the curve of A.
+        two: that of B.
+        resamples: of the bootstrap.
+        pair: whether to pair the draws; None finds out.
+
+    Raises: InputError where the curves have no range of levels in common.
+    """
+    a, b = one.curve, two.curve
+    sigma, interpolated = _levels(a, b)
+    paired = one.drawn == two.drawn != b"" if pair is None else pair
+    n, m = a.per_draw.shape[1], b.per_draw.shape[1]
+    # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
+    counts = counts_of(np.random.default_rng(one.seed), n, resamples)
+    others = counts if paired else counts_of(np.random.default_rng([two.seed, 1]), m, resamples)
+    x, y = _at(sigma, a) @ a.per_draw, _at(sigma, b) @ b.per_draw
+    drawn = counts @ (x - y).T / n if paired else counts @ x.T / n - others @ y.T / m
+    difference = x.mean(1) - y.mean(1)
+    quantiles = ends_of(min(n, m))
+    low, high = np.quantile(drawn, quantiles, axis=0)
+    missed = 1.96**2 * sum(_common_variance(sigma, c, paired) for c in (a, b))
+    half_a, half_b = _halves(a, counts, sigma, mover(a, one.seed)), _halves(b, others, sigma, mover(b, two.seed))
+    # What draws do not show of B is no error of A: it moves the resamples of B by itself.
+    shift, earlier = _shift(half_a, _halves(b, others, sigma, mover(b, two.seed, 1)), quantiles)
+    return Comparison(
+        a, b, paired, interpolated, sigma, difference,
+        difference - np.hypot(difference - low, np.sqrt(missed)),
+        difference + np.hypot(high - difference, np.sqrt(missed)),
+        (quantity(half_a, n), quantity(half_b, m)), shift, earlier, one.data == two.data,
+        (_doubt(one, half_a[0]), _doubt(two, half_b[0])),
+    )  # fmt: skip
+
+
+def _doubt(side: Side, half: float) -> str:
+    """Why the level where half is known cannot be relied upon; empty where nothing speaks against it."""
+    at = math.exp(half) if math.isfinite(half) else None
+    if side.curve.kind == "exact" or not side.verdict or not biased_around(side.trusted, side.curve.sigma, at):
+        return ""
+    return side.verdict
+
+
+def _levels(a: Curve, b: Curve) -> tuple[Float[np.ndarray, " levels"], bool]:
+    """Levels that both can be read at, and whether that takes interpolation."""
+    if a.sigma.shape == b.sigma.shape and np.allclose(a.sigma, b.sigma, rtol=1e-9, atol=0.0):
+        return a.sigma, False
+    top, bottom = min(a.sigma[0], b.sigma[0]), max(a.sigma[-1], b.sigma[-1])
+    if not bottom < top * (1 - 1e-9):
+        ranges = " and ".join(f"{c.sigma[0]:g} to {c.sigma[-1]:g}" for c in (a, b))
+        raise InputError(
+            f"the noise levels of the studies do not overlap ({ranges}): compare studies of a common range"
+        )
+    inside = [s[(s < top * (1 - 1e-9)) & (s > bottom * (1 + 1e-9))] for s in (a.sigma, b.sigma)]
+    return np.concatenate([[top], min(inside, key=len), [bottom]]), True
+
+
+def _at(sigma: Float[np.ndarray, " levels"], curve: Curve) -> Float[np.ndarray, "levels nodes"]:
+    """Weights that read a curve at levels within its own: the identity at its own."""
+    nodes, unit = np.log(curve.sigma[::-1]), np.eye(len(curve.sigma))[::-1]
+    x = np.clip(np.log(sigma), nodes[0], nodes[-1])
+    if len(sigma) == len(curve.sigma) and np.allclose(x[::-1], nodes, rtol=0.0, atol=1e-9):
+        return unit[::-1]
+    if len(nodes) < 4:
+        return np.stack([np.interp(x, nodes, column) for column in unit.T], 1)
+    return np.asarray(CubicSpline(nodes, unit)(x))
+
+
+def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve, paired: bool) -> Float[np.ndarray, " levels"]:
+    """Squares of the errors that the spread of draws does not show; what paired draws missed, both missed."""
+    shared, tail = c.beyond_draws
+    extra = shared**2 + (0.0 if paired else tail**2)
+    return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
+
+
+def _halves(
+    c: Curve, counts: Float[np.ndarray, "resamples draws"], sigma: Float[np.ndarray, " levels"], by: np.random.Generator
+) -> Float[np.ndarray, " curves"]:
+    """ln sigma where half of H(A) is known: of the curve, then of each resample; ±inf beyond the levels of both."""
+    means = moved(c, counts @ c.per_draw.T / c.per_draw.shape[1], by)
+    at = crossings(np.log(c.sigma), rising(means), 0.5 * c.ceiling)
+    at[at > np.log(sigma[0]) + 1e-9] = np.inf
+    at[at < np.log(sigma[-1]) - 1e-9] = -np.inf
+    return at
+
+
+def _shift(
+    a: Float[np.ndarray, " curves"], b: Float[np.ndarray, " curves"], quantiles: Sequence[float]
+) -> tuple[Estimate, float]:
+    """ln sigma_A - ln sigma_B with its interval, and the probability that it is positive."""
+    nan = float("nan")
+    probability = float(np.mean((a > b)[1:] + 0.5 * (a == b)[1:]))
+    if not (np.isfinite(a[0]) and np.isfinite(b[0])):
+        return Estimate(nan, nan, nan), nan if a[0] == b[0] else probability
+    unknown = (a == b) & ~np.isfinite(a)  # both beyond the same end: their difference may be anything
+    with np.errstate(invalid="ignore"):
+        apart = a - b
+    ends = [
+        float(np.quantile(np.where(unknown, beyond, apart)[1:], q, method="closest_observation"))
+        for q, beyond in zip(quantiles, (-np.inf, np.inf), strict=True)
+    ]
+    return Estimate(float(apart[0]), *ends), probability

@@ -1,0 +1,40 @@
+"""The command ``fork``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sigmascope.commands.common import Folder, finish, folder, told
+from sigmascope.studies.tasks import ForkTask
+
+
+@dataclass(frozen=True)
+class Command(ForkTask):
+    """Continue noisy images several times each: what do the continuations agree in?
+
+    Where all children of a noisy image share an attribute, its noise level has decided it. The folder named by --out
+    receives forks.png (each noisy parent, its children, and what they agree in), forks.csv (per parent and attribute:
+    the commonest value, its share, the entropy of the children and the exact one), and fork.npz.
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope fork hierarchy --sigma 0.4 --forks 32 --out forked
+    """
+
+    out: Folder = ""
+    """Folder for the results: new, empty, or that of the same command."""
+
+
+def run(command: Command) -> int:
+    """Run it.
+
+    Returns: the exit status.
+
+    Raises: InputError for what cannot be used.
+    """
+    task = told(ForkTask, command).check()
+    out = folder(command.out)
+    from sigmascope.studies import making  # torch is loaded here
+
+    words, finished = making.make_forks(task, out)
+    return finish(words, finished, out, "forks.png")

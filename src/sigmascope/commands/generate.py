@@ -1,0 +1,39 @@
+"""The command ``generate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sigmascope.commands.common import Folder, finish, folder, told
+from sigmascope.studies.tasks import GenerateTask
+
+
+@dataclass(frozen=True)
+class Command(GenerateTask):
+    """Generate images by the exact filter of a data set, and see when each attribute of them was decided.
+
+    The folder named by --out receives images.png (the images, with their attributes), decisions.png (what was still
+    open of each attribute along the way), images.csv, and generate.npz (images, and posteriors at up to 16 levels).
+
+    Interrupted? Run the same command again: it goes on where it stopped.
+
+    Try it: sigmascope generate hierarchy --sampler filter --out made
+    """
+
+    out: Folder = ""
+    """Folder for the results: new, empty, or that of the same command."""
+
+
+def run(command: Command) -> int:
+    """Run it.
+
+    Returns: the exit status.
+
+    Raises: InputError for what cannot be used.
+    """
+    task = told(GenerateTask, command).check()
+    out = folder(command.out)
+    from sigmascope.studies import making  # torch is loaded here
+
+    words, finished = making.generate(task, out)
+    return finish(words, finished, out, "images.png")

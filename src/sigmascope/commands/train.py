@@ -1,0 +1,62 @@
+"""The command ``train``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sigmascope.commands.common import Folder, told
+from sigmascope.errors import InputError
+from sigmascope.studies.tasks import TrainSpec
+
+
+@dataclass(frozen=True)
+class Command(TrainSpec):
+    """Train a denoiser that can be told any subset of the attributes.
+
+    One network learns E[V | Y_sigma = y, what is known] for nothing known, for each attribute, and for any of them
+    together; a spare attribute of random labels is trained along, as a null. The folder named by --out receives
+    model.safetensors and model.json, losses-*.csv and .png (by decade of sigma, on the batches and on items kept
+    out of training), samples/ and, with --classifier-steps, classifier.safetensors.
+
+    Interrupted? Run the same command again: it goes on where it stopped, with the same stream.
+
+    Try it: sigmascope train scenes --size 16 --network mlp --steps 2000 --out models/scenes
+
+    Measure it: sigmascope study scenes --model models/scenes --out studies/learned
+
+    Several processes: torchrun --nproc-per-node 2 -m sigmascope train scenes --size 16 --network mlp --steps 2000 --out
+    models/scenes
+    """
+
+    out: Folder = ""
+    """Folder for the model: new, empty, or that of the same training."""
+
+
+def run(command: Command) -> int:
+    """Run it.
+
+    Returns: the exit status.
+
+    Raises: InputError for what cannot be used.
+    """
+    spec = told(TrainSpec, command)
+    spec.settings.check()
+    if not spec.data:
+        raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    if not command.out:
+        raise InputError("no folder for the model was named: pass --out FOLDER")
+    out = Path(command.out)
+    import sigmascope.distributed as distributed
+    from sigmascope.studies import training  # torch is loaded here
+
+    words, finished = training.train(spec, out)
+    if distributed.rank():
+        return 0
+    if finished:
+        print(f"{out}: this training is finished; nothing was done", file=sys.stderr)
+        return 0
+    print(words)
+    print(f"\nMeasure it: sigmascope study {spec.data} --model {out} --out FOLDER", file=sys.stderr)
+    return 0

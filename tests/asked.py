@@ -1,0 +1,29 @@
+"""``sigmascope.study`` with options by their own names, as the command line has them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import xarray as xr
+
+import sigmascope
+from sigmascope.studies.options import DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions, Sampling
+
+_GROUPS = (DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions)
+
+
+def study(data: Any, labels: Any = None, *, abstractions: Any = (), **given: Any) -> xr.Dataset:
+    """A study; each option goes to its group."""
+    if (weights := given.pop("weights", None)) is not None:
+        data, labels, abstractions = (
+            sigmascope.from_array(data, labels, weights=weights, abstractions=abstractions),
+            None,
+            (),
+        )
+    groups = []
+    for kind in (*_GROUPS, Sampling):
+        of = {f.name: given.pop(f.name) for f in fields(kind) if f.name in given}
+        groups.append(kind(**of))
+    *options, sampling = groups
+    return sigmascope.study(data, labels=labels, attributes=abstractions, sampling=sampling, options=options, **given)

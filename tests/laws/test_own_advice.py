@@ -1,0 +1,95 @@
+"""A new kind of advice is an object in a registry: it is said by the command, in its JSON and on the page."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sigmascope.cli import main
+from sigmascope.core import Curve, Draws
+from sigmascope.data import from_array
+from sigmascope.report.table import brief
+from sigmascope.studies.advice_kinds import Advice, Case, Kind
+from sigmascope.studies.advice_of import page_advice
+from sigmascope.studies.advising import KINDS, Advisor
+from sigmascope.studies.results import to_dataset
+from sigmascope.studies.spec import Spec
+
+SIGMA = np.array([8.0, 4.0, 2.0, 1.0])
+KNOWN = {"early": (0.0, 0.5, 0.9, 1.0), "never": (0.0, 0.1, 0.2, 0.3)}
+"""What is known of two attributes at each level, in shares of H."""
+
+
+class PreviewLevel(Kind):
+    """Where half of an attribute is known, a preview is worth a look."""
+
+    name = "preview_level"
+
+    def of(self, case: Case) -> Advice:
+        at = case.view.half(case.name)
+        reason = case.doubt(at) if at.reached else f"half of it is not known within the levels: {case.so_far()}"
+        words = f"look at {case.name} in a preview at σ {brief(at)}"
+        return self.advice(case, "I(A; Y_σ) = H(A) / 2", words, high=at, reason=reason)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A finished study of two attributes: half of the one is known at σ 4, of the other at no level."""
+    data = from_array(np.random.default_rng(0).normal(size=(8, 2)), {name: [0, 1] * 4 for name in KNOWN})
+    h = float(np.log(2))
+    curves = [
+        Curve.of_draws(name, "bound", SIGMA, np.repeat(h * np.array(shares)[:, None], 8, 1), h, kind="lower bound")
+        for name, shares in KNOWN.items()
+    ]
+    draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
+    results = to_dataset(curves, dict.fromkeys(KNOWN, (np.nan, np.nan)), data, draws, Spec("x"))
+    results.attrs["main_estimator"] = "bound"
+    results.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    return tmp_path, results
+
+
+def said(capsys, folder, *options) -> str:
+    assert main(["advise", str(folder), *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_kind_that_is_registered_is_given_everywhere(study, monkeypatch, capsys):
+    folder, results = study
+    assert "preview" not in said(capsys, folder) + page_advice(results)
+    monkeypatch.setitem(KINDS, PreviewLevel.name, PreviewLevel())
+    at = Advisor(results).advice("preview_level", "early").high
+    assert at.value == pytest.approx(4.0, rel=1e-6)
+    words = said(capsys, folder)
+    assert f"  preview level: look at early in a preview at σ {brief(at)}\n      [I(A; Y_σ) = H(A) / 2]" in words
+    page = page_advice(results)
+    assert f"<strong>preview level</strong>: look at early in a preview at σ {brief(at)}" in page
+    found = [a for a in json.loads(said(capsys, folder, "--json")) if a["kind"] == "preview_level"]
+    assert [(a["abstraction"], a["high"]["value"]) for a in found] == [("early", at.value)]
+
+
+def test_what_it_cannot_advise_is_left_out_with_its_reason(study, monkeypatch, capsys):
+    folder, results = study
+    monkeypatch.setitem(KINDS, PreviewLevel.name, PreviewLevel())
+    reason = (
+        "no preview level, since half of it is not known within the levels: at the last level, σ 1.00, at least 0.208"
+    )
+    for text in (said(capsys, folder), page_advice(results)):
+        assert reason in text
+        assert "look at never" not in text
+
+
+def test_it_is_told_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
+    from diffusers import DDIMScheduler
+
+    folder, _ = study
+    monkeypatch.setitem(KINDS, PreviewLevel.name, PreviewLevel())
+    pipeline = folder / "pipe"
+    DDIMScheduler().save_pretrained(pipeline / "scheduler")
+    (pipeline / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline", "scheduler": ["diffusers"]}))
+    words = said(capsys, folder, "--model", f"diffusers:{pipeline}")
+    (line,) = [x for x in words.splitlines() if "look at early" in x]
+    assert " — before step " in line
+    assert " of 50 (timestep " in line
