@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,25 @@ class Kind(ABC):
         return Advice(self.name, case.name, formula, "" if reason else words, law=case.view.law, reason=reason, **more)
 
 
+def before_step(at: Units) -> str:
+    """The step of a sampler that begins at a level."""
+    step, steps = at["step"], at["steps"]
+    return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
+
+
+def level_in_units(high: Units | None, handed: Callable[[Units], str] = before_step) -> str:
+    """A level in the units of a scheduler, by what a pipeline is handed of it; nothing where they are not known."""
+    if high is None:
+        return ""
+    return f" — {handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
+
+
+def _clock(high: Units | None, low: Units | None) -> str:
+    """From which timestep to which; an end that is not known is that of the run."""
+    begin, end = (f"timestep {at['timestep']:.4g}" if at else "" for at in (high, low))
+    return f"{begin or 'the start'} to {end or 'the end'}"
+
+
 class _Window(Kind):
     """An interval in which an attribute is decided."""
 
@@ -134,16 +153,6 @@ class _Window(Kind):
     @abstractmethod
     def lost(self, c: Case, low: Quantity) -> str:
         """Why nothing can be said without its end; empty where it can."""
-
-    def in_units(self, high: Units | None, low: Units | None) -> str:
-        """From which timestep to which; an end that is not known is that of the run."""
-        begin, end = (f"timestep {at['timestep']:.4g}" if at else "" for at in (high, low))
-        clock = f"{begin or 'the start'} to {end or 'the end'}"
-        return f" — {self.in_run(clock, high, low)}" if high or low else ""
-
-    @abstractmethod
-    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
-        """The timesteps, with what else of a sampler's run lies there."""
 
 
 class GuidanceInterval(_Window):
@@ -171,14 +180,16 @@ class GuidanceInterval(_Window):
         most = "at most " if c.view.bounded else ""
         return f"; a redraw from there changes it in {most}{_percent(*c.view.redrawn(c.name, sigma))} of the images"
 
-    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        if not high and not low:
+            return ""
         steps = int((high or low or {})["steps"])
         first, last = int(high["step"]) if high else 0, steps - 1
         if low:
             last = int(low["step"]) - (0 if math.isclose(low["step_sigma"], low["sigma"]) else 1)
         span = f"steps {first} to {last} of {steps}" if first <= last else f"no step of {steps} lies there"
         done = f"{high['percent'] if high else 0:.0f} to {low['percent'] if low else 100:.0f} % done"
-        return f"{span} ({clock}; {done})"
+        return f" — {span} ({_clock(high, low)}; {done})"
 
 
 class TrainingRange(_Window):
@@ -195,8 +206,8 @@ class TrainingRange(_Window):
             return f"95 % of what a clean image tells of it is not reached: {c.so_far()}"
         return c.doubt(low)
 
-    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
-        return clock
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return f" — {_clock(high, low)}" if high or low else ""
 
 
 class _Kept(Kind):
@@ -225,14 +236,12 @@ class _Kept(Kind):
         reason = case.doubt(at) if at.reached else self._never(case, at, p)
         return self.advice(case, self.formula.format(p=p) + bound, words, high=at, redraws=redraws, reason=reason)
 
-    def in_units(self, high: Units | None, low: Units | None) -> str:
-        if high is None:
-            return ""
-        return f" — {self.handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
-
     @abstractmethod
     def handed(self, at: Units) -> str:
         """What a pipeline is handed of a level."""
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return level_in_units(high, self.handed)
 
     def _never(self, c: Case, at: Quantity, p: float) -> str:
         """Why there is no such level."""
@@ -288,7 +297,7 @@ class ForkPoint(_Kept):
     sentence = "fork a generation at σ {at} or below, and two of its children share {name} in {stays} % of the cases"
 
     def handed(self, at: Units) -> str:
-        return _before_step(at)
+        return before_step(at)
 
 
 class EarlyExit(_Kept):
@@ -299,7 +308,7 @@ class EarlyExit(_Kept):
     which, symbol, fixed = "sure", "P_sure", 0.9
 
     def handed(self, at: Units) -> str:
-        return _before_step(at)
+        return before_step(at)
 
 
 class SamplingSteps(Kind):
@@ -327,11 +336,6 @@ class SamplingSteps(Kind):
 
     def in_units(self, high: Units | None, low: Units | None) -> str:
         return ""
-
-
-def _before_step(at: Units) -> str:
-    step, steps = at["step"], at["steps"]
-    return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
 
 
 def _percent(share: float, error: float) -> str:
