@@ -173,7 +173,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     import torch
 
     draws = Draws(torch.arange(32), torch.zeros(32, 2), torch.zeros(32, 2), {})
-    results = to_dataset([curve], {"sign": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
+    results = to_dataset([curve], data, data.abstractions, draws.items, spec_of(data="x"))
     axes = ("abstraction", "estimator", "sigma")
     results = results.assign(
         trusted=(axes, trusted.reshape(1, 1, 20).astype(np.int8)), verdict=(axes[:2], np.array([[verdict]]))

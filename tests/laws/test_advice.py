@@ -240,7 +240,7 @@ def fake(kind="lower bound", per_draw=None):
         per_draw = np.repeat(np.log(2) * np.array([0.0, 0.5, 0.9, 1.0])[:, None], 8, 1)
     curve = Curve.of_draws("a", "bound", sigma, per_draw, a.entropy, kind=kind)
     draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
-    results = to_dataset([curve], {"a": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
+    results = to_dataset([curve], data, data.abstractions, draws.items, spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     return results
 

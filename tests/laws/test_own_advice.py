@@ -12,11 +12,11 @@ from sigmascope.cli import main
 from sigmascope.core import Curve, Draws
 from sigmascope.data import from_array
 from sigmascope.report.table import brief
-from sigmascope.studies.advice_kinds import Advice, Case, Kind, level_in_units
+from sigmascope.studies.advice_kinds import Advice, Case, Kind
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.advising import KINDS, Advisor
 from sigmascope.studies.results import to_dataset
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import spec_of
 
 SIGMA = np.array([8.0, 4.0, 2.0, 1.0])
 KNOWN = {"early": (0.0, 0.5, 0.9, 1.0), "never": (0.0, 0.1, 0.2, 0.3)}
@@ -35,7 +35,8 @@ class PreviewLevel(Kind):
         return self.advice(case, "I(A; Y_σ) = H(A) / 2", words, high=at, reason=reason)
 
     def in_units(self, high, low):
-        return level_in_units(high)
+        at = "before step {step} of {steps} (timestep {timestep:.4g})"
+        return "" if high is None else f" — {at.format(**high)}"
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def study(tmp_path):
         for name, shares in KNOWN.items()
     ]
     draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
-    results = to_dataset(curves, dict.fromkeys(KNOWN, (np.nan, np.nan)), data, draws, Spec("x"))
+    results = to_dataset(curves, data, data.abstractions, draws.items, spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     results.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     return tmp_path, results
