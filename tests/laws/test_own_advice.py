@@ -12,7 +12,7 @@ from sigmascope.cli import main
 from sigmascope.core import Curve
 from sigmascope.data import from_array
 from sigmascope.report.table import brief
-from sigmascope.studies.advice_kinds import Advice, Case, Kind, level_in_units
+from sigmascope.studies.advice_kinds import Advice, Case, Kind
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.advising import KINDS, Advisor
 from sigmascope.studies.results import to_dataset
@@ -35,7 +35,8 @@ class PreviewLevel(Kind):
         return self.advice(case, "I(A; Y_σ) = H(A) / 2", words, high=at, reason=reason)
 
     def in_units(self, high, low):
-        return level_in_units(high)
+        at = "before step {step} of {steps} (timestep {timestep:.4g})"
+        return "" if high is None else f" — {at.format(**high)}"
 
 
 @pytest.fixture
