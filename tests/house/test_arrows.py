@@ -28,7 +28,7 @@ MAY = {
     "learn": {"core", "errors", "limits", "noise", "data", "ranks"},
     "adapters": {"core", "noise"},
     "sample": {"core", "noise", "paths", "filtering"},
-    "information": {"core", "noise", "sample"},
+    "information": {"core", "noise", "rare", "sample"},
     "onset": {"core", "noise"},
     "memorisation": {"core", "onset"},
     "report": {"core", "console", "onset"},

@@ -148,7 +148,7 @@ def tree_figure(curves: Sequence[Curve], whole: np.ndarray, error: np.ndarray, c
     Args:
         curves: of the first nodes that were studied, from the root down.
         whole: I(A_l; Y) of whole levels, shape (tree, levels).
-        error: its standard error.
+        error: what its 95 % intervals hold 1.96 times.
         ceiling: H(A_l), shape (tree,).
     """
     sigma = curves[0].sigma

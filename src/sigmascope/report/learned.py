@@ -246,9 +246,10 @@ def _page(
     title = f"{a['data_name']}, as a learned model sees it"
     where = "values kept out of its training" if a.get("held_out") else "values that it may have been trained on"
     trained = f", {int(a['model_steps']):,} steps of training" if a["model_steps"] else ""
+    along = " and the model's own path" if "path_information" in results else ""
     facts = (
         f"Model: {escape(str(a['model_network']))}, {int(a['model_parameters']):,} parameters{trained}. Measured on "
-        f"{where}: {escape(str(a['data_words']))}, {int(a['network_calls']):,} network calls for the gaps, "
+        f"{where}: {escape(str(a['data_words']))}, {int(a['network_calls']):,} network calls for the gaps{along}, "
         f"{results.sizes['sigma']} noise levels. One unit of σ is {escape(str(a['unit_of_sigma']))}."
     )
     facts += untold_note(results)

@@ -323,7 +323,9 @@ def measure(learned: Learned, spec: Spec, folder: StudyFolder | None, progress: 
             }
         )
     results.attrs |= {
-        "network_calls": gaps.calls * (1 + learned.untold_calls) // 2,  # half of them without knowledge
+        # Half of those of the gaps are without knowledge.
+        "network_calls": gaps.calls * (1 + learned.untold_calls) // 2
+        + (along.calls(learned.untold_calls) if along is not None else 0),
         "trust_rule": rule(
             bound="bound" in results.estimator.values, null=NULL in measured, data_bound=bool(by_data), losses=True
         ),
