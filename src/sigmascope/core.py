@@ -378,8 +378,8 @@ class Curve:
 
     @property
     def error(self) -> Float[np.ndarray, " levels"]:
-        """Half of a 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
-        shared, tail = self.beyond_draws
+        """Half of an even 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
+        shared, tail = beyond_draws(self.per_draw, self.common_variance, self.quadrature_error, self.kind, even=True)
         return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:

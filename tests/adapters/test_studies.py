@@ -13,6 +13,7 @@ from dressing import COLOURS, Exact, pictures
 from dressing import dressed as dress_up
 from sigmascope.cli import main
 from sigmascope.core import Abstraction, InputError
+from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.studies.labelling import Nearest, by_function
 from sigmascope.studies.laws import OWN_PATH, path_curves
 
@@ -127,6 +128,25 @@ def test_told_classes_by_name(dressed):
         assert np.abs((of.information - truth).values[0] / error).max() < 4, e
     assert apart(results, "bound").max() < 4
     assert results.attrs["main_estimator"] == "bound"
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, empty):
+    """Gaps and the model's own path; those of the losses come before all numbers, and are said apart."""
+    asked, own = [], Exact.__call__
+
+    def recorded(self, x, *rest):
+        asked.append(len(x))
+        return own(self, x, *rest)
+
+    monkeypatch.setattr(Exact, "__call__", recorded)
+    path = dressed(True, empty=empty)
+    results = study(
+        path, abstractions="colour", model="diffusers:x", draws=32, levels=3, sigma_max=4.0, sigma_min=0.2,
+        budget=2000 if empty else 30_000, estimators="score_gap,own_path",
+    )  # fmt: skip
+    untold = 1 if empty else int(results.attrs["unconditional_calls"])
+    assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, untold)[1]
 
 
 def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):

@@ -22,8 +22,11 @@ from sigmascope.data.held import held
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import VarianceExploding
 from sigmascope.reproduction import experiments
+from sigmascope.reproduction.curves import WHERE, one_axis_figure, three_figure
 from sigmascope.reproduction.experiments import TAUS, Effort
+from sigmascope.reproduction.experiments_beyond import child_labels
 from sigmascope.reproduction.tables import verdict_against
+from sigmascope.studies.labelling import Nearest
 
 HOSTILE = '<script>document.title="stolen"</script>'
 TINY = Effort(96, 14, 32, 8, True, 3, 192, 96, 8, 6, 8, 8, 64, (3, 8, 16), 0.2)
@@ -257,10 +260,51 @@ def test_a_learned_model_stands_beside_the_exact_filter(tmp_path):
         assert said["probe: feature maps", name]["agrees"] == "yes"
         assert abs(float(said["model: forks", name]["largest difference, nats"])) < 0.35
     with tree(out) as found:
-        assert float(found["model-forks"].plain.min()) > 0.9
+        assert "the parent" in found["model-forks"].attrs["labeller"]
         assert found["model"].attrs["network_calls"] > 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "marks its score gap as biased" in page
+    assert "forks are labelled by the nearest item of the data but the parent&#x27;s own" in page
     assert (out / "model" / "report.html").exists()
     assert json.loads((made / "model.json").read_text())["card"]["steps"] == 800
+
+
+def test_children_of_a_model_are_not_labelled_by_their_own_parents():
+    """Random labels of items: a child that lies on its parent has the parent's label as often as chance says."""
+    rng = np.random.default_rng(0)
+    values, own = rng.normal(size=(600, 12)).astype(np.float32), rng.integers(0, 2, 600)
+    data = from_array(values, {"coin": own})
+    lab = experiments.Laboratory(data, FiniteDenoiser(data), TINY, 0)
+    parents, ends = torch.arange(600), torch.from_numpy(values).double()
+    found = child_labels(lab, Nearest(data), ends, parents)["coin"]
+    assert abs(float((found == torch.from_numpy(own)).double().mean()) - 0.5) < 4 * 0.5 / 600**0.5
+    # Items that are the only ones of their kind: there is no other to be labelled by.
+    data = from_array(values[:12], {"which": np.arange(12)})
+    lab = experiments.Laboratory(data, FiniteDenoiser(data), TINY, 0)
+    found = child_labels(lab, Nearest(data), ends[:12], parents[:12])["which"]
+    assert np.array_equal(found, np.arange(12))
+
+
+def test_a_biased_gap_is_drawn_with_its_mark():
+    sigma = np.geomspace(10, 0.1, 9)
+    per_draw = (1 / (1 + sigma**2))[:, None] + 0.01 * np.random.default_rng(0).normal(size=(9, 40))
+    curve = Curve.of_draws("a", "score_gap", sigma, per_draw, 1.0, kind="estimate")
+    biased = np.arange(9) >= 6
+    probes = xr.Dataset(
+        {"accuracy": (("where", "abstraction", "level"), np.zeros((3, 1, 9))), "tau": ("level", np.linspace(1, 0, 9))},
+        {"where": list(WHERE), "abstraction": ["a"]},
+    )
+    lines = {"model: score gap": {"a": (sigma, curve.value, curve.error)}}
+    for mark in (biased, ~biased, None):
+        of = {} if mark is None else {"a": mark}
+        three = three_figure([curve], [curve], probes, (0.01, 90.0), biased=of)
+        one = one_axis_figure([curve], lines, (0.01, 90.0), {"model: score gap": of})
+        for figure in (three, one):
+            (dots,) = [x for x in figure.axes[0].lines if "biased" in str(x.get_label())] or [None]
+            assert (dots is None) == (mark is None)
+            if dots is not None:
+                assert np.array_equal(np.isfinite(dots.get_ydata()), mark)
+                assert dots.get_linestyle() != "-"
 
 
 def test_a_bound_above_the_exact_curve_is_no_agreement():

@@ -47,7 +47,7 @@ MAY = {
     "data": {"_late", "core", "distributed", "streams"},
     "learn": {"_late", "arguments", "core", "data", "distributed", "errors", "limits", "noise", "streams"},
     "adapters": {"_late", "core", "noise"},
-    "information": {"_late", "core", "data", "distributed", "errors", "exact", "learn", "noise", "sample", "streams"},
+    "information": {"_late", "core", "data", "distributed", "errors", "exact", "learn", "noise", "rare", "sample", "streams"},
     "analysis": {"_late", "core", "information", "limits", "noise", "rare"},
     "report": {"_late", "analysis", "console", "core", "information"},
     "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
+from scipy import stats
 
+from sigmascope import rare
 from sigmascope.core import Curve
 from sigmascope.information import adaptive
 from sigmascope.information.entropies import zhang
 from sigmascope.information.unseen import unseen
 from sigmascope.rare import skew_allowance, unmet_allowance
+from sigmascope.studies.results import with_tree
 
 TWO_POINTS = {0.25: 0.11142, 0.5: 0.20135, 1.0: 0.33683, 2.0: 0.50007, 4.0: 0.63272, 9.0: 0.68930}  # nats, by SNR
 _FILE = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
@@ -59,6 +63,23 @@ def test_intervals_that_leave_the_bias_out_are_seen(table):
     assert not onsets[0].fine
     assert not onsets[1].fine
     assert onsets[0].held < 0.2
+
+
+def test_forks_near_their_ceiling_do_not_hold_too_often(table):
+    """Two points, .92 H(A), 64 draws; the counter-test: as far to both sides as the tail's alone must reach."""
+    problem = table.problems()[0]
+    sigma, truth = table.levels_of(problem)
+    k = table.between(problem, truth)[-1]
+    held, as_far = [], []
+    for seed in range(400):
+        rng = np.random.default_rng([seed, 64])
+        curve = table.by_forks()(problem, sigma[k : k + 1], *problem.posteriors(rng, 64, sigma[k : k + 1]), rng)
+        off = abs(curve.value[0] - truth[k])
+        shared, tail = curve.beyond_draws
+        held.append(off <= 1.96 * curve.error[0])
+        as_far.append(off <= 1.96 * np.sqrt(curve.stderr[0] ** 2 + shared[0] ** 2 + tail[0] ** 2))
+    assert table.judged(float(np.mean(held)), 0.0, 400, False), np.mean(held)
+    assert not table.judged(float(np.mean(as_far)), 0.0, 400, False), np.mean(as_far)
 
 
 @pytest.mark.parametrize(("index", "children"), [(0, 2), (1, 8), (2, 16)])
@@ -119,6 +140,25 @@ def test_curves_of_few_skewed_draws_cover(table, index, draws):
         assert min(np.mean(plain, 0)) < 0.92 - 3.1 * (0.92 * 0.08 / 200) ** 0.5
 
 
+def test_the_whole_of_a_level_of_a_tree_covers(table):
+    """A rare root, of 64 draws; the counter-test: standard errors alone fail."""
+    problem, seeds = table.problems()[4], 200
+    sigma, truth = table.levels_of(problem)
+    some = table.between(problem, truth)
+    held, plain = [], []
+    for seed in range(seeds):
+        log_p, _ = problem.posteriors(np.random.default_rng([seed, 64]), 64, sigma)
+        entropy = -(np.exp(log_p) * log_p).sum(2)
+        empty = xr.Dataset(coords={"sigma": sigma})
+        found = with_tree(empty, entropy[None], np.array([problem.entropy]))
+        off = np.abs(found.whole_information.values[0] - truth)[some]
+        held.append(off <= 1.96 * found.whole_stderr.values[0, some])
+        plain.append(off <= 1.96 * entropy.std(1, ddof=1)[some] / 8)
+    assert all(table.judged(float(share), 0.0, seeds, False) for share in np.mean(held, 0))
+    assert np.mean(held) < 0.98
+    assert not all(table.judged(float(share), 0.0, seeds, False) for share in np.mean(plain, 0))
+
+
 def test_gaps_cover_and_meet_their_target(table):
     """Of a rare class, with calls where they count."""
     rows = table.gap_rows(table.problems()[4], "score_gap", 0.02, 60)
@@ -152,13 +192,27 @@ def test_chances_to_keep_by_quadrature_and_by_draws(table):
 def test_the_allowance_for_skewed_draws():
     rng = np.random.default_rng(0)
     normal, skewed = rng.normal(size=(2000, 64)), rng.exponential(size=(2000, 64)) ** 2
-    z = np.sqrt(64) * np.abs(skewed.mean(1) - 2.0) / skewed.std(1, ddof=1)
-    error = np.hypot(skewed.std(1, ddof=1) / 8, skew_allowance(skewed))
-    assert (z < 1.96).mean() < 0.9  # standard errors alone
-    assert 0.93 < (np.abs(skewed.mean(1) - 2.0) < 1.96 * error).mean() < 0.98
-    assert np.median(skew_allowance(normal)) < 0.3 * np.median(normal.std(1)) / 8
-    assert np.array_equal(skew_allowance(np.full((2, 8), 0.3)), np.zeros(2))
-    assert np.allclose(skew_allowance(-skewed), skew_allowance(skewed))
+    plain = skewed.std(1, ddof=1) / 8
+    off = np.abs(skewed.mean(1) - 2.0)
+    assert (off < 1.96 * plain).mean() < 0.9  # standard errors alone
+    one_sided, even = (np.hypot(plain, skew_allowance(skewed, even=even)) for even in (False, True))
+    assert 0.93 < (off < 1.96 * one_sided).mean() < 0.98
+    assert np.all(even < one_sided)
+    for of_both in (False, True):
+        assert np.median(skew_allowance(normal, even=of_both)) < 0.3 * np.median(normal.std(1)) / 8
+        assert np.array_equal(skew_allowance(np.full((2, 8), 0.3), even=of_both), np.zeros(2))
+        assert np.allclose(skew_allowance(-skewed, even=of_both), skew_allowance(skewed, even=of_both))
+
+
+def test_even_intervals_leave_out_as_much_as_they_say():
+    """Of Hall's law itself: its quantiles on both sides, from those of Student's t by the inverse transform."""
+    e, degrees = np.array([1e-6, 0.05, 0.2, 0.5]), 63
+    reach = rare._even_reach(e, degrees)
+    assert reach[0] == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-5)
+    t = stats.t.ppf((np.arange(200_000) + 0.5) / 200_000, degrees)
+    for x, size in zip(reach, e, strict=True):
+        ratio = 3.0 / size * (1.0 - np.cbrt(1.0 - size * (t + size / 6.0)))
+        assert (np.abs(ratio) > x).mean() == pytest.approx(0.05, abs=2e-5)
 
 
 def test_the_allowance_for_losses_that_no_draw_met():
@@ -166,3 +220,4 @@ def test_the_allowance_for_losses_that_no_draw_met():
     per_draw[0, :5] = -0.3
     assert np.allclose(unmet_allowance(per_draw)[1], 0.5 * 1.0 / 50)
     assert Curve.of_draws("a", "x", np.array([2.0, 1.0]), per_draw, 0.7).error[1] == pytest.approx(0.01)
+    assert unmet_allowance(per_draw[::-1])[0] < 1e-12  # what is lost at a less noisy level tells nothing of it

@@ -45,19 +45,19 @@ def redundant() -> Line:
 CASES = [(four_points(), "coarse", "alternate"), (redundant(), "first", "second")]
 
 
-def truth(line: Line, first: str, second: str) -> np.ndarray:
+def truth(line: Line, first: str, second: str, levels: np.ndarray = LEVELS) -> np.ndarray:
     whole = joined(line, first, second)
-    return np.array([whole.information(first, s) + whole.information(second, s) for s in LEVELS]) - np.array(
-        [whole.information("both", s) for s in LEVELS]
+    return np.array([whole.information(first, s) + whole.information(second, s) for s in levels]) - np.array(
+        [whole.information("both", s) for s in levels]
     )
 
 
-def measured(line: Line, first: str, second: str, draws: int) -> list[Curve]:
+def measured(line: Line, first: str, second: str, draws: int, levels: np.ndarray = LEVELS) -> list[Curve]:
     data = joined(line, first, second).data()
-    work = Collected(FiniteDenoiser(data), draw_items(data, draws, 1), LEVELS, None)
+    work = Collected(FiniteDenoiser(data), draw_items(data, draws, 1), levels, None)
     while not work.done:
         work.step()
-    return [posterior(data.abstraction(n), LEVELS, work.log_posterior(n)[:-1]) for n in ("both", first, second)]
+    return [posterior(data.abstraction(n), levels, work.log_posterior(n)[:-1]) for n in ("both", first, second)]
 
 
 @pytest.mark.parametrize(("line", "first", "second"), CASES, ids=["synergy", "redundancy"])
@@ -79,21 +79,35 @@ def test_interaction_by_quadrature(line, first, second):
     assert np.all(found.stderr[2:6] < 0.6 * apart[2:6])
     value, error, sigma = found.largest
     j = int(np.abs(found.value).argmax())
-    assert (value, error, sigma) == (found.value[j], found.stderr[j], LEVELS[j])
+    assert (value, error, sigma) == (found.value[j], found.error[j], LEVELS[j])
 
 
-def test_interaction_covers_the_truth():
-    """The standard error is that of the mean over draws: intervals of blocks of 150 draws hold the truth."""
-    line, first, second = CASES[1]
-    curves, expected = measured(line, first, second, 30_000), truth(line, first, second)
+@pytest.mark.parametrize(("line", "first", "second"), CASES, ids=["synergy", "redundancy"])
+@pytest.mark.parametrize("draws", [64, 150])
+def test_interaction_covers_the_truth(line, first, second, draws):
+    """Intervals of 200 blocks of draws hold the truth down to a twentieth of the largest interaction.
+
+    The counter-test: of synergy, which few draws carry once each attribute is nearly known, standard errors fail.
+    """
+    levels = np.geomspace(16.0, 1.6, 10)
+    curves, expected = measured(line, first, second, 200 * draws, levels), truth(line, first, second, levels)
 
     def part(c: Curve, k: int) -> Curve:
-        return Curve.of_draws(c.abstraction, "posterior", LEVELS, c.per_draw[:, k::200], c.ceiling)
+        return Curve.of_draws(c.abstraction, "posterior", levels, c.per_draw[:, k::200], c.ceiling)
 
     blocks = [interaction(*(part(c, k) for c in curves)) for k in range(200)]
-    some = slice(1, 5)
-    held = np.array([np.abs(b.value - expected)[some] < 1.96 * b.stderr[some] for b in blocks]).mean(0)
-    assert np.all(np.abs(held - 0.95) < 4 * math.sqrt(0.05 * 0.95 / 200) + 0.01)
+    off = np.stack([np.abs(b.value - expected) for b in blocks])
+    held, plain = (
+        (off <= 1.96 * np.stack(e)).mean(0) for e in zip(*((b.error, b.stderr) for b in blocks), strict=True)
+    )
+    share = np.abs(expected) / np.abs(expected).max()
+    some = (share > 0.05) & (share < 0.95 if first == "first" else share <= 1.0)
+    chance = 3.1 * math.sqrt(0.92 * 0.08 / 200)
+    assert some.sum() >= 3
+    assert np.all(held[some] > 0.92 - chance), held
+    assert held[some & (share > 0.2)].mean() < 0.98
+    if first == "coarse":
+        assert plain[some].min() < 0.92 - chance, plain
 
 
 def test_what_cannot_be_subtracted_is_refused():
@@ -144,7 +158,7 @@ def test_pairs_of_a_study_are_those_of_joint_attributes(both_ways):
         for one, other in ((first, second), (second, first)):
             mine = found.sel(first=one, second=other)
             assert np.allclose(mine.pair_interaction, expected.value, atol=2e-6)
-            assert np.allclose(mine.pair_stderr, expected.stderr, atol=2e-6)
+            assert np.allclose(mine.pair_stderr, expected.error, atol=2e-6)
             assert float(mine.pair_ceiling) == pytest.approx(expected.ceiling, abs=1e-9)
     alone = found.sel(estimator="posterior", abstraction="b")
     itself = found.sel(first="b", second="b")

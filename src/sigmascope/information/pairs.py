@@ -11,6 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from sigmascope.core import Curve
+from sigmascope.rare import skew_allowance
+
+_ROUNDING = 1e-4  # nats: all losses together below it tell nothing of how many draws carry them
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,8 @@ class Interaction:
         sigma: decreasing levels, shape (levels,).
         value: the estimates, shape (levels,): positive where the two are redundant, negative where synergistic.
         stderr: their standard errors, over draws that the three informations share, shape (levels,).
+        error: half of their 95 % intervals, over 1.96: more than the standard error where draws are few and skewed,
+            shape (levels,).
         ceiling: I(A; B), above which no value lies, and which a clean image that tells both attributes gives.
     """
 
@@ -31,13 +36,14 @@ class Interaction:
     sigma: Float[np.ndarray, " levels"]
     value: Float[np.ndarray, " levels"]
     stderr: Float[np.ndarray, " levels"]
+    error: Float[np.ndarray, " levels"]
     ceiling: float
 
     @property
     def largest(self) -> tuple[float, float, float]:
-        """The value farthest from 0, its standard error, and its level."""
+        """The value farthest from 0, its error, and its level."""
         j = int(np.abs(self.value).argmax())
-        return float(self.value[j]), float(self.stderr[j]), float(self.sigma[j])
+        return float(self.value[j]), float(self.error[j]), float(self.sigma[j])
 
 
 def interaction(joint: Curve, first: Curve, second: Curve) -> Interaction:
@@ -55,7 +61,7 @@ def interaction(joint: Curve, first: Curve, second: Curve) -> Interaction:
         first: exact curve of A, on the same draws.
         second: curve of B, likewise.
 
-    Returns: an :class:`Interaction`; its standard error is that of the paired contributions.
+    Returns: an :class:`Interaction`; its errors are those of the paired contributions, none of which is above I(A; B).
 
     Raises: ValueError if the curves are not over the same levels and draws, or are not exact (a difference of bounds is
         no bound).
@@ -68,6 +74,27 @@ def interaction(joint: Curve, first: Curve, second: Curve) -> Interaction:
     if any(c.kind != "exact" for c in (joint, first, second)):
         raise ValueError("errors that draws do not show, and bounds, do not subtract: pass curves of kind 'exact'")
     per_draw = first.per_draw + second.per_draw - joint.per_draw
-    variance = per_draw.var(1, ddof=1) / per_draw.shape[1]
-    ceiling = max(first.ceiling + second.ceiling - joint.ceiling, 0.0)
-    return Interaction(first.abstraction, second.abstraction, joint.sigma, per_draw.mean(1), np.sqrt(variance), ceiling)
+    value, ceiling = per_draw.mean(1), max(first.ceiling + second.ceiling - joint.ceiling, 0.0)
+    stderr = np.sqrt(per_draw.var(1, ddof=1) / per_draw.shape[1])
+    error = np.hypot(stderr, np.maximum(skew_allowance(per_draw, even=True), _unmet_allowance(per_draw)))
+    return Interaction(first.abstraction, second.abstraction, joint.sigma, value, stderr, error, ceiling)
+
+
+def _unmet_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:
+    r"""What the error holds for draws that carry much of the interaction, and too few of which came.
+
+    One more draw is taken to have come, as low as the lowest :math:`x_{min}` of this level and all noisier ones, where
+    few draws carry what is missing,
+
+    .. math:: \frac{\bar x - x_{min}}{n + 1}\, e^{-m/10}, \qquad m = \frac{(\sum l)^2}{\sum l^2},
+
+    l how far each draw is below the highest.  By simulation of synergy and redundancy with 64 and 256 draws enough for
+    intervals of 95 % down to a twentieth of the largest interaction.
+
+    Valid when: levels are within a factor of 1.4 of each other; from farther ones it cannot be seen how low draws go.
+    """
+    lost = per_draw.max(1, keepdims=True) - per_draw
+    carriers = lost.sum(1) ** 2 / ((lost**2).sum(1) + _ROUNDING**2)
+    lowest = np.minimum.accumulate(per_draw.min(1))
+    found: np.ndarray = (per_draw.mean(1) - lowest) / (per_draw.shape[1] + 1) * np.exp(-carriers / 10.0)
+    return found

@@ -16,11 +16,20 @@ from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
 from sigmascope.reproduction.figures import intensity, tau_axis
 
 Ends = tuple[float, float]
+Marks = Mapping[str, np.ndarray]
+"""Of each attribute, at which levels a curve is marked as biased."""
+DOTTED = (0, (1, 1.5))
+"""The line of what is marked as biased."""
 WHERE = {"features": "feature maps", "noisy": "noisy image", "prior": "random guess"}
 
 
 def three_figure(
-    gap: Sequence[Curve], forks: Sequence[Curve], probes: xr.Dataset, ends: Ends, names: tuple[str, str] = ("", "")
+    gap: Sequence[Curve],
+    forks: Sequence[Curve],
+    probes: xr.Dataset,
+    ends: Ends,
+    names: tuple[str, str] = ("", ""),
+    biased: Marks | None = None,
 ) -> Figure:
     """Figure 3 as the paper lays it out: information, entropy of the forks, accuracy of probes, over the intensity.
 
@@ -30,6 +39,7 @@ def three_figure(
         probes: what the probes found.
         ends: smallest and largest sigma of the schedule.
         names: whose the gap and the forks are.
+        biased: where the gap is, which is dotted there.
     """
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(11.0, 4.2), layout="constrained")
@@ -41,7 +51,8 @@ def three_figure(
             tau_axis(ax, ends, decibels=True)
         for i, (g, f) in enumerate(zip(gap, forks, strict=True)):
             colour, dash = style_of(i)
-            _band(panels[0], intensity(g.sigma, ends), g.value, g.error, colour, dash, g.abstraction)
+            mark = (biased or {}).get(g.abstraction)
+            _band(panels[0], intensity(g.sigma, ends), g.value, g.error, colour, dash, g.abstraction, biased=mark)
             _band(panels[1], intensity(f.sigma, ends), f.ceiling - f.value, f.error, colour, dash, f.abstraction)
         for i, name in enumerate(probes.abstraction.values):
             colour, _ = style_of(i)
@@ -61,6 +72,7 @@ def one_axis_figure(
     exact: Sequence[Curve],
     lines: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]],
     ends: Ends,
+    biased: Mapping[str, Marks] | None = None,
 ) -> Figure:
     """The same three in nats on one axis, beside the exact curve.
 
@@ -68,6 +80,7 @@ def one_axis_figure(
         exact: of every attribute.
         lines: by name of the measurement and attribute: sigma, value and standard error.
         ends: smallest and largest sigma of the schedule.
+        biased: by name of the measurement, where it is, which is dotted there.
     """
     columns = min(3, len(exact))
     count = -(-len(exact) // columns)
@@ -85,13 +98,15 @@ def one_axis_figure(
                     continue
                 sigma, value, error = of[c.abstraction]
                 dash = ("-", "--", "-.", ":")[k % 4]
-                _band(ax, intensity(sigma, ends), value, error, style_of(k)[0], dash, name, markers=len(sigma) < 20)
+                look: dict = {"markers": len(sigma) < 20, "biased": (biased or {}).get(name, {}).get(c.abstraction)}
+                _band(ax, intensity(sigma, ends), value, error, style_of(k)[0], dash, name, **look)
             ax.axhline(c.ceiling, color="0.55", lw=0.8, linestyle=(0, (1, 3)))
             ax.set_ylim(-0.12 * c.ceiling, 1.12 * c.ceiling)
             tau_axis(ax, ends)
             ax.set_xlabel("")
             ax.set_title(label_of(c.abstraction), fontsize=9.5, loc="left")
-        handles, labels = panels[0].get_legend_handles_labels()
+        named = {w: h for ax in panels for h, w in zip(*ax.get_legend_handles_labels(), strict=True)}
+        handles, labels = list(named.values()), list(named)
         fig.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False, fontsize=8.5)
         fig.supxlabel("intensity τ   (generation runs to the right →)", fontsize=9)
         fig.supylabel("information, nats", fontsize=9)
@@ -223,8 +238,15 @@ def _band(
     name: str,
     *,
     markers: bool = False,
+    biased: np.ndarray | None = None,
 ) -> None:
-    """A line with its 95 % band."""
+    """A line with its 95 % band; thin and dotted where it is marked as biased."""
     ax.fill_between(x, value - 1.96 * error, value + 1.96 * error, color=colour, alpha=0.18, linewidth=0)
     dots = "o" if markers else None
+    if biased is not None and biased.any():
+        # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
+        dotted = np.where(biased, value, np.nan)
+        ax.plot(x, dotted, color=colour, linewidth=1.1, linestyle=DOTTED, label=label_of(f"{name}, biased"))
+        good = ~biased
+        value = np.where(good | np.roll(good, 1) & (np.arange(len(good)) > 0), value, np.nan)
     ax.plot(x, value, color=colour, linestyle=dash, linewidth=1.4, label=label_of(name), marker=dots, ms=2.6)

@@ -20,6 +20,7 @@ from sigmascope.noise import sigma_grid
 from sigmascope.reproduction.experiments import FORKS, LOWEST, Laboratory
 from sigmascope.sample import Heun, StochasticHeun, Streams, final, fork, levels_below, rows, sample, start
 from sigmascope.streams import Use
+from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.options import DataOptions, ExactOptions, Sampling
 from sigmascope.studies.run import advance
 from sigmascope.studies.study import study
@@ -108,33 +109,50 @@ def second_data(path: str) -> LabelledData:
 
 
 def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """Entropy of the labels of a learned model's own continuations, read off by the exact filter of the data."""
+    """Entropy of the labels of a learned model's own continuations, which are not read off their own parents."""
     if lab.model is None:
         raise InputError("no model to fork: pass one")
+    label = Nearest(lab.data)
     levels, n, children = lab.effort.model_forks
     tau = np.linspace(0.75, 0.25, levels)
     sigma = lab.schedule.sigma(tau)
     draws = lab.draws(n, Use.FORKED_ITEMS)
     wide = [a for a in lab.abstractions if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
-    plain = np.zeros((len(wide), levels))
-    for k, level in enumerate(tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr)):
+    parents = draws.items.repeat_interleave(children)
+    for level in tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr):
         y = draws.v.double() + level * draws.noise.double()
         grid = levels_below(level, _PLAIN, _MODEL_STEPS)
         ends = final(fork(lab.model, y, grid, children, lab.seed, StochasticHeun())).y
-        log_p = lab.exact.all_log_posteriors(ends, torch.full((len(ends),), _PLAIN, dtype=torch.float64))
-        for i, a in enumerate(wide):
-            best, label = log_p[a.name].max(1)
-            plain[i, k] = float(best.exp().mean())
-            counts[a.name].append(count_labels(label.reshape(n, children).T, len(a.values)))
+        labels = child_labels(lab, label, ends, parents)
+        for a in wide:
+            counts[a.name].append(count_labels(labels[a.name].reshape(n, children).T, len(a.values)))
     found = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
     return xr.Dataset(
         {
             "information": (("abstraction", "level"), np.stack([c.value for c in found])),
             "stderr": (("abstraction", "level"), np.stack([c.error for c in found])),
-            "plain": (("abstraction", "level"), plain),
             "tau": ("level", tau),
             "sigma": ("level", sigma),
         },
         {"abstraction": [a.name for a in wide]},
+        {"labeller": label.words},
     )
+
+
+def child_labels(lab: Laboratory, label: Nearest, ends: Tensor, parents: Tensor) -> dict[str, Tensor]:
+    """Labels of children of noised items.
+
+    Args:
+        lab: with the data and their exact filter.
+        label: of the nearest item, the parent's own and near copies of it left out.
+        ends: the children, shape (rows, *event).
+        parents: the item that the parent of each is.
+
+    Returns: of each attribute the index of each child's value.  Where nothing is left out, since items are the only
+        ones of their kind, by the exact filter at a small level, which says the same as the nearest item, and sooner.
+    """
+    if label.leaves_out:
+        return label(ends, parents)
+    found = lab.exact.all_log_posteriors(ends, torch.full((len(ends),), _PLAIN, dtype=torch.float64))
+    return {n: p.argmax(1) for n, p in found.items()}

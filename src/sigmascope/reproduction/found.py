@@ -80,6 +80,14 @@ def lines_of(found: Found) -> Lines:
     return lines
 
 
+def biased_gaps(found: Found) -> dict[str, np.ndarray]:
+    """Of each attribute, at which levels the learned model's score gap is marked as biased; empty without a model."""
+    if "model" not in found.stages:
+        return {}
+    of = found.stages["model"].trusted.sel(estimator="score_gap")
+    return {str(n): ~of.sel(abstraction=n).values.astype(bool) for n in of.abstraction.values}
+
+
 def _lines(curves: Sequence[Curve]) -> dict[str, Line]:
     return {c.abstraction: (c.sigma, c.value, c.error) for c in curves}
 

@@ -19,7 +19,7 @@ from sigmascope.report.sections.lead import order_of
 from sigmascope.reproduction import curves as pc
 from sigmascope.reproduction import figures as pf
 from sigmascope.reproduction import tables as pt
-from sigmascope.reproduction.found import WORDS, Found, all_verdicts, lines_of
+from sigmascope.reproduction.found import WORDS, Found, all_verdicts, biased_gaps, lines_of
 from sigmascope.reproduction.words import captions, findings
 
 CONFIRMED = (
@@ -63,6 +63,7 @@ def figures_of(found: Found) -> dict[str, Figure]:
     lines = lines_of(found)
     learned = "model" in s
     whose = (" (learned)", " (exact)") if learned else ("", "")
+    biased = biased_gaps(found)
     gap = found.others["model:score_gap"] if learned else found.exact["score_gap"]
     drawn = {
         "figure-1-systems": pf.systems_figure(s["systems"], values, about),
@@ -73,8 +74,9 @@ def figures_of(found: Found) -> dict[str, Figure]:
             s["probes"],
             ends,
             whose,
+            biased,
         ),
-        "figure-3-in-nats": pc.one_axis_figure(exact, lines, ends),
+        "figure-3-in-nats": pc.one_axis_figure(exact, lines, ends, {"model: score gap": biased}),
         "figure-4-forks": pf.forks_of_one_figure(s["forks"], values),
         "figure-5-probes": pc.probes_figure(s["probes"], ends),
         "beyond-numerics": agreement_figure(found.agreements, exact),

@@ -41,7 +41,7 @@ from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"
 _STAGES, _MODEL = "stages", "model"
-_FORMAT = 2  # of what the stages find: raised when an experiment changes
+_FORMAT = 3  # of what the stages find: raised when an experiment changes
 
 
 @dataclass(frozen=True)

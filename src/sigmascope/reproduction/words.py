@@ -22,6 +22,8 @@ def captions(found: Found) -> dict[str, str]:
     learned = "model" in found.stages
     draws = found.stages["curves"].sizes["draw"]
     curves = f"{draws} draws; bands are 95 %."
+    by = f" The model's forks are labelled by {escape(str(found.stages['model-forks'].labeller))}." if learned else ""
+    marked = " Thin dots: where the model's own page marks its score gap as biased." if learned else ""
     followed = "followed by the generative SDE" if not found.settings["quick"] else "drawn at once from the same law"
     return {
         "figure-1-systems": "Both halves are simulated. Left: a hidden switch X sets the slope of a path Y, which a "
@@ -34,10 +36,10 @@ def captions(found: Found) -> dict[str, str]:
         "attribute is not decided at all.",
         "figure-3-three-measurements": "The paper's three measurements, each in its own unit: information by the gap "
         f"between denoisers{' of the learned model' if learned else ''}; entropy of the labels of independent "
-        f"continuations; accuracy of linear classifiers. {curves}",
+        f"continuations; accuracy of linear classifiers. {curves}{marked}",
         "figure-3-in-nats": "The same three as what they are, one quantity in nats: the forked entropy is H(A) − I, "
         "and H(A) less a probe's cross-entropy is a lower bound of I, of what can be read linearly. Grey: the exact "
-        f"filter with its band. {curves} Dotted: H(A).",
+        f"filter with its band. {curves} Dotted in grey: H(A).{marked}{by}",
         "figure-4-forks": f"Four children of the state of one generation (that of Figure 1) at five intensities, "
         f"{followed}. P(agree): how probable it was, by the exact filter, that four children agree.",
         "figure-5-probes": "Logistic regression of each attribute on "

@@ -83,6 +83,14 @@ class ToldPathJob(Units):
         found = torch.searchsorted(a.prior.cumsum(0), place, right=True).clamp_max(len(a.values) - 1)
         return found[torch.randperm(self._draws, generator=g)]
 
+    def calls(self, untold: int = 1) -> int:
+        """Network calls of all generations.
+
+        Args:
+            untold: network calls of an answer without knowledge.
+        """
+        return _calls(len(self._nodes), len(self._abstractions), self._draws, untold)
+
     def of_attribute(self, a: Abstraction) -> OfPath:
         """The curve of an attribute: what is kept is not known of paths that do not fork."""
         which = [x.name for x in self._abstractions].index(a.name)
@@ -107,6 +115,11 @@ def nodes_of(top: float, sigmas: Float[np.ndarray, " levels"]) -> tuple[Float[np
 
 
 def calls_of(top: float, sigmas: Float[np.ndarray, " levels"], attributes: int, draws: int, untold: int) -> int:
-    """Network calls of such a work: two told a step, and one untold."""
+    """Network calls of such a work."""
     nodes, _ = nodes_of(max(top, float(sigmas[0])), sigmas)
-    return attributes * min(draws, MOST) * (2 + untold) * len(nodes)
+    return _calls(len(nodes), attributes, min(draws, MOST), untold)
+
+
+def _calls(nodes: int, attributes: int, draws: int, untold: int) -> int:
+    """One told and one untold at every level, one more told of every step, and one told of the start."""
+    return attributes * draws * (2 + untold) * nodes

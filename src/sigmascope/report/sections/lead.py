@@ -89,10 +89,11 @@ def _of_model(pictures: Pictures, found: Findings) -> list[str]:
     results, a = found.results, found.results.attrs
     where = "values kept out of its training" if a.get("held_out") else "values that it may have been trained on"
     trained = f", {int(a['model_steps']):,} steps of training" if a["model_steps"] else ""
+    along = " and the model's own path" if "path_information" in results else ""
     return _note(
         f"Model: {a['model_network']}, {int(a['model_parameters']):,} parameters{trained}. Measured on {where}: "
-        f"{a['data_words']}, {int(a['network_calls']):,} network calls for the gaps, {results.sizes['sigma']} noise "
-        f"levels. One unit of σ is {a['unit_of_sigma']}.{_untold(results)}"
+        f"{a['data_words']}, {int(a['network_calls']):,} network calls for the gaps{along}, "
+        f"{results.sizes['sigma']} noise levels. One unit of σ is {a['unit_of_sigma']}.{_untold(results)}"
     )
 
 

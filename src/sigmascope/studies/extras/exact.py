@@ -194,11 +194,17 @@ def _with_tree(
         results: of :func:`to_dataset`.
         entropy: H(A_l | Y = y) of the whole vector A_l of a level, from the root to the leaves.
         prior: H(A_l).
+
+    Returns: with ``whole_stderr``, what 95 % intervals hold 1.96 times.
     """
-    known = prior[:, None, None] - entropy
+    sigma = results.sigma.values
+    known = [
+        Curve.of_draws(f"level {k}", "posterior", sigma, h - of, float(h))
+        for k, (h, of) in enumerate(zip(prior, entropy, strict=True))
+    ]
     return results.assign(
-        whole_information=(("tree", "sigma"), known.mean(2)),
-        whole_stderr=(("tree", "sigma"), known.std(2, ddof=1) / known.shape[2] ** 0.5),
+        whole_information=(("tree", "sigma"), np.stack([c.value for c in known])),
+        whole_stderr=(("tree", "sigma"), np.stack([c.error for c in known])),
         whole_ceiling=("tree", prior),
     ).assign_coords(tree=np.arange(len(prior)))
 
@@ -210,20 +216,20 @@ def _with_pairs(results: xr.Dataset, found: Sequence[Interaction]) -> xr.Dataset
         results: of :func:`to_dataset`.
         found: of every pair of the attributes that are not joint ones.
 
-    Returns: with the matrices ``pair_interaction`` and ``pair_stderr`` over first, second and sigma, and
-        ``pair_ceiling``, I(A; B), over first and second, in nats.  They are symmetric; on the diagonal an attribute
-        meets itself, and I(A; A; Y) is I(A; Y).
+    Returns: with the matrices ``pair_interaction`` and ``pair_stderr`` (what 95 % intervals hold 1.96 times) over
+        first, second and sigma, and ``pair_ceiling``, I(A; B), over first and second, in nats.  They are symmetric; on
+        the diagonal an attribute meets itself, and I(A; A; Y) is I(A; Y).
     """
     names = list(dict.fromkeys(n for pair in found for n in (pair.first, pair.second)))
     alone = {c.abstraction: c for c in to_curves(results)}
     shape = (len(names), len(names), results.sizes["sigma"])
     value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
     for i, name in enumerate(names):
-        value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].stderr, alone[name].ceiling
+        value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].error, alone[name].ceiling
     for pair in found:
         i, j = names.index(pair.first), names.index(pair.second)
         value[i, j] = value[j, i] = pair.value
-        stderr[i, j] = stderr[j, i] = pair.stderr
+        stderr[i, j] = stderr[j, i] = pair.error
         ceiling[i, j] = ceiling[j, i] = pair.ceiling
     return results.assign(
         pair_interaction=(("first", "second", "sigma"), value),

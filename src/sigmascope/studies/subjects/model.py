@@ -17,7 +17,7 @@ from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
 from sigmascope.information.adaptive import GapWork
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimator import CONDITIONAL, Estimator, named, usual
+from sigmascope.information.estimator import CONDITIONAL, OF_PATH, Estimator, named, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.jobs.losses import LossJob, loss_calls
 from sigmascope.information.joining import Joining
@@ -206,7 +206,9 @@ class Said(Extra):
             "model_parameters": net.parameters,
             "model_steps": net.steps,
             "model_network": net.kind,
-            "network_calls": done["gaps"].calls * (1 + net.untold_calls) // 2,  # half of them without knowledge
+            # Half of those of the gaps are without knowledge.
+            "network_calls": done["gaps"].calls * (1 + net.untold_calls) // 2
+            + (done[OF_PATH].calls(net.untold_calls) if OF_PATH in done else 0),
             "classified_draws": s.joining(problem).others,
             "held_out": int(s.held_out or not isinstance(s.source, Items)),
         }
