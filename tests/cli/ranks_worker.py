@@ -114,7 +114,7 @@ def resumed() -> dict[str, Any]:
     """A study in three blocks (of 2 and of 4 tiles), interrupted twice, and gone on with."""
     smaller_blocks()
     said: dict[str, Any] = {"pages": []}
-    runner.write_report = lambda write, *content: said["pages"].append(1)
+    runner.write_page = lambda write, *content: said["pages"].append(1)
     step, mine = works.InTurn.step, f"checkpoint-{distributed.rank()}-of-2.npz"
     for case in ("own", "gone", "older"):
         out = FOLDER / case

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from asked import study
 from sigmascope.report.panels import items_figure, strongest_pairs
-from sigmascope.report.sections import items_section, pairs_section
+from sigmascope.report.sections.beyond import items_html, pairs_html
 from sigmascope.report.table import number
 
 HOSTILE = '<script>document.title="stolen"</script>$\\frac$'
@@ -101,7 +101,7 @@ def test_the_page_says_where_the_item_is_recognised(page_file, tmp_path):
         (0.0, 3.0, "100 % of the draws are of items that have equal copies"),
     ]:
         other = results.assign(recognised_sigma=sigma, effective_items_limit=("draw", np.full(24, limit)))
-        assert said in items_section({"items": ""}, other)[1]
+        assert said in items_html({"items": ""}, other)[0]
         assert items_figure(other).axes[0].get_yscale() == "log"
 
 
@@ -116,9 +116,9 @@ def test_pairs_on_the_page_stand_out_of_their_errors(page_file):
         pair_stderr=(results.pair_stderr.dims, np.full(value.shape, 0.006)),
     )
     assert strongest_pairs(made) == [(names[0], names[1], 15), (names[1], names[2], 8)]
-    said = pairs_section({"pairs": "", "pair_curves": ""}, made)[1]
+    said = pairs_html({"pairs": "", "pair_curves": ""}, made)[0]
     assert f"told only together of {escape(names[0])} and {escape(names[1])}: 0.5 ± 0.01 nats at σ 0.0100" in said
     assert f"told twice of {escape(names[1])} and {escape(names[2])}: 0.3 ± 0.01 nats" in said
     noise = made.assign(pair_stderr=(made.pair_stderr.dims, np.full(value.shape, 0.2)))
     assert strongest_pairs(noise) == []
-    assert "No pair stands out" in pairs_section({"pairs": ""}, noise)[1]
+    assert "No pair stands out" in pairs_html({"pairs": ""}, noise)[0]

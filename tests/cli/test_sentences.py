@@ -159,7 +159,7 @@ def test_nothing_is_said_of_a_fixed_attribute(folders):
 
 def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     """A study of a model whose only curve, a score gap, is marked."""
-    from sigmascope.core import Curve, Draws
+    from sigmascope.core import Curve
     from sigmascope.data import from_array
     from sigmascope.studies.results import to_dataset
     from sigmascope.studies.spec import spec_of
@@ -172,8 +172,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     curve = Curve.of_draws("sign", "score_gap", sigma, per_draw, np.log(2), kind="estimate")
     import torch
 
-    draws = Draws(torch.arange(32), torch.zeros(32, 2), torch.zeros(32, 2), {})
-    results = to_dataset([curve], {"sign": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
+    results = to_dataset([curve], data, data.abstractions, torch.arange(32), spec_of(data="x"))
     axes = ("abstraction", "estimator", "sigma")
     results = results.assign(
         trusted=(axes, trusted.reshape(1, 1, 20).astype(np.int8)), verdict=(axes[:2], np.array([[verdict]]))

@@ -229,7 +229,7 @@ def test_pairs_of_children_are_without_bias():
 
 def fake(kind="lower bound", per_draw=None):
     """Results of one attribute of two values whose information rises by steps of ln sigma."""
-    from sigmascope.core import Abstraction, Draws
+    from sigmascope.core import Abstraction
     from sigmascope.studies.results import to_dataset
     from sigmascope.studies.spec import spec_of
 
@@ -239,8 +239,7 @@ def fake(kind="lower bound", per_draw=None):
     if per_draw is None:
         per_draw = np.repeat(np.log(2) * np.array([0.0, 0.5, 0.9, 1.0])[:, None], 8, 1)
     curve = Curve.of_draws("a", "bound", sigma, per_draw, a.entropy, kind=kind)
-    draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
-    results = to_dataset([curve], {"a": (np.nan, np.nan)}, data, draws, spec_of(data="x"))
+    results = to_dataset([curve], data, data.abstractions, torch.arange(8), spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     return results
 

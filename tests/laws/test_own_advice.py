@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from sigmascope.cli import main
-from sigmascope.core import Curve, Draws
+from sigmascope.core import Curve
 from sigmascope.data import from_array
 from sigmascope.report.table import brief
-from sigmascope.studies.advice_kinds import Advice, Case, Kind
+from sigmascope.studies.advice_kinds import Advice, Case, Kind, level_in_units
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.advising import KINDS, Advisor
 from sigmascope.studies.results import to_dataset
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import spec_of
 
 SIGMA = np.array([8.0, 4.0, 2.0, 1.0])
 KNOWN = {"early": (0.0, 0.5, 0.9, 1.0), "never": (0.0, 0.1, 0.2, 0.3)}
@@ -34,6 +34,9 @@ class PreviewLevel(Kind):
         words = f"look at {case.name} in a preview at σ {brief(at)}"
         return self.advice(case, "I(A; Y_σ) = H(A) / 2", words, high=at, reason=reason)
 
+    def in_units(self, high, low):
+        return level_in_units(high)
+
 
 @pytest.fixture
 def study(tmp_path):
@@ -44,8 +47,7 @@ def study(tmp_path):
         Curve.of_draws(name, "bound", SIGMA, np.repeat(h * np.array(shares)[:, None], 8, 1), h, kind="lower bound")
         for name, shares in KNOWN.items()
     ]
-    draws = Draws(torch.arange(8), torch.zeros(8, 2), torch.zeros(8, 2), {})
-    results = to_dataset(curves, dict.fromkeys(KNOWN, (np.nan, np.nan)), data, draws, Spec("x"))
+    results = to_dataset(curves, data, data.abstractions, torch.arange(8), spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     results.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     return tmp_path, results

@@ -234,7 +234,7 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "whole" / "figures" / "pair_curves.svg").exists()
     assert read_spec(tmp_path / "whole" / "spec.toml").pairs
 
-    monkeypatch.setattr("sigmascope.studies.run.write_report", lambda *_: None)  # one page is enough
+    monkeypatch.setattr("sigmascope.studies.run.write_page", lambda *_: None)  # one page is enough
     monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     step, steps = PosteriorPass.step, []
 

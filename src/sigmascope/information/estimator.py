@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -44,6 +44,7 @@ class Estimator(ABC, Generic[P]):
         words: what it measures and how, a sentence or two, for the page.
         help: the same in a few words, for ``--help``; empty: its name says enough.
         label: in the legend of a figure; empty: its name.
+        called: how a sentence names it; empty: its name.
         colour: index of its colour in figures.
         usual: the kinds of subject that are measured with it where nothing else is asked for.
         integrates: whether it integrates over levels, which must then be near to each other.
@@ -59,6 +60,7 @@ class Estimator(ABC, Generic[P]):
     words: str = ""
     help: str = ""
     label: str = ""
+    called: str = ""
     colour: int = 0
     usual: tuple[str, ...] = ()
     integrates: bool = False
@@ -96,14 +98,16 @@ class Derived:
         kind: of the curve.
         words: for the page.
         label: in legends; empty: its name.
+        called: in sentences; empty: its name.
         colour: index of its colour.
     """
 
     name: str
     subjects: tuple[str, ...]
     kind: Kind
-    words: str
+    words: str = ""
     label: str = ""
+    called: str = ""
     colour: int = 0
 
 
@@ -155,6 +159,12 @@ def named(name: str, subject: str) -> Estimator[Any]:
     if (name, subject) not in _REGISTER:
         raise InputError(f"no estimator is called {name!r}: choose among {', '.join(names(subject))}")
     return _REGISTER[name, subject]
+
+
+def in_order(found: Iterable[str], subject: str) -> list[str]:
+    """Names of curves in the order in which they were registered; those that nothing made known come last."""
+    places = {n: k for k, (n, of) in enumerate((*_REGISTER, *_DERIVED)) if of == subject}
+    return sorted(found, key=lambda name: places.get(name, len(_REGISTER) + len(_DERIVED)))
 
 
 def look(name: str, subject: str = "") -> Estimator[Any] | Derived | None:

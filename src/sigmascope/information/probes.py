@@ -120,12 +120,60 @@ def probes(
 
     References: Barber & Agakov (2003); Xu et al. (2020).
     """
+    _check(abstractions, train, test, where, denoiser, shares)
+    counts = [int(np.ceil(s * len(train))) for s in shares]
+    order = torch.randperm(len(train), generator=generator(seed)).numpy()  # the first quarter is a fair one
+    gains = {a.name: np.zeros((len(shares), len(sigma), len(test))) for a in abstractions}
+    right = {a.name: np.zeros(len(sigma)) for a in abstractions}
+    for j, s in enumerate(sigma):
+        read = [_read(d, float(s), where, denoiser, block) for d in (train, test)]
+        with _one_thread():  # more wait for each other at every step of work so small: it takes forty times as long
+            inputs = [_directions(read[0][order[:n]], read[1]) for n in counts] if where != "prior" else []
+            for a in abstractions:
+                own, truth = train.labels[a.name].cpu().numpy()[order], test.labels[a.name].cpu().numpy()
+                learned = _told(a.prior.numpy(), inputs, counts, own, len(test))
+                for i, q in enumerate(learned):
+                    gains[a.name][i, j] = np.log(q[np.arange(len(truth)), truth] / a.prior.numpy()[truth])
+                right[a.name][j] = np.mean(learned[-1].argmax(1) == truth)
+    found = {}
+    for a in abstractions:
+        each, truth = gains[a.name], test.labels[a.name].cpu().numpy()
+        curve = Curve.of_draws(a.name, f"probes:{where}", sigma, each[-1], a.entropy, kind="lower bound")
+        score = (each[-1] + np.log(a.prior.numpy()[truth])).mean(1)
+        found[a.name] = Probed(curve, score, right[a.name], np.array(counts), each.mean(2).T)
+    return found
+
+
+def _told(
+    prior: Float[np.ndarray, " values"],
+    inputs: Sequence[tuple[np.ndarray, np.ndarray]],
+    counts: Sequence[int],
+    own: np.ndarray,
+    tested: int,
+) -> list[Float[np.ndarray, "tested values"]]:
+    """What probes that were trained on some of the draws say of those to test; the prior where they read nothing."""
+    if not inputs:
+        return [np.tile(prior, (tested, 1)) for _ in counts]
+    return [probe(x, own[:n], z, prior) for n, (x, z) in zip(counts, inputs, strict=True)]
+
+
+def _check(
+    abstractions: Sequence[Abstraction],
+    train: Draws,
+    test: Draws,
+    where: str,
+    denoiser: HasFeatures | None,
+    shares: Sequence[float],
+) -> None:
+    """Refuse what probes cannot be made of.
+
+    Raises: InputError.
+    """
     if where not in WHERE:
         raise InputError(f"where is {where!r}: a probe reads {', '.join(WHERE)}")
     if not shares or sorted(shares) != list(shares) or shares[0] <= 0 or shares[-1] != 1.0:
         raise InputError(f"shares are {tuple(shares)}: expected rising numbers above 0, the last of them 1")
-    counts = [int(np.ceil(s * len(train))) for s in shares]
-    if len(test) < 2 or counts[0] < 2 * _FOLDS:
+    if len(test) < 2 or int(np.ceil(shares[0] * len(train))) < 2 * _FOLDS:
         raise InputError(
             f"{len(train)} draws for training and {len(test)} for the test came: at least "
             f"{int(np.ceil(2 * _FOLDS / shares[0]))} and 2 are needed"
@@ -137,30 +185,6 @@ def probes(
         raise InputError(f"a {type(denoiser).__name__} has no features: pass a learned denoiser, or where='noisy'")
     if where != "prior":
         _regression()
-    order = torch.randperm(len(train), generator=generator(seed)).numpy()  # the first quarter is a fair one
-    gains = {a.name: np.zeros((len(shares), len(sigma), len(test))) for a in abstractions}
-    right = {a.name: np.zeros(len(sigma)) for a in abstractions}
-    for j, s in enumerate(sigma):
-        read = [_read(d, float(s), where, denoiser, block) for d in (train, test)]
-        with _one_thread():  # more wait for each other at every step of work so small: it takes forty times as long
-            inputs = [_directions(read[0][order[:n]], read[1]) for n in counts] if where != "prior" else []
-            for a in abstractions:
-                prior = a.prior.numpy()
-                own, truth = train.labels[a.name].cpu().numpy()[order], test.labels[a.name].cpu().numpy()
-                for i, n in enumerate(counts):
-                    q = np.tile(prior, (len(test), 1))
-                    if where != "prior":
-                        x, z = inputs[i]
-                        q = probe(x, own[:n], z, prior)
-                    gains[a.name][i, j] = np.log(q[np.arange(len(truth)), truth] / prior[truth])
-                right[a.name][j] = np.mean(q.argmax(1) == truth)
-    found = {}
-    for a in abstractions:
-        each, truth = gains[a.name], test.labels[a.name].cpu().numpy()
-        curve = Curve.of_draws(a.name, f"probes:{where}", sigma, each[-1], a.entropy, kind="lower bound")
-        score = (each[-1] + np.log(a.prior.numpy()[truth])).mean(1)
-        found[a.name] = Probed(curve, score, right[a.name], np.array(counts), each.mean(2).T)
-    return found
 
 
 def probe(

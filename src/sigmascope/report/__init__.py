@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from sigmascope._late import late
 
 if TYPE_CHECKING:
-    from sigmascope.report.page import write_report as write_report
+    from sigmascope.report.page import write_page as write_page
 
-_HOMES = {"write_report": "sigmascope.report.page"}
+_HOMES = {"write_page": "sigmascope.report.page"}
 __all__ = [*_HOMES]
 __getattr__, __dir__ = late(__name__, _HOMES)
 

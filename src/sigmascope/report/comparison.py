@@ -15,10 +15,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sigmascope.analysis.comparison import Comparison, Estimate
 from sigmascope.analysis.onset import Quantity
-from sigmascope.console import spelled
-from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
+from sigmascope.report.figures import STYLE, ceiling_line, curve_band, label_of, short, sigma_axis, style_of
 from sigmascope.report.sheets import Sheet
-from sigmascope.report.table import describe, number
+from sigmascope.report.table import aligned, describe, number
 
 _DRAWN = 18  # attributes of a figure
 _LOOKS = (style_of(0)[0], "-"), (style_of(1)[0], "--")  # of A and of B
@@ -90,11 +89,7 @@ def comparison_text(found: Sequence[Comparison]) -> str:
         gap = f"{_signed(most.value)} ({_signed(most.low)} to {_signed(most.high)}) at σ {number(where)}"
         cells = [c.abstraction, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
         rows.append([*cells, _probability(c.a_earlier), gap])
-    rows = [[spelled(cell) for cell in row] for row in rows]
-    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    lines.insert(1, "─" * max(map(len, lines)))
-    return "\n".join([*lines, "", *(words(c) for c in found), "", *notes(found)])
+    return "\n".join([*aligned(rows), "", *(words(c) for c in found), "", *notes(found)])
 
 
 _CSV_HEAD = ("abstraction", "estimator", "kind", "paired", "ceiling_a", "ceiling_b", "sigma_50_a", "sigma_50_a_low",
@@ -212,10 +207,8 @@ def _curves(ax: Axes, c: Comparison, names: tuple[str, str]) -> None:
     """The curves of both, with where half is known."""
     top = max(c.a.ceiling, c.b.ceiling)
     for (colour, dash), curve, half, name in zip(_LOOKS, (c.a, c.b), c.half, names, strict=True):
-        error = 1.96 * curve.error
-        ax.fill_between(curve.sigma, curve.value - error, curve.value + error, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(curve.sigma, curve.value, color=colour, linestyle=dash, linewidth=1.6, label=label_of(name))
-        ax.axhline(curve.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+        curve_band(ax, curve, colour, 0.2, linestyle=dash, linewidth=1.6, label=label_of(name))
+        ceiling_line(ax, curve.ceiling)
         if half.reached:
             ends = np.clip([half.low, half.high], curve.sigma[-1], curve.sigma[0])
             ax.plot(ends, [curve.ceiling / 2] * 2, color=colour, linewidth=7, solid_capstyle="butt")
@@ -226,7 +219,7 @@ def _curves(ax: Axes, c: Comparison, names: tuple[str, str]) -> None:
     ratio = _ratio(c.shift)
     which = f"{c.earlier} earlier" if c.earlier else "no difference shown"
     of = {"exact": "", "lower bound": " (lower bounds)", "estimate": " (estimates)"}.get(c.kind, f" ({c.kind})")
-    ax.set_title(f"{_cut(c.abstraction, 24)}{of}", fontsize=9.5, loc="left")
+    ax.set_title(f"{short(c.abstraction, 24)}{of}", fontsize=9.5, loc="left")
     said = f"{which}\nσ ratio A/B\n{ratio.replace(' (', chr(10) + '(')}" if ratio else which
     ax.text(0.03, 0.84, said, transform=ax.transAxes, fontsize=7.5, va="top", color="0.25",
             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip
@@ -239,10 +232,6 @@ def _difference(ax: Axes, c: Comparison) -> None:
     ax.axhline(0.0, color="0.3", linewidth=0.8)
     ax.yaxis.set_major_locator(MaxNLocator(4, symmetric=False))
     ax.tick_params(axis="y", labelsize=8)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _ratio(shift: Estimate) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -41,6 +42,64 @@ def label_of(name: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
+styled = matplotlib.rc_context(STYLE)
+"""Decorates a function that draws: its figure is in the style of the house."""
+
+
+def band(
+    ax: Axes, sigma: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, alpha: float = 0.2, **line: Any
+) -> None:
+    """A curve with a pale band of ``half`` on each side of it."""
+    ax.fill_between(sigma, value - half, value + half, color=colour, alpha=alpha, linewidth=0)
+    ax.plot(sigma, value, color=colour, **line)
+
+
+def curve_band(ax: Axes, c: Curve, colour: str, alpha: float, **line: Any) -> None:
+    """A curve with its 95 % band."""
+    band(ax, c.sigma, c.value, 1.96 * c.error, colour, alpha, **line)
+
+
+def sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel, in inches."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots()
+
+
+def tiled(count: int, height: float, more: float, **told: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, up to three in a row of this height in inches, with ``more`` for what is around."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    fig = Figure(figsize=(9.0, height * rows + more), layout="constrained")
+    axes = list(fig.subplots(rows, columns, squeeze=False, **told).flat)
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return fig, axes[:count]
+
+
+def titled(ax: Axes, sigma: np.ndarray, title: str) -> None:
+    """One of several panels over the noise level: a tick a decade, and no words along the axis."""
+    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+    ax.set_xlabel("")
+    ax.set_title(title, fontsize=9.5, loc="left")
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Numbers along a logarithmic axis as they are, without powers of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def ceiling_line(ax: Axes, ceiling: float, color: str = "0.55", linewidth: float = 0.8) -> None:
+    """A dotted line at H(A)."""
+    ax.axhline(ceiling, color=color, linewidth=linewidth, linestyle=(0, (1, 3)))
+
+
+def short(text: str, most: int) -> str:
+    """As much of a text as fits."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
     """Half of the 95 % interval of one attribute by one estimator, from the results of a study."""
     curve = Curve(
@@ -61,8 +120,7 @@ def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
     """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
     ax.set_xscale("log")
     ax.set_xlim(high, low)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.xaxis)
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 3e4 else (1.0,)))
     ax.set_xlabel("noise level σ   (generation runs to the right →)")
     if decibels:
@@ -73,188 +131,151 @@ def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
         top.set_xlabel("signal-to-noise ratio σ⁻², dB")
 
 
+@styled
 def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling H(A), in nats."""
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(8.0, 4.8), layout="constrained")
-        ax = fig.subplots()
-        if not curves:
-            raise ValueError("there is no curve to draw")
-        ceilings: dict[float, list[str]] = {}
-        for i, c in enumerate(curves):
-            colour, dash = style_of(i)
-            half = 1.96 * c.error
-            ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.22, linewidth=0)
-            ax.plot(
-                c.sigma,
-                c.value,
-                color=colour,
-                linestyle=dash,
-                linewidth=1.6,
-                marker="o",
-                ms=2.2,
-                label=label_of(c.abstraction),
-            )
-            ceilings.setdefault(round(c.ceiling, 6), []).append(c.abstraction)
-        sigma = curves[0].sigma
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
-        for ceiling in ceilings:
-            ax.axhline(ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
-        top = max(c.ceiling for c in curves)
-        ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
-        ax.set_ylabel("information about the attribute, nats")
-        bound = any(c.kind == "lower bound" for c in curves)
-        what = ("lower bounds; " if bound else "") + "95 % bands; dotted: entropy H(A)"
-        fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
-        legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
-        legend.get_frame().set(linewidth=0, alpha=0.9)
+    if not curves:
+        raise ValueError("there is no curve to draw")
+    fig, ax = sheet(8.0, 4.8)
+    for i, c in enumerate(curves):
+        colour, dash = style_of(i)
+        line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2}
+        curve_band(ax, c, colour, 0.22, label=label_of(c.abstraction), **line)
+    sigma = curves[0].sigma
+    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+    for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
+        ceiling_line(ax, ceiling)
+    top = max(c.ceiling for c in curves)
+    ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
+    ax.set_ylabel("information about the attribute, nats")
+    bound = any(c.kind == "lower bound" for c in curves)
+    what = ("lower bounds; " if bound else "") + "95 % bands; dotted: entropy H(A)"
+    fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
+    legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
+    legend.get_frame().set(linewidth=0, alpha=0.9)
     return fig
 
 
+@styled
 def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figure:
     """Every estimator of every attribute on one axis of nats, with 95 % bands."""
     estimators = list(dict.fromkeys(c.estimator for c in (*curves, *others)))
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 2.5 * rows + 0.5), layout="constrained")
-        panels = fig.subplots(rows, columns, squeeze=False, sharex=True).flat
-        for ax in panels[len(curves) :]:
-            ax.set_axis_off()
-        for ax, base in zip(panels, curves, strict=False):
-            for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
-                colour, _ = style_of(estimators.index(c.estimator))
-                half = 1.96 * c.error
-                first = c is base
-                ax.fill_between(c.sigma, c.value - half, c.value + half, color=colour, alpha=0.15, linewidth=0)
-                ax.plot(
-                    c.sigma, c.value, color=colour, linestyle="-" if first else "--", linewidth=2.4 if first else 1.2,
-                    alpha=0.55 if first else 1.0, label=c.estimator,
-                )  # fmt: skip
-            ax.axhline(base.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
-            sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
-            ax.set_xlabel("")
-            ax.set_title(base.abstraction, fontsize=9.5, loc="left")
-        handles, labels = fig.axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
-        fig.supxlabel("noise level σ", fontsize=9)
-        fig.supylabel("information, nats", fontsize=9)
+    fig, panels = tiled(len(curves), 2.5, 0.5, sharex=True)
+    for ax, base in zip(panels, curves, strict=True):
+        for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
+            colour, _ = style_of(estimators.index(c.estimator))
+            width, dash = (2.4, "-") if c is base else (1.2, "--")
+            curve_band(ax, c, colour, 0.15, linewidth=width, linestyle=dash, label=c.estimator)
+        ax.lines[0].set_alpha(0.55)  # of the main one, which the others lie upon
+        ceiling_line(ax, base.ceiling)
+        sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
+        ax.set_xlabel("")
+        ax.set_title(base.abstraction, fontsize=9.5, loc="left")
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+    fig.supxlabel("noise level σ", fontsize=9)
+    fig.supylabel("information, nats", fontsize=9)
     return fig
 
 
-def tree_figure(curves: Sequence[Curve], whole: np.ndarray, error: np.ndarray, ceiling: np.ndarray) -> Figure:
+@styled
+def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
     """A hierarchy: shares I/H of the first node of each level, and information about all of each level together.
 
     Args:
         curves: of the first nodes that were studied, from the root down.
-        whole: I(A_l; Y) of whole levels, shape (tree, levels).
-        error: its standard error.
-        ceiling: H(A_l), shape (tree,).
+        results: of the study, which hold I(A_l; Y) of whole levels, shape (tree, levels), its error and H(A_l).
     """
+    whole, error, ceiling = (results[f"whole_{k}"].values for k in ("information", "stderr", "ceiling"))
     sigma = curves[0].sigma
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 4.0), layout="constrained")
-        left, right = fig.subplots(1, 2)
-        for i, c in enumerate(curves):
-            colour, dash = style_of(i)
-            share, half = c.value / c.ceiling, 1.96 * c.error / c.ceiling
-            left.fill_between(sigma, share - half, share + half, color=colour, alpha=0.2, linewidth=0)
-            left.plot(sigma, share, color=colour, linestyle=dash, linewidth=1.5, label=c.abstraction)
-        left.set_ylabel("share I/H of the first node of a level")
-        left.legend(loc="upper left", fontsize=8, frameon=False)
-        for level, (value, half) in enumerate(zip(whole, 1.96 * error, strict=True)):
-            colour, dash = style_of(level)
-            name = "root" if level == 0 else "leaves" if level == len(whole) - 1 else f"level {level}"
-            right.fill_between(sigma, value - half, value + half, color=colour, alpha=0.2, linewidth=0)
-            right.plot(sigma, value, color=colour, linestyle=dash, linewidth=1.5, label=name)
-            right.axhline(ceiling[level], color=colour, linewidth=0.6, linestyle=(0, (1, 3)))
-        right.set_yscale("log")
-        right.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        right.yaxis.set_minor_formatter(NullFormatter())
-        right.set_ylim(max(1e-3, float(whole[0, 0]) / 2), float(ceiling[-1]) * 1.5)
-        right.set_ylabel("information about all nodes of a level, nats")
-        right.legend(loc="lower right", fontsize=8, frameon=False)
-        for ax in (left, right):
-            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-            ax.set_xlabel("noise level σ")
+    fig = Figure(figsize=(9.0, 4.0), layout="constrained")
+    left, right = fig.subplots(1, 2)
+    for i, c in enumerate(curves):
+        colour, dash = style_of(i)
+        share, half = c.value / c.ceiling, 1.96 * c.error / c.ceiling
+        band(left, sigma, share, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=c.abstraction)
+    left.set_ylabel("share I/H of the first node of a level")
+    left.legend(loc="upper left", fontsize=8, frameon=False)
+    for level, (value, half) in enumerate(zip(whole, 1.96 * error, strict=True)):
+        colour, dash = style_of(level)
+        name = "root" if level == 0 else "leaves" if level == len(whole) - 1 else f"level {level}"
+        band(right, sigma, value, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=name)
+        ceiling_line(right, ceiling[level], color=colour, linewidth=0.6)
+    right.set_yscale("log")
+    plain_numbers(right.yaxis)
+    right.set_ylim(max(1e-3, float(whole[0, 0]) / 2), float(ceiling[-1]) * 1.5)
+    right.set_ylabel("information about all nodes of a level, nats")
+    right.legend(loc="lower right", fontsize=8, frameon=False)
+    for ax in (left, right):
+        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+        ax.set_xlabel("noise level σ")
     return fig
 
 
+@styled
 def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -> Figure:
     """Difference of each estimator from the posterior one, as a share of H(A), with 95 % bands."""
     index = {c.abstraction: i for i, c in enumerate(curves)}
     estimators = list(dict.fromkeys(a.estimator for a in agreements))
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(8.0, 2.4 * len(estimators) + 0.4), layout="constrained")
-        panels = fig.subplots(len(estimators), 1, squeeze=False)[:, 0]
-        for ax, estimator in zip(panels, estimators, strict=True):
-            for a in agreements:
-                if a.estimator != estimator:
-                    continue
-                colour, dash = style_of(index[a.abstraction])
-                middle, half = 100 * a.difference / a.ceiling, 196 * a.stderr / a.ceiling
-                ax.fill_between(a.sigma, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)
-                ax.plot(a.sigma, middle, color=colour, linestyle=dash, linewidth=1.3, label=a.abstraction)
-            ax.axhline(0.0, color="0.3", linewidth=0.8)
-            sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
-            ax.set_ylabel("% of H(A)")
-            ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
+    fig = Figure(figsize=(8.0, 2.4 * len(estimators) + 0.4), layout="constrained")
+    panels = fig.subplots(len(estimators), 1, squeeze=False)[:, 0]
+    for ax, estimator in zip(panels, estimators, strict=True):
+        for a in agreements:
+            if a.estimator != estimator:
+                continue
+            colour, dash = style_of(index[a.abstraction])
+            middle, half = 100 * a.difference / a.ceiling, 196 * a.stderr / a.ceiling
+            band(ax, a.sigma, middle, half, colour, 0.12, linestyle=dash, linewidth=1.3, label=a.abstraction)
+        ax.axhline(0.0, color="0.3", linewidth=0.8)
+        sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
+        ax.set_ylabel("% of H(A)")
+        ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
     return fig
 
 
+@styled
 def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
     """Information about an attribute when another is known (full), beside when nothing is (dashed)."""
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(8.0, 4.4), layout="constrained")
-        ax = fig.subplots()
-        for i, (given, alone) in enumerate(pairs):
-            colour, _ = style_of(i)
-            half = 1.96 * given.error
-            ax.fill_between(given.sigma, given.value - half, given.value + half, color=colour, alpha=0.22, linewidth=0)
-            ax.plot(given.sigma, given.value, color=colour, linewidth=1.6, label=f"I({given.abstraction})")
-            ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
-        sigma = pairs[0][0].sigma
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
-        ax.set_ylabel("information, nats")
-        legend = ax.legend(loc="upper left", title="full: the other known; dashed: not", title_fontsize=8, fontsize=9)
-        legend.get_frame().set(linewidth=0, alpha=0.9)
+    fig, ax = sheet(8.0, 4.4)
+    for i, (given, alone) in enumerate(pairs):
+        colour, _ = style_of(i)
+        curve_band(ax, given, colour, 0.22, linewidth=1.6, label=f"I({given.abstraction})")
+        ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
+    sigma = pairs[0][0].sigma
+    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+    ax.set_ylabel("information, nats")
+    legend = ax.legend(loc="upper left", title="full: the other known; dashed: not", title_fontsize=8, fontsize=9)
+    legend.get_frame().set(linewidth=0, alpha=0.9)
     return fig
 
 
+@styled
 def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
     index = {c.abstraction: i for i, c in enumerate(curves)}
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(8.0, 1.5 + 0.42 * len(table)), layout="constrained")
-        ax = fig.subplots()
-        low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
-        for y, row in enumerate(table):
-            colour, _ = style_of(index[row.abstraction])
-            start, half, end = row.at
-            left, right = min(start.value, high), max(end.value, low)
-            if left > right:
-                open_end = not (start.reached and end.reached)
-                ax.barh(
-                    y, left - right, left=right, height=0.5, color=colour, alpha=0.35,
-                    hatch="///" if open_end else None,
-                )  # fmt: skip
-            else:
-                text = "not reached within these levels" if start.value == 0.0 else "decided above these levels"
-                ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
-            if half.reached:
-                ends = [min(half.high, high), max(half.low, low)]
-                ax.plot(ends, [y, y], color=colour, linewidth=7, solid_capstyle="butt")
-                ax.plot([half.value], [y], "o", color="white", markersize=3)
-            if row.peak.reached:
-                ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
-        ax.set_yticks(range(len(table)), [row.abstraction for row in table])
-        ax.set_ylim(len(table) - 0.4, -0.6)
-        sigma_axis(ax, low, high, decibels=False)
-        ax.set_title(
-            "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate",
-            fontsize=9,
-            loc="left",
-        )
+    fig, ax = sheet(8.0, 1.5 + 0.42 * len(table))
+    low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
+    for y, row in enumerate(table):
+        colour, _ = style_of(index[row.abstraction])
+        start, half, end = row.at
+        left, right = min(start.value, high), max(end.value, low)
+        if left > right:
+            hatch = None if start.reached and end.reached else "///"
+            ax.barh(y, left - right, left=right, height=0.5, color=colour, alpha=0.35, hatch=hatch)
+        else:
+            text = "not reached within these levels" if start.value == 0.0 else "decided above these levels"
+            ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
+        if half.reached:
+            ends = [min(half.high, high), max(half.low, low)]
+            ax.plot(ends, [y, y], color=colour, linewidth=7, solid_capstyle="butt")
+            ax.plot([half.value], [y], "o", color="white", markersize=3)
+        if row.peak.reached:
+            ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
+    ax.set_yticks(range(len(table)), [row.abstraction for row in table])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    sigma_axis(ax, low, high, decibels=False)
+    said = "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate"
+    ax.set_title(said, fontsize=9, loc="left")
     return fig
 
 
@@ -266,6 +287,7 @@ def strip_levels(table: Sequence[Onset], sigma: np.ndarray, count: int = 9) -> n
     return np.geomspace(high, low, count)
 
 
+@styled
 def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure:
     """One item under the same noise at several levels; contrast is reduced as noise grows, to stay visible.
 
@@ -276,22 +298,21 @@ def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure
     """
     picture = v.ndim == 3 and v.shape[0] in (1, 3) and min(v.shape[1:]) > 1
     middle, spread = float(v.mean()), max(float(v.std()), 1e-6)
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 1.55), layout="constrained")
-        for ax, s in zip(fig.subplots(1, len(sigmas)), sigmas, strict=True):
-            y = v + s * noise
-            if picture:
-                shown = middle + (y - middle) * spread / math.hypot(spread, s) if s > 0.02 else y
-                low, high = min(0.0, float(v.min())), max(1.0, float(v.max()))
-                shown = np.clip((shown - low) / (high - low), 0, 1)
-                image = np.moveaxis(shown, 0, -1)
-                ax.imshow(image if v.shape[0] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-                ax.spines[:].set_visible(False)
-            elif v.ndim == 2 and min(v.shape) > 1:
-                ax.imshow(y.T, cmap="gray_r", aspect="auto", interpolation="nearest")
-            else:
-                ax.plot(y.reshape(-1), linewidth=0.8, color=_COLOURS[0])
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.set_title(f"σ = {s:.3g}", fontsize=8.5)
+    fig = Figure(figsize=(9.0, 1.55), layout="constrained")
+    for ax, s in zip(fig.subplots(1, len(sigmas)), sigmas, strict=True):
+        y = v + s * noise
+        if picture:
+            shown = middle + (y - middle) * spread / math.hypot(spread, s) if s > 0.02 else y
+            low, high = min(0.0, float(v.min())), max(1.0, float(v.max()))
+            shown = np.clip((shown - low) / (high - low), 0, 1)
+            image = np.moveaxis(shown, 0, -1)
+            ax.imshow(image if v.shape[0] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+            ax.spines[:].set_visible(False)
+        elif v.ndim == 2 and min(v.shape) > 1:
+            ax.imshow(y.T, cmap="gray_r", aspect="auto", interpolation="nearest")
+        else:
+            ax.plot(y.reshape(-1), linewidth=0.8, color=_COLOURS[0])
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_title(f"σ = {s:.3g}", fontsize=8.5)
     return fig

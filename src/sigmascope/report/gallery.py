@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from sigmascope.core import Abstraction
-from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
+from sigmascope.report.figures import STYLE, ceiling_line, label_of, short, style_of, styled, tiled, titled
 
 _CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
 _DOTS, _MOST_PIXELS = 150, 20_000  # per inch, and along a side of a PNG: a picture of 2^16 cannot be drawn
@@ -39,11 +38,6 @@ def _numbered(svg: bytes) -> bytes:
 
 Labelled = tuple[str, str]
 """An attribute and its value."""
-
-
-def short(text: str, most: int) -> str:
-    """As much of a text as fits."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _line(said: Labelled) -> str:
@@ -76,22 +70,23 @@ def show_item(ax: Axes, v: Float[np.ndarray, "*event"], spread: float | None = N
         ax.plot(v.reshape(-1), linewidth=0.8, color=style_of(0)[0])
 
 
+@styled
 def grid_figure(images: Float[np.ndarray, "images *event"], captions: Sequence[Sequence[Labelled]]) -> Figure:
     """Images in a grid, under each what it shows."""
     columns = min(8, math.ceil(math.sqrt(len(images)) * 1.3))
     count = -(-len(images) // columns)
     lines = max(len(c) for c in captions)
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(1.35 * columns, (1.4 + 0.125 * lines) * count), layout="constrained")
-        panels = list(fig.subplots(count, columns, squeeze=False).flat)
-        for ax in panels[len(images) :]:
-            ax.set_axis_off()
-        for ax, v, words in zip(panels, images, captions, strict=False):
-            show_item(ax, v)
-            ax.set_xlabel("\n".join(map(_line, words)), fontsize=5.5)
+    fig = Figure(figsize=(1.35 * columns, (1.4 + 0.125 * lines) * count), layout="constrained")
+    panels = list(fig.subplots(count, columns, squeeze=False).flat)
+    for ax in panels[len(images) :]:
+        ax.set_axis_off()
+    for ax, v, words in zip(panels, images, captions, strict=False):
+        show_item(ax, v)
+        ax.set_xlabel("\n".join(map(_line, words)), fontsize=5.5)
     return fig
 
 
+@styled
 def decisions_figure(
     sigma: Float[np.ndarray, " levels"],
     posterior: Mapping[str, Float[np.ndarray, "levels images values"]],
@@ -106,33 +101,25 @@ def decisions_figure(
         abstractions: which, in order.
         held: names of those whose posterior is the filter's own π; of the others it is the exact one at the state.
     """
-    columns = min(3, len(abstractions))
-    count = -(-len(abstractions) // columns)
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(9.0, 2.3 * count + 0.6), layout="constrained")
-        panels = list(fig.subplots(count, columns, squeeze=False).flat)
-        for ax in panels[len(abstractions) :]:
-            ax.set_axis_off()
-        for ax, a in zip(panels, abstractions, strict=False):
-            p = posterior[a.name]
-            entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(2)
-            ends = p[-1].argmax(1)
-            for i, line in enumerate(entropy.T):
-                ax.plot(sigma, line, color=style_of(int(ends[i]))[0], linewidth=0.8, alpha=0.7)
-            if entropy.shape[1] > 1:
-                ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
-            ax.axhline(a.entropy, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
-            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-            ax.set_xlabel("")
-            ax.set_title(short(label_of(a.name), 26) + (": π" if a.name in held else ""), fontsize=9.5, loc="left")
-        mean = "black: their mean; " if len(entropy.T) > 1 else ""
-        fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
-        fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
-        fig.supylabel("still open: H(A | Y = y), nats", fontsize=9)
+    fig, panels = tiled(len(abstractions), 2.3, 0.6)
+    for ax, a in zip(panels, abstractions, strict=True):
+        p = posterior[a.name]
+        entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(2)
+        ends = p[-1].argmax(1)
+        for i, line in enumerate(entropy.T):
+            ax.plot(sigma, line, color=style_of(int(ends[i]))[0], linewidth=0.8, alpha=0.7)
+        if entropy.shape[1] > 1:
+            ax.plot(sigma, entropy.mean(1), color="black", linewidth=1.8)
+        ceiling_line(ax, a.entropy)
+        titled(ax, sigma, short(label_of(a.name), 26) + (": π" if a.name in held else ""))
+    mean = "black: their mean; " if len(entropy.T) > 1 else ""
+    fig.suptitle(f"thin: an image each, coloured by the value it ends with; {mean}dotted: H(A)", fontsize=8.5)
+    fig.supxlabel("noise level σ   (generation runs to the right →)", fontsize=9)
+    fig.supylabel("still open: H(A | Y = y), nats", fontsize=9)
     return fig
 
 
+@styled
 def forks_figure(
     parents: Float[np.ndarray, "parents *event"],
     children: Float[np.ndarray, "forks parents *event"],
@@ -152,20 +139,19 @@ def forks_figure(
     words = [[_line(w) for w in line[:_LINES]] + (["…"] if len(line) > _LINES else []) for line in shared[:rows]]
     shown = f" ({forks} of {len(children)} shown)" if forks < len(children) else ""
     cut = f"; {rows} of {len(parents)} parents shown" if rows < len(parents) else ""
-    with matplotlib.rc_context(STYLE):
-        height = max(0.75, 0.13 * (1 + max(map(len, words))))
-        fig = Figure(figsize=(3.0 + 0.72 * (forks + 1), height * rows + 0.5), layout="constrained")
-        panels = fig.subplots(rows, forks + 2, squeeze=False, width_ratios=[2.6, *[1.0] * (forks + 1)])
-        for i, line in enumerate(panels):
-            line[0].set_axis_off()
-            text = "\n".join(words[i]) or "nothing"
-            line[0].text(1.0, 0.5, text, ha="right", va="center", fontsize=6.5, transform=line[0].transAxes)
-            show_item(line[1], parents[i], spread)
-            for k in range(forks):
-                show_item(line[k + 2], children[k, i])
-        fig.suptitle(
-            f"left: what all {len(children)} children agree in · first: the parent, {noise} · then its children"
-            f"{shown}{cut}",
-            fontsize=8.5,
-        )
+    height = max(0.75, 0.13 * (1 + max(map(len, words))))
+    fig = Figure(figsize=(3.0 + 0.72 * (forks + 1), height * rows + 0.5), layout="constrained")
+    panels = fig.subplots(rows, forks + 2, squeeze=False, width_ratios=[2.6, *[1.0] * (forks + 1)])
+    for i, line in enumerate(panels):
+        line[0].set_axis_off()
+        text = "\n".join(words[i]) or "nothing"
+        line[0].text(1.0, 0.5, text, ha="right", va="center", fontsize=6.5, transform=line[0].transAxes)
+        show_item(line[1], parents[i], spread)
+        for k in range(forks):
+            show_item(line[k + 2], children[k, i])
+    fig.suptitle(
+        f"left: what all {len(children)} children agree in · first: the parent, {noise} · then its children"
+        f"{shown}{cut}",
+        fontsize=8.5,
+    )
     return fig

@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sigmascope.analysis.onset import Quantity
-from sigmascope.console import spelled
 from sigmascope.core import Curve
-from sigmascope.report.figures import STYLE, sigma_axis, style_of
-from sigmascope.report.gallery import short, show_item
-from sigmascope.report.table import describe, number
+from sigmascope.report.figures import STYLE, band, ceiling_line, curve_band, short, sigma_axis, style_of
+from sigmascope.report.gallery import show_item
+from sigmascope.report.table import aligned, describe, number
 
 _IMAGES = 8  # of each prompt that are drawn
 _GAMMA = 0.5  # colours go as the square root: faint parts stay visible
@@ -94,10 +93,8 @@ def _curves(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> No
     for k, p in enumerate(panels):
         colour, c = style_of(k)[0], p.curve
         ax.plot(c.sigma, c.per_draw, color=colour, linewidth=0.5, alpha=0.3)
-        ax.fill_between(
-            c.sigma, c.value - 1.96 * c.error, c.value + 1.96 * c.error, color=colour, alpha=0.22, linewidth=0
-        )
-        ax.plot(c.sigma, c.value, color=colour, linewidth=1.8, label=f"images of {named(short(p.own, 24))}")
+        whose = f"images of {named(short(p.own, 24))}"
+        curve_band(ax, c, colour, 0.22, linewidth=1.8, label=whose)
         ax.plot(p.errors.sigma, p.errors.value, color=colour, linewidth=1.2, linestyle="--")
     ax.set_ylabel("divergence down to σ, nats")
     legend = ax.legend(loc="best", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
@@ -109,15 +106,14 @@ def _rates(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> Non
     for k, p in enumerate(panels):
         mean = p.rate.mean(1)
         half = 1.96 * p.rate.std(1, ddof=1) / p.rate.shape[1] ** 0.5
-        ax.fill_between(p.curve.sigma, mean - half, mean + half, color=style_of(k)[0], alpha=0.22, linewidth=0)
-        ax.plot(p.curve.sigma, mean, color=style_of(k)[0], linewidth=1.8)
+        band(ax, p.curve.sigma, mean, half, style_of(k)[0], 0.22, linewidth=1.8)
     ax.set_ylim(0.0, None)
     ax.set_ylabel("nats per e-fold of σ")
 
 
 def _which(ax: Axes, which: Curve) -> None:
     half = 1.96 * which.stderr
-    ax.axhline(which.ceiling, color="0.55", linewidth=0.8, linestyle=(0, (1, 3)))
+    ceiling_line(ax, which.ceiling)
     ax.fill_between(which.sigma, which.value - half, which.value + half, color="0.3", alpha=0.22, linewidth=0)
     ax.plot(which.sigma, which.value, color="0.2", linewidth=1.8)
     ax.set_ylim(min(-0.03, float((which.value - half).min())), 0.76)
@@ -192,11 +188,7 @@ def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
     rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
     for s, q in zip(said["shares"], shares, strict=True):
         rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
-    rows = [[spelled(cell) for cell in r] for r in rows]
-    widths = [max(len(r[c]) for r in rows) for c in range(4)]
-    table = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    table.insert(1, "─" * max(map(len, table)))
-    return "\n".join([*lines, "", *table, *(f"note: {n}" for n in said["notes"])])
+    return "\n".join([*lines, "", *aligned(rows), *(f"note: {n}" for n in said["notes"])])
 
 
 def _unit(x: float | None) -> str:

@@ -104,12 +104,16 @@ def probability(row: Onset) -> str:
     return "" if math.isnan(p) else "> 0.999" if p > 0.999 else f"{p:.3f}"
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for a terminal, the first of them its head."""
+    rows = [[spelled(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return [lines[0], "─" * max(map(len, lines)), *lines[1:]]
+
+
 def onset_text(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
     """The table for a terminal, in order of emergence, and below it which curves are marked as biased."""
     head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
-    rows = [head] + [[row.abstraction, *cells(row), probability(row)] for row in table]
-    rows = [[spelled(cell) for cell in row] for row in rows]
-    widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    lines.insert(1, "─" * max(map(len, lines)))
+    lines = aligned([head, *([row.abstraction, *cells(row), probability(row)] for row in table)])
     return "\n".join([*lines, *(f"{spelled(n)} is marked: {spelled(w)}" for n, w in (doubts or {}).items())])

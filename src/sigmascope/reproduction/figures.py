@@ -12,8 +12,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sigmascope.report.figures import STYLE, style_of
-from sigmascope.report.gallery import short, show_item
+from sigmascope.report.figures import STYLE, short, style_of
+from sigmascope.report.gallery import show_item
 from sigmascope.report.table import number
 
 _MOST_VALUES = 24  # of an attribute whose belief is drawn value by value

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from sigmascope.report.explorer import Explored, explorer_section
 from sigmascope.report.figures import agreement_figure, curves_figure
 from sigmascope.report.gallery import rendered
-from sigmascope.report.page import Write, document, order_of
-from sigmascope.report.sections import figure
+from sigmascope.report.page import Write, document
+from sigmascope.report.section import figure
+from sigmascope.report.sections.lead import order_of
 from sigmascope.reproduction import curves as pc
 from sigmascope.reproduction import figures as pf
 from sigmascope.reproduction import tables as pt

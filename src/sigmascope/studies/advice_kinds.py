@@ -102,16 +102,9 @@ class Kind(ABC):
     def of(self, case: Case) -> Advice:
         """What is advised, or the reason why nothing can be."""
 
+    @abstractmethod
     def in_units(self, high: Units | None, low: Units | None) -> str:
         """The level, or the interval, in the units of a scheduler, as a pipeline is handed it."""
-        if high is None:
-            return ""
-        return f" — {self.handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
-
-    def handed(self, at: Units) -> str:
-        """What a pipeline is handed of a level."""
-        step, steps = at["step"], at["steps"]
-        return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
 
     def advice(self, case: Case, formula: str, words: str, *, reason: str = "", **more: Any) -> Advice:
         """An advice of this kind; without words where there is a reason against it."""
@@ -138,9 +131,9 @@ class _Window(Kind):
     def sentence(self, c: Case, begin: str, low: Quantity) -> str:
         """What to do between the two."""
 
+    @abstractmethod
     def lost(self, c: Case, low: Quantity) -> str:
         """Why nothing can be said without its end; empty where it can."""
-        return ""
 
     def in_units(self, high: Units | None, low: Units | None) -> str:
         """From which timestep to which; an end that is not known is that of the run."""
@@ -148,9 +141,9 @@ class _Window(Kind):
         clock = f"{begin or 'the start'} to {end or 'the end'}"
         return f" — {self.in_run(clock, high, low)}" if high or low else ""
 
+    @abstractmethod
     def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
-        """What else of a sampler's run lies there."""
-        return clock
+        """The timesteps, with what else of a sampler's run lies there."""
 
 
 class GuidanceInterval(_Window):
@@ -167,6 +160,9 @@ class GuidanceInterval(_Window):
         if math.isinf(low.value):
             return f"{guide} no more: it is decided above {c.place(0)}"
         return f"{guide}; no end of it is shown, since {c.so_far()}{self._changes(c, float(c.view.sigma[-1]))}"
+
+    def lost(self, c: Case, low: Quantity) -> str:
+        return ""
 
     def _changes(self, c: Case, sigma: float) -> str:
         """How often a redraw from a level changes it: what is still open there."""
@@ -199,6 +195,9 @@ class TrainingRange(_Window):
             return f"95 % of what a clean image tells of it is not reached: {c.so_far()}"
         return c.doubt(low)
 
+    def in_run(self, clock: str, high: Units | None, low: Units | None) -> str:
+        return clock
+
 
 class _Kept(Kind):
     """The highest level at which an attribute is kept, or can be read off, with a probability p."""
@@ -225,6 +224,15 @@ class _Kept(Kind):
             words += self._memory(case, at)
         reason = case.doubt(at) if at.reached else self._never(case, at, p)
         return self.advice(case, self.formula.format(p=p) + bound, words, high=at, redraws=redraws, reason=reason)
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        if high is None:
+            return ""
+        return f" — {self.handed(high)} (timestep {high['timestep']:.4g}, {high['percent']:.0f} % done)"
+
+    @abstractmethod
+    def handed(self, at: Units) -> str:
+        """What a pipeline is handed of a level."""
 
     def _never(self, c: Case, at: Quantity, p: float) -> str:
         """Why there is no such level."""
@@ -279,6 +287,9 @@ class ForkPoint(_Kept):
     name, reads, redraws = "fork_point", "forking", True
     sentence = "fork a generation at σ {at} or below, and two of its children share {name} in {stays} % of the cases"
 
+    def handed(self, at: Units) -> str:
+        return _before_step(at)
+
 
 class EarlyExit(_Kept):
     """The highest level where P_sure ≥ 90 %: the label that is likeliest there is the final one."""
@@ -286,6 +297,9 @@ class EarlyExit(_Kept):
     name, reads, formula = "early_exit", "forking", "largest σ with P_sure ≥ {p:g}"
     sentence = "a check for {name} is right in {stays} % of cases from σ {at} on: stop there what fails it"
     which, symbol, fixed = "sure", "P_sure", 0.9
+
+    def handed(self, at: Units) -> str:
+        return _before_step(at)
 
 
 class SamplingSteps(Kind):
@@ -310,6 +324,14 @@ class SamplingSteps(Kind):
             f"near to each other where {', '.join(sure)} {'is' if len(sure) == 1 else 'are'} decided"
         )
         return self.advice(case, formula, words, levels=levels)
+
+    def in_units(self, high: Units | None, low: Units | None) -> str:
+        return ""
+
+
+def _before_step(at: Units) -> str:
+    step, steps = at["step"], at["steps"]
+    return f"{f'before step {step}' if step < steps else 'after the last step'} of {steps}"
 
 
 def _percent(share: float, error: float) -> str:

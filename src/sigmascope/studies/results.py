@@ -173,8 +173,10 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
-    """How far the other estimators of a study are from its main one."""
-    base = {c.abstraction: c for c in to_curves(results)}
+    """How far the other estimators of a study are from its main one, where that is exact."""
+    base = {c.abstraction: c for c in to_curves(results) if c.kind == "exact"}
+    if not base:
+        return []
     return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
 
 

@@ -19,9 +19,8 @@ from sigmascope.analysis.onset import Onset
 from sigmascope.core import InputError
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
-from sigmascope.report.forked import write_forked_report
-from sigmascope.report.learned import write_learned_report
-from sigmascope.report.page import write_report
+from sigmascope.report.findings import Findings
+from sigmascope.report.page import write_page
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
@@ -92,22 +91,14 @@ def run_subject(
         folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
         if "value_information" in results:
             folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
-        example = problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()
-        _write_page(folder, results, table, example, page_advice(results, getattr(spec, "model", "")))
-    return results, table, False
-
-
-def _write_page(folder: StudyFolder, results: xr.Dataset, table: list[Onset], example: Any, advice: str) -> None:
-    curves = to_curves(results)
-    if "children" in results:
-        write_forked_report(folder.write, results, curves, table, advice, doubts(results))
-    elif "model" in results.attrs:
-        write_learned_report(folder.write, results, curves, table, example, advice, doubts(results))
-    else:
         rest = [c for e in others(results) for c in to_curves(results, e)]
-        write_report(
-            folder.write, curves, table, results, example, agreements_of(results), conditionals(results), rest, advice
-        )
+        found = Findings(
+            results, subject.kind, to_curves(results), rest, table, agreements_of(results), conditionals(results),
+            doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
+            page_advice(results, getattr(spec, "model", "")),
+        )  # fmt: skip
+        write_page(folder.write, found)
+    return results, table, False
 
 
 def measure(

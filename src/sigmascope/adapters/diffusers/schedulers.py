@@ -102,38 +102,55 @@ def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
 
     Raises: InputError for a scheduler that says nothing of its noise levels.
     """
-    settings, kind = settings_of(scheduler), type(scheduler).__name__
-    table = _table(scheduler)
-    if table is not None and not len(table):
-        raise InputError(f"{name}: its alphas_cumprod is empty: expected one number for each trained timestep")
+    kind = type(scheduler).__name__
     try:
-        if is_flow(scheduler):
-            return _flow_clock(scheduler, settings, mu)
-        if table is not None:
-            return _table_clock(table, settings, kind)
-        if hasattr(scheduler, "_alpha_cumprod"):
-            return _cosine_clock(scheduler, kind)
-        if "sigma_min" in settings and "sigma_max" in settings and getattr(scheduler, "sigmas", None) is not None:
-            low, high = float(settings["sigma_min"]), float(settings["sigma_max"])
-            own = getattr(scheduler, "sigma_to_t", None)  # a factor of the scheduler's own on the quarter of ln σ
-            if own is not None:
-                return LogClock(low, high, float(own(math.e)))
-            return LogClock(low, high, 0.25 if "sigma_data" in settings else None)
-        levels = _numbers(getattr(scheduler, "sigmas", None))
-        if "shift" in settings and levels is not None and len(levels):  # of flows alone, whose levels are shares
-            low, high = levels.min(), levels.max()
-            raise InputError(f"its shares of noise go from {low:g} to {high:g}: expected them within 0 and 1")
-        if levels is not None and np.isfinite(levels).all() and (levels > 0).sum() > 1:
-            known = np.unique(levels[levels > 0])
-            return LogClock(float(known[0]), float(known[-1]), 0.25)
+        found = _read_clock(scheduler, kind, mu)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{name}: {error}") from error
         raise InputError(f"{name}: the levels of its scheduler ({kind}) cannot be read ({line_of(error)})") from error
-    raise InputError(
-        f"{name}: its scheduler ({kind}) has neither sigmas nor alphas_cumprod: its noise levels are not known; wrap "
-        "the network in adapters.Foreign"
-    )
+    if found is None:
+        raise InputError(
+            f"{name}: its scheduler ({kind}) has neither sigmas nor alphas_cumprod: its noise levels are not known; "
+            "wrap the network in adapters.Foreign"
+        )
+    return found
+
+
+def _read_clock(scheduler: Any, kind: str, mu: float | None) -> Clock | None:
+    """The clock that a scheduler's configuration and attributes say; None where they say none.
+
+    Raises: InputError, without the scheduler's name, for levels that are none.
+    """
+    settings, table = settings_of(scheduler), _table(scheduler)
+    if table is not None and not len(table):
+        raise InputError("its alphas_cumprod is empty: expected one number for each trained timestep")
+    if is_flow(scheduler):
+        return _flow_clock(scheduler, settings, mu)
+    if table is not None:
+        return _table_clock(table, settings, kind)
+    if hasattr(scheduler, "_alpha_cumprod"):
+        return _cosine_clock(scheduler, kind)
+    if "sigma_min" in settings and "sigma_max" in settings and getattr(scheduler, "sigmas", None) is not None:
+        return _log_clock(scheduler, settings)
+    levels = _numbers(getattr(scheduler, "sigmas", None))
+    if levels is None or not len(levels):
+        return None
+    if "shift" in settings:  # of flows alone, whose levels are shares
+        low, high = levels.min(), levels.max()
+        raise InputError(f"its shares of noise go from {low:g} to {high:g}: expected them within 0 and 1")
+    if np.isfinite(levels).all() and (levels > 0).sum() > 1:
+        known = np.unique(levels[levels > 0])
+        return LogClock(float(known[0]), float(known[-1]), 0.25)
+    return None
+
+
+def _log_clock(scheduler: Any, settings: Mapping[str, Any]) -> LogClock:
+    """A clock in ln σ; some schedulers have a factor of their own on the quarter of it."""
+    low, high = float(settings["sigma_min"]), float(settings["sigma_max"])
+    own = getattr(scheduler, "sigma_to_t", None)
+    factor = float(own(math.e)) if own is not None else 0.25 if "sigma_data" in settings else None
+    return LogClock(low, high, factor)
 
 
 def _flow_clock(scheduler: Any, settings: Mapping[str, Any], mu: float | None) -> FlowClock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Derived, derived, register
 from sigmascope.information.estimators.bounds import Classifier, Filter, FilterOfModel, Likelihood
 from sigmascope.information.estimators.forks import ForksOfLaw, ForksOfSampler
@@ -21,35 +23,32 @@ BUILT_IN = (
 for _estimator in BUILT_IN:
     register(_estimator)
 
-_OF_MODELS = (CONDITIONAL, SAMPLER)
-derived(
+_HELDOUT = Derived(
+    "heldout", (CONDITIONAL,), "lower bound",
+    "heldout: kernel filters of other labelled items, with no network. A lower bound of what noisy images tell, "
+    "which binds whatever the model.",
+    "lower bound of the data alone", "the lower bound of the data alone", 5,
+)  # fmt: skip
+for _curve in (
+    Derived(
+        "probes:noisy", (CONDITIONAL, SAMPLER), "lower bound",
+        "probes:noisy: logistic regression on the noisy values. A lower bound, of what is usable linearly.",
+        "probes on noisy values (bound)", "probes on noisy values", 6,
+    ),
+    Derived(
+        "probes:features", (CONDITIONAL, SAMPLER), "lower bound",
+        "probes:features: the same on what the network sees in them, block by block, averaged over pixels.",
+        "probes on the network's features (bound)", "probes on the network's features", 2,
+    ),
+    _HELDOUT,
+    replace(_HELDOUT, subjects=(SAMPLER,), label="the data alone (bound)"),
     Derived(
         "bound", (CONDITIONAL,), "lower bound",
         "bound: the best of the lower bounds at this or a higher noise level, chosen on other draws.",
-        "best lower bound", 0,
-    )
-)  # fmt: skip
-derived(
-    Derived(
-        "heldout", _OF_MODELS, "lower bound",
-        "heldout: kernel filters of other labelled items, with no network. A lower bound of what noisy images tell, "
-        "which binds whatever the model.",
-        "lower bound of the data alone", 5,
-    )
-)  # fmt: skip
-derived(
-    Derived(
-        "probes:noisy", _OF_MODELS, "lower bound",
-        "probes:noisy: logistic regression on the noisy values. A lower bound, of what is usable linearly.",
-        "probes on noisy values (bound)", 6,
-    )
-)  # fmt: skip
-derived(
-    Derived(
-        "probes:features", _OF_MODELS, "lower bound",
-        "probes:features: the same on what the network sees in them, block by block, averaged over pixels.",
-        "probes on the network's features (bound)", 2,
-    )
-)  # fmt: skip
+        "best lower bound", "the best lower bound", 0,
+    ),
+    Derived("posterior", (SAMPLER,), "exact", label="exact filter of data", colour=6),
+):  # fmt: skip
+    derived(_curve)
 
 __all__ = ["BUILT_IN", "CONDITIONAL", "EXACT", "SAMPLER"]

@@ -74,7 +74,7 @@ class ScoreGapOfModel(_OfModel):
     """The paper's measure of a network."""
 
     name, colour = "score_gap", 1
-    label = "the score gap"
+    called = "the score gap"
     words = (
         "score_gap (the paper's measure): how far the network's outputs with and without the attribute are apart. The "
         "network's error can bias it either way."
@@ -85,7 +85,7 @@ class MmseGapOfModel(_OfModel):
     """Its sibling in squared errors."""
 
     name, colour = "mmse_gap", 2
-    label = "the gap of squared errors"
+    called = "the gap of squared errors"
     words = (
         "mmse_gap: how much better the network denoises when it is told the attribute. Biased by the network's error, "
         "too."

@@ -17,6 +17,7 @@ class HeldOut(Estimator["PopulationProblem"]):
     """A lower bound for the population that the items come from."""
 
     name, subjects, kind, usual = "heldout", (POPULATION,), "lower bound", (POPULATION,)
+    called = "the lower bound of items held out"
 
     def refusal(self, subject: Any) -> str:
         return ""

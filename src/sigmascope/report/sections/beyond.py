@@ -1,8 +1,7 @@
-"""Sections of the page on single values, pairs of attributes, and the items themselves."""
+"""What an exact filter tells beyond attributes: single values, pairs of attributes, and the items themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 
 import numpy as np
@@ -10,55 +9,26 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from sigmascope.analysis.onset import Quantity
-from sigmascope.report.panels import (
-    attributes_of_values,
-    items_figure,
-    pair_curves_figure,
-    pairs_figure,
-    strongest_pairs,
-    value_halves_figure,
-    values_figure,
-)
+from sigmascope.report import panels
+from sigmascope.report.findings import Findings
+from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
 from sigmascope.report.table import describe, number
 
 
-def figure(svg: str, alt: str, caption: str) -> str:
-    """A figure of the page, with its caption in HTML."""
-    return (
-        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{svg}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+def _figures_of_values(found: Findings) -> dict[str, Figure]:
+    results = found.few.results
+    return {"values": panels.values_figure(results), "value_onset": panels.value_halves_figure(results)}
 
 
-def extra_figures(results: xr.Dataset) -> dict[str, Figure]:
-    """The figures of these sections, as far as the results hold what they show."""
-    figures: dict[str, Figure] = {}
-    if "value_information" in results:
-        figures |= {"values": values_figure(results), "value_onset": value_halves_figure(results)}
-    if "pair_interaction" in results:
-        figures["pairs"] = pairs_figure(results)
-        if strongest := strongest_pairs(results):
-            figures["pair_curves"] = pair_curves_figure(results, strongest)
-    if "effective_items" in results:
-        figures["items"] = items_figure(results)
-    return figures
-
-
-def values_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+def _values(pictures: Pictures, found: Findings) -> list[str]:
     """Which value of each attribute is decided first."""
-    if "values" not in pictures:
-        return []
-    rows = []
-    for name in attributes_of_values(results):
+    results, rows = found.results, []
+    for name in panels.attributes_of_values(results):
         mine = np.flatnonzero(results.value_abstraction.values == name)
         order = mine[np.argsort(-results.value_half.values[mine], kind="stable")]
-        cells = "".join(
-            f"<td>{escape(str(results.value.values[k]))}: {escape(describe(_half(results, int(k))))}</td>"
-            for k in (order[0], order[-1])
-        )
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
-    heads = ("attribute", "first value: σ at half", "last value: σ at half")
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        ends = (int(order[0]), int(order[-1]))
+        rows.append((name, *(f"{results.value.values[k]}: {describe(_half(results, k))}" for k in ends)))
+    head = ("attribute", "first value: σ at half", "last value: σ at half")
     curves = (
         "For each value of an attribute, how much the noisy image says in its favour where it is the true one: the "
         "divergence of the noisy images of that value from all noisy images, as a share of −ln p(value), which is all "
@@ -69,10 +39,9 @@ def values_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str
         "in part by chance: <code>values.csv</code> holds all of them, with how sure their order is."
     )
     return [
-        "<h2>Which value is decided first</h2>",
         figure(pictures["values"], "Information about single values", curves),
         figure(pictures["value_onset"], "Half of each value", halves),
-        f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>',
+        table(head, rows),
     ]
 
 
@@ -80,11 +49,15 @@ def _half(results: xr.Dataset, k: int) -> Quantity:
     return Quantity(*(float(results[f"value_half{end}"][k]) for end in ("", "_low", "_high")))
 
 
-def pairs_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+def _pairs(found: Findings) -> dict[str, Figure]:
+    results = found.few.results
+    figures, strongest = {"pairs": panels.pairs_figure(results)}, panels.strongest_pairs(results)
+    return figures | ({"pair_curves": panels.pair_curves_figure(results, strongest)} if strongest else {})
+
+
+def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
     """What the noisy image tells of two attributes twice, and what only together."""
-    if "pairs" not in pictures:
-        return []
-    strongest, sigma = strongest_pairs(results), results.sigma.values
+    strongest, sigma = panels.strongest_pairs(results), results.sigma.values
     said = []
     for sign, words in ((1, "told twice"), (-1, "told only together")):
         for first, second, k in strongest:
@@ -105,7 +78,6 @@ def pairs_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]
         "in the data cannot be told twice. The largest of many levels is a little too large by chance."
     )
     parts = [
-        "<h2>Pairs of attributes</h2>",
         f"<p>{' '.join(said)}</p>",
         figure(pictures["pairs"], "Interaction of pairs", caption),
     ]
@@ -118,10 +90,8 @@ def pairs_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]
     return parts
 
 
-def items_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]:
+def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
     """When the filter has recognised the item itself."""
-    if "items" not in pictures:
-        return []
     at = Quantity(*(float(results[f"recognised_sigma{end}"]) for end in ("", "_low", "_high")))
     copied = float((results.effective_items_limit.values > 1.5).mean())
     if at.reached:
@@ -138,5 +108,24 @@ def items_section(pictures: Mapping[str, str], results: xr.Dataset) -> list[str]
         "there on it tells the attributes of the image from memory of exactly this item; what a model could tell that "
         "was never given the item is another question."
     )
-    parts = ["<h2>When it knows the image itself</h2>", f"<p>{found}</p>"]
-    return [*parts, figure(pictures["items"], "Items left", caption)]
+    return [f"<p>{found}</p>", figure(pictures["items"], "Items left", caption)]
+
+
+VALUES = Section(
+    "Which value is decided first",
+    _values,
+    _figures_of_values,
+    holds("value_information"),
+)
+PAIRS = Section(
+    "Pairs of attributes",
+    lambda pictures, found: pairs_html(pictures, found.results),
+    _pairs,
+    holds("pair_interaction"),
+)
+ITEMS = Section(
+    "When it knows the image itself",
+    lambda pictures, found: items_html(pictures, found.results),
+    shows("items", lambda few: panels.items_figure(few.results)),
+    holds("effective_items"),
+)
