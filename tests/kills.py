@@ -170,7 +170,8 @@ def load() -> None:
     from sigmascope.report import comparison
     from sigmascope.reproduction import experiments
     from sigmascope.reproduction import stages as reproduction
-    from sigmascope.studies import compare, learned_run, making, prompting, runner, training
+    from sigmascope.studies import compare, making, prompting, training
+    from sigmascope.studies import run as runner
 
     loaded = (
         cli,
@@ -178,7 +179,6 @@ def load() -> None:
         comparison,
         compare,
         experiments,
-        learned_run,
         making,
         prompting,
         reproduction,
