@@ -17,7 +17,9 @@ import sigmascope.distributed as distributed
 from sigmascope.data import load, memory
 from sigmascope.errors import InputError
 from sigmascope.exact.finite import posterior as passes
-from sigmascope.studies import collect, compute, runner, works
+from sigmascope.information.jobs import levels
+from sigmascope.information.jobs import passes as job_passes
+from sigmascope.studies import run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this is a program of its own
 from asked import study
@@ -50,7 +52,7 @@ def high_water() -> int:
 
 def smaller_blocks() -> None:
     """Blocks of 8 draws, of 2 tiles on the first rank and 4 on the second, and a checkpoint at every step."""
-    collect._BLOCK, compute.CHECKPOINT_SECONDS = 2, 0.0  # of posteriors alone a block has four times the draws
+    job_passes._BLOCK, run.CHECKPOINT_SECONDS = 2, 0.0  # of posteriors alone a block has four times the draws
     passes.tile_rows = lambda *sizes: 1024
 
 
@@ -61,15 +63,15 @@ class Interrupted(Exception):
 def counted(stop: int | None, end: object) -> list[int]:
     """Count the steps of this rank from now on; at the one numbered ``stop`` it ends instead."""
     steps = [0]
-    step = works.InTurn.step
+    step = levels.InTurn.step
 
-    def counting(self: works.InTurn) -> None:
+    def counting(self: levels.InTurn) -> None:
         if steps[0] == stop:
             end()
         steps[0] += 1
         step(self)
 
-    compute.InTurn.step = counting
+    run.InTurn.step = counting
     return steps
 
 
@@ -114,15 +116,15 @@ def resumed() -> dict[str, Any]:
     """A study in three blocks (of 2 and of 4 tiles), interrupted twice, and gone on with."""
     smaller_blocks()
     said: dict[str, Any] = {"pages": []}
-    runner.write_page = lambda write, *content: said["pages"].append(1)
-    step, mine = works.InTurn.step, f"checkpoint-{distributed.rank()}-of-2.npz"
+    run.write_page = lambda write, *content: said["pages"].append(1)
+    step, mine = levels.InTurn.step, f"checkpoint-{distributed.rank()}-of-2.npz"
     for case in ("own", "gone", "older"):
         out = FOLDER / case
         for stop in ((1, 3), (2, 2)):
             counted(stop[distributed.rank()], interrupt)
             with contextlib.suppress(Interrupted):
                 study(str(FOLDER / "packed.npz"), **THREE_BLOCKS, out=out)
-            compute.InTurn.step = step
+            run.InTurn.step = step
             distributed.barrier()
             if stop == (1, 3):
                 older = (out / mine).read_bytes()
@@ -136,7 +138,7 @@ def resumed() -> dict[str, Any]:
         distributed.barrier()
         steps = counted(None, interrupt)
         study(str(FOLDER / "packed.npz"), **THREE_BLOCKS, out=out)
-        compute.InTurn.step = step
+        run.InTurn.step = step
         said[f"{case} steps"], said[f"{case} left"] = steps[0], sorted(p.name for p in out.glob("*checkpoint*"))
     return said
 

@@ -26,7 +26,7 @@ from sigmascope.information.combined import grouped
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.streams import Use
 
-_HALVES, _ITEMS, _NOISE = range(3)  # what is drawn
+_SPLIT, _DRAWN, _NOISE = range(3)  # what is drawn
 _FEWEST_ITEMS = 48
 _DRAWS = 512  # or as many as the coordinates allow; a multiple of the columns of the curves
 _MOST_LEVELS, _FEWEST_LEVELS = 40, 4
@@ -99,10 +99,10 @@ class DataBound(InTurn):
         self._data, self._size, self._sigma = data, size, sigma
         weights = data.weights
         order = torch.nonzero(weights)[:, 0]
-        order = order[torch.randperm(len(order), generator=generator(seed, Use.DATA_BOUND, _HALVES))]
+        order = order[torch.randperm(len(order), generator=generator(seed, Use.DATA_BOUND, _SPLIT))]
         second = torch.zeros(len(weights), dtype=torch.bool)
         second[order[len(order) // 2 :]] = True
-        g = generator(seed, Use.DATA_BOUND, _ITEMS)
+        g = generator(seed, Use.DATA_BOUND, _DRAWN)
         cumulative = torch.cumsum(weights, 0)
         u = torch.rand(size.draws, generator=g, dtype=torch.float64) * cumulative[-1]
         drawn = torch.searchsorted(cumulative, u, right=True).clamp_max(int(order.max()))

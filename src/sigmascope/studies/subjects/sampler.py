@@ -53,16 +53,19 @@ class Sampler(Subject[SamplerProblem]):
         data: labelled images, or latents, in the unit of the pipeline's values.
         label: labels of clean values, whose parents may be items of the data.
         generated: whether the pipeline made the data.
-        seed: of the study.
+        spec: of the study.
     """
 
     kind = SAMPLER
 
-    def __init__(self, opened: Opened, data: LabelledData, label: LabelChildren, generated: bool, seed: int) -> None:
+    def __init__(
+        self, opened: Opened, data: LabelledData, label: LabelChildren, generated: bool, spec: PipelineSpec
+    ) -> None:
         self.opened, self.data, self.label, self.generated = opened, data, label, generated
+        self.labeller = spec.forking.labeller or (label.words if isinstance(label, Nearest) else "")
         self.attributes = data.abstractions
         self.items = None if generated else data
-        untold = opened.untold(seed)
+        untold = opened.untold(spec.sampling.seed)
         self.denoiser = untold if opened.must_be_told else seeing(untold)
 
     def problem(self, spec: Spec) -> SamplerProblem:
@@ -148,7 +151,7 @@ class Said(Extra):
             "model_network": opened.words,
             "network_calls": calls * each,
             "generated": int(s.generated),
-            "labeller": s.label.words if isinstance(s.label, Nearest) else "",
+            "labeller": s.labeller,
         }
         if opened.must_be_told:
             results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": each}
@@ -207,7 +210,7 @@ def open_sampler(
     check_same_data(spec, data)
     what = replace(w, abstractions=w.abstractions or names)  # as they were asked for, perhaps with bins
     spec = replace(spec, what=what, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
-    return Sampler(opened, data, label, made, spec.sampling.seed), spec
+    return Sampler(opened, data, label, made, spec), spec
 
 
 def require_children(a: Any, forks: int) -> None:
