@@ -373,7 +373,7 @@ def gap_rows(problem: Problem, goal: str, target: float, seeds: int) -> list[Row
     curves: list[Curve] = []
     for seed in range(seeds):
         work = GapWork(
-            denoiser, draw, {problem.name: problem.entropy}, sigma, target_stderr=target, goals=(goal,), seed=seed,
+            denoiser, draw, {problem.name: problem.entropy}, sigma, target_stderr=target, goal=goal, seed=seed,
             batch=4096,
         )  # fmt: skip
         while not work.done:

@@ -37,7 +37,8 @@ def to_dataset(
         spec: the resolved specification.
 
     Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit,
-        information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats.
+        information_limit_stderr and item over abstraction, estimator, sigma (decreasing) and draw, in nats; where
+        columns of curves are means of several draws, draws_per_column, over abstraction and estimator.
     """
     from sigmascope import __version__
 
@@ -46,8 +47,11 @@ def to_dataset(
     estimators = list(dict.fromkeys(c.estimator for c in curves))
     by = {(c.abstraction, c.estimator): c for c in curves}
     grid = [[by[n, e] for e in estimators] for n in names]
+    per_column = np.array([[c.draws_per_column for c in row] for row in grid])
+    several = {"draws_per_column": (("abstraction", "estimator"), per_column)} if per_column.max() > 1 else {}
     return xr.Dataset(
         {
+            **several,
             "information": (("abstraction", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
             "stderr": (("abstraction", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
             "information_per_draw": (
@@ -282,6 +286,7 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
             per_draw=chosen.information_per_draw.sel(abstraction=name).values,
             kind=str(chosen.kind.values),
             quadrature_error=chosen.quadrature_error.sel(abstraction=name).values,
+            draws_per_column=int(chosen.sel(abstraction=name).get("draws_per_column", 1)),
         )
         for name in chosen.abstraction.values
     ]
