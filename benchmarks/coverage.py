@@ -38,7 +38,7 @@ from sigmascope.analysis.onset import SHARES, crossings, onsets
 from sigmascope.core import Abstraction, Curve
 from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.above import CoarseTopWarning
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.forks import FITTED, forks
 from sigmascope.information.keeping import kept_of_counts
 from sigmascope.studies.advising import Advisor
@@ -372,8 +372,8 @@ def gap_rows(problem: Problem, goal: str, target: float, seeds: int) -> list[Row
 
     curves: list[Curve] = []
     for seed in range(seeds):
-        work = GapWork(
-            denoiser, draw, {problem.name: problem.entropy}, sigma, target_stderr=target, goals=(goal,), seed=seed,
+        work = GapJob(
+            denoiser, draw, {problem.name: problem.entropy}, sigma, target_stderr=target, goal=goal, seed=seed,
             batch=4096,
         )  # fmt: skip
         while not work.done:

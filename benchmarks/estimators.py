@@ -14,14 +14,12 @@ and noise, and a call of D and of D_A for each attribute:
 - ``MINDE``: t drawn in proportion to g²/sigma_t² of the VP schedule (Franzese, Bounoua, Michiardi 2024).  With
   g² = beta and sigma_t² = 1 - e^-B, the integral of beta/(1 - e^-B) is ln(e^B - 1) = 2 ln sigma: it is uniform in
   ln sigma, hence *the same law* as ``uniform tau``.  (Over its own t in [1e-5, 1] the range is 12 instead of 9.1.)
-- ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come, or,
-  of a model that guesses by itself what it is not told, as that guess says;
-- ``ours``: with the filter's guess of which draws matter as well.
+- ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come;
+- ``ours``: with a surrogate's guess of which draws matter as well.
 
-Calls of ours hold the pilot; a guess of the model's own that is not followed by a call counts for its share of the
-parameters.  Of the others, calls are the variance of a sample over the squared standard error that ours reached, times
-the calls of a sample, one for D and one for each attribute; the variance comes from samples that are even in ln sigma,
-and has an error.
+Calls of ours hold the pilot.  Of the others, calls are the variance of a sample over the squared standard error that
+ours reached, times the calls of a sample, one for D and one for each attribute; the variance comes from samples that
+are even in ln sigma, and has an error.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from sigmascope.core import Denoiser, generator
 from sigmascope.data.scenes import load_scenes
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.importance import Draw
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.learn.settings import Settings
@@ -190,7 +188,7 @@ def measured(name: str, problem: Problem, state: Path | None, end: float) -> lis
         errors, calls = [], []
         for seed in range(1, problem.seeds + 1):
             options = {"target_stderr": problem.target * (1 if guess else 2), "seed": seed, "guess": guess}
-            work = GapWork(problem.denoiser, problem.draw, problem.ceilings, SIGMA, **options)  # type: ignore[arg-type]
+            work = GapJob(problem.denoiser, problem.draw, problem.ceilings, SIGMA, **options)  # type: ignore[arg-type]
             if "gaps.position" in held:
                 work.restore({k: v for k, v in held.items() if k.startswith("gaps.")})
             while not work.done:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sigmascope.core import Abstraction, generator
 from sigmascope.exact.gaussian import GaussianDenoiser
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Law
 from sigmascope.learn.training import Trainer
@@ -127,7 +127,7 @@ def run(name: str) -> dict:
     while trainer.done < problem.settings.steps:
         trainer.step()
     seconds = time.perf_counter() - start
-    work = GapWork(
+    work = GapJob(
         trainer.averaged, problem.law.draw, problem.ceilings, problem.levels,
         target_stderr=0.001 * max(problem.ceilings.values()), batch=4096, top=problem.settings.sigma_max,
     )  # fmt: skip

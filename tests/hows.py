@@ -39,8 +39,7 @@ def little_surveyed(to: pytest.MonkeyPatch, _: object) -> None:
     """Few draws and items tell where the integrand of a gap lies."""
     from sigmascope.information import allocation, importance
 
-    for name, value in {"_SURVEYED": 16, "_MOST_SURVEYED": 32}.items():
-        to.setattr(allocation, name, value)
+    to.setattr(allocation, "_SURVEYED", 16)
     to.setattr(importance, "ITEMS", 256)
     undrawn(to, None)
 
@@ -70,9 +69,9 @@ def without_stages(to: pytest.MonkeyPatch, _: object) -> None:
 
 
 def of_one_problem(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
-    whole, work = module.Settings, module.GapWork
+    whole, work = module.Settings, module.GapJob
     to.setattr(module, "Settings", lambda **told: whole(**(told | {"steps": 20, "warmup": 5})))
-    to.setattr(module, "GapWork", lambda *a, **told: work(*a, **(told | {"target_stderr": 0.5})))
+    to.setattr(module, "GapJob", lambda *a, **told: work(*a, **(told | {"target_stderr": 0.5})))
 
 
 def of_two_models(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import stats
 
-from sigmascope.core import LabelledData
+from sigmascope.core import Denoiser, LabelledData
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import MixtureDenoiser
+from sigmascope.information.adaptive import GapJob, Gaps
+from sigmascope.information.importance import Draw
 from sigmascope.learn.sources import Law
 
 
@@ -176,3 +178,13 @@ def law_of(problem: Line, null: int = 0) -> Law:
         return data.source.take(k), {name: label[k] for name, label in data.labels.items()}
 
     return Law((1,), sampler, data.abstractions, null=null)
+
+
+def measure_gaps(
+    denoiser: Denoiser, draw: Draw, ceilings: Mapping[str, float], sigma: np.ndarray, **options
+) -> dict[str, Gaps]:
+    """All of a measurement of gaps, at once."""
+    work = GapJob(denoiser, draw, ceilings, sigma, **options)
+    while not work.done:
+        work.step()
+    return work.curves()

@@ -319,8 +319,8 @@ class Curve:
         per_draw: contribution of each draw, shape (levels, draws), whose mean over draws is ``value``.
         quadrature_error: estimated error of an integral over levels that is not in ``stderr``, shape (levels,); None
             where there is no integral.
-        kind: ``exact`` (the model is known exactly; the only error is that of the draws), ``estimate`` (there are
-            others), or ``lower bound``.
+        kind: ``exact`` (the only error is that of the draws), ``estimate`` (there are others), or ``lower bound``.
+        draws_per_column: how many draws each column of ``per_draw`` is the mean of.
     """
 
     abstraction: str
@@ -332,6 +332,7 @@ class Curve:
     per_draw: Float[np.ndarray, "levels draws"] = field(repr=False)
     kind: str = "exact"
     quadrature_error: Float[np.ndarray, " levels"] | None = field(default=None, repr=False)
+    draws_per_column: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "estimate", "lower bound"):
@@ -351,20 +352,20 @@ class Curve:
         kind: str = "exact",
         common_variance: Float[np.ndarray, " levels"] | float = 0.0,
         quadrature_error: Float[np.ndarray, " levels"] | None = None,
+        draws_per_column: int = 1,
     ) -> Curve:
         """The mean over independent draws, with its standard error.
 
         Args:
             common_variance: of an error that all draws share, which their spread does not show.
-            quadrature_error: a lower bound adds to it what makes 1.96 errors reach the lower end of
-                :func:`~sigmascope.rare.lower_allowance`.
+            quadrature_error: a lower bound adds what makes 1.96 errors reach :func:`~sigmascope.rare.lower_allowance`.
         """
         if kind == "lower bound":
             allowance = lower_allowance(per_draw, ceiling)
             quadrature_error = np.hypot(allowance, 0.0 if quadrature_error is None else quadrature_error)
         stderr = np.sqrt(per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance)
-        levels, value = np.asarray(sigma, dtype=np.float64), per_draw.mean(1)
-        return cls(abstraction, estimator, levels, value, stderr, ceiling, per_draw, kind, quadrature_error)
+        levels, value, error = np.asarray(sigma, dtype=np.float64), per_draw.mean(1), quadrature_error
+        return cls(abstraction, estimator, levels, value, stderr, ceiling, per_draw, kind, error, draws_per_column)
 
     @property
     def common_variance(self) -> Float[np.ndarray, " levels"]:
@@ -374,12 +375,14 @@ class Curve:
     @property
     def beyond_draws(self) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
         """What the error holds beyond the spread of the draws (:func:`~sigmascope.rare.beyond_draws`)."""
-        return beyond_draws(self.per_draw, self.common_variance, self.quadrature_error, self.kind)
+        of = self.per_draw, self.common_variance, self.quadrature_error, self.kind
+        return beyond_draws(*of, self.draws_per_column)
 
     @property
     def error(self) -> Float[np.ndarray, " levels"]:
         """Half of an even 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
-        shared, tail = beyond_draws(self.per_draw, self.common_variance, self.quadrature_error, self.kind, even=True)
+        of = self.per_draw, self.common_variance, self.quadrature_error, self.kind
+        shared, tail = beyond_draws(*of, self.draws_per_column, even=True)
         return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from problems import law_of, mixture, two_points
+from problems import law_of, measure_gaps, mixture, two_points
 from sigmascope.adapters import ByPosterior
 from sigmascope.core import InputError
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import Settings
 from sigmascope.noise import sigma_grid

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from problems import measure_gaps
 from sigmascope.adapters import PREDICTIONS, Foreign, Unit
 from sigmascope.core import Abstraction, InputError
-from sigmascope.information.adaptive import measure_gaps
 from sigmascope.noise import SCHEDULES, Discrete, FlowMatching, Schedule, sigma_grid
 
 PRIOR = torch.tensor([0.5, 0.5], dtype=torch.float64)

@@ -203,7 +203,7 @@ def test_a_finished_study_is_left_alone(learned, model, blobs, capsys):
 def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     """Stopped in every kind of work, the same command comes to the same numbers."""
     from sigmascope.exact.finite.heldout import HeldOutPass
-    from sigmascope.information.adaptive import GapWork
+    from sigmascope.information.adaptive import GapJob
     from sigmascope.information.jobs.losses import LossJob
     from sigmascope.information.jobs.networks import ChainJob, ClassifierJob, ControlJob
 
@@ -211,7 +211,7 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
-    for kind in (LossJob, GapWork, ClassifierJob, ControlJob, ChainJob, HeldOutPass):
+    for kind in (LossJob, GapJob, ClassifierJob, ControlJob, ChainJob, HeldOutPass):
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):

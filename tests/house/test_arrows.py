@@ -47,7 +47,8 @@ MAY = {
     "data": {"_late", "core", "distributed", "streams"},
     "learn": {"_late", "arguments", "core", "data", "distributed", "errors", "limits", "noise", "streams"},
     "adapters": {"_late", "core", "noise"},
-    "information": {"_late", "core", "data", "distributed", "errors", "exact", "learn", "noise", "rare", "sample", "streams"},
+    "information": LAWS - {"_version", "arguments", "console", "device", "filtering", "limits", "paths"}
+    | {"_late", "learn"},
     "analysis": {"_late", "core", "information", "limits", "noise", "rare"},
     "report": {"_late", "analysis", "console", "core", "information"},
     "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},

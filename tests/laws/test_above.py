@@ -10,7 +10,7 @@ import torch
 
 from problems import four_points, points, two_points
 from sigmascope.information.above import CoarseTopWarning, above, spread
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 
 
 def drawing(denoiser):
@@ -30,7 +30,7 @@ def level_of(problem, name, share):
 def measured(problem, name, first, top):
     denoiser = points(problem).denoiser()
     grid = np.geomspace(first, first / 10, 6)
-    work = GapWork(denoiser, drawing(denoiser), {name: problem.entropy(name)}, grid, budget=40_000, top=top)
+    work = GapJob(denoiser, drawing(denoiser), {name: problem.entropy(name)}, grid, budget=40_000, top=top)
     while not work.done:
         work.step()
     return work.curves()[name].score_gap, np.array([problem.information(name, s) for s in grid])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from problems import Line, four_points, two_points
+from problems import Line, four_points, measure_gaps, two_points
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information import allocation
-from sigmascope.information.adaptive import GapWork, measure_gaps
-from sigmascope.information.allocation import fair
-from sigmascope.information.choice import Allocation, _capped
+from sigmascope.information.adaptive import GapJob
+from sigmascope.information.allocation import Allocation, choose
 from sigmascope.information.importance import Surrogate
 from sigmascope.noise import sigma_grid
 
@@ -80,33 +81,11 @@ class Counting(Wrong):
         return self.inner(y, sigma, known)
 
 
-class Guessing(Counting):
-    """One that guesses what it is not told, by the exact posterior or as it is told to."""
-
-    guess_share = 0.25
-    asked = 0
-
-    def __init__(self, inner: Denoiser, shrink: float = 1.0, always: int | None = None) -> None:
-        super().__init__(inner, shrink)
-        self.always = always
-
-    def guesses(self, y, sigma):
-        self.asked += len(y)
-        names = [a.name for a in self.abstractions]
-        if self.always is None:
-            return {n: self.inner.log_posterior(y, sigma, n).exp() for n in names}
-        return {n: torch.eye(2, dtype=torch.float64)[self.always].expand(len(y), 2) for n in names}
-
-    def answers(self, y, sigma, questions, guessed):
-        assert all(len(q) == len(y) for q in guessed.values())
-        return [self(y[rows], sigma[rows], known or None) for rows, known in questions]
-
-
 def ceilings(line: Line, *names: str) -> dict[str, float]:
     return {n: line.entropy(n) for n in names}
 
 
-def finished(work: GapWork) -> GapWork:
+def finished(work: GapJob) -> GapJob:
     while not work.done:
         work.step()
     return work
@@ -160,23 +139,22 @@ def test_the_tail_above_a_low_first_level():
     for first, top in ((2.0, None), (30.0, 30.0 * 2**0.5)):
         sigma = np.array([first, 0.9 * first])
         options = {"target_stderr": 0.01 * line.information(name, first), "top": top}
-        work = finished(GapWork(denoiser, points(denoiser), ceilings(line, name), sigma, **options))
+        work = finished(GapJob(denoiser, points(denoiser), ceilings(line, name), sigma, **options))
         truth = np.array([line.information(name, s) for s in sigma])
         check(work.curves()[name].score_gap, truth, truth.max(), 0.02)
 
 
-@pytest.mark.parametrize("guess", [True, False], ids=["filter", "roulette"])
+@pytest.mark.parametrize("guess", [True, False], ids=["surrogate", "levels"])
 def test_the_standard_error_covers(guess):
-    """Replicates are independent, so that one long measurement is as many as there are groups of 32."""
+    """Columns are independent, so that one long measurement is as many as there are groups of 32."""
     line, runs = two_points(), 300
-    denoiser, names = exact(line) if guess else Guessing(exact(line)), ceilings(line, "sign")
+    denoiser, names = exact(line), ceilings(line, "sign")
     sigma = np.array([1.5, 0.7, 0.2])
     truth = np.array([line.information("sign", s) for s in sigma])
     draw = points(exact(line))
-    first = finished(GapWork(denoiser, draw, names, sigma, budget=4000, guess=guess)).allocation
-    assert np.isfinite(first.rate).all() != guess
-    many = Allocation(**{**vars(first), "replicates": first.replicates * runs})
-    work = finished(GapWork(denoiser, draw, names, sigma, allocation=many, batch=16384, guess=guess))
+    first = finished(GapJob(denoiser, draw, names, sigma, budget=4000, guess=guess)).allocation
+    many = replace(first, columns=first.columns * runs)
+    work = finished(GapJob(denoiser, draw, names, sigma, allocation=many, batch=16384, guess=guess))
     per_run = np.split(work.curves()["sign"].score_gap.per_draw, runs, 1)
     curves = [Curve.of_draws("sign", "score_gap", sigma, x, np.log(2)) for x in per_run]
     off = np.stack([np.abs(c.value - truth) / c.stderr for c in curves])
@@ -195,10 +173,9 @@ def test_the_pilot_predicts_the_error():
     found = []
     for seed in range(8):
         work = finished(
-            GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, target_stderr=0.02, seed=seed)
+            GapJob(denoiser, points(denoiser), ceilings(line, "point"), GRID, target_stderr=0.02, seed=seed)
         )
         found.append(work.curves()["point"].score_gap.stderr.max())
-        assert work.allocation.predicted.max() <= 0.02
     assert 0.5 * 0.02 < np.sqrt(np.mean(np.square(found))) < 1.3 * 0.02
 
 
@@ -228,7 +205,7 @@ class Spurious(Wrong):
 def test_gaps_where_none_are_expected_are_not_missed():
     line = two_points()
     denoiser = Spurious(exact(line), 1.0)
-    work = finished(GapWork(denoiser, points(denoiser.inner), ceilings(line, "sign"), GRID, target_stderr=0.01))
+    work = finished(GapJob(denoiser, points(denoiser.inner), ceilings(line, "sign"), GRID, target_stderr=0.01))
     extra = 0.25 * np.maximum(np.log(0.1 / GRID), 0.0)
     truth = np.array([line.information("sign", s) for s in GRID]) + extra
     check(work.curves()["sign"].score_gap, truth, np.log(2), 0.03)
@@ -238,28 +215,32 @@ def test_gaps_where_none_are_expected_are_not_missed():
 def test_one_allocation_pairs_two_denoisers():
     line = two_points()
     denoiser, other = exact(line), Wrong(exact(line), 1.05)
-    work = finished(GapWork(denoiser, points(denoiser), ceilings(line, "sign"), GRID, target_stderr=0.02))
+    work = finished(GapJob(denoiser, points(denoiser), ceilings(line, "sign"), GRID, target_stderr=0.02))
     stored = Allocation.of_state(work.allocation.state())
-    again = finished(GapWork(other, points(denoiser), ceilings(line, "sign"), GRID, allocation=stored))
+    again = finished(GapJob(other, points(denoiser), ceilings(line, "sign"), GRID, allocation=stored))
     a, b = (w.curves()["sign"].score_gap for w in (work, again))
     assert a.same_draws(b)
     assert np.allclose(b.per_draw, 1.05**2 * a.per_draw, rtol=1e-9)
-    # more replicates leave the earlier ones as they are
-    more = Allocation(**{**vars(stored), "replicates": stored.replicates + 8})
-    longer = finished(GapWork(denoiser, points(denoiser), ceilings(line, "sign"), GRID, allocation=more))
-    assert np.allclose(longer.curves()["sign"].score_gap.per_draw[:, :32], a.per_draw, rtol=1e-12)
-    assert longer.curves()["sign"].score_gap.per_draw.shape[1] == 40
+    # more columns leave the earlier ones as they are
+    more = replace(stored, columns=stored.columns + 8, rounds=stored.rounds[:1])
+    fewer = replace(more, columns=stored.columns)
+    some, longer = (
+        finished(GapJob(denoiser, points(denoiser), ceilings(line, "sign"), GRID, allocation=x)) for x in (fewer, more)
+    )
+    some, longer = (w.curves()["sign"].score_gap.per_draw for w in (some, longer))
+    assert np.allclose(longer[:, :32], some, rtol=1e-12)
+    assert longer.shape[1] == 40
 
 
-def test_what_cannot_be_held_is_measured_in_parts(monkeypatch):
-    """As many columns as ever, each the mean of its parts; the error is what was asked for."""
+def test_what_cannot_be_held_is_measured_in_rounds(monkeypatch):
+    """As many columns as ever, each the mean of its rounds; the error is what was asked for."""
     monkeypatch.setattr(allocation, "_HELD", 6000)
     line = four_points()
     denoiser, names = exact(line), ceilings(line, "point", "coarse")
-    work = finished(GapWork(denoiser, points(denoiser), names, GRID, target_stderr=0.005))
-    parts = work.allocation.parts
-    assert parts > 2
-    assert work.allocation.candidates.max() <= 6000
+    work = finished(GapJob(denoiser, points(denoiser), names, GRID, target_stderr=0.005))
+    a = work.allocation
+    assert len(a.rounds) > 2
+    assert np.ceil(a.rounds * a.ratio).max() <= 6000 + a.ratio.max()
     for name, gaps in work.curves().items():
         assert gaps.score_gap.per_draw.shape[1] == 32
         check(gaps.score_gap, np.array([line.information(name, s) for s in GRID]), line.entropy(name), 0.01)
@@ -272,7 +253,7 @@ def test_interruptions_leave_the_numbers():
 
     def work(batch=128):
         options = {"target_stderr": 0.06, "batch": batch, "pilot": 256}
-        return GapWork(denoiser, points(denoiser), ceilings(line, "point", "coarse"), GRID, **options)
+        return GapJob(denoiser, points(denoiser), ceilings(line, "point", "coarse"), GRID, **options)
 
     whole, count = finished(work()), 0
     broken = work()
@@ -291,51 +272,17 @@ def test_interruptions_leave_the_numbers():
     for name, gaps in whole.curves().items():
         assert np.allclose(wider[name].score_gap.per_draw, gaps.score_gap.per_draw, rtol=1e-9, atol=1e-12)
     with pytest.raises(InputError, match="not of this study"):
-        GapWork(denoiser, points(denoiser), ceilings(line, "point"), GRID, budget=9999).restore(whole.state())
+        GapJob(denoiser, points(denoiser), ceilings(line, "point"), GRID, budget=9999).restore(whole.state())
 
 
 def test_calls_are_counted_and_stay_within_the_budget():
     line = four_points()
     denoiser = Counting(exact(line), 1.0)
     names = ceilings(line, "point", "coarse", "alternate")
-    work = finished(GapWork(denoiser, points(denoiser.inner), names, GRID, budget=9000, batch=100))
+    work = finished(GapJob(denoiser, points(denoiser.inner), names, GRID, budget=9000, batch=100))
     assert denoiser.rows == work.calls == work.allocation.pilot_calls + work.allocation.calls
     assert 8500 < work.calls <= 9000
     assert all(np.isfinite(g.score_gap.value).all() for g in work.curves().values())
-
-
-def test_roulette_by_the_models_own_guess():
-    """Fewer calls where the guess is right."""
-    line = two_points()
-    denoiser, truth = Guessing(exact(line)), np.array([line.information("sign", s) for s in GRID])
-    options = {"target_stderr": 0.01, "guess": False}
-    work = finished(GapWork(denoiser, points(denoiser.inner), ceilings(line, "sign"), GRID, **options))
-    check(work.curves()["sign"].score_gap, truth, np.log(2), 0.03)
-    check(work.curves()["sign"].mmse_gap, truth, np.log(2), 0.1)
-    # A guess alone is a quarter of a call; of the draws that are measured it is part of one.
-    assert work.calls == int(np.ceil(denoiser.rows + 0.25 * (denoiser.asked - denoiser.rows / 2)))
-    assert abs(work.calls - work.allocation.pilot_calls - work.allocation.calls) < 0.1 * work.calls
-    plain = finished(GapWork(exact(line), points(denoiser.inner), ceilings(line, "sign"), GRID, **options))
-    spent = [w.calls * w.curves()["sign"].score_gap.stderr[-1] ** 2 for w in (work, plain)]
-    assert spent[0] < 0.7 * spent[1]
-
-
-def test_a_wrong_guess_costs_calls_and_biases_nothing():
-    """Sure of the first value, whatever it sees: the pilot leaves it alone, and where it is asked the weights hold."""
-    line = two_points()
-    right, wrong = Guessing(exact(line)), Guessing(exact(line), always=0)
-    draw, names, truth = points(right.inner), ceilings(line, "sign"), [line.information("sign", s) for s in GRID]
-    options = {"target_stderr": 0.01, "guess": False}
-    alone = finished(GapWork(wrong, draw, names, GRID, **options))
-    assert np.isinf(alone.allocation.rate).all()
-    assert alone.calls == wrong.rows
-    allocation = finished(GapWork(right, draw, names, GRID, **options)).allocation
-    assert np.isfinite(allocation.rate).all()
-    many = Allocation(**{**vars(allocation), "replicates": 8 * allocation.replicates})
-    forced = finished(GapWork(wrong, draw, names, GRID, allocation=many, guess=False, batch=8192))
-    for work in (alone, forced):
-        check(work.curves()["sign"].score_gap, np.array(truth), np.log(2), 0.04)
-    assert forced.calls < 1.4 * many.draws.sum() * many.replicates
 
 
 def test_fewer_calls_than_levels_drawn_evenly():
@@ -349,49 +296,30 @@ def test_fewer_calls_than_levels_drawn_evenly():
     y = v + sigma[:, None] * torch.randn(v.shape, generator=g, dtype=torch.float64)
     plain = span * ((denoiser(y, sigma, labels) - denoiser(y, sigma)) ** 2).sum(1) / sigma**2
     assert abs(float(plain.mean()) - np.log(2)) < 4 * float(plain.std()) / n**0.5
-    work = finished(GapWork(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.007))
+    work = finished(GapJob(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.007))
     calls_of_plain = 2 * float(plain.var()) / work.curves()["sign"].score_gap.stderr[-1] ** 2
     assert calls_of_plain > 10 * work.calls
     # without the guess at a level, with levels allocated alone, the gain is smaller
-    levels = finished(GapWork(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.014, guess=False))
+    levels = finished(GapJob(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.014, guess=False))
     of_levels = 2 * float(plain.var()) / levels.curves()["sign"].score_gap.stderr[-1] ** 2 / levels.calls
     assert 2 < of_levels < 0.7 * calls_of_plain / work.calls
 
 
-def test_fair_weights_make_the_largest_variance_least():
-    moment = np.array([[4.0, 1.0, 0.1], [0.1, 0.2, 0.5]])
-
-    def largest(w):
-        share = np.sqrt(w @ moment)
-        return (moment / (share / share.sum())).sum(1).max()
-
-    found = largest(fair(moment))
-    assert found <= min(largest(np.array([p, 1 - p])) for p in np.linspace(0, 1, 201)) * (1 + 1e-3)
-    assert largest(np.array([0.2, 0.8])) > 1.01 * found
-
-
-def test_chances_are_capped_and_sum_to_the_size():
-    chance = _capped(np.array([100.0, 1.0, 1.0, 1.0, 30.0, 2.0]), 4)
-    assert chance.sum() == pytest.approx(4.0)
-    assert np.all(chance <= 1)
-    assert chance[0] == chance[4] == 1.0
-    assert chance[5] == pytest.approx(2 * chance[1])
-
-
-def test_surrogate_of_a_small_set_is_its_filter():
-    line = four_points()
+def test_weights_are_inverse_probabilities():
+    """Summed, the weights of a column give the width of the cells above any level, whatever is expected of draws."""
+    line = two_points()
     denoiser = exact(line)
-    surrogate = Surrogate(points(denoiser), ["coarse"], generator(0), 400_000)  # weights within 1 %
-    assert surrogate.items == 4
-    v, labels = points(denoiser)(200, generator(1))
-    noise = torch.randn(v.shape, generator=generator(2), dtype=torch.float64)
-    sigma = torch.linspace(0.3, 20, 200, dtype=torch.float64)
-    y = v + sigma[:, None] * noise
-    free, told = denoiser(y, sigma), denoiser(y, sigma, {"coarse": labels["coarse"]})
-    gap = (told - free) / sigma[:, None]
-    size = (gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()
-    found = surrogate.expected(v, labels, noise, sigma, 0)
-    assert np.allclose(found, size.numpy(), rtol=0.03, atol=1e-3)
+    work = finished(GapJob(denoiser, points(denoiser), ceilings(line, "sign"), GRID, target_stderr=0.02))
+    a = work.allocation
+    assert a.defence.min() < 1.0
+    surrogate = Surrogate(points(denoiser), ["sign"], generator(0))
+    columns = [choose(surrogate, points(denoiser), a, 3, range(k, k + 1)) for k in range(400)]
+    for edge in a.edges[[5, 20, -1]]:
+        wide = [c.weight[c.sigma.numpy() >= np.exp(edge)].sum() for c in columns]
+        assert abs(np.mean(wide) - (1.0 + a.edges[0] - edge)) < 4 * np.std(wide) / 20
+    first = columns[0]
+    assert np.allclose(choose(surrogate, points(denoiser), a, 3, range(1)).weight, first.weight)
+    assert not np.allclose(choose(surrogate, points(denoiser), a, 3, range(1, 2)).weight, first.weight)
 
 
 def test_surrogate_of_many_values_is_a_gaussian_for_each():
@@ -427,21 +355,21 @@ def test_bad_input():
     denoiser = exact(line)
     draw, names = points(denoiser), ceilings(line, "sign")
     with pytest.raises(InputError, match="decrease"):
-        GapWork(denoiser, draw, names, GRID[::-1].copy(), budget=5000)
+        GapJob(denoiser, draw, names, GRID[::-1].copy(), budget=5000)
     with pytest.raises(InputError, match="pass one of them"):
-        GapWork(denoiser, draw, names, GRID)
+        GapJob(denoiser, draw, names, GRID)
     with pytest.raises(InputError, match="pass one of them"):
-        GapWork(denoiser, draw, names, GRID, budget=5000, target_stderr=0.1)
+        GapJob(denoiser, draw, names, GRID, budget=5000, target_stderr=0.1)
     with pytest.raises(InputError, match="'colour' among them"):
-        GapWork(denoiser, draw, {"colour": 1.0}, GRID, budget=5000)
+        GapJob(denoiser, draw, {"colour": 1.0}, GRID, budget=5000)
     with pytest.raises(InputError, match="first level, 127"):
-        GapWork(denoiser, draw, names, GRID, budget=5000, top=90.0)
+        GapJob(denoiser, draw, names, GRID, budget=5000, top=90.0)
     with pytest.raises(InputError, match="pass at least"):
-        finished(GapWork(denoiser, draw, names, GRID, budget=600))
+        finished(GapJob(denoiser, draw, names, GRID, budget=600))
     with pytest.raises(InputError, match="step"):
-        GapWork(denoiser, draw, names, GRID, budget=5000).curves()
-    work = finished(GapWork(denoiser, draw, names, GRID, budget=5000))
+        GapJob(denoiser, draw, names, GRID, budget=5000).curves()
+    work = finished(GapJob(denoiser, draw, names, GRID, budget=5000))
     with pytest.raises(InputError, match="other levels"):
-        GapWork(denoiser, draw, names, GRID[1:], allocation=work.allocation)
-    with pytest.raises(InputError, match="without mass"):
-        Allocation.of_state({k: v for k, v in work.allocation.state().items() if k != "mass"})
+        GapJob(denoiser, draw, names, GRID[1:], allocation=work.allocation)
+    with pytest.raises(InputError, match="without share"):
+        Allocation.of_state({k: v for k, v in work.allocation.state().items() if k != "share"})

@@ -11,11 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from problems import law_of, pictures, two_points
+from problems import law_of, measure_gaps, pictures, two_points
 from sigmascope.core import InputError, generator
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import GaussianDenoiser
-from sigmascope.information.adaptive import measure_gaps
 from sigmascope.learn.conditions import Continuous
 from sigmascope.learn.frames import PrincipalFrame, RoundFrame
 from sigmascope.learn.levels import Levels

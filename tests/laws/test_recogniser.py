@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from problems import law_of, pictures, two_points
+from problems import law_of, measure_gaps, pictures, two_points
 from sigmascope.core import InputError, generator
-from sigmascope.information.adaptive import GapWork, measure_gaps
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.together import together
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.classifying import ClassifierTrainer
@@ -85,43 +85,15 @@ def test_all_values_at_once_are_each_told_alone(of_pictures):
             assert torch.allclose(found[k], model(y, sigma, {"where": torch.full((6,), k)}), atol=1e-6)
 
 
-def test_several_questions_share_one_guess(of_pictures, monkeypatch):
-    """As separate calls answer, with the recogniser asked once; its share is that of its parameters."""
-    model = of_pictures.averaged
-    y, sigma = torch.rand(6, 3, 8, 8), torch.linspace(0.1, 3.0, 6)
-    rows, where = torch.tensor([0, 2, 5]), torch.tensor([1, 0, 2])
-    guessed, asked, logits = model.guesses(y, sigma), [], model.recogniser.logits
-    monkeypatch.setattr(model.recogniser, "logits", lambda *given: asked.append(1) or logits(*given))
-    with torch.no_grad():
-        free, told = model.answers(y, sigma, [(torch.arange(6), {}), (rows, {"where": where})], guessed)
-        assert not asked
-        assert torch.allclose(free, model(y, sigma), atol=1e-6)
-        assert torch.allclose(told, model(y[rows], sigma[rows], {"where": where}), atol=1e-6)
-        assert asked
-        forced = {n: q[rows] for n, q in guessed.items()} | {"where": torch.eye(3)[where]}
-        assert torch.allclose(model.answers(y[rows], sigma[rows], [(torch.arange(3), {})], forced)[0], told, atol=1e-6)
-    assert torch.allclose(guessed["where"].sum(1), torch.ones(6), atol=1e-5)
-    assert model.guess_share == pytest.approx(model.recogniser.count() / model.count())
-    assert Trainer(of_pictures.source, of_pictures.settings).averaged.guess_share == 0.0
-
-
 def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
-    """Whether or not roulette is played, told nothing and told one thing share the guess of the same noisy value."""
+    """Told nothing and told one thing share the guess of the same noisy value."""
     model, source, rows = of_pictures.averaged, of_pictures.source, []
     logits = model.recogniser.logits
     monkeypatch.setattr(model.recogniser, "logits", lambda y, sigma: rows.append(len(y)) or logits(y, sigma))
-    names, sigma = {"where": np.log(3)}, sigma_grid(8.0, 0.05, 8)
-    first = GapWork(model, source.held_out, names, sigma, budget=4000)
-    while not first.done:
-        first.step()
-    for rate in (np.inf, 0.5):
-        allocation = replace(first.allocation, rate=np.array([rate]))
-        work = GapWork(model, source.held_out, names, sigma, allocation=allocation)
-        rows.clear()
-        while not work.done:
-            work.step()
-        assert sum(rows) == allocation.draws.sum() * allocation.replicates
-        assert (work.calls == 2 * sum(rows)) == np.isinf(rate)
+    work = GapJob(model, source.held_out, {"where": np.log(3)}, sigma_grid(8.0, 0.05, 8), budget=4000)
+    while not work.done:
+        work.step()
+    assert 2 * sum(rows) == work.calls
 
 
 def test_questions_asked_together_share_one_guess(of_pictures, monkeypatch):

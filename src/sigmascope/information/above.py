@@ -16,14 +16,15 @@ the gauge then holds half of what H(A) leaves open, or all of what the first ter
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 _HOLDS = 0.5  # g in the middle over g(0), below which the series does not hold
-SHOWN = 0.01
-"""Share of H(A) from which on a correction or its gauge is warned of."""
+_SHOWN = 0.01  # share of H(A) from which on a correction or its gauge is warned of
+_NOTHING = 1e-3  # nats: a correction that is not worth its own chance
 
 
 class CoarseTopWarning(UserWarning):
@@ -51,6 +52,30 @@ def above(measured: float, first: float, ceiling: float) -> tuple[float, float]:
     if fall < _HOLDS and math.isfinite(ceiling):
         gauge = max(gauge, min(0.5 * (ceiling - measured - bent), first - measured))
     return bent, gauge
+
+
+def left_out(name: str, measured: float, first: float, ceiling: float, highest: float) -> tuple[float, float]:
+    """:func:`above` of an attribute, 0 where both are below a thousandth of a nat.
+
+    Args:
+        name: of the attribute.
+        measured, first, ceiling: as there.
+        highest: the level that the denoiser was asked at.
+
+    Warns: CoarseTopWarning where the correction or the gauge is more than a hundredth of H(A).
+    """
+    more, gauge = above(measured, first, ceiling)
+    if max(more, gauge) < _NOTHING:
+        return 0.0, 0.0
+    if max(more, gauge) > _SHOWN * ceiling:
+        warnings.warn(
+            f"{name}: the denoiser is asked at no level above {highest:.3g}, where {100 * more / ceiling:.1f} "
+            f"± {100 * gauge / ceiling:.1f} % of H(A) is left out of the integral and was put in by its series: "
+            "begin at a higher level, or train to one",
+            CoarseTopWarning,
+            stacklevel=3,
+        )
+    return more, gauge
 
 
 def spread(v: Float[Tensor, "draws size"], label: Tensor) -> float:

@@ -1,15 +1,20 @@
-r"""Where a gap will be large, guessed before a network is called: a cheap filter of a sample of the data, projected.
+r"""How large a score gap to expect before a network is called: a posterior mean of Gaussians fitted to the data.
 
-Network calls are dear, draws are free.  So more draws are made than are measured, a cheap filter says what to expect of
-each, and those of which more is expected are more likely to be measured, with the inverse of that likelihood as their
-weight.  A bad guess costs calls; it cannot bias.
+Network calls are dear and draws are free, so many candidates are drawn and those of which a large gap is expected are
+the likelier to be measured (:mod:`sigmascope.information.allocation`).  The law of the data is replaced by one Gaussian
+for each value of the attribute, with the moments of a sample on its leading principal axes,
 
-References: Hansen & Hurwitz (1943).
+.. math:: \tilde D(y) = \sum_a q(a \mid y)\,\tilde D_a(y), \qquad
+          q(a \mid y) \propto p_a\,N(y; \mu_a, \Sigma_a + \sigma^2 I), \qquad
+          \tilde D_a(y) = \mu_a + \Sigma_a (\Sigma_a + \sigma^2 I)^{-1} (y - \mu_a),
+
+or, of a continuous attribute, by one Gaussian of value and attribute together.  What is expected is e, a draw's score
+gap over sigma squared in that law.  A bad guess costs network calls; the weights of importance sampling keep it from
+biasing.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -24,45 +29,32 @@ Draw = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 """Gives n independent draws: v, float, shape (n, *event), and for each abstraction its labels, int64, shape (n,), or
 the values of a continuous one, float, shape (n, dim)."""
 
-ITEMS = 4096
+ITEMS = 4096  # draws that the principal axes are of: enough for 64 axes, and in memory at 64 x 64 pixels
 AXES = 64
-_LARGER = 4  # times as many items, where their Gaussians are what is kept
+_PARTS = 4  # times as many draws for the moments: an attribute of 200 values then has some 80 draws of each
 _PRODUCTS = 1 << 22  # numbers held at a time
-_CALIBRATION = 0.1  # share of the inner product 2<D_A - D, v - D_A> in what is expected of a draw
-_POOLED = 4.0  # items that the covariance of all values counts for in that of each
+_POOLED = 4.0  # draws that the covariance within all values counts for in that of each: no value's is singular
+_CROSS = 0.1  # share in e of 2<D_A - D, v - D_A>, by which the gap of squared errors exceeds the score gap
 
 
 class Surrogate:
-    r"""Filters of a sample of the data on its leading principal axes.
-
-    Where the sample meets most items of the data again and again, these are the data, and their filter is
-
-    .. math:: \tilde D(y) = \frac{\sum_k e^{\ell_k} z_k}{\sum_k e^{\ell_k}}, \qquad
-              \ell_k = \frac{\langle y, z_k\rangle - \tfrac12\|z_k\|^2}{\sigma^2} + \ln w_k.
-
-    Where it does not, the rivals of a value are hardly ever in the sample, and the law of the values of an attribute is
-    a Gaussian for each, with the moments of the sample, which knows the values between:
-
-    .. math:: \tilde D(y) = \sum_a q(a \mid y)\,\tilde D_a(y), \qquad
-              q(a \mid y) \propto p_a\,N(y; \mu_a, \Sigma_a + \sigma^2), \qquad
-              \tilde D_a(y) = \mu_a + \Sigma_a (\Sigma_a + \sigma^2)^{-1} (y - \mu_a).
-
-    Of a continuous attribute it is the filter of a Gaussian with the sample's moments.
+    r"""The Gaussians of a law, and what they expect of its draws.
 
     Args:
         draw: the law.
-        names: of the abstractions.
+        names: of the attributes.
         generator: of the sample.
-        items: size of the sample.
+        items: draws that the axes are of.
         axes: number of principal axes at most.
         informed: if not, the same is expected of every draw.
 
     Attributes:
-        items: how many different ones the sample has.
         frobenius: :math:`\|\Sigma_V\|_F` of the sample.
         spread: :math:`E\|E[V|A] - E V\|^2` of the sample, by name.
 
-    Raises: InputError where a draw lacks one of the abstractions.
+    Raises: InputError where a draw lacks one of the attributes.
+
+    Cost: of a draw, two products of a vector with an axes × axes matrix for each value of the attribute.
     """
 
     def __init__(
@@ -82,147 +74,100 @@ class Surrogate:
         flat = v.flatten(1).double()
         self._centre = flat.mean(0)
         flat = flat - self._centre
-        # The smaller of the two products has the same eigenvalues.
-        wide = flat.shape[1] > 4 * axes and flat.shape[1] > 1024
-        sketch = flat[torch.linspace(0, items - 1, min(items, 1024)).long()] if wide else flat
-        values, vectors = torch.linalg.eigh(sketch @ sketch.T if wide else sketch.T @ sketch)
-        keep = min(axes, int((values > 1e-9 * values[-1]).sum()))
-        self.frobenius = float(torch.linalg.vector_norm(values)) / len(sketch)
-        leading = vectors[:, len(values) - keep :]
-        self._axes = torch.linalg.qr(sketch.T @ leading)[0] if wide else leading
-        z = flat @ self._axes
-        labels = {n: labels[n] for n in names}
-        self.spread = {n: spread(flat, x) for n, x in labels.items()}
-        whole = {n: x for n, x in labels.items() if not x.is_floating_point()}
-        # Copies of an item are one item of more weight: a law of two points costs two.
-        rows, count = torch.unique(
-            torch.cat([z, *(x.double()[:, None] for x in whole.values())], 1), dim=0, return_counts=True
-        )
-        self.items = len(rows)
-        self._laws: dict[str, _Filter | _Mixture | _Regression] = {}
+        self._axes, self.frobenius = _principal(flat, axes)
+        self.spread = {n: spread(flat, labels[n]) for n in names}
+        z, told = [flat @ self._axes], {n: [labels[n]] for n in names}
         if not informed:
             return
-        few = len(rows) <= items / 2
-        for _ in range(0 if few or not whole else _LARGER - 1):
+        for _ in range(_PARTS - 1):
             v, more = draw(items, generator)
-            z = torch.cat([z, (v.flatten(1).double() - self._centre) @ self._axes])
-            labels = {n: torch.cat([x, more[n]]) for n, x in labels.items()}
-        # A guess needs no more than float32.
-        kept = rows[:, :keep].float().contiguous()
-        for name, x in labels.items():
-            if x.is_floating_point():
-                self._laws[name] = _Regression(z, x.double())
-            elif few:
-                self._laws[name] = _Filter(kept, count.log(), rows[:, keep + list(whole).index(name)].long())
-            else:
-                self._laws[name] = _Mixture(z, x)
+            z.append((v.flatten(1).double() - self._centre) @ self._axes)
+            for n, x in told.items():
+                x.append(more[n])
+        joined, whole = torch.cat(z), {n: torch.cat(x) for n, x in told.items()}
+        self._laws = {n: (_Linear if x.is_floating_point() else _Classes)(joined, x) for n, x in whole.items()}
 
     def expected(
         self, v: Tensor, labels: Mapping[str, Tensor], noise: Tensor, sigma: Float[Tensor, " draws"], k: int
     ) -> Float[np.ndarray, " draws"]:
-        """What the gap of the k-th abstraction over sigma squared may be at each draw: a guess, not negative."""
+        """What the k-th attribute's gap over sigma squared may be at each draw: a guess, not negative."""
         if not self._informed:
             return np.ones(len(v))
         axes, name = self._axes.to(v.dtype), self.names[k]
         own = ((v.flatten(1) - self._centre.to(v)) @ axes).double()
         y = own + sigma[:, None] * (noise.flatten(1).to(v) @ axes).double()
-        return self._laws[name].sizes(y, own, labels[name], sigma).double().nan_to_num(0.0, 0.0, 0.0).numpy()
+        free, told = self._laws[name].means(y, own, labels[name], sigma)
+        gap = told - free
+        cross = 2.0 * (gap * (own - told)).sum(1).abs()
+        size = ((gap**2).sum(1) + _CROSS * cross) / sigma**2
+        return size.nan_to_num(0.0, 0.0, 0.0).numpy()
 
 
-class _InBlocks(ABC):
-    """A law of a discrete attribute that works on so many rows at a time, in float32."""
+def _principal(flat: Float[Tensor, "items size"], axes: int) -> tuple[Float[Tensor, "size axes"], float]:
+    """Leading principal axes of centred draws, and the Frobenius norm of their covariance.
 
-    block: int
-
-    def sizes(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> Tensor:
-        parts = (x.split(self.block) for x in (y.float(), own.float(), label, sigma.float()))
-        return torch.cat([self._part(*part) for part in zip(*parts, strict=True)])
-
-    @abstractmethod
-    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor: ...
-
-
-class _Filter(_InBlocks):
-    """The exact filter of items; a draw's own value is one of them, for at small noise nothing else explains it."""
-
-    def __init__(self, z: Tensor, log_weight: Tensor, labels: Tensor) -> None:
-        self._z, self._log_weight, self._labels = z, log_weight, labels
-        self.block = max(1, _PRODUCTS // len(z))
-
-    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor:
-        logit = torch.addmm(-0.5 * (self._z**2).sum(1), y, self._z.T).div_(level[:, None] ** 2).add_(self._log_weight)
-        mine = ((own * y).sum(1) - 0.5 * (own**2).sum(1)) / level**2
-        told = torch.empty_like(own)
-        for a in label.unique():
-            rows, items = torch.nonzero(label == a)[:, 0], torch.nonzero(self._labels == a)[:, 0]
-            told[rows] = _mean(logit[rows[:, None], items], mine[rows], self._z[items], own[rows])
-        return _size(_mean(logit, mine, self._z, own), told, own, level)
+    The smaller of the two products of the draws has the same eigenvalues as their covariance.
+    """
+    wide = flat.shape[1] > 4 * axes and flat.shape[1] > 1024
+    sketch = flat[torch.linspace(0, len(flat) - 1, min(len(flat), 1024)).long()] if wide else flat
+    values, vectors = torch.linalg.eigh(sketch @ sketch.T if wide else sketch.T @ sketch)
+    keep = min(axes, int((values > 1e-9 * values[-1]).sum()))
+    leading = vectors[:, len(values) - keep :]
+    return torch.linalg.qr(sketch.T @ leading)[0] if wide else leading, float(values.norm()) / len(sketch)
 
 
-def _mean(logit: Tensor, mine: Tensor, items: Tensor, own: Tensor) -> Tensor:
-    """Posterior mean over the items and the draw's own value; the logits are overwritten."""
-    top = torch.maximum(logit.max(1).values, mine) if logit.shape[1] else mine
-    weight, self_weight = logit.sub_(top[:, None]).exp_(), (mine - top).exp()
-    total = weight.sum(1) + self_weight
-    return torch.addcmul(weight @ items, self_weight[:, None], own) / total[:, None]
-
-
-def _size(free: Tensor, told: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
-    gap = told - free
-    return ((gap**2).sum(1) + _CALIBRATION * 2.0 * (gap * (own - told)).sum(1).abs()) / sigma**2
-
-
-class _Mixture(_InBlocks):
-    """One Gaussian for each value of a discrete attribute, with the moments of a sample."""
+class _Classes:
+    """One Gaussian for each value of a discrete attribute; a guess needs no more than float32."""
 
     def __init__(self, z: Tensor, label: Tensor) -> None:
         values, size = int(label.max()) + 1, z.shape[1]
-        one = torch.nn.functional.one_hot(label, values).double()
-        count = one.sum(0)
-        mean = (one.T @ z) / count.clamp_min(1.0)[:, None]
+        count = torch.bincount(label, minlength=values)
+        mean = torch.zeros(values, size, dtype=z.dtype).index_add_(0, label, z) / count.clamp_min(1)[:, None]
         rest = z - mean[label]
         pooled = rest.T @ rest / len(z)
-        spread = torch.empty(values, size, size, dtype=torch.float64)
-        for a in range(values):
-            of = rest[label == a]
-            spread[a] = (of.T @ of + _POOLED * pooled) / (len(of) + _POOLED)
-        power, axes = torch.linalg.eigh(spread)
-        # A guess needs no more than float32.
-        self._power, self._axes = power.clamp_min(1e-9 * power.max()).float(), axes.float()
-        self._mean, self._log_weight, self._seen = mean.float(), count.log().float(), count > 0
-        self.block = max(1, _PRODUCTS // mean.numel())
+        within = torch.stack([rest[label == a].T @ rest[label == a] for a in range(values)])
+        covariance = (within + _POOLED * pooled) / (count + _POOLED)[:, None, None]
+        power, axes = torch.linalg.eigh(covariance)
+        self._power, self._axes = power.clamp_min(1e-9 * power.max()).float()[:, None], axes.float()
+        self._mean, self._log_weight, self._seen = mean.float()[:, None], count.log().float()[:, None], count > 0
+        self._block = max(1, _PRODUCTS // mean.numel())
 
-    def _part(self, y: Tensor, own: Tensor, label: Tensor, level: Tensor) -> Tensor:
-        along = torch.bmm(y - self._mean[:, None], self._axes)  # (values, rows, axes)
-        power = self._power[:, None]
-        total = power + level[:, None] ** 2
-        logit = self._log_weight[:, None] - 0.5 * (along**2 / total + total.log()).sum(2)
-        means = torch.baddbmm(self._mean[:, None], along * (power / total), self._axes.mT)
+    def means(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior means told nothing and told the label, float64."""
+        parts = zip(*(x.split(self._block) for x in (y.float(), own.float(), label, sigma.float())), strict=True)
+        free, told = zip(*(self._part(*part) for part in parts), strict=True)
+        return torch.cat(free).double(), torch.cat(told).double()
+
+    def _part(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        along = torch.bmm(y - self._mean, self._axes)  # (values, rows, axes)
+        total = self._power + sigma[:, None] ** 2
+        logit = self._log_weight - 0.5 * (along**2 / total + total.log()).sum(2)
+        means = torch.baddbmm(self._mean, along * (self._power / total), self._axes.mT)
         free = torch.einsum("ar,arz->rz", torch.softmax(logit, 0), means)
         # Of a value that the sample lacks, that it is the draw's own is all that is known.
         seen = label < len(self._seen)
         seen = seen & self._seen[label.where(seen, 0)]
         told = means[label.where(seen, 0), torch.arange(len(y))]
-        return _size(free, torch.where(seen[:, None], told, own), own, level)
+        return free, torch.where(seen[:, None], told, own)
 
 
-class _Regression:
-    """Posterior means of a Gaussian with the moments of a sample, with and without a continuous attribute."""
+class _Linear:
+    """One Gaussian of the value and a continuous attribute: of the value given the attribute a regression."""
 
     def __init__(self, z: Tensor, attribute: Tensor) -> None:
-        self._middle = attribute.mean(0)
-        told = attribute - self._middle
+        self._middle = attribute.double().mean(0)
+        told = attribute.double() - self._middle
         self._slope = torch.linalg.lstsq(told, z).solution
         rest = z - told @ self._slope
-        self._free = torch.linalg.eigh(z.T @ z / len(z))
-        self._told = torch.linalg.eigh(rest.T @ rest / len(z))
+        self._free, self._told = (torch.linalg.eigh(x.T @ x / len(x)) for x in (z, rest))
 
-    def sizes(self, y: Tensor, own: Tensor, attribute: Tensor, sigma: Tensor) -> Tensor:
+    def means(self, y: Tensor, _: Tensor, attribute: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior means told nothing and told the attribute, float64."""
         mean = (attribute.double() - self._middle) @ self._slope
-        told = mean + _shrunk(self._told, y - mean, sigma)
-        return _size(_shrunk(self._free, y, sigma), told, own, sigma)
+        return _shrunk(self._free, y, sigma), mean + _shrunk(self._told, y - mean, sigma)
 
 
 def _shrunk(parts: tuple[Tensor, Tensor], y: Tensor, sigma: Tensor) -> Tensor:
+    """Posterior mean of a centred Gaussian, from the eigenvalues and eigenvectors of its covariance."""
     values, vectors = parts[0].clamp_min(0.0), parts[1]
     return ((y @ vectors) * (values / (values + sigma[:, None] ** 2))) @ vectors.T

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.forks import LabelChildren
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.forking import Descent
@@ -105,7 +105,7 @@ class ModelProblem(Problem[Any]):
     tested: int
     null: Abstraction | None
     train: Callable[[], Draws]
-    gap_job: Callable[[], GapWork]
+    gap_job: Callable[[], GapJob]
     scale: float
     highest: float
     begins_at: float

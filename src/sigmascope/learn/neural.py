@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import Abstraction, Denoiser, InputError
@@ -141,37 +141,6 @@ class NeuralDenoiser(Denoiser):
             return {}
         log_q = self.recogniser.split(self.recogniser.logits(y, sigma).float())
         return {name: q.exp() for name, q in log_q.items()}
-
-    @property
-    def guess_share(self) -> float:
-        """Of the parameters that a call uses, the recogniser's share."""
-        return 0.0 if self.recogniser is None else self.recogniser.count() / self.count()
-
-    def guesses(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch _"]]:
-        """The recogniser's probabilities of the values of every attribute."""
-        self._check(y, sigma)
-        with torch.no_grad():
-            return self._guessed(y, sigma)
-
-    def answers(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        questions: Sequence[tuple[Int[Tensor, " _"], Mapping[str, Tensor]]],
-        guessed: Mapping[str, Float[Tensor, "batch _"]],
-    ) -> list[Float[Tensor, "_ *event"]]:
-        """Estimates for several questions about the same noisy values, given the guesses of these.
-
-        Args:
-            y: noisy values.
-            sigma: one noise level per row.
-            questions: of each, the rows that it is about, and what is known of them, as in a call.
-            guessed: of y.
-        """
-        self._check(y, sigma)
-        return [self._in_parts(y[r], sigma[r], known, {n: q[r] for n, q in guessed.items()}) for r, known in questions]
 
     def together(
         self,

@@ -112,6 +112,7 @@ def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
         of.information_per_draw.values,
         str(of.kind.values),
         of.quadrature_error.values,
+        int(of.get("draws_per_column", 1)),
     )
     return 1.96 * curve.error
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sigmascope.core import InputError
-from sigmascope.information.choice import Allocation
+from sigmascope.information.allocation import Allocation
 from sigmascope.learn.settings import NULL
 from sigmascope.studies.reading import read_study
 

@@ -32,6 +32,7 @@ _NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Of every study: dimensions, and f for numbers, i for whole ones, U for text."""
 _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
+    "draws_per_column": (("abstraction", "estimator"), "i"),
     "information_limit": (("abstraction",), "f"),
     "information_limit_stderr": (("abstraction",), "f"),
     "item": (("draw",), "i"),
@@ -240,6 +241,8 @@ def _not_finite(results: xr.Dataset) -> str:
             return f"{name} in it holds an infinity"
     if (results.stderr.values < 0).any():
         return "a standard error in it is negative"
+    if (results.get("draws_per_column", xr.DataArray(1)).values < 1).any():
+        return "a column of a curve in it is of less than one draw"
     return ""
 
 

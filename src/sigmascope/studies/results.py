@@ -34,15 +34,19 @@ def to_dataset(
 
     Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit and
         information_limit_stderr (NaN until an extra knows them) and item over abstraction, estimator, sigma
-        (decreasing) and draw, in nats.
+        (decreasing) and draw, in nats; where columns of curves are means of several draws, draws_per_column, over
+        abstraction and estimator.
     """
     names, of = [a.name for a in attributes], {a.name: a for a in attributes}
     curves = [c for c in curves if c.abstraction in of]
     estimators = list(dict.fromkeys(c.estimator for c in curves))
     by = {(c.abstraction, c.estimator): c for c in curves}
     grid = [[by[n, e] for e in estimators] for n in names]
+    per_column = np.array([[c.draws_per_column for c in row] for row in grid])
+    several = {"draws_per_column": (("abstraction", "estimator"), per_column)} if per_column.max() > 1 else {}
     return xr.Dataset(
         {
+            **several,
             "information": (("abstraction", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
             "stderr": (("abstraction", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
             "information_per_draw": (
@@ -162,6 +166,7 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
             per_draw=chosen.information_per_draw.sel(abstraction=name).values,
             kind=str(chosen.kind.values),
             quadrature_error=chosen.quadrature_error.sel(abstraction=name).values,
+            draws_per_column=int(chosen.sel(abstraction=name).get("draws_per_column", 1)),
         )
         for name in chosen.abstraction.values
     ]

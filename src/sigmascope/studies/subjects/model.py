@@ -15,7 +15,7 @@ import xarray as xr
 from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
-from sigmascope.information.adaptive import GapWork
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.estimator import CONDITIONAL, OF_PATH, Estimator, named, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
@@ -138,10 +138,10 @@ class ConditionalModel(Subject[ModelProblem]):
             begins_at=self.begins_at, untold_calls=net.untold_calls, aim=aim_of(spec.gaps),
         )  # fmt: skip
 
-    def _gaps(self, spec: ModelSpec | PipelineSpec, sigma: Any) -> GapWork:
+    def _gaps(self, spec: ModelSpec | PipelineSpec, sigma: Any) -> GapJob:
         """Half of its calls are without knowledge, which may take several calls of the network each."""
         g, names = spec.gaps, [a.name for a in self.asked]
-        return GapWork(
+        return GapJob(
             self.network.model,
             self.source.held_out if self.held_out else self.source.draw,
             {a.name: a.entropy for a in self.asked},
