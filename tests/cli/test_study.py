@@ -183,6 +183,16 @@ def test_killed_for_real(tmp_path):
     assert xr.testing.assert_identical(one, two) is None
 
 
+def test_a_dry_run_of_the_heldout_law_with_uneven_values(tmp_path, capsys):
+    """Its sample of the work has proportions of its own, which sum to one to the last digit."""
+    value = np.arange(4000) % 7
+    images = np.random.default_rng(0).normal(size=(4000, 1, 2, 2)) + value[:, None, None, None]
+    np.savez(tmp_path / "sevenths.npz", images=images.astype(np.float32), value=value)
+    options = ["--law", "heldout", "--draws", "16", "--levels", "4", "--dry-run"]
+    assert run("study", tmp_path / "sevenths.npz", *options) == 0
+    assert "time" in capsys.readouterr().out
+
+
 def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypatch):
     """But for samples of the work, which are timed."""
     monkeypatch.setattr("sigmascope.studies.run.measure", lambda *_: pytest.fail("work was done"))

@@ -262,7 +262,7 @@ def _heldout(data: LabelledData, study: _Study) -> float:
     rows = min(tile_rows(data.size, spec.sampling.draws), len(data))
     some = _some(data, rows * distributed.world())
     left = {a.name: torch.bincount(some.labels[a.name][1:], minlength=len(a.values)) for a in data.abstractions}
-    priors = tuple(replace(a, prior=left[a.name] / left[a.name].sum()) for a in data.abstractions)
+    priors = tuple(replace(a, prior=left[a.name].double() / left[a.name].sum()) for a in data.abstractions)
     denoiser = FiniteDenoiser(replace(some, abstractions=priors), study.device)
     few = min(spec.sampling.draws, 4 * _FEW_DRAWS)
     drawn = draws_of(data, few, spec.sampling.seed)
