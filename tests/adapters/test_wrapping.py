@@ -203,7 +203,7 @@ def test_the_bundled_model_is_wrapped_rightly(capsys):
 
     learned, spec = open_model(spec_of(data="scenes", model="bundled", levels=8).resolve(), torch.device("cpu"))
     sigma = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
-    work = LossJob(learned.model, learned.source, sigma, learned.abstractions[:2], False, 1, 0)
+    work = LossJob(learned.network.model, learned.source, sigma, learned.attributes[:2], False, 1, 0)
     while not work.done:
         work.step()
     assert work.say() == ""

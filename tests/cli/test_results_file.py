@@ -246,6 +246,6 @@ def test_memory_and_time_are_predicted(monkeypatch):
 def test_no_time_is_said_of_what_does_not_fit(tmp_path, monkeypatch, capsys):
     data = tmp_path / "data.npz"
     np.savez(data, images=np.zeros((40, 2, 2), np.float32) + np.arange(40)[:, None, None] / 40, a=np.arange(40) % 2)
-    monkeypatch.setattr("sigmascope.data.memory.available_bytes", lambda: 1_000_000)
+    monkeypatch.setattr("sigmascope.studies.costs.available_bytes", lambda: 1_000_000)
     assert main(["study", str(data), "--dry-run"]) == 0
     assert "time        not measured: too little memory is free" in capsys.readouterr().out

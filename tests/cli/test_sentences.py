@@ -64,7 +64,7 @@ def folders(tmp_path_factory):
     colour = ["--abstractions", "colour"]
     exact = Exact(path, COLOURS)
     study("untold", "--steps", "8", pipe=dressed(exact, False), some=[*untold, *colour])
-    study("told", "--budget", "1500", pipe=dressed(exact, True), some=[*few[2:], *colour])
+    study("told", "--budget", "1500", "--seed", "2", pipe=dressed(exact, True), some=[*few[2:], *colour])
     patch.undo()
     return root
 

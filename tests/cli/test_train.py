@@ -211,7 +211,7 @@ def test_interrupted_study_of_a_model(model, blobs, tmp_path, monkeypatch):
     command = ["study", blobs, "--model", model, *options, "--out"]
     assert run(*command, tmp_path / "whole") == 0
     monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
-    for kind in (LossJob, GapJob, ClassifierJob, ControlJob, ChainJob, HeldOutPass):
+    for kind in (LossJob, GapJob, ClassifierJob, HeldOutPass, ControlJob, ChainJob):  # in their order
         step, count = kind.step, []
 
         def stop(self, step=step, count=count):

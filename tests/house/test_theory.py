@@ -9,6 +9,7 @@ import sigmascope.exact.gaussian
 import sigmascope.exact.hierarchy
 import sigmascope.information.direct
 import sigmascope.information.forks
+import sigmascope.information.laws
 import sigmascope.information.path
 from conftest import ROOT
 from sigmascope import filtering, information, sample
@@ -25,6 +26,7 @@ HOMES = (
     sigmascope.exact.finite.items,
     information.direct,
     information.forks,
+    information.laws,
     information.path,
 )
 

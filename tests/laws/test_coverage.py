@@ -19,7 +19,7 @@ from sigmascope.information import adaptive, allocation
 from sigmascope.information.entropies import zhang
 from sigmascope.information.unseen import unseen
 from sigmascope.rare import skew_allowance, unmet_allowance
-from sigmascope.studies.results import with_tree
+from sigmascope.studies.extras.exact import with_tree
 
 TWO_POINTS = {0.25: 0.11142, 0.5: 0.20135, 1.0: 0.33683, 2.0: 0.50007, 4.0: 0.63272, 9.0: 0.68930}  # nats, by SNR
 _FILE = Path(__file__).parents[2] / "benchmarks" / "coverage.py"

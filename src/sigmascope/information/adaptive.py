@@ -96,10 +96,7 @@ class GapJob:
         top: float | None = None,
         guess: bool = True,
     ) -> None:
-        levels = np.asarray(sigma, dtype=np.float64)
-        good = levels.ndim == 1 and len(levels) > 0 and bool(np.isfinite(levels).all()) and levels[-1] > 0
-        if not good or np.any(np.diff(levels) >= 0):
-            raise InputError(f"sigma has shape {levels.shape}: expected levels above 0 that decrease strictly")
+        levels = _checked(sigma)
         if not ceilings or batch < 1 or pilot < 16 or goal not in GOALS:
             raise InputError(
                 f"{len(ceilings)} attributes, batch {batch}, pilot {pilot}, goal {goal} came: expected at least 1, 1 "
@@ -279,3 +276,15 @@ class GapJob:
             self._top_up()
         if not fits or (done and self.allocation is None) or (piloted and self._pilot is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
+
+
+def _checked(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " levels"]:
+    """Levels in float64.
+
+    Raises: InputError for none, or some that are not above 0 or do not decrease strictly.
+    """
+    levels: np.ndarray = np.asarray(sigma, dtype=np.float64)
+    good = levels.ndim == 1 and len(levels) > 0 and bool(np.isfinite(levels).all()) and levels[-1] > 0
+    if not good or np.any(np.diff(levels) >= 0):
+        raise InputError(f"sigma has shape {levels.shape}: expected levels above 0 that decrease strictly")
+    return levels

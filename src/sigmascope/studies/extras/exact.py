@@ -108,7 +108,7 @@ class Tree(_OfPosteriors):
     def add(
         self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
-        return _with_tree(results, done["posteriors"].whole_entropies()[:, problem.at], self._prior)
+        return with_tree(results, done["posteriors"].whole_entropies()[:, problem.at], self._prior)
 
 
 class Pairs(Extra):
@@ -185,7 +185,7 @@ def _with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray
     )
 
 
-def _with_tree(
+def with_tree(
     results: xr.Dataset, entropy: Float[np.ndarray, "tree sigma draws"], prior: Float[np.ndarray, " tree"]
 ) -> xr.Dataset:
     """The results of a hierarchy with the information about all nodes of each level of its tree together.
