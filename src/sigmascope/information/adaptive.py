@@ -118,6 +118,7 @@ class GapJob:
         # levels one that the cell above all levels alone is above.
         self._done: list[np.ndarray] = []
         self._pilot: Allocation | None = None
+        self._curves: dict[str, Gaps] | None = None
         self.allocation = allocation
         if allocation is None:
             if budget is not None:
@@ -233,8 +234,14 @@ class GapJob:
         """
         if self.allocation is None or not self.done:
             raise InputError(f"{self.position} of {self.total} columns are done: call step() until done")
+        if self._curves is None:
+            self._curves = self._joined(self.allocation)
+        return self._curves
+
+    def _joined(self, allocation: Allocation) -> dict[str, Gaps]:
+        """The same; made once, since several who ask would be warned several times."""
         columns, found = np.moveaxis(self._columns(), 0, -1), {}
-        highest = float(np.exp(self.allocation.edges[0])) * 2**0.5
+        highest = float(np.exp(allocation.edges[0])) * 2**0.5
         for k, (name, ceiling) in enumerate(self._ceilings.items()):
             first = self._surrogate.spread[name] / highest**2
             more, gauge = left_out(name, float(columns[0, k, -1].mean()), first, ceiling, highest)
@@ -247,7 +254,7 @@ class GapJob:
                     ceiling,
                     kind="estimate",
                     quadrature_error=np.full(len(self._sigma), gauge) if gauge and way in GOALS else None,
-                    draws_per_column=int(self.allocation.rounds[:, k].sum()),
+                    draws_per_column=int(allocation.rounds[:, k].sum()),
                 )
                 for i, way in enumerate((*GOALS, "calibration"))
             )

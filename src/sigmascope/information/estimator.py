@@ -48,7 +48,7 @@ class Estimator(ABC, Generic[P]):
         colour: index of its colour in figures.
         usual: the kinds of subject that are measured with it where nothing else is asked for.
         integrates: whether it integrates over levels, which must then be near to each other.
-        needs: what its pass must hold besides posteriors, ``gaps`` or ``paths``, or nothing.
+        needs: what its pass must hold besides posteriors, ``gaps``, or nothing.
         columns: of a model, what its curves hold a column of: each ``tested`` draw; ``all`` draws, those that choices
             are made on among them; or its ``own``, as many as curves of a model have.
         controls: of a model, what a classifier would say of the same draws: of their own noise, or along ``paths``.

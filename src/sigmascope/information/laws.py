@@ -10,6 +10,7 @@ from jaxtyping import Float
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
 from sigmascope.core import Curve, Denoiser, Draws, HasAllPosteriors, HasPosterior, InputError
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.estimator import EXACT, Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import FinitePathJob, LevelJob, PathJob
@@ -29,12 +30,18 @@ class FiniteLaw:
 
     def __init__(self, denoiser: FiniteDenoiser) -> None:
         self.denoiser = denoiser
+        self._sketches: dict[int, Sketch] = {}  # by seed: both passes of a problem look along the same directions
+
+    def _sketch(self, problem: ExactProblem) -> Sketch:
+        if problem.seed not in self._sketches:
+            self._sketches[problem.seed] = sketch_of(self.denoiser.data, problem.seed)
+        return self._sketches[problem.seed]
 
     def posteriors(self, problem: ExactProblem) -> Collected:
         """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
 
         def make() -> Collected:
-            sketch = sketch_of(self.denoiser.data, problem.seed) if problem.needs("gaps") else None
+            sketch = self._sketch(problem) if problem.needs("gaps") else None
             return Collected(self.denoiser, problem.draws, problem.nodes, sketch)
 
         return problem.job("posteriors", make)
@@ -43,7 +50,7 @@ class FiniteLaw:
         """The filters along paths."""
 
         def make() -> FinitePathJob:
-            sketch = sketch_of(self.denoiser.data, problem.seed)
+            sketch = self._sketch(problem)
             return FinitePathJob(self.denoiser, problem.draws, problem.nodes, sketch, problem.seed)
 
         return problem.job("paths", make)

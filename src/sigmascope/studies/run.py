@@ -26,6 +26,7 @@ from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
+from sigmascope.studies.scales import say_notes
 from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
@@ -60,9 +61,8 @@ def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[
     if isinstance(spec, SpecOfModel) and distributed.world() > 1:
         raise InputError("a study of a model runs in one process: leave torchrun out")
     subject, spec = opening_of(spec).open(spec, out, progress)
-    if progress and not distributed.rank():
-        for note in subject.notes:
-            print(f"sigmascope: note: {note}", file=sys.stderr)
+    if progress:
+        say_notes(subject.data)
     return subject, spec
 
 

@@ -25,7 +25,7 @@ def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> No
             require_shared(data, studied)
 
 
-def say_notes(data: Data) -> None:
+def say_notes(data: object) -> None:
     """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
     if isinstance(data, LabelledData) and not distributed.rank():
         for note in data.notes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Filter(Estimator["ExactProblem"]):
     """The filter carried along one path of falling noise, by an exact denoiser."""
 
-    name, subjects, kind, integrates, needs = "filter", (EXACT,), "lower bound", True, frozenset({"paths"})
+    name, subjects, kind, integrates = "filter", (EXACT,), "lower bound", True
     words = (
         "filter: a lower bound, by the filter carried along one path of falling noise, on denoisers alone; what its "
         "steps lose is in its band."
@@ -36,13 +36,14 @@ class Filter(Estimator["ExactProblem"]):
     def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
         return None
 
-    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+    def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.path import path_bound
 
-        job, own = problem.subject.paths(problem), problem.draws.labels
-        return [
-            problem.on_levels(path_bound(a, problem.nodes, *job.log_q(a.name), own[a.name])) for a in problem.attributes
-        ]
+        found, own = [], problem.draws.labels
+        for a in problem.attributes:
+            fine, rough = done["paths"].log_q(a.name)
+            found.append(problem.on_levels(path_bound(a, problem.nodes, fine, rough, own[a.name])))
+        return found
 
 
 class BoundOfModel(Estimator["ModelProblem"]):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import EXACT, SAMPLER, Estimator
+from sigmascope.information.estimator import SAMPLER, Estimator
+from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -16,29 +17,20 @@ FORKS = "forks"
 """Name, and key of the job of a sampler's continuations."""
 
 
-class ForksOfLaw(Estimator["ExactProblem"]):
+class ForksOfLaw(OfPosteriors):
     """Continuations of the exact process, whose labels are drawn at once from the posterior."""
 
-    name, subjects, kind = FORKS, (EXACT,), "estimate"
+    name, kind = FORKS, "estimate"
     words = "forks: the entropy of the labels of independent continuations from the noisy image."
 
-    def refusal(self, subject: Any) -> str:
-        return ""
-
-    def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
-        return {"posteriors": problem.subject.posteriors(problem)}
-
-    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
-        return None
-
-    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+    def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         import torch
 
         from sigmascope.core import generator
         from sigmascope.information.forks import forks_at_once
         from sigmascope.streams import Use
 
-        job, found = problem.subject.posteriors(problem), []
+        job, found = done[POSTERIORS], []
         for a in problem.attributes:
             log_p = job.log_posterior(a.name)[problem.at]
             # A draw has its own uniform numbers, shared by levels.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -16,22 +17,13 @@ GAPS = "gaps"
 """Key of the job that gaps of a model wait for."""
 
 
-class _OfLaw(Estimator["ExactProblem"]):
-    subjects, kind, integrates, needs = (EXACT,), "estimate", True, frozenset({"gaps"})
+class _OfLaw(OfPosteriors):
+    kind, integrates, needs = "estimate", True, frozenset({"gaps"})
 
-    def refusal(self, subject: Any) -> str:
-        return ""
-
-    def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
-        return {"posteriors": problem.subject.posteriors(problem)}
-
-    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
-        return None
-
-    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+    def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.gaps import GAPS as FORMULAS
 
-        job, formula = problem.subject.posteriors(problem), FORMULAS[self.name]
+        job, formula = done[POSTERIORS], FORMULAS[self.name]
         return [problem.on_levels(formula(a, problem.nodes, job.gap(a.name))) for a in problem.attributes]
 
 

@@ -12,29 +12,37 @@ if TYPE_CHECKING:
     from sigmascope.information.jobs import Job
     from sigmascope.information.problems import ExactProblem, ModelProblem, SamplerProblem
 
+POSTERIORS = "posteriors"
+"""Key of the pass for posteriors of an exact law."""
 DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
 
-class Posterior(Estimator["ExactProblem"]):
-    r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
+class OfPosteriors(Estimator["ExactProblem"]):
+    """One that reads the pass for posteriors of an exact law, and asks for no other work."""
 
-    name, subjects, kind, usual = "posterior", (EXACT,), "exact", (EXACT,)
-    help = "always"
+    subjects = (EXACT,)
 
     def refusal(self, subject: Any) -> str:
         return ""
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
-        return {"posteriors": problem.subject.posteriors(problem)}
+        return {POSTERIORS: problem.subject.posteriors(problem)}
 
     def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
         return None
 
-    def curves(self, problem: ExactProblem, done: Mapping[str, Job]) -> list[Curve]:
+
+class Posterior(OfPosteriors):
+    r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
+
+    name, kind, usual = "posterior", "exact", (EXACT,)
+    help = "always"
+
+    def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
 
-        job = problem.subject.posteriors(problem)
+        job = done[POSTERIORS]
         return [posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]) for a in problem.attributes]
 
 

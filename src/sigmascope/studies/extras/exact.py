@@ -80,10 +80,11 @@ class Keeping(_OfPosteriors):
     def add(
         self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
-        log_p = {a.name: done["posteriors"].log_posterior(a.name)[problem.at] for a in problem.attributes}
-        return with_keeping(
-            results, {n: kept(p).numpy() for n, p in log_p.items()}, {n: sure(p).numpy() for n, p in log_p.items()}
-        )
+        keeps, sures = {}, {}
+        for a in problem.attributes:  # one at a time: the posteriors of all attributes together are large
+            log_p = done["posteriors"].log_posterior(a.name)[problem.at]
+            keeps[a.name], sures[a.name] = kept(log_p).numpy(), sure(log_p).numpy()
+        return with_keeping(results, keeps, sures)
 
 
 class EffectiveItems(_OfPosteriors):

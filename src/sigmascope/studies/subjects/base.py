@@ -59,11 +59,6 @@ class Subject(ABC, Generic[P]):
     def joining(self, problem: P) -> Joins:
         """What joins the curves of its estimators; :class:`AsTheyAre`, as a rule."""
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """What whoever reads the numbers must know of how the data were read."""
-        return getattr(self.data, "notes", ())
-
     def estimators(self, spec: Spec) -> tuple[Estimator[Any], ...]:
         """Those that the specification names.
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sigmascope.core import InputError, LabelledData
+from sigmascope.core import InputError
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
@@ -36,9 +36,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
     data = load_any(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground)
-    if isinstance(data, LabelledData) and by_word(w.data) is None:
-        spec = replace(spec, what=replace(w, data=str(Path(w.data).resolve())))  # it may be read from elsewhere
-    return of_data(spec, data)
+    return of_data(_with_data_path(spec), data)
 
 
 def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[Any], DataSpec]:
@@ -110,10 +108,15 @@ def _with_paths(spec: Any) -> Any:
         spec = replace(spec, model=str(Path(spec.model).resolve()))
     if spec.gaps.like:
         spec = replace(spec, gaps=replace(spec.gaps, like=str(Path(spec.gaps.like).resolve())))
+    return _with_data_path(spec)
+
+
+def _with_data_path(spec: Any) -> Any:
+    """The specification with the whole path of its data, unless a word names them: it may be read from elsewhere."""
     data = spec.what.data
-    if data != "scenes" and Path(data).exists():  # the specification may be read from elsewhere
-        spec = replace(spec, what=replace(spec.what, data=str(Path(data).resolve())))
-    return spec
+    if by_word(data) is not None or not Path(data).exists():
+        return spec
+    return replace(spec, what=replace(spec.what, data=str(Path(data).resolve())))
 
 
 def check_use(spec: PipelineSpec, opened: Opened) -> bool:
