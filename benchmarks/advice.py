@@ -56,7 +56,7 @@ def main() -> None:
     sampling = Sampling(a.draws, sigma_max=_TOP, sigma_min=_LAST)
     results = study(data, estimators="posterior", sampling=sampling, progress=True)
     advisor = Advisor(results)
-    others = [x.name for x in data.abstractions if x.name != a.keep]
+    others = [x.name for x in data.attributes if x.name != a.keep]
     advice, _ = advisor.keep(a.keep, others)
     assert advice.high is not None
     found: dict = {"keep": a.keep, "images": a.images, "sigma": advice.high.value, "stays": {}}

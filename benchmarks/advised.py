@@ -59,7 +59,7 @@ Judge = Callable[[Tensor], Tensor]
 class Overlapping(Denoiser):
     """The exact denoiser of pictures of four pixels, the first of two normal laws, the others of one."""
 
-    abstractions = ()
+    attributes = ()
     event = (1, 2, 2)
 
     def __init__(self) -> None:
@@ -220,7 +220,7 @@ def tried(of: Subject) -> list[dict]:
     say(f"{of.name}: the study")
     studied, spec = open_sampler(of.spec, of.opened, False, None)
     results = run_subject(studied, spec, None, True)[0]
-    name = str(results.abstraction.values[0])
+    name = str(results.attribute.values[0])
     advisor = Advisor(results, P)
     keep, fork_at = advisor.keep(name, [])
     found = []
@@ -264,7 +264,7 @@ def tried(of: Subject) -> list[dict]:
 
 def by_nearest(data: LabelledData, name: str, parents: tuple[Tensor, Tensor], after: Tensor) -> dict:
     """What redraws of parents keep by the labels of the nearest item, among others and among the parents as well."""
-    a, own = data.abstraction(name), parents[1]
+    a, own = data.attribute(name), parents[1]
     values = torch.cat([data.source.read(0, len(data)), parents[0]])
     label = [a.values[i] for i in [*data.labels[name].tolist(), *own.tolist()]]
     every = Nearest(from_array(values.numpy(), {name: label}))(after)[name]

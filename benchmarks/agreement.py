@@ -22,12 +22,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1024)
     parser.add_argument("--levels", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--abstractions", default="", help="comma-separated; all by default")
+    parser.add_argument("--attributes", default="", help="comma-separated; all by default")
     args = parser.parse_args()
     ways = ("posterior", "score_gap", "mmse_gap")
     results = sigmascope.study(
         args.data,
-        attributes=args.abstractions,
+        attributes=args.attributes,
         estimators=ways,
         sampling=sigmascope.Sampling(draws=args.draws, levels=args.levels, seed=args.seed),
         progress=True,
@@ -40,7 +40,7 @@ def main() -> None:
         share, error, sigma = a.largest
         most = 100 * float((a.stderr / a.ceiling).max())
         numbers = [f"{100 * share:.3f}", f"{100 * error:.3f}", f"{sigma:.3g}", f"{a.errors_apart:.2f}", f"{most:.3f}"]
-        writer.writerow([args.draws, a.estimator, a.abstraction, *numbers])
+        writer.writerow([args.draws, a.estimator, a.attribute, *numbers])
 
 
 if __name__ == "__main__":

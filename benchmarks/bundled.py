@@ -28,15 +28,15 @@ _OFF, _KNOWN = 0.1, 0.05  # shares of H(A)
 
 def halves(results: xr.Dataset, estimator: str) -> dict[str, float]:
     """Half-information sigma of each attribute, in order of emergence."""
-    return {o.abstraction: o.at[1].value for o in onsets(to_curves(results, estimator), resamples=10)}
+    return {o.attribute: o.at[1].value for o in onsets(to_curves(results, estimator), resamples=10)}
 
 
 def marks(results: xr.Dataset, estimator: str) -> dict[str, list[int]]:
     """Of the truly trusted and the truly biased (attribute, level) pairs: how many are marked so, and of how many."""
     of = results.sel(estimator=estimator)
     truth = results.information.sel(estimator="posterior")
-    off = (np.abs(of.information - truth) / results.ceiling).transpose("abstraction", "sigma").values > _OFF
-    trusted = of.trusted.transpose("abstraction", "sigma").values.astype(bool)
+    off = (np.abs(of.information - truth) / results.ceiling).transpose("attribute", "sigma").values > _OFF
+    trusted = of.trusted.transpose("attribute", "sigma").values.astype(bool)
     return {
         "trusted": [int((trusted & ~off).sum()), int((~off).sum())],
         "biased": [int((~trusted & off).sum()), int(off.sum())],
@@ -49,8 +49,8 @@ def compared(results: xr.Dataset) -> dict:
     found: dict = {"half": {n: {"exact": exact[n], "bound": bound[n], "score_gap": gap[n]} for n in exact}}
     found["order"] = {"exact": list(exact), "bound": list(bound), "score_gap": list(gap)}
     found["gap"] = {}
-    for name in results.abstraction.values:
-        one = results.sel(abstraction=name)
+    for name in results.attribute.values:
+        one = results.sel(attribute=name)
         true = one.information.sel(estimator="posterior").values
         value = one.information.sel(estimator="score_gap").values
         some = true > _KNOWN * float(one.ceiling)
@@ -59,8 +59,8 @@ def compared(results: xr.Dataset) -> dict:
         found["gap"][str(name)] = {"worst": float(off[k]), "at": float(results.sigma[k])}
     found["marks"] = {e: marks(results, e) for e in ("score_gap", "mmse_gap")}
     over = {}
-    for name in results.abstraction.values:
-        one = results.sel(abstraction=name)
+    for name in results.attribute.values:
+        one = results.sel(attribute=name)
         for e in ("filter", "likelihood", "classifier", "bound"):
             if e in results.estimator.values:
                 apart = one.information_per_draw.sel(estimator=e) - one.information_per_draw.sel(estimator="posterior")

@@ -35,7 +35,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from sigmascope.analysis.onset import SHARES, crossings, onsets
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.above import CoarseTopWarning
 from sigmascope.information.adaptive import GapJob
@@ -76,8 +76,8 @@ class Problem:
     def entropy(self) -> float:
         return float(-(self.prior * np.log(self.prior)).sum())
 
-    def abstraction(self) -> Abstraction:
-        return Abstraction(self.name, tuple(map(str, range(len(self.prior)))), torch.from_numpy(self.prior))
+    def attribute(self) -> Attribute:
+        return Attribute(self.name, tuple(map(str, range(len(self.prior)))), torch.from_numpy(self.prior))
 
     def log_joint(self, y: np.ndarray, sigma: float) -> np.ndarray:
         """ln p(a, y), shape (draws, values)."""
@@ -182,7 +182,7 @@ def by_forks(correction: str = FITTED) -> Estimator:
 
     def curve(p: Problem, sigma: np.ndarray, log_posterior: np.ndarray, _: np.ndarray, g: np.random.Generator) -> Curve:
         counts = g.multinomial(CHILDREN, np.exp(log_posterior))
-        return forks(p.abstraction(), sigma, torch.from_numpy(counts), correction)
+        return forks(p.attribute(), sigma, torch.from_numpy(counts), correction)
 
     return curve
 
@@ -316,7 +316,7 @@ def advised_rows(problem: Problem, name: str, draws: int, seeds: int) -> list[Ro
         of = {"kept": np.exp(2 * log_p).sum(2), "sure": np.exp(log_p).max(2)}
         if name == "forks":
             counts = torch.from_numpy(rng.multinomial(CHILDREN, np.exp(log_p)))
-            curve, of = forks(problem.abstraction(), sigma, counts), {"kept": kept_of_counts(counts).numpy()}
+            curve, of = forks(problem.attribute(), sigma, counts), {"kept": kept_of_counts(counts).numpy()}
         else:
             curve = by_posterior(problem, sigma, log_p, own, None)
         advisor = Advisor(as_study(curve, of), probability, seed=seed)
@@ -334,21 +334,21 @@ def advised_rows(problem: Problem, name: str, draws: int, seeds: int) -> list[Ro
 
 def as_study(c: Curve, kept: dict[str, np.ndarray]) -> xr.Dataset:
     """The results of a study that holds this curve alone, with the chances to keep A."""
-    shape = ("abstraction", "estimator", "sigma")
+    shape = ("attribute", "estimator", "sigma")
     error = np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error
-    chances = {f"{n}_per_draw": (("abstraction", "sigma", "draw"), x[None]) for n, x in kept.items()}
+    chances = {f"{n}_per_draw": (("attribute", "sigma", "draw"), x[None]) for n, x in kept.items()}
     return xr.Dataset(
         {
             "information": (shape, c.value[None, None]),
             "stderr": (shape, c.stderr[None, None]),
             "quadrature_error": (shape, error[None, None]),
             "information_per_draw": ((*shape, "draw"), c.per_draw[None, None]),
-            "ceiling": ("abstraction", [c.ceiling]),
+            "ceiling": ("attribute", [c.ceiling]),
             "kind": ("estimator", [c.kind]),
             **chances,
         },
         coords={
-            "abstraction": [c.abstraction],
+            "attribute": [c.attribute],
             "estimator": [c.estimator],
             "sigma": c.sigma,
             "draw": np.arange(c.per_draw.shape[1]),

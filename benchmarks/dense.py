@@ -27,11 +27,11 @@ ROWS = 4000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
-    parser.add_argument("abstraction")
+    parser.add_argument("attribute")
     parser.add_argument("--draws", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    data = load(args.data, (args.abstraction,))
+    data = load(args.data, (args.attribute,))
     denoiser, draws, n = FiniteDenoiser(data), draw_items(data, args.draws, args.seed), args.draws
     grid = integration_grid(sigma_grid(90.0, 0.01, 24), series_level(data))[0]
     levels = grid[(grid > 0.1) & (grid < 12.0)]
@@ -65,13 +65,13 @@ def main() -> None:
     work = PosteriorPass(denoiser, draws, levels, sketch=sketch_of(data, args.seed))
     while not work.done:
         work.step()
-    gap = work.gaps()[args.abstraction]
+    gap = work.gaps()[args.attribute]
     step = np.abs(np.gradient(np.log(levels)))[:, None] / levels[:, None] ** 2
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["estimator", "draws", "dense_nats", "library_nats", "difference_%", "stderr_%"])
     for name, found in (("score_gap", gap.score), ("mmse_gap", gap.mmse)):
         exact, ours = (step * dense[name]).sum(0), (step * found).sum(0)
-        off = 100 * (ours - exact) / data.abstraction(args.abstraction).entropy
+        off = 100 * (ours - exact) / data.attribute(args.attribute).entropy
         row = [f"{exact.mean():.4f}", f"{ours.mean():.4f}", f"{off.mean():.3f}", f"{off.std(ddof=1) / n**0.5:.3f}"]
         writer.writerow([name, n, *row])
 

@@ -68,7 +68,7 @@ class Single(Denoiser):
 
     def __init__(self, inner: FiniteDenoiser) -> None:
         super().__init__()
-        self.inner, self.event, self.abstractions = inner, inner.event, inner.abstractions
+        self.inner, self.event, self.attributes = inner, inner.event, inner.attributes
         self.one = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
 
     def forward(
@@ -110,7 +110,7 @@ def scenes() -> Problem:
         k = torch.randint(len(data), (count,), generator=g)
         return data.source.take(k), {name: label[k] for name, label in data.labels.items()}
 
-    ceilings = {a.name: a.entropy for a in data.abstractions}
+    ceilings = {a.name: a.entropy for a in data.attributes}
     return Problem(Single(FiniteDenoiser(data)), draw, ceilings, 0.07, 1024, 1)
 
 
@@ -120,7 +120,7 @@ def bundled(*names: str, target: float = 0.02) -> Problem:
     data = load_scenes(16)
     settings = Settings(**model.card["settings"])
     source = Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
-    ceilings = {n: data.abstraction(n).entropy for n in names or data.labels}
+    ceilings = {n: data.attribute(n).entropy for n in names or data.labels}
     return Problem(model, source.held_out, ceilings, target, 40_000, 4)
 
 

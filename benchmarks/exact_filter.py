@@ -125,7 +125,7 @@ def centred(denoiser: FiniteDenoiser) -> Tensor:
 
 
 def posterior_curves(rows: Rows, data: LabelledData, repeat: int, device: torch.device) -> None:
-    """Posterior curves of one abstraction, of six, of draws from outside, and by other ways."""
+    """Posterior curves of one attribute, of six, of draws from outside, and by other ways."""
     labels = {f"a{i}": np.random.default_rng(i).integers(0, 10, len(data)) for i in range(6)}
     one = FiniteDenoiser(data, device)
     six = FiniteDenoiser(from_array(data.source.read(0, len(data)), labels), device)
@@ -146,7 +146,7 @@ def posterior_curves(rows: Rows, data: LabelledData, repeat: int, device: torch.
     name = f"posterior curve, {len(data):,} x {data.size:,}, {DRAWS} draws, {LEVELS} levels"
     seconds = float(np.median(times["products"]))
     rows.add(f"{name}: over its products", over(times, "curve", "products"), "<= 1.3", products_s=seconds)
-    rows.add("  of six abstractions", over(times, "six", "products"), "<= 1.4")
+    rows.add("  of six attributes", over(times, "six", "products"), "<= 1.4")
     rows.add("  of draws from outside the data", over(times, "outside", "products"), "<= 1.4")
     rows.add("  in plain torch", over(times, "plain torch", "products"), "<= 5")
     few = SIGMAS[::8]
@@ -229,11 +229,11 @@ def gaps(rows: Rows, repeat: int, device: torch.device) -> None:
     times = by_turns({"posterior": lambda: curve(denoiser, draws), "both": both}, max(repeat // 2, 1), device)
     share = 0.0
     for name, gap in last[0].gaps().items():
-        found = GAPS["score_gap"](data.abstraction(name), SIGMAS, gap)
+        found = GAPS["score_gap"](data.attribute(name), SIGMAS, gap)
         known = found.value > 0.05 * found.ceiling  # below, few draws carry anything, and no error says much
         share = max(share, float((found.common_variance**0.5 / found.stderr)[known].max()))
     seconds = float(np.median(times["posterior"]))
-    work = "posterior and score gap of six abstractions (scenes): over the posterior"
+    work = "posterior and score gap of six attributes (scenes): over the posterior"
     rows.add(work, over(times, "both", "posterior"), "<= 2.5", posterior_s=seconds)
     rows.add("  error across sketches, as a part of the standard error", share, "<= .5")
 
@@ -265,7 +265,7 @@ def ranks(rows: Rows, data: LabelledData, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/images.npz"
         images = data.source.read(0, len(data)).numpy()
-        np.savez(path, allow_pickle=False, images=images, label=data.labels[data.abstractions[0].name].numpy())
+        np.savez(path, allow_pickle=False, images=images, label=data.labels[data.attributes[0].name].numpy())
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         pairs = []
         for _ in range(max(repeat // 2, 1)):
@@ -290,7 +290,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stored = load(args.data)
     images = stored.source.read(0, len(stored))
-    labels = {a.name: stored.labels[a.name].numpy() for a in stored.abstractions}
+    labels = {a.name: stored.labels[a.name].numpy() for a in stored.attributes}
     data = from_array(images, labels)
     print(f"{platform.machine()}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'work':<66} {'ratio':>8}   demanded", flush=True)

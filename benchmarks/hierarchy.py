@@ -37,7 +37,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(2)
     data = random_hierarchy(32, 8, 2, 6)
-    denoiser = HierarchyDenoiser(data.rules, data.vectors, data.abstractions)
+    denoiser = HierarchyDenoiser(data.rules, data.vectors, data.attributes)
     g = torch.Generator().manual_seed(0)
     v, _ = data.sample(BATCH, g)
     y = v.double() + SIGMA * torch.randn(v.shape, generator=g, dtype=torch.float64)

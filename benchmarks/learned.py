@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, generator
+from sigmascope.core import Attribute, generator
 from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.information.adaptive import GapJob
 from sigmascope.learn.settings import Settings
@@ -61,7 +61,7 @@ def points(values: list[float], labels: dict[str, list[int]], settings: Settings
     made = []
     for name, x in label.items():
         prior = torch.bincount(x).double() / len(values)
-        made.append(Abstraction(name, tuple(map(str, range(len(prior)))), prior))
+        made.append(Attribute(name, tuple(map(str, range(len(prior)))), prior))
     entropy = {a.name: a.entropy for a in made}
 
     def truth(name: str, sigma: float) -> float:

@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=40)
     args = parser.parse_args()
     data = sigmascope.load(args.parquet)
-    name = data.abstractions[0].name
-    animals = [v for v in data.abstraction(name).values if v not in VEHICLES]
+    name = data.attributes[0].name
+    animals = [v for v in data.attribute(name).values if v not in VEHICLES]
     data = grouped(data, name, "kind", {"animal": animals, "vehicle": VEHICLES})
     for law in ("empirical", "heldout"):
         results = sigmascope.study(
@@ -40,7 +40,7 @@ def main() -> None:
         for curve in sigmascope.to_curves(results):
             best = curve.value.argmax()
             print(
-                f"{law:9}  {curve.abstraction:12} at most {curve.value[best]:.3f} ± {1.96 * curve.stderr[best]:.3f} of "
+                f"{law:9}  {curve.attribute:12} at most {curve.value[best]:.3f} ± {1.96 * curve.stderr[best]:.3f} of "
                 f"{curve.ceiling:.3f} nats ({curve.kind}), at sigma {curve.sigma[best]:.3g}; "
                 f"at {curve.sigma[-1]:g}: {curve.value[-1]:.3f}"
             )

@@ -31,7 +31,7 @@ from torch import Tensor
 import sigmascope
 from sigmascope.adapters import Featured, Foreign, Unit
 from sigmascope.analysis.onset import SHARES, Quantity
-from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData, generator
+from sigmascope.core import Attribute, Curve, Draws, InputError, LabelledData, generator
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, forks, forks_by_sampling
 from sigmascope.information.probes import classifier_bound, probes
@@ -86,7 +86,7 @@ class Forked:
     """Forks of some draws at some levels: the curve, and the children's labels and how sure they are."""
 
     def __init__(
-        self, model: Featured, digit: Abstraction, draws: Draws, sigma: np.ndarray, reader: Reader,
+        self, model: Featured, digit: Attribute, draws: Draws, sigma: np.ndarray, reader: Reader,
         children: int, step: float, seed: int, name: str,
     ) -> None:  # fmt: skip
         reader.labels.clear()
@@ -113,7 +113,7 @@ class Forked:
         """The same with an eleventh value, of children that are no clear digit."""
         labels = torch.where(self.sure < clear, len(self.digit.values), self.labels)
         counts = count_labels(labels.permute(2, 0, 1), len(self.digit.values) + 1)
-        of = Abstraction("digit", (*self.digit.values, "none"), prior)
+        of = Attribute("digit", (*self.digit.values, "none"), prior)
         found = forks(of, self.sigma, counts)
         return Curve.of_draws("digit", f"{self.curve.estimator}, or none", self.sigma, found.per_draw, of.entropy,
                               kind="estimate", quadrature_error=found.quadrature_error)  # fmt: skip
@@ -232,7 +232,7 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     )  # fmt: skip
     model = Featured(foreign, BLOCKS, cells=2)
     source = Items(data, holdout=0.2, null=0, seed=seed)
-    digit = data.abstractions[0]
+    digit = data.attributes[0]
     sigma = sigma_grid(HIGH, LOW, levels)
     coarse = sigma[1:-1] if quick else sigma[[3, 6, 8, 10, 12, 14, 16, 18, 21]]  # forks cost most
 
@@ -249,7 +249,7 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     values = generate(model, schedule, max(draws, 48 if quick else 256), 0.4 if quick else 0.2, seed)
     labels, sure = reader(values), reader.sure[-1]
     unclear = (sure < clear).double()
-    own = Abstraction("digit", digit.values, frequencies(labels, 10))
+    own = Attribute("digit", digit.values, frequencies(labels, 10))
     real = real_draws(source, draws, seed, 2, out=True)
     noise = torch.randn(draws, *data.event, generator=generator(seed, _NOISE, 3))
     made = Draws(torch.arange(draws), values[:draws], noise, {"digit": labels[:draws]})
@@ -307,7 +307,7 @@ def bounds(
     model: Featured, source: Items, coarse: np.ndarray, sigma: np.ndarray, quick: bool, seed: int
 ) -> list[Curve]:
     """Probes and a classifier, trained on digits and judged on others."""
-    digit = source.abstractions[0]
+    digit = source.attributes[0]
     training = real_draws(source, 600 if quick else 3000, seed, 4, out=False)
     test = real_draws(source, 300 if quick else 1000, seed, 5, out=True)
     found = []

@@ -13,11 +13,11 @@ from sigmascope.studies.options import DataOptions, ExactOptions, ForkOptions, G
 _GROUPS = (DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions)
 
 
-def study(data: Any, labels: Any = None, *, abstractions: Any = (), **given: Any) -> xr.Dataset:
+def study(data: Any, labels: Any = None, *, attributes: Any = (), **given: Any) -> xr.Dataset:
     """A study; each option goes to its group."""
     if (weights := given.pop("weights", None)) is not None:
-        data, labels, abstractions = (
-            sigmascope.from_array(data, labels, weights=weights, abstractions=abstractions),
+        data, labels, attributes = (
+            sigmascope.from_array(data, labels, weights=weights, attributes=attributes),
             None,
             (),
         )
@@ -26,4 +26,4 @@ def study(data: Any, labels: Any = None, *, abstractions: Any = (), **given: Any
         of = {f.name: given.pop(f.name) for f in fields(kind) if f.name in given}
         groups.append(kind(**of))
     *options, sampling = groups
-    return sigmascope.study(data, labels=labels, attributes=abstractions, sampling=sampling, options=options, **given)
+    return sigmascope.study(data, labels=labels, attributes=attributes, sampling=sampling, options=options, **given)

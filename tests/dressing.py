@@ -7,7 +7,7 @@ import torch
 
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
-from sigmascope.core import Abstraction
+from sigmascope.core import Attribute
 from sigmascope.data import from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import Discrete
@@ -41,7 +41,7 @@ class Exact:
             images, labels = file["images"], file["colour"]
         self.data = from_array(images.transpose(0, 3, 1, 2), {"colour": labels}, weights=weights)
         self.exact, self.schedule = FiniteDenoiser(self.data), Discrete.linear()
-        own = self.data.abstractions[0].values
+        own = self.data.attributes[0].values
         self.classes = torch.tensor([own.index(v) for v in order or own])  # its class k is this value of the data
 
     def __call__(self, x, time, label):
@@ -66,9 +66,9 @@ class Scheduler:
 
 def dressed(network: Exact, classes: bool, names=COLOURS, empty=True) -> Pipeline:
     """A pipeline of this network, which knows classes or none."""
-    a = Abstraction("class", tuple(names), torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
+    a = Attribute("class", tuple(names), torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
     foreign = Foreign(
-        network, (3, 4, 4), network.schedule, "epsilon", abstraction=a, null=3 if classes and empty else None,
+        network, (3, 4, 4), network.schedule, "epsilon", attribute=a, null=3 if classes and empty else None,
         unit=Unit(2.0, -1.0),
     )  # fmt: skip
     return Pipeline("exact", "Exact", foreign, Scheduler())

@@ -158,7 +158,7 @@ def results(rng: np.random.Generator, folder: Path) -> Command:
 def options(rng: np.random.Generator, folder: Path) -> Command:
     data, out = str(folder / "data.npz"), str(folder / f"out{rng.integers(1 << 40)}")
     study = (
-        *("abstractions", "draws", "levels", "sigma-min", "sigma-max", "seed", "size", "law", "estimators", "forks"),
+        *("attributes", "draws", "levels", "sigma-min", "sigma-max", "seed", "size", "law", "estimators", "forks"),
         *("model", "labeller", "steps", "null-class", "target-stderr", "budget", "like", "device", "spec"),
     )
     known = {

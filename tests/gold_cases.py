@@ -40,19 +40,19 @@ sigmascope.plot(results).savefig(sys.argv[2])
 sigmascope.plot(results, sys.argv[3]).savefig(sys.argv[4])
 """
 _STUDIES = {
-    "study-blocks": f"study IN/blocks.npz --abstractions place,colour,slant:bins=3 --pairs --draws 8 --levels 5 "
+    "study-blocks": f"study IN/blocks.npz --attributes place,colour,slant:bins=3 --pairs --draws 8 --levels 5 "
     f"--estimators {EVERY} --forks 6",
-    "study-joint": "study IN/blocks.npz --abstractions place,place+colour,slant:bins=2 --draws 8 --levels 6 --seed 3",
+    "study-joint": "study IN/blocks.npz --attributes place,place+colour,slant:bins=2 --draws 8 --levels 6 --seed 3",
     "study-again": "study --spec OF/study-joint/spec.toml",
-    "study-heldout": "study IN/blocks.npz --law heldout --abstractions place,colour --draws 16 --levels 5",
+    "study-heldout": "study IN/blocks.npz --law heldout --attributes place,colour --draws 16 --levels 5",
     "study-hierarchy": f"study {SMALL} --draws 6 --levels 5 --sigma-max 20 --sigma-min 0.05 --estimators {EVERY}",
     "study-folder": "study IN/folder --draws 6 --levels 4",
-    "study-tabled": "study IN/tabled --abstractions bright,shade:bins=2 --draws 6 --levels 4",
+    "study-tabled": "study IN/tabled --attributes bright,shade:bins=2 --draws 6 --levels 4",
     "study-parquet": "study IN/pictures.parquet --draws 6 --levels 4",
     "study-shapes": "study IN/shapes.h5 --draws 6 --levels 4",
     "study-blobs": "study IN/blobs.npz --draws 12 --levels 6",
     "scenes": f"study scenes --size 16 --pairs --draws 4 --levels 4 --estimators {EVERY} --forks 16",
-    "sprites": "study IN/sprites.npz --abstractions skin,hair+action,brightness:bins=4 --draws 16 --levels 8 "
+    "sprites": "study IN/sprites.npz --attributes skin,hair+action,brightness:bins=4 --draws 16 --levels 8 "
     f"--estimators {EVERY} --forks 18",
     "digits": "study IN/digits.npz --draws 16 --levels 10",
     "digits-heldout": "study IN/digits.npz --law heldout --draws 32 --levels 8",
@@ -63,7 +63,7 @@ _STUDIES = {
 _TRAINED = "--network mlp --width 24 --depth 1 --batch 64 --warmup 10 --steps 60 --classifier-steps 30 --sigma-max 40"
 _MODELS = {
     "train": f"train IN/blobs.npz {_TRAINED}",
-    "train-plain": "train IN/blocks.npz --abstractions place,colour --width 8 --depth 2 --batch 16 --steps 12 "
+    "train-plain": "train IN/blocks.npz --attributes place,colour --width 8 --depth 2 --batch 16 --steps 12 "
     "--warmup 2 --network unet --noise lognormal --half --seed 1",
     "model": f"study IN/blobs.npz --model OF/train --draws 12 --levels 5 --budget 3000 --estimators {OF_MODEL}",
     "model-like": "study IN/blobs.npz --model OF/train --draws 12 --levels 5 --like OF/model --estimators "
@@ -71,7 +71,7 @@ _MODELS = {
     "model-stderr": "study IN/blobs.npz --model OF/train --draws 12 --levels 5 --target-stderr 0.3",
     "bundled": f"study scenes --model bundled --draws 4 --levels 4 --budget 6000 --estimators {OF_MODEL}",
 }
-_PICTURES = "study IN/pictures.npz --abstractions colour --draws 8 --levels 4"
+_PICTURES = "study IN/pictures.npz --attributes colour --draws 8 --levels 4"
 _FORKED = "--forks 6 --steps 6"
 _PIPELINES = {
     "pipe-classes": f"{_PICTURES} --model diffusers:IN/classes --null-class 3 --classes by-order --budget 2500 "
@@ -80,15 +80,15 @@ _PIPELINES = {
     "forks,posterior",
     "pipe-mixture": f"{_PICTURES} --model diffusers:IN/all-classes --classes by-order --budget 31000 --estimators "
     "score_gap,mmse_gap,filter,posterior,own_path",
-    "pipe-free": "study IN/pictures.npz --abstractions colour,bright --draws 8 --levels 4 --model diffusers:IN/free "
+    "pipe-free": "study IN/pictures.npz --attributes colour,bright --draws 8 --levels 4 --model diffusers:IN/free "
     f"{_FORKED} --estimators forks,probes,posterior,own_path",
     "pipe-free-usual": f"{_PICTURES} --model diffusers:IN/free {_FORKED}",
-    "pipe-latent": "study IN/wider.npz --abstractions colour --draws 8 --levels 4 --model diffusers:IN/latent "
+    "pipe-latent": "study IN/wider.npz --attributes colour --draws 8 --levels 4 --model diffusers:IN/latent "
     "--null-class 3 --classes by-order --budget 2500 --estimators score_gap,mmse_gap,filter,posterior",
     "pipe-generated": f"study generated --labeller labels:colour --model diffusers:IN/free --draws 8 --levels 4 "
     f"{_FORKED}",
 }
-_TWO = "--abstractions place,colour"
+_TWO = "--attributes place,colour"
 _MADE = {
     "generate-sde": f"generate IN/blocks.npz {_TWO} --n 4 --steps 8",
     "generate-ode": f"generate IN/blocks.npz {_TWO} --n 4 --steps 8 --sampler ode",
@@ -129,10 +129,10 @@ _READ = {
     "translate-step": "translate --model IN/free --step 20/50",
     "translate-flux": "translate --model IN/flux --percent 40 --steps 8 --height 32 --width 32",
     "check": "check --fast --out OUT.json",
-    "reproduce": "reproduce --quick --data IN/blocks.npz --abstractions place,colour --second IN/blobs.npz",
-    "finished": "study IN/blocks.npz --abstractions place,place+colour,slant:bins=2 --draws 8 --levels 6 --seed 3 "
+    "reproduce": "reproduce --quick --data IN/blocks.npz --attributes place,colour --second IN/blobs.npz",
+    "finished": "study IN/blocks.npz --attributes place,place+colour,slant:bins=2 --draws 8 --levels 6 --seed 3 "
     "--out OF/study-joint",
-    "refused-folder": "study IN/blocks.npz --abstractions place --draws 8 --levels 6 --seed 3 --out OF/study-joint",
+    "refused-folder": "study IN/blocks.npz --attributes place --draws 8 --levels 6 --seed 3 --out OF/study-joint",
 }
 _DRY = {
     "dry": f"{_STUDIES['study-blocks']} --dry-run",
@@ -146,7 +146,7 @@ _DRY = {
     "refused-draws": "study IN/blocks.npz --draws 1",
     "refused-estimator": "study IN/blocks.npz --estimators posterior,telepathy",
     "refused-pairs": "study IN/blobs.npz --model OF/train --pairs",
-    "refused-attribute": "study IN/blocks.npz --abstractions smell",
+    "refused-attribute": "study IN/blocks.npz --attributes smell",
     "refused-option": "fork IN/blocks.npz --drows 3",
     "refused-file": "study nothing.npz",
 }

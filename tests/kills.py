@@ -37,12 +37,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("--batch", "8", "--classifier-steps", "6", "--checkpoint-seconds", "0"),
     ),
     "model": (
-        *("study", "scenes", "--size", "16", "--model", "bundled", "--abstractions", "shape", "--levels", "5"),
+        *("study", "scenes", "--size", "16", "--model", "bundled", "--attributes", "shape", "--levels", "5"),
         *("--draws", "8", "--estimators", "score_gap", "--budget", "1600"),
     ),
     "pipeline": (
         *("study", "DATA", "--model", "diffusers:PIPE", "--draws", "4", "--levels", "4", "--forks", "4"),
-        *("--steps", "3", "--abstractions", "b"),
+        *("--steps", "3", "--attributes", "b"),
     ),
     "prompts": (
         *("prompts", "--model", "diffusers:STABLE", "--prompt", "a red cube", "--prompt", "a blue ball"),

@@ -82,7 +82,7 @@ def dense_posterior_entropy(
 ) -> dict[str, np.ndarray]:
     """H(A | y), shape (levels, draws), by a dense float64 softmax over true differences."""
     x = data.source.read(0, len(data)).double().numpy().reshape(len(data), -1)
-    out = {a.name: np.empty((len(sigma), len(v))) for a in data.abstractions}
+    out = {a.name: np.empty((len(sigma), len(v))) for a in data.attributes}
     w = np.log(data.weights.numpy())
     for i in range(len(v)):
         for j, s in enumerate(sigma):
@@ -90,7 +90,7 @@ def dense_posterior_entropy(
             logit = w - ((y - x) ** 2).sum(1) / (2 * s**2)
             p = np.exp(logit - logit.max())
             p /= p.sum()
-            for a in data.abstractions:
+            for a in data.attributes:
                 q = np.bincount(data.labels[a.name].numpy(), weights=p, minlength=len(a.values))
                 out[a.name][j, i] = -(q[q > 0] * np.log(q[q > 0])).sum()
     return out
@@ -177,7 +177,7 @@ def law_of(problem: Line, null: int = 0) -> Law:
         k = torch.randint(len(data), (n,), generator=g)
         return data.source.take(k), {name: label[k] for name, label in data.labels.items()}
 
-    return Law((1,), sampler, data.abstractions, null=null)
+    return Law((1,), sampler, data.attributes, null=null)
 
 
 def measure_gaps(

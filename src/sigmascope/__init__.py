@@ -15,7 +15,7 @@ from sigmascope._version import VERSION
 if TYPE_CHECKING:
     from sigmascope.analysis.memorisation import gaussian_collapse as gaussian_collapse
     from sigmascope.analysis.onset import onsets as onsets
-    from sigmascope.core import Abstraction as Abstraction
+    from sigmascope.core import Attribute as Attribute
     from sigmascope.core import Curve as Curve
     from sigmascope.core import Denoiser as Denoiser
     from sigmascope.core import LabelledData as LabelledData
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOME = {
-    "Abstraction": "sigmascope.core",
+    "Attribute": "sigmascope.core",
     "Curve": "sigmascope.core",
     "Denoiser": "sigmascope.core",
     "FiniteDenoiser": "sigmascope.exact.finite.filter",

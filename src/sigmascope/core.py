@@ -1,4 +1,4 @@
-"""The vocabulary of the package: denoisers, posteriors, abstractions, labelled data, curves, errors.
+"""The vocabulary of the package: denoisers, posteriors, attributes, labelled data, curves, errors.
 
 The one coordinate is the noise level :math:`\\sigma` of :math:`y = v + \\sigma n`, :math:`n \\sim N(0, I)`; the
 signal-to-noise ratio :math:`\\lambda = \\sigma^{-2}` is the time of the filter.  All information is in nats.
@@ -21,11 +21,11 @@ from sigmascope.rare import beyond_draws, lower_allowance
 from sigmascope.streams import generator as generator
 
 UNKNOWN = -1
-"""Label of an abstraction that a row has not been told."""
+"""Label of an attribute that a row has not been told."""
 
 
 @dataclass(frozen=True, eq=False)
-class Abstraction:
+class Attribute:
     r"""A discrete attribute A of the data, with its prior.
 
     Args:
@@ -46,14 +46,14 @@ class Abstraction:
     def __post_init__(self) -> None:
         if len(self.values) < 2:
             raise InputError(
-                f"abstraction {self.name!r} has {len(self.values)} value: at least 2 are needed to be informed about; "
-                "leave it out with --abstractions"
+                f"attribute {self.name!r} has {len(self.values)} value: at least 2 are needed to be informed about; "
+                "leave it out with --attributes"
             )
         prior = self.prior.double()
         if prior.shape != (len(self.values),):
             raise InputError(f"{self.name!r}: the prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)")
         if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:
-            raise InputError(f"abstraction {self.name!r}: the prior must be non-negative and sum to one")
+            raise InputError(f"attribute {self.name!r}: the prior must be non-negative and sum to one")
         object.__setattr__(self, "prior", prior)
 
     @property
@@ -89,8 +89,8 @@ class LabelledData:
     Args:
         name: how to call it in titles.
         source: the items.
-        abstractions: the attributes.
-        labels: for each abstraction, the index of the value of each item, int64, shape (items,).
+        attributes: the attributes.
+        labels: for each attribute, the index of the value of each item, int64, shape (items,).
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
         unit: what one unit of sigma is, in words.
@@ -100,7 +100,7 @@ class LabelledData:
 
     name: str
     source: ItemSource
-    abstractions: tuple[Abstraction, ...]
+    attributes: tuple[Attribute, ...]
     labels: Mapping[str, Int64[Tensor, " items"]]
     weights: Float[Tensor, " items"]
     fingerprint: str
@@ -116,7 +116,7 @@ class LabelledData:
             raise InputError(f"{self.name}: {self.weights.shape[0]} weights for {n} items: pass one weight per item")
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
             raise InputError(f"{self.name}: weights must be finite and not negative")
-        for a in self.abstractions:
+        for a in self.attributes:
             count = self.labels[a.name].shape[0]
             if self.labels[a.name].shape != (n,):
                 raise InputError(f"{self.name}: {count} labels of {a.name!r} for {n} items: pass one label per item")
@@ -139,16 +139,16 @@ class LabelledData:
         """How many items of what shape, and the notes."""
         return "; ".join([f"{len(self):,} items of {' × '.join(map(str, self.event))}", *self.notes])
 
-    def abstraction(self, name: str) -> Abstraction:
-        """The abstraction of that name.
+    def attribute(self, name: str) -> Attribute:
+        """The attribute of that name.
 
         Raises: InputError, naming those that exist.
         """
-        for a in self.abstractions:
+        for a in self.attributes:
             if a.name == name:
                 return a
-        known = ", ".join(a.name for a in self.abstractions)
-        raise InputError(f"no abstraction is called {name!r}: choose among {known}")
+        known = ", ".join(a.name for a in self.attributes)
+        raise InputError(f"no attribute is called {name!r}: choose among {known}")
 
 
 class Denoiser(nn.Module, ABC):
@@ -156,11 +156,11 @@ class Denoiser(nn.Module, ABC):
 
     Attributes:
         event: shape of one value v.
-        abstractions: what the denoiser can be told.
+        attributes: what the denoiser can be told.
     """
 
     event: tuple[int, ...]
-    abstractions: tuple[Abstraction, ...]
+    attributes: tuple[Attribute, ...]
 
     @abstractmethod
     def forward(
@@ -174,7 +174,7 @@ class Denoiser(nn.Module, ABC):
         Args:
             y: noisy values.
             sigma: one noise level per row.
-            known: for some abstractions, the index of the value of each row, int64, -1 where unknown; of a continuous
+            known: for some attributes, the index of the value of each row, int64, -1 where unknown; of a continuous
                 one its value, float, shape (batch, dim).
         """
 
@@ -184,27 +184,27 @@ class HasPosterior(Protocol):
     """Exact models and filters: they know p(a | y)."""
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """Natural logarithm of p(a | Y_sigma = y)."""
 
 
 @runtime_checkable
 class HasAllPosteriors(Protocol):
-    """Exact models that give the posteriors of all their abstractions at once."""
+    """Exact models that give the posteriors of all their attributes at once."""
 
     def all_log_posteriors(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> Mapping[str, Float[Tensor, "batch values"]]:
-        """Natural logarithm of p(a | Y_sigma = y), for every abstraction."""
+        """Natural logarithm of p(a | Y_sigma = y), for every attribute."""
 
 
 @runtime_checkable
 class HasMeansByValue(Protocol):
-    """Denoisers told each value of an abstraction in one pass."""
+    """Denoisers told each value of an attribute in one pass."""
 
     def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "values batch *event"]:
         """E[V | Y_sigma = y, A = a] for every value a."""
 
@@ -227,7 +227,7 @@ class Draws:
         items: index of the item of each draw, shape (draws,); 0, 1, ... where the law has no items.
         v: its value, float32, shape (draws, *event).
         noise: standard normal, float32, shape (draws, *event).
-        labels: for each abstraction, the index of the value of each draw, shape (draws,).
+        labels: for each attribute, the index of the value of each draw, shape (draws,).
     """
 
     items: Int64[Tensor, " draws"]
@@ -241,7 +241,7 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Gap:
-    r"""Squared gaps between posterior means with and without knowledge of an abstraction, from projections.
+    r"""Squared gaps between posterior means with and without knowledge of an attribute, from projections.
 
     Args:
         score: :math:`\sum_a \pi(a|y)\|D_a - D\|^2`, shape (levels, draws).
@@ -268,7 +268,7 @@ class Agreement:
     """How far two estimators of one curve, on the same draws, are apart.
 
     Args:
-        abstraction: name of A.
+        attribute: name of A.
         estimator: the one compared with ``posterior``.
         sigma: decreasing levels.
         difference: estimator less posterior, nats, shape (levels,).
@@ -276,7 +276,7 @@ class Agreement:
         ceiling: H(A).
     """
 
-    abstraction: str
+    attribute: str
     estimator: str
     sigma: Float[np.ndarray, " levels"]
     difference: Float[np.ndarray, " levels"]
@@ -310,7 +310,7 @@ class Curve:
     r"""I(A; Y_sigma) over noise levels, in nats, float64.
 
     Args:
-        abstraction: name of A.
+        attribute: name of A.
         estimator: name of the estimator.
         sigma: decreasing noise levels, shape (levels,).
         value: the estimates, shape (levels,).
@@ -323,7 +323,7 @@ class Curve:
         draws_per_column: how many draws each column of ``per_draw`` is the mean of.
     """
 
-    abstraction: str
+    attribute: str
     estimator: str
     sigma: Float[np.ndarray, " levels"]
     value: Float[np.ndarray, " levels"]
@@ -343,7 +343,7 @@ class Curve:
     @classmethod
     def of_draws(
         cls,
-        abstraction: str,
+        attribute: str,
         estimator: str,
         sigma: Float[np.ndarray, " levels"],
         per_draw: Float[np.ndarray, "levels draws"],
@@ -365,7 +365,7 @@ class Curve:
             quadrature_error = np.hypot(allowance, 0.0 if quadrature_error is None else quadrature_error)
         stderr = np.sqrt(per_draw.var(1, ddof=1) / per_draw.shape[1] + common_variance)
         levels, value, error = np.asarray(sigma, dtype=np.float64), per_draw.mean(1), quadrature_error
-        return cls(abstraction, estimator, levels, value, stderr, ceiling, per_draw, kind, error, draws_per_column)
+        return cls(attribute, estimator, levels, value, stderr, ceiling, per_draw, kind, error, draws_per_column)
 
     @property
     def common_variance(self) -> Float[np.ndarray, " levels"]:

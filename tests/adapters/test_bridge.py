@@ -21,13 +21,13 @@ def test_with_the_true_posterior_it_is_the_true_denoiser():
     y = torch.linspace(-8, 8, 41, dtype=torch.float64)[:, None]
     for sigma in (0.3, 1.0, 4.0):
         level = torch.full((41,), sigma, dtype=torch.float64)
-        for a in exact.abstractions:
+        for a in exact.attributes:
             for k in range(len(a.values)):
                 known = {a.name: torch.full((41,), k)}
                 sure = exact.log_posterior(y, level, a.name)[:, k] > -200  # beyond, the posterior underflows
                 found, wanted = bridged(y, level, known)[sure], exact(y, level, known)[sure]
                 assert torch.allclose(found, wanted, atol=1e-6), (a.name, sigma)
-        some = {exact.abstractions[0].name: torch.where(torch.arange(41) % 2 == 0, -1, 0)}
+        some = {exact.attributes[0].name: torch.where(torch.arange(41) % 2 == 0, -1, 0)}
         assert torch.equal(bridged(y, level, some)[::2], exact(y, level)[::2])
 
 
@@ -55,10 +55,10 @@ def test_what_cannot_be_bridged():
         ByPosterior(exact, exact)(y, level, {"hue": torch.zeros(2, dtype=torch.int64)})
 
     class Silent:
-        def log_posterior(self, y, sigma, abstraction):
+        def log_posterior(self, y, sigma, attribute):
             return torch.zeros(len(y), 2, dtype=torch.float64)
 
-    with pytest.raises(InputError, match="pass abstractions="):
+    with pytest.raises(InputError, match="pass attributes="):
         ByPosterior(exact, Silent())
     with pytest.raises(InputError, match="no gradient in y"):
-        ByPosterior(exact, Silent(), exact.abstractions)(y, level, {"sign": torch.zeros(2, dtype=torch.int64)})
+        ByPosterior(exact, Silent(), exact.attributes)(y, level, {"sign": torch.zeros(2, dtype=torch.int64)})

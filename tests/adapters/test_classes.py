@@ -13,7 +13,7 @@ from asked import study
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.cli import main
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 from sigmascope.noise import Discrete
 from sigmascope.studies.classes import BY_ORDER, read_classes
 from sigmascope.studies.subjects.conditional_pipeline import classes_of
@@ -25,10 +25,10 @@ NUMBERS = ("0", "1", "2", "3")
 
 def found(values, own, classes=""):
     a, told = (
-        Abstraction(name, tuple(x), torch.full((len(x),), 1 / len(x), dtype=torch.float64))
+        Attribute(name, tuple(x), torch.full((len(x),), 1 / len(x), dtype=torch.float64))
         for name, x in (("label", values), ("class", own))
     )
-    network = Foreign(lambda x, t, k: x, (1,), Discrete.linear(), "sample", abstraction=told)
+    network = Foreign(lambda x, t, k: x, (1,), Discrete.linear(), "sample", attribute=told)
     return classes_of(a, network, "m", read_classes(classes))
 
 
@@ -150,7 +150,7 @@ def test_a_page_has_the_table_and_a_specification_the_names(clothes, tmp_path, c
 
 
 def test_names_of_a_pipeline_of_pictures(clothes):
-    assert load_pipeline(clothes / "named", null=4).denoiser.abstractions[0].values == tuple(FASHION)
+    assert load_pipeline(clothes / "named", null=4).denoiser.attributes[0].values == tuple(FASHION)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -238,7 +238,7 @@ def test_parts_beside_the_index(whole, tmp_path):
 def test_one_class_is_always_told(tmp_path):
     DDPMPipeline(unet(num_class_embeds=1), DDPMScheduler()).save_pretrained(tmp_path)
     denoiser = load_pipeline(tmp_path).denoiser
-    assert not denoiser.abstractions
+    assert not denoiser.attributes
     assert denoiser(torch.rand(2, 1, 4, 4), torch.ones(2)).shape == (2, 1, 4, 4)
 
 

@@ -8,11 +8,11 @@ import torch
 
 from problems import measure_gaps
 from sigmascope.adapters import PREDICTIONS, Foreign, Unit
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 from sigmascope.noise import SCHEDULES, Discrete, FlowMatching, Schedule, sigma_grid
 
 PRIOR = torch.tensor([0.5, 0.5], dtype=torch.float64)
-SIDE = Abstraction("side", ("left", "right"), PRIOR)
+SIDE = Attribute("side", ("left", "right"), PRIOR)
 SPREAD = 0.4
 
 
@@ -66,7 +66,7 @@ def test_every_parametrisation_on_every_schedule(name, prediction):
     schedule, unit = SCHEDULES[name](), Unit(2.0, -1.0)
     told = (lambda t: t / 1000) if name == "flow" else (lambda t: t)
     model = Foreign(
-        Said(schedule, prediction, unit, told), (3,), schedule, prediction, abstraction=SIDE, null=2, unit=unit,
+        Said(schedule, prediction, unit, told), (3,), schedule, prediction, attribute=SIDE, null=2, unit=unit,
         clock=(lambda t: 1000 * t) if name == "flow" else None,
     )  # fmt: skip
     g = torch.Generator().manual_seed(1)
@@ -87,7 +87,7 @@ def test_every_parametrisation_on_every_schedule(name, prediction):
 def test_information_of_a_foreign_network(schedule, prediction):
     """The score gap of the wrapped network is the closed form, through parametrisation and schedule."""
     unit = Unit(2.0, -1.0)
-    model = Foreign(Said(schedule, prediction, unit), (3,), schedule, prediction, abstraction=SIDE, null=2, unit=unit)
+    model = Foreign(Said(schedule, prediction, unit), (3,), schedule, prediction, attribute=SIDE, null=2, unit=unit)
     sigma = sigma_grid(20.0, 0.2, 12)
 
     def draw(n, g):
@@ -105,7 +105,7 @@ def test_a_schedule_of_the_wrong_network_is_seen():
     """The check can fail: told another schedule, the same network gives another law's denoiser."""
     unit = Unit()
     right, wrong = Discrete.linear(), Discrete.cosine()
-    model = Foreign(Said(right, "epsilon", unit), (3,), wrong, "epsilon", abstraction=SIDE, null=2)
+    model = Foreign(Said(right, "epsilon", unit), (3,), wrong, "epsilon", attribute=SIDE, null=2)
     level = torch.full((4,), 1.0, dtype=torch.float64)
     y = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert float((model(y, level) - exact(y, level, None)).abs().max()) > 0.05
@@ -123,7 +123,7 @@ def test_a_plain_function_without_classes():
     # v = 0 says E[V | y] = y / (1 + σ²): the denoiser of N(0, 1).
     assert torch.allclose(model(y, level)[:, 0, 0], 1 / (1 + level**2), atol=1e-6)
     assert calls == [None]
-    assert model.abstractions == ()
+    assert model.attributes == ()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_plain_function_without_classes():
     ],
 )
 def test_what_it_cannot_be_told(known, said):
-    model = Foreign(lambda x, t, a: x, (3,), SCHEDULES["ve"](), "sample", abstraction=SIDE)
+    model = Foreign(lambda x, t, a: x, (3,), SCHEDULES["ve"](), "sample", attribute=SIDE)
     with pytest.raises(InputError, match=said):
         model(torch.zeros(2, 3), torch.ones(2), known)
 

@@ -10,13 +10,13 @@ from torch import nn
 
 from sigmascope.adapters import Featured, Foreign, Unit
 from sigmascope.adapters.diffusers.class_networks import _DiT, _UNet
-from sigmascope.core import Abstraction, Draws, InputError, generator
+from sigmascope.core import Attribute, Draws, InputError, generator
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.noise import Discrete, Karras
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SPREAD = 0.4
-SIDE = Abstraction("side", ("left", "right"), torch.tensor([0.5, 0.5], dtype=torch.float64))
+SIDE = Attribute("side", ("left", "right"), torch.tensor([0.5, 0.5], dtype=torch.float64))
 
 
 class Doubling(nn.Module):
@@ -105,8 +105,8 @@ def test_blocks_of_diffusers():
         num_attention_heads=2, attention_head_dim=4, in_channels=4, out_channels=8, num_layers=2, sample_size=4,
         patch_size=2, num_embeds_ada_norm=3, norm_num_groups=2,
     ).eval()  # fmt: skip
-    classes = Abstraction("class", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
-    told = Foreign(_DiT(dit), (4, 4, 4), Discrete.linear(), "epsilon", abstraction=classes, null=3)
+    classes = Attribute("class", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
+    told = Foreign(_DiT(dit), (4, 4, 4), Discrete.linear(), "epsilon", attribute=classes, null=3)
     tokens = Featured(told, ["transformer.transformer_blocks.1"])
     x = torch.randn(5, 4, 4, 4, generator=generator(3))
     assert tokens.features(x, torch.ones(5))["transformer.transformer_blocks.1"].shape == (5, 8)

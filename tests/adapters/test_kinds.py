@@ -18,7 +18,7 @@ from sigmascope.adapters.diffusers.folders import INDEX
 from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.cli import main
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 from sigmascope.noise import Discrete
 
 SHADES = ("dark", "grey", "light")
@@ -71,7 +71,7 @@ class _Painter(nn.Module):
 
 def read(pipe: Any, asked: Asked) -> Read:
     side = pipe.painter.config.side
-    a = Abstraction("shade", SHADES, torch.full((3,), 1 / 3, dtype=torch.float64))
+    a = Attribute("shade", SHADES, torch.full((3,), 1 / 3, dtype=torch.float64))
     return Read(_Painter(pipe.painter), (1, side, side), a, 3)
 
 
@@ -102,7 +102,7 @@ def test_a_kind_of_ones_own_is_studied_to_a_page(folder, known, tmp_path, capsys
     assert main([*command, "--dry-run"]) == 0
     assert "dark   → class 0" in capsys.readouterr().out
     assert main([*command, "--out", str(out)]) == 0
-    found = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(abstraction="shade")
+    found = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(attribute="shade")
     gap, exact = (found.information.sel(estimator=e).values for e in ("score_gap", "posterior"))
     assert exact[-1] > 1.0 > 0.1 > exact[0]
     error = np.hypot(*(found.stderr.sel(estimator=e).values for e in ("score_gap", "posterior")))
@@ -115,7 +115,7 @@ def test_a_kind_is_known_once_it_is_registered(folder, known):
     with pytest.raises(InputError, match="no such pipeline"):
         load_pipeline(folder)
     kinds.register(BLOBS)
-    assert load_pipeline(folder).denoiser.abstractions[0].values == SHADES
+    assert load_pipeline(folder).denoiser.attributes[0].values == SHADES
     with pytest.raises(ValueError, match="'blobs' is a kind already"):
         kinds.register(BLOBS)
 

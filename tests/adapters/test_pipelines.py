@@ -136,14 +136,14 @@ def test_classes_of_a_unet(tmp_path):
     folder = saved(tmp_path, net, DDPMScheduler())
     y, sigma = torch.rand(3, 3, 8, 8), torch.full((3,), 0.5)
     pipe = load_pipeline(folder)
-    assert pipe.denoiser.abstractions[0].values == ("0", "1", "2", "3")
+    assert pipe.denoiser.attributes[0].values == ("0", "1", "2", "3")
     with pytest.raises(InputError, match="must always be told 'class'"):
         pipe.denoiser(y, sigma)
     label = torch.tensor([0, 3, 1])
     told = pipe.denoiser(y, sigma, {"class": label})
     assert not torch.allclose(told, pipe.denoiser(y, sigma, {"class": label.flip(0)}))
     guided = load_pipeline(folder, null=3)
-    assert guided.denoiser.abstractions[0].values == ("0", "1", "2")
+    assert guided.denoiser.attributes[0].values == ("0", "1", "2")
     free = guided.denoiser(y, sigma)
     assert torch.equal(free, pipe.denoiser(y, sigma, {"class": torch.full((3,), 3)}))
 
@@ -165,7 +165,7 @@ def test_dit(tmp_path):
     pipe = load_pipeline(tmp_path / "dit")
     assert pipe.kind == "DiTPipeline"
     assert pipe.denoiser.event == (4, 4, 4)
-    assert len(pipe.denoiser.abstractions[0].values) == 5
+    assert len(pipe.denoiser.attributes[0].values) == 5
     own = pipe.scheduler
     own.set_timesteps(10)
     x, label = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 5])

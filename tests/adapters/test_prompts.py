@@ -23,7 +23,7 @@ from sigmascope.adapters import Foreign
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.diffusers.text import load_prompted
 from sigmascope.adapters.diffusers.units import Ruler
-from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.core import Attribute, InputError, generator
 from sigmascope.information.maps import from_infinity, information_maps
 from sigmascope.information.mixture import Mixture
 from sigmascope.noise import FlowMatching, Karras, VarianceExploding, sigma_grid
@@ -126,7 +126,7 @@ def test_the_empty_prompt_of_an_xl_that_does_not_zero_it(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_rows_at_once_are_those_one_by_one(folders, kind):
     pipe = opened(folders, kind, (A,))
-    assert pipe.denoiser.abstractions[0].values == ("", A)
+    assert pipe.denoiser.attributes[0].values == ("", A)
     g = generator(2)
     y, sigma = torch.randn(7, 4, 8, 8, generator=g).double(), torch.rand(7, generator=g).double() * 5 + 0.1
     label = torch.tensor([0, 1, -1, 1, 0, -1, 1])
@@ -235,9 +235,9 @@ def test_divergence_of_gaussians_that_differ_in_spread():
         s = time.double()[:, None]
         return m[label] + c[label] / (c[label] + s**2) * (x.double() - m[label])
 
-    abstraction = Abstraction("prompt", ("", A), torch.tensor([0.5, 0.5]).double())
+    attribute = Attribute("prompt", ("", A), torch.tensor([0.5, 0.5]).double())
     model = Foreign(network, (3,), VarianceExploding(0.001, 1000.0), "sample", clock=lambda t: 0.001 * 1e6**t,
-                    abstraction=abstraction, null=0)  # fmt: skip
+                    attribute=attribute, null=0)  # fmt: skip
     sigma, g = sigma_grid(20.0, 0.1, 24), generator(5)
     v = m[1] + c[1].sqrt() * torch.randn(1000, 3, generator=g).double()
     each = []
@@ -256,14 +256,14 @@ def test_divergence_of_gaussians_that_differ_in_spread():
 
 def test_the_mixture_of_two_prompts():
     """Untold, the mixture of two Gaussians: its posterior and its mean in closed form; told, what it was made of."""
-    abstraction = Abstraction("prompt", (A, B), torch.tensor([0.5, 0.5]).double())
+    attribute = Attribute("prompt", (A, B), torch.tensor([0.5, 0.5]).double())
     m, c = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]).double(), torch.tensor([0.16, 0.6]).double()
 
     def network(x, time, label):
         s, spread = time.double()[:, None], c[label][:, None]
         return m[label] + spread / (spread + s**2) * (x.double() - m[label])
 
-    model = Foreign(network, (3,), Karras(), "denoiser", abstraction=abstraction)
+    model = Foreign(network, (3,), Karras(), "denoiser", attribute=attribute)
     mixture = Mixture(model, "prompt", span=2.0, nodes=8, pairs=10)
     g = generator(1)
     y, sigma = torch.randn(40, 3, generator=g).double() * 2, torch.tensor([0.4, 3.0]).double().repeat(20)

@@ -12,7 +12,7 @@ from asked import study
 from dressing import COLOURS, Exact, pictures
 from dressing import dressed as dress_up
 from sigmascope.cli import main
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.studies.labelling import Nearest, by_function
 from sigmascope.studies.laws import OWN_PATH, path_curves
@@ -42,7 +42,7 @@ def apart(results: xr.Dataset, estimator: str) -> np.ndarray:
 def test_forks_of_an_exact_network_are_the_posterior(dressed):
     """Children by the sampler, labelled by the nearest item; the pipeline's clock, unit and parametrisation between."""
     results = study(
-        dressed(False), abstractions="colour", model="diffusers:x", draws=48, levels=7, sigma_max=8.0, forks=24,
+        dressed(False), attributes="colour", model="diffusers:x", draws=48, levels=7, sigma_max=8.0, forks=24,
         steps=30, estimators="forks,posterior", sigma_min=0.06,
     )  # fmt: skip
     truth = results.information.sel(estimator="posterior").values[0]
@@ -68,9 +68,9 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert main(["study", str(path), "--model", "diffusers:x", *options, "--out", str(out)]) == 0
     results = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(estimator="forks")
-    assert not results.trusted.sel(abstraction="colour").any()
-    assert results.trusted.sel(abstraction="bright").all()
-    assert "does not make it in the proportions" in str(results.verdict.sel(abstraction="colour").values)
+    assert not results.trusted.sel(attribute="colour").any()
+    assert results.trusted.sel(attribute="bright").all()
+    assert "does not make it in the proportions" in str(results.verdict.sel(attribute="colour").values)
     assert results.attrs["main_estimator"] == "heldout"  # the data alone, since forks are biased
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "By the lower bound of the data alone. In order" in page
@@ -97,7 +97,7 @@ def test_parents_have_streams_of_their_own(dressed, monkeypatch):
     monkeypatch.setattr(module, "draw_items", same)
     monkeypatch.setattr("sigmascope.information.jobs.forking._ROWS", 24)
     results = study(
-        path, abstractions="colour", model="diffusers:x", draws=6, levels=2, sigma_max=2.0, forks=24, steps=8,
+        path, attributes="colour", model="diffusers:x", draws=6, levels=2, sigma_max=2.0, forks=24, steps=8,
         estimators="forks", sigma_min=1.0,
     )  # fmt: skip
     assert len(np.unique(results.information_per_draw.values[0, 0, 0])) > 2
@@ -109,7 +109,7 @@ def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
     path, own = dressed(False), module.fork
     monkeypatch.setattr(module, "fork", lambda d, y, levels, *a, **k: own(d, y, [2 * s for s in levels], *a, **k))
     results = study(
-        path, abstractions="colour", model="diffusers:x", draws=48, levels=5, sigma_max=4.0, forks=24, steps=20,
+        path, attributes="colour", model="diffusers:x", draws=48, levels=5, sigma_max=4.0, forks=24, steps=20,
         estimators="forks,posterior", sigma_min=0.06,
     )  # fmt: skip
     assert np.abs(apart(results, "forks")).max() > 8
@@ -118,7 +118,7 @@ def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
 def test_told_classes_by_name(dressed):
     """Gaps and the filter of a class-conditional network whose classes stand in another order than the data's."""
     results = study(
-        dressed(True), abstractions="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
+        dressed(True), attributes="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
         sigma_min=0.06, budget=15_000, estimators="score_gap,mmse_gap,filter,posterior",
     )  # fmt: skip
     truth = results.information.sel(estimator="posterior")
@@ -142,7 +142,7 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
     monkeypatch.setattr(Exact, "__call__", recorded)
     path = dressed(True, empty=empty)
     results = study(
-        path, abstractions="colour", model="diffusers:x", draws=32, levels=3, sigma_max=4.0, sigma_min=0.2,
+        path, attributes="colour", model="diffusers:x", draws=32, levels=3, sigma_max=4.0, sigma_min=0.2,
         budget=2000 if empty else 31_000, estimators="score_gap,own_path",
     )  # fmt: skip
     untold = 1 if empty else int(results.attrs["unconditional_calls"])
@@ -151,7 +151,7 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
 
 def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
     """Of an exact one it carries what noised data do; its generations are the model's, and the results say so."""
-    options = ["--abstractions", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
+    options = ["--attributes", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
     options += ["--sigma-max", "8", "--sigma-min", ".06", "--budget", "3000"]
     options += ["--estimators", "score_gap,posterior,own_path"]
     path = dressed(True)
@@ -172,7 +172,7 @@ def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
 def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dressed, tmp_path):
     """Its gaps are those of the exact posterior, the filter's bound is below them; and it is marked as such."""
     results = study(
-        dressed(True, empty=False), abstractions="colour", model="diffusers:x", draws=64, levels=5, sigma_max=8.0,
+        dressed(True, empty=False), attributes="colour", model="diffusers:x", draws=64, levels=5, sigma_max=8.0,
         sigma_min=0.06, budget=150_000, estimators="score_gap,mmse_gap,filter,posterior", out=tmp_path / "out",
     )  # fmt: skip
     truth = results.information.sel(estimator="posterior")
@@ -194,7 +194,7 @@ def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dresse
 def test_forks_of_a_network_without_an_empty_class(dressed):
     """They follow the mixture over its classes, at equal shares."""
     results = study(
-        dressed(True, empty=False), abstractions="colour", model="diffusers:x", draws=8, levels=2, sigma_max=2.0,
+        dressed(True, empty=False), attributes="colour", model="diffusers:x", draws=8, levels=2, sigma_max=2.0,
         forks=8, steps=6, estimators="forks,posterior", sigma_min=0.2,
     )  # fmt: skip
     assert np.abs(apart(results, "forks")).max() < 4
@@ -202,7 +202,7 @@ def test_forks_of_a_network_without_an_empty_class(dressed):
 
 
 def test_labels_of_a_function():
-    a = Abstraction("digit", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
+    a = Attribute("digit", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
     images = torch.rand(4, 3, 8, 8)
     assert by_function(lambda x: [0, 1, 2, 0], "d", [a])(images)["digit"].tolist() == [0, 1, 2, 0]
     assert list(by_function(lambda x: {"b": [0] * 4, "c": [1] * 4}, "d", [])(images)) == ["b", "c"]
@@ -280,7 +280,7 @@ def _not_made_again(made, out, monkeypatch, capsys):
     steps = []
     step = generated.sample
     monkeypatch.setattr(generated, "sample", lambda *args, **more: (steps.append(1), step(*args, **more))[1])
-    assert main([*made, "--abstractions", "nope", "--out", str(other)]) == 2
+    assert main([*made, "--attributes", "nope", "--out", str(other)]) == 2
     assert "it gives no 'nope'" in capsys.readouterr().err
     assert len(steps) == 1
 
@@ -290,7 +290,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     folder, path = real
     monkeypatch.chdir(folder)
     model = f"diffusers:{folder / 'free'}"
-    data = [str(path), "--abstractions", "colour"]
+    data = [str(path), "--attributes", "colour"]
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "σ at 50 %" in capsys.readouterr().out
     page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
@@ -307,7 +307,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
         assert main([*made, "--out", str(tmp_path / name)]) == 0
     _not_made_again(made, tmp_path / "b", monkeypatch, capsys)
     one, two = (xr.load_dataset(tmp_path / n / "results.nc", engine="h5netcdf") for n in "bc")
-    assert list(one.abstraction.values) == ["label"]
+    assert list(one.attribute.values) == ["label"]
     assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]
     assert np.array_equal(one.information, two.information)
     told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
@@ -328,7 +328,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     from sigmascope.information.jobs.forking import ForkJob
 
     monkeypatch.setattr(compute, "CHECKPOINT_SECONDS", 0.0)
-    args = ["study", str(path), "--abstractions", "colour", "--model", f"diffusers:{folder / 'free'}", *SHORT]
+    args = ["study", str(path), "--attributes", "colour", "--model", f"diffusers:{folder / 'free'}", *SHORT]
     args += ["--estimators", "forks", "--out"]
     assert main([*args, str(tmp_path / "whole")]) == 0
     own, done = ForkJob.step, []

@@ -12,7 +12,7 @@ from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.analysis.trust import judge
 from sigmascope.cli import main
-from sigmascope.core import Abstraction
+from sigmascope.core import Attribute
 from sigmascope.data import from_array, load
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.jobs.losses import LossJob
@@ -74,9 +74,9 @@ def wrapped(path, monkeypatch):
         *, unit=None, null=NULL, sign=1.0, share=1.0, prediction="epsilon", schedule=None, names=COLOURS, classes=True
     ):
         network = Network(path, sign, share)
-        a = Abstraction("class", names, torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
+        a = Attribute("class", names, torch.full((3,), 1 / 3, dtype=torch.float64)) if classes else None
         foreign = Foreign(
-            network, (3, 4, 4), schedule or network.schedule, prediction, abstraction=a,
+            network, (3, 4, 4), schedule or network.schedule, prediction, attribute=a,
             null=null if classes else None, unit=unit or Unit(2.0, -1.0),
         )  # fmt: skip
         scheduler = type("Scheduler", (), {"config": {"kind": "linear"}})()

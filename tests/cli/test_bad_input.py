@@ -45,12 +45,12 @@ def refused(capsys, *args, words):
         (["--draws", "1"], "draws is 1: at least 2"),
         (["--levels", "1"], "levels is 1"),
         (["--seed", "-1"], "must not be negative"),
-        (["--abstractions", "colour"], "no attribute is called 'colour': choose among digit, depth"),
-        (["--abstractions", "depth"], "--abstractions depth:bins=8"),
-        (["--abstractions", "depth:bins=1"], "at least 2 are needed"),
-        (["--abstractions", "digit:bins=x"], "cannot be read"),
-        (["--abstractions", "digit,digit"], "asked for twice"),
-        (["--abstractions", "digit", "--device", "quantum"], "device 'quantum' cannot be used"),
+        (["--attributes", "colour"], "no attribute is called 'colour': choose among digit, depth"),
+        (["--attributes", "depth"], "--attributes depth:bins=8"),
+        (["--attributes", "depth:bins=1"], "at least 2 are needed"),
+        (["--attributes", "digit:bins=x"], "cannot be read"),
+        (["--attributes", "digit,digit"], "asked for twice"),
+        (["--attributes", "digit", "--device", "quantum"], "device 'quantum' cannot be used"),
         (["--draws", "many"], "--draws"),
         (["--drows", "3"], "--drows"),
     ],
@@ -62,7 +62,7 @@ def test_options(good, tmp_path, capsys, options, words):
 
 def test_no_data_and_no_folder(good, tmp_path, capsys):
     refused(capsys, "study", "--out", tmp_path / "out", words="no data are named")
-    refused(capsys, "study", good, "--abstractions", "digit", words="pass --out FOLDER")
+    refused(capsys, "study", good, "--attributes", "digit", words="pass --out FOLDER")
     refused(capsys, "study", tmp_path / "none.npz", "--out", tmp_path / "out", words="no such file")
     commands = "study, train, compare, generate, fork, check, reproduce, translate, advise, prompts"
     refused(capsys, words=f"Expected one of {{{commands}}}: see sigmascope --help")
@@ -73,9 +73,9 @@ def test_foreign_folder_is_not_touched(good, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
-    refused(capsys, "study", good, "--abstractions", "digit", "--out", out, words="holds no study")
+    refused(capsys, "study", good, "--attributes", "digit", "--out", out, words="holds no study")
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
-    refused(capsys, "study", good, "--abstractions", "digit", "--out", out / "thesis.tex", words="it is a file")
+    refused(capsys, "study", good, "--attributes", "digit", "--out", out / "thesis.tex", words="it is a file")
 
 
 def test_folder_that_cannot_be_written(good, tmp_path, capsys, monkeypatch):
@@ -83,11 +83,11 @@ def test_folder_that_cannot_be_written(good, tmp_path, capsys, monkeypatch):
     locked.mkdir()
     real = os.access
     monkeypatch.setattr(os, "access", lambda p, mode: False if str(p) == str(locked) else real(p, mode))
-    refused(capsys, "study", good, "--abstractions", "digit", "--out", locked / "a", words="cannot be written")
+    refused(capsys, "study", good, "--attributes", "digit", "--out", locked / "a", words="cannot be written")
 
 
 def test_results_of_another_study(good, tmp_path, capsys):
-    command = ["study", good, "--abstractions", "digit", "--draws", "8", "--levels", "5"]
+    command = ["study", good, "--attributes", "digit", "--draws", "8", "--levels", "5"]
     assert main([str(a) for a in [*command, "--out", tmp_path / "a"]]) == 0
     kept = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*.*") if p.is_file()}
     capsys.readouterr()
@@ -116,7 +116,7 @@ def test_results_of_another_study(good, tmp_path, capsys):
 
 
 def test_checkpoint_that_is_damaged_starts_anew(good, tmp_path):
-    command = ["study", good, "--abstractions", "digit", "--draws", "8", "--levels", "5", "--out"]
+    command = ["study", good, "--attributes", "digit", "--draws", "8", "--levels", "5", "--out"]
     assert main([str(a) for a in [*command, tmp_path / "a"]]) == 0
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (tmp_path / "b" / "results.nc").unlink()
@@ -144,7 +144,7 @@ def test_specifications(tmp_path, capsys, text, words):
 
 
 def test_data_that_have_changed_since_the_specification(good, tmp_path, capsys):
-    command = ["study", good, "--abstractions", "digit", "--draws", "8", "--levels", "5", "--out", tmp_path / "a"]
+    command = ["study", good, "--attributes", "digit", "--draws", "8", "--levels", "5", "--out", tmp_path / "a"]
     assert main([str(a) for a in command]) == 0
     np.savez(good, images=IMAGES[::-1], digit=DIGIT)
     capsys.readouterr()
@@ -154,7 +154,7 @@ def test_data_that_have_changed_since_the_specification(good, tmp_path, capsys):
 def test_too_little_memory_is_said_before_work_starts(good, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sigmascope.data.memory.available_bytes", lambda: 10_000_000)
     words = "GB of memory and 0.0 GB is free"
-    refused(capsys, "study", good, "--abstractions", "digit", "--out", tmp_path / "out", words=words)
+    refused(capsys, "study", good, "--attributes", "digit", "--out", tmp_path / "out", words=words)
     assert not (tmp_path / "out").exists()
 
 

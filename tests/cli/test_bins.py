@@ -72,7 +72,7 @@ def expected(names: list[str]) -> dict[str, float]:
 
 
 def require_right(results: xr.Dataset, names: list[str]) -> None:
-    assert list(results.abstraction.values) == names
+    assert list(results.attribute.values) == names
     assert results.ceiling.values == pytest.approx(list(expected(names).values()))
 
 
@@ -81,12 +81,12 @@ def require_right(results: xr.Dataset, names: list[str]) -> None:
 def test_from_python(routes, route, entries):
     labels = {"digit": DIGIT, "slant": SLANT}
     if route == "array":
-        results = study(IMAGES, labels, abstractions=entries, **QUICK)
+        results = study(IMAGES, labels, attributes=entries, **QUICK)
     elif route == "data":
-        made = from_array(IMAGES, labels, abstractions=entries.split(","))
-        results = study(made, abstractions=entries, **QUICK)
+        made = from_array(IMAGES, labels, attributes=entries.split(","))
+        results = study(made, attributes=entries, **QUICK)
     else:
-        results = study(str(routes[route]), abstractions=entries.split(","), **QUICK)
+        results = study(str(routes[route]), attributes=entries.split(","), **QUICK)
     require_right(results, ENTRIES[entries])
 
 
@@ -94,7 +94,7 @@ def test_from_python(routes, route, entries):
 @pytest.mark.parametrize("route", ["npz", "folder", "parquet"])
 def test_dry_run(routes, route, entries, capsys, monkeypatch):
     monkeypatch.setattr("sigmascope.studies.costs.seconds_of", lambda *a: 0.0)
-    assert main(["study", str(routes[route]), "--abstractions", entries, "--dry-run"]) == 0
+    assert main(["study", str(routes[route]), "--attributes", entries, "--dry-run"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("attributes"))
     assert line.split(None, 1)[1] == ", ".join(
         f"{n} ({len(np.unique(load(str(routes[route]), entries.split(',')).labels[n]))})" for n in ENTRIES[entries]
@@ -103,13 +103,13 @@ def test_dry_run(routes, route, entries, capsys, monkeypatch):
 
 def test_other_laws_and_estimators(routes):
     for options in ({"law": "heldout", "draws": 16}, {"pairs": True}, {"estimators": "posterior,filter,forks"}):
-        results = study(str(routes["npz"]), abstractions="digit,slant:bins=4", **(QUICK | options))
+        results = study(str(routes["npz"]), attributes="digit,slant:bins=4", **(QUICK | options))
         require_right(results, ["digit", "slant"])
 
 
 def test_a_study_and_its_repetition(routes, tmp_path):
     entries = "digit,slant:bins=4,digit+slant"
-    command = ["study", str(routes["npz"]), "--abstractions", entries, "--draws", "8", "--levels", "4"]
+    command = ["study", str(routes["npz"]), "--attributes", entries, "--draws", "8", "--levels", "4"]
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
     assert main([*command, "--out", str(tmp_path / "a")]) == 0  # finished
     again = ["study", "--spec", str(tmp_path / "a" / "spec.toml"), "--out", str(tmp_path / "b")]
@@ -124,7 +124,7 @@ def test_a_study_and_its_repetition(routes, tmp_path):
 )
 def test_generate_and_fork(routes, tmp_path, command):
     out = tmp_path / "out"
-    whole = [command[0], str(routes["npz"]), *command[1:], "--abstractions", "digit,slant:bins=4,digit+slant"]
+    whole = [command[0], str(routes["npz"]), *command[1:], "--attributes", "digit,slant:bins=4,digit+slant"]
     assert main([*whole, "--out", str(out)]) == 0
     assert main([*whole, "--out", str(out)]) == 0
     text = next(out.glob("*.csv")).read_text()
@@ -134,25 +134,25 @@ def test_generate_and_fork(routes, tmp_path, command):
 def test_a_model_that_was_trained_with_bins(routes, tmp_path, capsys):
     model, data = str(tmp_path / "model"), str(routes["npz"])
     small = ["--network", "mlp", "--width", "16", "--depth", "1", "--steps", "20", "--batch", "16"]
-    assert main(["train", data, "--abstractions", "digit,slant:bins=4", *small, "--out", model]) == 0
+    assert main(["train", data, "--attributes", "digit,slant:bins=4", *small, "--out", model]) == 0
     for chosen in ("", "slant", "slant:bins=4", "digit,slant:bins=4"):
-        options = ["--abstractions", chosen] if chosen else []
+        options = ["--attributes", chosen] if chosen else []
         assert main(["study", data, "--model", model, *options, "--dry-run"]) == 0
         assert f"gaps {'':7}until" in capsys.readouterr().out
     results = study(
-        data, model=model, abstractions="slant:bins=4", draws=8, levels=4, budget=2000, estimators="score_gap"
+        data, model=model, attributes="slant:bins=4", draws=8, levels=4, budget=2000, estimators="score_gap"
     )
     require_right(results, ["slant"])
     with pytest.raises(InputError, match=r"trained with 4 bins of 'slant', 8 are asked for: write slant"):
-        study(data, model=model, abstractions="slant:bins=8", **QUICK)
+        study(data, model=model, attributes="slant:bins=8", **QUICK)
     with pytest.raises(InputError, match=r"cannot be told 'size'"):
-        study(data, model=model, abstractions="size", **QUICK)
+        study(data, model=model, attributes="size", **QUICK)
 
 
 def test_several_processes(routes, tmp_path):
     entries, out = "digit,slant:bins=4,digit+slant", tmp_path / "out"
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sigmascope"]
-    options = ["--abstractions", entries, "--draws", "8", "--levels", "4", "--out", str(out)]
+    options = ["--attributes", entries, "--draws", "8", "--levels", "4", "--out", str(out)]
     done = subprocess.run(
         [*run, "study", str(routes["folder"]), *options], env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=120, check=False,
@@ -179,21 +179,21 @@ def test_several_processes(routes, tmp_path):
 )
 def test_what_cannot_be_cut(entries, words):
     with pytest.raises(InputError, match=words):
-        study(IMAGES, {"digit": DIGIT, "slant": SLANT}, abstractions=entries, **QUICK)
+        study(IMAGES, {"digit": DIGIT, "slant": SLANT}, attributes=entries, **QUICK)
 
 
 def test_columns_whose_names_have_signs_in_them():
     labels = {"a+b": DIGIT, "c": SLANT, "d,e": DIGIT > 0, " f": SLANT > 0.5, "g:bins=2": DIGIT}
     entries = ["a+b", "a+b+c", "c:bins=3", "d,e", " f", "g:bins=2"]
-    data = from_array(IMAGES, labels, abstractions=entries)
-    assert [a.name for a in data.abstractions] == ["a+b", "a+b+c", "c", "d,e", " f", "g:bins=2"]
-    assert data.abstraction("a+b").parts == ()
-    assert data.abstraction("a+b+c").parts == ("a+b", "c")
-    assert list(study(data, abstractions=entries, **QUICK).abstraction.values) == [a.name for a in data.abstractions]
+    data = from_array(IMAGES, labels, attributes=entries)
+    assert [a.name for a in data.attributes] == ["a+b", "a+b+c", "c", "d,e", " f", "g:bins=2"]
+    assert data.attribute("a+b").parts == ()
+    assert data.attribute("a+b+c").parts == ("a+b", "c")
+    assert list(study(data, attributes=entries, **QUICK).attribute.values) == [a.name for a in data.attributes]
 
 
 def test_bins_of_the_scenes_change_the_fingerprint():
     plain, cut = load("scenes", ["scale"], size=16), load("scenes", ["scale:bins=4"], size=16)
-    assert len(cut.abstraction("scale").values) == 4
+    assert len(cut.attribute("scale").values) == 4
     assert plain.fingerprint != cut.fingerprint
     assert torch.equal(cut.labels["scale"], plain.labels["scale"] // 2)

@@ -35,7 +35,7 @@ def results(
     quadrature: float = 0.0,
     ceiling: float = H,
 ) -> xr.Dataset:
-    """A Dataset as a study makes it, of contributions of draws by (abstraction, estimator)."""
+    """A Dataset as a study makes it, of contributions of draws by (attribute, estimator)."""
     names, ways = (list(dict.fromkeys(k[i] for k in per_draw)) for i in (0, 1))
     draws = next(iter(per_draw.values())).shape[1]
     nothing = np.full((len(sigma), draws), np.nan)
@@ -44,18 +44,18 @@ def results(
     count = np.maximum(good.sum(3), 1)
     value = np.where(good.any(3), np.where(good, each, 0).sum(3) / count, np.nan)
     spread = np.where(good, each - value[..., None], 0.0)
-    axes = ("abstraction", "estimator", "sigma")
+    axes = ("attribute", "estimator", "sigma")
     return xr.Dataset(
         {
             "information": (axes, value),
             "stderr": (axes, np.sqrt((spread**2).sum(3) / np.maximum(count - 1, 1) / count) + 0 * value),
             "information_per_draw": ((*axes, "draw"), each),
             "quadrature_error": (axes, np.full(value.shape, quadrature)),
-            "ceiling": ("abstraction", np.full(len(names), ceiling)),
+            "ceiling": ("attribute", np.full(len(names), ceiling)),
             "kind": ("estimator", [(kind or {}).get(e, "exact") for e in ways]),
             "item": ("draw", np.arange(draws) if items is None else items),
         },
-        coords={"abstraction": names, "estimator": ways, "sigma": sigma},
+        coords={"attribute": names, "estimator": ways, "sigma": sigma},
         attrs={"seed": seed, "data_name": "made", "data_words": "nothing"},
     )
 
@@ -244,7 +244,7 @@ def test_the_best_estimator_is_taken():
         if trusted is None:
             return made
         mark = np.stack([[np.full(len(SIGMA), e in trusted) for e in some]])
-        return made.assign(trusted=(("abstraction", "estimator", "sigma"), mark))
+        return made.assign(trusted=(("attribute", "estimator", "sigma"), mark))
 
     def taken(some, trusted, estimator="", others=None) -> str:
         one, two = study(a, some, trusted), study(b, others or some, trusted)
@@ -327,7 +327,7 @@ def test_files_of_a_comparison(studies, tmp_path):
     assert "tone: no difference shown" in said
     assert "Paired: the same items and seed, of data that differ" in said
     with (out / "comparison.csv").open() as file:
-        rows = {r["abstraction"]: r for r in csv.DictReader(file)}
+        rows = {r["attribute"]: r for r in csv.DictReader(file)}
     assert set(rows) == {"bar", "tone"}
     assert rows["bar"]["estimator"] == "posterior"
     # A bar of 0.4 in place of 1 is seen at 0.4 of the noise.
@@ -335,7 +335,7 @@ def test_files_of_a_comparison(studies, tmp_path):
     assert float(rows["bar"]["largest_difference_low"]) > 0.3
     for side, name in (("a", "clear"), ("b", "faint")):  # as on the page of each study
         with (studies / name / "onset.csv").open() as file:
-            page = {r["abstraction"]: r for r in csv.DictReader(file)}
+            page = {r["attribute"]: r for r in csv.DictReader(file)}
         for end in ("", "_low", "_high"):
             assert rows["bar"][f"sigma_50_{side}{end}"] == page["bar"][f"sigma_50{end}"]
     table = json.loads((out / "comparison.json").read_text())
@@ -362,7 +362,7 @@ def test_the_figure_shows_both_and_their_difference(studies):
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == 2 * len(found)
     for c, upper in zip(found, drawn[: len(found)], strict=True):
-        assert upper.get_title(loc="left") == c.abstraction
+        assert upper.get_title(loc="left") == c.attribute
         assert (
             upper.lines[0].get_linestyle()
             != next(k for k in upper.lines if k.get_label() == "B: faint").get_linestyle()

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 from sigmascope.report.explorer import Explored, explorer_section
 from sigmascope.report.page import document
 
@@ -27,23 +27,23 @@ SIGMA = np.geomspace(30, 0.05, LEVELS)
 MIDDLE = 3  # the curves rise most from level 2 to level 3, and next from there on
 
 
-def abstraction(name, values):
+def attribute(name, values):
     prior = torch.arange(1, len(values) + 1, dtype=torch.float64)
-    return Abstraction(name, tuple(values), prior / prior.sum())
+    return Attribute(name, tuple(values), prior / prior.sum())
 
 
-ABSTRACTIONS = (
-    abstraction(NAME, [VALUE, "plain & simple"]),
-    abstraction("__proto__", ["constructor", "\u2028\u2029]]>", "\ud800 alone"]),
-    abstraction("a name that is far too long for any column of a telephone " * 3, [f"thin {k}" for k in range(20)]),
-    abstraction("many", [f"value {k}" for k in range(100)]),
+ATTRIBUTES = (
+    attribute(NAME, [VALUE, "plain & simple"]),
+    attribute("__proto__", ["constructor", "\u2028\u2029]]>", "\ud800 alone"]),
+    attribute("a name that is far too long for any column of a telephone " * 3, [f"thin {k}" for k in range(20)]),
+    attribute("many", [f"value {k}" for k in range(100)]),
 )
 
 
 def explored(event=(3, 5, 6), forks=FORKS, levels=LEVELS, seed=0):
     rng = np.random.default_rng(seed)
     sigma = np.geomspace(30, 0.05, levels)
-    labels = {a.name: rng.integers(0, len(a.values), (levels, forks)) for a in ABSTRACTIONS}
+    labels = {a.name: rng.integers(0, len(a.values), (levels, forks)) for a in ATTRIBUTES}
     labels[NAME][:3] = [0, 1, 0, 1][:forks]
     labels[NAME][3:] = 0  # agree from level 3 on
     labels["many"][2:5] = 17
@@ -56,9 +56,9 @@ def explored(event=(3, 5, 6), forks=FORKS, levels=LEVELS, seed=0):
         denoised=rng.random((levels, *event)).astype(np.float32),
         children=rng.random((levels, forks, *event)).astype(np.float32),
         labels=labels,
-        posterior={a.name: rng.dirichlet(np.full(len(a.values), 0.4), levels) for a in ABSTRACTIONS},
-        truth={a.name: k for a, k in zip(ABSTRACTIONS, (0, 2, 19, 99), strict=True)},
-        abstractions=ABSTRACTIONS,
+        posterior={a.name: rng.dirichlet(np.full(len(a.values), 0.4), levels) for a in ATTRIBUTES},
+        truth={a.name: k for a, k in zip(ATTRIBUTES, (0, 2, 19, 99), strict=True)},
+        attributes=ATTRIBUTES,
     )
 
 
@@ -67,7 +67,7 @@ def curves(levels=LEVELS):
     sigma = np.geomspace(30, 0.05, levels)
     return [
         Curve.of_draws(a.name, "posterior", sigma, a.entropy * np.array(at)[:, None] + [[-0.01, 0.01]], a.entropy)
-        for a in ABSTRACTIONS
+        for a in ATTRIBUTES
     ]
 
 
@@ -162,7 +162,7 @@ def check_level(page, ex, level):
     assert now["spoken"] == read
     assert db == f"SNR = {-20 * math.log10(sigma):.1f} dB".replace("-", "−")
     assert float(tau.removeprefix("τ = ").replace("−", "-")) == pytest.approx(ex.tau[level], rel=5e-3)
-    for a, chart, curve in zip(ex.abstractions, now["charts"], curves(len(ex.sigma)), strict=True):
+    for a, chart, curve in zip(ex.attributes, now["charts"], curves(len(ex.sigma)), strict=True):
         p, truth = ex.posterior[a.name][level], ex.truth[a.name]
         order = np.arange(len(p)) if len(p) <= 64 else np.argsort(-p, kind="stable")[:16]
         written, drawn = np.array(chart["bars"]).T
@@ -182,14 +182,14 @@ def check_level(page, ex, level):
             assert chart["words"] == [f"likeliest: {a.values[best]}, {p[best]:.3f}", own]
     agreed = {
         f"{a.name}: {a.values[ex.labels[a.name][level, 0]]}"
-        for a in ex.abstractions
+        for a in ex.attributes
         if len(set(ex.labels[a.name][level])) == 1 and ex.labels[a.name][level, 0] >= 0
     }
     assert set(now["agreed"]) == agreed
     assert len(now["agreed"]) == len(agreed)
     assert now["sentence"].startswith("All 4 continuations agree in" if agreed else "The 4 continuations agree in noth")
     for k, title in enumerate(now["titles"]):
-        its = [(a, ex.labels[a.name][level, k]) for a in ex.abstractions]
+        its = [(a, ex.labels[a.name][level, k]) for a in ex.attributes]
         assert title == [f"{a.name}: {a.values[v] if v >= 0 else 'unknown'}" for a, v in its]
     for address, v in zip([now["denoised"], *now["children"]], [ex.denoised[level], *ex.children[level]], strict=True):
         np.testing.assert_allclose(pixels(address), 255 * np.moveaxis(v, 0, -1), atol=0.501)

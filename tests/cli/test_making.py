@@ -218,7 +218,7 @@ def test_forks_find_the_exact_entropy(blocks, tmp_path, capsys, sampler):
 def test_too_few_forks_are_marked(blocks, tmp_path, capsys):
     assert run("fork", blocks, "--forks", 3, "--seeds", 2, "--out", tmp_path / "out") == 0
     assert "3 children are too few for 4 values" in capsys.readouterr().out
-    notes = {r["abstraction"]: r["note"] for r in rows_of(tmp_path / "out" / "forks.csv")}
+    notes = {r["attribute"]: r["note"] for r in rows_of(tmp_path / "out" / "forks.csv")}
     assert notes["place"] == "3 children are too few for 4 values"
     assert notes["colour"] == ""
 
@@ -239,7 +239,7 @@ def test_study_of_a_hierarchy(tmp_path):
     options = ["--draws", 96, "--levels", 12, "--sigma-max", 20, "--sigma-min", 0.05]
     assert run("study", SMALL, *options, "--estimators", "posterior,score_gap,forks", "--out", out) == 0
     results = xr.load_dataset(out / "results.nc", engine="h5netcdf")
-    assert list(results.abstraction.values) == ["root", "level 1", "level 2", "leaf"]
+    assert list(results.attribute.values) == ["root", "level 1", "level 2", "leaf"]
     for e in ("score_gap", "forks"):
         off = np.abs(results.information.sel(estimator=e) - results.information.sel(estimator="posterior"))
         error = np.hypot(results.stderr.sel(estimator=e), results.stderr.sel(estimator="posterior"))
@@ -247,7 +247,7 @@ def test_study_of_a_hierarchy(tmp_path):
     whole = results.whole_information.values
     assert np.all(np.diff(whole, axis=0) > -1e-9)  # a level below holds what those above do
     assert np.allclose(whole[:, -1], results.whole_ceiling, atol=0.05)
-    assert np.allclose(whole[0], results.information.sel(abstraction="root", estimator="posterior"))
+    assert np.allclose(whole[0], results.information.sel(attribute="root", estimator="posterior"))
     assert (out / "figures" / "tree.png").stat().st_size > 10_000
     page = (out / "report.html").read_text()
     assert "Level by level" in page
@@ -295,7 +295,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["generate", "DATA", "--sampler", "magic"], "sampler is 'magic': expected sde, ode, filter"),
         (["generate", "DATA", "--about", "place"], "goes with --sampler filter"),
         (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "--about 'smell': choose among"),
-        (["study", SMALL, "--abstractions", "root+leaf"], "joint attributes, a+b, are of data files"),
+        (["study", SMALL, "--attributes", "root+leaf"], "joint attributes, a+b, are of data files"),
         (["generate", "DATA", "--sigma-max", "0.01"], "the last above 0 and lower"),
         (["generate", "DATA", "--steps", "0"], "steps is 0"),
         (["generate", "DATA", "--seed", "-1"], "must not be negative"),
@@ -306,7 +306,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["fork", "DATA", "--renoise", "9"], "--renoise goes with sde and ode"),
         (["fork", "DATA", "--sigma", "0"], "sigma is 0"),
         (["fork", "DATA", "--forks", "1"], "at least 2 of each"),
-        (["fork", "DATA", "--abstractions", "smell"], "no attribute is called 'smell'"),
+        (["fork", "DATA", "--attributes", "smell"], "no attribute is called 'smell'"),
         (["fork", "DATA", "--drows", "3"], "see sigmascope fork --help"),
         (["study", "DATA", "--estimators", "posterior,forks", "--forks", "3"], "pass at least --forks 4"),
         (["study", "DATA", "--estimators", "posterior,telepathy"], "expected posterior, and perhaps"),
@@ -314,8 +314,8 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["study", "hierarchy:colour=3"], "hierarchy:colour=3"),
         (["study", SMALL, "--law", "heldout"], "leave out --law heldout"),
         (["study", SMALL, "--grain"], "--grain is a texture"),
-        (["study", SMALL, "--abstractions", "trunk"], "choose among root, level 1, level 2, leaf"),
-        (["study", SMALL, "--abstractions", "root,root"], "asked for twice"),
+        (["study", SMALL, "--attributes", "trunk"], "choose among root, level 1, level 2, leaf"),
+        (["study", SMALL, "--attributes", "root,root"], "asked for twice"),
     ],
 )
 def test_bad_input_is_one_line(blocks, tmp_path, capsys, args, words):

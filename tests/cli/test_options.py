@@ -168,7 +168,7 @@ def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, comm
     assert not (tmp_path / "out").exists()
 
 
-ALL = {"data", "abstractions", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
+ALL = {"data", "attributes", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
 PRINTS = {"fingerprint", "model_fingerprint"}
 HONOURED = {
     "exact": (ExactSpec, {}, {"estimators", "pairs"}),
@@ -272,7 +272,7 @@ def test_two_studies_that_differ_say_in_what(name, value):
         ({"levels": 10**5000}, "levels is a number of more than 40 digits"),
         ({"sigma_max": 10**400}, "sigma_max is a number of more than 40 digits: expected a number"),
         ({"labeller": "a\0b"}, "it holds NUL"),
-        ({"abstractions": ["\ud800"]}, "no UTF-8"),
+        ({"attributes": ["\ud800"]}, "no UTF-8"),
     ],
 )
 def test_from_python(options, words):
@@ -320,7 +320,7 @@ def test_a_study_from_python_has_ten_parameters():
         (PipelineOptions(allow_pickle=True), "--allow-pickle is of a pipeline"),
         ([ExactOptions(law="heldout"), ForkOptions(forks=8)], "--forks 8 is of the estimator forks"),
         (DataOptions("scenes"), "data and attributes are arguments of study: leave them out of DataOptions"),
-        (DataOptions(abstractions=("a",)), "data and attributes are arguments of study"),
+        (DataOptions(attributes=("a",)), "data and attributes are arguments of study"),
         ({"draws": 8}, "options are .*: pass groups of them, e.g. ExactOptions"),
     ],
 )
@@ -365,8 +365,8 @@ def test_help_is_in_groups_by_purpose_and_names_stay_short(capsys):
 def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 255, (40, 4, 4), dtype=np.uint8), **{"a,b": np.arange(40) % 2})
-    spec = spec_of(data=str(tmp_path / "d.npz"), abstractions=("a,b",), draws=8, levels=4)
+    spec = spec_of(data=str(tmp_path / "d.npz"), attributes=("a,b",), draws=8, levels=4)
     (tmp_path / "s.toml").write_text(spec.to_toml())
     command = told_by(str(tmp_path / "s.toml"))
-    assert command.what.abstractions == ("a,b",)
+    assert command.what.attributes == ("a,b",)
     assert main(["study", "--spec", str(tmp_path / "s.toml"), "--draws", "6", "--dry-run"]) == 0

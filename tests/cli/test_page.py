@@ -79,12 +79,12 @@ def test_values_file_says_what_the_page_says(page_file):
     results = xr.load_dataset(page_file.parent / "results.nc", engine="h5netcdf")
     assert len(rows) == results.sizes["value"] == 3 + 2 + 7 * 3
     text = page_file.read_text(encoding="utf-8")
-    for name in {r["abstraction"] for r in rows}:
-        mine = [r for r in rows if r["abstraction"] == name]
+    for name in {r["attribute"] for r in rows}:
+        mine = [r for r in rows if r["attribute"] == name]
         halves = [float(r["sigma_50"] or 0.0) for r in mine]
         assert halves == sorted(halves, reverse=True)
         assert [r["order"] for r in mine] == [str(k + 1) for k in range(len(mine))]
-        at = np.flatnonzero((results.value_abstraction.values == name) & (results.value.values == mine[0]["value"]))
+        at = np.flatnonzero((results.value_attribute.values == name) & (results.value.values == mine[0]["value"]))
         assert float(results.value_half[at[0]]) == pytest.approx(halves[0], rel=1e-5)
         assert float(mine[0]["ceiling"]) == pytest.approx(float(results.value_ceiling[at[0]]), abs=1e-6)
         assert f"<td>{escape(mine[0]['value'])}: {halves[0]:.2g}"[:-2] in text

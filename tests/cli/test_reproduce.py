@@ -110,9 +110,9 @@ def test_curves_are_those_of_the_reduced_pictures(shapes):
     again = study(own, draws=TINY.draws, levels=TINY.levels, estimators="posterior")
     with tree(out) as found:
         curves = found["curves"].to_dataset()
-        for name in again.abstraction.values:
-            one = curves.information.sel(abstraction=name, estimator="posterior").values
-            assert np.allclose(one, again.information.sel(abstraction=name, estimator="posterior").values, atol=1e-4)
+        for name in again.attribute.values:
+            one = curves.information.sel(attribute=name, estimator="posterior").values
+            assert np.allclose(one, again.information.sel(attribute=name, estimator="posterior").values, atol=1e-4)
 
 
 def test_every_number_of_the_third_table_is_in_the_results(shapes):
@@ -122,7 +122,7 @@ def test_every_number_of_the_third_table_is_in_the_results(shapes):
         curves = found["curves"].to_dataset().load()
         row = next(r for r in table(out, "3") if r["attribute"] == "floor_hue" and r["τ"] == "0.6")
         for column, estimator in (("exact filter", "posterior"), ("score gap", "score_gap"), ("forks", "forks")):
-            of = curves.sel(abstraction="floor_hue", estimator=estimator)
+            of = curves.sel(attribute="floor_hue", estimator=estimator)
             at = np.interp(0.6, np.log(of.sigma.values[::-1] / low) / np.log(high / low), of.information.values[::-1])
             assert abs(float(row[column].split(" ± ")[0]) - at) < 6e-4
         assert float(row["σ"]) == pytest.approx(low * (high / low) ** 0.6, rel=1e-3)
@@ -146,14 +146,14 @@ def test_probability_that_children_agree(shapes):
     parents = torch.from_numpy(forks.parent.values).double()
     for name, log_p in exact.all_log_posteriors(parents, level).items():
         expected = (log_p.exp() ** 4).sum(1).numpy()
-        assert np.allclose(forks.agreement.sel(abstraction=name).values, expected, atol=1e-6)
-    last = {name: set(forks.label.sel(abstraction=name).values[-1].tolist()) for name in forks.abstraction.values}
+        assert np.allclose(forks.agreement.sel(attribute=name).values, expected, atol=1e-6)
+    last = {name: set(forks.label.sel(attribute=name).values[-1].tolist()) for name in forks.attribute.values}
     assert all(len(x) == 1 for x in last.values())  # at tau .2 nothing is open in so few scenes
     children = torch.from_numpy(forks.child.values[-1])
     nearest = ((data.source.read(0, len(data))[None] - children[:, None]) ** 2).flatten(2).sum(2)
     assert float(nearest.min(1).values.max()) < 0.1  # the children are items
-    for name in forks.abstraction.values:
-        assert data.labels[name][nearest.argmin(1)].tolist() == forks.label.sel(abstraction=name).values[-1].tolist()
+    for name in forks.attribute.values:
+        assert data.labels[name][nearest.argmin(1)].tolist() == forks.label.sel(attribute=name).values[-1].tolist()
 
 
 def test_there_and_back(shapes):
@@ -166,7 +166,7 @@ def test_there_and_back(shapes):
     assert float((np.abs(apart.mean("draw")) / error.clip(1e-4)).max()) < 4
     assert float(turn.agree.isel(level=-1).min()) > 0.9
     first = turn.agree.isel(level=0).mean("draw")
-    assert float(first.sel(abstraction="shape")) == pytest.approx(0.25, abs=0.02)
+    assert float(first.sel(attribute="shape")) == pytest.approx(0.25, abs=0.02)
     assert np.allclose((turn.agree4 - turn.agree).max(), 0, atol=1e-6)  # four agree no more often than two
 
 
@@ -291,8 +291,8 @@ def test_a_biased_gap_is_drawn_with_its_mark():
     curve = Curve.of_draws("a", "score_gap", sigma, per_draw, 1.0, kind="estimate")
     biased = np.arange(9) >= 6
     probes = xr.Dataset(
-        {"accuracy": (("where", "abstraction", "level"), np.zeros((3, 1, 9))), "tau": ("level", np.linspace(1, 0, 9))},
-        {"where": list(WHERE), "abstraction": ["a"]},
+        {"accuracy": (("where", "attribute", "level"), np.zeros((3, 1, 9))), "tau": ("level", np.linspace(1, 0, 9))},
+        {"where": list(WHERE), "attribute": ["a"]},
     )
     lines = {"model: score gap": {"a": (sigma, curve.value, curve.error)}}
     for mark in (biased, ~biased, None):

@@ -52,7 +52,7 @@ def test_every_page_has_the_section(kind, toys, tmp_path, monkeypatch):
         monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
         options = ["--model", f"diffusers:{pipeline}"]
         options += ["--budget", "1000"] if kind == "model" else ["--forks", "4", "--steps", "3"]
-    few = ["--draws", "8", "--levels", "4", "--sigma-max", "8", "--abstractions", "colour"]
+    few = ["--draws", "8", "--levels", "4", "--sigma-max", "8", "--attributes", "colour"]
     out = tmp_path / "out"
     assert main(["study", str(path), *few, *options, "--out", str(out)]) == 0
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ def folders(tmp_path_factory):
     study("early", "--sigma-min", "0.8", "--estimators", "posterior")
     study("heldout", "--law", "heldout")
     untold = ["--draws", "16", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06", "--forks", "12"]
-    colour = ["--abstractions", "colour"]
+    colour = ["--attributes", "colour"]
     exact = Exact(path, COLOURS)
     study("untold", "--steps", "8", pipe=dressed(exact, False), some=[*untold, *colour])
     study("told", "--budget", "1500", "--seed", "2", pipe=dressed(exact, True), some=[*few[2:], *colour])
@@ -172,8 +172,8 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     curve = Curve.of_draws("sign", "score_gap", sigma, per_draw, np.log(2), kind="estimate")
     import torch
 
-    results = to_dataset([curve], data, data.abstractions, torch.arange(32), spec_of(data="x"))
-    axes = ("abstraction", "estimator", "sigma")
+    results = to_dataset([curve], data, data.attributes, torch.arange(32), spec_of(data="x"))
+    axes = ("attribute", "estimator", "sigma")
     results = results.assign(
         trusted=(axes, trusted.reshape(1, 1, 20).astype(np.int8)), verdict=(axes[:2], np.array([[verdict]]))
     )

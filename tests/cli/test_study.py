@@ -51,7 +51,7 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     }
     with xr.open_dataset(out / "results.nc", engine="h5netcdf") as results:
         results.load()
-    assert dict(results.sizes) == {"abstraction": 2, "estimator": 2, "sigma": 12, "draw": 24, "value": 7}
+    assert dict(results.sizes) == {"attribute": 2, "estimator": 2, "sigma": 12, "draw": 24, "value": 7}
     assert results.attrs["units"] == "nats"
     assert results.attrs["seed"] == 0
     assert results.attrs["sigmascope_version"] == sigmascope.__version__
@@ -65,8 +65,8 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     assert np.all(np.diff(results.sigma) < 0)
     with (out / "onset.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {r["abstraction"] for r in rows} == {"shape", "noise"}
-    assert rows[0]["abstraction"] == "shape"
+    assert {r["attribute"] for r in rows} == {"shape", "noise"}
+    assert rows[0]["attribute"] == "shape"
     assert float(rows[0]["sigma_10"]) > float(rows[0]["sigma_50"]) > float(rows[0]["sigma_90"])
     assert float(rows[0]["sigma_50_low"]) < float(rows[0]["sigma_50"]) < float(rows[0]["sigma_50_high"])
     assert "shape" in printed.out
@@ -74,7 +74,7 @@ def test_files_of_a_study(digits, tmp_path, capsys):
 
 
 def test_spec_repeats_the_numbers(digits, tmp_path):
-    assert run("study", digits, "--out", tmp_path / "a", "--abstractions", "shape", "--seed", "7", *OPTIONS) == 0
+    assert run("study", digits, "--out", tmp_path / "a", "--attributes", "shape", "--seed", "7", *OPTIONS) == 0
     assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--out", tmp_path / "b") == 0
     one, two = (xr.load_dataset(tmp_path / d / "results.nc", engine="h5netcdf") for d in "ab")
     assert xr.testing.assert_identical(one, two) is None
@@ -90,7 +90,7 @@ def test_from_python_the_same_numbers(digits, tmp_path):
     with np.load(digits) as file:
         images, shape, noise = file["images"], file["shape"], file["noise"]
     results = study(images, labels={"shape": shape, "noise": noise}, draws=24, levels=12)
-    wanted = stored.information.sel(abstraction=results.abstraction)
+    wanted = stored.information.sel(attribute=results.attribute)
     assert np.array_equal(results.information, wanted)
     data = sigmascope.from_array(images, {"shape": shape, "noise": noise})
     again = study(sigmascope.FiniteDenoiser(data), draws=24, levels=12)
@@ -201,7 +201,7 @@ def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypat
     assert not (tmp_path / "a").exists()
     table = tomllib.loads(printed.split("\ndata  ")[0])["study"]
     assert table["draws"] == 24
-    assert table["abstractions"] == ["shape", "noise"]
+    assert table["attributes"] == ["shape", "noise"]
     assert re.search(r"memory +about \d+\.\d+ GB", printed)
     assert re.search(r"work +\d\.?\d*e\+\d+ operations", printed)
 
@@ -210,14 +210,14 @@ def test_order_of_the_scenes(tmp_path):
     """Floor and wall hue come before object hue, by the measured intervals."""
     assert run("study", "scenes", "--size", "16", "--draws", "64", "--levels", "24", "--out", tmp_path / "a") == 0
     with (tmp_path / "a" / "onset.csv").open() as file:
-        rows = {r["abstraction"]: r for r in csv.DictReader(file)}
+        rows = {r["attribute"]: r for r in csv.DictReader(file)}
     for early in ("floor_hue", "wall_hue"):
         assert float(rows[early]["sigma_50_low"]) > float(rows["object_hue"]["sigma_50_high"])
 
 
 def test_level_not_reached_is_an_empty_cell(digits, tmp_path, capsys):
     options = ["--sigma-min", "2", "--sigma-max", "20", *OPTIONS]
-    assert run("study", digits, "--abstractions", "noise", "--out", tmp_path / "a", *options) == 0
+    assert run("study", digits, "--attributes", "noise", "--out", tmp_path / "a", *options) == 0
     assert "not reached" in capsys.readouterr().out
     with (tmp_path / "a" / "onset.csv").open() as file:
         (row,) = csv.DictReader(file)
@@ -234,9 +234,9 @@ def test_labels_that_the_image_does_not_show(tmp_path):
     labels = {"known": np.repeat(np.arange(40) % 4, 2), "half": np.tile([0, 1], 40)}
     results = study(images, labels=labels, draws=40, levels=16, out=tmp_path / "a")
     last = results.information.isel(sigma=-1, estimator=0)
-    assert float(last.sel(abstraction="known")) == pytest.approx(np.log(4), abs=1e-6)
-    assert float(last.sel(abstraction="half")) == pytest.approx(0.0, abs=1e-9)
-    assert float(results.information_limit.sel(abstraction="half")) == pytest.approx(0.0, abs=1e-9)
+    assert float(last.sel(attribute="known")) == pytest.approx(np.log(4), abs=1e-6)
+    assert float(last.sel(attribute="half")) == pytest.approx(0.0, abs=1e-9)
+    assert float(results.information_limit.sel(attribute="half")) == pytest.approx(0.0, abs=1e-9)
     page = (tmp_path / "a" / "report.html").read_text()
     assert "half: equal images carry different labels" in page
     assert "known: equal images" not in page
@@ -257,7 +257,7 @@ def test_version(capsys):
 
 def test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another(digits, tmp_path):
     options = ["--draws", "64", "--levels", "30", "--estimators", "posterior,score_gap,mmse_gap"]
-    assert run("study", digits, "--abstractions", "shape,noise,shape+noise", "--out", tmp_path / "a", *options) == 0
+    assert run("study", digits, "--attributes", "shape,noise,shape+noise", "--out", tmp_path / "a", *options) == 0
     page = (tmp_path / "a" / "report.html").read_text()
     assert "score_gap: the largest difference is" in page
     assert "mmse_gap: the largest difference is" in page
@@ -268,9 +268,9 @@ def test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another(digi
     results = xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf")
     assert results.estimator.values.tolist() == ["posterior", "score_gap", "mmse_gap"]
     given = sigmascope.conditional(results, "shape", given="noise")
-    joint, noise = (results.information.sel(abstraction=n, estimator="posterior") for n in ("shape+noise", "noise"))
+    joint, noise = (results.information.sel(attribute=n, estimator="posterior") for n in ("shape+noise", "noise"))
     assert np.allclose(given.value, joint - noise)
-    with pytest.raises(sigmascope.InputError, match="--abstractions shape,shape\\+colour"):
+    with pytest.raises(sigmascope.InputError, match="--attributes shape,shape\\+colour"):
         sigmascope.conditional(results, "colour", given="shape")
 
 
@@ -304,8 +304,8 @@ def test_lower_bounds_are_marked(digits, tmp_path, capsys):
     assert results.kind.values.tolist() == ["lower bound"]
     assert results.estimator.values.tolist() == ["heldout"]
     assert results.attrs["main_estimator"] == "heldout"
-    assert float(results.information.sel(abstraction="shape")[0, -1]) > 1.0
-    assert abs(float(results.information.sel(abstraction="noise")[0, -1])) < 0.1  # labels that say nothing
+    assert float(results.information.sel(attribute="shape")[0, -1]) > 1.0
+    assert abs(float(results.information.sel(attribute="noise")[0, -1])) < 0.1  # labels that say nothing
     page = (tmp_path / "a" / "report.html").read_text()
     assert "All curves are lower bounds" in page
     assert "exact filter" not in page

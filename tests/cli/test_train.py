@@ -155,10 +155,10 @@ def test_study_of_a_model(learned):
         apart = r.information.sel(estimator=e) - exact
         error = np.hypot(r.stderr.sel(estimator=e), r.stderr.sel(estimator="posterior"))
         assert float((apart / error.clip(1e-3)).max()) < 4, e
-    assert float(np.abs(r.information.sel(estimator="score_gap") - exact).sel(abstraction="side").max()) < 0.07
-    assert float(r.information.sel(estimator="bound", abstraction="side")[-1]) > 0.95 * np.log(2)
+    assert float(np.abs(r.information.sel(estimator="score_gap") - exact).sel(attribute="side").max()) < 0.07
+    assert float(r.information.sel(estimator="bound", attribute="side")[-1]) > 0.95 * np.log(2)
     assert float(r.stderr.sel(estimator="score_gap").max()) < 0.03
-    assert bool(r.trusted.sel(estimator="score_gap", abstraction="side", sigma=slice(99.0, 0.12)).all())
+    assert bool(r.trusted.sel(estimator="score_gap", attribute="side", sigma=slice(99.0, 0.12)).all())
     assert abs(float(r.null_bound.max())) < 0.05
     assert (learned / "report.html").exists()
     page = (learned / "report.html").read_text(encoding="utf-8")
@@ -273,7 +273,7 @@ def test_many_bad_networks_never_exceed_the_truth(blobs, tmp_path):
         (["--budget", "100"], "--budget 100 is of a model"),
         (["--model", "MODEL", "--pairs"], "leave them out with --model"),
         (["--model", "MODEL", "--estimators", "forks"], "expected, for a model"),
-        (["--model", "MODEL", "--abstractions", "colour"], "cannot be told 'colour'"),
+        (["--model", "MODEL", "--attributes", "colour"], "cannot be told 'colour'"),
         (["--model", "MODEL", "--budget", "9", "--target-stderr", "0.1"], "pass one of them"),
         (["--model", "MODEL", "--sigma-min", "50"], "no level of the study"),
         (["--model", "MODEL", "--like", "nowhere"], "cannot be read"),

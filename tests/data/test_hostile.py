@@ -142,7 +142,7 @@ def test_what_is_read(tmp_path, kind):
     by_class = path.is_dir() and not list(path.glob("metadata.*"))
     data = load(str(path), ["class" if by_class else "label"])
     assert len(data) == N
-    assert len(data.abstractions[0].values) == 2
+    assert len(data.attributes[0].values) == 2
 
 
 def npy(shape: object, descr: object = "|u1", body: bytes = PIXELS.tobytes(), fortran: object = False) -> bytes:

@@ -31,10 +31,10 @@ def grid_h5(path, n=40):
 def test_shapes3d_layout(tmp_path):
     images, labels = grid_h5(tmp_path / "3dshapes.h5")
     data = load(str(tmp_path / "3dshapes.h5"))
-    assert [a.name for a in data.abstractions] == list(FACTORS)
-    assert [len(a.values) for a in data.abstractions] == [10, 10, 10, 8, 4, 15]
-    assert data.abstraction("shape").values == ("capsule", "cube", "cylinder", "sphere")
-    shape_of = [data.abstraction("shape").values[i] for i in data.labels["shape"]]
+    assert [a.name for a in data.attributes] == list(FACTORS)
+    assert [len(a.values) for a in data.attributes] == [10, 10, 10, 8, 4, 15]
+    assert data.attribute("shape").values == ("capsule", "cube", "cylinder", "sphere")
+    shape_of = [data.attribute("shape").values[i] for i in data.labels["shape"]]
     assert shape_of[:4] == ["cube", "cylinder", "sphere", "capsule"]
     assert data.event == (3, 64, 64)
     expected = torch.from_numpy(images[5].transpose(2, 0, 1) / 255.0).float()
@@ -77,20 +77,20 @@ def test_sprites(shared):
     data = load(str(shared / "data" / "lpc-sprites.npz"))
     assert len(data) == 34_992
     assert data.event == (3, 64, 64)
-    assert {a.name: len(a.values) for a in data.abstractions} == {
+    assert {a.name: len(a.values) for a in data.attributes} == {
         "skin": 6, "bottomwear": 6, "topwear": 6, "hair": 6, "action": 3, "direction": 3, "frame": 3,
     }  # fmt: skip
     with np.load(shared / "data" / "lpc-sprites.npz") as file:
         raw, action = file["images"][123], str(file["action"][123])
     assert torch.equal(data.source.read(123, 124)[0], torch.from_numpy(raw).permute(2, 0, 1).float().div(255))
-    assert data.abstraction("action").values[int(data.labels["action"][123])] == action
+    assert data.attribute("action").values[int(data.labels["action"][123])] == action
 
 
 def test_mnist(shared):
     data = load(str(shared / "data" / "mnist-10k.npz"))
     assert data.event == (1, 28, 28)
-    assert data.abstraction("digit").values == tuple("0123456789")
-    assert 2.29 < data.abstraction("digit").entropy < np.log(10)
+    assert data.attribute("digit").values == tuple("0123456789")
+    assert 2.29 < data.attribute("digit").entropy < np.log(10)
 
 
 def test_kinds_of_labels():
@@ -102,12 +102,12 @@ def test_kinds_of_labels():
         "depth": np.linspace(0.0, 1.0, n) ** 2,
     }
     data = from_array(
-        np.random.default_rng(0).random((n, 5)), columns, abstractions=["whole", "word", "flag", "depth:bins=4"]
+        np.random.default_rng(0).random((n, 5)), columns, attributes=["whole", "word", "flag", "depth:bins=4"]
     )
-    assert data.abstraction("whole").values == ("-1", "0", "1")
-    assert data.abstraction("word").values == ("a", "b")
-    assert data.abstraction("flag").values == ("False", "True")
-    assert torch.allclose(data.abstraction("depth").prior, torch.full((4,), 0.25).double())
+    assert data.attribute("whole").values == ("-1", "0", "1")
+    assert data.attribute("word").values == ("a", "b")
+    assert data.attribute("flag").values == ("False", "True")
+    assert torch.allclose(data.attribute("depth").prior, torch.full((4,), 0.25).double())
     assert torch.equal(data.labels["depth"], torch.arange(n) // 10)
     with pytest.raises(InputError, match="depth:bins=8"):
         from_array(np.random.default_rng(0).random((n, 5)), columns)
@@ -115,9 +115,9 @@ def test_kinds_of_labels():
 
 def test_weights_make_the_prior():
     data = from_array(np.random.default_rng(0).random((3, 2)), {"a": [0, 1, 1]}, weights=np.array([2.0, 1.0, 1.0]))
-    assert data.abstraction("a").prior.tolist() == [0.5, 0.5]
+    assert data.attribute("a").prior.tolist() == [0.5, 0.5]
     equal = from_array(np.random.default_rng(0).random((3, 2)), {"a": [0, 1, 1]})
-    assert equal.abstraction("a").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert equal.attribute("a").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_fingerprint_sees_pixels_labels_and_weights():

@@ -117,7 +117,7 @@ FILES = {
 def require_left_out(data, a=None):
     assert len(data) == len(KEPT)
     assert "8 of 40 items have no 'label' and are left out" in data.words
-    a = a or data.abstraction("label")
+    a = a or data.attribute("label")
     assert a.entropy == pytest.approx(np.log(4))
     assert torch.equal(data.labels["label"], torch.from_numpy(CLASS[KEPT]))
     expected = torch.from_numpy(PIXELS[KEPT] / 255.0).float()[:, None]
@@ -130,7 +130,7 @@ def test_files(tmp_path, kind):
     data = load(str(FILES[kind](tmp_path)))
     require_left_out(data)
     named = "class" in kind or kind in ("nulls of text", "empty cells", "short rows", "null", "no key")
-    assert data.abstraction("label").values == (tuple(NAMES) if named else tuple("0123"))
+    assert data.attribute("label").values == (tuple(NAMES) if named else tuple("0123"))
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_labels_of_the_file_of_3d_shapes(tmp_path):
     data = load(str(shapes3d(tmp_path / "x.h5", NAN, a=np.where(np.arange(N) < 3, np.nan, 1.0))), ["shape"])
     assert len(data) == len(KEPT)
     assert "8 of 40 items have no 'shape' and are left out" in data.words
-    assert data.abstraction("shape").values == ("capsule", "cube", "cylinder", "sphere")
+    assert data.attribute("shape").values == ("capsule", "cube", "cylinder", "sphere")
     names = np.array(["cube", "cylinder", "sphere", "capsule"])[CLASS[KEPT]]
-    assert [data.abstraction("shape").values[i] for i in data.labels["shape"]] == names.tolist()
+    assert [data.attribute("shape").values[i] for i in data.labels["shape"]] == names.tolist()
     expected = torch.from_numpy(PIXELS[KEPT] / 255.0).float()[:, None]
     assert torch.equal(data.source.read(0, len(data)), expected)
     assert torch.equal(data.source.take(torch.tensor([30, 2, 2])), expected[[30, 2, 2]])
@@ -177,9 +177,9 @@ def test_labels_of_the_file_of_3d_shapes(tmp_path):
 def test_classes_that_have_names_keep_them():
     data = from_array(PIXELS, {"label": np.where(GONE, -1, CLASS)}, names={"label": NAMES})
     require_left_out(data)
-    assert data.abstraction("label").values == tuple(NAMES)
+    assert data.attribute("label").values == tuple(NAMES)
     plain = from_array(PIXELS, {"label": np.where(GONE, -1, CLASS)})  # without names −1 is a number
-    assert plain.abstraction("label").values == ("-1", "0", "1", "2", "3")
+    assert plain.attribute("label").values == ("-1", "0", "1", "2", "3")
 
 
 def test_only_columns_that_are_asked_for_count(tmp_path):
@@ -188,7 +188,7 @@ def test_only_columns_that_are_asked_for_count(tmp_path):
     assert len(load(str(path), ["label", "note"])) == len(KEPT)
     assert len(load(str(path), ["label+size"])) == len(KEPT)
     other = np.arange(N) % 2 == 0
-    both = from_array(PIXELS, {"a": NAN, "b": np.ma.MaskedArray(CLASS, other), "c": CLASS}, abstractions=["a", "b"])
+    both = from_array(PIXELS, {"a": NAN, "b": np.ma.MaskedArray(CLASS, other), "c": CLASS}, attributes=["a", "b"])
     assert len(both) == int((~GONE & ~other).sum())
     assert "8 of 40 items have no 'a' and are left out; 20 of 40 items have no 'b' and are left out" in both.words
     assert len(from_array(PIXELS, {"a": NAN, "b": np.full(N, np.nan)})) == len(KEPT)  # a column of nothing is none
@@ -270,7 +270,7 @@ def test_class_labels_that_cannot_be_used(tmp_path, names, label, words):
 
 def test_two_classes_of_one_name_stay_apart(tmp_path):
     path = parquet(tmp_path / "x.parquet", class_label(["crane", "dog", "crane", "fox"]), label=CLASS)
-    assert load(str(path)).abstraction("label").values == ("crane (0)", "dog", "crane (2)", "fox")
+    assert load(str(path)).attribute("label").values == ("crane (0)", "dog", "crane (2)", "fox")
 
 
 def test_labels_of_one_item_each(tmp_path, capsys):
@@ -280,7 +280,7 @@ def test_labels_of_one_item_each(tmp_path, capsys):
     assert main(["study", str(tmp_path / "x.npz"), *options, "--out", str(tmp_path / "o")]) == 0
     assert words in capsys.readouterr().err
     assert main(["study", str(tmp_path / "x.npz"), *options, "--law", "heldout", "--out", str(tmp_path / "h")]) == 2
-    assert "leave it out with --abstractions" in capsys.readouterr().err
+    assert "leave it out with --attributes" in capsys.readouterr().err
     assert not (tmp_path / "h").exists()
     with pytest.raises(InputError, match="nothing is known of those held out"):
         study(PIXELS, {"name": np.arange(N)}, law="heldout", draws=16, levels=4)
@@ -288,10 +288,10 @@ def test_labels_of_one_item_each(tmp_path, capsys):
 
 def test_a_column_of_one_value_is_left_out_where_all_are_wanted():
     data = from_array(PIXELS, {"label": CLASS, "source": ["web"] * N})
-    assert [a.name for a in data.abstractions] == ["label"]
+    assert [a.name for a in data.attributes] == ["label"]
     assert "'source' has one value and is left out" in data.words
     with pytest.raises(InputError, match="has 1 value"):
-        from_array(PIXELS, {"label": CLASS, "source": ["web"] * N}, abstractions=["source"])
+        from_array(PIXELS, {"label": CLASS, "source": ["web"] * N}, attributes=["source"])
 
 
 SCALES = {

@@ -46,7 +46,7 @@ def test_cifar(shared):
     data = load(str(path))
     assert len(data) == 50_000
     assert data.event == (3, 32, 32)
-    a = data.abstraction("label_class")
+    a = data.attribute("label_class")
     assert a.values[:3] == ("airplane", "automobile", "bird")
     assert a.entropy == pytest.approx(np.log(10))
     row = pq.ParquetFile(path).read_row_group(0).slice(777, 1).to_pylist()[0]
@@ -62,9 +62,9 @@ def test_hugging_face_layout(tmp_path):
     columns = {"label": np.arange(12) % 3, "caption": [f"c{i % 2}" for i in range(12)], "score": np.linspace(0, 1, 12)}
     path = write_parquet(tmp_path / "x.parquet", metadata=metadata, **columns)
     data = load(str(path), ["label", "caption", "score:bins=3"])
-    assert data.abstraction("label").values == ("cat", "dog", "eel")
-    assert data.abstraction("caption").values == ("c0", "c1")
-    assert len(data.abstraction("score").values) == 3
+    assert data.attribute("label").values == ("cat", "dog", "eel")
+    assert data.attribute("caption").values == ("c0", "c1")
+    assert len(data.attribute("score").values) == 3
     assert torch.equal(data.source.read(3, 4)[0], torch.from_numpy(PIXELS[3]).permute(2, 0, 1).float() / 255)
 
 
@@ -117,8 +117,8 @@ def class_folder(root, suffix=".png"):
 def test_folder_per_class(tmp_path):
     data = load(str(class_folder(tmp_path / "pets")))
     assert data.name == "pets"
-    assert data.abstraction("class").values == ("cold", "warm")
-    assert data.abstraction("class").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert data.attribute("class").values == ("cold", "warm")
+    assert data.attribute("class").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
     assert torch.equal(data.source.read(0, 1)[0], torch.from_numpy(PIXELS[0]).permute(2, 0, 1).float() / 255)
     assert torch.equal(data.source.read(4, 5)[0], torch.from_numpy(PIXELS[1]).permute(2, 0, 1).float() / 255)
 
@@ -140,9 +140,9 @@ def table_folder(root, kind, rows=None):
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_folder_with_a_table(tmp_path, kind):
     data = load(str(table_folder(tmp_path / "x", kind)))
-    assert [a.name for a in data.abstractions] == ["count", "mood"]
-    assert data.abstraction("count").values == ("0", "1", "2")
-    assert data.abstraction("mood").values == ("glad", "sad")
+    assert [a.name for a in data.attributes] == ["count", "mood"]
+    assert data.attribute("count").values == ("0", "1", "2")
+    assert data.attribute("mood").values == ("glad", "sad")
     assert data.labels["mood"].tolist() == [1, 0] * 6
 
 
@@ -192,7 +192,7 @@ def test_folders_that_cannot_be_used(tmp_path, capsys):
 
 def test_joint_values(tmp_path):
     data = load(str(table_folder(tmp_path / "x", "csv")), ["count", "count+mood"])
-    joint = data.abstraction("count+mood")
+    joint = data.attribute("count+mood")
     assert joint.values[:3] == ("0 + glad", "0 + sad", "1 + glad")
     assert joint.entropy == pytest.approx(np.log(6))
     assert data.labels["count+mood"].tolist() == [2 * (i % 3) + (1 - i % 2) for i in range(12)]
@@ -203,7 +203,7 @@ def test_joint_values(tmp_path):
 def test_groups(tmp_path):
     data = load(str(table_folder(tmp_path / "x", "csv")), ["count"])
     coarse = grouped(data, "count", "any", {"none": ["0"], "some": ["1", "2"]})
-    assert coarse.abstraction("any").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert coarse.attribute("any").prior.tolist() == pytest.approx([1 / 3, 2 / 3])
     assert coarse.labels["any"].tolist() == [min(i % 3, 1) for i in range(12)]
     assert coarse.fingerprint != data.fingerprint
     for groups in ({"none": ["0"]}, {"a": ["0", "1"], "b": ["1", "2"]}, {"a": ["0", "1", "2", "3"], "b": []}):
@@ -214,7 +214,7 @@ def test_groups(tmp_path):
 def test_grain_of_the_scenes():
     data = load("scenes", size=16, grain=True)
     assert len(data) == 1_920_000
-    assert data.abstraction("grain").values == ("smooth", "lengthwise", "crosswise", "tiled")
+    assert data.attribute("grain").values == ("smooth", "lengthwise", "crosswise", "tiled")
     base = ((4 * 4 + 2) * 15 + 7) * 4
     x = data.source.take(torch.tensor([(base + g) * 1000 + 537 for g in range(4)]))
     assert data.labels["grain"][[(base + g) * 1000 + 537 for g in range(4)]].tolist() == [0, 1, 2, 3]
@@ -238,7 +238,7 @@ def test_pictures_of_more_than_8_bits_are_refused(tmp_path):
 def test_names_that_look_like_numbers_stay_apart(tmp_path):
     codes = ["1_0", "10", "1", "01"]
     root = table_folder(tmp_path / "x", "csv", lambda r: [{**x, "code": codes[i % 4]} for i, x in enumerate(r)])
-    assert load(str(root), ["code"]).abstraction("code").values == ("01", "1", "10", "1_0")
+    assert load(str(root), ["code"]).attribute("code").values == ("01", "1", "10", "1_0")
     doubled = root / "metadata.csv"
     doubled.write_text(doubled.read_text().replace("file_name,count", "file_name,mood", 1))
     refused(root, "two columns have one name")
@@ -266,14 +266,14 @@ def test_bins_in_a_joint_attribute():
         "a": np.arange(60) % 3,
         "b": np.arange(60) % 4,
     }
-    joint = from_array(x, labels, abstractions=["depth:bins=3+flag", "flag", "depth:bins=3"])
-    assert joint.abstraction("depth+flag").parts == ("depth", "flag")
-    assert len(joint.abstraction("depth+flag").values) == 6
+    joint = from_array(x, labels, attributes=["depth:bins=3+flag", "flag", "depth:bins=3"])
+    assert joint.attribute("depth+flag").parts == ("depth", "flag")
+    assert len(joint.attribute("depth+flag").values) == 6
     with pytest.raises(InputError, match="different bins"):
-        from_array(x, labels, abstractions=["depth:bins=3+flag", "depth:bins=8"])
-    assert from_array(x, labels, abstractions=["a+b", "a"]).abstraction("a+b").parts == ()
-    close = from_array(x, {"d": 1e6 + x[:, 0]}, abstractions=["d:bins=4"])
-    assert len(set(close.abstraction("d").values)) == 4
+        from_array(x, labels, attributes=["depth:bins=3+flag", "depth:bins=8"])
+    assert from_array(x, labels, attributes=["a+b", "a"]).attribute("a+b").parts == ()
+    close = from_array(x, {"d": 1e6 + x[:, 0]}, attributes=["d:bins=4"])
+    assert len(set(close.attribute("d").values)) == 4
 
 
 @pytest.mark.parametrize(

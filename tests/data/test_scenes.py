@@ -21,9 +21,9 @@ def index(scale=4, shape=0, orientation=7, floor=0, wall=0, thing=0):
 
 def test_factors(scenes):
     assert len(scenes) == 480_000
-    assert [len(a.values) for a in scenes.abstractions] == [10, 10, 10, 8, 4, 15]
-    assert scenes.abstraction("shape").values == ("cube", "cylinder", "sphere", "capsule")
-    codes = torch.stack([scenes.labels[a.name] for a in scenes.abstractions], 1)
+    assert [len(a.values) for a in scenes.attributes] == [10, 10, 10, 8, 4, 15]
+    assert scenes.attribute("shape").values == ("cube", "cylinder", "sphere", "capsule")
+    codes = torch.stack([scenes.labels[a.name] for a in scenes.attributes], 1)
     assert len(torch.unique(codes, dim=0)) == 480_000  # a complete grid
     i = index(scale=2, shape=3, orientation=11, floor=5, wall=6, thing=7)
     assert codes[i].tolist() == [5, 6, 7, 2, 3, 11]

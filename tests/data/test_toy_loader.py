@@ -41,7 +41,7 @@ def test_a_loader_of_ones_own_is_studied(toy, tmp_path, capsys):
     assert main(["study", str(toy), *options, "--dry-run"]) == 0
     assert "side (2)" in capsys.readouterr().out
     assert main(["study", str(toy), *options, "--out", str(out)]) == 0
-    found = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(abstraction="side", estimator="posterior")
+    found = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(attribute="side", estimator="posterior")
     assert found.information.values[-1] == pytest.approx(np.log(2), abs=1e-3)
     assert found.information.values[0] < 0.1
     assert str(toy.resolve()) in (out / "spec.toml").read_text(encoding="utf-8")
@@ -79,8 +79,8 @@ def test_a_folder_and_a_word_of_ones_own(tmp_path):
     for loader in (folder, word):
         loaders.register(loader)
     try:
-        assert load(tmp_path / "mine").abstractions[0].values == ("left", "right")
-        assert load("coin:fair=1").abstractions[0].values == ("h", "t")
+        assert load(tmp_path / "mine").attributes[0].values == ("left", "right")
+        assert load("coin:fair=1").attributes[0].values == ("h", "t")
         (tmp_path / "mine" / "two.toy").unlink()
         with pytest.raises(InputError, match="no pictures are found"):
             load(tmp_path / "mine")

@@ -120,7 +120,7 @@ def test_what_is_wrong_with_a_command_is_said(text, output, how, words, tmp_path
 
 def test_what_a_command_promises_is_looked_for(tmp_path, monkeypatch):
     """The names come from the help: a study that leaves nothing behind is noticed."""
-    text = "sigmascope study my-images.npz --abstractions digit --out x"
+    text = "sigmascope study my-images.npz --attributes digit --out x"
     assert promised(text) == ["x/report.html", "x/figures/", "x/onset.csv", "x/results.nc", "x/spec.toml"]
     assert "y/classifier.safetensors" in promised("sigmascope train scenes --classifier-steps 3 --out y")
     assert "y/classifier.safetensors" not in promised("sigmascope train scenes --out y")

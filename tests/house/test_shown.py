@@ -88,8 +88,8 @@ def test_help_shows_its_examples_apart():
     [
         ("sigmascope translate --model diffusers:ddpm --stepp 20/50", "whole", "--stepp"),
         ("sigmascope translate --model diffusers:ddpm --step 20/50/3", "whole", "expected the step"),
-        ("sigmascope study my-images.npz --abstractions digitt --out x", "study", "digitt"),
-        ("sigmascope study my-images.npz --abstraction digit --out x", "study", "--abstraction"),
+        ("sigmascope study my-images.npz --attributes digitt --out x", "study", "digitt"),
+        ("sigmascope study my-images.npz --attribute digit --out x", "study", "--attribute"),
         ("sigmascope study no-such.npz --out x", "study", "no-such.npz"),
         ("sigmascope check --fast --outt x", "checked", "--outt"),
         ("torchrun --nproc-per-node 2 -m sigmascope train scenes --stepps 2 --out x", "ranks", "--stepps"),

@@ -100,7 +100,7 @@ def test_an_estimator_goes_all_the_way(toy, digits, tmp_path, capsys):
 
 
 def test_an_estimator_measures_a_model(toy, tmp_path, capsys):
-    how = ["--draws", "32", "--levels", "4", "--budget", "2000", "--abstractions", "shape"]
+    how = ["--draws", "32", "--levels", "4", "--budget", "2000", "--attributes", "shape"]
     how += ["--estimators", "score_gap,nearest_mean", "--model", "bundled"]
     assert run("study", "scenes", *how, "--dry-run") == 0
     assert "nearest     next to nothing" in capsys.readouterr().out
@@ -134,7 +134,7 @@ class Coin:
     def __init__(self):
         problem = mixture()
         self.denoiser: MixtureDenoiser = problem.denoiser()
-        self.abstractions = self.denoiser.abstractions
+        self.attributes = self.denoiser.attributes
 
     def draw(self, n, seed):
         return self.denoiser.draw(n, seed)
@@ -147,7 +147,7 @@ class Coin:
 def coin():
     def open_coin(spec, out, progress):
         data = Coin()
-        names = spec.what.abstractions or tuple(a.name for a in data.abstractions)
+        names = spec.what.attributes or tuple(a.name for a in data.attributes)
         return ExactSubject(data, data.denoiser, names), base.filled(spec, data, names)
 
     opening = base.register(
@@ -166,9 +166,9 @@ def test_a_subject_goes_all_the_way(coin, toy, tmp_path, capsys):
         assert run(*how, "--out", tmp_path / out, *(("--seed", 1) if out == "two" else ())) == 0
     results = xr.load_dataset(tmp_path / "one" / "results.nc", engine="h5netcdf")
     problem = mixture()
-    for name in map(str, results.abstraction.values):
+    for name in map(str, results.attribute.values):
         truth = np.array([problem.information(name, s) for s in results.sigma.values])
-        one = results.sel(abstraction=name, estimator="posterior")
+        one = results.sel(attribute=name, estimator="posterior")
         assert np.all(np.abs(one.information.values - truth) < 4 * one.stderr.values + 0.01)
     assert "coin" in (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
     assert run("compare", tmp_path / "one", tmp_path / "two", "--out", tmp_path / "compared") == 0

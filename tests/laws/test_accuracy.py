@@ -232,7 +232,7 @@ def test_log_posterior(name, sigma, dtype):
     level = torch.full((len(y),), sigma, dtype=torch.float64)
     denoiser = FiniteDenoiser(data)
     found = denoiser.all_log_posteriors(y, level)
-    for a in data.abstractions:
+    for a in data.attributes:
         assert torch.equal(found[a.name], denoiser.log_posterior(y, level, a.name))
         for i in range(len(a.values)):
             close_logs(found[a.name][:, i], t.log_p(labelled(data, a.name, i)), t.products)
@@ -253,7 +253,7 @@ def test_answer(name, sigma, dtype):
     close(found.mean, t.mean(everything), t.allowed(everything, error))
     for mean, mine in zip(found.means, [k for k in kept if k.any()], strict=True):
         close(mean, t.mean(mine), t.allowed(mine, error))
-    for a in data.abstractions:
+    for a in data.attributes:
         for i in range(len(a.values)):
             close_logs(found.log_posterior[a.name][:, i], t.log_p(labelled(data, a.name, i)), error)
     p = t.weights(everything)
@@ -274,7 +274,7 @@ def test_posterior_levels(name, sigma, dtype):
     noise = torch.randn(y.shape, generator=generator(5), dtype=torch.float64).to(dtype)
     found = FiniteDenoiser(data).posterior_levels(y, noise, torch.tensor([200.0, sigma], dtype=torch.float64))
     t = truth(data, y.double() + sigma * noise.double(), sigma)
-    for a in data.abstractions:
+    for a in data.attributes:
         for i in range(len(a.values)):
             close_logs(found[a.name][1, :, i], t.log_p(labelled(data, a.name, i)), t.products)
 
@@ -314,7 +314,7 @@ def test_pass(name, sigma, dtype, compiled):
     d, first = t.mean(everything), np.linalg.norm(v - t.mean(everything), axis=1)
     # Projections of the items are as exact as the products are.
     rounding = 4 * eps * np.linalg.norm(t.x - t.x.mean(0), axis=1).max()
-    for a in data.abstractions:
+    for a in data.attributes:
         kept = [labelled(data, a.name, i) for i in range(len(a.values))]
         exact = np.stack([t.log_p(k) for k in kept], 1)
         mine = log_p[a.name][j].numpy()
@@ -338,7 +338,7 @@ def test_one_item(dtype):
     v = data.source.read(3, 4)
     source = type(data.source)(v.numpy())
     labels = {k: torch.ones(1, dtype=torch.int64) for k in data.labels}
-    one = LabelledData("one", source, data.abstractions, labels, torch.ones(1, dtype=torch.float64), "one")
+    one = LabelledData("one", source, data.attributes, labels, torch.ones(1, dtype=torch.float64), "one")
     denoiser = FiniteDenoiser(one)
     for sigma in SIGMAS:
         y = asked("near", sigma, dtype)

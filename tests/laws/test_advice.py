@@ -31,7 +31,7 @@ def scenes():
     """Some of the scenes as a law of their own, with its exact study."""
     full = load("scenes", size=16)
     at = torch.randperm(len(full), generator=torch.Generator().manual_seed(0))[:ITEMS]
-    names = {a.name: [a.values[i] for i in full.labels[a.name][at].tolist()] for a in full.abstractions}
+    names = {a.name: [a.values[i] for i in full.labels[a.name][at].tolist()] for a in full.attributes}
     data = from_array(full.source.take(at).numpy(), names, name="some scenes")
     results = study(data, draws=256, levels=32, estimators="posterior", sigma_max=TOP, sigma_min=LAST)
     return data, FiniteDenoiser(data), Advisor(results, P)
@@ -229,17 +229,17 @@ def test_pairs_of_children_are_without_bias():
 
 def fake(kind="lower bound", per_draw=None):
     """Results of one attribute of two values whose information rises by steps of ln sigma."""
-    from sigmascope.core import Abstraction
+    from sigmascope.core import Attribute
     from sigmascope.studies.results import to_dataset
     from sigmascope.studies.spec import spec_of
 
     data = from_array(np.random.default_rng(0).normal(size=(8, 2)), {"a": [0, 1] * 4})
-    a: Abstraction = data.abstractions[0]
+    a: Attribute = data.attributes[0]
     sigma = np.array([8.0, 4.0, 2.0, 1.0])
     if per_draw is None:
         per_draw = np.repeat(np.log(2) * np.array([0.0, 0.5, 0.9, 1.0])[:, None], 8, 1)
     curve = Curve.of_draws("a", "bound", sigma, per_draw, a.entropy, kind=kind)
-    results = to_dataset([curve], data, data.abstractions, torch.arange(8), spec_of(data="x"))
+    results = to_dataset([curve], data, data.attributes, torch.arange(8), spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     return results
 
@@ -291,7 +291,7 @@ def test_the_command_in_words_json_and_units(tmp_path, capsys):
     assert "its unit of noise levels is not known: pixels from 0 to 1 are taken" in printed.err
     assert found == json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
     assert len(found) == 2 * 6 + 1
-    one = next(f for f in found if f["kind"] == "sdedit_strength" and f["abstraction"] == "a")
+    one = next(f for f in found if f["kind"] == "sdedit_strength" and f["attribute"] == "a")
     from sigmascope.adapters.foreign import Unit
 
     level = Ruler(DDIMScheduler(), 50, Unit(2.0, -1.0)).of_sigma(one["high"]["value"])

@@ -64,7 +64,7 @@ class Wrong(Denoiser):
     def __init__(self, inner: Denoiser, shrink: float) -> None:
         super().__init__()
         self.inner, self.shrink = inner, shrink
-        self.event, self.abstractions = inner.event, inner.abstractions
+        self.event, self.attributes = inner.event, inner.attributes
 
     def forward(self, y, sigma, known=None):
         free = self.inner(y, sigma)

@@ -40,7 +40,7 @@ def test_one_pass_is_the_filter_told_each_value(tile, monkeypatch):
             steps = [x - x[:1] for x in (mine[:6], wanted[:6])]
             assert float((steps[0] - steps[1]).abs().max()) < 1e-2
         own = data.labels[name][draws.items]
-        a = data.abstraction(name)
+        a = data.attribute(name)
         one = path_bound(a, sigma, *found[name], own)
         two = path_bound(a, sigma, *path_posterior(denoiser, name, path, sigma), own)
         assert np.abs(one.value - two.value).max() < 5e-3
@@ -54,7 +54,7 @@ def test_the_first_belief_is_a_step_from_the_prior():
     path = markov_path(draws.v, sigma, Streams(0, rows(9), (1, 3, 4)))
     found = finished(denoiser, draws, path, sigma, Sketch(torch.eye(12), 12)).log_q()
     v, y, snr = data.source.read(0, 120).double().flatten(1), path[0].flatten(1), sigma[0] ** -2
-    for a in data.abstractions:
+    for a in data.attributes:
         mine = torch.stack([data.weights * (data.labels[a.name] == k) for k in range(len(a.values))])
         mean = mine @ v / mine.sum(1, keepdim=True)
         wanted = (a.prior.log() + snr * (y @ mean.T) - 0.5 * snr * (mean**2).sum(1)).log_softmax(1)
@@ -85,7 +85,7 @@ def test_information_of_four_points_by_one_pass():
     path = markov_path(draws.v, sigma, Streams(1, rows(4000), (1,)))
     found = finished(denoiser, draws, path, sigma, Sketch(torch.eye(1), 1)).log_q()
     for name in ("point", "coarse", "alternate"):
-        curve = path_bound(data.abstraction(name), sigma, *found[name], draws.labels[name])
+        curve = path_bound(data.attribute(name), sigma, *found[name], draws.labels[name])
         truth = np.array([line.information(name, s) for s in sigma])
         common = truth < 0.99 * curve.ceiling  # above, the few that are undecided carry what is missing
         assert np.all((np.abs(curve.value - truth) < 4 * curve.stderr + curve.quadrature_error + 1e-4)[common])

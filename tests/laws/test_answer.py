@@ -58,7 +58,7 @@ def trace(p, x):
 def test_same_as_exact_arithmetic(sigma, scale):
     raw = random_set(1, items=60, event=(2, 3, 3))
     x = raw.source.read(0, 60).double().flatten(1).numpy()
-    names = {a.name: raw.labels[a.name] for a in raw.abstractions}
+    names = {a.name: raw.labels[a.name] for a in raw.attributes}
     data = from_array((scale * x).astype(np.float32), names, weights=raw.weights.numpy())
     x = data.source.read(0, 60).double().flatten(1).numpy()
     # Beside noise, the middle of two items and a place far off, where many logits are close or all are large.
@@ -76,7 +76,7 @@ def test_same_as_exact_arithmetic(sigma, scale):
     mass = np.log(np.exp(logits).sum(1))
     evidence = top + mass - 9 * np.log(2 * np.pi * sigma**2)
     assert np.allclose(found.log_evidence.numpy(), evidence, rtol=4 * EPS, atol=1e-9)
-    for a in data.abstractions:
+    for a in data.attributes:
         label = data.labels[a.name].numpy()
         for value in range(len(a.values)):
             mine = logits[:, label == value]
@@ -366,7 +366,7 @@ def test_items_without_weight_never_appear():
         ({"y": torch.tensor([[0.0], [1.0], [torch.nan]])}, "row 2 of y or sigma holds a number that is not finite"),
         ({"y": torch.tensor([[torch.inf], [1.0], [0.0]])}, "row 0 of y or sigma holds a number that is not finite"),
         ({"top": -1}, "top is -1"),
-        ({"known": [{"colour": torch.zeros(3).long()}]}, "no abstraction is called 'colour'"),
+        ({"known": [{"colour": torch.zeros(3).long()}]}, "no attribute is called 'colour'"),
         ({"known": [{}, {"coarse": torch.full((3,), 2)}]}, "must lie between -1"),
         ({"known": [{"coarse": torch.zeros(3).long(), "point": torch.full((3,), 3)}]}, "row 0: no item has"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from problems import two_points
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass
@@ -32,7 +32,7 @@ def bound_of(data, seed=0, draws=400):
     while not work.done:
         work.step()
     own = data.labels["a"][chosen.items].numpy()
-    return heldout_bound(data.abstraction("a"), SIGMA, [j for j, _ in work.pairs], work.own_probability("a"), own), work
+    return heldout_bound(data.attribute("a"), SIGMA, [j for j, _ in work.pairs], work.own_probability("a"), own), work
 
 
 def test_below_the_truth_and_near_it():
@@ -64,7 +64,7 @@ def test_choice_is_not_flattered():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         own = rng.integers(0, 2, 200)
-        prior = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
+        prior = Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5]))
         q = np.clip(0.5 + 0.1 * rng.normal(size=(60, 200)), 0.01, 0.99)
         curve = heldout_bound(prior, SIGMA, [j % 16 for j in range(60)], q, own)
         values.append(curve.value[-1])
@@ -76,7 +76,7 @@ def test_choice_is_not_flattered():
 def test_each_half_is_judged_by_the_choice_of_the_other():
     even = np.arange(200) % 2 == 0
     better_on_even, better_on_odd = np.where(even, 0.9, 0.7), np.where(even, 0.7, 0.9)
-    prior = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
+    prior = Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5]))
     q = np.stack([better_on_even, better_on_odd])
     curve = heldout_bound(prior, SIGMA, [0, 0], q, np.zeros(200, dtype=int))
     assert curve.value == pytest.approx(np.log(0.7 / 0.5), abs=2e-4)

@@ -12,7 +12,7 @@ from jaxtyping import TypeCheckError
 
 import sigmascope.distributed as distributed
 from problems import Mixture, four_points, mixture, points
-from sigmascope.core import Abstraction, Draws, HasAllPosteriors, HasPosterior, InputError, generator
+from sigmascope.core import Attribute, Draws, HasAllPosteriors, HasPosterior, InputError, generator
 from sigmascope.data import from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.probes import classifier_bound
@@ -31,8 +31,8 @@ PROBLEMS = {"mixture": mixture(), "four points": points(four_points())}
 
 def law(m: Mixture, null: int = 8) -> Law:
     weights, means, spread = (torch.from_numpy(x) for x in (m.weights, m.means, m.spread))
-    abstractions = tuple(
-        Abstraction(n, tuple(map(str, np.unique(a))), torch.from_numpy(np.bincount(a, weights=m.weights)))
+    attributes = tuple(
+        Attribute(n, tuple(map(str, np.unique(a))), torch.from_numpy(np.bincount(a, weights=m.weights)))
         for n, a in m.labels.items()
     )
 
@@ -41,7 +41,7 @@ def law(m: Mixture, null: int = 8) -> Law:
         v = means[k] + spread[k] * torch.randn(n, generator=g, dtype=torch.float64)
         return v[:, None].float(), {name: torch.from_numpy(a)[k] for name, a in m.labels.items()}
 
-    return Law((1,), sampler, abstractions, null=null)
+    return Law((1,), sampler, attributes, null=null)
 
 
 def draws_of(source, n, seed=5):
@@ -80,7 +80,7 @@ class Truth:
 
 def losses_of(m, classifier, source):
     """Of each attribute: what the classifier's bound lacks, as a share of the truth, and its standard error."""
-    attributes = [a for a in source.abstractions if a.name != "null"]
+    attributes = [a for a in source.attributes if a.name != "null"]
     draws = draws_of(source, 10_000)
     bound = classifier_bound(classifier, attributes, draws, SIGMA)
     exact = classifier_bound(Truth(m), attributes, draws, SIGMA)
@@ -122,7 +122,7 @@ def test_the_check_would_see_a_classifier_that_is_too_sure(learned):
 
 def test_random_labels_have_no_information(learned):
     _, trainer = learned
-    null = [a for a in trainer.source.abstractions if a.name == "null"]
+    null = [a for a in trainer.source.attributes if a.name == "null"]
     curve = classifier_bound(trainer.averaged, null, draws_of(trainer.source, 10_000), SIGMA)["null"]
     assert np.all(curve.value <= 4 * curve.stderr)
     assert np.all(curve.value > -2e-3)
@@ -133,14 +133,14 @@ def test_falls_back_to_the_prior_as_the_noise_grows(learned):
     y = torch.randn(512, 1, generator=generator(1))
     for sigma, most in ((1e3, 0.1), (1e5, 1e-3)):
         log_q = trainer.averaged.all_log_posteriors(sigma * y, torch.full((512,), sigma))
-        for a in trainer.source.abstractions:
+        for a in trainer.source.attributes:
             assert float((log_q[a.name] - a.prior.log()).abs().max()) < most
 
 
 def test_begins_at_the_prior():
     model = ClassifierTrainer(law(mixture()), SETTINGS).model
     log_q = model.all_log_posteriors(torch.randn(9, 1, generator=generator(2)), torch.full((9,), 0.3))
-    for a in model.abstractions:
+    for a in model.attributes:
         assert torch.allclose(log_q[a.name], a.prior.log().expand(9, -1), atol=1e-6)
 
 
@@ -220,7 +220,7 @@ def test_kept_and_read_again(learned, tmp_path):
     before = model.all_log_posteriors(y, sigma)
     model.save(tmp_path / CLASSIFIER)
     again = NoisyClassifier.load(tmp_path)
-    assert [a.name for a in again.abstractions] == [a.name for a in model.abstractions]
+    assert [a.name for a in again.attributes] == [a.name for a in model.attributes]
     for name, log_q in again.all_log_posteriors(y, sigma).items():
         assert torch.equal(log_q, before[name])
         assert not log_q.requires_grad
@@ -267,7 +267,7 @@ def test_attributes_that_are_vectors_are_left_out():
         a = torch.randint(2, (n,), generator=g)
         return (2.0 * a - 1)[:, None], {"sign": a, "place": torch.randn(n, 2, generator=g)}
 
-    sign = Abstraction("sign", ("-", "+"), torch.tensor([0.5, 0.5], dtype=torch.float64))
+    sign = Attribute("sign", ("-", "+"), torch.tensor([0.5, 0.5], dtype=torch.float64))
     trainer = ClassifierTrainer(Law((1,), sampler, (sign,)), replace(SETTINGS, batch=16))
     assert trainer.step() == pytest.approx(math.log(2), abs=1e-6)
     assert list(trainer.bounds()) == ["sign"]
@@ -294,9 +294,9 @@ def test_images(network, easy):
         trainer.step()
     sigma = np.array([3.0, 1.0, 0.5, 0.1])
     draws = draws_of(source, 2000)
-    exact = classifier_bound(FiniteDenoiser(data), data.abstractions, draws, sigma)
-    bound = classifier_bound(trainer.averaged, data.abstractions, draws, sigma)
-    for a in data.abstractions:
+    exact = classifier_bound(FiniteDenoiser(data), data.attributes, draws, sigma)
+    bound = classifier_bound(trainer.averaged, data.attributes, draws, sigma)
+    for a in data.attributes:
         lost = exact[a.name].per_draw - bound[a.name].per_draw
         assert np.all(lost.mean(1) >= -4 * lost.std(1, ddof=1) / 2000**0.5)
     assert bound[easy].value[-1] > 0.9 * np.log(2)

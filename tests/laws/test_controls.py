@@ -8,7 +8,7 @@ import torch
 
 from problems import mixture
 from sigmascope.checks.systems import two_points_information
-from sigmascope.core import Abstraction, Curve, Draws, InputError
+from sigmascope.core import Attribute, Curve, Draws, InputError
 from sigmascope.information.combined import best_bound, grouped
 from sigmascope.information.controls import controlled, said
 from sigmascope.information.estimator import CONDITIONAL, named
@@ -21,7 +21,7 @@ from sigmascope.learn.networks import Architecture
 
 SIGMA = np.array([2.0, 1.0, 0.6])
 TRUTH = np.array([two_points_information(1 / s**2) for s in SIGMA])
-HALF = Abstraction("side", ("left", "right"), torch.tensor([0.5, 0.5]))
+HALF = Attribute("side", ("left", "right"), torch.tensor([0.5, 0.5]))
 DRAWS, MORE, GROUPS, RUNS = 64, 16, 32, 400
 
 
@@ -200,7 +200,7 @@ def test_shapes_that_do_not_fit(controls, many):
 def test_an_attribute_that_the_classifier_does_not_know():
     """Its curves are those of their draws alone, and it has no bound by the classifier."""
     g = torch.Generator().manual_seed(0)
-    other = Abstraction("other", ("a", "b", "c", "d"), torch.full((4,), 0.25))
+    other = Attribute("other", ("a", "b", "c", "d"), torch.full((4,), 0.25))
 
     def draws(n: int) -> Draws:
         labels = {a.name: torch.randint(len(a.values), (n,), generator=g) for a in (HALF, other)}
@@ -220,6 +220,6 @@ def test_an_attribute_that_the_classifier_does_not_know():
         while not job.done:
             job.step()
     found = joining.curves([(bound, bound.curves(problem, jobs))], jobs)
-    assert [(c.abstraction, c.estimator) for c in found] == [("side", "classifier"), ("side", "bound")]
+    assert [(c.attribute, c.estimator) for c in found] == [("side", "classifier"), ("side", "bound")]
     curve = Curve.of_draws("other", "posterior", SIGMA, np.random.default_rng(0).normal(size=(3, 64)), 1.0)
     assert np.array_equal(joining.curves([(posterior, [curve])], jobs)[0].per_draw, grouped(curve, 32).per_draw)

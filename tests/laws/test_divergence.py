@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from sigmascope.adapters import Foreign
-from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.core import Attribute, InputError, generator
 from sigmascope.information.divergence import divergence
 from sigmascope.noise import Karras, sigma_grid
 
 PRIOR = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-A = Abstraction("what", ("left", "right", "else"), PRIOR)
+A = Attribute("what", ("left", "right", "else"), PRIOR)
 SIGMA = sigma_grid(20.0, 0.1, 24)
 
 
@@ -26,7 +26,7 @@ def gaussians(m, c):
         return m[label] + c[label] / (c[label] + s**2) * (x.double() - m[label])
 
     # Foreign hands its network float32: of these few nats that is nothing.
-    return Foreign(network, tuple(m.shape[1:]), Karras(), "denoiser", abstraction=A)
+    return Foreign(network, tuple(m.shape[1:]), Karras(), "denoiser", attribute=A)
 
 
 def made(shape, seed=0, same=False):
@@ -81,7 +81,7 @@ def test_the_error_gap_of_each_value_is_its_own_log_ratio():
 
 
 def test_which_of_the_two_it_was():
-    """At equal priors, whatever those of the abstraction: I of a sign in Gaussian noise, by posterior and by gap."""
+    """At equal priors, whatever those of the attribute: I of a sign in Gaussian noise, by posterior and by gap."""
     m = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 9.0]]).double()
     c = torch.full_like(m, 0.16)
     model = gaussians(m, c)

@@ -8,7 +8,7 @@ import torch
 
 from problems import four_points, two_points
 from sigmascope.analysis.onset import onsets
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
@@ -36,7 +36,7 @@ def studies():
         while not work.done:
             work.step()
         log_posterior = work.log_posterior()
-        found.append([posterior(a, sigma, log_posterior[a.name][:-1]) for a in data.abstractions])
+        found.append([posterior(a, sigma, log_posterior[a.name][:-1]) for a in data.attributes])
     truth = {n: np.array([line.information(n, s) for s in sigma]) for n in line.labels}
     return sigma, found, truth
 
@@ -51,8 +51,8 @@ def coverage(found, truth, inflate=1.0):
     hits, cases = 0, 0
     for curves in found:
         for c in curves:
-            inside = (truth[c.abstraction] > 0.05 * c.ceiling) & (truth[c.abstraction] < 0.95 * c.ceiling)
-            hits += int((np.abs(c.value - truth[c.abstraction]) < 1.96 * inflate * c.stderr)[inside].sum())
+            inside = (truth[c.attribute] > 0.05 * c.ceiling) & (truth[c.attribute] < 0.95 * c.ceiling)
+            hits += int((np.abs(c.value - truth[c.attribute]) < 1.96 * inflate * c.stderr)[inside].sum())
             cases += int(inside.sum())
     return hits / cases
 
@@ -67,19 +67,19 @@ def test_standard_errors_cover(studies):
 
 def test_bootstrap_intervals_cover(studies):
     sigma, found, truth = studies
-    ceilings = {c.abstraction: c.ceiling for c in found[0]}
+    ceilings = {c.attribute: c.ceiling for c in found[0]}
     known = [certain(n, sigma, v, ceilings[n]) for n, v in truth.items()]
-    exact = {o.abstraction: o for o in onsets(known, resamples=4)}
+    exact = {o.attribute: o for o in onsets(known, resamples=4)}
     low, high = binomial_band(0.95, SEEDS)
     hits = {(n, k): 0 for n in truth for k in range(3)}
     narrow = dict(hits)
     for seed, curves in enumerate(found):
         for row in onsets(curves, resamples=400, seed=seed):
             for k, q in enumerate(row.at):
-                t = exact[row.abstraction].at[k].value
-                hits[row.abstraction, k] += q.low <= t <= q.high
+                t = exact[row.attribute].at[k].value
+                hits[row.attribute, k] += q.low <= t <= q.high
                 centre, half = (q.low + q.high) / 2, 0.7 * (q.high - q.low) / 2
-                narrow[row.abstraction, k] += abs(t - centre) <= half
+                narrow[row.attribute, k] += abs(t - centre) <= half
     for key, count in hits.items():
         assert low < count / SEEDS < min(high, 0.995), (key, count / SEEDS)
         assert narrow[key] / SEEDS < low, (key, narrow[key] / SEEDS)
@@ -98,7 +98,7 @@ def test_probability_of_order_is_calibrated():
             pair.append(Curve(name, "posterior", sigma, per_draw.mean(1), per_draw.std(1) / 60**0.5, 1.0, per_draw))
         table = onsets(pair, resamples=300, seed=seed)
         p = table[0].before_next
-        found.append(p if table[0].abstraction == "a" else 1 - p)
+        found.append(p if table[0].attribute == "a" else 1 - p)
     assert np.mean(found) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / 300))
     assert np.var(found) == pytest.approx(1 / 12, rel=0.3)
 
@@ -133,7 +133,7 @@ def test_levels_not_reached_are_told_apart():
     low = certain("low", sigma, np.linspace(0.0, 0.3, 10), 1.0)
     high = certain("high", sigma, np.linspace(0.6, 1.0, 10), 1.0)
     table = onsets([low, high], resamples=4)
-    assert [(o.abstraction, o.state) for o in table] == [("high", "beyond"), ("low", "not reached")]
+    assert [(o.attribute, o.state) for o in table] == [("high", "beyond"), ("low", "not reached")]
     assert [q.value for q in table[1].at[1:]] == [0.0, 0.0]
     assert table[1].at[0].reached
     assert [q.value for q in table[0].at[:2]] == [np.inf, np.inf]
@@ -152,7 +152,7 @@ def test_order_that_is_sure_has_probability_one():
         per_draw = np.clip(np.linspace(0, 1, 12)[:, None] + shift + 0.1 * rng.normal(size=60), 0, 1)
         pair.append(Curve(name, "posterior", sigma, per_draw.mean(1), per_draw.std(1) / 60**0.5, 1.0, per_draw))
     early, late = onsets(pair, resamples=300)
-    assert (early.abstraction, late.abstraction) == ("early", "late")
+    assert (early.attribute, late.attribute) == ("early", "late")
     assert early.before_next > 0.999
 
 
@@ -168,4 +168,4 @@ def test_a_dip_is_levelled_before_the_crossing_is_read():
 
 def test_entropy_is_the_ceiling():
     prior = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    assert Abstraction("a", ("x", "y", "z"), prior).entropy == pytest.approx(1.5 * np.log(2))
+    assert Attribute("a", ("x", "y", "z"), prior).entropy == pytest.approx(1.5 * np.log(2))

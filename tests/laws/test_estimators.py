@@ -77,7 +77,7 @@ class Spoiled(Denoiser):
     def __init__(self, base, factor, push):
         super().__init__()
         self.base, self.factor, self.push = base, factor, push
-        self.event, self.abstractions = base.event, base.abstractions
+        self.event, self.attributes = base.event, base.attributes
 
     def forward(self, y, sigma, known=None):
         right = self.base(y, sigma, known)
@@ -91,12 +91,12 @@ def test_the_path_bound_holds_for_any_denoiser(factor, push):
     draws = problem.denoiser().draw(4000, 3)
     path = markov_path(draws.v, sigma, Streams(3, rows(4000), (1,)))
     curve = path_bound(
-        denoiser.abstractions[0], sigma, *path_posterior(denoiser, name, path, sigma), draws.labels[name]
+        denoiser.attributes[0], sigma, *path_posterior(denoiser, name, path, sigma), draws.labels[name]
     )
     truth = np.array([problem.information(name, s) for s in sigma])
     assert np.all(curve.value < truth + 4 * curve.stderr)
     assert curve.value[-1] < 0.99 * truth[-1]  # nor is it tight: a score gap would not know
-    gap = score_gap(denoiser.abstractions[0], sigma, direct_gap(denoiser, draws, sigma, name, average=False))
+    gap = score_gap(denoiser.attributes[0], sigma, direct_gap(denoiser, draws, sigma, name, average=False))
     if factor == 1.5:
         assert gap.value[-1] > truth[-1] + 10 * gap.stderr[-1]  # which is no bound
 
@@ -108,7 +108,7 @@ def test_draws_that_share_their_noise_are_no_markov_path():
     draws = denoiser.draw(6000, 3)
     shared = torch.stack([draws.v + s * draws.noise for s in sigma.tolist()])
     wrong = path_bound(
-        denoiser.abstraction(name), sigma, *path_posterior(denoiser, name, shared, sigma), draws.labels[name]
+        denoiser.attribute(name), sigma, *path_posterior(denoiser, name, shared, sigma), draws.labels[name]
     )
     right = estimate(problem, name, sigma, "filter", count=6000)
     truth = problem.information(name, 0.1)
@@ -150,7 +150,7 @@ class Single(Denoiser):
     def __init__(self, base):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.base, self.event, self.abstractions = base, base.event, base.abstractions
+        self.base, self.event, self.attributes = base, base.event, base.attributes
 
     def forward(self, y, sigma, known=None):
         assert y.dtype == sigma.dtype == torch.float32

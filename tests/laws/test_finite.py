@@ -29,7 +29,7 @@ def quadrature(line, name, sigma):
     y, mass = line.grid(sigma)
     level = torch.full((len(y),), sigma, dtype=torch.float64)
     h = entropy_of(denoiser.log_posterior(torch.from_numpy(y)[:, None], level, name)).numpy()
-    return denoiser.data.abstraction(name).entropy - float((mass * h).sum())
+    return denoiser.data.attribute(name).entropy - float((mass * h).sum())
 
 
 def full_pass(data, draws, sigma, dtype=None):
@@ -55,7 +55,7 @@ def test_draws_agree_with_quadrature(name):
     sigma = np.array([16.0, 8.0, 4.0, 2.0, 1.0, 0.5])
     data = line.data()
     draws = draw_items(data, 4000, 3)
-    curve = posterior(data.abstraction(name), sigma, full_pass(data, draws, sigma)[name][:-1])
+    curve = posterior(data.attribute(name), sigma, full_pass(data, draws, sigma)[name][:-1])
     truth = np.array([line.information(name, s) for s in sigma])
     # Nearer to the ceiling a few draws in ten thousand carry what is missing, and no standard error sees them.
     common = truth < 0.99 * curve.ceiling
@@ -146,7 +146,7 @@ def test_limit_counts_equal_images():
     x = data.source.read(0, len(data)).flatten(1)
     for i, item in enumerate(draws.items):
         same = (x == x[item]).all(1)
-        for a in data.abstractions:
+        for a in data.attributes:
             p = torch.bincount(data.labels[a.name][same], data.weights[same], minlength=len(a.values))
             assert torch.allclose(ours[a.name][-1, i].exp(), p / p.sum(), atol=1e-12)
 
@@ -187,8 +187,8 @@ def test_information_is_bounded_and_obeys_data_processing():
     data = line.data()
     sigma = sigma_grid(60, 0.1, 25)
     ours = full_pass(data, draw_items(data, 2000, 0), sigma)
-    point = posterior(data.abstraction("point"), sigma, ours["point"][:-1])
-    coarse = posterior(data.abstraction("coarse"), sigma, ours["coarse"][:-1])
+    point = posterior(data.attribute("point"), sigma, ours["point"][:-1])
+    coarse = posterior(data.attribute("coarse"), sigma, ours["coarse"][:-1])
     assert np.all(point.value <= point.ceiling + 1e-12)
     assert np.all(point.per_draw - coarse.per_draw >= coarse.per_draw.min() - point.ceiling)
     difference = point.per_draw - coarse.per_draw
@@ -202,7 +202,7 @@ def test_information_is_bounded_and_obeys_data_processing():
     [
         ((3, 2), 3, {}, "y has shape"),
         ((3, 1), 4, {}, "sigma has shape \\(4,\\), y has batch 3: pass one level per row"),
-        ((3, 1), 3, {"colour": torch.zeros(3, dtype=torch.int64)}, "no abstraction is called 'colour'"),
+        ((3, 1), 3, {"colour": torch.zeros(3, dtype=torch.int64)}, "no attribute is called 'colour'"),
         ((3, 1), 3, {"coarse": torch.full((3,), 5)}, "must lie between -1"),
         ((3, 1), 3, {"coarse": torch.full((3,), 0), "point": torch.full((3,), 3)}, "no item has the attributes"),
     ],

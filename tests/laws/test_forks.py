@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from problems import four_points, mixture, points, random_set
-from sigmascope.core import Abstraction, InputError, generator
+from sigmascope.core import Attribute, InputError, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.entropies import CORRECTIONS, chao_shen, grassberger, miller_madow, plug_in, zhang
 from sigmascope.information.forks import (
@@ -77,7 +77,7 @@ def test_grassberger_is_unbiased_for_poisson_counts():
 def test_four_forks_cannot_show_ten_values():
     p = torch.full((10,), 0.1, dtype=torch.float64)
     assert np.log(10) - mean_entropy(miller_madow, p, 4) == pytest.approx(0.8, abs=0.05)
-    ten = Abstraction("hue", tuple("0123456789"), p)
+    ten = Attribute("hue", tuple("0123456789"), p)
     assert not enough(ten, 4)
     with pytest.raises(InputError, match="4 forks cannot show the entropy of 'hue', which has 10 values"):
         forks(ten, np.array([1.0]), torch.tensor([[[4, 0, 0, 0, 0, 0, 0, 0, 0, 0]]]))
@@ -103,7 +103,7 @@ def test_information_of_four_points(name, way):
 
     labeller = likeliest if way == "posterior" else nearest
     scheme = Bridge() if way == "at once" else None
-    a = denoiser.abstraction(name)
+    a = denoiser.attribute(name)
     curve = forks_by_sampling(denoiser, a, draws, sigmas, 24, labeller, seed=3, scheme=scheme, lowest=0.02, steps=60)
     truth = np.array([problem.information(name, s) for s in sigmas])
     assert np.all(np.abs(curve.value - truth) < 4 * curve.stderr + curve.quadrature_error + 1e-5)
@@ -119,7 +119,7 @@ def test_information_of_four_points(name, way):
 def test_the_gauge_sees_what_a_correction_leaves():
     """Two equal values that nothing is known of: the information is 0, and the gauge covers what is found."""
     labels = torch.randint(2, (16, 1, 4000), generator=generator(0))
-    a = Abstraction("side", ("0", "1"), torch.full((2,), 0.5, dtype=torch.float64))
+    a = Attribute("side", ("0", "1"), torch.full((2,), 0.5, dtype=torch.float64))
     for correction in CORRECTIONS:
         curve = forks(a, np.array([1.0]), count_labels(labels, 2), correction)
         assert abs(curve.value[0]) < 4 * curve.stderr[0] + curve.quadrature_error[0], correction
@@ -128,7 +128,7 @@ def test_the_gauge_sees_what_a_correction_leaves():
 
 def test_what_cannot_be_forked_is_said():
     denoiser = points(four_points()).denoiser()
-    a, draws, sigma = denoiser.abstraction("coarse"), denoiser.draw(5, 0), np.array([2.0])
+    a, draws, sigma = denoiser.attribute("coarse"), denoiser.draw(5, 0), np.array([2.0])
     with pytest.raises(InputError, match="deterministic"):
         forks_by_sampling(denoiser, a, draws, sigma, 8, lambda v: v[:, 0].long(), scheme=Heun())
     with pytest.raises(InputError, match="expected one index of the 2 values for each of 40 rows"):
@@ -217,10 +217,10 @@ def test_conditional_pathways_carry_the_same_information(way):
             continue
         level = torch.full((4000,), state.sigma, dtype=torch.float64)
         log_pi = denoiser.log_posterior(state.y, level, name)
-        known = denoiser.abstraction(name).entropy - entropy_of(log_pi)
+        known = denoiser.attribute(name).entropy - entropy_of(log_pi)
         truth = problem.information(name, state.sigma)
         assert abs(float(known.mean()) - truth) < 4 * float(known.std()) / 4000**0.5
-        told = float(torch.gather(log_pi, 1, own[:, None]).mean()) + denoiser.abstraction(name).entropy
+        told = float(torch.gather(log_pi, 1, own[:, None]).mean()) + denoiser.attribute(name).entropy
         assert told == pytest.approx(truth, abs=0.05)
 
 

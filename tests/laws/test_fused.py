@@ -60,7 +60,7 @@ def dense(data, draws, sigma=SIGMA):
 
 
 def by_class(data, log_p, name):
-    hot = torch.nn.functional.one_hot(data.labels[name], len(data.abstraction(name).values)).double()
+    hot = torch.nn.functional.one_hot(data.labels[name], len(data.attribute(name).values)).double()
     return log_p.exp() @ hot
 
 

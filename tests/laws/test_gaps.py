@@ -70,7 +70,7 @@ def four():
 @pytest.mark.parametrize("way", [score_gap, mmse_gap])
 def test_gaps_find_the_information_of_four_points(four, name, way):
     _, data, sigma, work, truth = four
-    curve = way(data.abstraction(name), sigma, work.gaps()[name])
+    curve = way(data.attribute(name), sigma, work.gaps()[name])
     error = np.sqrt(curve.stderr**2 + curve.quadrature_error**2)
     assert np.all(np.abs(curve.value - truth[name]) < 4 * error + 2e-7)
     assert error.max() < (0.012 if way is score_gap else 0.05) * curve.ceiling
@@ -79,13 +79,13 @@ def test_gaps_find_the_information_of_four_points(four, name, way):
 def test_score_gap_has_the_smaller_error(four):
     _, data, sigma, work, _ = four
     gap = work.gaps()["point"]
-    a = data.abstraction("point")
+    a = data.attribute("point")
     assert score_gap(a, sigma, gap).stderr[-1] < 0.6 * mmse_gap(a, sigma, gap).stderr[-1]
 
 
 def test_pairs_agree_and_the_verdict_can_fail(four):
     _, data, sigma, work, _ = four
-    a = data.abstraction("point")
+    a = data.attribute("point")
     base = posterior(a, sigma, work.log_posterior()["point"][:-1])
     score = score_gap(a, sigma, work.gaps()["point"])
     found = agreement(base, score)
@@ -141,7 +141,7 @@ def test_tail_above_the_first_level(four):
             gap, truth, snr = work.gaps()[name], line.information(name, top), 1 / top**2
             one = 0.5 * snr * gap.spread
             two = one - 0.25 * snr**2 * gap.frobenius
-            curve = score_gap(data.abstraction(name), sigma, gap)
+            curve = score_gap(data.attribute(name), sigma, gap)
             assert curve.value[0] == pytest.approx(two, rel=1e-9)
             assert abs(two - truth) < 0.2 * abs(one - truth)
             assert abs(two - truth) < curve.quadrature_error[0]
@@ -172,7 +172,7 @@ def test_projected_gaps_are_those_of_the_denoisers():
     x, w = data.source.read(0, len(data)).double().flatten(1), data.weights
     mean = (w[:, None] * x).sum(0)
     spread = 0.0
-    for a in range(len(data.abstraction("many").values)):
+    for a in range(len(data.attribute("many").values)):
         mine = data.labels["many"] == a
         p = w[mine].sum()
         spread += float(p * (((w[mine, None] * x[mine]).sum(0) / p - mean) ** 2).sum())
@@ -198,7 +198,7 @@ def test_error_of_the_random_directions_covers(each, monkeypatch):
     x = rng.normal(size=(60, 80)).astype(np.float32) * np.linspace(2, 0.5, 80, dtype=np.float32)
     data = from_array(x, {"a": np.arange(60) % 3})
     draws, sigma = draw_items(data, 12, 0), sigma_grid(40.0, 0.5, 10)
-    a = data.abstraction("a")
+    a = data.attribute("a")
     truth = score_gap(a, sigma, finished(data, draws, sigma, whole_space(80)).gaps()["a"])
     inside = narrow = 0
     seeds = 150
@@ -337,12 +337,12 @@ def test_sums_by_class_are_those_of_a_loop():
 def test_chain_rule_and_conditional_information(four):
     """I(B; Y | A) of four points is the mean of two problems of two points, of half-width 2 and 1."""
     line, data, sigma, work, truth = four
-    joint = from_array(line.points[:, None], line.labels, abstractions=["coarse", "coarse+alternate"])
-    assert joint.abstraction("coarse+alternate").values == ("0 + 0", "0 + 1", "1 + 0", "1 + 1")
+    joint = from_array(line.points[:, None], line.labels, attributes=["coarse", "coarse+alternate"])
+    assert joint.attribute("coarse+alternate").values == ("0 + 0", "0 + 1", "1 + 0", "1 + 1")
     found = finished(joint, draw_items(joint, 6000, 1), sigma, None).log_posterior()
-    both = posterior(joint.abstraction("coarse+alternate"), sigma, found["coarse+alternate"][:-1])
-    coarse = posterior(joint.abstraction("coarse"), sigma, found["coarse"][:-1])
-    point = posterior(data.abstraction("point"), sigma, work.log_posterior()["point"][:-1])
+    both = posterior(joint.attribute("coarse+alternate"), sigma, found["coarse+alternate"][:-1])
+    coarse = posterior(joint.attribute("coarse"), sigma, found["coarse"][:-1])
+    point = posterior(data.attribute("point"), sigma, work.log_posterior()["point"][:-1])
     assert np.allclose(both.value, point.value, atol=1e-12)
     given = conditional(both, coarse, "alternate | coarse")
     from problems import two_points

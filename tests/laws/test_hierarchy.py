@@ -29,7 +29,7 @@ def one_thread():
 
 
 def exact(grammar: Hierarchy, **options) -> HierarchyDenoiser:
-    return HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.abstractions, **options)
+    return HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.attributes, **options)
 
 
 def small(shape, seed=0) -> Hierarchy:
@@ -73,7 +73,7 @@ class Listed:
         self.levels = trees(self.grammar)
         v = self.grammar.vectors[self.levels[-1]]
         assert len(v) == round(math.exp(self.grammar.log_size))
-        labels = {a.name: level[:, 0] for a, level in zip(self.grammar.abstractions, self.levels, strict=True)}
+        labels = {a.name: level[:, 0] for a, level in zip(self.grammar.attributes, self.levels, strict=True)}
         self.data = from_array(v.flatten(1), labels)
         self.finite = FiniteDenoiser(self.data)
         self.exact = exact(self.grammar)
@@ -95,7 +95,7 @@ def test_the_denoiser_is_that_of_the_enumerated_data(listed):
 
 
 def test_told_nodes_condition_as_in_the_enumerated_data(listed):
-    names = [a.name for a in listed.grammar.abstractions]
+    names = [a.name for a in listed.grammar.attributes]
     n = len(listed.y)
     # A datum that need not be the one that was drawn says what is known, so that the combination exists.
     told = torch.randint(len(listed.data), (n,), generator=torch.Generator().manual_seed(0))
@@ -105,7 +105,7 @@ def test_told_nodes_condition_as_in_the_enumerated_data(listed):
         for i, name in enumerate(some):
             unknown = torch.arange(n) % 3 == i
             symbol = listed.levels[names.index(name)][told, 0]
-            index = {int(value): k for k, value in enumerate(listed.data.abstraction(name).values)}
+            index = {int(value): k for k, value in enumerate(listed.data.attribute(name).values)}
             ours[name] = torch.where(unknown, -1, symbol)
             theirs[name] = torch.where(unknown, -1, torch.tensor([index[int(a)] for a in symbol]))
         d, truth = listed.exact(listed.y, listed.sigma, ours), listed.finite(listed.flat, listed.sigma, theirs)
@@ -116,13 +116,13 @@ def test_told_nodes_condition_as_in_the_enumerated_data(listed):
 
 def test_posteriors_of_first_nodes_are_those_of_the_enumerated_data(listed):
     together = listed.exact.all_log_posteriors(listed.y, listed.sigma)
-    for a in listed.grammar.abstractions:
+    for a in listed.grammar.attributes:
         ours = listed.exact.log_posterior(listed.y, listed.sigma, a.name)
         assert torch.equal(ours, together[a.name])
-        seen = [int(value) for value in listed.data.abstraction(a.name).values]
+        seen = [int(value) for value in listed.data.attribute(a.name).values]
         truth = listed.finite.log_posterior(listed.flat, listed.sigma, a.name)
         assert (ours[:, seen] - truth).abs().max() < 1e-10
-        assert torch.allclose(a.prior[seen], listed.data.abstraction(a.name).prior, atol=1e-12)
+        assert torch.allclose(a.prior[seen], listed.data.attribute(a.name).prior, atol=1e-12)
         assert torch.isfinite(ours).all()
         assert float(ours.exp().sum(1).sub(1).abs().max()) < 1e-12
 
@@ -148,7 +148,7 @@ def test_evidence_of_known_nodes_is_their_posterior(listed):
     """ln p(y, a) - ln p(y) = ln p(a | y), for every node that can be told."""
     evidence = leaf_log_evidence(listed.exact, listed.y, listed.sigma)
     free = listed.exact.beliefs(evidence).log_evidence
-    for level, a in enumerate(listed.grammar.abstractions):
+    for level, a in enumerate(listed.grammar.attributes):
         value = listed.true[level][:, 0]
         told = listed.exact.beliefs(evidence, {a.name: value})
         posterior = listed.exact.log_posterior(listed.y, listed.sigma, a.name)
@@ -218,13 +218,13 @@ def test_first_nodes_follow_their_prior():
     grammar = random_hierarchy(8, 2, 2, 3, seed=3)
     n = 4000
     _, symbols = grammar.sample(n, torch.Generator().manual_seed(0))
-    for a, level in zip(grammar.abstractions, symbols, strict=True):
+    for a, level in zip(grammar.attributes, symbols, strict=True):
         share = torch.bincount(level[:, 0], minlength=8) / n
         assert torch.all((share - a.prior).abs() <= 4 * (a.prior * (1 - a.prior) / n).sqrt())
-    assert float((grammar.abstractions[-1].prior - 1 / 8).abs().max()) > 0.05
+    assert float((grammar.attributes[-1].prior - 1 / 8).abs().max()) > 0.05
     y, _, _ = noisy(grammar, 3, 1.0)
     far = exact(grammar).all_log_posteriors(y, torch.full((3,), 1e5, dtype=torch.float64))
-    for a in grammar.abstractions:
+    for a in grammar.attributes:
         assert torch.allclose(far[a.name].exp(), a.prior.expand(3, -1), atol=1e-4)
 
 
@@ -242,14 +242,14 @@ def test_a_draw_depends_on_seed_and_number_alone():
     alone = generator(9, 4)
     one, symbols = grammar.sample(1, alone)
     assert torch.equal(v[4], one[0])
-    assert [int(labels[a.name][4]) for a in grammar.abstractions] == [int(level[0, 0]) for level in symbols]
+    assert [int(labels[a.name][4]) for a in grammar.attributes] == [int(level[0, 0]) for level in symbols]
 
 
 def test_samples_of_the_posterior_follow_it(listed):
     rows = torch.tensor([1, 2, 3, 4])
     y, sigma, n = listed.y[rows], listed.sigma[rows], 4000
     drawn = listed.exact.sample_symbols(y, sigma, n, torch.Generator().manual_seed(7))
-    for level, a in enumerate(listed.grammar.abstractions):
+    for level, a in enumerate(listed.grammar.attributes):
         p = listed.exact.log_posterior(y, sigma, a.name).exp()
         share = torch.nn.functional.one_hot(drawn[level][:, :, 0], listed.grammar.symbols).double().mean(0)
         assert torch.all((share - p).abs() <= 4 * (p * (1 - p) / n).sqrt() + 1e-3)
@@ -313,7 +313,7 @@ def test_laws_of_a_posterior_mean(middle, sigma):
     y, level, symbols = noisy(grammar, 12, sigma)
     d = denoiser(y, level)
     # tower property: D = sum_a pi(a) D_a
-    for a in grammar.abstractions:
+    for a in grammar.attributes:
         pi = denoiser.log_posterior(y, level, a.name).exp()
         possible = [k for k in range(16) if a.prior[k] > 0]
         count = len(possible)
@@ -379,9 +379,9 @@ def test_levels_where_probabilities_underflow(middle):
 
 def test_a_symbol_that_never_comes_first():
     some = (random_hierarchy(4, 2, 2, 2, seed) for seed in range(99))
-    grammar = next(g for g in some if 0 in g.abstractions[1].prior)
+    grammar = next(g for g in some if 0 in g.attributes[1].prior)
     denoiser = exact(grammar)
-    absent = int((grammar.abstractions[1].prior == 0).nonzero()[0])
+    absent = int((grammar.attributes[1].prior == 0).nonzero()[0])
     y, level, _ = noisy(grammar, 3, torch.tensor([0.01, 1.0, 50.0]))
     log_p = denoiser.log_posterior(y, level, "level 1")
     assert torch.isfinite(log_p).all()
@@ -415,7 +415,7 @@ def test_the_evidence_that_is_given_is_left_as_it_is(middle):
         ((3, 4, 3), 3, {}, r"y has shape \(3, 4, 3\): expected \(batch, 4, 4\)"),
         ((3, 4, 4), 4, {}, r"sigma has shape \(4,\), y has batch 3: pass one level per row"),
         ((3, 4, 4), 0, {}, "greater than 0"),
-        ((3, 4, 4), 3, {"colour": torch.zeros(3, dtype=torch.int64)}, "no abstraction is called 'colour'"),
+        ((3, 4, 4), 3, {"colour": torch.zeros(3, dtype=torch.int64)}, "no attribute is called 'colour'"),
         ((3, 4, 4), 3, {"leaf": torch.full((3,), 4)}, "must lie between -1"),
         ((3, 4, 4), 3, {"leaf": torch.full((2,), 0)}, "expected one per row"),
     ],
@@ -437,12 +437,12 @@ def test_grammars_that_fit_nothing():
         with pytest.raises(InputError, match="rules"):
             Hierarchy(rules, grammar.vectors)
         with pytest.raises(InputError, match="rules"):
-            HierarchyDenoiser(rules, grammar.vectors, grammar.abstractions)
+            HierarchyDenoiser(rules, grammar.vectors, grammar.attributes)
     for make in (lambda v: Hierarchy(grammar.rules, v), lambda v: HierarchyDenoiser(grammar.rules, v, ())):
         with pytest.raises(InputError, match="vectors"):
             make(torch.eye(3))
-    with pytest.raises(InputError, match="expected 3 abstractions of 4 values"):
-        HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.abstractions[:2])
+    with pytest.raises(InputError, match="expected 3 attributes of 4 values"):
+        HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.attributes[:2])
     with pytest.raises(InputError, match="log_evidence has shape"):
         exact(grammar).beliefs(torch.zeros(3, 4, 5))
     for draws, seed in ((1, 0), (4, -1)):
@@ -458,7 +458,7 @@ def test_names_on_the_command_line():
     other = parse_hierarchy("hierarchy:v=16,m=4,L=3,seed=1,dim=5")
     assert other.event == (8, 5)
     assert other.name == "hierarchy (v=16, m=4, s=2, L=3)"
-    assert [a.name for a in other.abstractions] == ["root", "level 1", "level 2", "leaf"]
+    assert [a.name for a in other.attributes] == ["root", "level 1", "level 2", "leaf"]
     assert other.fingerprint == random_hierarchy(16, 4, 2, 3, 1, 5).fingerprint
     assert other.fingerprint != random_hierarchy(16, 4, 2, 3, 2, 5).fingerprint
     assert other.fingerprint != random_hierarchy(16, 4, 2, 3, 1).fingerprint

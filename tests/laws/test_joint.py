@@ -121,7 +121,7 @@ def test_first_belief_from_denoisers_alone(name):
         exact = denoiser.log_posterior(y, torch.full((4000,), sigma, dtype=torch.float64), name).exp()
         found = from_prior(denoiser, name, y, sigma).exp()
         errors.append(float(((found - exact) ** 2).mean().sqrt()))
-        prior = float(((denoiser.abstraction(name).prior - exact) ** 2).mean().sqrt())
+        prior = float(((denoiser.attribute(name).prior - exact) ** 2).mean().sqrt())
         assert errors[-1] < 0.3 * prior
     assert errors[1] < 0.6 * errors[0]
     assert errors[2] < 0.6 * errors[1]

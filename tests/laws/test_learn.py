@@ -38,7 +38,7 @@ def frame_for(kind: str, event: tuple[int, ...]) -> RoundFrame | PrincipalFrame:
 def denoiser(kind: str = "mlp", event=(3, 8, 8)) -> NeuralDenoiser:
     data = pictures()
     torch.manual_seed(0)
-    made = NeuralDenoiser(event, data.abstractions, Architecture(kind, 16, 2), frame_for(kind, event))
+    made = NeuralDenoiser(event, data.attributes, Architecture(kind, 16, 2), frame_for(kind, event))
     for p in made.parameters():  # nothing is zero, so that all that is told is seen
         p.data += 0.05 * torch.randn(p.shape)
     return made.eval()
@@ -123,7 +123,7 @@ def test_preconditioning(kind):
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ({"size": torch.zeros(2, dtype=torch.int64)}, "no abstraction is called 'size'"),
+        ({"size": torch.zeros(2, dtype=torch.int64)}, "no attribute is called 'size'"),
         ({"where": torch.zeros(3, dtype=torch.int64)}, "one index per row"),
         ({"where": torch.tensor([0, 3])}, "from 0 to 2"),
         ({"where": torch.zeros(2)}, "one index per row"),
@@ -151,7 +151,7 @@ def test_kept_and_read_again(tmp_path, kind):
     with torch.no_grad():
         assert torch.equal(d(y, sigma, told), again(y, sigma, told))
     assert again.card == {"steps": 7}
-    assert [a.values for a in again.abstractions] == [a.values for a in d.abstractions]
+    assert [a.values for a in again.attributes] == [a.values for a in d.attributes]
     d.save(tmp_path / WEIGHTS, half=True)
     with torch.no_grad():
         apart = (NeuralDenoiser.load(tmp_path)(y, sigma, told) - d(y, sigma, told)).abs().max()

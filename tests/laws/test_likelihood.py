@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from problems import mixture, random_set
-from sigmascope.core import Abstraction, Denoiser, InputError, generator
+from sigmascope.core import Attribute, Denoiser, InputError, generator
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import MixtureDenoiser
@@ -27,7 +27,7 @@ from sigmascope.information.likelihood import (
 from sigmascope.information.path import markov_path, path_bound, path_posterior
 from sigmascope.streams import Streams, rows
 
-COIN = Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5]))
+COIN = Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5]))
 
 
 class Wrong(Denoiser):
@@ -35,7 +35,7 @@ class Wrong(Denoiser):
 
     def __init__(self, true, change):
         super().__init__()
-        self.true, self.change, self.event, self.abstractions = true, change, true.event, true.abstractions
+        self.true, self.change, self.event, self.attributes = true, change, true.event, true.attributes
 
     def forward(self, y, sigma, known=None):
         label = next(iter(known.values())) if known else None
@@ -58,7 +58,7 @@ def lost(denoiser, draws, sigma, name, *, exact=None, seed=3, **how):
     """Mean divergence of the bound's posterior from the exact one: what the bound loses, with its standard error."""
     y = draws.v.double() + sigma * draws.noise.double()
     noise = Streams(seed, rows(len(y)), tuple(y.shape[1:]))
-    prior = next(a for a in denoiser.abstractions if a.name == name).prior
+    prior = next(a for a in denoiser.attributes if a.name == name).prior
     gains = likelihood_posterior(denoiser, name, y, sigma, noise, **how)
     log_q = (prior.log() + gains).log_softmax(1)
     log_p = (exact or denoiser).log_posterior(y, torch.full((len(y),), sigma, dtype=torch.float64), name)
@@ -130,7 +130,7 @@ def test_asks_no_unconditional_and_nothing_above():
     true, levels = mixture().denoiser(), []
 
     class Told(Denoiser):
-        event, abstractions = true.event, true.abstractions
+        event, attributes = true.event, true.attributes
 
         def forward(self, y, sigma, known=None):
             assert known
@@ -172,7 +172,7 @@ def test_values_that_never_occur():
     sigma = np.array([2.0, 1.0])
     path = markov_path(draws.v, sigma, Streams(0, rows(300), (1,)))
     log_q, _ = path_posterior(gap, "side", path, sigma)
-    curve = tempered(gap.abstraction("side"), sigma, log_q, draws.labels["side"], log_q, draws.labels["side"])
+    curve = tempered(gap.attribute("side"), sigma, log_q, draws.labels["side"], log_q, draws.labels["side"])
     assert np.isfinite(curve.per_draw).all()
     assert curve.value[1] > 0.1
 
@@ -195,7 +195,7 @@ class Net(Denoiser):
 
     def __init__(self, true, seed, size):
         super().__init__()
-        self.event, self.abstractions = true.event, true.abstractions
+        self.event, self.attributes = true.event, true.attributes
         g = generator(seed, 11)
         shapes = ((32, 1), (32, 1), (32, 2), (32, 32), (1, 32))
         self.w = nn.ParameterList([nn.Parameter(torch.randn(a, b, generator=g) / b**0.5) for a, b in shapes])
@@ -245,7 +245,7 @@ def likelihood_bound(a, sigma, gains_fit, own_fit, gains, own):
 
 def judged(denoiser, draws, name, fit, rest, own):
     """Both bounds of one denoiser at the levels kept, fitted on some draws and judged on the others by ``own``."""
-    a, label = denoiser.abstractions[0], draws.labels[name]
+    a, label = denoiser.attributes[0], draws.labels[name]
     assert a.name == name
     gains = []
     for j in KEPT.tolist():
@@ -275,7 +275,7 @@ def test_no_wreck_passes_the_truth_and_score_gaps_do():
             useful += bool(curve.value.max() > 0.25)
         for curve in judged(denoiser, draws, "side", fit, rest, permuted):
             assert np.all(curve.value < 3.5 * curve.stderr + 1e-9), name
-        gap = score_gap(true.abstraction("side"), SIGMA, direct_gap(denoiser, draws, SIGMA, "side"))
+        gap = score_gap(true.attribute("side"), SIGMA, direct_gap(denoiser, draws, SIGMA, "side"))
         above += bool((gap.value > truth + 3.5 * gap.stderr + 1e-9).any())
     assert above >= 12  # estimates that are no bounds
     assert useful >= 16  # and these are not bounds by being nothing
@@ -307,7 +307,7 @@ def test_a_fit_on_the_same_few_draws_is_flattered_and_on_others_it_is_not():
 def test_temperature_is_found():
     true = mixture().denoiser()
     draws = true.draw(4000, 2)
-    a, own = true.abstraction("side"), draws.labels["side"]
+    a, own = true.attribute("side"), draws.labels["side"]
     exact = true.log_posterior(draws.v + draws.noise, torch.ones(4000, dtype=torch.float64), "side") - a.prior.log()
     for loud in (0.2, 3.0, 1e5, 1e30):
         assert fitted_temperature(a, exact * loud, own) == pytest.approx(1 / loud, rel=0.1)
@@ -324,7 +324,7 @@ def test_temperature_is_found():
 
 def test_each_level_has_its_own_temperature():
     true = mixture().denoiser()
-    a, draws = true.abstraction("side"), true.draw(600, 3)
+    a, draws = true.attribute("side"), true.draw(600, 3)
     own, fit, rest = draws.labels["side"], slice(0, 300), slice(300, 600)
     exact = true.log_posterior(draws.v + draws.noise, torch.ones(600, dtype=torch.float64), "side") - a.prior.log()
     gains = torch.stack([exact, 50 * exact])
@@ -348,7 +348,7 @@ def test_no_draw_costs_more_than_the_share_of_the_prior():
 def test_the_standard_error_covers():
     """Overconfident gains: over seeds the bound lies within two standard errors of its own mean in 95 %."""
     true = mixture().denoiser()
-    a = true.abstraction("side")
+    a = true.attribute("side")
 
     def gains(count, seed):
         draws = true.draw(count, seed)
@@ -373,7 +373,7 @@ def test_the_standard_error_covers():
 
 def test_tempered_is_the_path_bound_at_one_and_mends_a_loud_network():
     true = mixture().denoiser()
-    a, draws = true.abstraction("side"), true.draw(1600, 6)
+    a, draws = true.attribute("side"), true.draw(1600, 6)
     own, fit, rest = draws.labels["side"], slice(0, 800), slice(800, 1600)
     path = markov_path(draws.v, SIGMA, Streams(7, rows(1600), (1,)))
     for k in (1.0, 4.0):
@@ -392,7 +392,7 @@ def test_tempered_is_the_path_bound_at_one_and_mends_a_loud_network():
 
 
 def test_tempered_gains_nothing_where_the_path_says_nothing():
-    skew = Abstraction("a", ("x", "y"), torch.tensor([0.9, 0.1], dtype=torch.float64))
+    skew = Attribute("a", ("x", "y"), torch.tensor([0.9, 0.1], dtype=torch.float64))
     log_q, own = skew.prior.log().expand(1, 50, 2), torch.arange(50) % 2
     assert tempered(skew, np.ones(1), log_q, own, log_q, own).value[0] == pytest.approx(0.0, abs=1e-12)
 
@@ -406,7 +406,7 @@ def test_input_that_does_not_fit():
         with pytest.raises(InputError, match="both must be positive"):
             likelihood_posterior(true, "side", y, 1.0, noise, span=1.0, **how)
     g, own = torch.zeros(1, 3, 2, dtype=torch.float64), torch.zeros(3).long()
-    three = Abstraction("a", ("x", "y", "z"), torch.full((3,), 1 / 3, dtype=torch.float64))
+    three = Attribute("a", ("x", "y", "z"), torch.full((3,), 1 / 3, dtype=torch.float64))
     with pytest.raises(InputError, match="expected \\(1, 3, 3\\)"):
         tempered(three, np.array([1.0]), g, own, g, own)
     with pytest.raises(InputError, match="at least 2 draws"):

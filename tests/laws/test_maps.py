@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from problems import random_set
-from sigmascope.core import Abstraction, Denoiser, Draws, InputError, generator
+from sigmascope.core import Attribute, Denoiser, Draws, InputError, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
 from sigmascope.information.direct import direct_gap
@@ -37,7 +37,7 @@ def test_sums_are_the_gap_of_the_same_draws(batch):
     for name, m in found.items():
         draws = same_draws(v, label, 6, 5)
         gap = direct_gap(denoiser, draws, SIGMA, name, average=False)
-        curve = score_gap(data.abstraction(name), SIGMA, gap)
+        curve = score_gap(data.attribute(name), SIGMA, gap)
         assert m.rate.shape == m.information.shape == (len(SIGMA), 4, 4)  # three channels are summed
         assert m.rate.sum((1, 2)) == pytest.approx((gap.score / SIGMA[:, None] ** 2).mean(1), rel=1e-9)
         assert m.information.sum((1, 2)) == pytest.approx(curve.value, rel=1e-9)
@@ -152,7 +152,7 @@ class Sure(Denoiser):
     def __init__(self) -> None:
         super().__init__()
         self.event = (2, 3, 3)
-        self.abstractions = (Abstraction("a", ("x", "y"), torch.tensor([0.5, 0.5])),)
+        self.attributes = (Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5])),)
         self.weight = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, y, sigma, known=None):
@@ -184,9 +184,9 @@ def test_more_noises_leave_the_earlier_ones():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": {"colour": 0}}, "no abstraction is called 'colour': choose among even"),
+        ({"labels": {"colour": 0}}, "no attribute is called 'colour': choose among even"),
         ({"labels": {"many": 7}}, r"labels\['many'\] is 7: expected 0 to 6"),
-        ({"labels": {}}, "name no abstraction"),
+        ({"labels": {}}, "name no attribute"),
         ({"v": torch.zeros(3, 4, 5)}, "expected one of shape"),
         ({"v": torch.full((3, 4, 4), torch.nan)}, "not finite"),
         ({"sigma": np.array([1.0])}, "2 or more"),

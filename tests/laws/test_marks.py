@@ -20,7 +20,7 @@ SIGMA = np.array([4.0, 2.0, 1.0, 0.5, 0.25])
 
 def marked(biased, usual=("bound", "score_gap", "heldout"), among=("score_gap", "heldout"), why="it is off"):
     """Results of two attributes: ``biased`` are the levels, from below, at which the score gap of b is biased."""
-    r = xr.Dataset(coords={"abstraction": ["a", "b"], "estimator": list(among), "sigma": SIGMA})
+    r = xr.Dataset(coords={"attribute": ["a", "b"], "estimator": list(among), "sigma": SIGMA})
     good = np.arange(len(SIGMA)) < len(SIGMA) - biased
     trusts = [
         Trust("a", "score_gap", SIGMA, np.ones(5, dtype=bool), ("",) * 5),
@@ -51,7 +51,7 @@ def test_reasons_are_read_level_by_level():
     assert against(r, "b", "score_gap") == against(r, "b", "score_gap", high=0.5, low=0.25) == "it is off"
     assert against(r, "b", "score_gap", low=0.9) == against(r, "b", "heldout") == against(r, "a", "score_gap") == ""
     assert against(r.drop_vars("reason"), "b", "score_gap") == str(
-        r.verdict.sel(abstraction="b", estimator="score_gap").values
+        r.verdict.sel(attribute="b", estimator="score_gap").values
     )
     assert against(r.drop_vars(["reason", "verdict", "trusted"]), "b", "score_gap") == ""
 
@@ -75,7 +75,7 @@ def bound_of(data, seed, sigma, columns=32):
     work = DataBound(data, bound_size(data, columns, len(sigma)), sigma, seed)
     while not work.done:
         work.step()
-    return work.curve(data.abstractions[0], columns)
+    return work.curve(data.attributes[0], columns)
 
 
 def test_the_bound_of_the_data_binds_and_is_not_idle():
@@ -114,7 +114,7 @@ def test_the_work_stays_within_bounds():
     v, a = population(400, 0)
     data = from_array(v.numpy(), {"a": a.numpy()})
     assert bound_size(from_array(v[:40].numpy(), {"a": a[:40].numpy()}), 32, 8) is None
-    many = replace(data, abstractions=(replace(data.abstractions[0], values=tuple(map(str, range(10**5))),
+    many = replace(data, attributes=(replace(data.attributes[0], values=tuple(map(str, range(10**5))),
                                                prior=torch.full((10**5,), 1e-5, dtype=torch.float64)),))  # fmt: skip
     assert bound_size(many, 32, 40) is None
     for levels, columns in ((2, 32), (40, 32), (2000, 32), (40, 4096)):

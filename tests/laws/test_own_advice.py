@@ -48,7 +48,7 @@ def study(tmp_path):
         Curve.of_draws(name, "bound", SIGMA, np.repeat(h * np.array(shares)[:, None], 8, 1), h, kind="lower bound")
         for name, shares in KNOWN.items()
     ]
-    results = to_dataset(curves, data, data.abstractions, torch.arange(8), spec_of(data="x"))
+    results = to_dataset(curves, data, data.attributes, torch.arange(8), spec_of(data="x"))
     results.attrs["main_estimator"] = "bound"
     results.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     return tmp_path, results
@@ -70,7 +70,7 @@ def test_a_kind_that_is_registered_is_given_everywhere(study, monkeypatch, capsy
     page = page_advice(results)
     assert f"<strong>preview level</strong>: look at early in a preview at σ {brief(at)}" in page
     found = [a for a in json.loads(said(capsys, folder, "--json")) if a["kind"] == "preview_level"]
-    assert [(a["abstraction"], a["high"]["value"]) for a in found] == [("early", at.value)]
+    assert [(a["attribute"], a["high"]["value"]) for a in found] == [("early", at.value)]
 
 
 def test_what_it_cannot_advise_is_left_out_with_its_reason(study, monkeypatch, capsys):

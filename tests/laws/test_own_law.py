@@ -27,7 +27,7 @@ SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)
 class Pictures(Denoiser):
     """The exact denoiser of pictures of four pixels, whose first one is of two overlapping normal laws ``apart``."""
 
-    abstractions = ()
+    attributes = ()
     event = (1, 2, 2)
 
     def __init__(self, apart: float) -> None:
@@ -102,7 +102,7 @@ def of(per_draw) -> tuple[np.ndarray, np.ndarray]:
 
 
 def forked(path, **more):
-    options = {"draws": 160, "levels": 4, "forks": 12, "steps": 24, "estimators": "forks", "abstractions": "sign"}
+    options = {"draws": 160, "levels": 4, "forks": 12, "steps": 24, "estimators": "forks", "attributes": "sign"}
     options |= {"sigma_max": SCALE * SIGMA[0], "sigma_min": SCALE * SIGMA[-1]}
     return study(str(path), model="diffusers:x", **{**options, **more})
 
@@ -322,17 +322,17 @@ class Told(Denoiser):
     def __init__(self, told: float = 1.0) -> None:
         super().__init__()
         self.free, self.knowing = Pictures(M).exact, Pictures(told * M).exact
-        self.event, self.abstractions = (4,), self.free.abstractions
+        self.event, self.attributes = (4,), self.free.attributes
 
     def forward(self, y, sigma, known=None):
         return self.free(y, sigma) if known is None else self.knowing(y, sigma, {"sign": known["sign"]})
 
 
 def along_told(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
-    work = ToldPathJob(denoiser, 40.0, sigma, denoiser.abstractions, draws, 0)
+    work = ToldPathJob(denoiser, 40.0, sigma, denoiser.attributes, draws, 0)
     while not work.done:
         work.step()
-    return work.of_attribute(denoiser.abstractions[0]).curve
+    return work.of_attribute(denoiser.attributes[0]).curve
 
 
 def test_the_gap_along_told_generations_is_the_information_of_an_exact_model():

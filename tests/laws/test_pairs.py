@@ -57,7 +57,7 @@ def measured(line: Line, first: str, second: str, draws: int, levels: np.ndarray
     work = Collected(FiniteDenoiser(data), draw_items(data, draws, 1), levels, None)
     while not work.done:
         work.step()
-    return [posterior(data.abstraction(n), levels, work.log_posterior(n)[:-1]) for n in ("both", first, second)]
+    return [posterior(data.attribute(n), levels, work.log_posterior(n)[:-1]) for n in ("both", first, second)]
 
 
 @pytest.mark.parametrize(("line", "first", "second"), CASES, ids=["synergy", "redundancy"])
@@ -93,7 +93,7 @@ def test_interaction_covers_the_truth(line, first, second, draws):
     curves, expected = measured(line, first, second, 200 * draws, levels), truth(line, first, second, levels)
 
     def part(c: Curve, k: int) -> Curve:
-        return Curve.of_draws(c.abstraction, "posterior", levels, c.per_draw[:, k::200], c.ceiling)
+        return Curve.of_draws(c.attribute, "posterior", levels, c.per_draw[:, k::200], c.ceiling)
 
     blocks = [interaction(*(part(c, k) for c in curves)) for k in range(200)]
     off = np.stack([np.abs(b.value - expected) for b in blocks])
@@ -152,15 +152,15 @@ def test_pairs_of_a_study_are_those_of_joint_attributes(both_ways):
     found = both_ways[0]
     for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
         names = [first, second, f"{first}+{second}"]
-        joint = study(pixels, labels, weights=weights, abstractions=names, draws=40, levels=12)
-        curves = {c.abstraction: c for c in sigmascope.to_curves(joint)}
+        joint = study(pixels, labels, weights=weights, attributes=names, draws=40, levels=12)
+        curves = {c.attribute: c for c in sigmascope.to_curves(joint)}
         expected = interaction(curves[names[2]], curves[first], curves[second])
         for one, other in ((first, second), (second, first)):
             mine = found.sel(first=one, second=other)
             assert np.allclose(mine.pair_interaction, expected.value, atol=2e-6)
             assert np.allclose(mine.pair_stderr, expected.error, atol=2e-6)
             assert float(mine.pair_ceiling) == pytest.approx(expected.ceiling, abs=1e-9)
-    alone = found.sel(estimator="posterior", abstraction="b")
+    alone = found.sel(estimator="posterior", attribute="b")
     itself = found.sel(first="b", second="b")
     assert np.array_equal(itself.pair_interaction, alone.information)
     assert float(itself.pair_ceiling) == float(alone.ceiling)
@@ -168,11 +168,11 @@ def test_pairs_of_a_study_are_those_of_joint_attributes(both_ways):
 
 def test_values_of_a_study_add_up_to_its_curves(both_ways):
     found = both_ways[1]
-    for name in found.abstraction.values:
-        mine = found.isel(value=np.flatnonzero(found.value_abstraction == name))
+    for name in found.attribute.values:
+        mine = found.isel(value=np.flatnonzero(found.value_attribute == name))
         weights = np.exp(-mine.value_ceiling.values)
         assert weights.sum() == pytest.approx(1.0)
-        expected = found.information.sel(abstraction=name, estimator="posterior")
+        expected = found.information.sel(attribute=name, estimator="posterior")
         assert np.allclose(weights @ mine.value_information.values, expected, atol=1e-12)
         assert np.all(mine.value_half_low <= mine.value_half)
         assert np.all(mine.value_half <= mine.value_half_high)
@@ -199,10 +199,10 @@ def test_effective_items_of_a_study_are_dense_ones(both_ways):
 def test_combinations_that_do_not_occur_have_no_column():
     pixels, labels, _ = images()
     data = from_array(pixels, labels)
-    joint = of_pairs(data, data.abstractions)
-    assert [len(a.values) for a in joint.abstractions] == [6, 6, 6]
-    assert columns_of_pairs(data, data.abstractions) == 18
-    for a in joint.abstractions:
+    joint = of_pairs(data, data.attributes)
+    assert [len(a.values) for a in joint.attributes] == [6, 6, 6]
+    assert columns_of_pairs(data, data.attributes) == 18
+    for a in joint.attributes:
         first, second = a.parts
         for k, value in enumerate(a.values):
             x, y = value.split(" + ")
@@ -229,9 +229,9 @@ def test_blocks_and_memory_count_the_joint_values():
     data = from_array(pixels, wide)
     spec = spec_of(data="x", draws=256)
     more = predict(data, spec_of(data="x", draws=256, pairs=True)).more - predict(data, spec).more
-    whole = pair_memory(data, data.abstractions, 40, 256)
+    whole = pair_memory(data, data.attributes, 40, 256)
     assert 0.5 * whole < more <= whole  # of a peak over phases, of which that of the passes becomes the highest
-    assert more > 3 * 8 * 41 * pair_block(columns_of_pairs(data, data.abstractions), 40, 256) * 700
+    assert more > 3 * 8 * 41 * pair_block(columns_of_pairs(data, data.attributes), 40, 256) * 700
     assert predict(data, spec_of(data="x", draws=256, pairs=True)).products == 2 * predict(data, spec).products
 
 
@@ -289,20 +289,20 @@ def test_pairs_that_are_none_are_refused(capsys):
     with pytest.raises(InputError, match="two attributes, and a is studied"):
         study(pixels, {"a": labels["a"]}, pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="two attributes, and none is studied"):
-        study(pixels, labels, abstractions="a+b,b+c", pairs=True, draws=4, levels=4)
+        study(pixels, labels, attributes="a+b,b+c", pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="no bounds"):
         study(pixels, labels, law="heldout", pairs=True, draws=16, levels=4)
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err
     with pytest.raises(InputError, match="study two"):  # before a folder is made
         of_data(spec_of(data="x", pairs=True), from_array(pixels, {"a": labels["a"]}))
-    one = study(pixels, labels, abstractions="a,b,a+b", pairs=True, draws=4, levels=4)
+    one = study(pixels, labels, attributes="a,b,a+b", pairs=True, draws=4, levels=4)
     assert one["first"].values.tolist() == ["a", "b"]
 
 
 def test_attributes_of_many_values_are_not_looked_at_one_by_one():
     pixels, _, _ = images(300)
     found = study(pixels, {"many": torch.arange(300) % 65, "few": torch.arange(300) % 64}, draws=4, levels=4)
-    assert set(found.value_abstraction.values) == {"few"}
+    assert set(found.value_attribute.values) == {"few"}
     alone = study(pixels, {"many": torch.arange(300) % 65}, draws=4, levels=4)
     assert "value_information" not in alone

@@ -10,12 +10,12 @@ import torch
 
 import sigmascope.information.probes as module
 from problems import four_points, mixture, points, two_points
-from sigmascope.core import Abstraction, Draws, InputError, generator
+from sigmascope.core import Attribute, Draws, InputError, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.probes import HasFeatures, classifier_bound, probe, probes
 
 SIGMA = np.array([8.0, 4.0, 2.0, 1.0, 0.5])
-UNIFORM = Abstraction("null", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
+UNIFORM = Attribute("null", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
 def draws_of(m, n, seed):
@@ -30,7 +30,7 @@ def draws_of(m, n, seed):
 
 def attribute(m, name):
     prior = np.bincount(m.labels[name], weights=m.weights)
-    return Abstraction(name, tuple(map(str, range(len(prior)))), torch.from_numpy(prior))
+    return Attribute(name, tuple(map(str, range(len(prior)))), torch.from_numpy(prior))
 
 
 def truth_of(m, name, sigma=SIGMA):
@@ -127,7 +127,7 @@ def wide(n, seed, inputs=60):
     return Draws(torch.arange(n), v, torch.randn(n, inputs, generator=g), {"a": a})
 
 
-HALVES = Abstraction("a", ("0", "1"), torch.tensor([0.5, 0.5], dtype=torch.float64))
+HALVES = Attribute("a", ("0", "1"), torch.tensor([0.5, 0.5], dtype=torch.float64))
 
 
 def test_more_draws_raise_the_bound():

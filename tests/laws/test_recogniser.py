@@ -45,7 +45,7 @@ def of_pictures():
 
 def test_a_guess_is_the_mean_of_what_could_be_told():
     data = pictures()
-    c = Conditions(data.abstractions, (), 5)
+    c = Conditions(data.attributes, (), 5)
     q = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
     known = {"where": torch.tensor([-1, -1, 1])}
     table = c.tables[0].weight

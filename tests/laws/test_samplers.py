@@ -217,7 +217,7 @@ def test_float32_model_keeps_a_float64_state():
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(1))
-            self.event, self.abstractions = (1,), ()
+            self.event, self.attributes = (1,), ()
 
         def forward(self, y, sigma, known=None):
             assert y.dtype == sigma.dtype == torch.float32

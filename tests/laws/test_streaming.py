@@ -18,7 +18,7 @@ def scenes():
     """3,000 scenes of 16 pixels, many of them much alike."""
     data = load_scenes(16)
     items = torch.arange(0, 480_000, 161)
-    labels = {a.name: data.labels[a.name][items].numpy() for a in data.abstractions}
+    labels = {a.name: data.labels[a.name][items].numpy() for a in data.attributes}
     return FiniteDenoiser(from_array(data.source.take(items).numpy(), labels))
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from problems import Line, mixture, random_set
-from sigmascope.core import Abstraction, Denoiser, InputError, generator
+from sigmascope.core import Attribute, Denoiser, InputError, generator
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.pointwise import pointwise
@@ -53,9 +53,9 @@ def drawn(line: Line, draws: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(p).log(), k
 
 
-def attribute(line: Line) -> Abstraction:
+def attribute(line: Line) -> Attribute:
     values = tuple("abcd"[: len(line.points)])
-    return Abstraction("of", values, torch.from_numpy(line.weights))
+    return Attribute("of", values, torch.from_numpy(line.weights))
 
 
 @pytest.mark.parametrize("line", [two(), four()], ids=["two", "four"])
@@ -114,7 +114,7 @@ def test_bias_of_the_ratio_that_is_not_used():
 
 
 def test_a_value_that_nothing_has_is_left_out():
-    a = Abstraction("of", ("a", "never", "b"), torch.tensor([0.5, 0.0, 0.5]))
+    a = Attribute("of", ("a", "never", "b"), torch.tensor([0.5, 0.0, 0.5]))
     log_p = torch.tensor([[[0.3, 0.0, 0.7], [0.9, 0.0, 0.1]]]).double().log()
     found = by_value(a, np.array([1.0]), log_p)
     assert list(found) == ["a", "b"]
@@ -122,7 +122,7 @@ def test_a_value_that_nothing_has_is_left_out():
 
 
 def test_decided_values_have_no_error():
-    a = Abstraction("of", ("a", "b"), torch.tensor([0.1, 0.9], dtype=torch.float64))
+    a = Attribute("of", ("a", "b"), torch.tensor([0.1, 0.9], dtype=torch.float64))
     log_p = torch.tensor([[[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 20]).double().log()
     for value, curve in by_value(a, np.array([1.0]), log_p).items():
         assert curve.value[0] == pytest.approx(curve.ceiling)
@@ -162,8 +162,8 @@ def test_one_image_of_a_continuous_law_and_of_many_shapes():
     cases = [(mixture().denoiser(), torch.tensor([0.4])), (FiniteDenoiser(data), draw_items(data, 2, 0).v[0])]
     for denoiser, v in cases:
         found = pointwise(denoiser, v, LEVELS, noises=5, seed=3)
-        assert list(found) == [a.name for a in denoiser.abstractions]
-        for a in denoiser.abstractions:
+        assert list(found) == [a.name for a in denoiser.attributes]
+        for a in denoiser.attributes:
             # The first noises are those of a longer run.
             longer = pointwise(denoiser, v, LEVELS, [a.name], noises=9, seed=3)[a.name]
             assert np.allclose(found[a.name].per_noise, longer.per_noise[:, :5], atol=1e-9)
@@ -173,7 +173,7 @@ def test_one_image_of_a_continuous_law_and_of_many_shapes():
         noise = torch.stack([torch.randn(*v.shape, generator=generator(3, j)) for j in range(2)]).double()
         y = v.double() + LEVELS[2] * noise
         direct = denoiser.all_log_posteriors(y, torch.full((2,), LEVELS[2]).double())
-        for a in denoiser.abstractions:
+        for a in denoiser.attributes:
             expected = (direct[a.name] - a.prior.log()).numpy()
             assert np.allclose(some[a.name].per_noise[0], expected, atol=1e-9)
 
@@ -181,7 +181,7 @@ def test_one_image_of_a_continuous_law_and_of_many_shapes():
 class Blind(Denoiser):
     """It knows no posterior."""
 
-    event, abstractions = (1,), ()
+    event, attributes = (1,), ()
 
     def forward(self, y, sigma, known=None):
         return y
@@ -195,7 +195,7 @@ class Blind(Denoiser):
         ({"sigma": np.array([1.0, 2.0])}, "decrease"),
         ({"sigma": np.array([1.0, 0.0])}, "greater than 0"),
         ({"noises": 1}, "at least 2"),
-        ({"abstractions": ["colour"]}, "choose among of"),
+        ({"attributes": ["colour"]}, "choose among of"),
         ({"denoiser": Blind()}, "no posterior"),
     ],
 )

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import UNKNOWN, Abstraction, Denoiser, HasPosterior, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, HasPosterior, InputError
 
 
 class ByPosterior(Denoiser):
@@ -28,17 +28,17 @@ class ByPosterior(Denoiser):
     Args:
         denoiser: told nothing.
         posterior: of the attributes; differentiable in y.
-        abstractions: which; empty: those that the posterior says it has.
+        attributes: which; empty: those that the posterior says it has.
 
     Raises: InputError where there are none.
     """
 
-    def __init__(self, denoiser: Denoiser, posterior: HasPosterior, abstractions: tuple[Abstraction, ...] = ()) -> None:
+    def __init__(self, denoiser: Denoiser, posterior: HasPosterior, attributes: tuple[Attribute, ...] = ()) -> None:
         super().__init__()
-        known = tuple(abstractions) or tuple(getattr(posterior, "abstractions", ()))
+        known = tuple(attributes) or tuple(getattr(posterior, "attributes", ()))
         if not known:
-            raise InputError(f"a {type(posterior).__name__} does not say what it tells: pass abstractions=")
-        self.denoiser, self.event, self.abstractions = denoiser, denoiser.event, known
+            raise InputError(f"a {type(posterior).__name__} does not say what it tells: pass attributes=")
+        self.denoiser, self.event, self.attributes = denoiser, denoiser.event, known
         self.posterior = posterior if isinstance(posterior, nn.Module) else _Apart(posterior)
 
     def forward(
@@ -57,7 +57,7 @@ class ByPosterior(Denoiser):
         Raises: InputError for an unknown attribute, or a posterior without a gradient.
         """
         free = self.denoiser(y, sigma)
-        names = [a.name for a in self.abstractions]
+        names = [a.name for a in self.attributes]
         for name, value in (known or {}).items():
             if name not in names:
                 raise InputError(f"the posterior does not tell {name!r}: choose among {', '.join(names)}")

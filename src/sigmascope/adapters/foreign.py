@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.noise import Schedule
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
@@ -63,7 +63,7 @@ class Foreign(Denoiser):
         schedule: the network's; noise levels in its own unit.
         prediction: one of :data:`PREDICTIONS`.
         clock: from the schedule's time to what the network is told of it; None tells the time itself.
-        abstraction: what it can be told, if it can: the class.
+        attribute: what it can be told, if it can: the class.
         null: index that stands for an unknown class; None: the network has none, and an unknown class is refused.
         unit: of the network's values.
 
@@ -78,7 +78,7 @@ class Foreign(Denoiser):
         prediction: str,
         *,
         clock: Callable[[Tensor], Tensor] | None = None,
-        abstraction: Abstraction | None = None,
+        attribute: Attribute | None = None,
         null: int | None = None,
         unit: Unit | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Foreign(Denoiser):
             raise InputError(f"prediction is {prediction!r}: expected {', '.join(PREDICTIONS)}")
         self.network = network  # a module becomes part of this one, a function does not
         self.event, self.schedule, self.prediction = tuple(event), schedule, prediction
-        self.abstractions = () if abstraction is None else (abstraction,)
+        self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
 
     def forward(
@@ -121,11 +121,11 @@ class Foreign(Denoiser):
     def _labels(
         self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device
     ) -> Int64[Tensor, " batch"] | None:
-        if not self.abstractions:
+        if not self.attributes:
             if known:
                 raise InputError(f"this network cannot be told {next(iter(known))!r}: it knows no classes")
             return None
-        a = self.abstractions[0]
+        a = self.attributes[0]
         unknown = [n for n in known or {} if n != a.name]
         if unknown:
             raise InputError(f"this network cannot be told {unknown[0]!r}: only {a.name!r}")
@@ -191,7 +191,7 @@ def try_out(denoiser: Foreign, name: str) -> None:
     place = next(denoiser.parameters(), torch.empty(0)).device
     y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=place)
     sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=place)
-    told = {a.name: torch.zeros(1, dtype=torch.int64, device=place) for a in denoiser.abstractions}
+    told = {a.name: torch.zeros(1, dtype=torch.int64, device=place) for a in denoiser.attributes}
     with torch.no_grad():
         said = denoiser(y, sigma, told)
     if not bool(torch.isfinite(said).all()):

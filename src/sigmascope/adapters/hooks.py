@@ -52,7 +52,7 @@ class Featured(Denoiser):
                 near = difflib.get_close_matches(name, held, 4, 0.3) or [n for n in held if n][:4]
                 raise InputError(f"no block is called {name!r}: there are, among others, {', '.join(near)}")
         self.denoiser, self.blocks, self.cells = denoiser, tuple(blocks), cells
-        self.event, self.abstractions = denoiser.event, denoiser.abstractions
+        self.event, self.attributes = denoiser.event, denoiser.attributes
         self._inner = module  # None: the denoiser's own network
 
     def forward(

@@ -61,8 +61,8 @@ class Comparison:
     doubts: tuple[str, str] = ("", "")
 
     @property
-    def abstraction(self) -> str:
-        return self.a.abstraction
+    def attribute(self) -> str:
+        return self.a.attribute
 
     @property
     def largest(self) -> tuple[Estimate, float]:
@@ -123,7 +123,7 @@ class Side:
 
 
 Sides = dict[str, dict[str, Side]]
-"""The curves of a study, by estimator and abstraction."""
+"""The curves of a study, by estimator and attribute."""
 
 
 def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[tuple[Side, Side]]:

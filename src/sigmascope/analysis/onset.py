@@ -1,4 +1,4 @@
-r"""When an abstraction emerges: shares of its entropy, window, peak rate and order, from curves alone.
+r"""When an attribute emerges: shares of its entropy, window, peak rate and order, from curves alone.
 
 The onset at share q is the noise level where I(A; Y_sigma) crosses q H(A) on the way down; the window runs from 10 to
 90 %.  The peak rate is the maximum of :math:`-dI/d\ln\sigma`.  (These are not the only transitions that are named in
@@ -46,21 +46,21 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Onset:
-    """Emergence of one abstraction.
+    """Emergence of one attribute.
 
     Attributes:
-        abstraction: its name.
+        attribute: its name.
         ceiling: H(A) in nats.
         at: sigma where I is 10, 50 and 90 % of H(A).
         peak: sigma where -dI/d ln sigma is largest; NaN where the curve rises by less than 5 % of H(A), or the rate is
             largest at an end of the levels.
         peak_rate: that rate, nats per unit of ln sigma.
-        before_next: probability over resamples that this abstraction reaches half of its entropy at a higher noise
+        before_next: probability over resamples that this attribute reaches half of its entropy at a higher noise
             level than the next one in order; NaN for the last, or when either is not reached.
         state: "reached", "not reached" (the last level leaves it below half) or "beyond" (the first is above half).
     """
 
-    abstraction: str
+    attribute: str
     ceiling: float
     at: tuple[Quantity, Quantity, Quantity]
     peak: Quantity
@@ -72,8 +72,8 @@ class Onset:
 def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0) -> list[Onset]:
     r"""Onsets in order of emergence, with bootstrap intervals.
 
-    Draws are resampled with replacement, the same for all abstractions (they share items and noise), so the order of
-    two abstractions is judged by their paired difference.  True information never falls as sigma falls; each resampled
+    Draws are resampled with replacement, the same for all attributes (they share items and noise), so the order of
+    two attributes is judged by their paired difference.  True information never falls as sigma falls; each resampled
     curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.  An error
     that all draws share (random directions, an integral over levels, the gauge of a bias) moves a resampled curve up or
     down as a whole, as a normal number that is its own for each attribute and resample.  What few, skewed draws may
@@ -118,7 +118,7 @@ def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0
         rises = float(c.value.max() - c.value.min()) > 0.05 * c.ceiling
         if not rises or not x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9:
             peak = Quantity(float("nan"), float("nan"), float("nan"))
-        result.append(Onset(c.abstraction, c.ceiling, at, peak, float(rates[0]), probability, state))
+        result.append(Onset(c.attribute, c.ceiling, at, peak, float(rates[0]), probability, state))
     return result
 
 
@@ -163,7 +163,7 @@ def mover(c: Curve, seed: int, *more: int) -> np.random.Generator:
         seed: of the bootstrap.
         more: tell several of one curve apart.
     """
-    return np.random.default_rng([seed, *more, *c.abstraction.encode()])
+    return np.random.default_rng([seed, *more, *c.attribute.encode()])
 
 
 def moved(

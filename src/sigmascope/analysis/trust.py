@@ -33,7 +33,7 @@ class Trust:
     """A verdict on one learned curve, level by level.
 
     Args:
-        abstraction: name of A.
+        attribute: name of A.
         estimator: whose curve it is.
         sigma: decreasing levels.
         trusted: whether nothing speaks against the curve.
@@ -41,7 +41,7 @@ class Trust:
         note: of what would count against it but for its standard error; empty where there is nothing.
     """
 
-    abstraction: str
+    attribute: str
     estimator: str
     sigma: Float[np.ndarray, " levels"]
     trusted: Bool[np.ndarray, " levels"]
@@ -134,7 +134,7 @@ def judge(
         )
     trusted = np.array([not r for r in reasons])
     return Trust(
-        curve.abstraction, curve.estimator, curve.sigma, trusted, tuple(reasons), _excused(curve, trusted, limit)
+        curve.attribute, curve.estimator, curve.sigma, trusted, tuple(reasons), _excused(curve, trusted, limit)
     )
 
 

@@ -1,4 +1,4 @@
-"""What knowing one abstraction or another is worth: sufficiency, data processing, the chain rule."""
+"""What knowing one attribute or another is worth: sufficiency, data processing, the chain rule."""
 
 from __future__ import annotations
 

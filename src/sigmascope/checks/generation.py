@@ -58,7 +58,7 @@ def _quadrature(denoiser: MixtureDenoiser, name: str, sigma: float) -> float:
     level = torch.full((len(y),), sigma, dtype=torch.float64)
     log_p = denoiser.log_posterior(y, level, name)
     mass = denoiser.log_density(y, level).exp() * float(y[1] - y[0])
-    a = denoiser.abstraction(name)
+    a = denoiser.attribute(name)
     return a.entropy - float((mass * torch.special.entr(log_p.exp()).sum(1)).sum())
 
 
@@ -236,7 +236,7 @@ def _pathway(effort: Effort) -> Outcome:
     known = None if effort.broken else {"side": own}
     end = final(sample(denoiser, y, np.geomspace(12.0, 0.8, 61), Heun(), known=known)).y
     log_p = denoiser.log_posterior(end, torch.full((len(end),), 0.8, dtype=torch.float64), "side")
-    told = torch.gather(log_p, 1, own[:, None])[:, 0] - denoiser.abstraction("side").prior.log()[own]
+    told = torch.gather(log_p, 1, own[:, None])[:, 0] - denoiser.attribute("side").prior.log()[own]
     return average(told, _quadrature(denoiser, "side", 0.8), allowance=1e-3)
 
 
@@ -252,7 +252,7 @@ def _hierarchy(effort: Effort) -> Outcome:
     found = []
     for seed in range(grammars):
         h = random_hierarchy(32, 8, 2, 7, seed=1000 * effort.seed + seed)
-        denoiser = HierarchyDenoiser(h.rules, h.vectors, h.abstractions)
+        denoiser = HierarchyDenoiser(h.rules, h.vectors, h.attributes)
         _, symbols = h.sample(trees, generator(effort.seed, Alone.TREES, seed))
         leaves = symbols[-1].roll(1, 0) if effort.broken else symbols[-1]
         evidence = torch.full((trees, h.leaves, 32), epsilon / 32, dtype=torch.float64)

@@ -17,7 +17,7 @@ from sigmascope.core import generator
 from sigmascope.errors import InputError
 from sigmascope.streams import Alone
 
-_MODULES = ("laws", "equations", "information", "abstractions", "crosschecks", "diffusion", "generation")
+_MODULES = ("laws", "equations", "information", "attributes", "crosschecks", "diffusion", "generation")
 SIGMAS = 4.0
 """A row is red where it is more than so many standard errors off."""
 

@@ -30,7 +30,7 @@ class Command(StudyOptions):
 
     A learned model: sigmascope study scenes --model bundled --out studies/bundled
 
-    Your data: sigmascope study my-images.npz --abstractions digit,slant:bins=8 --out studies/mine
+    Your data: sigmascope study my-images.npz --attributes digit,slant:bins=8 --out studies/mine
     """
 
     out: Folder = ""

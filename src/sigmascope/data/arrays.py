@@ -71,7 +71,7 @@ def from_array(
     labels: Mapping[str, np.ndarray | Tensor | Sequence[object]],
     *,
     weights: np.ndarray | Tensor | None = None,
-    abstractions: Sequence[str] = (),
+    attributes: Sequence[str] = (),
     name: str = "array",
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> LabelledData:
@@ -81,7 +81,7 @@ def from_array(
         images: shape (items, ...): uint8 (divided by 255) or floating (kept, as float32).
         labels: for each attribute, one label per item.
         weights: one non-negative weight per item; None for equal ones.
-        abstractions: which attributes, e.g. ``("digit", "slant:bins=8")``; empty means all.
+        attributes: which attributes, e.g. ``("digit", "slant:bins=8")``; empty means all.
         name: how to call the data in titles.
         names: names of the classes of an integer column.
 
@@ -96,8 +96,8 @@ def from_array(
     check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    found = select(as_columns(labels), len(array), abstractions, names)
-    return labelled(found.of(array), found, weights=weights, abstractions=abstractions, name=name, names=names)
+    found = select(as_columns(labels), len(array), attributes, names)
+    return labelled(found.of(array), found, weights=weights, attributes=attributes, name=name, names=names)
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
@@ -118,7 +118,7 @@ def labelled(
     selected: Selected,
     *,
     weights: np.ndarray | Tensor | None,
-    abstractions: Sequence[str],
+    attributes: Sequence[str],
     name: str,
     names: Mapping[str, Sequence[str]] | None = None,
     share: range | None = None,
@@ -132,7 +132,7 @@ def labelled(
         images: the items that have all labels, or those of them that this rank holds.
         selected: their columns.
         weights: of all items, also of those that were left out.
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         name: how to call the data.
         names: names of the classes of an integer column.
         share: which of the items ``images`` holds, where every rank of the run passes its own; None: all of them.
@@ -144,7 +144,7 @@ def labelled(
     """
     n = selected.items
     w = None if weights is None else selected.of(_all_weights(weights, selected))
-    made, codes, prior = encode(selected.columns, n, abstractions, w, names)
+    made, codes, prior = encode(selected.columns, n, attributes, w, names)
     digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
     def check() -> Look:

@@ -25,7 +25,7 @@ _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)  # 01 and 1_0 are names, not
 _REAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
-def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
+def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
     """A folder with ``metadata.csv`` or ``metadata.jsonl`` (``file_name`` and attributes), or a folder per class.
 
     Hidden files and those that systems leave (``__MACOSX``, ``Thumbs.db``, …) are left aside.  Links that lead out of
@@ -35,7 +35,7 @@ def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHIT
 
     Args:
         path: of the folder.
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         ground: colour behind transparent pixels.
 
     Raises: InputError, in one line, for what cannot be used.
@@ -44,10 +44,10 @@ def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHIT
     if len(tables) > 1:
         raise InputError(f"{path}: it holds metadata.csv and metadata.jsonl: keep one of them")
     try:
-        files, columns = _from_table(tables[0], abstractions) if tables else _from_classes(path)
+        files, columns = _from_table(tables[0], attributes) if tables else _from_classes(path)
     except OSError as error:
         raise InputError(f"{error.filename or path}: it cannot be read ({error_words(error)}): correct it") from error
-    selected = select(columns, len(files), abstractions)
+    selected = select(columns, len(files), attributes)
     kept = files if selected.kept is None else [files[i] for i in selected.kept]
     name = path.resolve().name
 
@@ -56,7 +56,7 @@ def load_folder(path: Path, abstractions: Sequence[str] = (), ground: str = WHIT
 
     found = decode_all(len(kept), pictures, name, ground)
     return labelled(
-        found.images, selected, weights=None, abstractions=abstractions, name=name, share=found.share, from_file=True,
+        found.images, selected, weights=None, attributes=attributes, name=name, share=found.share, from_file=True,
         notes=found.notes,
     )  # fmt: skip
 
@@ -115,7 +115,7 @@ def _from_classes(path: Path) -> tuple[list[tuple[str, Path]], dict[str, np.ndar
     return found, {"class": np.asarray(classes)}
 
 
-def _from_table(table: Path, abstractions: Sequence[str]) -> tuple[list[tuple[str, Path]], dict[str, np.ndarray]]:
+def _from_table(table: Path, attributes: Sequence[str]) -> tuple[list[tuple[str, Path]], dict[str, np.ndarray]]:
     """The pictures that a table names, and its columns."""
     root = table.parent.resolve()
     require_inside(table, root, root, str(table))
@@ -128,7 +128,7 @@ def _from_table(table: Path, abstractions: Sequence[str]) -> tuple[list[tuple[st
         raise InputError(f"{table}: it has no column 'file_name': expected one row per picture, with its file_name")
     files = [_place(table, root, number, row) for number, row in enumerate(rows, 1)]
     names = [n for n in dict.fromkeys(k for row in rows for k in row) if n != "file_name"]
-    wanted = {p.name for entry in asked(abstractions, names) for p in entry.parts or (entry,)} if names else set()
+    wanted = {p.name for entry in asked(attributes, names) for p in entry.parts or (entry,)} if names else set()
     columns = {n: _typed([r.get(n) for r in rows], n, table) if n in wanted else np.empty(0) for n in names}
     return files, columns
 
@@ -186,7 +186,7 @@ def _typed(values: Sequence[object], name: str, table: Path) -> np.ndarray:
     if odd is not None:
         raise InputError(
             f"{table}: column {name!r} holds a {type(odd).__name__}: expected one value in each row; choose others "
-            "with --abstractions"
+            "with --attributes"
         )
     real = [v for v in values if v is not None and v != "" and v == v]
     held = _as_numbers(real)

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Draws, InputError, generator
+from sigmascope.core import Attribute, Draws, InputError, generator
 from sigmascope.streams import Alone
 
 _FEW_TUPLES = 1 << 20
@@ -115,17 +115,17 @@ class Hierarchy:
         return f"10^{self.log_size / math.log(10):.0f} data of {leaves} leaves of {dim} numbers"
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Refuse names that are no abstraction's, or come twice.
+        """Refuse names that are no attribute's, or come twice.
 
         Raises: InputError.
         """
-        known = [a.name for a in self.abstractions]
+        known = [a.name for a in self.attributes]
         for name in names:
             if name not in known:
                 more = " (joint attributes, a+b, are of data files)" if "+" in name else ""
                 raise InputError(f"no attribute is called {name!r}: choose among {', '.join(known)}{more}")
             if list(names).count(name) > 1:
-                raise InputError(f"abstraction {name!r} is asked for twice: name each once")
+                raise InputError(f"attribute {name!r} is asked for twice: name each once")
 
     @property
     def name(self) -> str:
@@ -149,7 +149,7 @@ class Hierarchy:
         return digest.hexdigest()
 
     @property
-    def abstractions(self) -> tuple[Abstraction, ...]:
+    def attributes(self) -> tuple[Attribute, ...]:
         """The symbol of the first node of every level, from the root to the leaf, with its exact prior.
 
         Below the root the prior is not uniform, and a symbol that no rule writes in first place has prior zero.
@@ -157,11 +157,11 @@ class Hierarchy:
         names = ["root", *(f"level {level}" for level in range(1, self.depth)), "leaf"]
         values = tuple(str(a) for a in range(self.symbols))
         prior = torch.full((self.symbols,), 1.0 / self.symbols, dtype=torch.float64)
-        made = [Abstraction(names[0], values, prior)]
+        made = [Attribute(names[0], values, prior)]
         for name, rules in zip(names[1:], self.rules, strict=True):
             mass = (prior / self.choices).repeat_interleave(self.choices)
             prior = torch.zeros_like(prior).index_add_(0, rules[:, :, 0].reshape(-1), mass)
-            made.append(Abstraction(name, values, prior / prior.sum()))
+            made.append(Attribute(name, values, prior / prior.sum()))
         return tuple(made)
 
     def sample(
@@ -197,7 +197,7 @@ class Hierarchy:
             noise.append(torch.randn(self.event, generator=g))
             first.append(torch.stack([level[0, 0] for level in symbols]))
         columns = torch.stack(first, 1)
-        labels = {a.name: columns[level] for level, a in enumerate(self.abstractions)}
+        labels = {a.name: columns[level] for level, a in enumerate(self.attributes)}
         return Draws(torch.arange(draws), torch.cat(values), torch.stack(noise), labels)
 
 

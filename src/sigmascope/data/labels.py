@@ -1,4 +1,4 @@
-"""From columns of a table to abstractions."""
+"""From columns of a table to attributes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data.files import require_text
 
 _BINS = re.compile(r":bins=\d+$")
@@ -19,7 +19,7 @@ _BINS = re.compile(r":bins=\d+$")
 
 @dataclass(frozen=True)
 class Wanted:
-    """One entry of ``--abstractions``: a column, and into how many quantile bins to cut it (None: its own values).
+    """One entry of ``--attributes``: a column, and into how many quantile bins to cut it (None: its own values).
 
     ``parts`` are the entries of a joint one, ``a+b``.
     """
@@ -40,14 +40,14 @@ def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
     if "+" in entry and _BINS.sub("", entry) not in columns:
         parts = tuple(parse_wanted(p, columns) for p in _pieces(entry, columns))
         if len({p.name for p in parts}) < len(parts):
-            raise InputError(f"abstraction {entry!r} joins an attribute with itself: name each once")
+            raise InputError(f"attribute {entry!r} joins an attribute with itself: name each once")
         return Wanted("+".join(p.name for p in parts), None, parts)
     match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d{1,9}))?", entry, re.DOTALL)
     if match is None or ":bins" in match["name"]:
-        raise InputError(f"abstraction {entry!r} cannot be read: write a column's name, or name:bins=8")
+        raise InputError(f"attribute {entry!r} cannot be read: write a column's name, or name:bins=8")
     bins = None if match["bins"] is None else int(match["bins"])
     if bins is not None and bins < 2:
-        raise InputError(f"abstraction {entry!r} asks for {bins} bins: at least 2 are needed")
+        raise InputError(f"attribute {entry!r} asks for {bins} bins: at least 2 are needed")
     return Wanted(match["name"], bins)
 
 
@@ -63,7 +63,7 @@ def _pieces(entry: str, columns: Collection[str]) -> list[str]:
 
 
 def attribute_of(entry: str, names: Collection[str]) -> str:
-    """The name of the attribute that an entry of ``--abstractions`` asks for, among attributes that were made.
+    """The name of the attribute that an entry of ``--attributes`` asks for, among attributes that were made.
 
     Args:
         entry: e.g. ``slant:bins=8``, or a name itself.
@@ -75,7 +75,7 @@ def attribute_of(entry: str, names: Collection[str]) -> str:
 
 
 def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
-    """The entries of ``--abstractions`` as they are read, each column with the bins that any of them says of it.
+    """The entries of ``--attributes`` as they are read, each column with the bins that any of them says of it.
 
     Args:
         wanted: entries; empty means all columns.
@@ -88,7 +88,7 @@ def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
     chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
     doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
     if doubled:
-        raise InputError(f"abstraction {sorted(doubled)[0]!r} is asked for twice: name each once")
+        raise InputError(f"attribute {sorted(doubled)[0]!r} is asked for twice: name each once")
     cuts: dict[str, int] = {}
     for part in (p for entry in chosen for p in entry.parts or (entry,)):
         _check_name(part.name, columns)
@@ -109,7 +109,7 @@ def _check_name(name: str, columns: Collection[str]) -> None:
         raise InputError(f"no attribute is called {name!r}: choose among {', '.join(columns)}")
     require_text(name, "the name of an attribute")
     if not name.strip() or not name.isprintable():
-        raise InputError(f"an attribute is called {name!r}: give it a name, or choose others with --abstractions")
+        raise InputError(f"an attribute is called {name!r}: give it a name, or choose others with --attributes")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def select(
     Args:
         columns: one value per item and attribute.
         items: how many there are.
-        wanted: entries of ``--abstractions``; empty means all columns.
+        wanted: entries of ``--attributes``; empty means all columns.
         names: for a column of class indices 0, 1, …, what the classes are called.
 
     Raises: InputError, also where no item is left.
@@ -176,7 +176,7 @@ def select(
     counts = {n: int(m.sum()) for n, m in lack.items()}
     if not len(kept):
         which = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
-        raise InputError(f"none of {items} items has all labels ({which}): choose attributes with --abstractions")
+        raise InputError(f"none of {items} items has all labels ({which}): choose attributes with --attributes")
     notes = tuple(f"{c} of {items} items have no {n!r} and are left out" for n, c in counts.items())
     return Selected({n: c[kept] for n, c in held.items()}, kept, len(kept), said + notes)
 
@@ -203,31 +203,31 @@ def encode(
     wanted: Sequence[str] = (),
     weights: np.ndarray | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[tuple[Abstraction, ...], dict[str, Tensor], Tensor]:
-    """Make abstractions, label indices and weights of columns.
+) -> tuple[tuple[Attribute, ...], dict[str, Tensor], Tensor]:
+    """Make attributes, label indices and weights of columns.
 
     Args:
         columns: one value per item and attribute; integers, strings and booleans are values, a real-valued column
             needs ``name:bins=8``.  Bins that one entry says of a column hold in all of them.
         items: how many items there are.
-        wanted: entries of ``--abstractions``; empty means all columns.
+        wanted: entries of ``--attributes``; empty means all columns.
         weights: one non-negative weight per item, or None for equal ones.
         names: for a column of class indices 0, 1, …, what the classes are called.
 
-    Returns: abstractions, label indices by name, weights that sum to one (float64).
+    Returns: attributes, label indices by name, weights that sum to one (float64).
 
     Raises: InputError.
     """
     chosen = asked(wanted, columns)
     w = _weights(weights, items)
-    abstractions, labels = [], {}
+    attributes, labels = [], {}
     for entry in chosen:
         values, codes = _joint(entry, columns, items, names or {})
         prior = torch.from_numpy(np.bincount(codes, weights=w, minlength=len(values)))
         parts = tuple(p.name for p in entry.parts)
-        abstractions.append(Abstraction(entry.name, values, prior / prior.sum(), parts))
+        attributes.append(Attribute(entry.name, values, prior / prior.sum(), parts))
         labels[entry.name] = torch.from_numpy(codes.astype(np.int64))
-    return tuple(abstractions), labels, torch.from_numpy(w)
+    return tuple(attributes), labels, torch.from_numpy(w)
 
 
 def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
@@ -279,7 +279,7 @@ def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequenc
 
     Raises: InputError where a value is missing or named twice.
     """
-    fine = data.abstraction(of)
+    fine = data.attribute(of)
     home = {value: g for g, members in enumerate(groups.values()) for value in members}
     if sorted(home) != sorted(fine.values) or sum(map(len, groups.values())) != len(home):
         raise InputError(f"groups of {of!r} must hold each of {', '.join(fine.values)} exactly once")
@@ -290,7 +290,7 @@ def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequenc
     digest.update(codes.numpy().tobytes())
     return replace(
         data,
-        abstractions=(*data.abstractions, Abstraction(name, tuple(groups), prior)),
+        attributes=(*data.attributes, Attribute(name, tuple(groups), prior)),
         labels={**data.labels, name: codes},
         fingerprint=digest.hexdigest(),
     )
@@ -304,7 +304,7 @@ def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> t
         if entry.bins is None and not whole:
             raise InputError(
                 f"attribute {entry.name!r} is real-valued: say into how many quantile bins to cut it, "
-                f"e.g. --abstractions {entry.name}:bins=8"
+                f"e.g. --attributes {entry.name}:bins=8"
             )
         if entry.bins is None:
             column = column.astype(np.int64)

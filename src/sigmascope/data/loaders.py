@@ -20,13 +20,13 @@ class Wanted:
     """What is wanted of the data.
 
     Args:
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         size: side of rendered pictures in pixels.
         grain: give them a fine texture, one more attribute.
         ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
     """
 
-    abstractions: tuple[str, ...]
+    attributes: tuple[str, ...]
     size: int
     grain: bool
     ground: str
@@ -114,38 +114,38 @@ def known_kinds() -> str:
 def _scenes(data: str, wanted: Wanted) -> LabelledData:
     from sigmascope.data.scenes import load_scenes
 
-    return load_scenes(wanted.size, wanted.abstractions, grain=wanted.grain)
+    return load_scenes(wanted.size, wanted.attributes, grain=wanted.grain)
 
 
 def _npz(data: str, wanted: Wanted) -> LabelledData:
     from sigmascope.data.npz import load_npz
 
-    return load_npz(Path(data), wanted.abstractions)
+    return load_npz(Path(data), wanted.attributes)
 
 
 def _parquet(data: str, wanted: Wanted) -> LabelledData:
     from sigmascope.data.parquet import load_parquet
 
-    return load_parquet(Path(data), wanted.abstractions, wanted.ground)
+    return load_parquet(Path(data), wanted.attributes, wanted.ground)
 
 
 def _folder(data: str, wanted: Wanted) -> LabelledData:
     from sigmascope.data.folder import load_folder
 
-    return load_folder(Path(data), wanted.abstractions, wanted.ground)
+    return load_folder(Path(data), wanted.attributes, wanted.ground)
 
 
 def _shapes3d(data: str, wanted: Wanted) -> LabelledData:
     from sigmascope.data.shapes3d import load_shapes3d
 
-    return load_shapes3d(Path(data), wanted.abstractions)
+    return load_shapes3d(Path(data), wanted.attributes)
 
 
 def _hierarchy(data: str, wanted: Wanted) -> Hierarchy:
     from sigmascope.data.hierarchy import parse_hierarchy
 
     hierarchy = parse_hierarchy(data)
-    hierarchy.check_names(wanted.abstractions)
+    hierarchy.check_names(wanted.attributes)
     return hierarchy
 
 

@@ -14,30 +14,30 @@ from sigmascope.data.pictures import WHITE, ground_colour
 
 
 def load_any(
-    data: str, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
+    data: str, attributes: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
 ) -> LabelledData | Hierarchy:
     """Load what ``data`` names, as :func:`load`, or make a hierarchy.
 
     Args:
         data: also ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
         ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
 
     Raises: InputError, in one line, for anything that cannot be used.
     """
-    return _loaded(data, by_word(data), Wanted(tuple(abstractions), size, grain, ground))
+    return _loaded(data, by_word(data), Wanted(tuple(attributes), size, grain, ground))
 
 
 def load(
-    data: str | Path, abstractions: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
+    data: str | Path, attributes: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
 ) -> LabelledData:
     """Load what ``data`` names.
 
     Args:
         data: ``scenes``, or the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         size: side of the scenes in pixels.
         grain: give the floor of the scenes a fine texture, one more attribute.
         ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
@@ -46,7 +46,7 @@ def load(
     """
     named = by_word(str(data))
     finite = named if named is None or named.finite else None
-    found = _loaded(str(data), finite, Wanted(tuple(abstractions), size, grain, ground))
+    found = _loaded(str(data), finite, Wanted(tuple(attributes), size, grain, ground))
     if not isinstance(found, LabelledData):
         raise InputError(f"{data}: it is no finite set of items: pass {known_kinds()}")
     return found

@@ -41,7 +41,7 @@ class _Header:
     before: bytes  # what comes before the first entry
 
 
-def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
+def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     """An ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
 
     Images that :func:`numpy.savez` wrote, uncompressed, are read from the file when they are wanted: they may be larger
@@ -58,7 +58,7 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
             header = _header(archive, info, "images")
             check_kind(header.shape, header.dtype, path.stem)
             n = header.shape[0]
-            selected, weights = _labels(archive, members, n, abstractions, path)
+            selected, weights = _labels(archive, members, n, attributes, path)
             stored = info.compress_type == zipfile.ZIP_STORED and not header.fortran
             share = None if stored or distributed.world() == 1 else distributed.rows(selected.items)
             own = _span(selected, share)
@@ -83,7 +83,7 @@ def load_npz(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
         rows = selected.kept if share is None else selected.kept[share.start : share.stop]
         images, seen = chosen_rows(images, rows - (0 if stored else own.start)), None
     return labelled(
-        images, selected, weights=weights, abstractions=abstractions, name=path.stem, share=share, from_file=True,
+        images, selected, weights=weights, attributes=attributes, name=path.stem, share=share, from_file=True,
         seen=seen,
     )  # fmt: skip
 
@@ -129,16 +129,16 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
 
 
 def _labels(
-    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], n: int, abstractions: Sequence[str], path: Path
+    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], n: int, attributes: Sequence[str], path: Path
 ) -> tuple[Selected, np.ndarray | None]:
     """The columns that are asked for, and the weights."""
     known = [name for name in members if name not in ("images", "weights")]
-    wanted = {p.name for entry in asked(abstractions, known) for p in entry.parts or (entry,)}
+    wanted = {p.name for entry in asked(attributes, known) for p in entry.parts or (entry,)}
     weights = _read(archive, members["weights"], "weights", n, path) if "weights" in members else None
     columns: dict[str, np.ndarray] = {}
     for name in known:  # of those that were not asked for only the names count
         columns[name] = _read(archive, members[name], name, n, path) if name in wanted else np.empty(0)
-    return select(columns, n, abstractions), weights
+    return select(columns, n, attributes), weights
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, n: int, path: Path) -> np.ndarray:

@@ -21,7 +21,7 @@ _PER_LABEL = 160  # bytes, of a label on its way
 _BATCH = 256  # rows read at once
 
 
-def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
+def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
     """A ``.parquet`` file with one struct column (bytes, path) of encoded pictures; other columns are attributes.
 
     Names of classes are read from the schema's metadata: ``huggingface`` (features of type ClassLabel), or
@@ -30,7 +30,7 @@ def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHI
 
     Args:
         path: of the file.
-        abstractions: which attributes; empty means all.
+        attributes: which attributes; empty means all.
         ground: colour behind transparent pixels.
 
     Raises: InputError, in one line, for a file that cannot be used, or where pyarrow is not installed.
@@ -50,14 +50,14 @@ def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHI
         known = [f.name for f in labels]
         n, wanted = (
             file.metadata.num_rows,
-            {p.name for e in asked(abstractions, dict.fromkeys(known)) for p in e.parts or (e,)},
+            {p.name for e in asked(attributes, dict.fromkeys(known)) for p in e.parts or (e,)},
         )
-        require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --abstractions")
+        require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --attributes")
         columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}
         integers = [f.name for f in labels if pa.types.is_integer(f.type)]
         numbers = integers + [f.name for f in labels if pa.types.is_floating(f.type)]  # pandas makes these of nulls
         names = _class_names(schema, integers, numbers)
-        selected = select(columns, n, abstractions, names)
+        selected = select(columns, n, attributes, names)
         kept = np.arange(n) if selected.kept is None else selected.kept
         found = decode_all(
             len(kept), lambda rows: _pictures(file, image, path, kept[rows.start : rows.stop]), path.name, ground
@@ -67,7 +67,7 @@ def load_parquet(path: Path, abstractions: Sequence[str] = (), ground: str = WHI
     except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: not a readable parquet file ({error_words(error)}): write it again") from error
     return labelled(
-        found.images, selected, weights=None, abstractions=abstractions, name=path.stem, names=names,
+        found.images, selected, weights=None, attributes=attributes, name=path.stem, names=names,
         share=found.share, from_file=True, notes=found.notes,
     )  # fmt: skip
 

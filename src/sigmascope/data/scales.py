@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 
 _LARGEST = 1e9  # squared distances must stay within float32
 _ROWS = 1024  # items that are looked at together
@@ -113,30 +113,30 @@ def together(looks: Sequence[Look]) -> Look:
     return replace(first, alike=alike, low=min(x.low for x in some), high=max(x.high for x in some))
 
 
-def alone_notes(abstractions: Sequence[Abstraction], labels: Mapping[str, Tensor]) -> tuple[str, ...]:
+def alone_notes(attributes: Sequence[Attribute], labels: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Of attributes most of whose items have a value that no other item has."""
     found = []
-    for a in abstractions:
+    for a in attributes:
         of = labels[a.name]
         alone = int((torch.bincount(of, minlength=len(a.values)) == 1).sum())
         if 2 * alone > len(of) > 2:
             found.append(
                 f"{alone} of {len(of)} items have a {a.name!r} that no other has, which tells of single items: leave "
-                "it out with --abstractions, or cut it into bins"
+                "it out with --attributes, or cut it into bins"
             )
     return tuple(found)
 
 
-def require_shared(data: LabelledData, abstractions: Sequence[Abstraction]) -> None:
+def require_shared(data: LabelledData, attributes: Sequence[Attribute]) -> None:
     """Refuse attributes of which every item has a value of its own, where items are held out.
 
     Raises: InputError.
     """
-    for a in abstractions:
+    for a in attributes:
         if int(torch.bincount(data.labels[a.name]).max()) == 1:
             raise InputError(
                 f"attribute {a.name!r} has a value of its own for each of {len(data)} items: nothing is known of those "
-                "held out; leave it out with --abstractions, or cut it into bins"
+                "held out; leave it out with --attributes, or cut it into bins"
             )
 
 

@@ -90,12 +90,12 @@ class ScenesSource:
         return ((floor + wall) + (thing + self._constant[geometry])).reshape(-1, *self.event)
 
 
-def load_scenes(size: int = 32, abstractions: Sequence[str] = (), *, grain: bool = False) -> LabelledData:
+def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool = False) -> LabelledData:
     """The scenes as labelled data.
 
     Args:
         size: side of the square images in pixels: 16, 32 or 64.
-        abstractions: which of the factors; empty means all.
+        attributes: which of the factors; empty means all.
         grain: four fine textures of the floor, one more factor: 1,920,000 images.
 
     Raises: InputError for another size or factor.
@@ -110,8 +110,8 @@ def load_scenes(size: int = 32, abstractions: Sequence[str] = (), *, grain: bool
     grid = {name: np.arange(n, dtype=np.int64) for name, n in counts.items()}
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
-    made, labels, weights = encode(columns, mesh[0].size, abstractions, names={"shape": SHAPES, "grain": GRAINS})
-    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(abstractions, columns) for p in e.parts or (e,) if p.bins)
+    made, labels, weights = encode(columns, mesh[0].size, attributes, names={"shape": SHAPES, "grain": GRAINS})
+    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(attributes, columns) for p in e.parts or (e,) if p.bins)
     chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
     unit = PIXELS

@@ -67,7 +67,7 @@ class H5Source:
         return torch.cat([self.read(int(i), int(i) + 1) for i in items])
 
 
-def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
+def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     """A 3D Shapes file: ``images`` uint8 (N, 64, 64, 3), ``labels`` float64 (N, 6).
 
     The columns of ``labels`` are floor hue, wall hue, object hue, scale, shape and orientation; every distinct number
@@ -83,8 +83,8 @@ def load_shapes3d(path: Path, abstractions: Sequence[str] = ()) -> LabelledData:
             f"{path}: images have shape {images.shape} and type {images.dtype}: expected uint8 (N, height, width, 3)"
         )
     factors = _factors(file, images, path)
-    selected = select({n: _named(n, factors[:, j]) for j, n in enumerate(FACTORS)}, len(factors), abstractions)
-    made, labels, weights = encode(selected.columns, selected.items, abstractions)
+    selected = select({n: _named(n, factors[:, j]) for j, n in enumerate(FACTORS)}, len(factors), attributes)
+    made, labels, weights = encode(selected.columns, selected.items, attributes)
     source = H5Source(images if selected.kept is None else ChosenRows(images, selected.kept))
     digest = hashlib.blake2b(f"{(selected.items, *images.shape[1:])}".encode(), digest_size=16)
     look = Look(path.stem)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Abstraction, Denoiser, Draws, InputError, generator
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, Draws, InputError, generator
 from sigmascope.exact.checks import check_rows
 
 
@@ -35,7 +35,7 @@ class GaussianDenoiser(Denoiser):
         name: of the continuous attribute A; ``known[name]`` is its value, float, shape (batch, dim).
     """
 
-    abstractions: tuple[Abstraction, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     mean: Tensor
     covariance: Tensor
     gain: Tensor
@@ -140,15 +140,15 @@ class MixtureDenoiser(Denoiser):
         self.register_buffer("variances", variances.clamp_min(0.0), persistent=False)
         self.register_buffer("axes", axes, persistent=False)
         self.labels = {n: torch.as_tensor(list(label)) for n, label in labels.items()}
-        self.abstractions = tuple(self._abstraction(n, (values or {}).get(n)) for n in self.labels)
+        self.attributes = tuple(self._attribute(n, (values or {}).get(n)) for n in self.labels)
 
-    def _abstraction(self, name: str, values: Sequence[str] | None) -> Abstraction:
+    def _attribute(self, name: str, values: Sequence[str] | None) -> Attribute:
         label = self.labels[name]
         if label.shape != self.log_weight.shape or int(label.min()) < 0:
             raise InputError(f"labels of {name!r}: expected one index, 0 or more, for each of the components")
         names = tuple(values or map(str, range(int(label.max()) + 1)))
         prior = torch.zeros(len(names), dtype=torch.float64).index_add_(0, label, self.log_weight.exp())
-        return Abstraction(name, names, prior / prior.sum())
+        return Attribute(name, names, prior / prior.sum())
 
     def _components(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Float[Tensor, "components batch size"]]:
         """ln w_k N(y; ...), shape (components, batch), and y along the axes of each component."""
@@ -175,7 +175,7 @@ class MixtureDenoiser(Denoiser):
         """
         logit, along = self._components(y, sigma)
         for name, value in (known or {}).items():
-            self.abstraction(name)
+            self.attribute(name)
             possible = (value == UNKNOWN) | (self.labels[name][:, None] == value)
             logit = logit.masked_fill(~possible, -torch.inf)
         if bool((logit.max(0).values == -torch.inf).any()):
@@ -186,30 +186,30 @@ class MixtureDenoiser(Denoiser):
         """ln p(Y_sigma = y), float64."""
         return self._components(y, sigma)[0].logsumexp(0)
 
-    def abstraction(self, name: str) -> Abstraction:
+    def attribute(self, name: str) -> Attribute:
         """The attribute of that name.
 
         Raises: InputError, naming those that exist.
         """
-        for a in self.abstractions:
+        for a in self.attributes:
             if a.name == name:
                 return a
-        raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(self.labels)}")
+        raise InputError(f"no attribute is called {name!r}: choose among {', '.join(self.labels)}")
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64."""
-        self.abstraction(abstraction)
-        return self.all_log_posteriors(y, sigma)[abstraction]
+        self.attribute(attribute)
+        return self.all_log_posteriors(y, sigma)[attribute]
 
     def all_log_posteriors(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> dict[str, Float[Tensor, "batch values"]]:
-        """ln p(a | Y_sigma = y) of every abstraction, float64."""
+        """ln p(a | Y_sigma = y) of every attribute, float64."""
         logit = self._components(y, sigma)[0]
         found = {}
-        for a in self.abstractions:
+        for a in self.attributes:
             out = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
             found[a.name] = torch.stack(out, 1).log_softmax(1)
         return found

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.exact.checks import check_rows
 
 _WORK_BYTES = 1 << 25  # less is as fast alone, but threads that wait for each other suffer under load
@@ -71,12 +71,12 @@ class HierarchyDenoiser(Denoiser):
         rules: for each level above the leaves, from the root down, the children of symbol a by rule j, int64, shape
             (v, m, s); the v m tuples of a level are distinct.
         vectors: what a leaf with symbol b looks like, shape (v, dim).
-        abstractions: for each level from the root to the leaves, the symbol of its first node.
+        attributes: for each level from the root to the leaves, the symbol of its first node.
         dtype: of the computation; ``double()`` and ``float()`` change it.
 
     Everything is exact at every sigma, within the rounding of the dtype.  No gradient flows through the methods.
 
-    Raises: InputError for rules, vectors or abstractions that do not fit one another.
+    Raises: InputError for rules, vectors or attributes that do not fit one another.
 
     Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch goes in chunks whose tables
     stay within 32 MiB (``work_bytes``), or hold one row.
@@ -90,17 +90,17 @@ class HierarchyDenoiser(Denoiser):
         self,
         rules: Sequence[Tensor],
         vectors: Tensor,
-        abstractions: tuple[Abstraction, ...],
+        attributes: tuple[Attribute, ...],
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        _check(rules, vectors, abstractions)
+        _check(rules, vectors, attributes)
         self.depth = len(rules)
         self.symbols, self.choices, self.branching = rules[0].shape
         self.leaves = self.branching**self.depth
         self.inner = sum(self.branching**level for level in range(self.depth))
         self.event = (self.leaves, vectors.shape[1])
-        self.abstractions = abstractions
+        self.attributes = attributes
         self.register_buffer("vectors", vectors.to(dtype), persistent=False)
         self.register_buffer("rules", torch.stack(tuple(rules)), persistent=False)
         # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
@@ -157,7 +157,7 @@ class HierarchyDenoiser(Denoiser):
         Args:
             y: noisy values, shape (batch, leaves, dim).
             sigma: one noise level per row.
-            known: for some abstractions, the symbol of the first node of that level, int64, -1 where unknown.
+            known: for some attributes, the symbol of the first node of that level, int64, -1 where unknown.
 
         Raises: InputError for shapes that do not fit, an unknown attribute or value, or what no datum has.
         """
@@ -173,12 +173,12 @@ class HierarchyDenoiser(Denoiser):
     def all_log_posteriors(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> dict[str, Float[Tensor, "batch values"]]:
-        """ln p(a | Y_sigma = y) of every abstraction, float64, from one upward pass.
+        """ln p(a | Y_sigma = y) of every attribute, float64, from one upward pass.
 
         Finite even where p underflows; a symbol that its node never has is given no more than the smallest double and
         no more than any other symbol of the row.
         """
-        parts: list[list[Tensor]] = [[] for _ in self.abstractions]
+        parts: list[list[Tensor]] = [[] for _ in self.attributes]
         for _, up in self._chunks(self._seen(y, sigma), len(y), {}, path=True):
             log_belief = up.root.log_softmax(0)
             parts[0].append(log_belief)
@@ -187,14 +187,14 @@ class HierarchyDenoiser(Denoiser):
                 log_belief = _grouped_logsumexp(joint, self.writes[level, 0], self.symbols)
                 parts[level + 1].append(log_belief)
         joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
-        return {a.name: log_p for a, log_p in zip(self.abstractions, joined, strict=True)}
+        return {a.name: log_p for a, log_p in zip(self.attributes, joined, strict=True)}
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64, as :meth:`all_log_posteriors` gives it."""
-        self._level(abstraction)
-        return self.all_log_posteriors(y, sigma)[abstraction]
+        self._level(attribute)
+        return self.all_log_posteriors(y, sigma)[attribute]
 
     @torch.no_grad()
     def sample_symbols(
@@ -202,7 +202,7 @@ class HierarchyDenoiser(Denoiser):
     ) -> list[Int64[Tensor, "n batch nodes"]]:
         """n independent trees given Y_sigma = y: the symbols of all nodes, for every level from the root to the leaves.
 
-        Column 0 of a level is the value of its abstraction.
+        Column 0 of a level is the value of its attribute.
         """
         # One uniform number per choice, drawn before the batch is cut in chunks.
         u = torch.rand(n, len(y), 1 + self.inner, generator=generator, dtype=torch.float64).to(self.vectors.device)
@@ -228,9 +228,9 @@ class HierarchyDenoiser(Denoiser):
         return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
 
     def _level(self, name: str) -> int:
-        names = [a.name for a in self.abstractions]
+        names = [a.name for a in self.attributes]
         if name not in names:
-            raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(names)}")
+            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(names)}")
         return names.index(name)
 
     def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
@@ -332,7 +332,7 @@ class HierarchyDenoiser(Denoiser):
             yield belief
 
 
-def _check(rules: Sequence[Tensor], vectors: Tensor, abstractions: tuple[Abstraction, ...]) -> None:
+def _check(rules: Sequence[Tensor], vectors: Tensor, attributes: tuple[Attribute, ...]) -> None:
     if not rules or rules[0].ndim != 3 or any(r.shape != rules[0].shape or r.dtype != torch.int64 for r in rules):
         raise InputError("rules: expected int64 tensors of one shape (symbols, choices, branching), one for each level")
     v, m, s = rules[0].shape
@@ -341,8 +341,8 @@ def _check(rules: Sequence[Tensor], vectors: Tensor, abstractions: tuple[Abstrac
             raise InputError(f"rules of level {level}: expected {v * m} distinct tuples of symbols from 0 to {v - 1}")
     if vectors.ndim != 2 or len(vectors) != v:
         raise InputError(f"vectors have shape {tuple(vectors.shape)}: expected ({v}, dim), one row per symbol")
-    if len(abstractions) != len(rules) + 1 or any(len(a.values) != v for a in abstractions):
-        raise InputError(f"expected {len(rules) + 1} abstractions of {v} values, the first node of each level")
+    if len(attributes) != len(rules) + 1 or any(len(a.values) != v for a in attributes):
+        raise InputError(f"expected {len(rules) + 1} attributes of {v} values, the first node of each level")
 
 
 def _held(message: Float[Tensor, "v nodes batch"], value: Tensor | None) -> Float[Tensor, "v nodes batch"]:

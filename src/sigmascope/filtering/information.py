@@ -1,4 +1,4 @@
-r"""What the measurements tell of an abstraction φ, as a curve in time.
+r"""What the measurements tell of an attribute φ, as a curve in time.
 
 .. math:: I(Y_{[0,t]}; \phi) = I(Y_0; \phi) + \tfrac12 E \int_0^t \| E[H \mid R_s] - E[H \mid F_s] \|^2 ds,
           \qquad R_s = F_s \vee \sigma(\phi)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 
 _PRIOR_SHARES = (1e-4, 1e-3, 1e-2, 0.05, 0.2)
 
 
 def heldout_bound(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     level: Sequence[int],
     probability: Float[np.ndarray, "classifiers draws"],
@@ -33,7 +33,7 @@ def heldout_bound(
     choice moves on only for a gain of more than two standard errors.
 
     Args:
-        abstraction: A, with the population's prior.
+        attribute: A, with the population's prior.
         sigma: decreasing levels.
         level: for each classifier, the index of the noise level at which it reads y.
         probability: q(a | y) at the true label of each draw.
@@ -43,7 +43,7 @@ def heldout_bound(
 
     References: Barber & Agakov (2003).
     """
-    prior = abstraction.prior.numpy()[own]
+    prior = attribute.prior.numpy()[own]
     gains = np.concatenate([np.log((1 - e) * probability / prior + e) for e in _PRIOR_SHARES])
     levels = np.tile(np.asarray(level), len(_PRIOR_SHARES))
     half = np.arange(len(own)) % 2 == 0
@@ -57,4 +57,4 @@ def heldout_bound(
             if rise.mean() > 2 * rise.std(ddof=1) / np.sqrt(len(rise)):
                 chosen = best
             per_draw[j, judged] = chosen[judged]
-    return Curve.of_draws(abstraction.name, "heldout", sigma, per_draw, abstraction.entropy, kind="lower bound")
+    return Curve.of_draws(attribute.name, "heldout", sigma, per_draw, attribute.entropy, kind="lower bound")

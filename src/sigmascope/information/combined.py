@@ -24,7 +24,7 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     difference: two halves that each follow their own noise would end at a worse bound than either knows of.
 
     Args:
-        fits: bounds of one abstraction by several estimators, on draws to choose on.
+        fits: bounds of one attribute by several estimators, on draws to choose on.
         bounds: the same estimators' bounds on other draws, in the same order, over the same levels and draws.
 
     Returns: Curve of kind ``lower bound``, named ``bound``; 0 where no bound is surely above 0.
@@ -59,7 +59,7 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
                 extra = bounds[e].quadrature_error
                 allowance[j] += 0.0 if extra is None else 0.5 * extra[k]
     # Columns may be means of many draws: what allows for rare losses is taken from the bounds, which know how many.
-    best = Curve.of_draws(first.abstraction, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
+    best = Curve.of_draws(first.attribute, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
     return replace(best, quadrature_error=allowance)
 
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, InputError
+from sigmascope.core import Attribute, Curve, InputError
 from sigmascope.information.posterior import entropy_of
 
 _SHARE = 1e-3  # of the prior, so that no draw says more than the others together
@@ -31,7 +31,7 @@ _USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 0.0), "estimate": (0.0, 0.0)
 
 
 def said(
-    abstraction: Abstraction, log_q: Float[Tensor, "*levels draws values"], own: Int64[Tensor, " draws"]
+    attribute: Attribute, log_q: Float[Tensor, "*levels draws values"], own: Int64[Tensor, " draws"]
 ) -> Float[np.ndarray, "2 *levels draws"]:
     r"""What a classifier says of draws, in two numbers, nats.
 
@@ -40,15 +40,15 @@ def said(
     The first follows other log-probabilities of the true label, the second other posteriors' entropies.
 
     Args:
-        abstraction: A, with its prior.
+        attribute: A, with its prior.
         log_q: ln q(a | y), normalised; a row with what is no number counts as the prior.
         own: the true labels.
     """
-    log_q, prior = log_q.double().cpu(), abstraction.prior.log()
+    log_q, prior = log_q.double().cpu(), attribute.prior.log()
     log_q = torch.where(log_q.isnan().any(-1, keepdim=True), prior, log_q)
     ratio = log_q[..., torch.arange(len(own)), own] - prior[own]
     score = torch.logaddexp(ratio + math.log1p(-_SHARE), torch.full_like(ratio, math.log(_SHARE)))
-    return torch.stack([score, abstraction.entropy - entropy_of(log_q)]).numpy()
+    return torch.stack([score, attribute.entropy - entropy_of(log_q)]).numpy()
 
 
 def controlled(

@@ -13,7 +13,7 @@ from sigmascope.sample.schemes import Model
 
 
 def gaps_at(
-    denoiser: Denoiser, draws: Draws, sigma: float, abstraction: str, average: bool = True
+    denoiser: Denoiser, draws: Draws, sigma: float, attribute: str, average: bool = True
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     r"""Squared gaps at one level: of means, :math:`\|D_a - D\|^2`, and of errors, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
 
@@ -21,30 +21,30 @@ def gaps_at(
         denoiser: exact or learned.
         draws: with labels.
         sigma: noise level.
-        abstraction: A.
+        attribute: A.
         average: take the mean of :math:`\|D_a - D\|^2` over the posterior where the denoiser knows it, in place of the
             drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
     """
-    y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[abstraction]
+    y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[attribute]
     free = Model(denoiser).denoise(y, sigma)
     if average and isinstance(denoiser, HasPosterior):
-        each = told_each(denoiser, y, sigma, abstraction)
+        each = told_each(denoiser, y, sigma, attribute)
         told = each[own, torch.arange(len(own))]
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
-        pi = denoiser.log_posterior(y, level, abstraction).to(y.device).exp()
+        pi = denoiser.log_posterior(y, level, attribute).to(y.device).exp()
         score = (pi.T * _norm2(each - free, 2)).sum(0)
     else:
-        told = Model(denoiser, {abstraction: own}).denoise(y, sigma)
+        told = Model(denoiser, {attribute: own}).denoise(y, sigma)
         score = _norm2(told - free, 1)
     mmse = _norm2(draws.v.double() - free, 1) - _norm2(draws.v.double() - told, 1)
     return score, mmse
 
 
 def direct_gap(
-    denoiser: Denoiser, draws: Draws, sigma: Float[np.ndarray, " levels"], abstraction: str, average: bool = True
+    denoiser: Denoiser, draws: Draws, sigma: Float[np.ndarray, " levels"], attribute: str, average: bool = True
 ) -> Gap:
     """Gaps at all levels, in the whole space: no sketch, no random directions."""
-    found = [gaps_at(denoiser, draws, float(s), abstraction, average) for s in sigma]
+    found = [gaps_at(denoiser, draws, float(s), attribute, average) for s in sigma]
     score, mmse = (torch.stack(x).cpu().numpy() for x in zip(*found, strict=True))
     return as_gap(score, mmse, sigma)
 

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, InputError
+from sigmascope.core import Attribute, Curve, Denoiser, InputError
 from sigmascope.information.maps import from_infinity
 from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top
@@ -37,10 +37,10 @@ _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as mu
 
 @dataclass(frozen=True, eq=False)
 class Divergence:
-    """What one value of an abstraction makes of some values v, against another; nats, float64.
+    """What one value of an attribute makes of some values v, against another; nats, float64.
 
     Args:
-        name: of the abstraction.
+        name: of the attribute.
         own: the value told, which the v were made with.
         other: the value that it is compared with.
         sigma: decreasing levels, shape (levels,).
@@ -87,7 +87,7 @@ class Divergence:
 
 def divergence(
     denoiser: Denoiser,
-    abstraction: str,
+    attribute: str,
     own: int,
     other: int,
     v: Float[Tensor, "values *event"],
@@ -104,8 +104,8 @@ def divergence(
     :math:`\sigma^{-2}` that the first two levels give.
 
     Args:
-        denoiser: told the abstraction.
-        abstraction: its name.
+        denoiser: told the attribute.
+        attribute: its name.
         own, other: indices of the two values.
         v: clean values, of the law with ``own`` told where ``score`` is to be a divergence.
         sigma: decreasing levels, near enough for an integral (steps of ln sigma of 0.3 or less).
@@ -115,15 +115,15 @@ def divergence(
 
     Returns: its :class:`Divergence`.
 
-    Raises: InputError for an unknown abstraction or values, fewer than two levels, values or noises, or v of another
+    Raises: InputError for an unknown attribute or values, fewer than two levels, values or noises, or v of another
         shape.
 
     Cost: 2 · levels · values · noises denoisings, and 4 more of each path.
     """
-    a = next((x for x in denoiser.abstractions if x.name == abstraction), None)
+    a = next((x for x in denoiser.attributes if x.name == attribute), None)
     if a is None or not {own, other} <= set(range(len(a.values))) or own == other:
-        known = ", ".join(f"{x.name} ({len(x.values)} values)" for x in denoiser.abstractions) or "none"
-        raise InputError(f"{abstraction!r} with values {own} and {other} came: pass two values of {known}")
+        known = ", ".join(f"{x.name} ({len(x.values)} values)" for x in denoiser.attributes) or "none"
+        raise InputError(f"{attribute!r} with values {own} and {other} came: pass two values of {known}")
     if len(sigma) < 2 or len(v) < 2 or noises < 2:
         raise InputError(f"{len(sigma)} levels, {len(v)} values, {noises} noises came: at least 2 of each are needed")
     if tuple(v.shape[1:]) != tuple(denoiser.event):
@@ -142,7 +142,7 @@ def divergence(
 
 
 def _one(
-    denoiser: Denoiser, a: Abstraction, pick: tuple[int, int], v: Tensor, sigma: np.ndarray, noise: Streams, noises: int
+    denoiser: Denoiser, a: Attribute, pick: tuple[int, int], v: Tensor, sigma: np.ndarray, noise: Streams, noises: int
 ) -> tuple[np.ndarray, ...]:
     """Rate, score, error, log q and which, shape (levels, noises), of one v; its map and the map's error."""
     pair = _Pair(denoiser, a, pick)
@@ -168,19 +168,19 @@ class _Pair(Denoiser):
     It is no part of a module, so that values are float64 whatever the type of the network.
     """
 
-    def __init__(self, denoiser: Denoiser, a: Abstraction, pick: tuple[int, int]) -> None:
+    def __init__(self, denoiser: Denoiser, a: Attribute, pick: tuple[int, int]) -> None:
         super().__init__()
         self._of, self._pick = (denoiser,), pick
         half = torch.full((2,), 0.5, dtype=torch.float64)
-        self.event, self.abstractions = denoiser.event, (Abstraction(a.name, tuple(a.values[k] for k in pick), half),)
+        self.event, self.attributes = denoiser.event, (Attribute(a.name, tuple(a.values[k] for k in pick), half),)
         self.said: list[Tensor] = []
 
     def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "values batch *event"]:
         """E[V | y, a] of both."""
         label = torch.tensor(self._pick, device=y.device).repeat_interleave(len(y))
-        both = self._of[0](torch.cat([y, y]), torch.cat([sigma, sigma]), {abstraction: label})
+        both = self._of[0](torch.cat([y, y]), torch.cat([sigma, sigma]), {attribute: label})
         self.said.append(both.double().reshape(2, *y.shape))
         return self.said[-1]
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError
 from sigmascope.information.entropies import CORRECTIONS, zhang
 from sigmascope.information.unseen import unseen
 from sigmascope.sample.forks import fork, levels_below
@@ -48,13 +48,13 @@ def draw_labels(
     return torch.searchsorted(ladder, u.contiguous(), right=True).clamp_max(ladder.shape[-1] - 1).movedim(-1, 0)
 
 
-def enough(abstraction: Abstraction, forks: int) -> bool:
+def enough(attribute: Attribute, forks: int) -> bool:
     """Whether so many children can show the entropy of an attribute: at least as many as it has values."""
-    return forks >= int((abstraction.prior > 0).sum())
+    return forks >= int((attribute.prior > 0).sum())
 
 
 def forks(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     counts: Int64[Tensor, "levels draws values"],
     correction: str = FITTED,
@@ -62,7 +62,7 @@ def forks(
     r"""Information from the labels of the children of draws of Y.
 
     Args:
-        abstraction: A.
+        attribute: A.
         sigma: decreasing levels.
         counts: labels of the children of each draw, by value.
         correction: of the entropy's bias: ``fitted`` (Zhang's, and what it leaves out as fitted to the counts of all
@@ -76,31 +76,31 @@ def forks(
     Raises: InputError where children are fewer than values: no correction then helps.
     """
     children = int(counts[0, 0].sum())
-    if not enough(abstraction, children):
+    if not enough(attribute, children):
         raise InputError(
-            f"{children} forks cannot show the entropy of {abstraction.name!r}, which has {len(abstraction.values)} "
+            f"{children} forks cannot show the entropy of {attribute.name!r}, which has {len(attribute.values)} "
             "values: use at least as many forks as values"
         )
     if correction != FITTED and correction not in CORRECTIONS:
         raise InputError(f"correction is {correction!r}: expected {', '.join((FITTED, *CORRECTIONS))}")
-    left, bias = unseen(counts, abstraction.prior)
+    left, bias = unseen(counts, attribute.prior)
     entropy = fitted = zhang(counts).cpu().numpy() + left
     if correction != FITTED:
         entropy = CORRECTIONS[correction](counts).cpu().numpy()
         bias = bias + np.abs((entropy - fitted).mean(1))
     return Curve.of_draws(
-        abstraction.name,
+        attribute.name,
         "forks",
         sigma,
-        abstraction.entropy - entropy,
-        abstraction.entropy,
+        attribute.entropy - entropy,
+        attribute.entropy,
         kind="estimate",
         quadrature_error=bias,
     )
 
 
 def forks_at_once(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_posterior: Float[Tensor, "levels draws values"],
     uniform: Float[Tensor, "draws children"],
@@ -108,18 +108,18 @@ def forks_at_once(
     """:func:`forks` of an exact filter, whose children's labels are drawn at once from p(a | y).
 
     Args:
-        abstraction: A.
+        attribute: A.
         sigma: decreasing levels.
         log_posterior: ln p(a | y) of draws of Y.
         uniform: uniform numbers of each draw's children, shared by levels.
     """
-    counts = [count_labels(draw_labels(p, uniform), len(abstraction.values)) for p in log_posterior]
-    return forks(abstraction, sigma, torch.stack(counts))
+    counts = [count_labels(draw_labels(p, uniform), len(attribute.values)) for p in log_posterior]
+    return forks(attribute, sigma, torch.stack(counts))
 
 
 def forks_by_sampling(
     denoiser: Denoiser,
-    abstraction: Abstraction,
+    attribute: Attribute,
     draws: Draws,
     sigma: Float[np.ndarray, " levels"],
     children: int,
@@ -136,7 +136,7 @@ def forks_by_sampling(
 
     Args:
         denoiser: any.
-        abstraction: A, whose labels are read off the children.
+        attribute: A, whose labels are read off the children.
         draws: values and noise; y = v + sigma n is continued.
         sigma: decreasing levels.
         children: continuations of each draw.
@@ -164,11 +164,11 @@ def forks_by_sampling(
         if (
             labels.shape != (len(y) * children,)
             or int(labels.min()) < 0
-            or int(labels.max()) >= len(abstraction.values)
+            or int(labels.max()) >= len(attribute.values)
         ):
             raise InputError(
                 f"the labeller gave shape {tuple(labels.shape)} between {int(labels.min())} and {int(labels.max())}: "
-                f"expected one index of the {len(abstraction.values)} values for each of {len(y) * children} rows"
+                f"expected one index of the {len(attribute.values)} values for each of {len(y) * children} rows"
             )
-        counts.append(count_labels(labels.reshape(len(y), children).T, len(abstraction.values)))
-    return forks(abstraction, sigma, torch.stack(counts), correction)
+        counts.append(count_labels(labels.reshape(len(y), children).T, len(attribute.values)))
+    return forks(attribute, sigma, torch.stack(counts), correction)

@@ -13,13 +13,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from sigmascope.core import Abstraction, Agreement, Curve, Gap
+from sigmascope.core import Attribute, Agreement, Curve, Gap
 from sigmascope.noise import integral_coarse, integral_from_the_top
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
 
 
-def score_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
+def score_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
     r"""Information by the score gap, its integrand averaged over the posterior.
 
     .. math:: \tfrac12 \int_0^\lambda E \sum_a \pi(a|Y)\,\|D_a - D\|^2 \, d\lambda'
@@ -29,7 +29,7 @@ def score_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap
     \tfrac14\lambda^2(\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2)` is added.
 
     Args:
-        abstraction: A.
+        attribute: A.
         sigma: decreasing levels.
         gap: of an exact denoiser, on shared draws.
 
@@ -38,10 +38,10 @@ def score_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap
 
     Valid when: the denoisers are exact.  A learned difference of denoisers biases it in either direction.
     """
-    return _integrated(abstraction, "score_gap", sigma, gap.score, gap.score_directions, gap)
+    return _integrated(attribute, "score_gap", sigma, gap.score, gap.score_directions, gap)
 
 
-def mmse_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
+def mmse_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
     r"""Information by the gap of squared errors at the drawn label.
 
     .. math:: \tfrac12 \int_0^\lambda \left(\mathrm{mmse}(V|Y) - \mathrm{mmse}(V|Y,A)\right) d\lambda'
@@ -49,10 +49,10 @@ def mmse_gap(abstraction: Abstraction, sigma: Float[np.ndarray, " levels"], gap:
     The same mean as :func:`score_gap` where the denoisers are exact, with a larger variance: what the two differ by is
     a calibration test.  Arguments and result as there.
     """
-    return _integrated(abstraction, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
+    return _integrated(attribute, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
 
 
-GAPS: dict[str, Callable[[Abstraction, np.ndarray, Gap], Curve]] = {"score_gap": score_gap, "mmse_gap": mmse_gap}
+GAPS: dict[str, Callable[[Attribute, np.ndarray, Gap], Curve]] = {"score_gap": score_gap, "mmse_gap": mmse_gap}
 """Both, by name."""
 
 
@@ -61,7 +61,7 @@ def agreement(posterior: Curve, other: Curve) -> Agreement:
 
     Args:
         posterior: the curve compared with.
-        other: another estimator's curve of the same abstraction, levels and draws.
+        other: another estimator's curve of the same attribute, levels and draws.
 
     Raises: ValueError if they are not over the same levels and draws.
     """
@@ -70,11 +70,11 @@ def agreement(posterior: Curve, other: Curve) -> Agreement:
     apart = other.per_draw - posterior.per_draw
     quadrature = np.zeros_like(other.value) if other.quadrature_error is None else other.quadrature_error
     stderr = np.sqrt(apart.var(1, ddof=1) / apart.shape[1] + other.common_variance + quadrature**2)
-    return Agreement(other.abstraction, other.estimator, other.sigma, apart.mean(1), stderr, other.ceiling)
+    return Agreement(other.attribute, other.estimator, other.sigma, apart.mean(1), stderr, other.ceiling)
 
 
 def _integrated(
-    abstraction: Abstraction,
+    attribute: Attribute,
     estimator: str,
     sigma: Float[np.ndarray, " levels"],
     squared: Float[np.ndarray, "levels draws"],
@@ -93,11 +93,11 @@ def _integrated(
     # What the series leaves out is of the next order: a factor lambda E|V - E V|^2 or so below its last term.
     series = np.abs(0.25 * snr**2 * gap.frobenius) * min(1.0, snr * np.sqrt(np.abs(gap.frobenius)))
     return Curve.of_draws(
-        abstraction.name,
+        attribute.name,
         estimator,
         sigma,
         tail + fine @ rate,
-        abstraction.entropy,
+        attribute.entropy,
         kind="estimate",
         common_variance=common,
         quadrature_error=np.abs((fine - coarse) @ rate.mean(1)) / _RICHARDSON + series,

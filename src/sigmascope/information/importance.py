@@ -26,7 +26,7 @@ from sigmascope.core import InputError
 from sigmascope.information.above import spread
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-"""Gives n independent draws: v, float, shape (n, *event), and for each abstraction its labels, int64, shape (n,), or
+"""Gives n independent draws: v, float, shape (n, *event), and for each attribute its labels, int64, shape (n,), or
 the values of a continuous one, float, shape (n, dim)."""
 
 ITEMS = 4096  # draws that the principal axes are of: enough for 64 axes, and in memory at 64 x 64 pixels

@@ -41,7 +41,7 @@ class Joining:
     def __init__(self, problem: ModelProblem, more: Callable[[int, bool, int], Draws]) -> None:
         self._problem = problem
         of_draws = [e for e in problem.estimators if isinstance(e, Estimator) and e.columns != "own"]
-        told = {a.name for a in getattr(problem.classifier, "abstractions", ())}
+        told = {a.name for a in getattr(problem.classifier, "attributes", ())}
         self._known = {a.name: a for a in problem.asked if a.name in told} if of_draws else {}
         self._bounds = any(e.columns == "all" for e in of_draws)
         self._paths = any(e.controls == "paths" for e in of_draws)
@@ -87,7 +87,7 @@ class Joining:
         for estimator, curves in found:
             for curve in curves:
                 if estimator.columns == "all":
-                    bounds.setdefault(curve.abstraction, []).append(self._parted(curve, estimator, done))
+                    bounds.setdefault(curve.attribute, []).append(self._parted(curve, estimator, done))
                 else:
                     others.append(curve if estimator.columns == "own" else self._sharper(curve, done))
         best = [best_bound([fit for _, fit in of], [test for test, _ in of]) for of in bounds.values()]
@@ -97,14 +97,14 @@ class Joining:
 
     def _sharper(self, curve: Curve, done: Mapping[str, Any]) -> Curve:
         """A curve of the tested draws."""
-        x = self._said(curve.abstraction, "draws", done)
+        x = self._said(curve.attribute, "draws", done)
         if x is None:
             return grouped(curve, REPLICATES)
-        return controlled(curve, x[:, :, : self._problem.tested], done[_OTHERS].means(curve.abstraction))
+        return controlled(curve, x[:, :, : self._problem.tested], done[_OTHERS].means(curve.attribute))
 
     def _parted(self, curve: Curve, of: Estimator[Any], done: Mapping[str, Any]) -> tuple[Curve, Curve]:
         """A curve of all draws as that of the tested ones, and that of those to choose on."""
-        n, name = self._problem.tested, curve.abstraction
+        n, name = self._problem.tested, curve.attribute
         test, fit = (
             Curve.of_draws(name, curve.estimator, curve.sigma, part, curve.ceiling, kind=curve.kind)
             for part in (curve.per_draw[:, :n], curve.per_draw[:, n:])

@@ -114,7 +114,7 @@ def problem_of(
 
     Raises: InputError for an attribute or an estimator that there is not.
     """
-    of = {a.name: a for a in denoiser.abstractions}
+    of = {a.name: a for a in denoiser.attributes}
     missing = [n for n in attributes if n not in of]
     if missing or not isinstance(denoiser, (HasPosterior, HasAllPosteriors)):
         name = (missing or list(attributes))[0]

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, InputError
+from sigmascope.core import Attribute, Curve, Denoiser, InputError
 from sigmascope.sample.joint import told_each
 from sigmascope.sample.schemes import Noise
 
@@ -74,7 +74,7 @@ def likelihood_nodes(
 
 def likelihood_posterior(
     denoiser: Denoiser,
-    abstraction: str,
+    attribute: str,
     y: Float[Tensor, "batch *event"],
     sigma: float,
     noise: Noise,
@@ -94,8 +94,8 @@ def likelihood_posterior(
     and no unconditional denoiser is asked.  Each noise comes with its opposite, which takes away what is odd in it.
 
     Args:
-        denoiser: told the abstraction.
-        abstraction: its name.
+        denoiser: told the attribute.
+        attribute: its name.
         y: noisy values at sigma.
         sigma: their level.
         noise: of all rows, called ``nodes * pairs`` times; independent of y and of the labels.
@@ -107,15 +107,15 @@ def likelihood_posterior(
 
     Returns: float64, about 0; 0 for values that never occur, and for all values of a row where one is not finite.
 
-    Raises: InputError for an unknown abstraction, or levels as for :func:`likelihood_nodes`.
+    Raises: InputError for an unknown attribute, or levels as for :func:`likelihood_nodes`.
 
     Cost: values · nodes · 2 · pairs · batch denoisings.  What the noise loses falls as 1 / (nodes · pairs): 6 nodes
         of one pair lose .001 to .04 nats of mixtures with two values, .05 to .2 of seven well separated ones.
     """
-    a = next((x for x in denoiser.abstractions if x.name == abstraction), None)
+    a = next((x for x in denoiser.attributes if x.name == attribute), None)
     if a is None:
-        known = ", ".join(x.name for x in denoiser.abstractions) or "none"
-        raise InputError(f"no abstraction is called {abstraction!r}: choose among {known}")
+        known = ", ".join(x.name for x in denoiser.attributes) or "none"
+        raise InputError(f"no attribute is called {attribute!r}: choose among {known}")
     if pairs < 1 or (batch is not None and batch < 1):
         raise InputError(f"{pairs} pairs of noises, rows by {batch} came: both must be positive")
     y = y.double()
@@ -151,7 +151,7 @@ def gain_of(
     """The integrand of the gains, at one further noise.
 
     Args:
-        told: denoisers of the noisier values, told each value of the abstraction.
+        told: denoisers of the noisier values, told each value of the attribute.
         prior: of these values.
         y: noisy values.
         after_y: the same, noisier.
@@ -165,7 +165,7 @@ def gain_of(
 
 
 def log_ratio(
-    abstraction: Abstraction,
+    attribute: Attribute,
     gains: Float[Tensor, "draws values"],
     own: Int64[Tensor, " draws"],
     temperature: float = 1.0,
@@ -174,26 +174,26 @@ def log_ratio(
     r""":math:`\ln q(a)/p(a)` at the true label, of :math:`q \propto p\,e^{\beta g}` mixed with a share of the prior.
 
     Args:
-        abstraction: A.
+        attribute: A.
         gains: g, with values that never occur at anything finite.
         own: the true labels.
         temperature: :math:`\beta`; 0 is the prior.
         share: of the prior, so that no draw costs more than its logarithm.
     """
-    return _log_ratios(abstraction, gains, own, torch.tensor([temperature], dtype=torch.float64), share)[0]
+    return _log_ratios(attribute, gains, own, torch.tensor([temperature], dtype=torch.float64), share)[0]
 
 
 def _log_ratios(
-    abstraction: Abstraction, gains: Tensor, own: Tensor, temperatures: Tensor, share: float
+    attribute: Attribute, gains: Tensor, own: Tensor, temperatures: Tensor, share: float
 ) -> Float[Tensor, "temperatures draws"]:
     """The same at several temperatures."""
     g = temperatures.to(gains.device)[:, None, None] * (gains - gains.max(1, keepdim=True).values)
-    ratio = g[:, torch.arange(len(own)), own] - (abstraction.prior.log().to(g.device) + g).logsumexp(2)
+    ratio = g[:, torch.arange(len(own)), own] - (attribute.prior.log().to(g.device) + g).logsumexp(2)
     return torch.logaddexp(ratio + math.log1p(-share), torch.full_like(ratio, math.log(share))) if share > 0 else ratio
 
 
 def fitted_temperature(
-    abstraction: Abstraction, gains: Float[Tensor, "draws values"], own: Int64[Tensor, " draws"]
+    attribute: Attribute, gains: Float[Tensor, "draws values"], own: Int64[Tensor, " draws"]
 ) -> float:
     r"""The temperature of greatest likelihood; of those that the draws cannot tell from it, the one nearest to 1.
 
@@ -201,7 +201,7 @@ def fitted_temperature(
     labels are never mistaken the likelihood grows without end, and 1 is kept.
 
     Args:
-        abstraction: A.
+        attribute: A.
         gains: shape (draws, values).
         own: the true labels.
 
@@ -212,7 +212,7 @@ def fitted_temperature(
 
     def score(candidates: np.ndarray) -> np.ndarray:
         many = torch.from_numpy(candidates).split(64)
-        found = [_log_ratios(abstraction, gains, own, t, prior_share(len(own))).mean(1) for t in many]
+        found = [_log_ratios(attribute, gains, own, t, prior_share(len(own))).mean(1) for t in many]
         return torch.cat(found).cpu().numpy()
 
     steps = math.ceil(math.log2(1 / lowest))
@@ -233,7 +233,7 @@ def prior_share(draws: int) -> float:
 
 
 def tempered(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_q_fit: Float[Tensor, "levels draws_fit values"],
     own_fit: Int64[Tensor, " draws_fit"],
@@ -250,7 +250,7 @@ def tempered(
     itself, so the bound holds as before.
 
     Args:
-        abstraction: A.
+        attribute: A.
         sigma: decreasing levels.
         log_q_fit: of :func:`~sigmascope.information.path.path_posterior`, of draws to fit on.
         own_fit: their true labels.
@@ -265,21 +265,21 @@ def tempered(
     Valid when: the draws to fit on are others.  On the same ones a fit to few is biased upward.
     """
     for q, label in ((log_q_fit, own_fit), (log_q, own)):
-        expected = (len(sigma), len(label), len(abstraction.values))
+        expected = (len(sigma), len(label), len(attribute.values))
         if tuple(q.shape) != expected or len(label) < 2:
             raise InputError(f"log_q has shape {tuple(q.shape)}, expected {expected}, with at least 2 draws")
-    never = abstraction.prior == 0
+    never = attribute.prior == 0
 
     def gains(q: Tensor) -> Tensor:
-        return finite_gains((q - abstraction.prior.log().to(q.device)).masked_fill(never.to(q.device), 0.0))
+        return finite_gains((q - attribute.prior.log().to(q.device)).masked_fill(never.to(q.device), 0.0))
 
     share = prior_share(len(own_fit))
     per_draw = [
-        log_ratio(abstraction, g, own, fitted_temperature(abstraction, g_fit, own_fit), share)
+        log_ratio(attribute, g, own, fitted_temperature(attribute, g_fit, own_fit), share)
         for g_fit, g in zip(map(gains, log_q_fit), map(gains, log_q), strict=True)
     ]
     ratios = torch.stack(per_draw).cpu().numpy()
-    return Curve.of_draws(abstraction.name, "filter", sigma, ratios, abstraction.entropy, kind="lower bound")
+    return Curve.of_draws(attribute.name, "filter", sigma, ratios, attribute.entropy, kind="lower bound")
 
 
 def finite_gains(gains: Tensor) -> Float[Tensor, "draws values"]:

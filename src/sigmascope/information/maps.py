@@ -1,4 +1,4 @@
-r"""Where in one image an abstraction is written: the score gap pixel by pixel, not summed.
+r"""Where in one image an attribute is written: the score gap pixel by pixel, not summed.
 
 .. math:: r_i(\sigma) = E_n \frac{\left(D_a(y, \sigma) - D(y, \sigma)\right)_i^2}{\sigma^2}, \qquad y = v + \sigma n
 """
@@ -33,7 +33,7 @@ class InformationMap:
     rounding of a spline.
 
     Args:
-        abstraction: name of A.
+        attribute: name of A.
         sigma: decreasing levels, shape (levels,).
         rate: :math:`r_i`, nats per pixel and unit of ln sigma, shape (levels, *pixels): channels are summed.
         rate_stderr: its standard error over noises.
@@ -42,7 +42,7 @@ class InformationMap:
         total_per_noise: the sum of m over pixels for each noise, shape (levels, noises).
     """
 
-    abstraction: str
+    attribute: str
     sigma: Float[np.ndarray, " levels"]
     rate: Float[np.ndarray, "levels *pixels"]
     rate_stderr: Float[np.ndarray, "levels *pixels"] = field(repr=False)
@@ -80,24 +80,24 @@ def information_maps(
     Args:
         denoiser: exact or learned.
         v: the image, an item or not, shape (*event); of an event of three axes the first is taken for channels.
-        labels: for each abstraction to map, the index of the image's value (of a continuous one, its value, float,
+        labels: for each attribute to map, the index of the image's value (of a continuous one, its value, float,
             shape (dim,)).  Another value than the image's own may be asked for: what telling the denoiser that changes.
         sigma: decreasing levels, near enough for an integral (steps of ln sigma of 0.3 or less), from one at which
             little is known down.
-        noises: standard normal noises, shared by all levels and abstractions; more of them leave the earlier ones as
+        noises: standard normal noises, shared by all levels and attributes; more of them leave the earlier ones as
             they are.
         seed: of the noises.
         batch: rows of one call of the denoiser.
 
-    Returns: by abstraction, its :class:`InformationMap`.
+    Returns: by attribute, its :class:`InformationMap`.
 
-    Raises: InputError for an unknown abstraction or value, an image of another shape or that is not finite, fewer than
+    Raises: InputError for an unknown attribute or value, an image of another shape or that is not finite, fewer than
         two levels or noises, or levels that do not fall or are not positive.
 
     Valid when: the denoisers are exact; the map of a learned one is of what *it* does, biased in either direction.
 
-    Cost: levels · noises · (abstractions + 1) rows of the denoiser; memory of some five maps of all levels for each
-        abstraction, and of a batch.
+    Cost: levels · noises · (attributes + 1) rows of the denoiser; memory of some five maps of all levels for each
+        attribute, and of a batch.
 
     References: Guo, Shamai, Verdú (2005); Franzese et al. (2025); Kong et al. (2024) for maps of a learned model.
     """
@@ -144,7 +144,7 @@ def _gaps(
     noise: Float[Tensor, "noises *event"],
     batch: int,
 ) -> dict[str, Float[np.ndarray, "noises levels pixels"]]:
-    """(D_a - D)^2, channels summed; rows of all levels share calls, D is shared by the abstractions."""
+    """(D_a - D)^2, channels summed; rows of all levels share calls, D is shared by the attributes."""
     dtype = Model(denoiser).dtype
     where = next((x.device for x in (*denoiser.parameters(), *denoiser.buffers())), v.device)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in labels}
@@ -192,13 +192,13 @@ def _checked(
     if not bool(torch.isfinite(v).all()):
         raise InputError("the image holds a number that is not finite: pass finite ones")
     if not labels:
-        raise InputError("labels name no abstraction: pass e.g. labels={'shape': 2}, the value of the image")
-    by_name = {a.name: a for a in denoiser.abstractions}
+        raise InputError("labels name no attribute: pass e.g. labels={'shape': 2}, the value of the image")
+    by_name = {a.name: a for a in denoiser.attributes}
     for name, value in labels.items():
-        if isinstance(value, Tensor) and value.ndim:  # of a continuous abstraction, which the denoiser itself checks
+        if isinstance(value, Tensor) and value.ndim:  # of a continuous attribute, which the denoiser itself checks
             continue
         if name not in by_name:
-            raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(by_name)}")
+            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(by_name)}")
         if not 0 <= int(value) < len(by_name[name].values):
             raise InputError(f"labels[{name!r}] is {int(value)}: expected 0 to {len(by_name[name].values) - 1}")
     levels = np.asarray(sigma, dtype=np.float64)

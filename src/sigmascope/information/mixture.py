@@ -27,15 +27,15 @@ class Mixture(Denoiser):
     """A denoiser that may be left untold, made of one that must be told.
 
     Args:
-        denoiser: told the abstraction.
-        abstraction: its name.
+        denoiser: told the attribute.
+        attribute: its name.
         span: scale of the data, the square root of the trace of its covariance; a factor of ten changes little.
         nodes: levels of further noise in the likelihood.
         pairs: opposite noises at each.
         highest: level above which the denoiser is not asked.
         seed: of that noise, which is the same for every row: D is a function of y and sigma.
 
-    Raises: InputError for an unknown abstraction; levels as for
+    Raises: InputError for an unknown attribute; levels as for
         :func:`~sigmascope.information.likelihood.likelihood_nodes`.
 
     Errors: those of q, which noise and quadrature leave less certain than the exact posterior; see there.
@@ -46,7 +46,7 @@ class Mixture(Denoiser):
     def __init__(
         self,
         denoiser: Denoiser,
-        abstraction: str,
+        attribute: str,
         *,
         span: float,
         nodes: int = 6,
@@ -55,17 +55,17 @@ class Mixture(Denoiser):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        a = next((x for x in denoiser.abstractions if x.name == abstraction), None)
+        a = next((x for x in denoiser.attributes if x.name == attribute), None)
         if a is None:
-            known = ", ".join(x.name for x in denoiser.abstractions) or "none"
-            raise InputError(f"no abstraction is called {abstraction!r}: choose among {known}")
-        self.denoiser, self.event, self.abstractions = denoiser, denoiser.event, (a,)
+            known = ", ".join(x.name for x in denoiser.attributes) or "none"
+            raise InputError(f"no attribute is called {attribute!r}: choose among {known}")
+        self.denoiser, self.event, self.attributes = denoiser, denoiser.event, (a,)
         self._span, self._nodes, self._pairs, self._highest, self._seed = span, nodes, pairs, highest, seed
 
     @property
     def calls(self) -> int:
         """Denoisings that an untold row takes."""
-        return len(self.abstractions[0].values) * (1 + 2 * self._nodes * self._pairs)
+        return len(self.attributes[0].values) * (1 + 2 * self._nodes * self._pairs)
 
     def forward(
         self,
@@ -75,9 +75,9 @@ class Mixture(Denoiser):
     ) -> Float[Tensor, "batch *event"]:
         """D_a where a is told, the mixture where it is not.
 
-        Raises: InputError for another abstraction.
+        Raises: InputError for another attribute.
         """
-        a = self.abstractions[0]
+        a = self.attributes[0]
         other = [n for n in known or {} if n != a.name]
         if other:
             raise InputError(f"this denoiser cannot be told {other[0]!r}: only {a.name!r}")
@@ -96,22 +96,22 @@ class Mixture(Denoiser):
         return out
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """ln q(a | y), float64.
 
-        Raises: InputError for another abstraction.
+        Raises: InputError for another attribute.
         """
-        a = self.abstractions[0]
-        if abstraction != a.name:
-            raise InputError(f"no abstraction is called {abstraction!r}: choose among {a.name}")
+        a = self.attributes[0]
+        if attribute != a.name:
+            raise InputError(f"no attribute is called {attribute!r}: choose among {a.name}")
         return self._log_posterior(y.double(), sigma.double())
 
     def _log_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch values"]:
         """The same of rows that are each at a level of its own."""
-        prior = self.abstractions[0].prior.to(y.device)
+        prior = self.attributes[0].prior.to(y.device)
         noise = Streams(self._seed, [(NoiseOf.ROWS,)], tuple(self.event))
         shape = (-1, *[1] * (y.ndim - 1))
         found, at = np.unique(sigma.cpu().numpy(), return_inverse=True)
@@ -133,7 +133,7 @@ class Mixture(Denoiser):
 
     def _told_each(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
         """D_a of every value a that occurs, 0 of others; float64."""
-        a, dtype = self.abstractions[0], Model(self.denoiser).dtype
+        a, dtype = self.attributes[0], Model(self.denoiser).dtype
         with torch.no_grad():
             if isinstance(self.denoiser, HasMeansByValue):
                 return self.denoiser.means_by_value(y.to(dtype), sigma.to(dtype), a.name).to(y)

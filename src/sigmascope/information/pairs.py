@@ -77,7 +77,7 @@ def interaction(joint: Curve, first: Curve, second: Curve) -> Interaction:
     value, ceiling = per_draw.mean(1), max(first.ceiling + second.ceiling - joint.ceiling, 0.0)
     stderr = np.sqrt(per_draw.var(1, ddof=1) / per_draw.shape[1])
     error = np.hypot(stderr, np.maximum(skew_allowance(per_draw, even=True), _unmet_allowance(per_draw)))
-    return Interaction(first.abstraction, second.abstraction, joint.sigma, value, stderr, error, ceiling)
+    return Interaction(first.attribute, second.attribute, joint.sigma, value, stderr, error, ceiling)
 
 
 def _unmet_allowance(per_draw: Float[np.ndarray, "levels draws"]) -> Float[np.ndarray, " levels"]:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser
+from sigmascope.core import Attribute, Curve, Denoiser
 from sigmascope.sample.joint import from_prior, gather, told_each
 from sigmascope.sample.schemes import Noise
 
@@ -47,7 +47,7 @@ def markov_path(
 
 def path_posterior(
     denoiser: Denoiser,
-    abstraction: str,
+    attribute: str,
     path: Float[Tensor, "levels draws *event"],
     sigma: Float[np.ndarray, " levels"],
 ) -> tuple[Float[Tensor, "levels draws values"], Float[Tensor, "levels draws values"]]:
@@ -57,9 +57,9 @@ def path_posterior(
 
     Cost: levels · values · draws denoisings.
     """
-    fine = coarse = from_prior(denoiser, abstraction, path[0], float(sigma[0]))
+    fine = coarse = from_prior(denoiser, attribute, path[0], float(sigma[0]))
     found, rough = [fine], [coarse]
-    told = before = told_each(denoiser, path[0], float(sigma[0]), abstraction)
+    told = before = told_each(denoiser, path[0], float(sigma[0]), attribute)
     anchor = 0  # the last level at which the coarse filter has looked
     for k in range(1, len(sigma)):
         y, after_y, s, after = path[k - 1], path[k], float(sigma[k - 1]), float(sigma[k])
@@ -67,14 +67,14 @@ def path_posterior(
         reached = gather(coarse, before, path[anchor], float(sigma[anchor]), after_y, after)
         found.append(fine)
         rough.append(reached)
-        told = told_each(denoiser, after_y, after, abstraction)
+        told = told_each(denoiser, after_y, after, attribute)
         if k - anchor == 2:
             coarse, before, anchor = reached, told, k
     return torch.stack(found), torch.stack(rough)
 
 
 def path_bound(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_q: Float[Tensor, "levels draws values"],
     rough: Float[Tensor, "levels draws values"],
@@ -83,7 +83,7 @@ def path_bound(
     r"""The bound :math:`E[\ln q_j(A) - \ln p(A)]` at every level.
 
     Args:
-        abstraction: A.
+        attribute: A.
         sigma: decreasing levels.
         log_q: of :func:`path_posterior`.
         rough: its coarser twin.
@@ -93,14 +93,14 @@ def path_bound(
         comparison with twice as long ones (the loss is of first order).
     """
     pick = torch.arange(len(own))
-    gain, less = (q[:, pick, own] - abstraction.prior.log()[own] for q in (log_q, rough))
+    gain, less = (q[:, pick, own] - attribute.prior.log()[own] for q in (log_q, rough))
     lost = (gain - less).mean(1).abs().cpu().numpy()
     return Curve.of_draws(
-        abstraction.name,
+        attribute.name,
         "filter",
         sigma,
         gain.cpu().numpy(),
-        abstraction.entropy,
+        attribute.entropy,
         kind="lower bound",
         quadrature_error=lost,
     )

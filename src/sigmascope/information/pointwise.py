@@ -19,7 +19,7 @@ from sigmascope.core import Denoiser, HasAllPosteriors, InputError, generator
 
 @runtime_checkable
 class HasPosteriorLevels(Protocol):
-    """Exact models that give the posteriors of all abstractions at all levels at once."""
+    """Exact models that give the posteriors of all attributes at all levels at once."""
 
     def posterior_levels(
         self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
@@ -30,17 +30,17 @@ class HasPosteriorLevels(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pointwise:
-    r"""Pointwise information of one image about each value of an abstraction, in nats, float64.
+    r"""Pointwise information of one image about each value of an attribute, in nats, float64.
 
     Args:
-        abstraction: name of A.
+        attribute: name of A.
         values: names of its values.
         sigma: decreasing levels, shape (levels,).
         per_noise: :math:`\ln p(a|y)/p(a)` under each noise, shape (levels, noises, values); 0 for a value that nothing
             has.  At most :math:`-\ln p(a)`; negative where the noisy image speaks against the value.
     """
 
-    abstraction: str
+    attribute: str
     values: tuple[str, ...]
     sigma: Float[np.ndarray, " levels"]
     per_noise: Float[np.ndarray, "levels noises values"] = field(repr=False)
@@ -65,7 +65,7 @@ def pointwise(
     denoiser: Denoiser,
     v: Tensor,
     sigma: Float[np.ndarray, " levels"],
-    abstractions: Sequence[str] = (),
+    attributes: Sequence[str] = (),
     *,
     noises: int = 64,
     seed: int = 0,
@@ -82,11 +82,11 @@ def pointwise(
         denoiser: exact (:class:`~sigmascope.core.HasAllPosteriors`).
         v: the image, an item or not, shape (*event).
         sigma: decreasing levels, shape (levels,).
-        abstractions: names; empty means all.
+        attributes: names; empty means all.
         noises: standard normal noises, shared by all levels; more of them leave the earlier ones as they are.
         seed: of the noises.
 
-    Returns: by abstraction, its :class:`Pointwise`.
+    Returns: by attribute, its :class:`Pointwise`.
 
     Raises: InputError for a denoiser without posteriors, an unknown name, an image of another shape or that is not
         finite, levels that do not fall or are not positive, or fewer than two noises.
@@ -108,14 +108,14 @@ def pointwise(
         raise InputError("sigma must hold noise levels, finite and greater than 0: pass e.g. noise.sigma_grid()")
     if np.any(np.diff(levels) >= 0):
         raise InputError("sigma must decrease: sort it from the largest level down")
-    by_name = {a.name: a for a in denoiser.abstractions}
-    for name in abstractions:
+    by_name = {a.name: a for a in denoiser.attributes}
+    for name in attributes:
         if name not in by_name:
-            raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(by_name)}")
+            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(by_name)}")
     noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in range(noises)])
     log_p = _posteriors(denoiser, v.cpu(), noise, levels)
     found = {}
-    for name in abstractions or by_name:
+    for name in attributes or by_name:
         a = by_name[name]
         some = a.prior > 0
         ratio = torch.where(some, log_p[name] - torch.where(some, a.prior, 1.0).log(), 0.0)
@@ -126,7 +126,7 @@ def pointwise(
 def _posteriors(
     denoiser: HasAllPosteriors, v: Tensor, noise: Tensor, levels: Float[np.ndarray, " levels"]
 ) -> dict[str, Float[Tensor, "levels noises values"]]:
-    """ln p(a | v + sigma n) of all abstractions, noises and levels."""
+    """ln p(a | v + sigma n) of all attributes, noises and levels."""
     with torch.no_grad():
         if isinstance(denoiser, HasPosteriorLevels):
             same = v.expand_as(noise).contiguous()

@@ -1,4 +1,4 @@
-r"""Information from the posterior of a discrete abstraction.
+r"""Information from the posterior of a discrete attribute.
 
 .. math:: I(A; Y_\sigma) = H(A) - E\,H(A \mid Y_\sigma)
 """
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 
 
 def entropy_of(log_posterior: Float[Tensor, "*batch values"]) -> Float[Tensor, "*batch"]:
@@ -19,7 +19,7 @@ def entropy_of(log_posterior: Float[Tensor, "*batch values"]) -> Float[Tensor, "
 
 
 def posterior(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_posterior: Float[Tensor, "levels draws values"],
 ) -> Curve:
@@ -28,7 +28,7 @@ def posterior(
     .. math:: \hat I(\sigma) = H(A) - \frac1n \sum_i H(A \mid Y_\sigma = y_i)
 
     Args:
-        abstraction: A, with its prior.
+        attribute: A, with its prior.
         sigma: decreasing levels.
         log_posterior: exact log-posteriors at independent draws of :math:`Y_\sigma`.
 
@@ -38,5 +38,5 @@ def posterior(
 
     References: Franzese et al. (2025); Cover & Thomas (2006), Chapter 2.
     """
-    per_draw = (abstraction.entropy - entropy_of(log_posterior)).cpu().numpy()
-    return Curve.of_draws(abstraction.name, "posterior", sigma, per_draw, abstraction.entropy)
+    per_draw = (attribute.entropy - entropy_of(log_posterior)).cpu().numpy()
+    return Curve.of_draws(attribute.name, "posterior", sigma, per_draw, attribute.entropy)

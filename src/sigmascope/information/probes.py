@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Draws, HasAllPosteriors, InputError, generator
+from sigmascope.core import Attribute, Curve, Draws, HasAllPosteriors, InputError, generator
 
 WHERE = ("noisy", "features", "prior")
 """What a probe reads: y itself, features of a denoiser, or nothing (a guess by the prior)."""
@@ -80,7 +80,7 @@ class Probed:
 
 
 def probes(
-    abstractions: Sequence[Abstraction],
+    attributes: Sequence[Attribute],
     train: Draws,
     test: Draws,
     sigma: Float[np.ndarray, " levels"],
@@ -99,7 +99,7 @@ def probes(
     be one, which makes the bound zero.
 
     Args:
-        abstractions: which attributes.
+        attributes: which attributes.
         train: draws with labels, for training; y = v + sigma noise at every level.
         test: other draws, on which the bound is judged.
         sigma: decreasing levels.
@@ -120,23 +120,23 @@ def probes(
 
     References: Barber & Agakov (2003); Xu et al. (2020).
     """
-    _check(abstractions, train, test, where, denoiser, shares)
+    _check(attributes, train, test, where, denoiser, shares)
     counts = [int(np.ceil(s * len(train))) for s in shares]
     order = torch.randperm(len(train), generator=generator(seed)).numpy()  # the first quarter is a fair one
-    gains = {a.name: np.zeros((len(shares), len(sigma), len(test))) for a in abstractions}
-    right = {a.name: np.zeros(len(sigma)) for a in abstractions}
+    gains = {a.name: np.zeros((len(shares), len(sigma), len(test))) for a in attributes}
+    right = {a.name: np.zeros(len(sigma)) for a in attributes}
     for j, s in enumerate(sigma):
         read = [_read(d, float(s), where, denoiser, block) for d in (train, test)]
         with _one_thread():  # more wait for each other at every step of work so small: it takes forty times as long
             inputs = [_directions(read[0][order[:n]], read[1]) for n in counts] if where != "prior" else []
-            for a in abstractions:
+            for a in attributes:
                 own, truth = train.labels[a.name].cpu().numpy()[order], test.labels[a.name].cpu().numpy()
                 learned = _told(a.prior.numpy(), inputs, counts, own, len(test))
                 for i, q in enumerate(learned):
                     gains[a.name][i, j] = np.log(q[np.arange(len(truth)), truth] / a.prior.numpy()[truth])
                 right[a.name][j] = np.mean(learned[-1].argmax(1) == truth)
     found = {}
-    for a in abstractions:
+    for a in attributes:
         each, truth = gains[a.name], test.labels[a.name].cpu().numpy()
         curve = Curve.of_draws(a.name, f"probes:{where}", sigma, each[-1], a.entropy, kind="lower bound")
         score = (each[-1] + np.log(a.prior.numpy()[truth])).mean(1)
@@ -158,7 +158,7 @@ def _told(
 
 
 def _check(
-    abstractions: Sequence[Abstraction],
+    attributes: Sequence[Attribute],
     train: Draws,
     test: Draws,
     where: str,
@@ -178,7 +178,7 @@ def _check(
             f"{len(train)} draws for training and {len(test)} for the test came: at least "
             f"{int(np.ceil(2 * _FOLDS / shares[0]))} and 2 are needed"
         )
-    for a in abstractions:
+    for a in attributes:
         if a.name not in train.labels or a.name not in test.labels:
             raise InputError(f"the draws have no labels of {a.name!r}: they have {', '.join(train.labels) or 'none'}")
     if where == "features" and not isinstance(denoiser, HasFeatures):
@@ -306,7 +306,7 @@ def _directions(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def classifier_bound(
     classifier: HasAllPosteriors,
-    abstractions: Sequence[Abstraction],
+    attributes: Sequence[Attribute],
     draws: Draws,
     sigma: Float[np.ndarray, " levels"],
     *,
@@ -316,7 +316,7 @@ def classifier_bound(
 
     Args:
         classifier: that has not seen the draws.
-        abstractions: which attributes of it.
+        attributes: which attributes of it.
         draws: held out, with labels.
         sigma: decreasing levels.
         estimator: name of the curves.
@@ -326,22 +326,22 @@ def classifier_bound(
 
     Cost: levels · draws calls.
     """
-    gains: dict[str, list[np.ndarray]] = {a.name: [] for a in abstractions}
+    gains: dict[str, list[np.ndarray]] = {a.name: [] for a in attributes}
     for s in sigma:
-        parts: dict[str, list[Tensor]] = {a.name: [] for a in abstractions}
+        parts: dict[str, list[Tensor]] = {a.name: [] for a in attributes}
         for i in range(0, len(draws), _CHUNK):
             rows = slice(i, i + _CHUNK)
             y = draws.v[rows].double() + float(s) * draws.noise[rows].double()
             level = torch.full((len(y),), float(s), dtype=y.dtype, device=y.device)
             with torch.no_grad():
                 log_q = classifier.all_log_posteriors(y, level)
-            for a in abstractions:
+            for a in attributes:
                 own = draws.labels[a.name][rows].to(y.device)
                 parts[a.name].append(log_q[a.name].to(y.device)[torch.arange(len(own)), own].double().cpu())
-        for a in abstractions:
+        for a in attributes:
             own = draws.labels[a.name].cpu()
             gains[a.name].append((torch.cat(parts[a.name]) - a.prior.log()[own]).numpy())
     return {
         a.name: Curve.of_draws(a.name, estimator, sigma, np.stack(gains[a.name]), a.entropy, kind="lower bound")
-        for a in abstractions
+        for a in attributes
     }

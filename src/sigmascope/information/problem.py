@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Draws
+from sigmascope.core import Attribute, Draws
 from sigmascope.information.jobs import Job
 
 S = TypeVar("S")
@@ -42,7 +42,7 @@ class Problem(Generic[S]):
     """
 
     subject: S
-    attributes: tuple[Abstraction, ...]
+    attributes: tuple[Attribute, ...]
     draws: Draws
     sigma: Levels
     seed: int

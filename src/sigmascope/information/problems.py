@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.forks import LabelChildren
 from sigmascope.information.jobs import Job
@@ -103,7 +103,7 @@ class ModelProblem(Problem[Any]):
     classifier: HasAllPosteriors | None
     data: Any
     tested: int
-    null: Abstraction | None
+    null: Attribute | None
     train: Callable[[], Draws]
     gap_job: Callable[[], GapJob]
     scale: float
@@ -113,7 +113,7 @@ class ModelProblem(Problem[Any]):
     aim: str = ""
 
     @property
-    def asked(self) -> tuple[Abstraction, ...]:
+    def asked(self) -> tuple[Attribute, ...]:
         """The attributes that the network is told: those studied, and the null."""
         return self.attributes if self.null is None else (*self.attributes, self.null)
 

@@ -1,4 +1,4 @@
-r"""Information about each single value of an abstraction: is red decided earlier than blue?
+r"""Information about each single value of an attribute: is red decided earlier than blue?
 
 .. math:: i(a; Y_\sigma) = \mathrm{KL}\left(p(y \mid a)\,\|\,p(y)\right), \qquad
           \sum_a p(a)\, i(a; Y_\sigma) = I(A; Y_\sigma)
@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 
 
 def by_value(
-    abstraction: Abstraction,
+    attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_posterior: Float[Tensor, "levels draws values"],
 ) -> dict[str, Curve]:
@@ -33,7 +33,7 @@ def by_value(
     :math:`-E[(r_a - 1)\, r_a (\ln r_a - i)]` divided by the draws, to first order.
 
     Args:
-        abstraction: A, with its prior.
+        attribute: A, with its prior.
         sigma: decreasing levels.
         log_posterior: exact log-posteriors at independent draws of :math:`Y_\sigma`.
 
@@ -44,8 +44,8 @@ def by_value(
     """
     surprise = -torch.special.entr(log_posterior.double().exp())
     curves = {}
-    for k, value in enumerate(abstraction.values):
-        prior = float(abstraction.prior[k])
+    for k, value in enumerate(attribute.values):
+        prior = float(attribute.prior[k])
         if prior <= 0.0:
             continue
         ceiling = -float(np.log(prior))

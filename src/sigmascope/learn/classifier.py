@@ -29,8 +29,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import Abstraction, InputError
-from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
+from sigmascope.core import Attribute, InputError
+from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import directions
 from sigmascope.learn.networks import Architecture, waves
 from sigmascope.learn.sources import Source, mean_and_scale
@@ -163,7 +163,7 @@ class NoisyClassifier(nn.Module):
 
     Args:
         event: shape of a value.
-        abstractions: what it tells.
+        attributes: what it tells.
         network: which.
         mean: of the data, shape (*event).
         scale: of the data: the root of their mean squared distance from the mean, per coordinate.
@@ -181,7 +181,7 @@ class NoisyClassifier(nn.Module):
     def __init__(
         self,
         event: tuple[int, ...],
-        abstractions: tuple[Abstraction, ...],
+        attributes: tuple[Attribute, ...],
         network: Architecture,
         mean: Tensor,
         scale: float,
@@ -190,11 +190,11 @@ class NoisyClassifier(nn.Module):
         card: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not abstractions:
+        if not attributes:
             raise InputError("no attribute with a list of values came: a classifier needs at least one")
-        self.event, self.abstractions, self.architecture = tuple(event), tuple(abstractions), network
+        self.event, self.attributes, self.architecture = tuple(event), tuple(attributes), network
         self.scale, self.card = float(scale), dict(card or {})
-        self._sizes = [len(a.values) for a in self.abstractions]
+        self._sizes = [len(a.values) for a in self.attributes]
         outputs = sum(self._sizes)
         self.network: VectorTrunk | ImageTrunk
         if network.kind == "unet":
@@ -205,7 +205,7 @@ class NoisyClassifier(nn.Module):
             self.basis = nn.Parameter(basis.float().clone())
         self.register_buffer("mean", mean.float())
         self.register_buffer("spread", spread.float())
-        prior = torch.cat([a.prior for a in self.abstractions]).log().float()
+        prior = torch.cat([a.prior for a in self.attributes]).log().float()
         self.register_buffer("log_prior", prior, persistent=False)
 
     def logits(
@@ -226,7 +226,7 @@ class NoisyClassifier(nn.Module):
     def split(self, logits: Float[Tensor, "batch all_values"]) -> dict[str, Float[Tensor, "batch values"]]:
         """Normalised log-probabilities of each attribute."""
         parts = logits.split(self._sizes, 1)
-        return {a.name: x.log_softmax(1) for a, x in zip(self.abstractions, parts, strict=True)}
+        return {a.name: x.log_softmax(1) for a, x in zip(self.attributes, parts, strict=True)}
 
     def all_log_posteriors(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
@@ -247,16 +247,16 @@ class NoisyClassifier(nn.Module):
         return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """ln q(a | y) of one attribute, float64, normalised.
 
         Raises: InputError for a name that it does not know, or shapes that do not fit.
         """
-        names = [a.name for a in self.abstractions]
-        if abstraction not in names:
-            raise InputError(f"no abstraction is called {abstraction!r}: choose among {', '.join(names)}")
-        return self.all_log_posteriors(y, sigma)[abstraction]
+        names = [a.name for a in self.attributes]
+        if attribute not in names:
+            raise InputError(f"no attribute is called {attribute!r}: choose among {', '.join(names)}")
+        return self.all_log_posteriors(y, sigma)[attribute]
 
     forward = all_log_posteriors
 
@@ -272,7 +272,7 @@ class NoisyClassifier(nn.Module):
             "network": asdict(self.architecture),
             "scale": self.scale,
             "directions": len(self.spread),
-            "abstractions": abstractions_to_json(self.abstractions),
+            "attributes": attributes_to_json(self.attributes),
             "card": self.card,
         }
 
@@ -300,8 +300,8 @@ class NoisyClassifier(nn.Module):
         check_format(of["classifier"], _FORMAT)
         event, kept = tuple(of["event"]), int(of["directions"])
         basis, spread = torch.zeros(kept, *event), torch.ones(kept)
-        abstractions, network = abstractions_of_json(of["abstractions"]), Architecture(**of["network"])
-        return cls(event, abstractions, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
+        attributes, network = attributes_of_json(of["attributes"]), Architecture(**of["network"])
+        return cls(event, attributes, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
 
 
 def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:
@@ -313,4 +313,4 @@ def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyCla
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = directions(source, seed, _DIRECTIONS)
-        return NoisyClassifier(source.event, source.abstractions, network, mean, scale, *found)
+        return NoisyClassifier(source.event, source.attributes, network, mean, scale, *found)

@@ -51,7 +51,7 @@ class ClassifierTrainer(Training):
         # Adaptive levels of which nothing is measured are even in ln sigma.
         levels = Levels(settings.sigma_min, settings.sigma_max, adaptive=True)
         super().__init__(model, source, settings, levels, device, fused=False)
-        self.kept["seen"] = np.zeros((1 + len(model.abstractions), len(levels.middles)))
+        self.kept["seen"] = np.zeros((1 + len(model.attributes), len(levels.middles)))
 
     def step(self) -> float:
         """One step of the optimiser; its loss: the cross-entropies in nats, added over the attributes."""
@@ -81,7 +81,7 @@ class ClassifierTrainer(Training):
         new = np.stack([np.bincount(at, x, bins) for x in (np.ones(len(at)), *by_name)])
         seen += distributed.add_up(torch.from_numpy(new)).numpy()
         if self.done % _MEASURE_EVERY == 0:
-            entropy = np.array([[a.entropy] for a in self.model.abstractions])
+            entropy = np.array([[a.entropy] for a in self.model.attributes])
             known = np.clip(1.0 - seen[1:] / np.maximum(seen[:1], 1.0) / entropy, 0.0, 1.0)
             self.levels.measured((entropy * known * (1.0 - known)).sum(0))
             seen[:] = 0.0
@@ -89,7 +89,7 @@ class ClassifierTrainer(Training):
     def losses(self) -> dict[str, Any]:
         """Losses since the last call, and those on values kept out of training, by decade; kept in the history."""
         bounds = self.bounds()
-        ceiling = sum(a.entropy for a in self.model.abstractions)
+        ceiling = sum(a.entropy for a in self.model.attributes)
         entry = {
             "step": self.done,
             "loss": self._means(),
@@ -101,10 +101,10 @@ class ClassifierTrainer(Training):
     def bounds(self) -> dict[str, list[float]]:
         """For each attribute :math:`E[\\ln q - \\ln p]` of the averaged classifier at every decade of sigma, nats, on
         values kept out of training, the same each time."""
-        found: dict[str, list[float]] = {a.name: [] for a in self.model.abstractions}
+        found: dict[str, list[float]] = {a.name: [] for a in self.model.attributes}
         for _, labels, sigma, y in self._held_out(Use.CLASSIFIER_HELD_OUT, _HELD_ROWS):
             log_q = self.averaged.all_log_posteriors(y, sigma)
-            for a in self.model.abstractions:
+            for a in self.model.attributes:
                 own = labels[a.name]
                 q = log_q[a.name].cpu()[torch.arange(len(own)), own]
                 found[a.name].append(float((q - a.prior.log()[own]).mean()))

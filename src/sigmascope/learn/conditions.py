@@ -1,4 +1,4 @@
-r"""What a network is told: the sum of one embedding for each abstraction, each of which may be unknown.
+r"""What a network is told: the sum of one embedding for each attribute, each of which may be unknown.
 
 .. math:: c = \sum_A \begin{cases} E_A[a] & A = a \text{ is known} \\ \sum_b q(b \mid y) E_A[b] & \text{otherwise}
           \end{cases}
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import UNKNOWN, Abstraction, InputError
+from sigmascope.core import UNKNOWN, Attribute, InputError
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Conditions(nn.Module):
     """Embeddings of what is known, added up.
 
     Args:
-        abstractions: discrete attributes.
+        attributes: discrete attributes.
         continuous: attributes whose values are vectors.
         width: numbers of an embedding.
     """
 
-    def __init__(self, abstractions: tuple[Abstraction, ...], continuous: tuple[Continuous, ...], width: int) -> None:
+    def __init__(self, attributes: tuple[Attribute, ...], continuous: tuple[Continuous, ...], width: int) -> None:
         super().__init__()
         self.width = width
-        self._values = {a.name: len(a.values) for a in abstractions}
+        self._values = {a.name: len(a.values) for a in attributes}
         self._dims = {c.name: c.dim for c in continuous}
         # Modules are kept by number: a name of the user's may hold a dot, which torch refuses.
-        self.tables = nn.ModuleList(nn.Embedding(len(a.values), width) for a in abstractions)
+        self.tables = nn.ModuleList(nn.Embedding(len(a.values), width) for a in attributes)
         self.maps = nn.ModuleList(nn.Linear(c.dim, width) for c in continuous)
         for k, c in enumerate(continuous):
             self.register_buffer(f"mean{k}", torch.tensor(c.mean), persistent=False)
@@ -85,7 +85,7 @@ class Conditions(nn.Module):
             elif name in self._dims:
                 out = out + self._continuous(name, value, rows)
             else:
-                raise InputError(f"no abstraction is called {name!r}: choose among {', '.join(self.names) or 'none'}")
+                raise InputError(f"no attribute is called {name!r}: choose among {', '.join(self.names) or 'none'}")
         for name, q in (guessed or {}).items():
             table = self.tables[list(self._values).index(name)]
             mean = q.to(out) @ next(table.parameters())

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 
 _HEADER = "sigmascope"
 M = TypeVar("M", bound=nn.Module)
@@ -86,17 +86,17 @@ def check_format(found: object, expected: int) -> None:
         raise ValueError(f"format {found}, expected {expected}")
 
 
-def abstractions_to_json(abstractions: Sequence[Abstraction]) -> list[dict[str, Any]]:
-    """Abstractions as JSON can hold them."""
+def attributes_to_json(attributes: Sequence[Attribute]) -> list[dict[str, Any]]:
+    """Attributes as JSON can hold them."""
     return [
         {"name": a.name, "values": list(a.values), "prior": a.prior.tolist(), "parts": list(a.parts)}
-        for a in abstractions
+        for a in attributes
     ]
 
 
-def abstractions_of_json(held: Sequence[Mapping[str, Any]]) -> tuple[Abstraction, ...]:
-    """Abstractions that :func:`abstractions_to_json` has described."""
+def attributes_of_json(held: Sequence[Mapping[str, Any]]) -> tuple[Attribute, ...]:
+    """Attributes that :func:`attributes_to_json` has described."""
     return tuple(
-        Abstraction(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
+        Attribute(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
         for a in held
     )

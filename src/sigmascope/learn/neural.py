@@ -1,4 +1,4 @@
-r"""A learned denoiser: one network that can be told any subset of the abstractions.
+r"""A learned denoiser: one network that can be told any subset of the attributes.
 
 .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
 
@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import Abstraction, Denoiser, InputError
+from sigmascope.core import Attribute, Denoiser, InputError
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
-from sigmascope.learn.files import abstractions_of_json, abstractions_to_json, check_format, read_model, write_model
+from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import Frame, empty_frame
 from sigmascope.learn.networks import WAVES, Architecture, ImageNet, VectorNet, waves
 
@@ -47,7 +47,7 @@ class NeuralDenoiser(Denoiser):
 
     Args:
         event: shape of a value.
-        abstractions: discrete attributes that it can be told.
+        attributes: discrete attributes that it can be told.
         network: which.
         frame: in which coordinates the network works.
         continuous: attributes with vectors as values.
@@ -58,7 +58,7 @@ class NeuralDenoiser(Denoiser):
     def __init__(
         self,
         event: tuple[int, ...],
-        abstractions: tuple[Abstraction, ...],
+        attributes: tuple[Attribute, ...],
         network: Architecture,
         frame: Frame,
         continuous: tuple[Continuous, ...] = (),
@@ -66,7 +66,7 @@ class NeuralDenoiser(Denoiser):
         recogniser: NoisyClassifier | None = None,
     ) -> None:
         super().__init__()
-        self.event, self.abstractions, self.continuous = tuple(event), abstractions, continuous
+        self.event, self.attributes, self.continuous = tuple(event), attributes, continuous
         self.architecture, self.frame, self.card = network, frame, dict(card or {})
         self.network: VectorNet | ImageNet
         if network.kind == "unet":
@@ -76,7 +76,7 @@ class NeuralDenoiser(Denoiser):
         else:
             told = _CONDITION
             self.network = VectorNet(frame.seen, told, network.width, network.depth)
-        self.conditions = Conditions(abstractions, continuous, told)
+        self.conditions = Conditions(attributes, continuous, told)
         # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
         self.gate = nn.Linear(WAVES, told)
         self.recogniser = None if recogniser is None else recogniser.eval().requires_grad_(False)
@@ -160,15 +160,15 @@ class NeuralDenoiser(Denoiser):
         return [self._in_parts(y, sigma, known or {}, guessed) for known in questions]
 
     def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "values batch *event"]:
         """The estimate told each value of an attribute; cost: as many calls as it has values."""
-        values = len(next(a for a in self.abstractions if a.name == abstraction).values)
+        values = len(next(a for a in self.attributes if a.name == attribute).values)
         self._check(y, sigma)
         guessed = {name: q.repeat(values, 1) for name, q in self._guessed(y, sigma).items()}
         each = y.repeat(values, *[1] * len(self.event))
         told = torch.arange(values, device=y.device).repeat_interleave(len(y))
-        return self._in_parts(each, sigma.repeat(values), {abstraction: told}, guessed).reshape(values, *y.shape)
+        return self._in_parts(each, sigma.repeat(values), {attribute: told}, guessed).reshape(values, *y.shape)
 
     def features(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
@@ -194,7 +194,7 @@ class NeuralDenoiser(Denoiser):
             "event": list(self.event),
             "network": asdict(self.architecture),
             "frame": self.frame.description(),
-            "abstractions": abstractions_to_json(self.abstractions),
+            "attributes": attributes_to_json(self.attributes),
             "continuous": [asdict(c) for c in self.continuous],
             "recogniser": self.recogniser is not None,
             "card": self.card,
@@ -229,9 +229,9 @@ class NeuralDenoiser(Denoiser):
             Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
         )
         event, network = tuple(of["event"]), Architecture(**of["network"])
-        abstractions = abstractions_of_json(of["abstractions"])
+        attributes = attributes_of_json(of["attributes"])
         recogniser = NoisyClassifier.load(folder) if of["recogniser"] else None
-        return cls(event, abstractions, network, empty_frame(event, of["frame"]), continuous, of["card"], recogniser)
+        return cls(event, attributes, network, empty_frame(event, of["frame"]), continuous, of["card"], recogniser)
 
 
 def model_folder(name: str | Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, InputError, LabelledData, generator
+from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.learn.conditions import Continuous
 from sigmascope.learn.settings import NULL
 from sigmascope.streams import Use
@@ -22,7 +22,7 @@ class Source(Protocol):
     """Independent values with their labels."""
 
     event: tuple[int, ...]
-    abstractions: tuple[Abstraction, ...]
+    attributes: tuple[Attribute, ...]
     continuous: tuple[Continuous, ...]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -34,10 +34,10 @@ class Source(Protocol):
         ...
 
 
-def null_abstraction(values: int) -> Abstraction:
+def null_attribute(values: int) -> Attribute:
     """The spare attribute: of ``values`` equally frequent random labels."""
     names = tuple(str(i) for i in range(values))
-    return Abstraction(NULL, names, torch.full((values,), 1.0 / values, dtype=torch.float64))
+    return Attribute(NULL, names, torch.full((values,), 1.0 / values, dtype=torch.float64))
 
 
 class Items:
@@ -61,12 +61,12 @@ class Items:
         self.kept_out[g.permutation(n)[: round(holdout * n)]] = True
         g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(Use.NULL_LABELS,)))
         self.labels: dict[str, Tensor] = dict(data.labels)
-        self.abstractions = data.abstractions
+        self.attributes = data.attributes
         if null:
             if NULL in self.labels:
                 raise InputError(f"an attribute is called {NULL!r}, as the spare one of random labels: pass --null 0")
             self.labels[NULL] = torch.from_numpy(g.integers(0, null, n))
-            self.abstractions = (*data.abstractions, null_abstraction(null))
+            self.attributes = (*data.attributes, null_attribute(null))
         self._cumulative = {out: self._weights(out) for out in (False, True)}
         if not float(self._cumulative[False][-1]) > 0:
             raise InputError(f"{data.name}: no item is left to train on: pass a smaller --holdout")
@@ -104,7 +104,7 @@ class Law:
     Args:
         event: shape of a value.
         sampler: gives n values and their labels for a generator; labels of continuous attributes are float, (n, dim).
-        abstractions: the discrete attributes.
+        attributes: the discrete attributes.
         null: values of the spare attribute; 0 leaves it out.
     """
 
@@ -112,12 +112,12 @@ class Law:
         self,
         event: tuple[int, ...],
         sampler: Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]],
-        abstractions: tuple[Abstraction, ...] = (),
+        attributes: tuple[Attribute, ...] = (),
         *,
         null: int = 0,
     ) -> None:
         self.event, self._sampler, self._null = tuple(event), sampler, null
-        self.abstractions = (*abstractions, null_abstraction(null)) if null else abstractions
+        self.attributes = (*attributes, null_attribute(null)) if null else attributes
         _, labels = sampler(_LOOKED_AT, generator(0, Use.DATA_SCALE))
         self.continuous = tuple(
             Continuous(k, x.shape[1], tuple(x.double().mean(0).tolist()), tuple(x.double().std(0).tolist()))

@@ -62,7 +62,7 @@ class Trainer(Training):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             model = NeuralDenoiser(
-                source.event, source.abstractions, shape, frame, source.continuous, recogniser=recogniser
+                source.event, source.attributes, shape, frame, source.continuous, recogniser=recogniser
             )
         levels = Levels(
             settings.sigma_min,
@@ -112,7 +112,7 @@ class Trainer(Training):
 
     def _measure(self) -> None:
         """The rate of information at the middle of each bin of levels, by the averaged network."""
-        names = [a.name for a in self.model.abstractions if a.name != NULL] + [c.name for c in self.model.continuous]
+        names = [a.name for a in self.model.attributes if a.name != NULL] + [c.name for c in self.model.continuous]
         if not names:
             return
         g = generator(self.settings.seed, Use.LEVEL_ERRORS, self.done)

@@ -32,10 +32,10 @@ _SPREAD = 0.25  # to which the contrast of noisier images is reduced
 @styled
 def _panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], sideways: str, columns: int) -> Figure:
     """A figure with a panel for each attribute, its entropy dotted, and a legend in so many columns."""
-    names, sigma = results.abstraction.values, results.sigma.values
+    names, sigma = results.attribute.values, results.sigma.values
     fig, axes = tiled(len(names), 2.6, 0.6, sharex=True)
     for ax, name in zip(axes, names, strict=True):
-        one = results.sel(abstraction=name)
+        one = results.sel(attribute=name)
         draw(ax, one)
         ceiling_line(ax, float(one.ceiling))
         titled(ax, sigma, str(name))
@@ -132,10 +132,10 @@ def calibration_figure(results: xr.Dataset) -> Figure:
     axes = fig.subplots(1, len(kinds), squeeze=False)[0]
     for ax, (kind, title) in zip(axes, kinds.items(), strict=True):
         values, error = results["chain_residual" if kind == "chain" else kind], results[f"{kind}_stderr"]
-        for i, name in enumerate(results.abstraction.values):
-            ceiling, (colour, dash) = float(results.ceiling.sel(abstraction=name)), style_of(i)
-            value = 100 * values.sel(abstraction=name).values / ceiling
-            half = 196 * error.sel(abstraction=name).values / ceiling
+        for i, name in enumerate(results.attribute.values):
+            ceiling, (colour, dash) = float(results.ceiling.sel(attribute=name)), style_of(i)
+            value = 100 * values.sel(attribute=name).values / ceiling
+            half = 196 * error.sel(attribute=name).values / ceiling
             band(ax, sigma, value, half, colour, 0.15, linestyle=dash, linewidth=1.3, label=label_of(str(name)))
         if kind == "calibration" and "null_score_gap" in results:
             null = 100 * results.null_score_gap.values / float(results.ceiling.mean())

@@ -26,7 +26,7 @@ _LOOKS = (style_of(0)[0], "-"), (style_of(1)[0], "--")  # of A and of B
 def words(c: Comparison) -> str:
     """One sentence: who decides the attribute earlier, and where."""
     one, two = (describe(q) for q in c.half)
-    name, ratio = c.abstraction, _ratio(c.shift)
+    name, ratio = c.attribute, _ratio(c.shift)
     if not any(q.reached for q in c.half) and c.half[0].value == c.half[1].value:
         where = "at levels above those that both have" if c.half[0].value > 0 else "within the levels that both have"
         return f"{name}: {'both know half' if c.half[0].value > 0 else 'neither knows half'} {where}"
@@ -51,30 +51,30 @@ def words(c: Comparison) -> str:
 def notes(found: Sequence[Comparison]) -> list[str]:
     """What must be said with the table: how errors were joined, of which kind the curves are, which levels."""
     said = []
-    paired = [c.abstraction for c in found if c.paired]
+    paired = [c.attribute for c in found if c.paired]
     if len(paired) == len(found):
         same = all(c.same_data for c in found)
         what = "the same draws (items and seed) in both" if same else "the same items and seed, of data that differ"
         said.append(f"Paired: {what}; intervals are of differences draw by draw.")
     else:
-        apart = ", ".join(c.abstraction for c in found if not c.paired)
+        apart = ", ".join(c.attribute for c in found if not c.paired)
         which = "" if not paired else f" ({apart})"
         said.append(f"Not paired{which}: the draws differ; errors are added as of independent studies.")
     if any(c.interpolated for c in found):
         high, low = found[0].sigma[0], found[0].sigma[-1]
         said.append(f"The levels differ: compared from σ {number(high)} to {number(low)}, interpolated in ln σ.")
-    bounds = [c.abstraction for c in found if "lower bound" in c.kind]
+    bounds = [c.attribute for c in found if "lower bound" in c.kind]
     if bounds:
         said.append(
             f"Lower bounds ({', '.join(bounds)}): what each model is shown to know; their difference bounds nothing."
         )
     if any("estimate" in c.kind for c in found):
-        biased = ", ".join(c.abstraction for c in found if "estimate" in c.kind)
+        biased = ", ".join(c.attribute for c in found if "estimate" in c.kind)
         said.append(f"Estimates ({biased}): errors of a model are not in the intervals.")
     unlike = [c for c in found if abs(c.a.ceiling - c.b.ceiling) > 1e-6 * max(c.a.ceiling, c.b.ceiling)]
     for c in unlike:
         said.append(
-            f"H({c.abstraction}) is {c.a.ceiling:.3f} nats in A, {c.b.ceiling:.3f} in B: half is of each one's own."
+            f"H({c.attribute}) is {c.a.ceiling:.3f} nats in A, {c.b.ceiling:.3f} in B: half is of each one's own."
         )
     said.append("Each 95 % interval holds by itself.")
     return said
@@ -87,12 +87,12 @@ def comparison_text(found: Sequence[Comparison]) -> str:
     for c in found:
         most, where = c.largest
         gap = f"{_signed(most.value)} ({_signed(most.low)} to {_signed(most.high)}) at σ {number(where)}"
-        cells = [c.abstraction, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
+        cells = [c.attribute, c.estimator, *(describe(q) for q in c.half), _ratio(c.shift) or "–"]
         rows.append([*cells, _probability(c.a_earlier), gap])
     return "\n".join([*aligned(rows), "", *(words(c) for c in found), "", *notes(found)])
 
 
-_CSV_HEAD = ("abstraction", "estimator", "kind", "paired", "ceiling_a", "ceiling_b", "sigma_50_a", "sigma_50_a_low",
+_CSV_HEAD = ("attribute", "estimator", "kind", "paired", "ceiling_a", "ceiling_b", "sigma_50_a", "sigma_50_a_low",
              "sigma_50_a_high", "sigma_50_b", "sigma_50_b_low", "sigma_50_b_high", "shift", "shift_low", "shift_high",
              "a_earlier", "earlier", "largest_difference", "largest_difference_low", "largest_difference_high",
              "largest_difference_sigma")  # fmt: skip
@@ -111,7 +111,7 @@ def comparison_csv(found: Sequence[Comparison]) -> str:
         numbers = [*halves, c.shift.value, c.shift.low, c.shift.high, c.a_earlier]
         cells = [f"{x:.6g}" if math.isfinite(x) else "" for x in numbers]
         gap = [f"{x:.6g}" for x in (most.value, most.low, most.high, where)]
-        first = [c.abstraction, c.estimator, c.kind, str(c.paired).lower()]
+        first = [c.attribute, c.estimator, c.kind, str(c.paired).lower()]
         writer.writerow([*first, f"{c.a.ceiling:.6f}", f"{c.b.ceiling:.6f}", *cells, c.earlier, *gap])
     return writer.getvalue()
 
@@ -128,7 +128,7 @@ def comparison_json(found: Sequence[Comparison], studies: Mapping[str, Mapping[s
         states = ["reached" if q.reached else "beyond" if q.value > 0 else "not reached" for q in c.half]
         rows.append(
             {
-                "abstraction": c.abstraction,
+                "attribute": c.attribute,
                 "estimator": c.estimator,
                 "kind": c.kind,
                 "paired": c.paired,
@@ -219,7 +219,7 @@ def _curves(ax: Axes, c: Comparison, names: tuple[str, str]) -> None:
     ratio = _ratio(c.shift)
     which = f"{c.earlier} earlier" if c.earlier else "no difference shown"
     of = {"exact": "", "lower bound": " (lower bounds)", "estimate": " (estimates)"}.get(c.kind, f" ({c.kind})")
-    ax.set_title(f"{short(c.abstraction, 24)}{of}", fontsize=9.5, loc="left")
+    ax.set_title(f"{short(c.attribute, 24)}{of}", fontsize=9.5, loc="left")
     said = f"{which}\nσ ratio A/B\n{ratio.replace(' (', chr(10) + '(')}" if ratio else which
     ax.text(0.03, 0.84, said, transform=ax.transAxes, fontsize=7.5, va="top", color="0.25",
             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from sigmascope.core import Abstraction, Curve
+from sigmascope.core import Attribute, Curve
 from sigmascope.report.figures import style_of
 from sigmascope.report.table import number
 
@@ -92,10 +92,10 @@ class Explored:
         noised: the image with noise.
         denoised: its posterior mean.
         children: continuations from the noisy image.
-        labels: for each abstraction, the index of the value of each child; -1 where unknown.
-        posterior: for each abstraction, p(a | y).
-        truth: for each abstraction, the index of the image's own value; -1 where unknown.
-        abstractions: which, in order.
+        labels: for each attribute, the index of the value of each child; -1 where unknown.
+        posterior: for each attribute, p(a | y).
+        truth: for each attribute, the index of the image's own value; -1 where unknown.
+        attributes: which, in order.
     """
 
     sigma: Float[np.ndarray, " levels"]
@@ -106,7 +106,7 @@ class Explored:
     labels: Mapping[str, Int[np.ndarray, "levels forks"]]
     posterior: Mapping[str, Float[np.ndarray, "levels values"]]
     truth: Mapping[str, int]
-    abstractions: Sequence[Abstraction]
+    attributes: Sequence[Attribute]
 
 
 def explorer_section(explored: Explored, curves: Sequence[Curve]) -> str:
@@ -114,10 +114,10 @@ def explorer_section(explored: Explored, curves: Sequence[Curve]) -> str:
 
     Args:
         explored: the image, its levels, and what is known at each.
-        curves: information curves; of each abstraction of ``explored`` the first that bears its name is drawn.
+        curves: information curves; of each attribute of ``explored`` the first that bears its name is drawn.
     """
     last, forks = len(explored.sigma) - 1, explored.children.shape[1]
-    mine = [next((c for c in curves if c.abstraction == a.name), None) for a in explored.abstractions]
+    mine = [next((c for c in curves if c.attribute == a.name), None) for a in explored.attributes]
     bound = any(c is not None and c.kind == "lower bound" for c in mine)
     screen = _Screen(explored)
     plot, data = _plot(explored, mine), _data(explored, mine, screen)
@@ -157,7 +157,7 @@ def _data(explored: Explored, curves: Sequence[Curve | None], screen: _Screen) -
 
     attributes = [_attribute(explored, k, c) for k, c in enumerate(curves)]
     place = [{v: j for j, v in enumerate(a.pop("kept"))} | {-1: -1} for a in attributes]
-    labelled = [(k, explored.labels[a.name]) for k, a in enumerate(explored.abstractions) if a.name in explored.labels]
+    labelled = [(k, explored.labels[a.name]) for k, a in enumerate(explored.attributes) if a.name in explored.labels]
     levels = []
     for j, (sigma, tau) in enumerate(zip(explored.sigma, explored.tau, strict=True)):
         labels = [(k, [place[k][int(v)] for v in label[j]]) for k, label in labelled]
@@ -179,8 +179,8 @@ def _data(explored: Explored, curves: Sequence[Curve | None], screen: _Screen) -
 
 
 def _attribute(explored: Explored, index: int, curve: Curve | None) -> dict[str, Any]:
-    """One abstraction as the script is given it; of many values, those that are ever likely, true or a child's."""
-    a = explored.abstractions[index]
+    """One attribute as the script is given it; of many values, those that are ever likely, true or a child's."""
+    a = explored.attributes[index]
     p, prior, truth = explored.posterior[a.name], a.prior.numpy(), explored.truth[a.name]
     which = np.argsort(-p, axis=1, kind="stable")[:, :_LIKELIEST] if p.shape[1] > _BARS else None
     kept = np.arange(p.shape[1])
@@ -287,7 +287,7 @@ def _address(kind: str, content: bytes) -> str:
 
 
 def _top(explored: Explored) -> float:
-    return 1.04 * max([1e-6, *(a.entropy for a in explored.abstractions)])
+    return 1.04 * max([1e-6, *(a.entropy for a in explored.attributes)])
 
 
 def _x(explored: Explored, sigma: float) -> float:
@@ -320,7 +320,7 @@ def _plot(explored: Explored, curves: Sequence[Curve | None]) -> str:
     parts.append(f'<path d="M{_LEFT} {floor}H{right}" stroke="#888"/>')
     parts.append(f'<text x="{_LEFT - 5}" y="{_TOP - 6}" text-anchor="middle">nats</text>')
     parts.append(f'<text x="{right}" y="{_HEIGHT - 4}" text-anchor="end">noise level σ, falling →</text>')
-    for ceiling in sorted({_y(a.entropy, top) for a in explored.abstractions}):
+    for ceiling in sorted({_y(a.entropy, top) for a in explored.attributes}):
         parts.append(f'<path d="M{_LEFT} {ceiling}H{right}" stroke="#888" stroke-dasharray="1 3"/>')
     for k, c in enumerate(curves):
         if c is None:

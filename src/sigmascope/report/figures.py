@@ -141,7 +141,7 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
         line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2}
-        curve_band(ax, c, colour, 0.22, label=label_of(c.abstraction), **line)
+        curve_band(ax, c, colour, 0.22, label=label_of(c.attribute), **line)
     sigma = curves[0].sigma
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
     for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
@@ -163,7 +163,7 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
     estimators = list(dict.fromkeys(c.estimator for c in (*curves, *others)))
     fig, panels = tiled(len(curves), 2.5, 0.5, sharex=True)
     for ax, base in zip(panels, curves, strict=True):
-        for c in (base, *(o for o in others if o.abstraction == base.abstraction)):
+        for c in (base, *(o for o in others if o.attribute == base.attribute)):
             colour, _ = style_of(estimators.index(c.estimator))
             width, dash = (2.4, "-") if c is base else (1.2, "--")
             curve_band(ax, c, colour, 0.15, linewidth=width, linestyle=dash, label=c.estimator)
@@ -171,7 +171,7 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
         ceiling_line(ax, base.ceiling)
         sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
         ax.set_xlabel("")
-        ax.set_title(base.abstraction, fontsize=9.5, loc="left")
+        ax.set_title(base.attribute, fontsize=9.5, loc="left")
     handles, labels = fig.axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
     fig.supxlabel("noise level σ", fontsize=9)
@@ -194,7 +194,7 @@ def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
         share, half = c.value / c.ceiling, 1.96 * c.error / c.ceiling
-        band(left, sigma, share, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=c.abstraction)
+        band(left, sigma, share, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=c.attribute)
     left.set_ylabel("share I/H of the first node of a level")
     left.legend(loc="upper left", fontsize=8, frameon=False)
     for level, (value, half) in enumerate(zip(whole, 1.96 * error, strict=True)):
@@ -216,7 +216,7 @@ def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
 @styled
 def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -> Figure:
     """Difference of each estimator from the posterior one, as a share of H(A), with 95 % bands."""
-    index = {c.abstraction: i for i, c in enumerate(curves)}
+    index = {c.attribute: i for i, c in enumerate(curves)}
     estimators = list(dict.fromkeys(a.estimator for a in agreements))
     fig = Figure(figsize=(8.0, 2.4 * len(estimators) + 0.4), layout="constrained")
     panels = fig.subplots(len(estimators), 1, squeeze=False)[:, 0]
@@ -224,9 +224,9 @@ def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -
         for a in agreements:
             if a.estimator != estimator:
                 continue
-            colour, dash = style_of(index[a.abstraction])
+            colour, dash = style_of(index[a.attribute])
             middle, half = 100 * a.difference / a.ceiling, 196 * a.stderr / a.ceiling
-            band(ax, a.sigma, middle, half, colour, 0.12, linestyle=dash, linewidth=1.3, label=a.abstraction)
+            band(ax, a.sigma, middle, half, colour, 0.12, linestyle=dash, linewidth=1.3, label=a.attribute)
         ax.axhline(0.0, color="0.3", linewidth=0.8)
         sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
         ax.set_ylabel("% of H(A)")
@@ -240,7 +240,7 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
     fig, ax = sheet(8.0, 4.4)
     for i, (given, alone) in enumerate(pairs):
         colour, _ = style_of(i)
-        curve_band(ax, given, colour, 0.22, linewidth=1.6, label=f"I({given.abstraction})")
+        curve_band(ax, given, colour, 0.22, linewidth=1.6, label=f"I({given.attribute})")
         ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
     sigma = pairs[0][0].sigma
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
@@ -253,11 +253,11 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
 @styled
 def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
-    index = {c.abstraction: i for i, c in enumerate(curves)}
+    index = {c.attribute: i for i, c in enumerate(curves)}
     fig, ax = sheet(8.0, 1.5 + 0.42 * len(table))
     low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
     for y, row in enumerate(table):
-        colour, _ = style_of(index[row.abstraction])
+        colour, _ = style_of(index[row.attribute])
         start, half, end = row.at
         left, right = min(start.value, high), max(end.value, low)
         if left > right:
@@ -272,7 +272,7 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
             ax.plot([half.value], [y], "o", color="white", markersize=3)
         if row.peak.reached:
             ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
-    ax.set_yticks(range(len(table)), [row.abstraction for row in table])
+    ax.set_yticks(range(len(table)), [row.attribute for row in table])
     ax.set_ylim(len(table) - 0.4, -0.6)
     sigma_axis(ax, low, high, decibels=False)
     said = "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate"

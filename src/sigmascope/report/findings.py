@@ -16,7 +16,7 @@ from sigmascope.information.estimator import Derived, Estimator, in_order, look
 
 MOST_DRAWN = 40
 """Attributes in figures; tables hold all."""
-_OF = {"abstraction": "abstraction", "value": "value_abstraction", "first": "first", "second": "second"}
+_OF = {"attribute": "attribute", "value": "value_attribute", "first": "first", "second": "second"}
 """Axes of results that attributes lie along, and what names the attribute of each of their entries."""
 
 
@@ -94,14 +94,14 @@ class Findings:
         """The same of the first attributes alone, as many as figures show."""
         if len(self.onsets) <= MOST_DRAWN:
             return self
-        names = [row.abstraction for row in self.onsets[:MOST_DRAWN]]
+        names = [row.attribute for row in self.onsets[:MOST_DRAWN]]
         axes = {d: np.isin(self.results[n].values.astype(str), names) for d, n in _OF.items() if d in self.results.dims}
         return replace(
             self,
             results=self.results.isel(axes),
-            curves=[c for c in self.curves if c.abstraction in names],
-            others=[c for c in self.others if c.abstraction in names],
+            curves=[c for c in self.curves if c.attribute in names],
+            others=[c for c in self.others if c.attribute in names],
             onsets=self.onsets[:MOST_DRAWN],
-            agreements=[a for a in self.agreements if a.abstraction in names],
+            agreements=[a for a in self.agreements if a.attribute in names],
             conditionals=self.conditionals[:MOST_DRAWN],
         )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sigmascope.core import Abstraction
+from sigmascope.core import Attribute
 from sigmascope.report.figures import STYLE, ceiling_line, label_of, short, style_of, styled, tiled, titled
 
 _CHILDREN, _PARENTS, _LINES = 16, 16, 10  # at most so many are drawn
@@ -90,7 +90,7 @@ def grid_figure(images: Float[np.ndarray, "images *event"], captions: Sequence[S
 def decisions_figure(
     sigma: Float[np.ndarray, " levels"],
     posterior: Mapping[str, Float[np.ndarray, "levels images values"]],
-    abstractions: Sequence[Abstraction],
+    attributes: Sequence[Attribute],
     held: Container[str] = (),
 ) -> Figure:
     """When each image was decided: what is still open of each attribute, H(A | Y = y), along its path.
@@ -98,11 +98,11 @@ def decisions_figure(
     Args:
         sigma: decreasing levels.
         posterior: of every attribute.
-        abstractions: which, in order.
+        attributes: which, in order.
         held: names of those whose posterior is the filter's own π; of the others it is the exact one at the state.
     """
-    fig, panels = tiled(len(abstractions), 2.3, 0.6)
-    for ax, a in zip(panels, abstractions, strict=True):
+    fig, panels = tiled(len(attributes), 2.3, 0.6)
+    for ax, a in zip(panels, attributes, strict=True):
         p = posterior[a.name]
         entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(2)
         ends = p[-1].argmax(1)

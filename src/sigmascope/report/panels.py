@@ -34,11 +34,11 @@ _SURE = 4.0  # standard errors beyond which the largest value over levels is tak
 
 def attributes_of_values(results: xr.Dataset) -> list[str]:
     """Names of the attributes whose single values were looked at, in order."""
-    return list(dict.fromkeys(str(n) for n in results.value_abstraction.values))
+    return list(dict.fromkeys(str(n) for n in results.value_attribute.values))
 
 
 def _of(results: xr.Dataset, name: str) -> xr.Dataset:
-    return results.isel(value=np.flatnonzero(results.value_abstraction.values == name))
+    return results.isel(value=np.flatnonzero(results.value_attribute.values == name))
 
 
 def _look(index: int, count: int) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def value_halves_figure(results: xr.Dataset) -> Figure:
     """For each attribute, where half is known of each of its values, with its 95 % interval, the first on top."""
     names = attributes_of_values(results)
     columns = min(3, len(names))
-    counts = [int((results.value_abstraction.values == n).sum()) for n in names]
+    counts = [int((results.value_attribute.values == n).sum()) for n in names]
     heights = [max(counts[k : k + columns]) for k in range(0, len(names), columns)]
     low, high = _span(results)
     fig = Figure(figsize=(9.0, sum(0.17 * h + 0.75 for h in heights) + 0.3), layout="constrained")

@@ -86,4 +86,4 @@ def table(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
 def onset_table(onsets: Sequence[Onset]) -> str:
     """The onsets as a table of HTML."""
     head = ("attribute", "σ at 10 %", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)")
-    return table(head, [(row.abstraction, *cells(row), probability(row)) for row in onsets])
+    return table(head, [(row.attribute, *cells(row), probability(row)) for row in onsets])

@@ -24,7 +24,7 @@ def number(x: float) -> str:
 
 
 def onset_csv(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
-    """Columns: order, abstraction, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 %
+    """Columns: order, attribute, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 %
     interval, peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state, and why
     the curve is marked as biased.
 
@@ -36,30 +36,30 @@ def onset_csv(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -
     """
     doubts = doubts or {}
     writer = Sheet()
-    head = ["order", "abstraction", "ceiling"]
+    head = ["order", "attribute", "ceiling"]
     for name in _COLUMNS:
         head += [name, f"{name}_low", f"{name}_high"]
     writer.writerow([*head, "peak_rate", "before_next", "state", "biased"])
     for i, row in enumerate(table, 1):
-        cells: list[object] = [i, row.abstraction, f"{row.ceiling:.6f}"]
+        cells: list[object] = [i, row.attribute, f"{row.ceiling:.6f}"]
         for q in (*row.at, row.peak):
             cells += [_cell(q.value), _cell(q.low), _cell(q.high)]
-        mark = doubts.get(row.abstraction, "")
+        mark = doubts.get(row.attribute, "")
         writer.writerow([*cells, f"{row.peak_rate:.6g}", _cell(row.before_next), row.state, mark])
     return writer.getvalue()
 
 
 def values_csv(results: xr.Dataset) -> str:
-    """Columns: abstraction, order within it, value, ceiling -ln p(value) (nats), sigma where half of it is known with
+    """Columns: attribute, order within it, value, ceiling -ln p(value) (nats), sigma where half of it is known with
     its 95 % interval, probability that the order to the next row holds.
 
     A level that is not reached is an empty cell.
     """
     writer = Sheet()
     writer.writerow(
-        ["abstraction", "order", "value", "ceiling", "sigma_50", "sigma_50_low", "sigma_50_high", "before_next"]
+        ["attribute", "order", "value", "ceiling", "sigma_50", "sigma_50_low", "sigma_50_high", "before_next"]
     )
-    whose, half = results.value_abstraction.values, results.value_half.values
+    whose, half = results.value_attribute.values, results.value_half.values
     ends = [results[f"value_half{end}"].values for end in ("", "_low", "_high")]
     for name in dict.fromkeys(whose):
         mine = np.flatnonzero(whose == name)
@@ -115,5 +115,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def onset_text(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
     """The table for a terminal, in order of emergence, and below it which curves are marked as biased."""
     head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
-    lines = aligned([head, *([row.abstraction, *cells(row), probability(row)] for row in table)])
+    lines = aligned([head, *([row.attribute, *cells(row), probability(row)] for row in table)])
     return "\n".join([*lines, *(f"{spelled(n)} is marked: {spelled(w)}" for n, w in (doubts or {}).items())])

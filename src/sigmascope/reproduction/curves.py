@@ -51,14 +51,14 @@ def three_figure(
             tau_axis(ax, ends, decibels=True)
         for i, (g, f) in enumerate(zip(gap, forks, strict=True)):
             colour, dash = style_of(i)
-            mark = (biased or {}).get(g.abstraction)
-            _band(panels[0], intensity(g.sigma, ends), g.value, g.error, colour, dash, g.abstraction, biased=mark)
-            _band(panels[1], intensity(f.sigma, ends), f.ceiling - f.value, f.error, colour, dash, f.abstraction)
-        for i, name in enumerate(probes.abstraction.values):
+            mark = (biased or {}).get(g.attribute)
+            _band(panels[0], intensity(g.sigma, ends), g.value, g.error, colour, dash, g.attribute, biased=mark)
+            _band(panels[1], intensity(f.sigma, ends), f.ceiling - f.value, f.error, colour, dash, f.attribute)
+        for i, name in enumerate(probes.attribute.values):
             colour, _ = style_of(i)
             for where, line in (("features", "-"), ("noisy", "--"), ("prior", ":")):
                 panels[2].plot(
-                    probes.tau, probes.accuracy.sel(abstraction=name, where=where), color=colour, linestyle=line, lw=1.2
+                    probes.tau, probes.accuracy.sel(attribute=name, where=where), color=colour, linestyle=line, lw=1.2
                 )
         panels[2].plot([], [], "-", color="0.3", label=WHERE["features"])
         panels[2].plot([], [], "--", color="0.3", label=WHERE["noisy"])
@@ -94,17 +94,17 @@ def one_axis_figure(
             ax.fill_between(tau, c.value - 1.96 * c.error, c.value + 1.96 * c.error, color="0.55", alpha=0.4, lw=0)
             ax.plot(tau, c.value, color="0.35", lw=2.6, alpha=0.6, label="exact filter")
             for k, (name, of) in enumerate(lines.items()):
-                if c.abstraction not in of:
+                if c.attribute not in of:
                     continue
-                sigma, value, error = of[c.abstraction]
+                sigma, value, error = of[c.attribute]
                 dash = ("-", "--", "-.", ":")[k % 4]
-                look: dict = {"markers": len(sigma) < 20, "biased": (biased or {}).get(name, {}).get(c.abstraction)}
+                look: dict = {"markers": len(sigma) < 20, "biased": (biased or {}).get(name, {}).get(c.attribute)}
                 _band(ax, intensity(sigma, ends), value, error, style_of(k)[0], dash, name, **look)
             ax.axhline(c.ceiling, color="0.55", lw=0.8, linestyle=(0, (1, 3)))
             ax.set_ylim(-0.12 * c.ceiling, 1.12 * c.ceiling)
             tau_axis(ax, ends)
             ax.set_xlabel("")
-            ax.set_title(label_of(c.abstraction), fontsize=9.5, loc="left")
+            ax.set_title(label_of(c.attribute), fontsize=9.5, loc="left")
         named = {w: h for ax in panels for h, w in zip(*ax.get_legend_handles_labels(), strict=True)}
         handles, labels = list(named.values()), list(named)
         fig.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False, fontsize=8.5)
@@ -115,17 +115,17 @@ def one_axis_figure(
 
 def probes_figure(of: xr.Dataset, ends: Ends) -> Figure:
     """Figure 5: log-probability and accuracy of linear classifiers on three inputs."""
-    names = [str(n) for n in of.abstraction.values]
+    names = [str(n) for n in of.attribute.values]
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(2.1 * len(names) + 0.8, 5.2), layout="constrained")
         panels = fig.subplots(2, len(names), squeeze=False, sharex=True)
         for r, (kind, words) in enumerate((("log_score", "log-probability, nats"), ("accuracy", "accuracy"))):
             for ax, name in zip(panels[r], names, strict=True):
                 for i, where in enumerate(WHERE):
-                    line = of[kind].sel(where=where, abstraction=name).values
+                    line = of[kind].sel(where=where, attribute=name).values
                     colour, dash = style_of(i)[0], ("-", "--", ":")[i]
                     if kind == "log_score":
-                        error = of.stderr.sel(where=where, abstraction=name).values
+                        error = of.stderr.sel(where=where, attribute=name).values
                         _band(ax, of.tau.values, line, error, colour, dash, WHERE[where])
                     else:
                         ax.plot(of.tau, line, color=colour, linestyle=dash, lw=1.4, label=WHERE[where])
@@ -141,7 +141,7 @@ def probes_figure(of: xr.Dataset, ends: Ends) -> Figure:
 
 def turn_figure(of: xr.Dataset) -> Figure:
     """The U-turn: how probable it is that an attribute is kept, and that two children agree, over sigma."""
-    names = [str(n) for n in of.abstraction.values]
+    names = [str(n) for n in of.attribute.values]
     draws = of.sizes["draw"]
     sigma = of.sigma.values
     with matplotlib.rc_context(STYLE):
@@ -149,7 +149,7 @@ def turn_figure(of: xr.Dataset) -> Figure:
         ax = fig.subplots()
         for i, name in enumerate(names):
             colour, _ = style_of(i)
-            one = of.sel(abstraction=name)
+            one = of.sel(attribute=name)
             agree = one.agree.values
             _band(ax, sigma, agree.mean(1), agree.std(1, ddof=1) / draws**0.5, colour, "-", name)
             kept = one.kept.values.mean(1)
@@ -172,11 +172,11 @@ def deterministic_figure(of: xr.Dataset, exact: Sequence[Curve]) -> Figure:
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(8.0, 4.6), layout="constrained")
         ax = fig.subplots()
-        for i, name in enumerate(of.abstraction.values):
+        for i, name in enumerate(of.attribute.values):
             colour, _ = style_of(i)
-            gained = of.gained.sel(abstraction=name).values
+            gained = of.gained.sel(attribute=name).values
             _band(ax, sigma, gained.mean(1), gained.std(1, ddof=1) / paths**0.5, colour, "-", str(name))
-            c = next(c for c in exact if c.abstraction == name)
+            c = next(c for c in exact if c.attribute == name)
             ax.plot(c.sigma, c.value, color=colour, linestyle="--", lw=1.0)
         sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
         ax.set_ylabel("nats")
@@ -218,7 +218,7 @@ def second_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         for k, (law, of) in enumerate(curves.items()):
             for i, c in enumerate(of):
                 colour, dash = style_of(i)[0], ("-", "--")[k % 2]
-                name = f"{c.abstraction}, {law}"
+                name = f"{c.attribute}, {law}"
                 _band(left, c.sigma, c.value, c.error, colour, dash, name)
                 _band(right, c.sigma, c.ceiling - c.value, c.error, colour, dash, name)
         for ax, words in ((left, "information, nats"), (right, "still open: H(A) − I, nats")):

@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from sigmascope import filtering
-from sigmascope.core import Abstraction, Draws, InputError, LabelledData, generator
+from sigmascope.core import Attribute, Draws, InputError, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.items import ItemBelief
@@ -19,7 +19,7 @@ from sigmascope.information.posterior import entropy_of
 from sigmascope.information.probes import HasFeatures, probes
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.learn.settings import NULL
-from sigmascope.learn.sources import null_abstraction
+from sigmascope.learn.sources import null_attribute
 from sigmascope.noise import VarianceExploding, sigma_grid
 from sigmascope.sample import StochasticHeun, Streams, final, fork, joint, levels_below, start
 from sigmascope.streams import NoiseOf, Use
@@ -106,8 +106,8 @@ class Laboratory:
         return VarianceExploding()
 
     @property
-    def abstractions(self) -> tuple[Abstraction, ...]:
-        return self.data.abstractions
+    def attributes(self) -> tuple[Attribute, ...]:
+        return self.data.attributes
 
     def draws(self, n: int, use: Use) -> Draws:
         """Draws of the data, for one use."""
@@ -159,15 +159,15 @@ class PosteriorMean:
 def curves(lab: Laboratory, progress: bool) -> xr.Dataset:
     """Information of every attribute, and of random labels, by four estimators of the exact filter."""
     e, data = lab.effort, lab.data
-    if all(a.name != NULL for a in data.abstractions):
+    if all(a.name != NULL for a in data.attributes):
         words = np.random.SeedSequence(lab.seed, spawn_key=(Use.INDEPENDENT_LABELS,))
         labels = np.random.default_rng(words).integers(0, 8, len(data))
         data = replace(
             data,
-            abstractions=(*data.abstractions, null_abstraction(8)),
+            attributes=(*data.attributes, null_attribute(8)),
             labels=dict(data.labels) | {NULL: torch.from_numpy(labels)},
         )
-    children = max(e.children, *(len(a.values) for a in data.abstractions))
+    children = max(e.children, *(len(a.values) for a in data.attributes))
     return study(
         data,
         estimators=("posterior", "score_gap", "mmse_gap", "forks"),
@@ -202,7 +202,7 @@ def _generation(lab: Laboratory) -> dict:
     levels = path_levels(lab)
     noise = Streams(lab.seed, [(NoiseOf.SHOWN, row) for row in range(1)], lab.exact.event)
     belief = ItemBelief(lab.exact)
-    sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.abstractions}  # type: tuple[list, list, list, dict[str, list]]
+    sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.attributes}  # type: tuple[list, list, list, dict[str, list]]
     with one_thread():
         for state in joint(belief, start(lab.exact, levels[0], noise()), levels, noise):
             sigma.append(state.sigma)
@@ -218,7 +218,7 @@ def _generation(lab: Laboratory) -> dict:
     }
     # By number: a stranger's name may hold what the file format forbids.
     named = {f"pi.{i}": (("level", f"value.{i}"), torch.stack(p).numpy()) for i, p in enumerate(pi.values())}
-    return found | named | {"abstraction": ("attribute", list(pi))}
+    return found | named | {"attribute": ("attribute", list(pi))}
 
 
 def path_levels(lab: Laboratory) -> list[float]:
@@ -236,17 +236,17 @@ def schedule(lab: Laboratory, progress: bool) -> xr.Dataset:
     sigma = lab.schedule.sigma(tau)
     (y, level), event = lab.noised(sigma), lab.axes
     found = lab.exact.all_log_posteriors(y, level)
-    names = [a.name for a in lab.abstractions]
+    names = [a.name for a in lab.attributes]
     return xr.Dataset(
         {
             "tau": ("level", tau),
             "sigma": ("level", sigma),
             "clean": (tuple(event), lab.one()[0].float().numpy()),
             "noised": (("level", *event), y.float().numpy()),
-            "entropy": (("abstraction", "level"), np.stack([entropy_of(found[n]).numpy() for n in names])),
-            "ceiling": ("abstraction", [a.entropy for a in lab.abstractions]),
+            "entropy": (("attribute", "level"), np.stack([entropy_of(found[n]).numpy() for n in names])),
+            "ceiling": ("attribute", [a.entropy for a in lab.attributes]),
         },
-        {"abstraction": names},
+        {"attribute": names},
     )
 
 
@@ -275,20 +275,20 @@ def forked(lab: Laboratory, progress: bool, of: xr.Dataset) -> xr.Dataset:
         children = lab.data.source.take(items.flatten()).reshape(*items.shape, *lab.exact.event)
         labels = {n: x[items] for n, x in lab.data.labels.items()}
     event = lab.axes
-    names = [a.name for a in lab.abstractions]
+    names = [a.name for a in lab.attributes]
     return xr.Dataset(
         {
             "tau": ("fork", np.array(TAUS)),
             "sigma": ("fork", sigma),
             "parent": (("fork", *event), parents.float().numpy()),
             "child": (("fork", "child", *event), children.float().numpy()),
-            "label": (("abstraction", "fork", "child"), np.stack([labels[n].numpy() for n in names])),
+            "label": (("attribute", "fork", "child"), np.stack([labels[n].numpy() for n in names])),
             "agreement": (
-                ("abstraction", "fork"),
+                ("attribute", "fork"),
                 np.stack([(FORKS * log_p[n]).exp().sum(1).numpy() for n in names]),
             ),
         },
-        {"abstraction": names},
+        {"attribute": names},
     )
 
 
@@ -296,7 +296,7 @@ def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
     """Linear classifiers of what the network sees, of the noisy image, and random guess, over the intensity."""
     if lab.reader is None:
         raise InputError("no features to probe: pass a model")
-    e, names = lab.effort, [a.name for a in lab.abstractions]
+    e, names = lab.effort, [a.name for a in lab.attributes]
     tau = np.linspace(0.9, 0.15, e.probe_levels)
     sigma = lab.schedule.sigma(tau)
     train, test = lab.draws(e.probe_train, Use.PROBES), lab.draws(e.probe_test, Use.PROBES_TEST)
@@ -305,16 +305,16 @@ def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
     found = {k: np.zeros(shape) for k in ("accuracy", "log_score", "bound", "stderr")}
     for i, w in enumerate(where):
         reader = lab.reader if w == "features" else None
-        told = probes(lab.abstractions, train, test, sigma, w, denoiser=reader, seed=lab.seed, shares=(1.0,))
+        told = probes(lab.attributes, train, test, sigma, w, denoiser=reader, seed=lab.seed, shares=(1.0,))
         for j, name in enumerate(names):
             p = told[name]
             parts = {"accuracy": p.accuracy, "log_score": p.log_score, "bound": p.curve.value, "stderr": p.curve.stderr}
             for k, x in parts.items():
                 found[k][i, j] = x
     return xr.Dataset(
-        {k: (("where", "abstraction", "level"), x) for k, x in found.items()}
+        {k: (("where", "attribute", "level"), x) for k, x in found.items()}
         | {"tau": ("level", tau), "sigma": ("level", sigma)},
-        {"where": list(where), "abstraction": names},
+        {"where": list(where), "attribute": names},
         {"reader": lab.reader_name, "train": e.probe_train, "test": e.probe_test},
     )
 
@@ -333,9 +333,9 @@ def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
         "denoised": (("level", *event), lab.exact(y, level).float().numpy()),
         "child": (("level", "child", *event), children.numpy()),
     }
-    for i, a in enumerate(lab.abstractions):
+    for i, a in enumerate(lab.attributes):
         found[f"label.{i}"] = (("level", "child"), lab.data.labels[a.name][items].numpy())
         found[f"posterior.{i}"] = (("level", f"value.{i}"), posterior[a.name].exp().numpy())
         found[f"truth.{i}"] = ((), truth[a.name])
-    found["abstraction"] = ("attribute", [a.name for a in lab.abstractions])
+    found["attribute"] = ("attribute", [a.name for a in lab.attributes])
     return xr.Dataset(found)

@@ -32,7 +32,7 @@ _PLAIN, _MODEL_STEPS = 0.05, 16  # where the children of a model are read; steps
 
 def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
     """The U-turn: noise an image, come back, and see what it kept; and how probable it is that children agree."""
-    e, names = lab.effort, [a.name for a in lab.abstractions]
+    e, names = lab.effort, [a.name for a in lab.attributes]
     sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
     draws = lab.draws(e.draws, Use.TURNED)
     pass_ = Collected(lab.exact, draws, sigma, None)
@@ -47,15 +47,15 @@ def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
         parts["agree"].append((2 * q).exp().sum(2).numpy())
         parts["agree4"].append((FORKS * q).exp().sum(2).numpy())
     return xr.Dataset(
-        {k: (("abstraction", "level", "draw"), np.stack(x).astype(np.float32)) for k, x in parts.items()}
+        {k: (("attribute", "level", "draw"), np.stack(x).astype(np.float32)) for k, x in parts.items()}
         | {"sigma": ("level", sigma), "tau": ("level", lab.schedule.time(sigma))},
-        {"abstraction": names},
+        {"attribute": names},
     )
 
 
 def deterministic(lab: Laboratory, progress: bool) -> xr.Dataset:
     """What the filter holds, along probability-flow paths, of the value with which the path will end."""
-    e, names = lab.effort, [a.name for a in lab.abstractions]
+    e, names = lab.effort, [a.name for a in lab.attributes]
     levels = sigma_grid(lab.schedule.sigma_max, LOWEST, e.ode_steps).tolist()
     noise = Streams(lab.seed, rows(e.ode), lab.exact.event)
     begin = start(lab.exact, levels[0], noise())
@@ -66,17 +66,17 @@ def deterministic(lab: Laboratory, progress: bool) -> xr.Dataset:
     ends = {n: seen[-1][1][n].argmax(1) for n in names}
     gained = [
         [(p[a.name].gather(1, ends[a.name][:, None])[:, 0] + a.entropy).numpy() for _, p in seen]
-        for a in lab.abstractions
+        for a in lab.attributes
     ]
     open_ = [[entropy_of(p[n]).numpy() for _, p in seen] for n in names]
     return xr.Dataset(
         {
             "sigma": ("level", np.array([s for s, _ in seen])),
-            "gained": (("abstraction", "level", "path"), np.array(gained)),
-            "open": (("abstraction", "level", "path"), np.array(open_)),
-            "ceiling": ("abstraction", [a.entropy for a in lab.abstractions]),
+            "gained": (("attribute", "level", "path"), np.array(gained)),
+            "open": (("attribute", "level", "path"), np.array(open_)),
+            "ceiling": ("attribute", [a.entropy for a in lab.attributes]),
         },
-        {"abstraction": names},
+        {"attribute": names},
     )
 
 
@@ -102,7 +102,7 @@ def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.
 def second_data(path: str) -> LabelledData:
     """Another data set, with the coarse attribute where it has one."""
     data = load(path)
-    first = data.abstractions[0]
+    first = data.attributes[0]
     if set(first.values) == {*ANIMALS, *VEHICLES}:
         data = grouped(data, first.name, "animal or vehicle", {"animal": list(ANIMALS), "vehicle": list(VEHICLES)})
     return data
@@ -117,7 +117,7 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     tau = np.linspace(0.75, 0.25, levels)
     sigma = lab.schedule.sigma(tau)
     draws = lab.draws(n, Use.FORKED_ITEMS)
-    wide = [a for a in lab.abstractions if len(a.values) <= children]
+    wide = [a for a in lab.attributes if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
     parents = draws.items.repeat_interleave(children)
     for level in tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr):
@@ -130,12 +130,12 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     found = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
     return xr.Dataset(
         {
-            "information": (("abstraction", "level"), np.stack([c.value for c in found])),
-            "stderr": (("abstraction", "level"), np.stack([c.error for c in found])),
+            "information": (("attribute", "level"), np.stack([c.value for c in found])),
+            "stderr": (("attribute", "level"), np.stack([c.error for c in found])),
             "tau": ("level", tau),
             "sigma": ("level", sigma),
         },
-        {"abstraction": [a.name for a in wide]},
+        {"attribute": [a.name for a in wide]},
         {"labeller": label.words},
     )
 

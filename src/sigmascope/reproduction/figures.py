@@ -110,7 +110,7 @@ def _generation(fig: Any, of: xr.Dataset, values: dict[str, tuple[str, ...]], ab
 
 def schedule_figure(of: xr.Dataset) -> Figure:
     """Figure 2: one image at eleven intensities, and under each what is open of every attribute, nats."""
-    tau, sigma, names = of.tau.values[::-1], of.sigma.values[::-1], [str(n) for n in of.abstraction.values]
+    tau, sigma, names = of.tau.values[::-1], of.sigma.values[::-1], [str(n) for n in of.attribute.values]
     noised, entropy = of.noised.values[::-1], of.entropy.values[:, ::-1]
     spread, ceiling = float(of.clean.values.std()), of.ceiling.values
     columns, left, side = len(tau), 0.12, 0.86
@@ -147,7 +147,7 @@ def forks_of_one_figure(of: xr.Dataset, values: dict[str, tuple[str, ...]]) -> F
         values: of every attribute.
     """
     tau, sigma = of.tau.values, of.sigma.values
-    names, children = [str(n) for n in of.abstraction.values], of.child.values
+    names, children = [str(n) for n in of.attribute.values], of.child.values
     spread = float(children.std())
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(9.5, max(1.25, 0.19 * len(names) + 0.15) * len(tau) + 0.4), layout="constrained")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.analysis.onset import Onset
-from sigmascope.core import Abstraction, Agreement, Curve
+from sigmascope.core import Attribute, Agreement, Curve
 from sigmascope.reproduction import curves as pc
 from sigmascope.reproduction import tables as pt
 
@@ -23,7 +23,7 @@ class Found:
 
     Args:
         stages: what each stage found, by its name.
-        abstractions: of the data.
+        attributes: of the data.
         exact: curves of the exact filter by estimator, random labels left out.
         null: curves of random labels, one of each estimator.
         agreements: of the other estimators of the exact filter with it, on the same draws.
@@ -35,7 +35,7 @@ class Found:
     """
 
     stages: Mapping[str, xr.Dataset]
-    abstractions: Sequence[Abstraction]
+    attributes: Sequence[Attribute]
     exact: Mapping[str, Sequence[Curve]]
     null: Sequence[Curve]
     agreements: Sequence[Agreement]
@@ -66,16 +66,16 @@ def lines_of(found: Found) -> Lines:
         lines["model: forks"] = {
             str(n): (
                 forks.sigma.values,
-                forks.information.sel(abstraction=n).values,
-                forks.stderr.sel(abstraction=n).values,
+                forks.information.sel(attribute=n).values,
+                forks.stderr.sel(attribute=n).values,
             )
-            for n in forks.abstraction.values
+            for n in forks.attribute.values
         }
     for where in ("features", "noisy"):
         of = probes.sel(where=where)
         lines[f"probe: {pc.WHERE[where]}"] = {
-            str(n): (probes.sigma.values, of.bound.sel(abstraction=n).values, of.stderr.sel(abstraction=n).values)
-            for n in probes.abstraction.values
+            str(n): (probes.sigma.values, of.bound.sel(attribute=n).values, of.stderr.sel(attribute=n).values)
+            for n in probes.attribute.values
         }
     return lines
 
@@ -85,16 +85,16 @@ def biased_gaps(found: Found) -> dict[str, np.ndarray]:
     if "model" not in found.stages:
         return {}
     of = found.stages["model"].trusted.sel(estimator="score_gap")
-    return {str(n): ~of.sel(abstraction=n).values.astype(bool) for n in of.abstraction.values}
+    return {str(n): ~of.sel(attribute=n).values.astype(bool) for n in of.attribute.values}
 
 
 def _lines(curves: Sequence[Curve]) -> dict[str, Line]:
-    return {c.abstraction: (c.sigma, c.value, c.error) for c in curves}
+    return {c.attribute: (c.sigma, c.value, c.error) for c in curves}
 
 
 def all_verdicts(found: Found) -> list[pt.Verdict]:
     """Every measurement against the exact filter."""
-    exact = {c.abstraction: c for c in found.exact["posterior"]}
+    exact = {c.attribute: c for c in found.exact["posterior"]}
     said = [pt.verdict_of(a) for a in found.agreements]
     for name, line in lines_of(found).items():
         if name in ("score gap", "forks"):

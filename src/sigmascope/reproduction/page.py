@@ -57,9 +57,9 @@ BEYOND = {
 def figures_of(found: Found) -> dict[str, Figure]:
     """All figures, by the names of their files."""
     s, ends = found.stages, found.ends
-    values = {a.name: a.values for a in found.abstractions}
+    values = {a.name: a.values for a in found.attributes}
     exact = found.exact["posterior"]
-    about = min(found.abstractions, key=lambda a: (abs(len(a.values) - 8), a.name)).name
+    about = min(found.attributes, key=lambda a: (abs(len(a.values) - 8), a.name)).name
     lines = lines_of(found)
     learned = "model" in s
     whose = (" (learned)", " (exact)") if learned else ("", "")
@@ -97,9 +97,9 @@ def figures_of(found: Found) -> dict[str, Figure]:
 
 def tables_of(found: Found) -> list[pt.Table]:
     """All tables."""
-    values = {a.name: a.values for a in found.abstractions}
+    values = {a.name: a.values for a in found.attributes}
     exact, lines = found.exact["posterior"], lines_of(found)
-    facts = {k: str(v) for k, v in found.settings.items() if k not in ("abstractions",)}
+    facts = {k: str(v) for k, v in found.settings.items() if k not in ("attributes",)}
     facts["features probed"] = str(found.stages["probes"].attrs["reader"])
     if "model" in found.stages:
         a = found.stages["model"].attrs
@@ -147,7 +147,7 @@ def _summary(found: Found) -> str:
     lines = []
     for name in dict.fromkeys(v.measurement for v in verdicts):
         mine = [v for v in verdicts if v.measurement == name]
-        bad = [v.abstraction for v in mine if not v.agrees]
+        bad = [v.attribute for v in mine if not v.agrees]
         what = "stays below the exact curve" if mine[0].bound else "agrees with the exact curve"
         far = max(v.apart for v in mine)
         said = f"{what} (at most {far:.1f} standard errors off)" if not bad else f"does not agree: {', '.join(bad)}"
@@ -157,7 +157,7 @@ def _summary(found: Found) -> str:
 
 def _explorer(found: Found) -> str:
     of = found.stages["explorer"]
-    names = [a.name for a in found.abstractions]
+    names = [a.name for a in found.attributes]
     explored = Explored(
         sigma=of.sigma.values,
         tau=of.tau.values,
@@ -167,7 +167,7 @@ def _explorer(found: Found) -> str:
         labels={n: of[f"label.{i}"].values for i, n in enumerate(names)},
         posterior={n: of[f"posterior.{i}"].values for i, n in enumerate(names)},
         truth={n: int(of[f"truth.{i}"]) for i, n in enumerate(names)},
-        abstractions=list(found.abstractions),
+        attributes=list(found.attributes),
     )
     return explorer_section(explored, found.exact["posterior"])
 

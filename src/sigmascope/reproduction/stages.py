@@ -106,10 +106,10 @@ def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledDat
     """What the stages found, as the page wants it."""
     curves = stages["curves"]
     exact = {str(e): to_curves(curves, str(e)) for e in curves.estimator.values}
-    null = [c for e in exact.values() for c in e if c.abstraction == NULL]
-    kept = {e: [c for c in of if c.abstraction != NULL] for e, of in exact.items()}
-    base = {c.abstraction: c for c in kept["posterior"]}
-    agreements = [agreement(base[c.abstraction], c) for e, of in kept.items() if e != "posterior" for c in of]
+    null = [c for e in exact.values() for c in e if c.attribute == NULL]
+    kept = {e: [c for c in of if c.attribute != NULL] for e, of in exact.items()}
+    base = {c.attribute: c for c in kept["posterior"]}
+    agreements = [agreement(base[c.attribute], c) for e, of in kept.items() if e != "posterior" for c in of]
     others: dict[str, list[Curve]] = {n: to_curves(stages[n]) for n in stages if n == "grain" or n.startswith("second")}
     tables = {"exact": onsets(kept["posterior"], seed=task.seed)}
     if "model" in stages:
@@ -120,7 +120,7 @@ def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledDat
     event = stages["explorer"].noised.shape[1:]
     words = data.words + ("" if event == data.event else f", reduced to {' × '.join(map(str, event))}")
     return Found(
-        stages, data.abstractions, kept, null, agreements, tables, others, words, (s.sigma_min, s.sigma_max),
+        stages, data.attributes, kept, null, agreements, tables, others, words, (s.sigma_min, s.sigma_max),
         asdict(task),
     )  # fmt: skip
 
@@ -187,15 +187,15 @@ def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDen
     scenes = task.data == "scenes"
     if scenes and task.size not in (16, 32, 64):
         raise InputError(f"size is {task.size}: scenes have a side of 16, 32 or 64 pixels")
-    data = load(task.data, task.abstractions, size=task.size or 16)
+    data = load(task.data, task.attributes, size=task.size or 16)
     if not scenes:
         task = replace(task, data=str(Path(task.data).resolve()))
     if model is not None and model.event != data.event:
         raise InputError(f"{task.model}: the model is of items of shape {model.event}, the data are of {data.event}")
-    names = task.abstractions or tuple(a.name for a in data.abstractions)
+    names = task.attributes or tuple(a.name for a in data.attributes)
     if task.second:
         task = replace(task, second=str(Path(task.second).resolve()))
-    return replace(task, abstractions=names, fingerprint=data.fingerprint), data, model, digest
+    return replace(task, attributes=names, fingerprint=data.fingerprint), data, model, digest
 
 
 def _reader(
@@ -219,7 +219,7 @@ def _study_of_model(task: ReproduceTask, out: Path, progress: bool) -> xr.Datase
     spec = spec_of(
         data=task.data,
         model=task.model,
-        abstractions=task.abstractions,
+        attributes=task.attributes,
         draws=min(effort.draws, 128) // (2 if task.quick else 1),
         levels=effort.levels,
         seed=task.seed,
@@ -248,7 +248,7 @@ def _mark(
 ) -> str:
     """What decides the numbers of a stage."""
     effort = asdict(ex.QUICK if task.quick else ex.FULL)
-    held_by = [_FORMAT, VERSION, stage.name, task.seed, task.size, task.abstractions, data.fingerprint, effort]
+    held_by = [_FORMAT, VERSION, stage.name, task.seed, task.size, task.attributes, data.fingerprint, effort]
     if stage.name in ("model", "model-forks", "probes"):
         held_by += [digest, weights_digest(model_folder("bundled"))]
     if stage.name.startswith("second"):

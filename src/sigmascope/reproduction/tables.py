@@ -44,7 +44,7 @@ class Verdict:
 
     Attributes:
         measurement: its name.
-        abstraction: of which attribute.
+        attribute: of which attribute.
         bound: whether it may lie below.
         largest: largest difference, nats, with its sign.
         error: standard error there.
@@ -53,7 +53,7 @@ class Verdict:
     """
 
     measurement: str
-    abstraction: str
+    attribute: str
     bound: bool
     largest: float
     error: float
@@ -71,7 +71,7 @@ def verdict_of(agreement: Agreement) -> Verdict:
     share, error, sigma = agreement.largest
     c = agreement.ceiling
     return Verdict(
-        agreement.estimator, agreement.abstraction, False, share * c, error * c, sigma, agreement.errors_apart
+        agreement.estimator, agreement.attribute, False, share * c, error * c, sigma, agreement.errors_apart
     )
 
 
@@ -92,7 +92,7 @@ def verdict_against(name: str, exact: Curve, of: tuple[np.ndarray, np.ndarray, n
     k = int(np.argmax(z if bound else np.abs(z)))
     widest = int(np.argmax(np.abs(value - true)))
     return Verdict(
-        name, exact.abstraction, bound, float((value - true)[widest]), float(both[widest]), float(sigma[widest]),
+        name, exact.attribute, bound, float((value - true)[widest]), float(both[widest]), float(sigma[widest]),
         max(float(z[k]), 0.0) if bound else abs(float(z[k])),
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def verdict_against(name: str, exact: Curve, of: tuple[np.ndarray, np.ndarray, n
 def data_table(curves: Sequence[Curve], values: Mapping[str, tuple[str, ...]], words: str) -> Table:
     """Table 1: the data and their attributes."""
     rows = [
-        [c.abstraction, str(len(values[c.abstraction])), f"{c.ceiling:.4f}", _listed(values[c.abstraction])]
+        [c.attribute, str(len(values[c.attribute])), f"{c.ceiling:.4f}", _listed(values[c.attribute])]
         for c in curves
     ]
     return Table("1-data", f"The data: {words}.", ("attribute", "values", "H(A), nats", "which"), rows)
@@ -127,12 +127,12 @@ def at_tau_table(
     rows = []
     for c in exact:
         of = {"exact filter": (c.sigma, c.value, c.error)}
-        of |= {name: line[c.abstraction] for name, line in lines.items() if c.abstraction in line}
+        of |= {name: line[c.attribute] for name, line in lines.items() if c.attribute in line}
         for t in AT_TAU:
             cells_ = []
             for name in ("exact filter", *lines):
                 cells_.append(_at(of[name], t, ends) if name in of else "")
-            rows.append([c.abstraction, f"{t:.1f}", f"{ends[0] * (ends[1] / ends[0]) ** t:.4g}", *cells_])
+            rows.append([c.attribute, f"{t:.1f}", f"{ends[0] * (ends[1] / ends[0]) ** t:.4g}", *cells_])
     head = ("attribute", "τ", "σ", "exact filter", *lines)
     caption = "Information at fixed intensities, nats ± standard error. Forked entropy is H(A) less its column."
     return Table("3-at-fixed-intensity", caption, head, rows)
@@ -153,7 +153,7 @@ def onset_table(of: Mapping[str, Sequence[Onset]], words: Mapping[str, str]) -> 
     rows = []
     for name, table in of.items():
         rows += [
-            [words[name], str(i), row.abstraction, *cells(row), probability(row)] for i, row in enumerate(table, 1)
+            [words[name], str(i), row.attribute, *cells(row), probability(row)] for i, row in enumerate(table, 1)
         ]
     head = ("of", "order", "attribute", "σ at 10 % of H(A)", "at 50 %", "at 90 %", "peak rate", "P(before next)")
     return Table("4-onset-and-order", "When each attribute is decided; intervals are 95 %.", head, rows)
@@ -163,7 +163,7 @@ def agreement_table(verdicts: Sequence[Verdict]) -> Table:
     """Table 5: every measurement against the exact filter."""
     rows = [
         [
-            v.measurement, v.abstraction, "lower bound" if v.bound else "estimate", f"{v.largest:+.4f}",
+            v.measurement, v.attribute, "lower bound" if v.bound else "estimate", f"{v.largest:+.4f}",
             f"{v.error:.4f}", f"{v.sigma:.3g}", f"{v.apart:.1f}", "yes" if v.agrees else "no",
         ]
         for v in verdicts

@@ -89,7 +89,7 @@ def _agreement(found: Found, verdicts: Sequence[Verdict]) -> list[str]:
     for name in dict.fromkeys(v.measurement for v in verdicts):
         mine = [v for v in verdicts if v.measurement == name]
         far = max(mine, key=lambda v: v.apart)
-        bad = ", ".join(f"{escape(v.abstraction)} ({v.apart:.1f})" for v in mine if not v.agrees)
+        bad = ", ".join(f"{escape(v.attribute)} ({v.apart:.1f})" for v in mine if not v.agrees)
         words = "stays below the exact curve" if mine[0].bound else "agrees with the exact curve"
         if not bad:
             said.append(f"<strong>{escape(name)}</strong> {words} (at most {far.apart:.1f} standard errors off).")
@@ -108,7 +108,7 @@ def _agreement(found: Found, verdicts: Sequence[Verdict]) -> list[str]:
 def _at_paper_tau(found: Found) -> list[str]:
     low, high = found.ends
     sigma = low * (high / low) ** _PAPER_TAU
-    known = {c.abstraction: _at(c, sigma) for c in found.exact["posterior"]}
+    known = {c.attribute: _at(c, sigma) for c in found.exact["posterior"]}
     settled = [f"{escape(n)} {100 * x:.0f} %" for n, x in sorted(known.items(), key=lambda t: -t[1])]
     return [f"At τ = {_PAPER_TAU:g} (σ {number(sigma)}) the exact filter knows, of H(A): {', '.join(settled)}."]
 
@@ -120,7 +120,7 @@ def _at(c: Curve, sigma: float) -> float:
 def _forks(found: Found) -> list[str]:
     forks, turn = found.stages["forks"], found.stages["turn"]
     at = int(np.abs(forks.tau.values - _PAPER_TAU).argmin())
-    names = [str(n) for n in forks.abstraction.values]
+    names = [str(n) for n in forks.attribute.values]
     agree = [n for j, n in enumerate(names) if len(set(forks.label.values[j, at].tolist())) == 1]
     vary = [n for n in names if n not in agree]
     text = f"At τ = {_PAPER_TAU:g} the four children agree in {_and(agree)}" + (
@@ -130,7 +130,7 @@ def _forks(found: Found) -> list[str]:
     s = np.log(float(forks.sigma.values[at]))
     means = []
     for n in names:
-        each = turn.agree4.sel(abstraction=n).values[::-1].astype(float)
+        each = turn.agree4.sel(attribute=n).values[::-1].astype(float)
         per_draw = np.array([np.interp(s, x, each[:, i]) for i in range(each.shape[1])])
         means.append(f"{escape(n)} {per_draw.mean():.2f} ± {1.96 * per_draw.std(ddof=1) / len(per_draw) ** 0.5:.2f}")
     more = f"Over many images, the probability that four children agree at this level: {', '.join(means)}."
@@ -152,10 +152,10 @@ def _turn(found: Found) -> list[str]:
 
 
 def _deterministic(found: Found) -> list[str]:
-    of, exact = found.stages["deterministic"], {c.abstraction: c for c in found.exact["posterior"]}
+    of, exact = found.stages["deterministic"], {c.attribute: c for c in found.exact["posterior"]}
     said = []
-    for name in of.abstraction.values:
-        c, gained = exact[str(name)], of.gained.sel(abstraction=name).values
+    for name in of.attribute.values:
+        c, gained = exact[str(name)], of.gained.sel(attribute=name).values
         true = np.interp(np.log(of.sigma.values[::-1]), np.log(c.sigma[::-1]), c.value[::-1])[::-1]
         apart, error = gained.mean(1) - true, gained.std(1, ddof=1) / gained.shape[1] ** 0.5
         k = int(np.abs(apart).argmax())
@@ -194,8 +194,8 @@ def _grain(found: Found) -> list[str]:
         return []
     table = found.onsets["grain"]
     last, before = table[-1], table[-2]
-    words = f"Half of {escape(last.abstraction)} is known at σ {describe(last.at[1])}, last of all; before it comes "
-    return [words + f"{escape(before.abstraction)}, σ {describe(before.at[1])}."]
+    words = f"Half of {escape(last.attribute)} is known at σ {describe(last.at[1])}, last of all; before it comes "
+    return [words + f"{escape(before.attribute)}, σ {describe(before.at[1])}."]
 
 
 def _second(found: Found) -> list[str]:
@@ -204,7 +204,7 @@ def _second(found: Found) -> list[str]:
     said = []
     for law in ("empirical", "heldout"):
         curves = found.others[f"second-{law}"]
-        peak = [f"{escape(c.abstraction)} {c.value.max():.3f} of {c.ceiling:.3f} nats" for c in curves]
+        peak = [f"{escape(c.attribute)} {c.value.max():.3f} of {c.ceiling:.3f} nats" for c in curves]
         said.append(f"{WORDS_OF_LAW[law]}: at most {', '.join(peak)}.")
         if len(curves) == 2:
             fine, coarse = sorted(curves, key=lambda c: -c.ceiling)
@@ -213,7 +213,7 @@ def _second(found: Found) -> list[str]:
             k = int(np.abs(np.where(fine.value > 0.05 * fine.ceiling, z, 0)).argmax())
             which = coarse if z[k] > 0 else fine
             said.append(
-                f"As a share of its entropy, {escape(which.abstraction)} is ahead at σ {number(float(fine.sigma[k]))} "
+                f"As a share of its entropy, {escape(which.attribute)} is ahead at σ {number(float(fine.sigma[k]))} "
                 f"(by {abs(100 * ahead.mean(1)[k]):.1f} points, {abs(z[k]):.1f} standard errors)."
                 if abs(z[k]) > 3
                 else "As shares of their entropies, neither is ahead by three standard errors."
@@ -223,7 +223,7 @@ def _second(found: Found) -> list[str]:
             left = (fine.ceiling - fine.value) - (coarse.ceiling - coarse.value)
             least = round(float(left.min()), 3) + 0.0
             said.append(
-                f"In nats, {escape(coarse.abstraction)} never has more open than {escape(fine.abstraction)}: "
+                f"In nats, {escape(coarse.attribute)} never has more open than {escape(fine.attribute)}: "
                 f"the smallest difference is {least:.3f}, and theory demands none below 0."
             )
     return [" ".join(said)]

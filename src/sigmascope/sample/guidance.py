@@ -40,7 +40,7 @@ class Guided(Denoiser):
                 "0 <= lowest < highest"
             )
         self.denoiser, self.weight, self.lowest, self.highest = denoiser, weight, lowest, highest
-        self.event, self.abstractions = denoiser.event, denoiser.abstractions
+        self.event, self.attributes = denoiser.event, denoiser.attributes
 
     def forward(
         self,

@@ -54,7 +54,7 @@ class JointState:
     log_pi: Tensor
 
 
-def told_each(denoiser: Denoiser, y: Tensor, sigma: float, abstraction: str) -> Float[Tensor, "values batch *event"]:
+def told_each(denoiser: Denoiser, y: Tensor, sigma: float, attribute: str) -> Float[Tensor, "values batch *event"]:
     """D_a(y, sigma) for every value a, float64: in one pass where the denoiser can, else told one after the other.
 
     Of a value that never occurs the mean is 0.
@@ -63,10 +63,10 @@ def told_each(denoiser: Denoiser, y: Tensor, sigma: float, abstraction: str) -> 
         dtype = Model(denoiser).dtype
         with torch.no_grad():
             level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
-            return denoiser.means_by_value(y.to(dtype), level, abstraction).to(y.device, torch.float64)
-    prior = next(a for a in denoiser.abstractions if a.name == abstraction).prior
+            return denoiser.means_by_value(y.to(dtype), level, attribute).to(y.device, torch.float64)
+    prior = next(a for a in denoiser.attributes if a.name == attribute).prior
     each = [
-        Model(denoiser, {abstraction: torch.full((len(y),), a, device=y.device)}).denoise(y, sigma)
+        Model(denoiser, {attribute: torch.full((len(y),), a, device=y.device)}).denoise(y, sigma)
         if p > 0
         else torch.zeros_like(y, dtype=torch.float64)
         for a, p in enumerate(prior.tolist())
@@ -100,7 +100,7 @@ def gather(
     return (log_pi + gain.T).log_softmax(1)
 
 
-def from_prior(denoiser: Denoiser, abstraction: str, y: Tensor, sigma: float) -> Float[Tensor, "batch values"]:
+def from_prior(denoiser: Denoiser, attribute: str, y: Tensor, sigma: float) -> Float[Tensor, "batch values"]:
     r"""ln p(a | y) at a high level, from denoisers alone: one step of the filter from :math:`\lambda = 0`.
 
     .. math:: \ln p(a) + \mu_a \cdot \lambda y - \tfrac12 \lambda \|\mu_a\|^2 + c
@@ -108,10 +108,10 @@ def from_prior(denoiser: Denoiser, abstraction: str, y: Tensor, sigma: float) ->
     with :math:`\mu_a = D_a(\bar y, \sigma)`, :math:`\bar y = \sum_a p(a) D_a(y, \sigma)`, for :math:`E[V \mid a]`,
     which it is up to :math:`O(\lambda)`: at a denoised value no noise enters it.
     """
-    a = next(x for x in denoiser.abstractions if x.name == abstraction)
-    each = told_each(denoiser, y, sigma, abstraction)
+    a = next(x for x in denoiser.attributes if x.name == attribute)
+    each = told_each(denoiser, y, sigma, attribute)
     middle = (a.prior.to(y.device).view(-1, *[1] * y.ndim) * each).sum(0)
-    d = told_each(denoiser, middle, sigma, abstraction).flatten(2)
+    d = told_each(denoiser, middle, sigma, attribute).flatten(2)
     apart = d - d.mean(0)
     snr = sigma**-2
     gain = (apart * snr * (y.flatten(1) - d.mean(0))).sum(2) - 0.5 * snr * (apart**2).sum(2)
@@ -119,20 +119,20 @@ def from_prior(denoiser: Denoiser, abstraction: str, y: Tensor, sigma: float) ->
 
 
 class ValueBelief:
-    """π on the values of one abstraction, with the denoisers D_a told each of them.
+    """π on the values of one attribute, with the denoisers D_a told each of them.
 
     Args:
-        denoiser: one that can be told the abstraction.
-        abstraction: its name.
+        denoiser: one that can be told the attribute.
+        attribute: its name.
 
     Errors: strong order ½ in the step of ln sigma for π, since D_a moves along the step.
     """
 
-    def __init__(self, denoiser: Denoiser, abstraction: str) -> None:
-        if abstraction not in [a.name for a in denoiser.abstractions]:
-            known = ", ".join(a.name for a in denoiser.abstractions) or "none"
-            raise InputError(f"no abstraction is called {abstraction!r}: choose among {known}")
-        self._denoiser, self._name = denoiser, abstraction
+    def __init__(self, denoiser: Denoiser, attribute: str) -> None:
+        if attribute not in [a.name for a in denoiser.attributes]:
+            known = ", ".join(a.name for a in denoiser.attributes) or "none"
+            raise InputError(f"no attribute is called {attribute!r}: choose among {known}")
+        self._denoiser, self._name = denoiser, attribute
         self._held: tuple[Tensor, float, Tensor] | None = None
 
     def _told(self, y: Tensor, sigma: float) -> Tensor:

@@ -30,7 +30,7 @@ class Advice:
 
     Attributes:
         kind: the name of its :class:`Kind`; ``which_to_trust`` or ``left_out`` of what else is said of an attribute.
-        abstraction: whom it concerns; empty: all.
+        attribute: whom it concerns; empty: all.
         formula: where it comes from.
         words: what to do.
         high: the level, or the upper end of the interval, σ in the unit of the study, with its own 95 % interval.
@@ -43,7 +43,7 @@ class Advice:
     """
 
     kind: str
-    abstraction: str
+    attribute: str
     formula: str
     words: str
     high: Quantity | None = None

@@ -64,7 +64,7 @@ def advise(
     if not path.is_file():
         raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
     results = read_study(path, "run the study again")
-    names = [c.abstraction for c in to_curves(results, estimator)]
+    names = [c.attribute for c in to_curves(results, estimator)]
     for name in (keep, redraw):
         if name and name not in names:
             raise InputError(f"the study has no attribute {name!r}: choose among {', '.join(names)}")
@@ -93,7 +93,7 @@ def page_advice(results: xr.Dataset, model: str = "") -> str:
         results: of the study.
         model: of its specification.
     """
-    names = [c.abstraction for c in to_curves(results)]
+    names = [c.attribute for c in to_curves(results)]
     missing: list[InputError] = []
     found = _advised(results, "this study", _own_pipeline(model), names[:MOST], names[:MOST], missing.append)
     note = "".join(f'<p class="note">Steps of the pipeline are left out: {escape(str(e))}.</p>' for e in missing)

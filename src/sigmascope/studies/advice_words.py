@@ -51,7 +51,7 @@ def _told(found: Sequence[Advice]) -> tuple[list[str], dict[str, list[tuple[str,
     told: dict[str, list[tuple[str, str, str]]] = {}
     for a in found:
         letter = f" ({letters[a.law]})" if len(laws) > 1 and a.kind in KINDS else ""
-        told.setdefault(a.abstraction, []).append((a.kind.replace("_", " ") + letter, line(a), a.formula))
+        told.setdefault(a.attribute, []).append((a.kind.replace("_", " ") + letter, line(a), a.formula))
     each = "; ".join(f"({letter}) of {law}" for law, letter in letters.items())
     true = f"What is marked is true: {each}." if len(laws) != 1 else f"All of this is true of {next(iter(laws))}."
     return [f"{true} σ is in the unit of the study."], told

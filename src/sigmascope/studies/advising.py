@@ -68,7 +68,7 @@ class Advisor:
         if not 0.5 <= probability < 1:
             raise InputError(f"probability is {probability:g}: expected one from 0.5 to below 1, e.g. 0.9")
         self.results, self.probability, self.ruler, self.factor = results, probability, ruler, factor
-        curves = {c.abstraction: c for c in to_curves(results, estimator)}
+        curves = {c.attribute: c for c in to_curves(results, estimator)}
         way, main = next(iter(curves.values())).estimator, main_estimator(results)
         stored = way == ("forks" if "shared_per_draw" in results else main)
         whole = {n: _whole(results, c) for n, c in curves.items()}
@@ -154,7 +154,7 @@ class Advisor:
         for e in map(str, self.results.estimator.values):
             law, kind = law_in_words(self.results, e), str(self.results.kind.sel(estimator=e).values)
             if law != self.noised.law and kind != "lower bound":
-                found[e] = law, {c.abstraction: c for c in to_curves(self.results, e)}
+                found[e] = law, {c.attribute: c for c in to_curves(self.results, e)}
         return found
 
     def _rivals(self, name: str) -> list[Advice]:
@@ -192,7 +192,7 @@ def _whole(results: xr.Dataset, c: Curve) -> float:
     """What a clean image tells of an attribute: H(A), or less where equal images carry different labels."""
     if c.kind == "lower bound" or "information_limit" not in results:
         return c.ceiling
-    limit = float(results.information_limit.sel(abstraction=c.abstraction))
+    limit = float(results.information_limit.sel(attribute=c.attribute))
     return min(limit, c.ceiling) if math.isfinite(limit) and limit > 0 else c.ceiling
 
 
@@ -201,4 +201,4 @@ def _kept(
 ) -> dict[str, dict[str, Float[np.ndarray, "levels draws"]]]:
     """What redraws keep of each attribute and what can be read off, as far as it was measured."""
     found = {which: f"{prefix}{which}_per_draw" for which in ("kept", "sure")}
-    return {w: {n: results[at].sel(abstraction=n).values for n in curves} for w, at in found.items() if at in results}
+    return {w: {n: results[at].sel(attribute=n).values for n in curves} for w, at in found.items() if at in results}

@@ -19,7 +19,7 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     path = study / "results.nc" if study.is_dir() else study
     file = read_study(path, "pass a study of a model")
     held = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
-    asked = [*map(str, file.abstraction.values), *([NULL] if "null_score_gap" in file else [])]
+    asked = [*map(str, file.attribute.values), *([NULL] if "null_score_gap" in file else [])]
     if not held or asked != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
     try:

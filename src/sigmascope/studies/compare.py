@@ -141,7 +141,7 @@ def _sides(results: xr.Dataset, which: str) -> Sides:
             curves = to_curves(results, way)
         except InputError as error:
             raise InputError(f"study {which}: {error}") from error
-        sides[way] = {c.abstraction: side for c in curves if (side := _side(results, c)) is not None}
+        sides[way] = {c.attribute: side for c in curves if (side := _side(results, c)) is not None}
     return sides
 
 
@@ -156,7 +156,7 @@ def _side(results: xr.Dataset, curve: Curve) -> Side | None:
         return None
     trusted, verdict = np.full(len(levels), curve.kind != "estimate"), ""
     if "trusted" in results:
-        of = {"abstraction": curve.abstraction, "estimator": curve.estimator}
+        of = {"attribute": curve.attribute, "estimator": curve.estimator}
         trusted = np.asarray(results.trusted.sel(of).values[levels], dtype=bool)
         verdict = str(results.verdict.sel(of).values) if "verdict" in results else ""
     seed, drawn = int(results.attrs.get("seed", 0)), b""

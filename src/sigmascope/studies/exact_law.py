@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmascope.core import Abstraction, Draws, InputError, LabelledData
+from sigmascope.core import Attribute, Draws, InputError, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
@@ -25,16 +25,16 @@ Data = LabelledData | Hierarchy
 def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoiser | HierarchyDenoiser:
     """The exact filter of the data."""
     if isinstance(data, Hierarchy):
-        return HierarchyDenoiser(data.rules, data.vectors, data.abstractions).to(device)
+        return HierarchyDenoiser(data.rules, data.vectors, data.attributes).to(device)
     return FiniteDenoiser(data, device)
 
 
-def chosen(data: Any, names: Sequence[str]) -> list[Abstraction]:
+def chosen(data: Any, names: Sequence[str]) -> list[Attribute]:
     """The attributes that entries such as ``slant`` or ``slant:bins=8`` ask for, in this order; all for no entry.
 
     Raises: InputError for one that the data do not have.
     """
-    by_name = {a.name: a for a in data.abstractions}
+    by_name = {a.name: a for a in data.attributes}
     found = [attribute_of(n, by_name) for n in names] or list(by_name)
     unknown = [n for n in found if n not in by_name]
     if unknown:

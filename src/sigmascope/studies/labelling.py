@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sigmascope.core import Abstraction, InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.information.forks import LabelAll, LabelChildren
 
@@ -58,7 +58,7 @@ def imported(name: str) -> Callable[[Tensor], object]:
     return found
 
 
-def by_function(function: Callable[[Tensor], object], name: str, known: Sequence[Abstraction]) -> LabelAll:
+def by_function(function: Callable[[Tensor], object], name: str, known: Sequence[Attribute]) -> LabelAll:
     """The labels of a user's function as those of attributes.
 
     Args:
@@ -145,7 +145,7 @@ class Nearest:
             least, at = distance2.min(1)
             nearest = torch.where(least < apart, at + start, nearest)
             apart = torch.minimum(apart, least)
-        return {a.name: self._data.labels[a.name][nearest] for a in self._data.abstractions}
+        return {a.name: self._data.labels[a.name][nearest] for a in self._data.attributes}
 
     def left_out(self, parents: Tensor) -> Tensor:
         """How many items are left out for each parent, itself among them."""
@@ -204,7 +204,7 @@ class Nearest:
         """Whether these others have the own value of sampled items more seldom, beyond chance, than items at random."""
         if not len(which):
             return False
-        for a in self._data.abstractions:
+        for a in self._data.attributes:
             label = self._data.labels[a.name]
             same = float((label[others] == label[self._sample[which]]).double().mean())
             chance = float((a.prior**2).sum())
@@ -214,7 +214,7 @@ class Nearest:
 
     def _single(self, copies: Tensor) -> bool:
         """Whether of some attribute most of the sampled items are, but for copies, the only ones with their value."""
-        for a in self._data.abstractions:
+        for a in self._data.attributes:
             label = self._data.labels[a.name]
             count = torch.bincount(label[self._of_law], minlength=len(a.values))
             if float((count[label[self._sample]] <= 1 + copies).double().mean()) > 0.5:

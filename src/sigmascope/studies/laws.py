@@ -40,10 +40,10 @@ def path_curves(results: xr.Dataset) -> dict[str, Curve]:
     if "path_information" not in results:
         return {}
     found = {}
-    for name in map(str, results.abstraction.values):
-        one = results.sel(abstraction=name)
+    for name in map(str, results.attribute.values):
+        one = results.sel(attribute=name)
         found[name] = Curve(
-            abstraction=name,
+            attribute=name,
             estimator=OF_PATH,
             sigma=results.sigma.values,
             value=one.path_information.values,

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sigmascope.console import spelled
-from sigmascope.core import Abstraction, InputError, LabelledData, generator
+from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.loaders import by_word
 from sigmascope.data.scales import require_levels
@@ -83,23 +83,23 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     folder, task, data, denoiser = _open(task.check(), out)
     if folder.finished:
         return "", True
-    abstractions = chosen(data, task.abstractions)
+    attributes = chosen(data, task.attributes)
     levels = [*sigma_grid(task.sigma_max, task.sigma_min, task.steps + 1).tolist(), 0.0]
     looks = _looks(levels)
     seen = _follow(folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
-                   lambda s: _posteriors(denoiser, s, abstractions, task), looks, data.name, progress)  # fmt: skip
+                   lambda s: _posteriors(denoiser, s, attributes, task), looks, data.name, progress)  # fmt: skip
     images = seen.y.float().numpy()
     posterior = {n: np.stack(p) for n, p in seen.posterior.items()}
-    captions = [[_caption(a, posterior[a.name][-1, i]) for a in abstractions] for i in range(task.n)]
-    folder.write("images.csv", lambda p: p.write_text(_csv(abstractions, posterior), encoding="utf-8"))
+    captions = [[_caption(a, posterior[a.name][-1, i]) for a in attributes] for i in range(task.n)]
+    folder.write("images.csv", lambda p: p.write_text(_csv(attributes, posterior), encoding="utf-8"))
     for name, figure in (
         ("images", grid_figure(images, captions)),
-        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, abstractions, _held_by(task, denoiser))),
+        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, attributes, _held_by(task, denoiser))),
     ):
         _draw(folder, name, rendered(figure, "png"), rendered(figure, "svg"))
     held = {f"posterior.{n}": p for n, p in posterior.items()}
     folder.finish({"images": images, "sigma": np.array(seen.sigmas), **held})
-    return _generated_words(task, abstractions, posterior, seen, denoiser), False
+    return _generated_words(task, attributes, posterior, seen, denoiser), False
 
 
 def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
@@ -107,7 +107,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
     folder, task, data, denoiser = _open(task.check(), out)
     if folder.finished:
         return "", True
-    abstractions = chosen(data, task.abstractions)
+    attributes = chosen(data, task.attributes)
     draws = draws_of(data, task.seeds, task.seed)
     parents = draws.v.double() + task.sigma * draws.noise.double()
     level = torch.full((task.seeds,), task.sigma, dtype=torch.float64)
@@ -117,9 +117,9 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
         levels = levels_below(task.sigma, task.sigma_min, task.steps)
         children, labels = _continued(folder, denoiser, parents, levels, task, data.name, progress)
     exact = all_log_posteriors(denoiser, parents, level)
-    table, words = _compare(abstractions, labels, exact, task)
+    table, words = _compare(attributes, labels, exact, task)
     folder.write("forks.csv", lambda p: p.write_text(table, encoding="utf-8"))
-    shared = [_alike(abstractions, labels, i) for i in range(task.seeds)]
+    shared = [_alike(attributes, labels, i) for i in range(task.seeds)]
     noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
     figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
     _draw(folder, "forks", rendered(figure, "png"), rendered(figure, "svg"))
@@ -130,19 +130,19 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
-    data = load_any(task.data, task.abstractions, size=task.size, grain=task.grain, ground=task.ground)
+    data = load_any(task.data, task.attributes, size=task.size, grain=task.grain, ground=task.ground)
     if isinstance(data, LabelledData) and by_word(task.data) is None:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):
         require_levels(data, task.sigma_max if isinstance(task, GenerateTask) else math.inf, task.sigma_min)
         say_notes(data)
-    known = [a.name for a in data.abstractions]
+    known = [a.name for a in data.attributes]
     if isinstance(task, GenerateTask):
         if task.about and task.about not in known:
-            raise InputError(f"--about {task.about!r}: choose among {', '.join(known)} (all that --abstractions names)")
+            raise InputError(f"--about {task.about!r}: choose among {', '.join(known)} (all that --attributes names)")
         _check_start(task, data)
-    names = task.abstractions or tuple(known)
-    task = replace(task, abstractions=names, fingerprint=data.fingerprint)
+    names = task.attributes or tuple(known)
+    task = replace(task, attributes=names, fingerprint=data.fingerprint)
     return TaskFolder(out, task), task, data, denoiser_of(data, resolve_device(task.device))
 
 
@@ -227,7 +227,7 @@ def _generation(
 
 def _belief(task: GenerateTask, denoiser: Exact) -> ItemBelief | ValueBelief:
     if task.about or not isinstance(denoiser, FiniteDenoiser):
-        return ValueBelief(denoiser, task.about or denoiser.abstractions[0].name)
+        return ValueBelief(denoiser, task.about or denoiser.attributes[0].name)
     return ItemBelief(denoiser)
 
 
@@ -236,28 +236,28 @@ def _held_by(task: GenerateTask, denoiser: Exact) -> set[str]:
     if task.sampler != "filter":
         return set()
     if isinstance(denoiser, FiniteDenoiser) and not task.about:
-        return {a.name for a in denoiser.abstractions}
-    return {task.about or denoiser.abstractions[0].name}
+        return {a.name for a in denoiser.attributes}
+    return {task.about or denoiser.attributes[0].name}
 
 
 def _posteriors(
-    denoiser: Exact, state: State | JointState, abstractions: list[Abstraction], task: GenerateTask
+    denoiser: Exact, state: State | JointState, attributes: list[Attribute], task: GenerateTask
 ) -> dict[str, np.ndarray]:
     """π of every attribute: the filter's own where it holds one, else the exact posterior at the state."""
     if isinstance(state, JointState) and isinstance(denoiser, FiniteDenoiser) and not task.about:
         found = ItemBelief(denoiser).marginals(state.log_pi)
-        return {a.name: found[a.name].numpy() for a in abstractions}
+        return {a.name: found[a.name].numpy() for a in attributes}
     level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
     exact = all_log_posteriors(denoiser, state.y, level)
-    found = {a.name: exact[a.name].exp() for a in abstractions}
+    found = {a.name: exact[a.name].exp() for a in attributes}
     if isinstance(state, JointState):
-        found[task.about or denoiser.abstractions[0].name] = state.log_pi.exp()
+        found[task.about or denoiser.attributes[0].name] = state.log_pi.exp()
     return {n: p.numpy() for n, p in found.items()}
 
 
-def _alike(abstractions: list[Abstraction], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:
+def _alike(attributes: list[Attribute], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:
     """The attributes in which all children of a parent agree, with their values."""
-    found = {a: set(labels[a.name][:, parent].tolist()) for a in abstractions}
+    found = {a: set(labels[a.name][:, parent].tolist()) for a in attributes}
     return [(a.name, a.values[values.pop()]) for a, values in found.items() if len(values) == 1]
 
 
@@ -268,7 +268,7 @@ def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) ->
         children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
         return children, {n: label[items] for n, label in denoiser.data.labels.items()}
     symbols = [s.cpu() for s in denoiser.sample_symbols(parents, level, task.forks, g)]
-    labels = {a.name: s[:, :, 0] for a, s in zip(denoiser.abstractions, symbols, strict=True)}
+    labels = {a.name: s[:, :, 0] for a, s in zip(denoiser.attributes, symbols, strict=True)}
     return denoiser.vectors.cpu()[symbols[-1]], labels
 
 
@@ -299,15 +299,15 @@ def _continued(
 
 
 def _compare(
-    abstractions: list[Abstraction], labels: Mapping[str, Tensor], exact: Mapping[str, Tensor], task: ForkTask
+    attributes: list[Attribute], labels: Mapping[str, Tensor], exact: Mapping[str, Tensor], task: ForkTask
 ) -> tuple[str, str]:
     """A table of every parent and attribute, and a summary of the attributes in words."""
     writer = Sheet()
-    writer.writerow(["parent", "abstraction", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
+    writer.writerow(["parent", "attribute", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
     turn = f"after noising to {task.renoise:g}" if task.renoise else ""
     lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} parents of {task.forks} children:", ""]
-    wide = max(len(spelled(a.name)) for a in abstractions)
-    for a in abstractions:
+    wide = max(len(spelled(a.name)) for a in attributes)
+    for a in attributes:
         counts = count_labels(labels[a.name], len(a.values))
         entropy, share = zhang(counts), counts.max(1).values / task.forks
         known = torch.special.entr(exact[a.name].exp()).sum(1)
@@ -327,16 +327,16 @@ def _compare(
     return writer.getvalue(), "\n".join(lines)
 
 
-def _caption(a: Abstraction, p: np.ndarray) -> tuple[str, str]:
+def _caption(a: Attribute, p: np.ndarray) -> tuple[str, str]:
     return a.name, a.values[int(p.argmax())] if p.max() > 0.9 else "open"
 
 
-def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -> str:
+def _csv(attributes: list[Attribute], posterior: Mapping[str, np.ndarray]) -> str:
     writer = Sheet()
-    writer.writerow(["image", *(x for a in abstractions for x in (a.name, f"{a.name}_probability"))])
-    for i in range(len(posterior[abstractions[0].name][-1])):
+    writer.writerow(["image", *(x for a in attributes for x in (a.name, f"{a.name}_probability"))])
+    for i in range(len(posterior[attributes[0].name][-1])):
         row: list[object] = [i]
-        for a in abstractions:
+        for a in attributes:
             p = posterior[a.name][-1, i]
             row += [a.values[int(p.argmax())], f"{p.max():.4f}"]
         writer.writerow(row)
@@ -345,18 +345,18 @@ def _csv(abstractions: list[Abstraction], posterior: Mapping[str, np.ndarray]) -
 
 def _generated_words(
     task: GenerateTask,
-    abstractions: list[Abstraction],
+    attributes: list[Attribute],
     posterior: Mapping[str, np.ndarray],
     seen: Followed,
     denoiser: Exact,
 ) -> str:
     """How many images have settled each attribute; for the filter, whether the image carries what π settled on."""
     lines = []
-    wide = max(len(spelled(a.name)) for a in abstractions)
+    wide = max(len(spelled(a.name)) for a in attributes)
     level = torch.full((task.n,), task.sigma_min, dtype=torch.float64)
     carried = all_log_posteriors(denoiser, seen.y, level) if task.sampler == "filter" else {}
     held = _held_by(task, denoiser)
-    for a in abstractions:
+    for a in attributes:
         p = posterior[a.name][-1]
         text = f"settled (p > 0.9) in {int((p.max(1) > 0.9).sum())} of {task.n} images"
         if a.name in held:

@@ -22,21 +22,21 @@ def with_marks(results: xr.Dataset, trusts: Sequence[Trust], usual: Sequence[str
         trusts: verdicts; a curve without one is trusted.
         usual: estimators that may be the main one, the usual one first.
 
-    Returns: with ``trusted`` and ``reason`` over abstraction, estimator and sigma, ``verdict`` over abstraction and
+    Returns: with ``trusted`` and ``reason`` over attribute, estimator and sigma, ``verdict`` over attribute and
         estimator, and the attributes ``main_estimator`` and ``main_reason``: why it is not the usual one, or that no
         other would be better.
     """
-    names, estimators = (list(map(str, results[axis].values)) for axis in ("abstraction", "estimator"))
+    names, estimators = (list(map(str, results[axis].values)) for axis in ("attribute", "estimator"))
     shape = (len(names), len(estimators), results.sizes["sigma"])
     trusted = np.ones(shape, dtype=np.int8)
     reasons, words = np.full(shape, "", dtype=object), np.full(shape[:2], "", dtype=object)
     for t in trusts:
-        i, e = names.index(t.abstraction), estimators.index(t.estimator)
+        i, e = names.index(t.attribute), estimators.index(t.estimator)
         trusted[i, e], reasons[i, e], words[i, e] = t.trusted, t.reasons, t.words
     results = results.assign(
-        trusted=(("abstraction", "estimator", "sigma"), trusted),
-        reason=(("abstraction", "estimator", "sigma"), reasons),
-        verdict=(("abstraction", "estimator"), words.astype(str)),
+        trusted=(("attribute", "estimator", "sigma"), trusted),
+        reason=(("attribute", "estimator", "sigma"), reasons),
+        verdict=(("attribute", "estimator"), words.astype(str)),
     )
     main, why = _main(results, [e for e in usual if e in estimators])
     results.attrs |= {"main_estimator": main, "main_reason": why}
@@ -48,7 +48,7 @@ def _main(results: xr.Dataset, usual: Sequence[str]) -> tuple[str, str]:
     first = usual[0]
     if biased_share(results, first) <= _LARGE:
         return first, ""
-    said = max((against(results, str(n), first) for n in results.abstraction.values), key=len)
+    said = max((against(results, str(n), first) for n in results.attribute.values), key=len)
     for other in usual[1:]:
         if biased_share(results, other) <= _LARGE:
             return other, f"{first} is biased ({said}): {other} is shown in its place"
@@ -63,13 +63,13 @@ def biased_share(results: xr.Dataset, estimator: str) -> float:
 
 
 def against(
-    results: xr.Dataset, abstraction: str, estimator: str, high: float = math.inf, low: float = 0.0
+    results: xr.Dataset, attribute: str, estimator: str, high: float = math.inf, low: float = 0.0
 ) -> str:  # fmt: skip
     """What speaks against a curve between two levels: the commonest reason, in words; empty where nothing does.
 
     Args:
         results: of a study.
-        abstraction: whose curve.
+        attribute: whose curve.
         estimator: which.
         high: the upper level, that of the study where it lies between two.
         low: the lower level.
@@ -77,12 +77,12 @@ def against(
     if "trusted" not in results:
         return ""
     within = (results.sigma.values <= high) & (results.sigma.values >= low)
-    of = results.sel(abstraction=abstraction, estimator=estimator)
+    of = results.sel(attribute=attribute, estimator=estimator)
     biased = within & ~of.trusted.values.astype(bool)
     if not biased.any():
         return ""
     if "reason" not in results:
-        return _verdict(results, abstraction, estimator)
+        return _verdict(results, attribute, estimator)
     found = [str(r) for r in of.reason.values[biased]]
     return max(dict.fromkeys(found), key=found.count)
 
@@ -98,7 +98,7 @@ def doubt_at(results: xr.Dataset, estimator: str, name: str, sigma: float | None
     """
     if "trusted" not in results:
         return ""
-    of = {"abstraction": name, "estimator": estimator}
+    of = {"attribute": name, "estimator": estimator}
     trusted = results.trusted.sel(of).values.astype(bool)
     if not biased_around(trusted, results.sigma.values, sigma):
         return ""
@@ -107,7 +107,7 @@ def doubt_at(results: xr.Dataset, estimator: str, name: str, sigma: float | None
 
 def _verdict(results: xr.Dataset, name: str, estimator: str) -> str:
     """The words on a curve that is marked."""
-    words = str(results.verdict.sel(abstraction=name, estimator=estimator).values) if "verdict" in results else ""
+    words = str(results.verdict.sel(attribute=name, estimator=estimator).values) if "verdict" in results else ""
     return words or "it is marked as biased"
 
 
@@ -122,4 +122,4 @@ def doubts(results: xr.Dataset, estimator: str = "") -> dict[str, str]:
         return {}
     estimator = estimator or main_estimator(results)
     marked = ~results.trusted.sel(estimator=estimator).astype(bool).all("sigma")
-    return {n: _verdict(results, n, estimator) for n in map(str, results.abstraction.values[marked.values])}
+    return {n: _verdict(results, n, estimator) for n in map(str, results.attribute.values[marked.values])}

@@ -58,7 +58,7 @@ class DataOptions:
 
     data: Annotated[str, Place, arg("DATA", _sources)] = ""
     """The data:"""
-    abstractions: Annotated[Names, arg("A,B", "(default: all)")] = ()
+    attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
     shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""
     size: int = 32

@@ -70,7 +70,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, data: Any, spec: Spec) -> _Sizes:
-        values = [len(a.values) for a in chosen(data, spec.what.abstractions)]
+        values = [len(a.values) for a in chosen(data, spec.what.attributes)]
         heldout = isinstance(spec, HeldoutSpec)
         nodes = spec.sampling.levels if heldout else len(levels_of(data, spec)[0])
         single = 0 if heldout else sum(v for v in values if v <= MOST_VALUES)
@@ -120,7 +120,7 @@ def predict(data: Any, spec: Spec) -> Work:
     children = 32 * s.draws * spec.forks if isinstance(spec, ExactSpec) else 0
     if not isinstance(data, LabelledData):
         calls = s.draws * s.nodes * (2 + 2 * s.count * gaps) + told
-        passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.abstractions))
+        passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.attributes))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told
         more = _LATER + max(work + max(s.estimates(), children), s.after())
         return Work(0.0, 0.0, 0.0, more, float(calls))
@@ -141,7 +141,7 @@ def predict(data: Any, spec: Spec) -> Work:
     products, means, exponentials = 4.0 * pairs * size, pairs * s.nodes * directions * s.count, pairs * s.nodes
     if isinstance(spec, ExactSpec) and spec.pairs:  # a pass of their own
         products, exponentials = 2.0 * products, 2.0 * exponentials
-        passes += pair_memory(data, chosen(data, spec.what.abstractions), spec.sampling.levels, s.draws)
+        passes += pair_memory(data, chosen(data, spec.what.attributes), spec.sampling.levels, s.draws)
     if told:  # a product for every level, in float64 at half the speed, and the classes' sums
         along = min(sum(directions_for(data)), size)
         means += 4.0 * pairs * s.nodes * (size + along * s.count)

@@ -20,38 +20,38 @@ from sigmascope.data.memory import require
 from sigmascope.limits import shown
 
 KINDS = ("exact", "estimate", "lower bound")
-_INFORMATION = ("abstraction", "estimator", "sigma")
+_INFORMATION = ("attribute", "estimator", "sigma")
 _TOLD = ("loss_told", "loss_sigma")
 _NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "information": (_INFORMATION, "f"),
     "stderr": (_INFORMATION, "f"),
     "quadrature_error": (_INFORMATION, "f"),
     "information_per_draw": ((*_INFORMATION, "draw"), "f"),
-    "ceiling": (("abstraction",), "f"),
+    "ceiling": (("attribute",), "f"),
     "kind": (("estimator",), "U"),
 }
 """Of every study: dimensions, and f for numbers, i for whole ones, U for text."""
 _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "draws_per_column": (("abstraction", "estimator"), "i"),
-    "information_limit": (("abstraction",), "f"),
-    "information_limit_stderr": (("abstraction",), "f"),
+    "draws_per_column": (("attribute", "estimator"), "i"),
+    "information_limit": (("attribute",), "f"),
+    "information_limit_stderr": (("attribute",), "f"),
     "item": (("draw",), "i"),
-    "kept_per_draw": (("abstraction", "sigma", "draw"), "f"),
-    "sure_per_draw": (("abstraction", "sigma", "draw"), "f"),
-    "shared_per_draw": (("abstraction", "sigma", "draw"), "f"),
-    "labeller_right": (("abstraction",), "f"),
-    "labeller_right_stderr": (("abstraction",), "f"),
+    "kept_per_draw": (("attribute", "sigma", "draw"), "f"),
+    "sure_per_draw": (("attribute", "sigma", "draw"), "f"),
+    "shared_per_draw": (("attribute", "sigma", "draw"), "f"),
+    "labeller_right": (("attribute",), "f"),
+    "labeller_right_stderr": (("attribute",), "f"),
     "left_out": (("draw",), "i"),
-    "path_information": (("abstraction", "sigma"), "f"),
-    "path_stderr": (("abstraction", "sigma"), "f"),
-    "path_quadrature_error": (("abstraction", "sigma"), "f"),
-    "path_information_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
-    "path_ceiling": (("abstraction",), "f"),
-    "path_kept_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
-    "path_sure_per_draw": (("abstraction", "sigma", "path_draw"), "f"),
+    "path_information": (("attribute", "sigma"), "f"),
+    "path_stderr": (("attribute", "sigma"), "f"),
+    "path_quadrature_error": (("attribute", "sigma"), "f"),
+    "path_information_per_draw": (("attribute", "sigma", "path_draw"), "f"),
+    "path_ceiling": (("attribute",), "f"),
+    "path_kept_per_draw": (("attribute", "sigma", "path_draw"), "f"),
+    "path_sure_per_draw": (("attribute", "sigma", "path_draw"), "f"),
     "trusted": (_INFORMATION, "i"),
     "reason": (_INFORMATION, "U"),
-    "verdict": (("abstraction", "estimator"), "U"),
+    "verdict": (("attribute", "estimator"), "U"),
     "loss": (_TOLD, "f"),
     "loss_stderr": (_TOLD, "f"),
     "loss_over_linear": (_TOLD, "f"),
@@ -64,15 +64,15 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "loss_mean_stderr": (("loss_sigma",), "f"),
     "loss_told": (("loss_told",), "U"),
     "loss_sigma": (("loss_sigma",), "f"),
-    "calibration": (("abstraction", "sigma"), "f"),
-    "calibration_stderr": (("abstraction", "sigma"), "f"),
-    "chain_residual": (("abstraction", "sigma"), "f"),
-    "chain_stderr": (("abstraction", "sigma"), "f"),
+    "calibration": (("attribute", "sigma"), "f"),
+    "calibration_stderr": (("attribute", "sigma"), "f"),
+    "chain_residual": (("attribute", "sigma"), "f"),
+    "chain_stderr": (("attribute", "sigma"), "f"),
     "null_score_gap": (("sigma",), "f"),
     "null_score_gap_stderr": (("sigma",), "f"),
     "null_bound": (("sigma",), "f"),
     "null_bound_stderr": (("sigma",), "f"),
-    "made_entropy": (("abstraction",), "f"),
+    "made_entropy": (("attribute",), "f"),
     "effective_items": (("sigma", "draw"), "f"),
     "effective_items_limit": (("draw",), "f"),
     "recognised_sigma": ((), "f"),
@@ -88,7 +88,7 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "value_half_low": (("value",), "f"),
     "value_half_high": (("value",), "f"),
     "value_before_next": (("value",), "f"),
-    "value_abstraction": (("value",), "U"),
+    "value_attribute": (("value",), "U"),
     "pair_interaction": (("first", "second", "sigma"), "f"),
     "pair_stderr": (("first", "second", "sigma"), "f"),
     "pair_ceiling": (("first", "second"), "f"),
@@ -164,10 +164,10 @@ def _stated(file: h5py.File) -> int:
 
 def fault(results: xr.Dataset) -> str:
     """What keeps a Dataset from being the results of a study; empty: nothing.  Values are looked at of levels only."""
-    missing = (_NEEDED.keys() | {"abstraction", "estimator", "sigma"}) - set(results.variables)
+    missing = (_NEEDED.keys() | {"attribute", "estimator", "sigma"}) - set(results.variables)
     if missing:
         return f"the results lack {', '.join(sorted(missing))}"
-    for axis, kind in (("abstraction", "U"), ("estimator", "U"), ("sigma", "f")):
+    for axis, kind in (("attribute", "U"), ("estimator", "U"), ("sigma", "f")):
         said = _bent(results, axis, (axis,), kind)
         if said:
             return said
@@ -194,10 +194,10 @@ def _bent(results: xr.Dataset, name: str, dims: tuple[str, ...], kind: str) -> s
 
 
 def _bent_axes(results: xr.Dataset) -> str:
-    for name, least in (("abstraction", 1), ("estimator", 1), ("sigma", 2), ("draw", 2)):
+    for name, least in (("attribute", 1), ("estimator", 1), ("sigma", 2), ("draw", 2)):
         if results.sizes.get(name, 0) < least:
             return f"it has {results.sizes.get(name, 0)} along {name}: expected at least {least}"
-    for name in ("abstraction", "estimator"):
+    for name in ("attribute", "estimator"):
         if len(set(map(str, results[name].values))) < results.sizes[name]:
             return f"a name comes twice among its {name}s"
     sigma = results.sigma.values.astype(np.float64)

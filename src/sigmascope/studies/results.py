@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
-from sigmascope.core import Abstraction, Agreement, Curve, InputError
+from sigmascope.core import Attribute, Agreement, Curve, InputError
 from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.gaps import agreement
 from sigmascope.studies.reading import fault
@@ -20,7 +20,7 @@ from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 
 
 def to_dataset(
-    curves: Sequence[Curve], data: Any, attributes: Sequence[Abstraction], items: Int64[Tensor, " columns"], spec: Spec
+    curves: Sequence[Curve], data: Any, attributes: Sequence[Attribute], items: Int64[Tensor, " columns"], spec: Spec
 ) -> xr.Dataset:
     """Arrange curves as a Dataset.
 
@@ -33,41 +33,41 @@ def to_dataset(
         spec: the resolved specification.
 
     Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit and
-        information_limit_stderr (NaN until an extra knows them) and item over abstraction, estimator, sigma
+        information_limit_stderr (NaN until an extra knows them) and item over attribute, estimator, sigma
         (decreasing) and draw, in nats; where columns of curves are means of several draws, draws_per_column, over
-        abstraction and estimator.
+        attribute and estimator.
     """
     names, of = [a.name for a in attributes], {a.name: a for a in attributes}
-    curves = [c for c in curves if c.abstraction in of]
+    curves = [c for c in curves if c.attribute in of]
     estimators = list(dict.fromkeys(c.estimator for c in curves))
-    by = {(c.abstraction, c.estimator): c for c in curves}
+    by = {(c.attribute, c.estimator): c for c in curves}
     grid = [[by[n, e] for e in estimators] for n in names]
     per_column = np.array([[c.draws_per_column for c in row] for row in grid])
-    several = {"draws_per_column": (("abstraction", "estimator"), per_column)} if per_column.max() > 1 else {}
+    several = {"draws_per_column": (("attribute", "estimator"), per_column)} if per_column.max() > 1 else {}
     return xr.Dataset(
         {
             **several,
-            "information": (("abstraction", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
-            "stderr": (("abstraction", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
+            "information": (("attribute", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
+            "stderr": (("attribute", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
             "information_per_draw": (
-                ("abstraction", "estimator", "sigma", "draw"),
+                ("attribute", "estimator", "sigma", "draw"),
                 np.stack([[c.per_draw for c in row] for row in grid]),
             ),
             "quadrature_error": (
-                ("abstraction", "estimator", "sigma"),
+                ("attribute", "estimator", "sigma"),
                 [
                     [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in r]
                     for r in grid
                 ],
             ),
-            "ceiling": ("abstraction", [of[n].entropy for n in names]),
+            "ceiling": ("attribute", [of[n].entropy for n in names]),
             "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
-            "information_limit": ("abstraction", np.full(len(names), np.nan)),
-            "information_limit_stderr": ("abstraction", np.full(len(names), np.nan)),
+            "information_limit": ("attribute", np.full(len(names), np.nan)),
+            "information_limit_stderr": ("attribute", np.full(len(names), np.nan)),
             "item": ("draw", items.numpy()),
         },
         coords={
-            "abstraction": names,
+            "attribute": names,
             "estimator": estimators,
             "sigma": curves[0].sigma,
             "draw": np.arange(len(items)),
@@ -107,12 +107,12 @@ def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "") -
     """
     if not estimator and "estimator" in results.coords and "posterior" in results.estimator.values:
         estimator = "posterior"
-    curves = {c.abstraction: c for c in to_curves(results, estimator)}
+    curves = {c.attribute: c for c in to_curves(results, estimator)}
     joints = _joints(results)
     joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in joints), None)
     if joint is None or given not in curves:
         raise InputError(
-            f"the study has not both {given!r} and {given}+{of}: run it with --abstractions {given},{given}+{of}"
+            f"the study has not both {given!r} and {given}+{of}: run it with --attributes {given},{given}+{of}"
         )
     try:
         return chain_rule(joint, curves[given], f"{of} | {given}")
@@ -127,7 +127,7 @@ def _joints(results: xr.Dataset) -> set[str]:
 
 def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
     """For each joint of two attributes that were studied too: each given the other, beside it when nothing is given."""
-    curves = {c.abstraction: c for c in to_curves(results)}
+    curves = {c.attribute: c for c in to_curves(results)}
     found = []
     for name in sorted(_joints(results)):
         for of in curves:
@@ -157,18 +157,18 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
     chosen = results.sel(estimator=estimator)
     return [
         Curve(
-            abstraction=str(name),
+            attribute=str(name),
             estimator=estimator,
             sigma=chosen.sigma.values,
-            value=chosen.information.sel(abstraction=name).values,
-            stderr=chosen.stderr.sel(abstraction=name).values,
-            ceiling=float(chosen.ceiling.sel(abstraction=name)),
-            per_draw=chosen.information_per_draw.sel(abstraction=name).values,
+            value=chosen.information.sel(attribute=name).values,
+            stderr=chosen.stderr.sel(attribute=name).values,
+            ceiling=float(chosen.ceiling.sel(attribute=name)),
+            per_draw=chosen.information_per_draw.sel(attribute=name).values,
             kind=str(chosen.kind.values),
-            quadrature_error=chosen.quadrature_error.sel(abstraction=name).values,
-            draws_per_column=int(chosen.sel(abstraction=name).get("draws_per_column", 1)),
+            quadrature_error=chosen.quadrature_error.sel(attribute=name).values,
+            draws_per_column=int(chosen.sel(attribute=name).get("draws_per_column", 1)),
         )
-        for name in chosen.abstraction.values
+        for name in chosen.attribute.values
     ]
 
 
@@ -179,10 +179,10 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
     """How far the other estimators of a study are from its main one, where that is exact."""
-    base = {c.abstraction: c for c in to_curves(results) if c.kind == "exact"}
+    base = {c.attribute: c for c in to_curves(results) if c.kind == "exact"}
     if not base:
         return []
-    return [agreement(base[c.abstraction], c) for e in others(results) for c in to_curves(results, e)]
+    return [agreement(base[c.attribute], c) for e in others(results) for c in to_curves(results, e)]
 
 
 def others(results: xr.Dataset) -> list[str]:

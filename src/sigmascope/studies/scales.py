@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Abstraction, LabelledData
+from sigmascope.core import Attribute, LabelledData
 from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.studies.exact_law import Data
 from sigmascope.studies.spec import HeldoutSpec, Spec
 
 
-def require_scales(data: Data, spec: Spec, studied: Sequence[Abstraction]) -> None:
+def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None:
     """Refuse, before work starts, levels or attributes of which every answer would be empty.
 
     Raises: InputError.

@@ -204,7 +204,7 @@ def check_study(path: Path, spec: Spec) -> None:
     full = changed(
         spec,
         fingerprint=spec.fingerprint or found.fingerprint,
-        abstractions=spec.what.abstractions or found.what.abstractions,
+        attributes=spec.what.attributes or found.what.attributes,
     )
     apart = found.difference(full)
     if not apart and (found.what.data == GENERATED) != (spec.what.data == GENERATED):

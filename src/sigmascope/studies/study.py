@@ -63,7 +63,7 @@ def study(
         progress: show a bar on stderr.
 
     Returns: Dataset with ``information``, ``stderr``, ``information_per_draw``, ``ceiling`` and ``kind`` over
-        abstraction, estimator, sigma (decreasing) and draw, in nats; ``value_information`` of single values; of a
+        attribute, estimator, sigma (decreasing) and draw, in nats; ``value_information`` of single values; of a
         finite set ``effective_items``; with ``pairs``, ``pair_interaction``.
 
     Raises: InputError, in one line, for anything that cannot be used.
@@ -72,7 +72,7 @@ def study(
     """
     named = isinstance(data, (str, Path))
     of_groups = _flat_groups(sampling, *([options] if isinstance(options, Group) else options))
-    of_study = {"data": str(data) if named else "<array>", "abstractions": attributes, "estimators": estimators}
+    of_study = {"data": str(data) if named else "<array>", "attributes": attributes, "estimators": estimators}
     spec = spec_of(**of_groups | of_study, model=model or "", device=device).resolve()
     folder = None if out is None else Path(out)
     if isinstance(data, (str, Path)):
@@ -95,7 +95,7 @@ def _flat_groups(*groups: Any) -> dict[str, Any]:
     for of in groups:
         if not isinstance(of, (Group, Sampling)):
             raise InputError(f"options are {shown(repr(of))}: pass groups of them, e.g. ExactOptions(pairs=True)")
-        if isinstance(of, DataOptions) and (of.data or of.abstractions):
+        if isinstance(of, DataOptions) and (of.data or of.attributes):
             raise InputError("data and attributes are arguments of study: leave them out of DataOptions")
         found |= flat(of)
     return found | {"classes": read_classes(found.get("classes", ""))}
@@ -109,7 +109,7 @@ def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple
     if isinstance(data, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
-        return of_data(spec, from_array(data, labels, abstractions=spec.what.abstractions))
+        return of_data(spec, from_array(data, labels, attributes=spec.what.attributes))
     if labels is not None:
         raise InputError(_BRING_THEIR_OWN)
     denoiser = data if isinstance(data, FiniteDenoiser) else None
@@ -120,10 +120,10 @@ def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple
             "FiniteDenoiser or a Hierarchy"
         )
     spec = changed(spec, data=f"<{data.name}>")
-    names = [a.name for a in data.abstractions]
-    given = [attribute_of(e, names) for e in spec.what.abstractions]
-    if isinstance(data, LabelledData) and spec.what.abstractions and given != names:
-        raise InputError("abstractions are chosen when the data are made: pass them to from_array or load")
+    names = [a.name for a in data.attributes]
+    given = [attribute_of(e, names) for e in spec.what.attributes]
+    if isinstance(data, LabelledData) and spec.what.attributes and given != names:
+        raise InputError("attributes are chosen when the data are made: pass them to from_array or load")
     if isinstance(data, Hierarchy):
-        data.check_names(spec.what.abstractions)
+        data.check_names(spec.what.attributes)
     return of_data(spec, data, denoiser)

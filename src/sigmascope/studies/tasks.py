@@ -147,7 +147,7 @@ class ReproduceTask:
     second: Annotated[str, arg("FILE", "(default: none)")] = ""
     """Another data file whose curves are shown under both laws; of the ten classes of CIFAR-10 also whether they are
     animals or vehicles."""
-    abstractions: Annotated[Names, arg("A,B", "(default: all)")] = ()
+    attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, as for a study."""
     size: int = 16
     """Side in pixels of the scenes, or to which larger pictures of a file are reduced by averaging; 0 leaves those as
@@ -195,7 +195,7 @@ class TrainSpec(DataOptions):
 
     def to_toml(self) -> str:
         """The text of a file that holds it."""
-        table = asdict(self) | {"abstractions": list(self.abstractions)}
+        table = asdict(self) | {"attributes": list(self.attributes)}
         settings = table.pop("settings")
         return tomli_w.dumps({"train": table, "settings": settings})
 
@@ -210,7 +210,7 @@ class TrainSpec(DataOptions):
             return "its settings cannot be read"
         mine = tomllib.loads(self.to_toml())
         wanted = mine["train"] | {"settings": mine["settings"]}
-        for name in ("abstractions", "classifier_steps", "size", "grain", "ground", "half"):
+        for name in ("attributes", "classifier_steps", "size", "grain", "ground", "half"):
             if found.get(name) != wanted[name]:
                 return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
         for name, value in wanted["settings"].items():
@@ -224,14 +224,14 @@ Task = GenerateTask | ForkTask | ReproduceTask
 
 def to_toml(task: Task) -> str:
     """The text of a file that holds the task."""
-    return tomli_w.dumps({task.kind: asdict(task) | {"abstractions": list(task.abstractions)}})
+    return tomli_w.dumps({task.kind: asdict(task) | {"attributes": list(task.attributes)}})
 
 
 def difference(text: str, task: Task) -> str:
     """How the task of a file's text differs from another (device and place of the data do not matter); empty: not."""
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
-        found = asdict(type(task)(**(table | {"abstractions": tuple(table["abstractions"])})))
+        found = asdict(type(task)(**(table | {"attributes": tuple(table["attributes"])})))
     except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
     wanted = asdict(task)

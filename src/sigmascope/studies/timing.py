@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import RESAMPLES, RESAMPLES_OF_ADVICE, counts_of, onsets
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, LabelledData
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.hierarchy import Hierarchy
@@ -84,7 +84,7 @@ class _Study:
     spec: Spec
     device: torch.device
     nodes: Float[np.ndarray, " nodes"]
-    attributes: Sequence[Abstraction]
+    attributes: Sequence[Attribute]
 
     @property
     def gaps(self) -> bool:
@@ -114,7 +114,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
     heldout = isinstance(spec, HeldoutSpec)
     grid = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     finding, nodes = (0.0, grid) if heldout else _timed(lambda: levels_of(data, spec)[0])
-    study = _Study(spec, device, nodes, chosen(data, spec.what.abstractions))
+    study = _Study(spec, device, nodes, chosen(data, spec.what.attributes))
     if not isinstance(data, LabelledData):
         work = _by_levels(data, denoiser, study)
     elif heldout:
@@ -203,7 +203,7 @@ def _finite(data: LabelledData, study: _Study) -> float:
         seconds += _paths(data, study, sketch)
     if isinstance(spec, ExactSpec) and spec.pairs:
         took, joint = _timed(lambda: of_pairs(data, study.attributes))
-        columns = sum(len(a.values) for a in joint.abstractions)
+        columns = sum(len(a.values) for a in joint.attributes)
         levels = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
         block = pair_block(columns, spec.sampling.levels, spec.sampling.draws)
         seconds += took + _posteriors(joint, study, levels, block, None)
@@ -211,7 +211,7 @@ def _finite(data: LabelledData, study: _Study) -> float:
 
 
 def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int, sketch: Sketch | None) -> float:
-    each = 16 * sum(len(a.values) for a in data.abstractions)  # bytes of a level and draw
+    each = 16 * sum(len(a.values) for a in data.attributes)  # bytes of a level and draw
     each *= 1 if sketch is None else sketch.directions.shape[1] + 1
     some_levels = _spread(nodes, int(np.clip(_SUMS_BYTES // (each * block), _FEW_LEVELS, _LEVELS)))
     few = int(np.clip(_SUMS_BYTES // (each * len(some_levels)), min(2, block), block))
@@ -261,9 +261,9 @@ def _heldout(data: LabelledData, study: _Study) -> float:
     spec = study.spec
     rows = min(tile_rows(data.size, spec.sampling.draws), len(data))
     some = _some(data, rows * distributed.world())
-    left = {a.name: torch.bincount(some.labels[a.name][1:], minlength=len(a.values)) for a in data.abstractions}
-    priors = tuple(replace(a, prior=left[a.name].double() / left[a.name].sum()) for a in data.abstractions)
-    denoiser = FiniteDenoiser(replace(some, abstractions=priors), study.device)
+    left = {a.name: torch.bincount(some.labels[a.name][1:], minlength=len(a.values)) for a in data.attributes}
+    priors = tuple(replace(a, prior=left[a.name].double() / left[a.name].sum()) for a in data.attributes)
+    denoiser = FiniteDenoiser(replace(some, attributes=priors), study.device)
     few = min(spec.sampling.draws, 4 * _FEW_DRAWS)
     drawn = draws_of(data, few, spec.sampling.seed)
     draws = Draws(torch.zeros_like(drawn.items), drawn.v, drawn.noise)  # which holds one item out

@@ -50,7 +50,7 @@ def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Sour
     """What a training of these data draws from; of a law, with these of its attributes."""
     if isinstance(data, LabelledData):
         return Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
-    chosen = tuple(a for a in data.abstractions if not names or a.name in names)
+    chosen = tuple(a for a in data.attributes if not names or a.name in names)
 
     def draw(n: int, g: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         v, labels = _of_tree(data, n, g)
@@ -61,7 +61,7 @@ def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Sour
 
 def _of_tree(data: Hierarchy, n: int, g: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     v, symbols = data.sample(n, g)
-    return v, {a.name: symbols[level][:, 0] for level, a in enumerate(data.abstractions)}
+    return v, {a.name: symbols[level][:, 0] for level, a in enumerate(data.attributes)}
 
 
 def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]:
@@ -89,7 +89,7 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     device = resolve_device(spec.device)
     if settings.precision == "auto":  # said in full: another device must not go on in another precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
-    data = load_any(spec.data, spec.abstractions, size=spec.size, grain=spec.grain, ground=spec.ground)
+    data = load_any(spec.data, spec.attributes, size=spec.size, grain=spec.grain, ground=spec.ground)
     if isinstance(data, Hierarchy):
         refuse(settings, {"holdout": "a set of items"}, "a hierarchy, which has new ones without end")
     if isinstance(data, LabelledData):
@@ -106,11 +106,11 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     if _finished(folder):
         _forget_states(out)
         return "", True
-    source = source_of(data, settings, spec.abstractions)
-    if spec.classifier_steps and not source.abstractions:
+    source = source_of(data, settings, spec.attributes)
+    if spec.classifier_steps and not source.attributes:
         raise InputError(f"{spec.data}: it has no attribute that a classifier could tell: leave out --classifier-steps")
     classifier: ClassifierTrainer | None = None
-    if spec.classifier_steps and source.abstractions:
+    if spec.classifier_steps and source.attributes:
         classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
         _restore(classifier, folder, "classifier")
         _run(classifier, folder, "classifier", spec.classifier_steps, spec, progress, None)
@@ -211,7 +211,7 @@ def _store_model(
         "data": data.name,
         "words": data.words,
         "fingerprint": data.fingerprint,
-        "abstractions": list(spec.abstractions),
+        "attributes": list(spec.attributes),
         "size": spec.size,
         "grain": spec.grain,
         "ground": spec.ground,

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sigmascope.adapters.diffusers.folders import MOST_VALUES
 from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, register
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 
 CLASS = "class"
-"""Name of the abstraction of a class-conditional pipeline."""
+"""Name of the attribute of a class-conditional pipeline."""
 
 
 class _UNet(nn.Module):
@@ -111,8 +111,8 @@ def _named(count: int, pipe: Any, config: Mapping[str, Any], index: Mapping[str,
     return _distinct(tuple(named.get(i) or str(i) for i in range(count)))
 
 
-def _classes(values: tuple[str, ...]) -> Abstraction:
-    return Abstraction(CLASS, values, torch.full((len(values),), 1.0 / len(values), dtype=torch.float64))
+def _classes(values: tuple[str, ...]) -> Attribute:
+    return Attribute(CLASS, values, torch.full((len(values),), 1.0 / len(values), dtype=torch.float64))
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sigmascope.core import Abstraction
+from sigmascope.core import Attribute
 
 NETWORKS = ("unet", "transformer", "decoder", "prior")
 """What pipelines of diffusers call the parts that denoise."""
@@ -45,13 +45,13 @@ class Read:
     Args:
         network: called as :data:`~sigmascope.adapters.foreign.Network`.
         event: shape of its values.
-        abstraction: what it can be told; None: nothing.
+        attribute: what it can be told; None: nothing.
         null: index of nothing told; None: there is none.
     """
 
     network: nn.Module
     event: tuple[int, ...]
-    abstraction: Abstraction | None = None
+    attribute: Attribute | None = None
     null: int | None = None
 
 

@@ -169,5 +169,5 @@ def denoiser_of(read: Read, scheduler: Any, name: str, device: torch.device | st
     read.network.to(device).eval().requires_grad_(False)
     schedule, prediction, clock, network = parametrised(scheduler, read.network, name)
     return Foreign(
-        network, read.event, schedule, prediction, clock=clock, abstraction=read.abstraction, null=read.null, unit=unit
+        network, read.event, schedule, prediction, clock=clock, attribute=read.attribute, null=read.null, unit=unit
     )

@@ -49,7 +49,7 @@ def load_pipeline(
         path: its folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``, which diffusers then fetches.
         allow_pickle: read weights of a folder that only come as pickles, which can run any code.
         null: index of the empty class, if there is one; a DiT's is known.
-        prompts: of a text-to-image pipeline, what its abstraction ``prompt`` can be; see
+        prompts: of a text-to-image pipeline, what its attribute ``prompt`` can be; see
             :func:`~sigmascope.adapters.diffusers.text.load_prompted`.
         size: of a text-to-image pipeline, side of its images in pixels; 0: its own.
         variant: of the weights, e.g. ``fp16``; empty: the plain ones.

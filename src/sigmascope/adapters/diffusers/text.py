@@ -48,10 +48,10 @@ from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kinds, regist
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.schedulers import TRAINED
 from sigmascope.adapters.foreign import try_out
-from sigmascope.core import Abstraction, InputError
+from sigmascope.core import Attribute, InputError
 
 PROMPT = "prompt"
-"""Name of the abstraction."""
+"""Name of the attribute."""
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 _SHOWN = 40  # characters of a prompt in a note
 _NUMBERS = 1 << 17  # latent numbers of one call of a network: its activations are some thousand times as many
@@ -69,7 +69,7 @@ def load_prompted(
     """Open a text-to-image pipeline that ``save_pretrained`` has written, told some prompts.
 
     Its denoiser works on scaled latents of its autoencoder, shape (channels, height, width), and can be told the
-    abstraction ``prompt``, at equal priors: the prompts in their order.  A single prompt stands against the empty one,
+    attribute ``prompt``, at equal priors: the prompts in their order.  A single prompt stands against the empty one,
     which is put before it.  Untold, the denoiser is that of the empty prompt, where it is among them; where it is not,
     it must be told (a :class:`~sigmascope.information.mixture.Mixture` of it need not).
 
@@ -263,10 +263,10 @@ class _Flux(_Rowwise):
         return pixel_shuffle(said.mT.unflatten(2, self.patches), 2)
 
 
-def _told(prompts: tuple[str, ...]) -> tuple[Abstraction, int | None]:
+def _told(prompts: tuple[str, ...]) -> tuple[Attribute, int | None]:
     """The prompts at equal priors, and which of them is the empty one."""
     prior = torch.full((len(prompts),), 1 / len(prompts), dtype=torch.float64)
-    return Abstraction(PROMPT, prompts, prior), prompts.index("") if "" in prompts else None
+    return Attribute(PROMPT, prompts, prior), prompts.index("") if "" in prompts else None
 
 
 def _stable(pipe: Any, asked: Asked, xl: bool) -> Read:

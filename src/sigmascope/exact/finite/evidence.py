@@ -42,7 +42,7 @@ class Answer:
     Args:
         log_evidence: :math:`\ln p_\sigma(y)` of the noised law, with its normalisation
             :math:`-\tfrac d2 \ln 2\pi\sigma^2`, nats, shape (batch,).
-        log_posterior: by abstraction, :math:`\ln p(a \mid y)`, shape (batch, values); -inf for a value that no item of
+        log_posterior: by attribute, :math:`\ln p(a \mid y)`, shape (batch, values); -inf for a value that no item of
             positive weight has.
         mean: :math:`D = E[V \mid y]`, shape (batch, *event).
         means: for each entry of ``known``, :math:`E[V \mid y, \text{known}]`, shape (batch, *event).

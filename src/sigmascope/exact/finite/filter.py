@@ -66,8 +66,8 @@ class FiniteDenoiser(Denoiser):
         device: where to compute.
 
     Attributes:
-        columns: of each abstraction, where its values stand among those of all, :attr:`width` together.
-        classes: for each abstraction the column of each item's value, shape (items, abstractions).
+        columns: of each attribute, where its values stand among those of all, :attr:`width` together.
+        classes: for each attribute the column of each item's value, shape (items, attributes).
         log_weight: ln w of each item, float64.
         centre: what is subtracted from items before products.
 
@@ -85,10 +85,10 @@ class FiniteDenoiser(Denoiser):
         super().__init__()
         self.data = data
         self.event = data.event
-        self.abstractions = data.abstractions
-        ends = list(accumulate(len(a.values) for a in data.abstractions))
-        self.columns = {a.name: slice(e - len(a.values), e) for a, e in zip(data.abstractions, ends, strict=True)}
-        self.width = sum(len(a.values) for a in data.abstractions)
+        self.attributes = data.attributes
+        ends = list(accumulate(len(a.values) for a in data.attributes))
+        self.columns = {a.name: slice(e - len(a.values), e) for a, e in zip(data.attributes, ends, strict=True)}
+        self.width = sum(len(a.values) for a in data.attributes)
         columns = [data.labels[name] + part.start for name, part in self.columns.items()]
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
         some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
@@ -191,13 +191,13 @@ class FiniteDenoiser(Denoiser):
         return total / mass[:, None]
 
     def told(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
-        """For each known attribute its place among the abstractions, and the class of each row, or UNKNOWN.
+        """For each known attribute its place among the attributes, and the class of each row, or UNKNOWN.
 
         Raises: InputError.
         """
         told = []
         for name, value in known.items():
-            width = len(self.data.abstraction(name).values)
+            width = len(self.data.attribute(name).values)
             if value.shape != (batch,):
                 raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
             if bool(((value < UNKNOWN) | (value >= width)).any()):
@@ -208,14 +208,14 @@ class FiniteDenoiser(Denoiser):
         return told
 
     def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "values batch *event"]:
         """E[V | Y_sigma = y, A = a] for every value a, in one pass, float64.
 
         A value that no item of positive weight has is given the mean of some items: it is finite, and of no weight.
         """
-        a = self.data.abstraction(abstraction)
-        place, first = list(self.columns).index(abstraction), self.columns[abstraction].start
+        a = self.data.attribute(attribute)
+        place, first = list(self.columns).index(attribute), self.columns[attribute].start
         flat, level = self.rows(y, sigma)
         shape = (len(a.values), len(y))
         top, mass = level.new_full(shape, -torch.inf), level.new_zeros(shape)
@@ -266,16 +266,16 @@ class FiniteDenoiser(Denoiser):
         return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
 
     def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], abstraction: str
+        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
     ) -> Float[Tensor, "batch values"]:
         """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
-        self.data.abstraction(abstraction)
-        return self.all_log_posteriors(y, sigma)[abstraction]
+        self.data.attribute(attribute)
+        return self.all_log_posteriors(y, sigma)[attribute]
 
     def all_log_posteriors(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> dict[str, Float[Tensor, "batch values"]]:
-        """ln p(a | Y_sigma = y) of every abstraction, in one pass, float64."""
+        """ln p(a | Y_sigma = y) of every attribute, in one pass, float64."""
         flat, level = self.rows(y, sigma)
         sums = self._no_sums(1, len(y))
         for rows, tile in self.tiles(len(y)):
@@ -285,7 +285,7 @@ class FiniteDenoiser(Denoiser):
     def posterior_levels(
         self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
-        """ln p(a | v + sigma noise) for every abstraction and level; v need not be an item."""
+        """ln p(a | v + sigma noise) for every attribute and level; v need not be an item."""
         if noise.shape != v.shape or not bool(torch.isfinite(noise).all()):
             raise InputError(f"noise has shape {tuple(noise.shape)}: expected finite numbers of shape {tuple(v.shape)}")
         if not bool((sigmas > 0).all()):
@@ -319,6 +319,6 @@ class FiniteDenoiser(Denoiser):
     def normalised(
         self, sums: Float[Tensor, "levels columns batch"]
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
-        """ln p(a | y) of every abstraction, from log-sums over the items of each class."""
+        """ln p(a | y) of every attribute, from log-sums over the items of each class."""
         parts = {name: sums[:, part] for name, part in self.columns.items()}
         return {name: (x - x.logsumexp(1, keepdim=True)).movedim(1, 2) for name, x in parts.items()}

@@ -51,7 +51,7 @@ class HeldOutPass:
         self._sigmas = sigmas
         self._kept = data.weights > 0
         self._kept[draws.items] = False
-        for a in data.abstractions:
+        for a in data.attributes:
             left = torch.bincount(data.labels[a.name][self._kept], minlength=len(a.values))
             gone = (left == 0) & (a.prior > 0)
             if bool(gone.any()):

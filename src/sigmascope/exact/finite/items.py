@@ -56,7 +56,7 @@ class ItemBelief:
         return (log_pi + torch.cat(gain).T.to(log_pi.device)).log_softmax(1)
 
     def marginals(self, log_pi: Float[Tensor, "rows items"]) -> dict[str, Float[Tensor, "rows values"]]:
-        """π of every abstraction, as probabilities."""
+        """π of every attribute, as probabilities."""
         d = self.denoiser
         found = {}
         for classes, (name, part) in zip(d.classes.T, d.columns.items(), strict=True):

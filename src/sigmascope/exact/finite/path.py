@@ -29,7 +29,7 @@ _FAINTEST = -690.0  # of a logit, relative to the path's own item: the smallest 
 
 
 class PathPass:
-    """One pass over a data set for the filter of every abstraction along the paths of a block of draws.
+    """One pass over a data set for the filter of every attribute along the paths of a block of draws.
 
     Iterate :meth:`step` until :attr:`done`; :meth:`state` and :meth:`restore` as of
     :class:`~sigmascope.exact.finite.posterior.PosteriorPass`.  Of several processes (see
@@ -115,7 +115,7 @@ class PathPass:
         self.next_tile = int(state["next_tile"])
 
     def log_q(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """For every abstraction ln q along the paths, (levels, draws, values), and its twin of every other level.
+        """For every attribute ln q along the paths, (levels, draws, values), and its twin of every other level.
 
         Every rank must ask.
         """
@@ -125,7 +125,7 @@ class PathPass:
             self._joined = True
         d, levels, draws = self._denoiser, self._levels, self._draws
         found = {}
-        for a in d.abstractions:
+        for a in d.attributes:
             part = d.columns[a.name]
             means, law = self._sums["means"][part], self._sums["law"][part]
             mass = means[..., -1].clamp_min(1e-300)

@@ -28,7 +28,7 @@ DOUBLE_WORK = 4e10
 
 
 class PosteriorPass:
-    """One pass over a data set that gives the posterior of every abstraction at all levels of shared draws.
+    """One pass over a data set that gives the posterior of every attribute at all levels of shared draws.
 
     Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
     by :meth:`restore` ends with the same numbers as an unbroken one.  On a CPU each thread works on a tile of its own.
@@ -47,7 +47,7 @@ class PosteriorPass:
     Raises: InputError where some draws are items and others not, or levels do not decrease.
 
     Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials; with a
-        sketch, 2 · items · draws · directions operations more for each level and abstraction.
+        sketch, 2 · items · draws · directions operations more for each level and attribute.
     """
 
     def __init__(
@@ -189,16 +189,16 @@ class PosteriorPass:
         return self._kernel.total
 
     def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
-        """ln p(a | y) for every abstraction and level, float64; the last row is the limit sigma → 0."""
+        """ln p(a | y) for every attribute and level, float64; the last row is the limit sigma → 0."""
         return self._denoiser.normalised(self._total().by_class.log())
 
     def effective_items(self) -> Float[Tensor, "levels draws"]:
         r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last row is the limit sigma → 0."""
-        s, a = self._total(), self._denoiser.abstractions[0]
+        s, a = self._total(), self._denoiser.attributes[0]
         return s.by_class[:, : len(a.values)].sum(1) ** 2 / s.squares.T
 
     def gaps(self) -> dict[str, Gap]:
-        r"""Squared gaps between the posterior means with and without knowledge of each abstraction.
+        r"""Squared gaps between the posterior means with and without knowledge of each attribute.
 
         For each draw and level, the score gap averaged over the posterior, :math:`\sum_a \pi(a|y) \|D_a - D\|^2`, and
         the gap of squared errors at the drawn label, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
@@ -209,7 +209,7 @@ class PosteriorPass:
             raise InputError("draws from outside of the data have no label: gaps are of its own items")
         sketch, d = self._sketch, self._denoiser
         found = {}
-        for i, a in enumerate(d.abstractions):
+        for i, a in enumerate(d.attributes):
             part = d.columns[a.name]
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
             levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().given.levels)]

@@ -112,7 +112,7 @@ class ScreenedDenoiser(Denoiser):
         if not 0.0 < tolerance < float("inf"):
             raise InputError(f"tolerance is {tolerance}: expected a finite distance greater than 0, such as 1e-6")
         self.denoiser = denoiser
-        self.event, self.abstractions = denoiser.event, denoiser.abstractions
+        self.event, self.attributes = denoiser.event, denoiser.attributes
         self._log_weight = denoiser.log_weight.cpu()
         items = torch.nonzero(torch.isfinite(self._log_weight))[:, 0]
         self._log_weight = self._log_weight[items] - self._log_weight.max()

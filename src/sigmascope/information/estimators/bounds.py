@@ -11,7 +11,7 @@ from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sigmascope.core import Abstraction, Curve
+    from sigmascope.core import Attribute, Curve
     from sigmascope.information.jobs import Job
     from sigmascope.information.jobs.networks import ClassifierJob
     from sigmascope.information.problems import ExactProblem, ModelProblem
@@ -55,7 +55,7 @@ class BoundOfModel(Estimator["ModelProblem"]):
     subjects, kind, columns = (CONDITIONAL,), "lower bound", "all"
 
     @abstractmethod
-    def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
+    def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         """Those that it gives a bound of."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class _OfNetwork(BoundOfModel):
     def refusal(self, subject: Any) -> str:
         return ""
 
-    def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
+    def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         return problem.asked
 
 
@@ -151,8 +151,8 @@ class Classifier(BoundOfModel):
     def refusal(self, subject: Any) -> str:
         return "" if getattr(subject, "classifier", None) is not None else "it has no classifier of noisy images"
 
-    def attributes(self, problem: ModelProblem) -> Sequence[Abstraction]:
-        known = {a.name for a in getattr(problem.classifier, "abstractions", ())}
+    def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
+        known = {a.name for a in getattr(problem.classifier, "attributes", ())}
         return [a for a in problem.asked if a.name in known]
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
@@ -171,7 +171,7 @@ def classified(problem: ModelProblem) -> ClassifierJob:
     from sigmascope.information.jobs.networks import ClassifierJob
 
     assert problem.classifier is not None
-    known = {a.name for a in getattr(problem.classifier, "abstractions", ())}
+    known = {a.name for a in getattr(problem.classifier, "attributes", ())}
     mine = [a for a in problem.asked if a.name in known]
     return ClassifierJob(problem.classifier, problem.draws, problem.sigma, mine)
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, generator
+from sigmascope.core import Attribute, Curve, Denoiser, generator
 from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.jobs.forking import OfPath
 from sigmascope.information.jobs.levels import Units
@@ -39,7 +39,7 @@ class ToldPathJob(Units):
         denoiser: can be told each attribute.
         top: the level at which generations begin.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         draws: generations of each.
         seed: of labels and noise.
     """
@@ -49,21 +49,21 @@ class ToldPathJob(Units):
         denoiser: Denoiser,
         top: float,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: tuple[Abstraction, ...],
+        attributes: tuple[Attribute, ...],
         draws: int,
         seed: int,
     ) -> None:
-        self._denoiser, self._sigmas, self._abstractions = denoiser, sigmas, abstractions
+        self._denoiser, self._sigmas, self._attributes = denoiser, sigmas, attributes
         self._draws, self._seed = min(draws, MOST), seed
         self._nodes, self._wanted = nodes_of(max(top, float(sigmas[0])), sigmas)
         self._blocks = -(-self._draws // _ROWS)
-        super().__init__("told", len(abstractions) * self._blocks)
+        super().__init__("told", len(attributes) * self._blocks)
 
     def step(self) -> None:
         """Follow the next block from the top to the last level."""
         which, block = divmod(self.next_unit, self._blocks)
         first = block * _ROWS
-        a, mine = self._abstractions[which], range(first, min(first + _ROWS, self._draws))
+        a, mine = self._attributes[which], range(first, min(first + _ROWS, self._draws))
         told = {a.name: self._labels(a)[mine.start : mine.stop]}
         noise = Streams(self._seed, [(NoiseOf.TOLD_PATH, which, i) for i in mine], self._denoiser.event)
         knowing, free, how = Model(self._denoiser, told), Model(self._denoiser), StochasticHeun()
@@ -76,7 +76,7 @@ class ToldPathJob(Units):
                 y = how.step(knowing, y, sigma, float(self._nodes[k + 1]), noise, said)
         self.found.append({"gap": np.stack(gaps)})
 
-    def _labels(self, a: Abstraction) -> Tensor:
+    def _labels(self, a: Attribute) -> Tensor:
         """Values in their proportions, in random order."""
         g = generator(self._seed, Use.TOLD_LABELS)
         place = (torch.arange(self._draws) + torch.rand(self._draws, generator=g, dtype=torch.float64)) / self._draws
@@ -89,11 +89,11 @@ class ToldPathJob(Units):
         Args:
             untold: network calls of an answer without knowledge.
         """
-        return _calls(len(self._nodes), len(self._abstractions), self._draws, untold)
+        return _calls(len(self._nodes), len(self._attributes), self._draws, untold)
 
-    def of_attribute(self, a: Abstraction) -> OfPath:
+    def of_attribute(self, a: Attribute) -> OfPath:
         """The curve of an attribute: what is kept is not known of paths that do not fork."""
-        which = [x.name for x in self._abstractions].index(a.name)
+        which = [x.name for x in self._attributes].index(a.name)
         gap = np.concatenate([u["gap"] for u in self.units()[which * self._blocks : (which + 1) * self._blocks]], 1)
         rate = gap / self._nodes[:, None] ** 2
         # Above the top the gap is that of E[V | A] from E[V], which no longer depends on the level.

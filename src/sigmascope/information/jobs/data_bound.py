@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Draws, LabelledData, generator
+from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
@@ -70,7 +70,7 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
     if usable < _FEWEST_ITEMS:
         return None
     draws = columns * max(min(-(-_DRAWS // columns), int(_VALUES / data.size) // columns), 1)
-    values = sum(len(a.values) for a in data.abstractions)
+    values = sum(len(a.values) for a in data.attributes)
     for count in range(min(levels, _MOST_LEVELS), 0, -1):
         at = np.unique(np.linspace(0, levels - 1, count).round().astype(int))
         classifiers = len(widths_for(np.ones(len(at))))
@@ -119,7 +119,7 @@ class DataBound(InTurn):
         self._drawn = drawn
         super().__init__({f"half{i}": p for i, p in enumerate(self._passes)})
 
-    def curve(self, a: Abstraction, columns: int) -> Curve:
+    def curve(self, a: Attribute, columns: int) -> Curve:
         """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
         order = torch.cat(self._order)
         told = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)
@@ -147,12 +147,12 @@ def _meeting(
     """Some draws and the filters of other items, as a data set of their own in which the drawn ones are held out."""
     items, place = torch.unique(drawn, return_inverse=True)
     chosen = torch.cat([items, others])
-    labels = {a.name: data.labels[a.name][chosen] for a in data.abstractions}
+    labels = {a.name: data.labels[a.name][chosen] for a in data.attributes}
     weights = data.weights[chosen]
     some = replace(
         data,
         source=ArraySource(data.source.take(chosen).numpy()),
-        abstractions=tuple(_as_found(a, labels[a.name][len(items) :]) for a in data.abstractions),
+        attributes=tuple(_as_found(a, labels[a.name][len(items) :]) for a in data.attributes),
         labels=labels,
         weights=weights / weights.sum(),
     )
@@ -160,7 +160,7 @@ def _meeting(
     return HeldOutPass(FiniteDenoiser(some), Draws(place, v, noise), sigma)
 
 
-def _as_found(a: Abstraction, labels: Int64[Tensor, " items"]) -> Abstraction:
+def _as_found(a: Attribute, labels: Int64[Tensor, " items"]) -> Attribute:
     """The attribute with the shares that it has among these items: a value that none has may stay away."""
     count = torch.bincount(labels, minlength=len(a.values)).double()
     return replace(a, prior=count / count.sum())

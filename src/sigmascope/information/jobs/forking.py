@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws
+from sigmascope.core import Attribute, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
 from sigmascope.information.estimator import OF_PATH
 from sigmascope.information.forks import LabelChildren, count_labels, forks
@@ -105,7 +105,7 @@ class ForkJob(Units):
         denoiser: told nothing.
         draws: whose noisy values are the parents.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         label: of clean values.
         items: whether the parents are noised items of the data, which their labels must not be read off.
         down: how it goes down.
@@ -118,7 +118,7 @@ class ForkJob(Units):
         denoiser: Denoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         label: LabelChildren,
         items: bool,
         down: Descent,
@@ -128,7 +128,7 @@ class ForkJob(Units):
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._label = denoiser, draws, sigmas, label
         self._down, self._items, self._children, self._seed = down, draws.items if items else None, children, seed
-        self._abstractions = list(abstractions)
+        self._attributes = list(attributes)
         self._block = max(_ROWS // children, 1)
         self._blocks = -(-len(draws) // self._block)
         super().__init__("forked", len(sigmas) * self._blocks)
@@ -142,7 +142,7 @@ class ForkJob(Units):
         parents = None if self._items is None else self._items[part].repeat_interleave(self._children)
         labels = self._label(children, parents)
         unit = {"calls": np.array(calls)}
-        for a in self._abstractions:
+        for a in self._attributes:
             of = labels[a.name].reshape(len(y), self._children).T
             unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
         if block == 0:
@@ -172,7 +172,7 @@ class OwnPathJob(Units):
         denoiser: told nothing.
         top: the level at which generations begin.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         label: of clean values.
         down: how it goes down.
         draws: generations.
@@ -185,7 +185,7 @@ class OwnPathJob(Units):
         denoiser: Denoiser,
         top: float,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         label: LabelChildren,
         down: Descent,
         *,
@@ -195,7 +195,7 @@ class OwnPathJob(Units):
     ) -> None:
         self._denoiser, self._top, self._sigmas, self._label = denoiser, top, sigmas, label
         self._down, self._draws, self._children, self._seed = down, draws, children, seed
-        self._abstractions = list(abstractions)
+        self._attributes = list(attributes)
         self._block = max(_ROWS // children, 1)
         self._blocks = -(-draws // self._block)
         super().__init__("along", len(sigmas) * self._blocks)
@@ -222,7 +222,7 @@ class OwnPathJob(Units):
         seed = seed_of(SeedOf.CHILDREN, self._seed)
         children, more = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first)
         labels = self._label(children, None)
-        for a in self._abstractions:
+        for a in self._attributes:
             unit[f"counts.{a.name}"] = count_labels(
                 labels[a.name].reshape(count, self._children).T, len(a.values)
             ).numpy()  # fmt: skip
@@ -239,7 +239,7 @@ class OwnPathJob(Units):
         each = [np.stack(found[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
         return torch.from_numpy(np.concatenate(each, 1))
 
-    def of_attribute(self, a: Abstraction) -> OfPath:
+    def of_attribute(self, a: Attribute) -> OfPath:
         """What was found about an attribute."""
         counts = self.counts(a.name)
         return OfPath(
@@ -248,7 +248,7 @@ class OwnPathJob(Units):
 
 
 def path_curve(
-    a: Abstraction, sigma: Float[np.ndarray, " levels"], counts: Int64[Tensor, "levels draws values"]
+    a: Attribute, sigma: Float[np.ndarray, " levels"], counts: Int64[Tensor, "levels draws values"]
 ) -> Curve:
     """The information from children of states of the model's own path.
 
@@ -266,7 +266,7 @@ def path_curve(
     known = torch.where(share > 0, share, 1.0).log()
     each = -(made * known).sum(1) / made.sum(1)
     error = float(each.std()) / len(each) ** 0.5
-    mine = Abstraction(a.name, a.values, share)
+    mine = Attribute(a.name, a.values, share)
     found = forks(mine, sigma, counts)
     gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
     per_draw = found.per_draw + (entropy - mine.entropy)

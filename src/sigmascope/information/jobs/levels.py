@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Abstraction, Denoiser, Draws, Gap, HasAllPosteriors, HasPosterior, InputError, LabelledData
+from sigmascope.core import Attribute, Denoiser, Draws, Gap, HasAllPosteriors, HasPosterior, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.sketch import Sketch
@@ -88,7 +88,7 @@ class LevelJob(Units):
         denoiser: exact.
         draws: with labels.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         gaps: whether to measure gaps.
         average: whether the score gap is averaged over the posterior (a denoising for each value), or taken at the
             drawn label.
@@ -99,13 +99,13 @@ class LevelJob(Units):
         denoiser: Denoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         gaps: bool,
         average: bool,
     ) -> None:
         super().__init__("level", len(sigmas))
         self._denoiser, self._draws, self._sigmas = denoiser, draws, sigmas
-        self._abstractions, self._gaps, self._average = abstractions, gaps, average
+        self._attributes, self._gaps, self._average = attributes, gaps, average
 
     def step(self) -> None:
         """Measure at the next level."""
@@ -114,9 +114,9 @@ class LevelJob(Units):
         y = d.v.double() + sigma * d.noise.double()
         level = torch.full((len(d),), sigma, dtype=torch.float64)
         log_p = all_log_posteriors(self._denoiser, y, level)
-        unit = {f"posterior.{a.name}": log_p[a.name].numpy() for a in self._abstractions}
+        unit = {f"posterior.{a.name}": log_p[a.name].numpy() for a in self._attributes}
         if self._gaps:
-            for a in self._abstractions:
+            for a in self._attributes:
                 score, mmse = gaps_at(self._denoiser, d, sigma, a.name, self._average)
                 unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
         if isinstance(self._denoiser, HierarchyDenoiser):
@@ -138,13 +138,13 @@ class LevelJob(Units):
 
 
 class PathJob(Units):
-    """The filter along one Markov path of each draw: an abstraction and a block of draws at a time.
+    """The filter along one Markov path of each draw: an attribute and a block of draws at a time.
 
     Args:
-        denoiser: one that can be told the abstractions.
+        denoiser: one that can be told the attributes.
         draws: their values begin the paths; the noise of the paths is their own.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         seed: of the paths.
     """
 
@@ -153,26 +153,26 @@ class PathJob(Units):
         denoiser: Denoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         seed: int,
     ) -> None:
         self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
-        self._abstractions = list(abstractions)
-        self._block = _rows_of_paths(draws, len(sigmas), abstractions)
+        self._attributes = list(attributes)
+        self._block = _rows_of_paths(draws, len(sigmas), attributes)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__("path", len(self._abstractions) * self._blocks)
+        super().__init__("path", len(self._attributes) * self._blocks)
 
     def step(self) -> None:
-        """Follow the next block of paths for the next abstraction."""
+        """Follow the next block of paths for the next attribute."""
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
         path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
-        fine, rough = path_posterior(self._denoiser, self._abstractions[i].name, path, self._sigmas)
+        fine, rough = path_posterior(self._denoiser, self._attributes[i].name, path, self._sigmas)
         self._keep({"fine": fine.numpy(), "rough": rough.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, and its coarser twin, (levels, draws, values)."""
-        index = [a.name for a in self._abstractions].index(name)
+        index = [a.name for a in self._attributes].index(name)
         mine = self.units()[index * self._blocks : (index + 1) * self._blocks]
         fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
         return fine, rough
@@ -185,7 +185,7 @@ class AlongJob(Units):
         classifier: of noisy values.
         draws: whose values begin the paths.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         seed: of the paths.
     """
 
@@ -194,12 +194,12 @@ class AlongJob(Units):
         classifier: HasAllPosteriors,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         seed: int,
     ) -> None:
         self._classifier, self._draws, self._sigmas, self._seed = classifier, draws, sigmas, seed
-        self._abstractions = abstractions
-        self._block = _rows_of_paths(draws, len(sigmas), abstractions)
+        self._attributes = attributes
+        self._block = _rows_of_paths(draws, len(sigmas), attributes)
         super().__init__("along", -(-len(draws) // self._block))
 
     def step(self) -> None:
@@ -211,7 +211,7 @@ class AlongJob(Units):
         self._keep(
             {
                 a.name: said(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
-                for a in self._abstractions
+                for a in self._attributes
             }
         )
 
@@ -221,7 +221,7 @@ class AlongJob(Units):
 
 
 class FinitePathJob(Blocks[PathPass]):
-    """The same for a finite set: one pass over the data for each block of draws, for all abstractions at once.
+    """The same for a finite set: one pass over the data for each block of draws, for all attributes at once.
 
     Args:
         denoiser: the exact filter.
@@ -252,14 +252,14 @@ class FinitePathJob(Blocks[PathPass]):
 
 def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> int:
     """Draws of one pass along paths: as many as keep its sums and products within some 300 MB."""
-    columns = sum(len(a.values) for a in data.abstractions)
+    columns = sum(len(a.values) for a in data.attributes)
     per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * ROWS)
     return int(np.clip(PATH_BYTES // per_draw, 1, draws))
 
 
-def _rows_of_paths(draws: Draws, levels: int, abstractions: Sequence[Abstraction]) -> int:
+def _rows_of_paths(draws: Draws, levels: int, attributes: Sequence[Attribute]) -> int:
     """Draws of one block of paths, told each value in turn: as many as keep them within some 300 MB."""
-    widest, size = max((len(a.values) for a in abstractions), default=1), int(np.prod(draws.v.shape[1:]))
+    widest, size = max((len(a.values) for a in attributes), default=1), int(np.prod(draws.v.shape[1:]))
     return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
 
 
@@ -309,10 +309,10 @@ class InTurn:
 
 
 def all_log_posteriors(model: Denoiser | HasAllPosteriors, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:
-    """ln p(a | y) of every abstraction of a model that has posteriors."""
+    """ln p(a | y) of every attribute of a model that has posteriors."""
     with torch.no_grad():
         if isinstance(model, HasAllPosteriors):
             return {name: log_p.cpu() for name, log_p in model.all_log_posteriors(y, sigma).items()}
         if isinstance(model, HasPosterior):
-            return {a.name: model.log_posterior(y, sigma, a.name).cpu() for a in model.abstractions}
+            return {a.name: model.log_posterior(y, sigma, a.name).cpu() for a in model.attributes}
     raise InputError(f"a {type(model).__name__} has no posterior: use an exact denoiser")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from sigmascope.core import Abstraction, Denoiser, Draws, generator
+from sigmascope.core import Attribute, Denoiser, Draws, generator
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.wrapping import RANDOM, UNTOLD, Losses
@@ -75,7 +75,7 @@ class LossJob(Units):
         denoiser: Denoiser,
         source: Source,
         sigma: Float[np.ndarray, " levels"],
-        told: Sequence[Abstraction],
+        told: Sequence[Attribute],
         classes: bool,
         untold_calls: int,
         seed: int,

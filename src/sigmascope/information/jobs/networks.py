@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, HasAllPosteriors
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import said
 from sigmascope.information.jobs.levels import Units, all_log_posteriors
 from sigmascope.information.likelihood import likelihood_posterior
@@ -28,7 +28,7 @@ class ClassifierJob(Units):
         classifier: of noisy values.
         draws: held out from it.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class ClassifierJob(Units):
         classifier: HasAllPosteriors,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
     ) -> None:
         super().__init__("classified", len(sigmas))
-        self._classifier, self._draws, self._sigmas, self._abstractions = classifier, draws, sigmas, abstractions
+        self._classifier, self._draws, self._sigmas, self._attributes = classifier, draws, sigmas, attributes
 
     def step(self) -> None:
         """Ask at the next level."""
         log_q = _classified(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
-        self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._abstractions})
+        self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
@@ -59,7 +59,7 @@ class ControlJob(Units):
         make: gives the draws of a group, by its number; held out from the classifier.
         groups: how many.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class ControlJob(Units):
         make: Callable[[int], Draws],
         groups: int,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
     ) -> None:
         super().__init__("controls", groups)
-        self._classifier, self._make, self._sigmas, self._abstractions = classifier, make, sigmas, abstractions
+        self._classifier, self._make, self._sigmas, self._attributes = classifier, make, sigmas, attributes
 
     def step(self) -> None:
         """Ask about the next group at all levels."""
         draws = self._make(self.next_unit)
-        unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._abstractions}
+        unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._attributes}
         for sigma in self._sigmas.tolist():
             log_q = _classified(self._classifier, draws, sigma)
-            for a in self._abstractions:
+            for a in self._attributes:
                 unit[a.name].append(said(a, log_q[a.name], draws.labels[a.name]).mean(1))
         self._keep({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
 
@@ -100,13 +100,13 @@ def _classified(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dic
 
 
 class LikelihoodJob(Units):
-    """The denoiser's own posterior from further noise, an abstraction and a level at a time.
+    """The denoiser's own posterior from further noise, an attribute and a level at a time.
 
     Args:
-        denoiser: told the abstractions.
+        denoiser: told the attributes.
         draws: with noise.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         scale: of the data.
         highest: level above which the denoiser is not asked.
         seed: of the further noise.
@@ -117,19 +117,19 @@ class LikelihoodJob(Units):
         denoiser: Denoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         scale: float,
         highest: float,
         seed: int,
     ) -> None:
-        super().__init__("likelihood", len(abstractions) * len(sigmas))
-        self._denoiser, self._draws, self._sigmas, self._abstractions = denoiser, draws, sigmas, list(abstractions)
+        super().__init__("likelihood", len(attributes) * len(sigmas))
+        self._denoiser, self._draws, self._sigmas, self._attributes = denoiser, draws, sigmas, list(attributes)
         self._scale, self._highest, self._seed = scale, highest, seed
 
     def step(self) -> None:
-        """Ask for the next abstraction and level."""
+        """Ask for the next attribute and level."""
         i, k = divmod(self.next_unit, len(self._sigmas))
-        a, sigma, d = self._abstractions[i], float(self._sigmas[k]), self._draws
+        a, sigma, d = self._attributes[i], float(self._sigmas[k]), self._draws
         noise = Streams(self._seed, [(NoiseOf.LIKELIHOOD, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
         gains = likelihood_posterior(
             self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise,
@@ -139,10 +139,10 @@ class LikelihoodJob(Units):
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a) and the gains, not normalised."""
-        i, levels = [a.name for a in self._abstractions].index(name), len(self._sigmas)
+        i, levels = [a.name for a in self._attributes].index(name), len(self._sigmas)
         mine = self.units()[i * levels : (i + 1) * levels]
         gains = torch.from_numpy(np.stack([u["gains"] for u in mine]))
-        return gains + self._abstractions[i].prior.log()
+        return gains + self._attributes[i].prior.log()
 
 
 class ChainJob(Units):
@@ -153,10 +153,10 @@ class ChainJob(Units):
     which is zero in the mean for true conditional means, whatever is told first.
 
     Args:
-        denoiser: told the abstractions.
+        denoiser: told the attributes.
         draws: with labels.
         sigmas: decreasing levels.
-        abstractions: which, at least 2.
+        attributes: which, at least 2.
     """
 
     def __init__(
@@ -164,19 +164,19 @@ class ChainJob(Units):
         denoiser: Denoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
     ) -> None:
         super().__init__("chain", len(sigmas))
-        self._denoiser, self._draws, self._sigmas, self._abstractions = denoiser, draws, sigmas, abstractions
+        self._denoiser, self._draws, self._sigmas, self._attributes = denoiser, draws, sigmas, attributes
 
     def step(self) -> None:
         """Measure at the next level."""
         sigma, d = float(self._sigmas[self.next_unit]), self._draws
         y = d.v.double() + sigma * d.noise.double()
         free = self._mean(y, sigma, {})
-        everything = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._abstractions})
+        everything = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._attributes})
         unit = {"all": ((everything - free) ** 2).sum(1).numpy()}
-        for a in self._abstractions:
+        for a in self._attributes:
             told = self._mean(y, sigma, {a.name: d.labels[a.name]})
             unit[f"residual.{a.name}"] = 2.0 * ((told - free) * (everything - told)).sum(1).numpy()
         self._keep(unit)
@@ -185,11 +185,11 @@ class ChainJob(Units):
         return Model(self._denoiser, known or None).denoise(y, sigma).flatten(1).cpu()
 
     def residual(self, name: str) -> Float[np.ndarray, "levels draws"]:
-        """Of an abstraction told first."""
+        """Of an attribute told first."""
         return np.stack([u[f"residual.{name}"] for u in self.units()])
 
     def everything(self) -> Float[np.ndarray, "levels draws"]:
-        """Squared gap of all abstractions together."""
+        """Squared gap of all attributes together."""
         return np.stack([u["all"] for u in self.units()])
 
 
@@ -201,7 +201,7 @@ class ProbeJob(Units):
         train: draws to train probes on.
         test: other draws, to judge them on.
         sigmas: decreasing levels.
-        abstractions: which.
+        attributes: which.
         where: ``noisy`` or ``features``.
         seed: of the folds.
     """
@@ -212,19 +212,19 @@ class ProbeJob(Units):
         train: Draws,
         test: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
         where: str,
         seed: int,
     ) -> None:
         super().__init__(f"probed_{where}", len(sigmas))
         self._denoiser, self._train, self._test, self._sigmas = denoiser, train, test, sigmas
-        self._abstractions, self.where, self._seed = abstractions, where, seed
+        self._attributes, self.where, self._seed = attributes, where, seed
 
     def step(self) -> None:
         """Train probes at the next level."""
         level = self._sigmas[[self.next_unit]]
         found = probes(
-            self._abstractions, self._train, self._test, level, self.where, denoiser=self._denoiser, seed=self._seed
+            self._attributes, self._train, self._test, level, self.where, denoiser=self._denoiser, seed=self._seed
         )
         unit: dict[str, np.ndarray] = {}
         for name, p in found.items():
@@ -235,7 +235,7 @@ class ProbeJob(Units):
             }
         self._keep(unit)
 
-    def curve(self, a: Abstraction) -> Curve:
+    def curve(self, a: Attribute) -> Curve:
         """The bound."""
         gains = np.stack([u[f"gain.{a.name}"] for u in self.units()])
         return Curve.of_draws(a.name, f"probes:{self.where}", self._sigmas, gains, a.entropy, kind="lower bound")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from sigmascope.core import Abstraction, Curve, Draws, InputError, LabelledData
+from sigmascope.core import Attribute, Curve, Draws, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import PosteriorPass
@@ -22,12 +22,12 @@ _SUMS_BYTES = 1e8  # of the sums of one block
 _LARGEST_BLOCK = 1024
 
 
-def pairs_among(abstractions: Sequence[Abstraction]) -> list[tuple[Abstraction, Abstraction]]:
+def pairs_among(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
     """Every pair of attributes that are not joint ones, in order.
 
     Raises: InputError where there is none.
     """
-    single = [a for a in abstractions if not a.parts]
+    single = [a for a in attributes if not a.parts]
     if len(single) < 2:
         names = ", ".join(a.name for a in single) or "none"
         raise InputError(f"pairs are of two attributes, and {names} is studied: study two, or leave out --pairs")
@@ -35,7 +35,7 @@ def pairs_among(abstractions: Sequence[Abstraction]) -> list[tuple[Abstraction, 
 
 
 def joint_values(
-    data: LabelledData, pair: tuple[Abstraction, Abstraction]
+    data: LabelledData, pair: tuple[Attribute, Attribute]
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " items"]]:
     """The combinations of two attributes that occur, as first · width + second, and each item's index among them."""
     first, second = (data.labels[a.name].numpy() for a in pair)
@@ -44,22 +44,22 @@ def joint_values(
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[code]
 
 
-def of_pairs(data: LabelledData, abstractions: Sequence[Abstraction]) -> LabelledData:
+def of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
     """The same items, with the joint values of every pair for attributes."""
     joint, labels, weights = [], {}, data.weights.numpy()
-    for number, pair in enumerate(pairs_among(abstractions)):
+    for number, pair in enumerate(pairs_among(attributes)):
         kept, code = joint_values(data, pair)
         width, name = len(pair[1].values), f"pair {number}"  # a and b+c must not be taken for a+b and c
         values = tuple(f"{pair[0].values[k // width]} + {pair[1].values[k % width]}" for k in kept)
         prior = torch.from_numpy(np.bincount(code, weights=weights, minlength=len(kept)))
-        joint.append(Abstraction(name, values, prior / prior.sum(), tuple(a.name for a in pair)))
+        joint.append(Attribute(name, values, prior / prior.sum(), tuple(a.name for a in pair)))
         labels[name] = torch.from_numpy(code)
-    return replace(data, abstractions=tuple(joint), labels=labels)
+    return replace(data, attributes=tuple(joint), labels=labels)
 
 
-def columns_of_pairs(data: LabelledData, abstractions: Sequence[Abstraction]) -> int:
+def columns_of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> int:
     """How many joint values all pairs have together."""
-    return sum(len(joint_values(data, pair)[0]) for pair in pairs_among(abstractions))
+    return sum(len(joint_values(data, pair)[0]) for pair in pairs_among(attributes))
 
 
 def pair_block(columns: int, levels: int, draws: int) -> int:
@@ -68,9 +68,9 @@ def pair_block(columns: int, levels: int, draws: int) -> int:
     return -(-draws // -(-draws // most))
 
 
-def pair_memory(data: LabelledData, abstractions: Sequence[Abstraction], levels: int, draws: int) -> int:
+def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int, draws: int) -> int:
     """Bytes that the pass for pairs holds at its peak."""
-    columns, count = columns_of_pairs(data, abstractions), len(pairs_among(abstractions))
+    columns, count = columns_of_pairs(data, attributes), len(pairs_among(attributes))
     sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
     here = workers(torch.device("cpu"))
     return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
@@ -83,7 +83,7 @@ class PairJob(Blocks[PosteriorPass]):
         denoiser: the exact filter of the items.
         draws: those of the study.
         sigmas: decreasing levels of the study.
-        abstractions: the attributes studied.
+        attributes: the attributes studied.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class PairJob(Blocks[PosteriorPass]):
         denoiser: FiniteDenoiser,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
-        abstractions: Sequence[Abstraction],
+        attributes: Sequence[Attribute],
     ) -> None:
-        self._sigmas, self._pairs = sigmas, pairs_among(abstractions)
-        joint = FiniteDenoiser(of_pairs(denoiser.data, abstractions), denoiser.centre.device)
-        self._joint = joint.abstractions
+        self._sigmas, self._pairs = sigmas, pairs_among(attributes)
+        joint = FiniteDenoiser(of_pairs(denoiser.data, attributes), denoiser.centre.device)
+        self._joint = joint.attributes
 
         def begin(part: slice) -> PosteriorPass:
             return PosteriorPass(joint, Draws(draws.items[part], draws.v[part], draws.noise[part]), sigmas)
@@ -113,7 +113,7 @@ class PairJob(Blocks[PosteriorPass]):
         Args:
             curves: of the attributes, by the posterior, at the same draws and levels.
         """
-        by_name = {c.abstraction: c for c in curves}
+        by_name = {c.attribute: c for c in curves}
         found = []
         for joint, (first, second) in zip(self._joint, self._pairs, strict=True):
             per_draw = joint.entropy - self.joined(f"entropy.{joint.name}")

@@ -20,7 +20,7 @@ from sigmascope.streams import Use
 
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
-_DIRECTION_WORK = 1.7e8  # items · abstractions · directions: small sets afford more directions
+_DIRECTION_WORK = 1.7e8  # items · attributes · directions: small sets afford more directions
 _FEWEST, _MOST = 56, 256
 SKETCH_ITEMS = 1024
 _DIRECTIONS, _ITEMS = 1, 3  # what is drawn
@@ -28,7 +28,7 @@ _DIRECTIONS, _ITEMS = 1, 3  # what is drawn
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
     """How many exact and random directions the gaps of a draw are measured along; with a column of ones, in eights."""
-    work = len(data) * max(len(data.abstractions), 1)
+    work = len(data) * max(len(data.attributes), 1)
     eights = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 8
     each = max(eights // 8, 1)
     return 8 * (eights - each) - 1, 8 * each
@@ -38,7 +38,7 @@ def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
     """Draws of one pass: as many as keep its sums within some 200 MB, and blocks much alike."""
     if not gaps:
         return min(draws, 4 * _BLOCK)
-    columns = sum(len(a.values) for a in data.abstractions)
+    columns = sum(len(a.values) for a in data.attributes)
     per_draw = 8 * levels * columns * (min(sum(directions_for(data)), data.size) + 1)
     most = int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK))
     return -(-draws // -(-draws // most))

@@ -35,8 +35,8 @@ def _losses(pictures: Pictures, found: Findings) -> list[str]:
 
 def _belief(pictures: Pictures, found: Findings) -> list[str]:
     results, a = found.results, found.results.attrs
-    gaps, names = found.estimators("estimate"), results.abstraction.values
-    verdicts = [(n, *(results.verdict.sel(abstraction=n, estimator=e).values for e in gaps)) for n in names]
+    gaps, names = found.estimators("estimate"), results.attribute.values
+    verdicts = [(n, *(results.verdict.sel(attribute=n, estimator=e).values for e in gaps)) for n in names]
     caption = (
         "Three things that are zero for true conditional means. Calibration: 2⟨D_A − D, v − D_A⟩, which is "
         "mmse_gap less score_gap. The chain rule: what all tell together, less what A tells first and what all "
@@ -57,8 +57,8 @@ def _belief(pictures: Pictures, found: Findings) -> list[str]:
 def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
     """Estimates that lie above H(A), which no information can, by how much; a sentence for each attribute."""
     said = []
-    for name in map(str, results.abstraction.values):
-        one, found = results.sel(abstraction=name), []
+    for name in map(str, results.attribute.values):
+        one, found = results.sel(attribute=name), []
         ceiling = float(one.ceiling)
         for e in estimators:
             value = one.information.sel(estimator=e).values
@@ -91,7 +91,7 @@ def _measured(pictures: Pictures, found: Findings) -> list[str]:
 
 def _classes(pictures: Pictures, found: Findings) -> list[str]:
     """Which class of a pipeline's network stood for which value."""
-    head = (str(found.results.abstraction.values[0]), "class of the network", "its name there")
+    head = (str(found.results.attribute.values[0]), "class of the network", "its name there")
     return [table(head, json.loads(found.results.attrs["classes"]))]
 
 

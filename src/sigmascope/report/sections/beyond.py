@@ -24,7 +24,7 @@ def _values(pictures: Pictures, found: Findings) -> list[str]:
     """Which value of each attribute is decided first."""
     results, rows = found.results, []
     for name in panels.attributes_of_values(results):
-        mine = np.flatnonzero(results.value_abstraction.values == name)
+        mine = np.flatnonzero(results.value_attribute.values == name)
         order = mine[np.argsort(-results.value_half.values[mine], kind="stable")]
         ends = (int(order[0]), int(order[-1]))
         rows.append((name, *(f"{results.value.values[k]}: {describe(_half(results, k))}" for k in ends)))

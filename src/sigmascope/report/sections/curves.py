@@ -34,9 +34,9 @@ def _saturation(found: Findings) -> list[str]:
     """Why a curve ends below H(A), a sentence for each that does."""
     notes = []
     for c in found.curves:
-        limit = float(found.results.information_limit.sel(abstraction=c.abstraction))
-        error = float(found.results.information_limit_stderr.sel(abstraction=c.abstraction))
-        name = escape(c.abstraction)
+        limit = float(found.results.information_limit.sel(attribute=c.attribute))
+        error = float(found.results.information_limit_stderr.sel(attribute=c.attribute))
+        name = escape(c.attribute)
         if c.ceiling - limit > max(4 * error, 1e-6):
             notes.append(
                 f"{name}: equal images carry different labels, so even the clean image tells only "

@@ -50,14 +50,14 @@ def order_of(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) ->
     """
     doubts = doubts or {}
     said = [f" <strong>{escape(n)}</strong> is left out of it: {escape(w)}." for n, w in doubts.items()]
-    sure = [row for row in table if row.abstraction not in doubts]
+    sure = [row for row in table if row.attribute not in doubts]
     return (_order(sure) if sure else "No curve is free of bias.") + "".join(said)
 
 
 def _order(table: Sequence[Onset]) -> str:
     reached = [row for row in table if row.state == "reached"]
     if not reached:
-        known = [escape(row.abstraction) for row in table if row.state == "beyond"]
+        known = [escape(row.attribute) for row in table if row.state == "beyond"]
         if not known:
             return "No attribute reaches half of its entropy within these levels."
         first = f"Half-information is already known at the first level: {', '.join(known)}."
@@ -65,13 +65,13 @@ def _order(table: Sequence[Onset]) -> str:
     steps = []
     for i, row in enumerate(reached):
         joint = "" if i + 1 == len(reached) else " → " if row.before_next >= 0.975 else " ≈ "
-        steps.append(f"<strong>{escape(row.abstraction)}</strong> (σ {number(row.at[1].value)}){joint}")
+        steps.append(f"<strong>{escape(row.attribute)}</strong> (σ {number(row.at[1].value)}){joint}")
     text = "In order of half-information, as noise falls: " + "".join(steps) + "."
     if any(row.before_next < 0.975 for row in reached[:-1]):
         text += " Where ≈ stands, these draws do not settle the order (less than 97.5 % of resamples)."
     words_of = {"not reached": "not reached by the last level", "beyond": "already known at the first level"}
     for state, words in words_of.items():
-        names = [escape(row.abstraction) for row in table if row.state == state]
+        names = [escape(row.attribute) for row in table if row.state == state]
         if names:
             text += f" Half-information {words}: {', '.join(names)}."
     return text
@@ -129,7 +129,7 @@ def _labels(results: xr.Dataset) -> str:
     right = "; ".join(
         f"{name} in {100 * float(r):.0f} ± {196 * float(e):.0f} %"
         for name, r, e in zip(
-            results.abstraction.values, results.labeller_right, results.labeller_right_stderr, strict=True
+            results.attribute.values, results.labeller_right, results.labeller_right_stderr, strict=True
         )
     )
     most = int(results.left_out.max())

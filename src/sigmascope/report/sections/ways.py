@@ -37,7 +37,7 @@ def _tree(pictures: Pictures, found: Findings) -> list[str]:
         sign = np.where(np.abs(z) > 3, np.sign(z), 0)
         some = np.flatnonzero(sign)
         turns = [int(k) for j, k in itertools.pairwise(some) if sign[j] != sign[k]]
-        names = f"{escape(above.abstraction)} and {escape(below.abstraction)}"
+        names = f"{escape(above.attribute)} and {escape(below.attribute)}"
         where = ", ".join(f"σ {number(float(above.sigma[k]))}" for k in turns)
         if turns:
             crossings.append(f"{names} cross by {where}")
@@ -69,8 +69,8 @@ def _agreement(pictures: Pictures, found: Findings) -> list[str]:
         )
         lines.append(
             f"<p>{escape(estimator)}: the largest difference is {100 * share:+.2f} ± {196 * error:.2f} % of H(A) "
-            f"({escape(worst.abstraction)}, σ {number(sigma)}); in standard errors of the paired difference, "
-            f"{farthest.errors_apart:.1f} ({escape(farthest.abstraction)}): {verdict}.</p>"
+            f"({escape(worst.attribute)}, σ {number(sigma)}); in standard errors of the paired difference, "
+            f"{farthest.errors_apart:.1f} ({escape(farthest.attribute)}): {verdict}.</p>"
         )
     together = f"All ways on one axis; bands are 95 %. {escape(' '.join(found.words(estimators)))}"
     apart = "The difference from the posterior's measure on the same draws, with its 95 % band."

@@ -54,7 +54,7 @@ class Limits(_OfPosteriors):
             known = a.entropy - entropy_of(job.log_posterior(a.name)[-1]).numpy()
             limit.append(float(known.mean()))
             error.append(float(known.std(ddof=1) / np.sqrt(len(known))))
-        return results.assign(information_limit=("abstraction", limit), information_limit_stderr=("abstraction", error))
+        return results.assign(information_limit=("attribute", limit), information_limit_stderr=("attribute", error))
 
 
 class Values(_OfPosteriors):
@@ -141,7 +141,7 @@ def _with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) 
         results: of :func:`to_dataset`.
         found: for each attribute, the curves of its values.
 
-    Returns: with a dimension ``value``, the values of all attributes one after the other; ``value_abstraction`` says
+    Returns: with a dimension ``value``, the values of all attributes one after the other; ``value_attribute`` says
         whose they are, ``value_stderr`` what their 95 % intervals hold 1.96 times, ``value_half`` where half of
         :math:`-\\ln p(a)` is known (0 and infinity: below and above the levels), ``value_before_next`` how surely
         before the value of the same attribute that comes next.
@@ -152,8 +152,8 @@ def _with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) 
     when = {}
     for name, of in found.items():
         for onset in onsets(list(of.values()), resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
-            when[name, onset.abstraction] = onset
-    mine = [when[name, c.abstraction] for name, c in rows]
+            when[name, onset.attribute] = onset
+    mine = [when[name, c.attribute] for name, c in rows]
     return results.assign(
         value_information=(("value", "sigma"), np.stack([c.value for _, c in rows])),
         value_stderr=(("value", "sigma"), np.stack([c.error for _, c in rows])),
@@ -163,8 +163,8 @@ def _with_values(results: xr.Dataset, found: Mapping[str, Mapping[str, Curve]]) 
         value_half_high=("value", [o.at[1].high for o in mine]),
         value_before_next=("value", [o.before_next for o in mine]),
     ).assign_coords(
-        value=[c.abstraction for _, c in rows],
-        value_abstraction=("value", [name for name, _ in rows]),
+        value=[c.attribute for _, c in rows],
+        value_attribute=("value", [name for name, _ in rows]),
     )
 
 
@@ -222,7 +222,7 @@ def _with_pairs(results: xr.Dataset, found: Sequence[Interaction]) -> xr.Dataset
         the diagonal an attribute meets itself, and I(A; A; Y) is I(A; Y).
     """
     names = list(dict.fromkeys(n for pair in found for n in (pair.first, pair.second)))
-    alone = {c.abstraction: c for c in to_curves(results)}
+    alone = {c.attribute: c for c in to_curves(results)}
     shape = (len(names), len(names), results.sizes["sigma"])
     value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
     for i, name in enumerate(names):

@@ -21,7 +21,7 @@ def with_keeping(
         kept: of each attribute, for each draw.
         sure: likewise.
     """
-    names = [str(n) for n in results.abstraction.values]
-    axes = ("abstraction", "sigma", "draw")
+    names = [str(n) for n in results.attribute.values]
+    axes = ("attribute", "sigma", "draw")
     results = results.assign(kept_per_draw=(axes, np.stack([kept[n] for n in names])))
     return results if sure is None else results.assign(sure_per_draw=(axes, np.stack([sure[n] for n in names])))

@@ -28,7 +28,7 @@ class MarksOfModel(Extra):
     def add(
         self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
-        measured, by = done["gaps"].curves(), {(c.abstraction, c.estimator): c for c in curves}
+        measured, by = done["gaps"].curves(), {(c.attribute, c.estimator): c for c in curves}
         null, trusts = measured.get(NULL), list[Trust]()
         for a in problem.attributes:
             for name in (n for n in _GAPS if (a.name, n) in by):
@@ -68,5 +68,5 @@ class MarksOfSampler(Extra):
         self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
         wrapping = done[LOSSES].say()
-        trusts = [judge(c, wrapping=wrapping or self._against[c.abstraction]) for c in curves if c.estimator == "forks"]
+        trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
         return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))

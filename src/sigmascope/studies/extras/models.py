@@ -66,7 +66,7 @@ class OwnPath(Extra):
         if OF_PATH not in done:
             return results
         found = [done[OF_PATH].of_attribute(a) for a in problem.attributes]
-        each, drawn = ("abstraction", "sigma"), ("abstraction", "sigma", "path_draw")
+        each, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
         of_path = [f.curve for f in found]
         gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in of_path]
         of = {
@@ -74,7 +74,7 @@ class OwnPath(Extra):
             "path_stderr": (each, np.stack([c.stderr for c in of_path])),
             "path_quadrature_error": (each, np.stack(gauges)),
             "path_information_per_draw": (drawn, np.stack([c.per_draw for c in of_path])),
-            "path_ceiling": (("abstraction",), np.array([c.ceiling for c in of_path])),
+            "path_ceiling": (("attribute",), np.array([c.ceiling for c in of_path])),
         }
         kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
         if kept and sure:
@@ -110,8 +110,8 @@ class Chain(Extra):
             for a in problem.attributes
         ]  # fmt: skip
         return results.assign(
-            chain_residual=(("abstraction", "sigma"), np.stack([c.value for c in chained])),
-            chain_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in chained])),
+            chain_residual=(("attribute", "sigma"), np.stack([c.value for c in chained])),
+            chain_stderr=(("attribute", "sigma"), np.stack([c.stderr for c in chained])),
         )
 
 
@@ -130,8 +130,8 @@ class OfProbes(Extra):
             learning = np.stack([job.learning(n) for n in names])
             results = results.assign(
                 {
-                    f"accuracy_{job.where}": (("abstraction", "sigma"), accuracy),
-                    f"learning_{job.where}": (("abstraction", "sigma", "share"), learning),
+                    f"accuracy_{job.where}": (("attribute", "sigma"), accuracy),
+                    f"learning_{job.where}": (("attribute", "sigma", "share"), learning),
                 }
             )
         return results
@@ -149,10 +149,10 @@ class Calibration(Extra):
         measured = done["gaps"].curves()
         found = [measured[a.name].calibration for a in problem.attributes]
         results = results.assign(
-            calibration=(("abstraction", "sigma"), np.stack([c.value for c in found])),
-            calibration_stderr=(("abstraction", "sigma"), np.stack([c.stderr for c in found])),
+            calibration=(("attribute", "sigma"), np.stack([c.value for c in found])),
+            calibration_stderr=(("attribute", "sigma"), np.stack([c.stderr for c in found])),
         )
-        best = next((c for c in curves if c.abstraction == NULL and c.estimator == "bound"), None)
+        best = next((c for c in curves if c.attribute == NULL and c.estimator == "bound"), None)
         for name, c in (
             ("null_score_gap", measured[NULL].score_gap if NULL in measured else None),
             ("null_bound", best),

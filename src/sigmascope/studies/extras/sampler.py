@@ -41,15 +41,15 @@ class Kept(Extra):
         keeps = {n: kept_of_parents(c, draws.labels[n]).numpy() for n, c in counts.items()}
         results = with_keeping(results, keeps, {n: sure_of_counts(c).numpy() for n, c in counts.items()})
         shared = np.stack([kept_of_counts(counts[n]).numpy() for n in names])
-        results = results.assign(shared_per_draw=(("abstraction", "sigma", "draw"), shared))
+        results = results.assign(shared_per_draw=(("attribute", "sigma", "draw"), shared))
         for name in ("kept_per_draw", "sure_per_draw", "shared_per_draw"):
             results[name].attrs["law"] = law
         results.attrs["law"] = law
         if isinstance(label, Nearest) and label.leaves_out:
             right = [label.right(n, draws.items).double() for n in names]
             results = results.assign(
-                labeller_right=("abstraction", [float(x.mean()) for x in right]),
-                labeller_right_stderr=("abstraction", [float(x.std()) / len(x) ** 0.5 for x in right]),
+                labeller_right=("attribute", [float(x.mean()) for x in right]),
+                labeller_right_stderr=("attribute", [float(x.std()) / len(x) ** 0.5 for x in right]),
                 left_out=("draw", label.left_out(draws.items).numpy()),
             )
         return results
@@ -119,15 +119,15 @@ def unlike(results: xr.Dataset, first: Mapping[str, Int64[Tensor, "draws _"]]) -
     """
     made, found = [], {}
     for name, c in first.items():
-        entropy, ceiling = float(zhang(c.sum(0))), float(results.ceiling.sel(abstraction=name))
+        entropy, ceiling = float(zhang(c.sum(0))), float(results.ceiling.sel(attribute=name))
         without = np.array([float(zhang(c.sum(0) - one)) for one in c])  # the jackknife over draws
         error = float(np.sqrt((len(c) - 1) * without.var()))
         made.append(entropy)
         found[name] = ""
         if abs(entropy - ceiling) > max(_UNLIKE * ceiling, 3.0 * error):
-            begins = float(results.information.sel(abstraction=name, estimator="forks")[0])
+            begins = float(results.information.sel(attribute=name, estimator="forks")[0])
             found[name] = (
                 f"the model does not make it in the proportions of the images ({entropy:.2f} nats of it at the first "
                 f"level, {ceiling:.2f} in the images), so that its curve begins at {begins:.2f} nats and not at 0"
             )
-    return results.assign(made_entropy=("abstraction", made)), found
+    return results.assign(made_entropy=("attribute", made)), found

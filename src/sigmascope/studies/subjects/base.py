@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from sigmascope.core import Abstraction, Curve, InputError
+from sigmascope.core import Attribute, Curve, InputError
 from sigmascope.information.estimator import Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.problem import Problem
@@ -32,7 +32,7 @@ class Subject(ABC, Generic[P]):
 
     kind: str
     data: Any
-    attributes: tuple[Abstraction, ...]
+    attributes: tuple[Attribute, ...]
 
     @abstractmethod
     def problem(self, spec: Spec) -> P:
@@ -139,4 +139,4 @@ def opening_of(spec: Spec) -> Opening:
 
 def filled(spec: Spec, data: Any, names: Sequence[str]) -> Any:
     """The specification with the fingerprint of its data and the attributes studied."""
-    return replace(spec, what=replace(spec.what, abstractions=tuple(names)), fingerprint=data.fingerprint)
+    return replace(spec, what=replace(spec.what, attributes=tuple(names)), fingerprint=data.fingerprint)

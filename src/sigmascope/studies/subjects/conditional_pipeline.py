@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.adapters.foreign import Foreign
-from sigmascope.core import UNKNOWN, Abstraction, Denoiser, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.data import load
 from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, names, usual
 from sigmascope.information.mixture import Mixture
@@ -28,14 +28,14 @@ class ByClass(Denoiser):
 
     Args:
         network: told classes.
-        abstraction: the attribute.
+        attribute: the attribute.
         classes: the network's class of each of its values.
     """
 
-    def __init__(self, network: Foreign, abstraction: Abstraction, classes: Sequence[int]) -> None:
+    def __init__(self, network: Foreign, attribute: Attribute, classes: Sequence[int]) -> None:
         super().__init__()
-        self.network, self.event, self.abstractions = network, network.event, (abstraction,)
-        self._own = network.abstractions[0].name
+        self.network, self.event, self.attributes = network, network.event, (attribute,)
+        self._own = network.attributes[0].name
         self.register_buffer("classes", torch.tensor(list(classes), dtype=torch.int64), persistent=False)
 
     classes: Tensor
@@ -47,7 +47,7 @@ class ByClass(Denoiser):
         known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """As of :class:`~sigmascope.adapters.foreign.Foreign`, told the value of the attribute, -1 where unknown."""
-        name = self.abstractions[0].name
+        name = self.attributes[0].name
         others = [n for n in known or {} if n != name]
         if others:
             raise InputError(f"this network cannot be told {others[0]!r}: only {name!r}")
@@ -58,7 +58,7 @@ class ByClass(Denoiser):
         return self.network(y, sigma, {self._own: told})
 
 
-def classes_of(a: Abstraction, network: Foreign, model: str, classes: str = "") -> list[int]:
+def classes_of(a: Attribute, network: Foreign, model: str, classes: str = "") -> list[int]:
     """The network's class of each value of an attribute, by name, or as the user says.
 
     Args:
@@ -69,7 +69,7 @@ def classes_of(a: Abstraction, network: Foreign, model: str, classes: str = "") 
 
     Raises: InputError, which shows both lists, where a value has no class or more than one.
     """
-    return matched(a.values, network.abstractions[0].values, classes, a.name, model)
+    return matched(a.values, network.attributes[0].values, classes, a.name, model)
 
 
 def is_told(spec: PipelineSpec, opened: Opened) -> bool:
@@ -79,12 +79,12 @@ def is_told(spec: PipelineSpec, opened: Opened) -> bool:
     """
     network = opened.pipe.denoiser
     asked = (set(spec.estimators) & set(names(CONDITIONAL))) - set(names(SAMPLER))
-    if not network.abstractions and asked:
+    if not network.attributes and asked:
         raise InputError(
             f"{spec.model}: {', '.join(sorted(asked))} came, but the network knows no classes: leave it to forks and "
             "probes"
         )
-    told = bool(network.abstractions) and spec.what.data != GENERATED and "forks" not in spec.estimators
+    told = bool(network.attributes) and spec.what.data != GENERATED and "forks" not in spec.estimators
     if spec.pipeline.classes and not told:
         raise InputError(f"{spec.model}: the network is told no class in this study: leave out --classes")
     return told
@@ -98,19 +98,19 @@ def open_told(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, Pip
     Raises: InputError.
     """
     w, network = spec.what, opened.pipe.denoiser
-    data = opened.values(load(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground))
-    if len(data.abstractions) != 1:
+    data = opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
+    if len(data.attributes) != 1:
         raise InputError(
-            f"{w.data}: it has {', '.join(a.name for a in data.abstractions)}: name the one that is the pipeline's "
-            "class, e.g. --abstractions " + data.abstractions[0].name
+            f"{w.data}: it has {', '.join(a.name for a in data.attributes)}: name the one that is the pipeline's "
+            "class, e.g. --attributes " + data.attributes[0].name
         )
-    a = data.abstractions[0]
+    a = data.attributes[0]
     classes = classes_of(a, network, spec.model, spec.pipeline.classes)
     told = ByClass(network, a, classes).eval()
     spec = opened.levels(_estimated(spec, opened))
     check_same_data(spec, data)
     spec = replace(
-        spec, what=replace(w, abstractions=w.abstractions or (a.name,)), fingerprint=data.fingerprint,
+        spec, what=replace(w, attributes=w.attributes or (a.name,)), fingerprint=data.fingerprint,
         model_fingerprint=opened.digest, sampling=in_groups(spec.sampling),
     )  # fmt: skip
     source = Items(data, holdout=0.0, null=0, seed=0)
@@ -118,7 +118,7 @@ def open_told(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, Pip
     spec = _affordable(spec, opened)
     span, seed = scale * data.size**0.5, spec.sampling.seed
     model = opened.mixed(told, span, seed) if opened.must_be_told else seeing(told)
-    own = network.abstractions[0].values
+    own = network.attributes[0].values
     found = Network(
         model, None, None, opened.asked_up_to, opened.words, opened.parameters,
         classes=tuple((v, k, own[k]) for v, k in zip(a.values, classes, strict=True)),

@@ -34,5 +34,5 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
         found.append(name)
     doubled = next((n for n in found if found.count(n) > 1), None)
     if doubled is not None:
-        raise InputError(f"abstraction {doubled!r} is asked for twice: name each once")
+        raise InputError(f"attribute {doubled!r} is asked for twice: name each once")
     return tuple(found) or tuple(names)

@@ -23,7 +23,7 @@ class ExactSubject(Subject[ExactProblem]):
     """A law whose posterior is known.
 
     Args:
-        data: what it is of: with ``abstractions``, ``draw`` (or items, of a finite set), ``event``, ``name``,
+        data: what it is of: with ``attributes``, ``draw`` (or items, of a finite set), ``event``, ``name``,
             ``words``, ``unit`` and ``fingerprint``.
         denoiser: its exact filter.
         names: of the attributes studied.
@@ -73,7 +73,7 @@ class Population(Subject[PopulationProblem]):
     kind = POPULATION
 
     def __init__(self, data: LabelledData, denoiser: FiniteDenoiser) -> None:
-        self.data, self.denoiser, self.attributes = data, denoiser, data.abstractions
+        self.data, self.denoiser, self.attributes = data, denoiser, data.attributes
 
     def problem(self, spec: Spec) -> PopulationProblem:
         assert isinstance(spec, HeldoutSpec)

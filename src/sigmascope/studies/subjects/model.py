@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from sigmascope.core import Abstraction, Curve, Denoiser, Draws, InputError, LabelledData, generator
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
 from sigmascope.information.adaptive import GapJob
@@ -65,7 +65,7 @@ class Network:
 
     model: Denoiser
     classifier: NoisyClassifier | None
-    null: Abstraction | None
+    null: Attribute | None
     highest: float | None
     kind: str
     parameters: int
@@ -93,7 +93,7 @@ class ConditionalModel(Subject[ModelProblem]):
         network: Network,
         source: Source,
         data: Any,
-        attributes: tuple[Abstraction, ...],
+        attributes: tuple[Attribute, ...],
         *,
         held_out: bool,
         scale: float,
@@ -109,7 +109,7 @@ class ConditionalModel(Subject[ModelProblem]):
         return Sampling.sigma_max if highest is None else highest * (1.0 - 1e-9)
 
     @property
-    def asked(self) -> tuple[Abstraction, ...]:
+    def asked(self) -> tuple[Attribute, ...]:
         """The attributes that the network is told: those studied, and the null."""
         return self.attributes if self.network.null is None else (*self.attributes, self.network.null)
 
@@ -238,7 +238,7 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     """
     folder = model_folder(spec.model)
     model = NeuralDenoiser.load(folder, device)
-    own = [a for a in model.abstractions if a.name != NULL]
+    own = [a for a in model.attributes if a.name != NULL]
     if not own:
         raise InputError(f"{spec.model}: the model can be told no attribute: train one with labels")
     names = tuple(a.name for a in own)
@@ -247,11 +247,11 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     w = spec.what
     data = load_any(w.data, asked or names, size=w.size, grain=w.grain, ground=w.ground)
     _check_fit(spec, data, model, own)
-    chosen = attributes_of(w.abstractions, asked, names)
+    chosen = attributes_of(w.attributes, asked, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
-    null = next((a for a in model.abstractions if a.name == NULL), None)
+    null = next((a for a in model.attributes if a.name == NULL), None)
     if isinstance(source, Items) and same and not held_out:
         null = None  # its labels were trained on: of them the network does know something
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
@@ -260,10 +260,10 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     check_same_data(spec, data)
     check_same_model(spec, digest)
     spec = replace(
-        spec, what=replace(w, abstractions=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
+        spec, what=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
         sampling=in_groups(spec.sampling),
     )  # fmt: skip
-    mine = tuple(next(a for a in data.abstractions if a.name == n) for n in chosen)
+    mine = tuple(next(a for a in data.attributes if a.name == n) for n in chosen)
     network = Network(
         model, classifier, null, settings.sigma_max, model.architecture.kind, model.count(),
         int(model.card.get("steps", 0)),
@@ -291,12 +291,12 @@ def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) ->
     return replace(spec, what=replace(w, ground=ground))
 
 
-def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, own: Sequence[Abstraction]) -> None:
+def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, own: Sequence[Attribute]) -> None:
     """Refuse data that the model is not of.
 
     Raises: InputError.
     """
-    of, name = {a.name: a for a in data.abstractions}, spec.what.data
+    of, name = {a.name: a for a in data.attributes}, spec.what.data
     if {a.name for a in own} - set(of) or (isinstance(data, LabelledData) and len(of) > len(own)):
         raise InputError(f"{name}: it has other attributes than the model was told: pass its own data")
     if data.event != model.event:
@@ -374,7 +374,7 @@ def check_same_model(spec: ModelSpec | PipelineSpec, digest: str) -> None:
 def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
     """How the model was trained, and the attributes as they were asked for (perhaps with bins)."""
     try:
-        return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("abstractions", ())))
+        return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("attributes", ())))
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{name}: its card does not say how it was trained ({error}): train it again") from error
 

@@ -35,7 +35,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
     w = spec.what
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
-    data = load_any(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground)
+    data = load_any(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground)
     return of_data(_with_data_path(spec), data)
 
 
@@ -58,7 +58,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     tree, heldout = isinstance(data, Hierarchy), isinstance(spec, HeldoutSpec)
     if tree and heldout:
         raise InputError(f"{w.data}: a hierarchy is its own population: leave out --law heldout")
-    names = w.abstractions or tuple(a.name for a in data.abstractions)
+    names = w.attributes or tuple(a.name for a in data.attributes)
     studied = chosen(data, names)
     require_scales(data, spec, studied)
     if isinstance(spec, ExactSpec) and spec.pairs:
@@ -128,7 +128,7 @@ def check_use(spec: PipelineSpec, opened: Opened) -> bool:
     spec.validate_told() if told else spec.validate_forked()
     null = spec.pipeline.null_class
     if null >= 0 and null != (own := opened.pipe.denoiser.null):
-        why = "knows no classes" if not opened.pipe.denoiser.abstractions else f"has class {own} for none"
+        why = "knows no classes" if not opened.pipe.denoiser.attributes else f"has class {own} for none"
         raise InputError(f"--null-class {null} came, but {spec.model} {why}: leave it out")
     check_range(spec, opened.levels(spec))
     return told

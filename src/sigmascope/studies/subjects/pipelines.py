@@ -53,7 +53,7 @@ class Opened:
     @property
     def must_be_told(self) -> bool:
         """Whether its network has classes, and none that stands for an unknown one."""
-        return bool(self.pipe.denoiser.abstractions) and self.pipe.denoiser.null is None
+        return bool(self.pipe.denoiser.attributes) and self.pipe.denoiser.null is None
 
     @property
     def asked_up_to(self) -> float | None:
@@ -69,13 +69,13 @@ class Opened:
             seed: of the noise of its likelihood.
         """
         top = float("inf") if self.highest is None else self.highest
-        name = told.abstractions[0].name
+        name = told.attributes[0].name
         return Mixture(told, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
 
     @property
     def untold_calls(self) -> int:
         """Network calls of an answer without knowledge."""
-        classes = self.pipe.denoiser.abstractions
+        classes = self.pipe.denoiser.attributes
         return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.must_be_told else 1
 
     def untold(self, seed: int) -> Denoiser:
@@ -143,7 +143,7 @@ class Opened:
                 f"{data.name}: its latents are of shape {tuple(latents.shape[1:])}, the pipeline's of {event}: resize "
                 "or crop the images first"
             )
-        named = {a.name: [a.values[i] for i in data.labels[a.name].tolist()] for a in data.abstractions}
+        named = {a.name: [a.values[i] for i in data.labels[a.name].tolist()] for a in data.attributes}
         found = from_array(latents.numpy(), named, weights=data.weights, name=data.name)
         return replace(found, unit=f"{LATENTS} of {self.pipe.name}", notes=data.notes)
 

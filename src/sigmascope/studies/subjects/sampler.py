@@ -63,7 +63,7 @@ class Sampler(Subject[SamplerProblem]):
     ) -> None:
         self.opened, self.data, self.label, self.generated = opened, data, label, generated
         self.labeller = spec.forking.labeller or (label.words if isinstance(label, Nearest) else "")
-        self.attributes = data.abstractions
+        self.attributes = data.attributes
         self.items = None if generated else data
         untold = opened.untold(spec.sampling.seed)
         self.denoiser = untold if opened.must_be_told else seeing(untold)
@@ -199,16 +199,16 @@ def open_sampler(
     if made and function is not None:
         data, label = _made(spec, opened, function, progress, out)
     else:
-        data = opened.values(load(w.data, w.abstractions, size=w.size, grain=w.grain, ground=w.ground))
+        data = opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
         label = Nearest(data)
         if function is not None:
-            mine = by_function(function, data.abstractions[0].name, data.abstractions)
+            mine = by_function(function, data.attributes[0].name, data.attributes)
             label = of_any_parent(decoded(mine, opened.pipe.decode or _as_it_is))
-    names = tuple(a.name for a in data.abstractions)
-    for a in data.abstractions:
+    names = tuple(a.name for a in data.attributes)
+    for a in data.attributes:
         require_children(a, spec.forking.forks)
     check_same_data(spec, data)
-    what = replace(w, abstractions=w.abstractions or names)  # as they were asked for, perhaps with bins
+    what = replace(w, attributes=w.attributes or names)  # as they were asked for, perhaps with bins
     spec = replace(spec, what=what, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
     return Sampler(opened, data, label, made, spec), spec
 
@@ -233,7 +233,7 @@ def _made(
     spec: PipelineSpec, opened: Opened, function: Callable[[Tensor], object], progress: bool, out: Path | None
 ) -> tuple[LabelledData, LabelChildren]:
     """Images that the pipeline makes, labelled by the user's function, and the labels of others."""
-    free, decode, asked = by_function(function, "label", ()), opened.pipe.decode or _as_it_is, spec.what.abstractions
+    free, decode, asked = by_function(function, "label", ()), opened.pipe.decode or _as_it_is, spec.what.attributes
 
     def labelled(images: Tensor) -> dict[str, Tensor]:
         found = labelled_by(free, images, decode)

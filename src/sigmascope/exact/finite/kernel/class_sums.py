@@ -16,7 +16,7 @@ _RUN = 32  # rows that a run of equal labels should have on average, to be worth
 
 @dataclass
 class _Group:
-    """One abstraction whose classes lie scattered: rows in order of class, the columns of these, rows of each."""
+    """One attribute whose classes lie scattered: rows in order of class, the columns of these, rows of each."""
 
     rows: Tensor
     columns: slice | Tensor
@@ -25,7 +25,7 @@ class _Group:
 
 @dataclass
 class _Slow:
-    """One abstraction that is constant on every run: pieces of runs, each with columns that do not come twice.
+    """One attribute that is constant on every run: pieces of runs, each with columns that do not come twice.
 
     ``index`` tells the class of each run of the piece, for a sum over runs; None where each run is a class.
     """
@@ -45,13 +45,13 @@ class ByClass:
     """The classes of a tile, sorted once for all levels.
 
     Data often come in the order of some labels.  Runs of rows on which those stay the same get one product each, which
-    serves all of these abstractions; the other ones are sorted.
+    serves all of these attributes; the other ones are sorted.
 
     Args:
-        classes: for each abstraction, the column of each item's value, shape (rows, abstractions).
+        classes: for each attribute, the column of each item's value, shape (rows, attributes).
     """
 
-    def __init__(self, classes: Int64[Tensor, "rows abstractions"]) -> None:
+    def __init__(self, classes: Int64[Tensor, "rows attributes"]) -> None:
         rows = len(classes)
         changes = classes[1:] != classes[:-1]
         boundary = torch.zeros(rows - 1, dtype=torch.bool, device=classes.device)
@@ -95,7 +95,7 @@ class ByClass:
     def products(
         self, left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
     ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "classes p q"]]]:
-        r"""For each abstraction, its classes c here and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
+        r"""For each attribute, its classes c here and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
         if self._slow:
             yield from self._of_runs(left, right)
         for group in self._groups:
@@ -123,7 +123,7 @@ class ByClass:
     def add(
         self, out: Float[Tensor, "columns p q"], left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
     ) -> None:
-        """Add the products to ``out[c]`` for every class c of every abstraction."""
+        """Add the products to ``out[c]`` for every class c of every attribute."""
         for columns, part in self.products(left, right):
             add_rows(out, columns, part)
 

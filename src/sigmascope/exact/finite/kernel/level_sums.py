@@ -60,7 +60,7 @@ class LevelSums:
         centre: subtracted from items before products, shape (size,); any is exact, a mean keeps rounding small.
         noise: standard normal, shape (draws, size).
         sigmas: decreasing levels.
-        classes: how many, of all abstractions together.
+        classes: how many, of all attributes together.
         own: :math:`\ln w` of each draw's item, shape (draws,), float64; None where v are not items.
         dtype: of the products, float32 or float64.
         heaviest: the largest :math:`\ln w` of all items.
@@ -109,7 +109,7 @@ class LevelSums:
     def add(
         self,
         raw: Float[Tensor, "rows size"],
-        classes: Int64[Tensor, "rows abstractions"],
+        classes: Int64[Tensor, "rows attributes"],
         log_weight: Float[Tensor, " rows"],
         into: Sums | None = None,
         turn: Turn | None = None,
@@ -118,7 +118,7 @@ class LevelSums:
 
         Args:
             raw: items, float32; left as they are.
-            classes: for each abstraction, the column of each item's value.
+            classes: for each attribute, the column of each item's value.
             log_weight: ln w of each item.
             into: where to add; None: :attr:`total`.
             turn: of this tile, where others are added to the same sums meanwhile.

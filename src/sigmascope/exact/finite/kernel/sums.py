@@ -113,7 +113,7 @@ class Sums:
         reference: the items 0.
         shift: c, raised where a logit comes near to what a number can hold, float64; it stays 0 where draws are items
             and weights are alike.
-        sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every abstraction, float64; the last entry is
+        sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every attribute, float64; the last entry is
             the limit sigma → 0, where the nearest items are left.
         squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64.
         means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, one of which is 1 (see
@@ -240,7 +240,7 @@ class Tile:
         norm: :math:`\|v_k\|^2`.
         vv, nv: the brackets, which complete the products.
         weight: :math:`\ln w_k`.
-        classes: for each abstraction the column of each item's value.
+        classes: for each attribute the column of each item's value.
         columns: of the posterior means.
         rounding: size of the products' rounding errors.
     """
@@ -251,7 +251,7 @@ class Tile:
     vv: Float[Tensor, " draws"]
     nv: Float[Tensor, " draws"]
     weight: Float[Tensor, " rows"]
-    classes: Int64[Tensor, "rows abstractions"]
+    classes: Int64[Tensor, "rows attributes"]
     columns: Columns
     rounding: float
 

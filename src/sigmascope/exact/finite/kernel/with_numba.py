@@ -62,7 +62,7 @@ def _class_sums(
     sums, squares, rows, draws, values,
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that live beyond them."""
-    count, total, abstractions = vv.shape[0], norm.shape[0], classes.shape[1]
+    count, total, attributes = vv.shape[0], norm.shape[0], classes.shape[1]
     columns, width = work.shape[0] - 3, work.shape[1]  # and rows for squares, shifts, largest logits
     own_shift, peak = (columns + 1) * width, (columns + 2) * width
     found = 0
@@ -92,7 +92,7 @@ def _class_sums(
                         largest_into(work, peak + b * WIDTH, logit)
                     mass = exp(logit)
                     add_to(work, columns * width + b * WIDTH, square(mass))
-                    for a in range(abstractions):
+                    for a in range(attributes):
                         add_to(work, classes[r, a] * width + b * WIDTH, mass)
                 if alive and d2 * last[0] + s * last[1] > last[2] + last[3] * dead[d]:
                     if found < rows.shape[0]:
@@ -211,7 +211,7 @@ def _scatter_means(
 ):  # fmt: skip
     """Add e^l of listed pairs and items to the means at the levels from start to stop, each until it is dead.
 
-    Where the classes of the slow abstractions stay the same from pair to pair, what they are given is held back.
+    Where the classes of the slow attributes stay the same from pair to pair, what they are given is held back.
     """
     directions, count, reach = means.shape[3], row.shape[0], 0
     for i in range(count):
