@@ -35,10 +35,10 @@ def main() -> None:
     path = filtering.simulate(switch, times, args.paths, torch.Generator().manual_seed(4))
     account = filtering.run(filtering.WonhamFilter(switch), path)
 
-    began = filtering.told(switch, torch.arange(3), path.state[0])
+    began = filtering.prior_given(switch, torch.arange(3), path.state[0])
     knowing = {
         "where it began": filtering.run(filtering.WonhamFilter(switch, began), path),
-        "its whole path": filtering.told_path(path),
+        "its whole path": filtering.known_path(path),
     }
     shown = int(((path.state.diff(dim=0) != 0).sum(0) >= 5).nonzero()[0])  # the first path with five jumps
     fig, axes = plt.subplots(3, 1, figsize=(8, 7.5), sharex=True, layout="constrained")

@@ -114,7 +114,7 @@ def _parse(args: list[str]) -> tuple[str, Any]:
     args, spoil = _without_break(args)
     defaults: dict[str, Any] = {name: module.Command() for name, module in COMMANDS.items()}
     if (file := _file_of(args)) is not None:
-        defaults["study"] = COMMANDS["study"].told_by(file)
+        defaults["study"] = COMMANDS["study"].asked_by(file)
     if spoil:
         defaults["check"] = COMMANDS["check"].Command(spoil=spoil)
     one_of: Any = Union[  # noqa: UP007

@@ -49,7 +49,7 @@ class Use(IntEnum):
     EXPLORED = 67  # children at the levels of the page's slider
     CLEAN_VALUES = 2**31  # clean values, drawn at once from the posterior
     CHILDREN_LABELS = 2**31 + 1  # labels of children, from their own posteriors
-    TOLD_LABELS = 2**31 + 2  # labels that a model's own paths are told
+    CONDITIONAL_LABELS = 2**31 + 2  # labels that a model's own paths are told
 
 
 @unique
@@ -63,7 +63,7 @@ class NoiseOf(IntEnum):
     GENERATED = 7  # images that a sampler makes to be studied
     MEASURED = 8  # noise that these are looked at through
     OWN_PATH = 11  # a model's own path from level to level
-    TOLD_PATH = 13  # its path where it is told an attribute
+    CONDITIONAL_PATH = 13  # its path where it is told an attribute
     SHOWN = 61  # the generation that the reproduction shows
 
 

@@ -135,7 +135,7 @@ def test_many_rows_at_once_are_those_one_by_one(folders, kind):
         pipe.denoiser.network.rows = rows
         assert torch.allclose(pipe.denoiser(y, sigma, {"prompt": label}), one, atol=1e-5)
     empty = pipe.denoiser(y, sigma, {"prompt": torch.zeros(7, dtype=torch.int64)})
-    assert torch.allclose(pipe.denoiser(y, sigma), empty, atol=1e-6)  # untold: the empty prompt
+    assert torch.allclose(pipe.denoiser(y, sigma), empty, atol=1e-6)  # unconditional: the empty prompt
     both = opened(folders, kind, (A, B))
     with pytest.raises(InputError, match="must always be told 'prompt'"):
         both.denoiser(y, sigma)

@@ -145,8 +145,8 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
         path, attributes="colour", model="diffusers:x", draws=32, levels=3, sigma_max=4.0, sigma_min=0.2,
         budget=2000 if empty else 31_000, estimators="score_gap,own_path",
     )  # fmt: skip
-    untold = 1 if empty else int(results.attrs["unconditional_calls"])
-    assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, untold)[1]
+    unconditional = 1 if empty else int(results.attrs["unconditional_calls"])
+    assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, unconditional)[1]
 
 
 def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
@@ -186,7 +186,7 @@ def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dresse
     assert results.attrs["unconditional_calls"] == 3 * 25
     assert 100_000 < results.attrs["network_calls"] <= 150_000
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Its network has no empty class: what it says untold is the mixture over its classes" in page
+    assert "Its network has no empty class: what it says unconditional is the mixture over its classes" in page
     assert "Which class is which" in page
     assert '<tr><th scope="row">blue</th><td>0</td><td>blue</td></tr>' in page
 

@@ -143,7 +143,7 @@ def test_a_right_wrapping_says_nothing(wrapped, path, tmp_path, capsys):
 
 
 def test_what_the_data_prove_marks_a_weak_network(wrapped, path):
-    """Told its class the network moves by half as much as it should: only a bound of the data alone sees that."""
+    """Given its class, the network moves by half as much as it should: only a bound of the data alone sees that."""
     found = {}
     for share in (1.0, 0.5):
         wrapped(share=share)
@@ -173,9 +173,9 @@ def test_losses_are_those_of_the_network(wrapped, path):
         str(path), model="diffusers:x", levels=7, sigma_max=8.0, sigma_min=0.06, draws=32, budget=2000,
         estimators="score_gap",
     )  # fmt: skip
-    assert list(r.loss_told.values) == ["(nothing)", "colour", "(classes at random)"]
+    assert list(r.loss_condition.values) == ["(nothing)", "colour", "(classes at random)"]
     assert float((r.loss_over_linear[0] / r.loss_over_linear_stderr[0]).max()) < 2
-    assert float((r.loss_over_untold[1] / r.loss_over_untold_stderr[1]).max()) < 2
+    assert float((r.loss_over_unconditional[1] / r.loss_over_unconditional_stderr[1]).max()) < 2
     assert np.allclose(r.loss_over_linear[0], r.loss[0] - r.loss_linear)
     apart = np.hypot(r.loss_stderr[0], r.loss_linear_stderr)
     assert float((r.loss_over_linear_stderr[0] / apart)[0]) < 0.5  # at much noise both err alike

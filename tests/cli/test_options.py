@@ -12,7 +12,7 @@ import pytest
 import sigmascope
 from asked import study
 from sigmascope.cli import main
-from sigmascope.commands.study import told_by
+from sigmascope.commands.study import asked_by
 from sigmascope.core import InputError
 from sigmascope.information.estimator import register, unregister
 from sigmascope.information.estimators.posterior import Posterior
@@ -200,7 +200,7 @@ def checked(kind, **more):
     spec = spec_of(**({"data": "x.npz"} | options | more))
     assert type(spec) is of
     if kind == "told pipeline":
-        spec.validate_told()
+        spec.validate_conditional()
     elif kind == "forked pipeline":
         spec.validate_forked()
         spec = spec.resolve_forked(("forks",))
@@ -367,6 +367,6 @@ def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 255, (40, 4, 4), dtype=np.uint8), **{"a,b": np.arange(40) % 2})
     spec = spec_of(data=str(tmp_path / "d.npz"), attributes=("a,b",), draws=8, levels=4)
     (tmp_path / "s.toml").write_text(spec.to_toml())
-    command = told_by(str(tmp_path / "s.toml"))
+    command = asked_by(str(tmp_path / "s.toml"))
     assert command.what.attributes == ("a,b",)
     assert main(["study", "--spec", str(tmp_path / "s.toml"), "--draws", "6", "--dry-run"]) == 0

@@ -94,13 +94,13 @@ def test_values_file_says_what_the_page_says(page_file):
 
 def test_the_page_says_where_the_item_is_recognised(page_file, tmp_path):
     results = xr.load_dataset(page_file.parent / "results.nc", engine="h5netcdf")
-    assert f"Below σ {number(float(results.recognised_sigma))} (" in page_file.read_text(encoding="utf-8")
+    assert f"Below σ {number(float(results.identified_sigma))} (" in page_file.read_text(encoding="utf-8")
     for sigma, limit, said in [
         (0.0, 1.0, "does not recognise"),
         (np.inf, 1.0, "has already recognised"),
         (0.0, 3.0, "100 % of the draws are of items that have equal copies"),
     ]:
-        other = results.assign(recognised_sigma=sigma, effective_items_limit=("draw", np.full(24, limit)))
+        other = results.assign(identified_sigma=sigma, effective_items_limit=("draw", np.full(24, limit)))
         assert said in items_html({"items": ""}, other)[0]
         assert items_figure(other).axes[0].get_yscale() == "log"
 

@@ -171,7 +171,7 @@ def test_an_exact_network_gives_the_closed_form(folder, tmp_path, monkeypatch, a
     square = float(((m[1] - m[0]) ** 2).sum())
     wanted = 0.5 * square / (0.5 + sigma**2)
     for d in said["divergence"]:
-        # Told apart by their means alone, every image has the same score gap.
+        # Conditional apart by their means alone, every image has the same score gap.
         assert np.allclose(d["nats"], wanted, rtol=0.01, atol=2e-3 * wanted[-1])
         assert abs(d["calibration"]) < 4.5 * d["calibration_stderr"]
     middle = said["shares"][1]

@@ -60,10 +60,10 @@ def folders(tmp_path_factory):
     study("exact")
     study("early", "--sigma-min", "0.8", "--estimators", "posterior")
     study("heldout", "--law", "heldout")
-    untold = ["--draws", "16", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06", "--forks", "12"]
+    unconditional = ["--draws", "16", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06", "--forks", "12"]
     colour = ["--attributes", "colour"]
     exact = Exact(path, COLOURS)
-    study("untold", "--steps", "8", pipe=dressed(exact, False), some=[*untold, *colour])
+    study("unconditional", "--steps", "8", pipe=dressed(exact, False), some=[*unconditional, *colour])
     study("told", "--budget", "1500", "--seed", "2", pipe=dressed(exact, True), some=[*few[2:], *colour])
     patch.undo()
     return root
@@ -87,15 +87,23 @@ TABLE = [
     ("heldout", ["advise"], r"^All of this is true of images of the population that the data come from, noised"),
     ("heldout", ["advise"], r"read off a lower bound: the truth reaches the same shares at these levels or above"),
     (
-        "untold",
+        "unconditional",
         ["advise"],
         r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
     ),
-    ("untold", ["advise"], r"guidance interval \(a\): guide .*"),
-    ("untold", ["advise"], r"guide towards colour .* — steps \d+ to \d+ of 50 \(timestep [\d.]+ to timestep [\d.]+; "),
-    ("untold", ["advise", "--steps", "20"], r"sdedit strength .* — strength 0\.\d+ of 20 steps \(timestep [\d.]+, "),
-    ("untold", ["advise"], r"sdedit strength \(b\): noise an image"),
-    ("untold", ["advise"], rf"guide towards colour from {LEVEL}"),
+    ("unconditional", ["advise"], r"guidance interval \(a\): guide .*"),
+    (
+        "unconditional",
+        ["advise"],
+        r"guide towards colour .* — steps \d+ to \d+ of 50 \(timestep [\d.]+ to timestep [\d.]+; ",
+    ),
+    (
+        "unconditional",
+        ["advise", "--steps", "20"],
+        r"sdedit strength .* — strength 0\.\d+ of 20 steps \(timestep [\d.]+, ",
+    ),
+    ("unconditional", ["advise"], r"sdedit strength \(b\): noise an image"),
+    ("unconditional", ["advise"], rf"guide towards colour from {LEVEL}"),
     (
         "told",
         ["advise"],
@@ -114,7 +122,7 @@ def test_sentences(folders, capsys, name, command, said):
     assert not (hollow := HOLLOW.search(words)), words[hollow.start() - 80 : hollow.end() + 40]
 
 
-@pytest.mark.parametrize("name", ["exact", "early", "heldout", "untold", "told"])
+@pytest.mark.parametrize("name", ["exact", "early", "heldout", "unconditional", "told"])
 def test_the_page_is_the_advice(folders, name):
     """Every line of ``advise`` stands on the page, and the page has no other and no hollow one."""
     page = text_of((folders / name / "report.html").read_text(encoding="utf-8"))
@@ -132,7 +140,7 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
     from sigmascope.adapters.diffusers import units
 
     study = tmp_path / "study"
-    shutil.copytree(folders / "untold", study)
+    shutil.copytree(folders / "unconditional", study)
     spec = (study / "spec.toml").read_text(encoding="utf-8")
     spec = re.sub(r"^model = .*$", 'model = "hub:owner/name"', spec, flags=re.M)
     (study / "spec.toml").write_text(spec, encoding="utf-8")
@@ -153,7 +161,7 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
 
 
 def test_nothing_is_said_of_a_fixed_attribute(folders):
-    for name in ("exact", "early", "heldout", "untold", "told"):
+    for name in ("exact", "early", "heldout", "unconditional", "told"):
         assert "is fixed" not in (folders / name / "report.html").read_text(encoding="utf-8")
 
 
@@ -218,10 +226,10 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     assert {r["earlier"] for r in rows} == {""}
     assert "colour: no order is shown, since B is a lower bound, and the truth may be reached earlier" in words
     assert "decides" not in words
-    words, rows = compared(folders / "exact", folders / "untold")
+    words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
     assert "Read by forks: images of the data, noised, and continued by the pipeline" in words
-    words, rows = compared(folders / "told", folders / "untold")
+    words, rows = compared(folders / "told", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")
     marked(tmp_path / "bad", np.zeros(20), BIASED)
@@ -233,7 +241,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
 def test_plot_draws_the_main_curve(folders):
     import sigmascope
 
-    results = xr.load_dataset(folders / "untold" / "results.nc", engine="h5netcdf")
+    results = xr.load_dataset(folders / "unconditional" / "results.nc", engine="h5netcdf")
     drawn = [x for x in sigmascope.plot(results).axes[0].lines if len(x.get_ydata()) == results.sizes["sigma"]]
     main_curve = results.information.sel(estimator="forks").values[0]
     assert any(np.allclose(x.get_ydata(), main_curve) for x in drawn)

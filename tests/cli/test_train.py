@@ -62,7 +62,7 @@ def test_files_of_a_training(model, blobs, capsys):
     assert (model / "model.safetensors").read_bytes() == before
     lines = (model / "losses-denoiser.csv").read_text().splitlines()
     first, last = (np.array([float(x or "nan") for x in line.split(",")]) for line in (lines[1], lines[-1]))
-    column = lines[0].split(",").index("held_out_told 1e+0")
+    column = lines[0].split(",").index("held_out_conditional 1e+0")
     assert last[column] < 0.5 * first[column]
 
 

@@ -17,10 +17,10 @@ from sigmascope.filtering import (
     WonhamFilter,
     ZakaiFilter,
     grid_system,
+    known_path,
+    prior_given,
     run,
     simulate,
-    told,
-    told_path,
     uniform_times,
 )
 
@@ -156,9 +156,9 @@ def test_feedback_is_of_order_one_where_increments_allow_it():
 def test_a_told_path_with_feedback_is_of_order_one():
     system = FiniteSystem(torch.tensor([1.0]), lambda y, t: torch.sin(3.0 * y[..., None, :]), dim=1)
     fine = simulate(system, uniform_times(1.0, 2048), 500, gen(14))
-    exact, errors = told_path(fine).log_evidence[-1], []
+    exact, errors = known_path(fine).log_evidence[-1], []
     for count in (16, 64, 256):
-        part = told_path(fine.at(torch.arange(0, 2049, 2048 // count))).log_evidence[-1]
+        part = known_path(fine.at(torch.arange(0, 2049, 2048 // count))).log_evidence[-1]
         errors.append(float((part - exact).pow(2).mean().sqrt()))
     assert -np.polyfit(np.log([16, 64, 256]), np.log(errors), 1)[0] > 0.85
 
@@ -167,7 +167,7 @@ def test_told_is_the_conditional_prior():
     system, labels = chain(), torch.tensor([1, 0, 1])
     path = simulate(system, uniform_times(0.5, 10), 30, gen(7))
     value = labels[path.state[0]]
-    prior = told(system, labels, value)
+    prior = prior_given(system, labels, value)
     assert torch.allclose(prior[value == 1][0], torch.tensor([0.4, 0.0, 0.6], dtype=torch.float64))
     found = run(WonhamFilter(system, prior), path)
     one = int((value == 0).nonzero()[0])
@@ -175,7 +175,7 @@ def test_told_is_the_conditional_prior():
     assert torch.allclose(found.mean[:, one], alone.mean[:, one], atol=1e-12)
     assert torch.isfinite(found.mean).all()
     with pytest.raises(ValueError, match="no probability"):
-        told(replace(system, prior=torch.tensor([0.0, 1.0, 0.0])), labels, value)
+        prior_given(replace(system, prior=torch.tensor([0.0, 1.0, 0.0])), labels, value)
 
 
 @pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")
@@ -265,7 +265,7 @@ def test_measurements_of_ones_own():
     mine = Path(system, path.times.float(), path.y.float())
     assert torch.allclose(run(WonhamFilter(system), mine).mean, run(WonhamFilter(system), path).mean, atol=1e-5)
     with pytest.raises(ValueError, match="not known"):
-        told_path(mine)
+        known_path(mine)
     with pytest.raises(ValueError, match="cannot be refined"):
         mine.refined(uniform_times(1.0, 100), gen())
     with pytest.raises(ValueError, match="cannot be refined"):

@@ -20,14 +20,14 @@ from sigmascope.filtering import (
     information_by_gap,
     information_by_ratio,
     innovation,
+    known_path,
     martingale_test,
     normality_test,
+    prior_given,
     quadratic_variation_test,
     run,
     simulate,
     simulate_joint,
-    told,
-    told_path,
     uniform_times,
     whiteness_test,
 )
@@ -41,7 +41,7 @@ def signs() -> FiniteSystem:
 
 
 def informed(system, path):
-    return run(WonhamFilter(system, told(system, torch.arange(system.states), path.state[0])), path)
+    return run(WonhamFilter(system, prior_given(system, torch.arange(system.states), path.state[0])), path)
 
 
 def test_two_points_against_quadrature():
@@ -75,7 +75,7 @@ def test_standard_errors_cover():
 def test_gaussian_against_riccati_with_start_and_feedback():
     system, times = plane(), uniform_times(1.5, 300)
     path = simulate(system, times, 4000, gen(2))
-    plain, knows = run(KalmanBucyFilter(system), path), told_path(path)
+    plain, knows = run(KalmanBucyFilter(system), path), known_path(path)
     expected = gaussian_information(system, times)
     gap, ratio = information_by_gap(path, plain, knows), information_by_ratio(path, plain, knows)
     for k in (0, 100, 300):
@@ -130,11 +130,11 @@ def test_a_particle_filter_overestimates():
     """Its own variance adds to the gap: above the truth, less so with more particles."""
     system = chain()
     path = simulate(system, uniform_times(1.0, 100), 400, gen(4))
-    truth = information_by_gap(path, run(WonhamFilter(system), path), told_path(path)).per_path[-1]
+    truth = information_by_gap(path, run(WonhamFilter(system), path), known_path(path)).per_path[-1]
     excess = []
     for count in (20, 200):
         cloud = run(ParticleFilter(system, count, gen(5), finite_states=3), path)
-        over = information_by_gap(path, cloud, told_path(path)).per_path[-1] - truth
+        over = information_by_gap(path, cloud, known_path(path)).per_path[-1] - truth
         excess.append(float(over.mean()))
         assert excess[-1] > -3 * float(over.std()) / 20
     assert excess[0] > 5 * abs(excess[1])
@@ -145,8 +145,8 @@ def test_correlated_noises_are_refused():
     path = simulate(system, uniform_times(1.0, 20), 10, gen(6))
     found = run(KalmanBucyFilter(system), path)
     for call in (
-        lambda: information_by_gap(path, found, told_path(path)),
-        lambda: information_by_ratio(path, found, told_path(path)),
+        lambda: information_by_gap(path, found, known_path(path)),
+        lambda: information_by_ratio(path, found, known_path(path)),
         lambda: gaussian_information(system, path.times),
     ):
         with pytest.raises(NoInformation, match="correlated"):
@@ -158,7 +158,7 @@ def test_accounts_of_other_paths_are_refused():
     path = simulate(system, uniform_times(1.0, 20), 10, gen(7))
     other = run(WonhamFilter(system), path.at(torch.arange(0, 21, 2)))
     with pytest.raises(ValueError, match="run both on this path"):
-        information_by_gap(path, other, told_path(path))
+        information_by_gap(path, other, known_path(path))
 
 
 def four_tests(w, path, predictor):

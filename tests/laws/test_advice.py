@@ -127,7 +127,7 @@ def test_a_negative_prompt_is_too_late_below_the_advised_level(scenes):
 
 
 class Between(Denoiser):
-    """Told the attribute between two levels, and nothing elsewhere."""
+    """Conditional the attribute between two levels, and nothing elsewhere."""
 
     def __init__(self, exact, low, high):
         super().__init__()
@@ -147,7 +147,7 @@ def generated(scenes, denoiser, told):
     return same(labels(exact, final(states).y)[KEEP], told)
 
 
-def told_values():
+def conditional_values():
     return torch.randint(10, (N,), generator=torch.Generator().manual_seed(3))
 
 
@@ -157,7 +157,7 @@ def test_what_is_learned_in_the_advised_range_is_all_there_is(scenes):
     """
     _, advice = scenes[2].interval(KEEP)
     low, high = advice.low.value, advice.high.value
-    told = told_values()
+    told = conditional_values()
     assert generated(scenes, Between(scenes[1], low, high), told)[0] > 0.9
     assert generated(scenes, Between(scenes[1], high, 1e9), told)[0] < 0.25
 
@@ -167,7 +167,7 @@ def test_guidance_acts_within_the_advised_interval(scenes):
     data, exact, advisor = scenes
     advice, _ = advisor.interval(KEEP)
     low, high = advice.low.value, advice.high.value
-    told = {KEEP: told_values()}
+    told = {KEEP: conditional_values()}
 
     def run(denoiser):
         streams = Streams(7, rows(N), data.event)

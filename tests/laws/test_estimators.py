@@ -90,9 +90,7 @@ def test_the_path_bound_holds_for_any_denoiser(factor, push):
     denoiser = Spoiled(problem.denoiser(), factor, push)
     draws = problem.denoiser().draw(4000, 3)
     path = markov_path(draws.v, sigma, Streams(3, rows(4000), (1,)))
-    curve = path_bound(
-        denoiser.attributes[0], sigma, *path_posterior(denoiser, name, path, sigma), draws.labels[name]
-    )
+    curve = path_bound(denoiser.attributes[0], sigma, *path_posterior(denoiser, name, path, sigma), draws.labels[name])
     truth = np.array([problem.information(name, s) for s in sigma])
     assert np.all(curve.value < truth + 4 * curve.stderr)
     assert curve.value[-1] < 0.99 * truth[-1]  # nor is it tight: a score gap would not know

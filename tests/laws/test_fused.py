@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sigmascope.core import Draws, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.level_sums import compiler
 from sigmascope.exact.finite.kernel.threads import Turn, in_threads
 from sigmascope.exact.finite.posterior import PosteriorPass
@@ -202,7 +202,7 @@ def test_sums_by_class(data):
     classes = torch.as_tensor(np.stack(columns, 1))
     left, right = (torch.as_tensor(rng.normal(size=(rows, k))) for k in (3, 2))
     out = torch.zeros(first, 3, 2, dtype=torch.float64)
-    ByClass(classes).add(out, left, right)
+    ClassSums(classes).add(out, left, right)
     truth = torch.zeros_like(out)
     for k in range(rows):
         for c in classes[k]:
@@ -214,7 +214,7 @@ def test_sums_of_a_class_that_comes_again_before_another_comes_first():
     classes = torch.tensor([0, 1, 0, 2]).repeat_interleave(40)[:, None]
     left = torch.from_numpy(np.random.default_rng(0).normal(size=(160, 3)))
     out = torch.zeros(3, 3, 1, dtype=torch.float64)
-    ByClass(classes).add(out, left, torch.ones(160, 1, dtype=torch.float64))
+    ClassSums(classes).add(out, left, torch.ones(160, 1, dtype=torch.float64))
     for c in range(3):
         assert torch.allclose(out[c, :, 0], left[classes[:, 0] == c].sum(0))
 

@@ -14,7 +14,7 @@ from sigmascope.analysis.onset import onsets
 from sigmascope.core import Agreement, Draws
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
 from sigmascope.information.conditional import conditional
@@ -326,7 +326,7 @@ def test_sums_by_class_are_those_of_a_loop():
         second = torch.arange(30) % 5
         classes = torch.stack([torch.tensor(kinds), 3 + second, torch.full((30,), 9)], 1)
         out = torch.zeros(10, 4, 5, dtype=torch.float64)
-        ByClass(classes).add(out, left, right)
+        ClassSums(classes).add(out, left, right)
         for c in range(10):
             expected = sum(
                 (torch.outer(left[k], right[k]) for k in range(30) if c in classes[k].tolist()), torch.zeros(4, 5)

@@ -12,7 +12,7 @@ from sigmascope.core import InputError
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.items import ItemBelief
 from sigmascope.sample import Ancestral, Streams, ValueBelief, final, joint, rows, sample, start
-from sigmascope.sample.joint import from_prior, told_each
+from sigmascope.sample.joint import from_prior, mean_of_each_value
 
 
 def run(belief, problem, first, last, steps, count, seed=0):
@@ -141,9 +141,9 @@ def test_means_told_do_not_depend_on_the_tiles(monkeypatch):
     data = random_set(5, items=400, event=(1, 2, 3))
     denoiser = FiniteDenoiser(data)
     y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    whole = told_each(denoiser, y, 0.4, "many")
+    whole = mean_of_each_value(denoiser, y, 0.4, "many")
     monkeypatch.setattr("sigmascope.exact.finite.filter._CACHED_ROWS", 13)
-    assert torch.allclose(told_each(denoiser, y, 0.4, "many"), whole, atol=1e-10)
+    assert torch.allclose(mean_of_each_value(denoiser, y, 0.4, "many"), whole, atol=1e-10)
 
 
 def test_means_told_in_one_pass_are_those_told_one_by_one():
@@ -151,7 +151,7 @@ def test_means_told_in_one_pass_are_those_told_one_by_one():
     denoiser = FiniteDenoiser(data)
     y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for sigma in (0.02, 0.4, 5.0):
-        each = told_each(denoiser, y, sigma, "many")
+        each = mean_of_each_value(denoiser, y, sigma, "many")
         level = torch.full((7,), sigma, dtype=torch.float64)
         for a in range(each.shape[0]):
             assert torch.allclose(each[a], denoiser(y, level, {"many": torch.full((7,), a)}), atol=1e-9)

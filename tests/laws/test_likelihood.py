@@ -31,7 +31,7 @@ COIN = Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5]))
 
 
 class Wrong(Denoiser):
-    """Another denoiser's means, changed: ``change(free, told, y, sigma, label)``; label is None where untold."""
+    """Another denoiser's means, changed: ``change(free, told, y, sigma, label)``; label is None where unconditional."""
 
     def __init__(self, true, change):
         super().__init__()
@@ -129,7 +129,7 @@ def test_more_noises_can_only_raise_the_bound():
 def test_asks_no_unconditional_and_nothing_above():
     true, levels = mixture().denoiser(), []
 
-    class Told(Denoiser):
+    class Conditional(Denoiser):
         event, attributes = true.event, true.attributes
 
         def forward(self, y, sigma, known=None):
@@ -138,7 +138,9 @@ def test_asks_no_unconditional_and_nothing_above():
             return true(y, sigma, known)
 
     y = torch.zeros(5, 1, dtype=torch.float64)
-    likelihood_posterior(Told(), "side", y, 1.0, Streams(0, rows(5), (1,)), span=2.0, nodes=3, pairs=2, highest=4.0)
+    likelihood_posterior(
+        Conditional(), "side", y, 1.0, Streams(0, rows(5), (1,)), span=2.0, nodes=3, pairs=2, highest=4.0
+    )
     assert len(levels) == 2 * 3 * 2 * 2  # values, nodes, pairs, signs
     assert min(levels) > 1.0
     assert max(levels) < 4.0

@@ -58,7 +58,7 @@ V = torch.tensor([1.2, 0.4, -0.2, 0.1], dtype=torch.float64)
 
 
 def rate_by_quadrature(sigma: float) -> np.ndarray:
-    r"""Told +: D_a - D = sigma^2/(s_i^2 + sigma^2) 2 m_i (1 - p(+ | y)), the log odds normal under the noise."""
+    r"""Conditional +: D_a - D = sigma^2/(s_i^2 + sigma^2) 2 m_i (1 - p(+ | y)), the log odds normal under the noise."""
     total = S**2 + sigma**2
     middle, spread = 2 * (M * V.numpy() / total).sum(), 2 * math.sqrt((M**2 / total**2).sum()) * sigma
     x, w = np.polynomial.hermite_e.hermegauss(200)

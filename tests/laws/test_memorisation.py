@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sigmascope.analysis.memorisation import collapse, gaussian_collapse, recognised_at
+from sigmascope.analysis.memorisation import collapse, gaussian_collapse, identified_at
 from sigmascope.core import Draws, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -24,7 +24,7 @@ def falling(levels: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def test_level_of_each_draw():
     levels, at = sigma_grid(10.0, 0.01, 60), np.geomspace(0.05, 5.0, 30)
-    found = recognised_at(levels, falling(levels, at))
+    found = identified_at(levels, falling(levels, at))
     # Linear in logarithms between the levels on both sides of the crossing, unless the lower one is cut off at 1.
     assert np.all(levels[1:] / levels[:-1] > 2 ** (-1 / 0.7))
     assert np.allclose(found, at, rtol=1e-12)
@@ -33,7 +33,7 @@ def test_level_of_each_draw():
 def test_a_draw_is_recognised_once_it_stays_so():
     levels = np.array([8.0, 4.0, 2.0, 1.0])
     many = np.array([[9.0, 1.5, 9.0], [1.2, 1.2, 8.0], [8.0, 1.1, 7.0], [1.0, 1.0, 6.0]])
-    found = recognised_at(levels, many)
+    found = identified_at(levels, many)
     assert found[0] == pytest.approx(2.0 * 2.0 ** -(2.0 / 3.0))  # ln 8 to ln 1: ln 2 is reached after two thirds
     assert found[1] == np.inf
     assert found[2] == 0.0
@@ -106,7 +106,7 @@ def test_what_the_threshold_matters_falls_as_one_over_the_dimension(growing):
 def test_single_draws_scatter_less_in_more_dimensions(growing):
     spread = {}
     for d, (levels, effective_items) in growing.items():
-        each = np.log(recognised_at(levels, effective_items))
+        each = np.log(identified_at(levels, effective_items))
         spread[d] = float(np.diff(np.quantile(each, [0.25, 0.75]))[0])
     assert spread[8] > spread[16]
     # d^-1/2 gives 1.41; the relative error of a quartile distance of 600 draws is some 5 %.

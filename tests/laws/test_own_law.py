@@ -13,7 +13,7 @@ from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import Denoiser
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import MixtureDenoiser
-from sigmascope.information.jobs.conditional_path import ToldPathJob
+from sigmascope.information.jobs.conditional_path import ConditionalPathJob
 from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure_of_counts
 from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
@@ -316,7 +316,7 @@ def information(sigma: float, apart: float = M) -> float:
     return float(np.log(2) + (each * np.log(np.maximum(share, 1e-300))).sum() * (y[1] - y[0]))
 
 
-class Told(Denoiser):
+class Conditional(Denoiser):
     """A mixture that is told its component with an error: that of laws ``told`` times as far apart."""
 
     def __init__(self, told: float = 1.0) -> None:
@@ -328,8 +328,8 @@ class Told(Denoiser):
         return self.free(y, sigma) if known is None else self.knowing(y, sigma, {"sign": known["sign"]})
 
 
-def along_told(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
-    work = ToldPathJob(denoiser, 40.0, sigma, denoiser.attributes, draws, 0)
+def along_conditional(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
+    work = ConditionalPathJob(denoiser, 40.0, sigma, denoiser.attributes, draws, 0)
     while not work.done:
         work.step()
     return work.of_attribute(denoiser.attributes[0]).curve
@@ -338,16 +338,16 @@ def along_told(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
 def test_the_gap_along_told_generations_is_the_information_of_an_exact_model():
     """Levels a factor of 5 apart are refined; what lies above the first of them is counted."""
     sigma = np.array([2.5, 0.5, 0.1])
-    curve = along_told(Told(), sigma)
+    curve = along_conditional(Conditional(), sigma)
     truth = np.array([information(s) for s in sigma])
     assert np.abs((curve.value - truth) / curve.stderr).max() < 3
     assert (curve.stderr < 0.08 * truth).all()
 
 
 def test_of_a_network_in_error_it_is_the_relative_entropy_of_its_paths():
-    """Told values of laws twice as far apart: P(path | told) from the untold one is known in closed form."""
+    """Given values of laws twice as far apart: P(path | value) from the unconditional one is known in closed form."""
     sigma = np.array([2.5, 0.5, 0.1])
-    curve = along_told(Told(2.0), sigma, 128)
+    curve = along_conditional(Conditional(2.0), sigma, 128)
     truth = []
     for s in sigma:
         spread = np.hypot(1.0, s)

@@ -191,7 +191,7 @@ def test_effective_items_of_a_study_are_dense_ones(both_ways):
         p /= p.sum(1, keepdims=True)
         assert np.allclose(found.effective_items[j], 1.0 / (p**2).sum(1), rtol=1e-4)
     at = collapse(found.sigma.values, found.effective_items.values)
-    assert (float(found.recognised_sigma), float(found.recognised_sigma_low)) == (at.value, at.low)
+    assert (float(found.identified_sigma), float(found.identified_sigma_low)) == (at.value, at.low)
     assert np.allclose(found.effective_items_limit, 1.0)
     assert at.reached
 

@@ -29,10 +29,10 @@ QUICK = Settings(
 
 
 def trained(source, settings, classifier_steps=300, steps=None):
-    recogniser = ClassifierTrainer(source, replace(settings, steps=classifier_steps))
+    classifier = ClassifierTrainer(source, replace(settings, steps=classifier_steps))
     for _ in range(classifier_steps):
-        recogniser.step()
-    trainer = Trainer(source, settings, recogniser=recogniser.averaged)
+        classifier.step()
+    trainer = Trainer(source, settings, classifier=classifier.averaged)
     for _ in range(settings.steps if steps is None else steps):
         trainer.step()
     return trainer
@@ -63,7 +63,7 @@ def test_where_the_recogniser_is_certain_being_told_changes_nothing(of_pictures)
     model, source = of_pictures.averaged, of_pictures.source
     v, labels = source.held_out(64, generator(1))
     y, sigma = v + 0.02 * torch.randn(v.shape, generator=generator(2)), torch.full((64,), 0.02)
-    own = model.recogniser.all_log_posteriors(y, sigma)["where"].gather(1, labels["where"][:, None])
+    own = model.classifier.all_log_posteriors(y, sigma)["where"].gather(1, labels["where"][:, None])
     assert float(own.exp().min()) > 0.99
     plain = Trainer(source, of_pictures.settings)
     for _ in range(SMALL.steps):
@@ -86,10 +86,10 @@ def test_all_values_at_once_are_each_told_alone(of_pictures):
 
 
 def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
-    """Told nothing and told one thing share the guess of the same noisy value."""
+    """Conditional nothing and told one thing share the guess of the same noisy value."""
     model, source, rows = of_pictures.averaged, of_pictures.source, []
-    logits = model.recogniser.logits
-    monkeypatch.setattr(model.recogniser, "logits", lambda y, sigma: rows.append(len(y)) or logits(y, sigma))
+    logits = model.classifier.logits
+    monkeypatch.setattr(model.classifier, "logits", lambda y, sigma: rows.append(len(y)) or logits(y, sigma))
     work = GapJob(model, source.held_out, {"where": np.log(3)}, sigma_grid(8.0, 0.05, 8), budget=4000)
     while not work.done:
         work.step()
@@ -98,8 +98,8 @@ def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
 
 def test_questions_asked_together_share_one_guess(of_pictures, monkeypatch):
     """They are answered as calls are; a guess is an argument, so no other call can come upon it."""
-    model, asked, logits = of_pictures.averaged, [], of_pictures.averaged.recogniser.logits
-    monkeypatch.setattr(model.recogniser, "logits", lambda *given: asked.append(1) or logits(*given))
+    model, asked, logits = of_pictures.averaged, [], of_pictures.averaged.classifier.logits
+    monkeypatch.setattr(model.classifier, "logits", lambda *given: asked.append(1) or logits(*given))
     y, sigma, where = torch.rand(4, 3, 8, 8), torch.full((4,), 0.3), torch.tensor([0, 2, 1, 0])
     with torch.no_grad():
         free, told = together(model, y, sigma, [None, {"where": where}])
@@ -122,14 +122,14 @@ def test_the_recogniser_stays_as_it_is_and_is_not_stepped(of_pictures):
     for _ in range(300):
         again.step()
     for p, q, r in zip(
-        again.averaged.parameters(), trainer.model.recogniser.parameters(), trainer.averaged.recogniser.parameters(),
+        again.averaged.parameters(), trainer.model.classifier.parameters(), trainer.averaged.classifier.parameters(),
         strict=True,
     ):  # fmt: skip
         assert torch.equal(p, q)
         assert torch.allclose(p, r, rtol=1e-6)
         assert not q.requires_grad
     stepped = {id(p) for group in trainer.optimiser.param_groups for p in group["params"]}
-    assert not stepped & {id(p) for p in trainer.model.recogniser.parameters()}
+    assert not stepped & {id(p) for p in trainer.model.classifier.parameters()}
 
 
 def test_resumed_to_the_same_weights(tmp_path):
@@ -152,9 +152,9 @@ def test_kept_beside_its_recogniser(of_pictures, tmp_path, half):
     model.save(tmp_path / WEIGHTS, half=half)
     with pytest.raises(InputError, match=f"{CLASSIFIER}: there is no such file"):
         NeuralDenoiser.load(tmp_path)
-    model.recogniser.save(tmp_path / CLASSIFIER, half=half)
+    model.classifier.save(tmp_path / CLASSIFIER, half=half)
     read = NeuralDenoiser.load(tmp_path)
-    assert read.count() == model.count() > read.recogniser.count() > 0
+    assert read.count() == model.count() > read.classifier.count() > 0
     y, sigma = torch.rand(5, 3, 8, 8), torch.full((5,), 0.7)
     with torch.no_grad():
         for known in (None, {"where": torch.tensor([0, 1, 2, -1, 0])}):

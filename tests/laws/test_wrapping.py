@@ -8,7 +8,7 @@ import torch
 
 from sigmascope.core import InputError
 from sigmascope.information.linear import LinearDenoiser
-from sigmascope.information.wrapping import RANDOM, UNTOLD, Losses
+from sigmascope.information.wrapping import RANDOM, UNCONDITIONAL, Losses
 
 SIGMA = np.array([10.0, 1.0, 0.3, 0.1])
 
@@ -64,14 +64,14 @@ def test_of_fewer_items_than_coordinates_it_is_not_deceived():
         LinearDenoiser.of_items(items[:3])
 
 
-def losses(network, told=(UNTOLD, "a"), linear=(1.0, 0.5, 0.09, 0.01), classes=True) -> Losses:
+def losses(network, conditions=(UNCONDITIONAL, "a"), linear=(1.0, 0.5, 0.09, 0.01), classes=True) -> Losses:
     """Losses of 64 draws that share nine tenths of their chance; each row of ``network`` is a factor of the linear."""
     rng = np.random.default_rng(0)
-    shared, own = rng.normal(size=(1, 4, 64)), rng.normal(size=(len(told), 4, 64))
+    shared, own = rng.normal(size=(1, 4, 64)), rng.normal(size=(len(conditions), 4, 64))
     base = np.asarray(linear)[None, :, None]
     of_linear = (base * (1 + 0.1 * shared))[0]
     of_network = np.asarray(network)[:, :, None] * base * (1 + 0.1 * shared + 0.01 * own)
-    return Losses(SIGMA, told, of_network, of_linear, 1.0 + 0.1 * rng.normal(size=64), classes)
+    return Losses(SIGMA, conditions, of_network, of_linear, 1.0 + 0.1 * rng.normal(size=64), classes)
 
 
 GOOD = [1.0, 0.9, 0.7, 0.5]
@@ -104,7 +104,7 @@ def test_told_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
 
 
 def test_untold_must_beat_classes_drawn_at_random():
-    three = (UNTOLD, "a", RANDOM)
+    three = (UNCONDITIONAL, "a", RANDOM)
     said = losses([[1.0, 1.1, 0.9, 0.9], GOOD, [1.0, 0.6, 2.0, 3.0]], three).said()
     assert "worse than the mean of its answers to classes drawn at random (σ 1" in said
     assert losses([GOOD, [0.9, 0.7, 0.6, 0.4], [1.0, 0.95, 2.0, 3.0]], three).said() == ""
@@ -113,6 +113,10 @@ def test_untold_must_beat_classes_drawn_at_random():
 def test_what_chance_explains_is_no_fault():
     rng = np.random.default_rng(1)
     wide = Losses(
-        SIGMA, (UNTOLD,), 0.3 + rng.normal(size=(1, 4, 16)), 0.1 + rng.normal(size=(4, 16)), rng.normal(size=16) + 1
+        SIGMA,
+        (UNCONDITIONAL,),
+        0.3 + rng.normal(size=(1, 4, 16)),
+        0.1 + rng.normal(size=(4, 16)),
+        rng.normal(size=16) + 1,
     )
     assert wide.said() == ""

@@ -17,7 +17,7 @@ from scipy import stats
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import InputError
 
-RECOGNISED = 2.0
+IDENTIFIED = 2.0
 """Effective items below which an item counts as recognised.
 
 1/n_eff is the probability that two independent draws from the posterior are the same item; below 2 it is more than a
@@ -25,10 +25,10 @@ half, and so is the probability of the most probable item, which is no smaller.
 """
 
 
-def recognised_at(
+def identified_at(
     sigma: np.ndarray,
     effective_items: np.ndarray,
-    threshold: float = RECOGNISED,
+    threshold: float = IDENTIFIED,
 ) -> Float[np.ndarray, " draws"]:
     """The noise level of each draw below which its effective number of items stays under the threshold.
 
@@ -69,7 +69,7 @@ def recognised_at(
 def collapse(
     sigma: np.ndarray,
     effective_items: np.ndarray,
-    threshold: float = RECOGNISED,
+    threshold: float = IDENTIFIED,
 ) -> Quantity:
     r"""The noise level below which the filter has recognised the item, for half of the draws.
 
@@ -80,7 +80,7 @@ def collapse(
     Args:
         sigma: decreasing levels, in the unit of the data.
         effective_items: :math:`1/\sum_k p(k|y)^2` of independent draws, shape (levels, draws).
-        threshold: effective items below which an item counts as recognised, see :data:`RECOGNISED`.
+        threshold: effective items below which an item counts as recognised, see :data:`IDENTIFIED`.
 
     Returns: the level with a 95 % interval between order statistics, which holds for any law and number of draws (a
         bootstrap of a median draws from the same order statistics); 0 or infinity where it lies beyond the levels.  The
@@ -92,7 +92,7 @@ def collapse(
 
     References: Biroli, Bonnaire, de Bortoli, Mézard (2024); David & Nagaraja (2003), Section 7.1.
     """
-    each = np.sort(recognised_at(sigma, effective_items, threshold))
+    each = np.sort(identified_at(sigma, effective_items, threshold))
     n = len(each)
     low, high = each[(n - 1) // 2], each[n // 2]
     middle = math.sqrt(low * high) if low > 0.0 and high < math.inf else float(low if low < math.inf else high)

@@ -174,7 +174,9 @@ def rule(
     if names:
         parts.append(f"where {off} is further from zero than {share} and than {sure}")
     if losses:
-        parts.insert(0, "at all levels if the network denoises worse than a linear denoiser, or told right than untold")
+        parts.insert(
+            0, "at all levels if the network denoises worse than a linear denoiser, or told right than unconditional"
+        )
     if data_bound:
         parts.append(
             f"where it lies below the bound of the data alone by more than {100 * _SOME:g} % of H(A) and by more than "

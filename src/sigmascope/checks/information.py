@@ -15,9 +15,9 @@ from sigmascope.filtering import (
     gaussian_state_information,
     information_by_gap,
     information_by_ratio,
+    known_path,
     run,
     simulate,
-    told_path,
     uniform_times,
 )
 
@@ -69,7 +69,7 @@ def _feedback(effort: Effort) -> Outcome:
 def _gaussian(effort: Effort) -> Outcome:
     system, times = oscillator(), uniform_times(2.0, 200)
     path = simulate(system, times, effort.paths(8000), effort.generator())
-    found = information_by_gap(path, run(KalmanBucyFilter(system), path), told_path(path)).per_path[-1]
+    found = information_by_gap(path, run(KalmanBucyFilter(system), path), known_path(path)).per_path[-1]
     expected = float(gaussian_information(system, times)[-1])
     return average(2.0 * found if effort.broken else found, expected, allowance=5e-3)
 
@@ -109,7 +109,7 @@ def _moving(effort: Effort) -> Outcome:
     if float(expected.max() - expected[-1]) < 0.1:
         raise ArithmeticError("this state does not forget: the row would show nothing")
     if effort.broken:
-        return average(information_by_gap(path, account, told_path(path)).per_path[-1], float(expected[-1]))
+        return average(information_by_gap(path, account, known_path(path)).per_path[-1], float(expected[-1]))
     x, free = path.state[-1, :, 0], path.state[-1, :, 0]
     variance = float(account.final.covariance[0, 0])
     spread = 16.0 * torch.exp(torch.tensor(-6.0)) + (1 - torch.exp(torch.tensor(-6.0))) / 3.0

@@ -99,7 +99,7 @@ def _innovation(effort: Effort) -> Outcome:
     "chain of three states, R = F ∨ σ(X_0)",
     "the filter of F alone is taken, which R sees through",
 )
-def _innovation_told(effort: Effort) -> Outcome:
+def _innovation_conditional(effort: Effort) -> Outcome:
     system = chain()
     path = simulate(system, uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
     account, plain = knowing(system, path, torch.arange(3)), run(WonhamFilter(system), path)

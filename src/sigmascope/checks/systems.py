@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import expm
 from torch import Tensor
 
-from sigmascope.filtering import Filtered, FiniteSystem, LinearSystem, Path, WonhamFilter, run, told
+from sigmascope.filtering import Filtered, FiniteSystem, LinearSystem, Path, WonhamFilter, prior_given, run
 
 
 def column(*values: float) -> Tensor:
@@ -50,9 +50,9 @@ def forward(system: FiniteSystem, path: Path) -> Tensor:
 
 
 def knowing(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
-    """The account of who is told a function of X_0: its value on each path, or the values given."""
+    """The account of who is prior_given a function of X_0: its value on each path, or the values given."""
     of = labels[path.state[0]] if values is None else values
-    return run(WonhamFilter(system, told(system, labels, of)), path)
+    return run(WonhamFilter(system, prior_given(system, labels, of)), path)
 
 
 def two_points_information(snr: float) -> float:

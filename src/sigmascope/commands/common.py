@@ -25,8 +25,8 @@ def folder(out: str) -> Path:
     return Path(out)
 
 
-def told(kind: type[T], command: Any) -> T:
-    """What a command was told, without what is the command's own.
+def options_of(kind: type[T], command: Any) -> T:
+    """What a command was options_of, without what is the command's own.
 
     Args:
         kind: a dataclass that the command's own class extends.

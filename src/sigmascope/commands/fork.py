@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sigmascope.commands.common import Folder, finish, folder, told
+from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import ForkTask
 
 
@@ -32,7 +32,7 @@ def run(command: Command) -> int:
 
     Raises: InputError for what cannot be used.
     """
-    task = told(ForkTask, command).check()
+    task = options_of(ForkTask, command).check()
     out = folder(command.out)
     from sigmascope.studies import making  # torch is loaded here
 

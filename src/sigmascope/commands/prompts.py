@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from sigmascope.commands.common import Folder, folder, told
+from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.studies.prompt_task import PromptTask
 
 
@@ -31,7 +31,7 @@ def run(command: Command) -> int:
 
     Raises: InputError for what cannot be used.
     """
-    task = told(PromptTask, command).check()
+    task = options_of(PromptTask, command).check()
     out = folder(command.out)
     from sigmascope.studies.prompting import prompts  # torch is loaded here
 

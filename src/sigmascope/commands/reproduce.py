@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from sigmascope.commands.common import Folder, folder, told
+from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.studies.tasks import ReproduceTask
 
 
@@ -38,7 +38,7 @@ def run(command: Command) -> int:
 
     Raises: InputError for what cannot be used.
     """
-    task = told(ReproduceTask, command).check()
+    task = options_of(ReproduceTask, command).check()
     out = folder(command.out)
     from sigmascope.reproduction import stages  # torch is loaded here
 

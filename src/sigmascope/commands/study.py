@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from sigmascope.arguments import Flag, arg
-from sigmascope.commands.common import Folder, folder, told
+from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.options import StudyOptions, changed, flat, what_it_runs
@@ -71,7 +71,7 @@ def run(command: Command) -> int:
     return 0
 
 
-def told_by(file: str) -> Command:
+def asked_by(file: str) -> Command:
     """What the file of ``--spec`` says, but for what runs code: that is taken from the command line alone.
 
     Raises: InputError for a file that is no specification.
@@ -83,7 +83,7 @@ def told_by(file: str) -> Command:
 
 def _spec(command: Command) -> Spec:
     """The specification; fingerprints of a file hold for the data and the model that it names."""
-    asked = told(StudyOptions, command)
+    asked = options_of(StudyOptions, command)
     if command.spec:
         stored = read_spec(Path(command.spec)).options()
         for name, said in what_it_runs(stored).items():

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sigmascope.commands.common import Folder, told
+from sigmascope.commands.common import Folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.tasks import TrainSpec
 
@@ -41,7 +41,7 @@ def run(command: Command) -> int:
 
     Raises: InputError for what cannot be used.
     """
-    spec = told(TrainSpec, command)
+    spec = options_of(TrainSpec, command)
     spec.settings.check()
     if not spec.data:
         raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")

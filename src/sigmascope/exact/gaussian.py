@@ -41,7 +41,7 @@ class GaussianDenoiser(Denoiser):
     gain: Tensor
     noise: Tensor
     regression: Tensor
-    told_covariance: Tensor
+    conditional_covariance: Tensor
 
     def __init__(self, mean: Tensor, covariance: Tensor, gain: Tensor, noise: Tensor, name: str = "a") -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class GaussianDenoiser(Denoiser):
         self.register_buffer("gain", b, persistent=False)
         self.register_buffer("noise", r, persistent=False)
         self.register_buffer("regression", regression, persistent=False)
-        self.register_buffer("told_covariance", sigma_v - regression @ cross.T, persistent=False)
+        self.register_buffer("conditional_covariance", sigma_v - regression @ cross.T, persistent=False)
 
     def forward(
         self,
@@ -70,7 +70,7 @@ class GaussianDenoiser(Denoiser):
             if name != self.name or value.shape != (len(y), len(self.gain)):
                 raise InputError(f"known[{name!r}] came: expected {self.name!r} of shape ({len(y)}, {len(self.gain)})")
             mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
-            covariance = self.told_covariance
+            covariance = self.conditional_covariance
         values, vectors = torch.linalg.eigh(covariance)
         shrink = values / (values + level[:, None] ** 2)
         return (mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T).to(y.dtype)
@@ -78,7 +78,7 @@ class GaussianDenoiser(Denoiser):
     def information(self, sigma: float) -> float:
         r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""
         unit = sigma**2 * torch.eye(len(self.mean), dtype=torch.float64)
-        return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.told_covariance + unit))
+        return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.conditional_covariance + unit))
 
     def draw(self, draws: int, seed: int) -> tuple[Draws, Float[Tensor, "draws dim"]]:
         """Draws of V with noise, and A."""

@@ -16,9 +16,9 @@ Float64 throughout, batched over paths.  Systems: :class:`FiniteSystem`, :class:
 """
 
 from sigmascope.filtering.diffusion import BenesSystem, DiffusionSystem, grid_system
-from sigmascope.filtering.filters import Filter, Filtered, run, told_path
+from sigmascope.filtering.filters import Filter, Filtered, known_path, run
 from sigmascope.filtering.finite import FiniteSystem
-from sigmascope.filtering.finite_filters import KushnerFilter, WonhamFilter, ZakaiFilter, told
+from sigmascope.filtering.finite_filters import KushnerFilter, WonhamFilter, ZakaiFilter, prior_given
 from sigmascope.filtering.gaussian_filters import BenesFilter, KalmanBucyFilter
 from sigmascope.filtering.information import (
     InformationInTime,
@@ -66,15 +66,15 @@ __all__ = [
     "information_by_gap",
     "information_by_ratio",
     "innovation",
+    "known_path",
     "martingale_test",
     "normality_test",
+    "prior_given",
     "quadratic_variation_test",
     "riccati",
     "run",
     "simulate",
     "simulate_joint",
-    "told",
-    "told_path",
     "uniform_times",
     "whiteness_test",
 ]

@@ -148,7 +148,7 @@ def drive(
     return Filtered(times, mean, drift, evidence, {k: torch.stack(v) for k, v in kept.items()}, state)
 
 
-def told_path(path: Path) -> Filtered:
+def known_path(path: Path) -> Filtered:
     r"""The account of one who knows the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
 
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with

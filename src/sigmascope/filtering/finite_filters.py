@@ -231,7 +231,7 @@ def _moved(log_weight: Float[Tensor, "paths states"], move: Tensor | None) -> Fl
     return ((log_weight - top).exp() @ move).log() + top
 
 
-def told(system: FiniteSystem, labels: Tensor, values: Tensor) -> Float[Tensor, "paths states"]:
+def prior_given(system: FiniteSystem, labels: Tensor, values: Tensor) -> Float[Tensor, "paths states"]:
     """The law of :math:`X_0` given the value of a function of it, for each path: a prior for a filter that is told.
 
     Args:

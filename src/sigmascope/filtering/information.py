@@ -50,8 +50,8 @@ def information_by_gap(path: Path, unknown: Filtered, told: Filtered) -> Informa
     Args:
         path: the measurements.
         unknown: a filter of the measurements alone.
-        told: one that also knows φ (see :func:`~sigmascope.filtering.finite_filters.told`,
-            :func:`~sigmascope.filtering.filters.told_path`).
+        told: one that also knows φ (see :func:`~sigmascope.filtering.finite_filters.prior_given`,
+            :func:`~sigmascope.filtering.filters.known_path`).
 
     Errors: of the paths (``stderr``) and of the filters' step.  A particle filter adds its own variance to the gap, a
         bias upward of order 1 / particles.
@@ -70,7 +70,7 @@ def information_by_ratio(path: Path, unknown: Filtered, told: Filtered) -> Infor
 
     Arguments as for :func:`information_by_gap`, whose variance is smaller.  Sampled measurements tell less than the
     path: for a moving state the ratio is low by a first-order amount in the step (with
-    :func:`~sigmascope.filtering.filters.told_path`, about :math:`\|C B\|^2\, t\, dt / 8` nats for a linear system),
+    :func:`~sigmascope.filtering.filters.known_path`, about :math:`\|C B\|^2\, t\, dt / 8` nats for a linear system),
     where the gap errs at second order.
     """
     _check(path, unknown, told)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
-from sigmascope.sample.joint import told_each
+from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Model
 
 
@@ -28,7 +28,7 @@ def gaps_at(
     y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[attribute]
     free = Model(denoiser).denoise(y, sigma)
     if average and isinstance(denoiser, HasPosterior):
-        each = told_each(denoiser, y, sigma, attribute)
+        each = mean_of_each_value(denoiser, y, sigma, attribute)
         told = each[own, torch.arange(len(own))]
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
         pi = denoiser.log_posterior(y, level, attribute).to(y.device).exp()

@@ -161,11 +161,7 @@ def forks_by_sampling(
         raised = None if renoise is None else renoise * s
         states = fork(denoiser, y, levels_below(s, lowest, steps), children, seed, scheme, renoise=raised)
         labels = labeller(final(states).y)
-        if (
-            labels.shape != (len(y) * children,)
-            or int(labels.min()) < 0
-            or int(labels.max()) >= len(attribute.values)
-        ):
+        if labels.shape != (len(y) * children,) or int(labels.min()) < 0 or int(labels.max()) >= len(attribute.values):
             raise InputError(
                 f"the labeller gave shape {tuple(labels.shape)} between {int(labels.min())} and {int(labels.max())}: "
                 f"expected one index of the {len(attribute.values)} values for each of {len(y) * children} rows"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from sigmascope.core import Attribute, Agreement, Curve, Gap
+from sigmascope.core import Agreement, Attribute, Curve, Gap
 from sigmascope.noise import integral_coarse, integral_from_the_top
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, InputError
-from sigmascope.sample.joint import told_each
+from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Noise
 
 _HOTTEST, _FINE = 16.0, 8  # the largest temperature; candidates per factor of 2, at the end
@@ -138,7 +138,7 @@ def _gain(
 ) -> Float[Tensor, "batch values"]:
     """The integrand at one further noise."""
     level = math.hypot(sigma, s)
-    return gain_of(told_each(denoiser, after_y, level, name), prior, y, after_y, (s / level) ** 2)
+    return gain_of(mean_of_each_value(denoiser, after_y, level, name), prior, y, after_y, (s / level) ** 2)
 
 
 def gain_of(

@@ -24,7 +24,7 @@ from sigmascope.streams import NoiseOf, Streams
 
 
 class Mixture(Denoiser):
-    """A denoiser that may be left untold, made of one that must be told.
+    """A denoiser that may be left unconditional, made of one that must be told.
 
     Args:
         denoiser: told the attribute.
@@ -40,7 +40,7 @@ class Mixture(Denoiser):
 
     Errors: those of q, which noise and quadrature leave less certain than the exact posterior; see there.
 
-    Cost: of an untold row, values · (1 + 2 · nodes · pairs) denoisings.
+    Cost: of an unconditional row, values · (1 + 2 · nodes · pairs) denoisings.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Mixture(Denoiser):
 
     @property
     def calls(self) -> int:
-        """Denoisings that an untold row takes."""
+        """Denoisings that an unconditional row takes."""
         return len(self.attributes[0].values) * (1 + 2 * self._nodes * self._pairs)
 
     def forward(
@@ -91,7 +91,7 @@ class Mixture(Denoiser):
         if bool(rest.any()):
             own, level = y[rest].double(), sigma[rest].double()
             q = self._log_posterior(own, level).exp()
-            each = self._told_each(own, level)
+            each = self._mean_of_each_value(own, level)
             out[rest] = (q.T.reshape(*each.shape[:2], *[1] * (y.ndim - 1)) * each).sum(0).to(y)
         return out
 
@@ -126,12 +126,12 @@ class Mixture(Denoiser):
                 one = s.reshape(shape) * noise().to(y)
                 for sign in (1, -1):
                     after = y + sign * one
-                    gain = gain_of(self._told_each(after, level), prior, y, after, share)
+                    gain = gain_of(self._mean_of_each_value(after, level), prior, y, after, share)
                     gains += weight[:, None] / (2 * self._pairs) * gain
         gains[:, prior == 0] = 0.0
         return (prior.log() + finite_gains(gains)).log_softmax(1)
 
-    def _told_each(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
+    def _mean_of_each_value(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
         """D_a of every value a that occurs, 0 of others; float64."""
         a, dtype = self.attributes[0], Model(self.denoiser).dtype
         with torch.no_grad():

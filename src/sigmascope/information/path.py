@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser
-from sigmascope.sample.joint import from_prior, gather, told_each
+from sigmascope.sample.joint import from_prior, gather, mean_of_each_value
 from sigmascope.sample.schemes import Noise
 
 
@@ -59,7 +59,7 @@ def path_posterior(
     """
     fine = coarse = from_prior(denoiser, attribute, path[0], float(sigma[0]))
     found, rough = [fine], [coarse]
-    told = before = told_each(denoiser, path[0], float(sigma[0]), attribute)
+    told = before = mean_of_each_value(denoiser, path[0], float(sigma[0]), attribute)
     anchor = 0  # the last level at which the coarse filter has looked
     for k in range(1, len(sigma)):
         y, after_y, s, after = path[k - 1], path[k], float(sigma[k - 1]), float(sigma[k])
@@ -67,7 +67,7 @@ def path_posterior(
         reached = gather(coarse, before, path[anchor], float(sigma[anchor]), after_y, after)
         found.append(fine)
         rough.append(reached)
-        told = told_each(denoiser, after_y, after, attribute)
+        told = mean_of_each_value(denoiser, after_y, after, attribute)
         if k - anchor == 2:
             coarse, before, anchor = reached, told, k
     return torch.stack(found), torch.stack(rough)

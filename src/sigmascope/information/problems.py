@@ -95,7 +95,7 @@ class ModelProblem(Problem[Any]):
         scale: square root of the trace of the data's covariance.
         highest: the largest noise level that the network knows; infinity: there is none.
         begins_at: the level at which its generations begin.
-        untold_calls: network calls of an answer without knowledge.
+        unconditional_calls: network calls of an answer without knowledge.
         aim: how many calls are made for the gaps, in words.
     """
 
@@ -109,7 +109,7 @@ class ModelProblem(Problem[Any]):
     scale: float
     highest: float
     begins_at: float
-    untold_calls: int = 1
+    unconditional_calls: int = 1
     aim: str = ""
 
     @property
@@ -136,7 +136,7 @@ class SamplerProblem(Problem[Any]):
         down: how continuations go down.
         children: of each draw.
         top: the level at which its generations begin.
-        untold_calls: network calls of an answer.
+        unconditional_calls: network calls of an answer.
     """
 
     model: Denoiser
@@ -147,12 +147,12 @@ class SamplerProblem(Problem[Any]):
     down: Descent
     children: int
     top: float
-    untold_calls: int = 1
+    unconditional_calls: int = 1
 
     @property
     def calls_of_forks(self) -> int:
         """Network calls of the children of all draws, about: two a step, of half the way on average."""
-        return len(self.draws) * len(self.sigma) * self.children * self.down.steps * self.untold_calls
+        return len(self.draws) * len(self.sigma) * self.children * self.down.steps * self.unconditional_calls
 
     @property
     def test(self) -> Draws:

@@ -2,9 +2,10 @@ r"""Whether a network is wrapped rightly, from its denoising losses: what must h
 
 .. math:: \ell(D) = E\|V - D(Y_\sigma, \sigma)\|^2
 
-The conditional mean has the least loss.  So a network's loss must not be above that of the best linear denoiser; untold
-it must not be above the mean of what it says told values drawn at random, which is a function of the noisy image like
-any other; and told the value of an attribute it must not lose more, over all levels, than untold:
+The conditional mean has the least loss.  So a network's loss must not be above that of the best linear denoiser.
+Its unconditional loss must not be above that of the mean of its outputs for values drawn at random, which is a function
+of the noisy image like any other.  Its loss given the value of an attribute, over all levels, must not be above its
+unconditional loss:
 
 .. math:: \int \frac{\ell(D) - \ell(D_A)}{\sigma^2}\, d\ln\sigma = I(A; Y) \ge 0
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-UNTOLD, RANDOM = "(nothing)", "(classes at random)"
+UNCONDITIONAL, RANDOM = "(nothing)", "(classes at random)"
 """What a network is told: nothing, or the mean of its answers to classes drawn at random; else an attribute."""
 EMPTY, ORDER = "which class is the empty one", "the order of its classes"
 """What to check."""
@@ -35,16 +36,16 @@ class Losses:
 
     Args:
         sigma: decreasing levels.
-        told: what the network is told, the first of them nothing.
-        network: shape (told, levels, draws).
+        conditions: what the network is told, the first of them nothing.
+        network: shape (conditions, levels, draws).
         linear: of the best linear denoiser of other items, shape (levels, draws).
         mean: of the mean of other items, shape (draws,).
         classes: whether what it is told are classes of a network of somebody else, which may be taken for one another.
     """
 
     sigma: Float[np.ndarray, " levels"]
-    told: Sequence[str]
-    network: Float[np.ndarray, "told levels draws"]
+    conditions: Sequence[str]
+    network: Float[np.ndarray, "conditions levels draws"]
     linear: Float[np.ndarray, "levels draws"]
     mean: Float[np.ndarray, " draws"]
     classes: bool = False
@@ -55,7 +56,7 @@ class Losses:
         found: np.ndarray = better & _surely(self.mean[None, :] - self.linear)
         return found
 
-    def worse_than_linear(self) -> Bool[np.ndarray, "told levels"]:
+    def worse_than_linear(self) -> Bool[np.ndarray, "conditions levels"]:
         """Where the network is surely worse than the linear denoiser."""
         linear = self.linear.mean(1)
         least = np.maximum(_WORSE * linear, np.where(self._found(), 0.0, linear + _OF_NOISE * self.sigma**2))
@@ -65,48 +66,49 @@ class Losses:
 
     def worse_than_at_random(self) -> Bool[np.ndarray, " levels"]:
         """Where the network told nothing is surely worse than the mean of its answers to random classes."""
-        if RANDOM not in self.told:
+        if RANDOM not in self.conditions:
             return np.zeros(len(self.sigma), dtype=bool)
-        untold, random = self._of(UNTOLD), self._of(RANDOM)
-        above = _surely(untold - random) & self._found()
-        found: np.ndarray = above & ~(untold.mean(1) <= _WORSE * random.mean(1))
+        unconditional, random = self._of(UNCONDITIONAL), self._of(RANDOM)
+        above = _surely(unconditional - random) & self._found()
+        found: np.ndarray = above & ~(unconditional.mean(1) <= _WORSE * random.mean(1))
         return found
 
-    def worse_than_untold(self, name: str) -> bool:
+    def worse_than_unconditional(self, name: str) -> bool:
         """Whether the network surely loses by being told the right value, over all levels."""
-        more = (self._of(name) - self._of(UNTOLD)) / self.sigma[:, None] ** 2
+        more = (self._of(name) - self._of(UNCONDITIONAL)) / self.sigma[:, None] ** 2
         return bool(_surely(more.sum(0)[None]).all())
 
     def _of(self, told: str) -> Float[np.ndarray, "levels draws"]:
-        found: np.ndarray = self.network[list(self.told).index(told)]
+        found: np.ndarray = self.network[list(self.conditions).index(told)]
         return found
 
     def said(self) -> str:
         """One line on what seems to be wrapped wrongly; empty where nothing is."""
-        linear = dict(zip(self.told, self.worse_than_linear(), strict=True))
-        told = [n for n in self.told if n not in (UNTOLD, RANDOM)]
+        linear = dict(zip(self.conditions, self.worse_than_linear(), strict=True))
+        told = [n for n in self.conditions if n not in (UNCONDITIONAL, RANDOM)]
         worse = [n for n in told if linear[n].any()]
-        if linear[UNTOLD].any() and len(worse) == len(told):
+        if linear[UNCONDITIONAL].any() and len(worse) == len(told):
             return (
-                f"the network denoises worse than the best linear denoiser of the data ({self._linear(UNTOLD)}): "
+                "the network denoises worse than the best linear denoiser of the data "
+                f"({self._linear(UNCONDITIONAL)}): "
                 "check the pixel range, what it predicts (and its sign), and the schedule"
             )
-        if linear[UNTOLD].any():
+        if linear[UNCONDITIONAL].any():
             return (
                 f"the network told nothing denoises worse than the best linear denoiser of the data "
-                f"({self._linear(UNTOLD)}), and told the right value it does not{self._check(EMPTY)}"
+                f"({self._linear(UNCONDITIONAL)}), and told the right value it does not{self._check(EMPTY)}"
             )
         if (at := self.worse_than_at_random()).any():
             return (
                 "the network told nothing denoises worse than the mean of its answers to classes drawn at random "
-                f"({self._at(at, self._of(UNTOLD), self._of(RANDOM))}){self._check(EMPTY)}"
+                f"({self._at(at, self._of(UNCONDITIONAL), self._of(RANDOM))}){self._check(EMPTY)}"
             )
         for name in told:
-            if self.worse_than_untold(name):
+            if self.worse_than_unconditional(name):
                 everywhere = np.ones(len(self.sigma), dtype=bool)
                 return (
                     f"the network told the right {name} denoises worse than told nothing "
-                    f"({self._at(everywhere, self._of(name), self._of(UNTOLD))}){self._check(ORDER)}"
+                    f"({self._at(everywhere, self._of(name), self._of(UNCONDITIONAL))}){self._check(ORDER)}"
                 )
         if worse:
             return (
@@ -120,7 +122,7 @@ class Losses:
 
     def _linear(self, told: str) -> str:
         """Losses where the network is worse than the linear denoiser by the largest factor."""
-        return self._at(self.worse_than_linear()[list(self.told).index(told)], self._of(told), self.linear)
+        return self._at(self.worse_than_linear()[list(self.conditions).index(told)], self._of(told), self.linear)
 
     def _at(self, among: Bool[np.ndarray, " levels"], one: np.ndarray, other: np.ndarray) -> str:
         """Two losses at the level among some where the first is larger by the largest factor."""

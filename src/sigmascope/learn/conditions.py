@@ -3,8 +3,8 @@ r"""What a network is told: the sum of one embedding for each attribute, each of
 .. math:: c = \sum_A \begin{cases} E_A[a] & A = a \text{ is known} \\ \sum_b q(b \mid y) E_A[b] & \text{otherwise}
           \end{cases}
 
-So one network gives D, D_a, D_ab and the rest.  q is what a recogniser makes of the noisy value; without one, what is
-unknown adds nothing.  Where the recogniser is certain, being told adds nothing to being left to see: the difference of
+So one network gives D, D_a, D_ab and the rest.  q is what a classifier makes of the noisy value; without one, what is
+unknown adds nothing.  Where the classifier is certain, being told adds nothing to being left to see: the difference of
 the two denoisers goes to zero as that of the true ones does, which two answers of a network without it never do.
 """
 
@@ -64,7 +64,7 @@ class Conditions(nn.Module):
         return (*self._values, *self._dims)
 
     def forward(
-        self, known: Mapping[str, Tensor] | None, rows: int, guessed: Mapping[str, Tensor] | None = None
+        self, known: Mapping[str, Tensor] | None, rows: int, probabilities: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "rows width"]:
         """The sum of the embeddings of what each row knows, and the means of those of what it guesses.
 
@@ -72,7 +72,7 @@ class Conditions(nn.Module):
             known: by name, the index of a value, int64, shape (rows,), -1 where unknown; of a continuous attribute its
                 value, float, shape (rows, dim), NaN where unknown.
             rows: how many.
-            guessed: by name, the probabilities of the values of a discrete attribute where it is unknown, shape
+            probabilities: by name, the probabilities of the values of a discrete attribute where it is unknown, shape
                 (rows, values).
 
         Raises: InputError for an unknown name, another shape, or a value that does not exist.
@@ -86,7 +86,7 @@ class Conditions(nn.Module):
                 out = out + self._continuous(name, value, rows)
             else:
                 raise InputError(f"no attribute is called {name!r}: choose among {', '.join(self.names) or 'none'}")
-        for name, q in (guessed or {}).items():
+        for name, q in (probabilities or {}).items():
             table = self.tables[list(self._values).index(name)]
             mean = q.to(out) @ next(table.parameters())
             told = (known or {}).get(name)

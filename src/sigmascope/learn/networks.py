@@ -53,7 +53,7 @@ class VectorNet(nn.Module):
         super().__init__()
         size = math.prod(event)
         self.enter = nn.Linear(size, width)
-        self.told = nn.Linear(condition, width, bias=False)
+        self.condition = nn.Linear(condition, width, bias=False)
         self.noise = nn.Sequential(nn.Linear(WAVES, condition), nn.SiLU())
         self.mix = nn.Linear(2 * condition, _EMBEDDING)
         self.modulate = nn.ModuleList(nn.Linear(_EMBEDDING, 2 * width) for _ in range(depth + 1))
@@ -71,7 +71,7 @@ class VectorNet(nn.Module):
     ) -> Float[Tensor, "batch *event"]:
         """F, of the shape of x."""
         e = nn.functional.silu(self.mix(torch.cat([self.noise(waves(log_sigma)), condition], 1)))
-        first = h = self.enter(x.flatten(1)) + self.told(condition)
+        first = h = self.enter(x.flatten(1)) + self.condition(condition)
         for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
             h = h + down(nn.functional.silu(up(self._modulated(k, h, e))))
             if self.features is not None:

@@ -3,7 +3,7 @@ r"""A learned denoiser: one network that can be told any subset of the attribute
 .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
 
 with the coordinates and their w, c_in and c_out from a frame, so that F sees and gives numbers of unit scale at every
-level.  c says what is known; what is not known a recogniser, where there is one, guesses from y.
+level.  c says what is known; what is not known a classifier, where there is one, guesses from y.
 
 References: Karras, Aittala, Aila, Laine (2022).
 """
@@ -52,7 +52,7 @@ class NeuralDenoiser(Denoiser):
         frame: in which coordinates the network works.
         continuous: attributes with vectors as values.
         card: what is known of its making, kept with it: data, settings, losses.
-        recogniser: guesses the discrete attributes that the network is not told; its weights stay as they are.
+        classifier: guesses the discrete attributes that the network is not told; its weights stay as they are.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class NeuralDenoiser(Denoiser):
         frame: Frame,
         continuous: tuple[Continuous, ...] = (),
         card: Mapping[str, Any] | None = None,
-        recogniser: NoisyClassifier | None = None,
+        classifier: NoisyClassifier | None = None,
     ) -> None:
         super().__init__()
         self.event, self.attributes, self.continuous = tuple(event), attributes, continuous
@@ -79,7 +79,7 @@ class NeuralDenoiser(Denoiser):
         self.conditions = Conditions(attributes, continuous, told)
         # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
         self.gate = nn.Linear(WAVES, told)
-        self.recogniser = None if recogniser is None else recogniser.eval().requires_grad_(False)
+        self.classifier = None if classifier is None else classifier.eval().requires_grad_(False)
 
     @property
     def scale(self) -> float:
@@ -106,14 +106,14 @@ class NeuralDenoiser(Denoiser):
         return self._in_parts(y, sigma, known or {}, None)
 
     def _in_parts(
-        self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor], guessed: Mapping[str, Tensor] | None
+        self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor], probabilities: Mapping[str, Tensor] | None
     ) -> Tensor:
         if torch.is_grad_enabled() or len(y) <= _CHUNK:
-            return self._rows(y, sigma, known, guessed)
+            return self._rows(y, sigma, known, probabilities)
         parts = []
         for i in range(0, len(y), _CHUNK):
             part = slice(i, i + _CHUNK)
-            mine = None if guessed is None else {k: q[part] for k, q in guessed.items()}
+            mine = None if probabilities is None else {k: q[part] for k, q in probabilities.items()}
             parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in known.items()}, mine))
         return torch.cat(parts)
 
@@ -128,18 +128,18 @@ class NeuralDenoiser(Denoiser):
         y: Tensor,
         sigma: Tensor,
         known: Mapping[str, Tensor] | None,
-        guessed: Mapping[str, Tensor] | None = None,
+        probabilities: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         log_sigma = (sigma.to(self.frame.mean) / self.scale).log()
-        guessed = self._guessed(y, sigma) if guessed is None else guessed
-        told = self.conditions(known, len(y), guessed) * torch.sigmoid(self.gate(waves(log_sigma)))
+        probabilities = self._probabilities(y, sigma) if probabilities is None else probabilities
+        told = self.conditions(known, len(y), probabilities) * torch.sigmoid(self.gate(waves(log_sigma)))
         return self.frame(y, sigma, lambda x: self.network(x, log_sigma, told))
 
-    def _guessed(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:
-        """The recogniser's probabilities of every attribute."""
-        if self.recogniser is None:
+    def _probabilities(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+        """The classifier's probabilities of every attribute."""
+        if self.classifier is None:
             return {}
-        log_q = self.recogniser.split(self.recogniser.logits(y, sigma).float())
+        log_q = self.classifier.split(self.classifier.logits(y, sigma).float())
         return {name: q.exp() for name, q in log_q.items()}
 
     def together(
@@ -148,7 +148,7 @@ class NeuralDenoiser(Denoiser):
         sigma: Float[Tensor, " batch"],
         questions: Sequence[Mapping[str, Tensor] | None],
     ) -> list[Float[Tensor, "batch *event"]]:
-        """Estimates for several questions about the same noisy values, which are guessed once.
+        """Estimates for several questions about the same noisy values, whose probabilities are computed once.
 
         Args:
             y: noisy values.
@@ -156,8 +156,8 @@ class NeuralDenoiser(Denoiser):
             questions: what is known in each, as in a call.
         """
         self._check(y, sigma)
-        guessed = self._guessed(y, sigma)
-        return [self._in_parts(y, sigma, known or {}, guessed) for known in questions]
+        probabilities = self._probabilities(y, sigma)
+        return [self._in_parts(y, sigma, known or {}, probabilities) for known in questions]
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
@@ -165,10 +165,10 @@ class NeuralDenoiser(Denoiser):
         """The estimate told each value of an attribute; cost: as many calls as it has values."""
         values = len(next(a for a in self.attributes if a.name == attribute).values)
         self._check(y, sigma)
-        guessed = {name: q.repeat(values, 1) for name, q in self._guessed(y, sigma).items()}
+        probabilities = {name: q.repeat(values, 1) for name, q in self._probabilities(y, sigma).items()}
         each = y.repeat(values, *[1] * len(self.event))
         told = torch.arange(values, device=y.device).repeat_interleave(len(y))
-        return self._in_parts(each, sigma.repeat(values), {attribute: told}, guessed).reshape(values, *y.shape)
+        return self._in_parts(each, sigma.repeat(values), {attribute: told}, probabilities).reshape(values, *y.shape)
 
     def features(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
@@ -196,21 +196,21 @@ class NeuralDenoiser(Denoiser):
             "frame": self.frame.description(),
             "attributes": attributes_to_json(self.attributes),
             "continuous": [asdict(c) for c in self.continuous],
-            "recogniser": self.recogniser is not None,
+            "classifier": self.classifier is not None,
             "card": self.card,
         }
 
     def save(self, path: Path, *, half: bool = False) -> None:
         """Write the weights, and in the file's header all that is needed to make the denoiser again.
 
-        A recogniser has a file of its own, :data:`~sigmascope.learn.classifier.CLASSIFIER`, in the same folder.
+        A classifier has a file of its own, :data:`~sigmascope.learn.classifier.CLASSIFIER`, in the same folder.
 
         Args:
             path: a .safetensors file.
             half: round weights to float16.
         """
         write_model(
-            self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"), apart="recogniser."
+            self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"), apart="classifier."
         )
 
     @classmethod
@@ -220,7 +220,7 @@ class NeuralDenoiser(Denoiser):
         Raises: InputError for a path that holds none.
         """
         path = model_folder(folder)
-        return read_model(path / WEIGHTS, "model", lambda of: cls._described(of, path), device, apart="recogniser.")
+        return read_model(path / WEIGHTS, "model", lambda of: cls._described(of, path), device, apart="classifier.")
 
     @classmethod
     def _described(cls, of: Mapping[str, Any], folder: Path) -> NeuralDenoiser:
@@ -230,8 +230,8 @@ class NeuralDenoiser(Denoiser):
         )
         event, network = tuple(of["event"]), Architecture(**of["network"])
         attributes = attributes_of_json(of["attributes"])
-        recogniser = NoisyClassifier.load(folder) if of["recogniser"] else None
-        return cls(event, attributes, network, empty_frame(event, of["frame"]), continuous, of["card"], recogniser)
+        classifier = NoisyClassifier.load(folder) if of["classifier"] else None
+        return cls(event, attributes, network, empty_frame(event, of["frame"]), continuous, of["card"], classifier)
 
 
 def model_folder(name: str | Path) -> Path:

@@ -40,7 +40,7 @@ class Trainer(Training):
         source: what to learn.
         settings: how.
         device: where.
-        recogniser: guesses what the network is not told; of this source, and not trained further.
+        classifier: guesses what the network is not told; of this source, and not trained further.
 
     Raises: InputError for settings that do not fit the data.
     """
@@ -54,7 +54,7 @@ class Trainer(Training):
         source: Source,
         settings: Settings,
         device: torch.device | str = "cpu",
-        recogniser: NoisyClassifier | None = None,
+        classifier: NoisyClassifier | None = None,
     ) -> None:
         settings, device = settings.check(), torch.device(device)
         shape = architecture(settings.network, settings.width, settings.depth, source.event)
@@ -62,7 +62,7 @@ class Trainer(Training):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             model = NeuralDenoiser(
-                source.event, source.attributes, shape, frame, source.continuous, recogniser=recogniser
+                source.event, source.attributes, shape, frame, source.continuous, classifier=classifier
             )
         levels = Levels(
             settings.sigma_min,
@@ -139,7 +139,7 @@ class Trainer(Training):
             "step": self.done,
             "loss": self._means(),
             "held_out": self._of_held_out(told=False),
-            "held_out_told": self._of_held_out(told=True),
+            "held_out_conditional": self._of_held_out(told=True),
         }
         self.history.append(entry)
         return entry

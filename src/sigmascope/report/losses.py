@@ -32,7 +32,7 @@ def losses_figure(history: Sequence[Mapping[str, Any]], decades: np.ndarray, wha
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.legend(fontsize=7.5, ncols=2)
-    dotted = "; dotted: told everything" if "held_out_told" in kinds else ""
+    dotted = "; dotted: told everything" if "held_out_conditional" in kinds else ""
     ax.set_title(f"{what}: thin, on the batches; thick, on values kept out of training{dotted}", fontsize=9, loc="left")
     return fig
 
@@ -51,9 +51,9 @@ def levels_figure(results: xr.Dataset) -> Figure:
     draw(results.loss_mean.values, results.loss_mean_stderr.values, "mean image", color="0.55", linestyle=":")
     linear = results.loss_linear.values, results.loss_linear_stderr.values
     draw(*linear, "best linear denoiser", color="black", linestyle=(0, (4, 2)))
-    for j, told in enumerate(results.loss_told.values):
+    for j, told in enumerate(results.loss_condition.values):
         colour, dash = style_of(j)
-        one = results.sel(loss_told=told)
+        one = results.sel(loss_condition=told)
         label = f"network, told {label_of(str(told)).strip('()')}"
         draw(one.loss.values, one.loss_stderr.values, label, color=colour, linestyle=dash)
     ax.set_yscale("log")

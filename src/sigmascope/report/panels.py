@@ -130,7 +130,7 @@ def items_figure(results: xr.Dataset) -> Figure:
     """Effective number of items over the noise level: median and 10 to 90 % of the draws, and where it falls to one."""
     sigma, items = results.sigma.values, results.effective_items.values
     low, middle, high = np.quantile(items, [0.1, 0.5, 0.9], axis=1)
-    at, ends = float(results.recognised_sigma), [float(results[f"recognised_sigma_{k}"]) for k in ("low", "high")]
+    at, ends = float(results.identified_sigma), [float(results[f"recognised_sigma_{k}"]) for k in ("low", "high")]
     fig, ax = sheet(8.0, 3.8)
     colour, _ = style_of(0)
     ax.fill_between(sigma, low, high, color=colour, alpha=0.22, linewidth=0, label="10 to 90 % of the noisy images")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.analysis.onset import Onset
-from sigmascope.core import Attribute, Agreement, Curve
+from sigmascope.core import Agreement, Attribute, Curve
 from sigmascope.reproduction import curves as pc
 from sigmascope.reproduction import tables as pt
 

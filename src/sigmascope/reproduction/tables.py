@@ -70,9 +70,7 @@ def verdict_of(agreement: Agreement) -> Verdict:
     """Of two estimators on the same draws."""
     share, error, sigma = agreement.largest
     c = agreement.ceiling
-    return Verdict(
-        agreement.estimator, agreement.attribute, False, share * c, error * c, sigma, agreement.errors_apart
-    )
+    return Verdict(agreement.estimator, agreement.attribute, False, share * c, error * c, sigma, agreement.errors_apart)
 
 
 def verdict_against(name: str, exact: Curve, of: tuple[np.ndarray, np.ndarray, np.ndarray], *, bound: bool) -> Verdict:
@@ -100,8 +98,7 @@ def verdict_against(name: str, exact: Curve, of: tuple[np.ndarray, np.ndarray, n
 def data_table(curves: Sequence[Curve], values: Mapping[str, tuple[str, ...]], words: str) -> Table:
     """Table 1: the data and their attributes."""
     rows = [
-        [c.attribute, str(len(values[c.attribute])), f"{c.ceiling:.4f}", _listed(values[c.attribute])]
-        for c in curves
+        [c.attribute, str(len(values[c.attribute])), f"{c.ceiling:.4f}", _listed(values[c.attribute])] for c in curves
     ]
     return Table("1-data", f"The data: {words}.", ("attribute", "values", "H(A), nats", "which"), rows)
 
@@ -152,9 +149,7 @@ def onset_table(of: Mapping[str, Sequence[Onset]], words: Mapping[str, str]) -> 
     """Table 4: onset, window and order, with 95 % intervals."""
     rows = []
     for name, table in of.items():
-        rows += [
-            [words[name], str(i), row.attribute, *cells(row), probability(row)] for i, row in enumerate(table, 1)
-        ]
+        rows += [[words[name], str(i), row.attribute, *cells(row), probability(row)] for i, row in enumerate(table, 1)]
     head = ("of", "order", "attribute", "σ at 10 % of H(A)", "at 50 %", "at 90 %", "peak rate", "P(before next)")
     return Table("4-onset-and-order", "When each attribute is decided; intervals are 95 %.", head, rows)
 

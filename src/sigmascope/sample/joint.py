@@ -54,7 +54,9 @@ class JointState:
     log_pi: Tensor
 
 
-def told_each(denoiser: Denoiser, y: Tensor, sigma: float, attribute: str) -> Float[Tensor, "values batch *event"]:
+def mean_of_each_value(
+    denoiser: Denoiser, y: Tensor, sigma: float, attribute: str
+) -> Float[Tensor, "values batch *event"]:
     """D_a(y, sigma) for every value a, float64: in one pass where the denoiser can, else told one after the other.
 
     Of a value that never occurs the mean is 0.
@@ -109,9 +111,9 @@ def from_prior(denoiser: Denoiser, attribute: str, y: Tensor, sigma: float) -> F
     which it is up to :math:`O(\lambda)`: at a denoised value no noise enters it.
     """
     a = next(x for x in denoiser.attributes if x.name == attribute)
-    each = told_each(denoiser, y, sigma, attribute)
+    each = mean_of_each_value(denoiser, y, sigma, attribute)
     middle = (a.prior.to(y.device).view(-1, *[1] * y.ndim) * each).sum(0)
-    d = told_each(denoiser, middle, sigma, attribute).flatten(2)
+    d = mean_of_each_value(denoiser, middle, sigma, attribute).flatten(2)
     apart = d - d.mean(0)
     snr = sigma**-2
     gain = (apart * snr * (y.flatten(1) - d.mean(0))).sum(2) - 0.5 * snr * (apart**2).sum(2)
@@ -138,7 +140,7 @@ class ValueBelief:
     def _told(self, y: Tensor, sigma: float) -> Tensor:
         """D_a at the state at hand, computed once for the mean and for the update."""
         if self._held is None or self._held[0] is not y or self._held[1] != sigma:
-            self._held = (y, sigma, told_each(self._denoiser, y, sigma, self._name))
+            self._held = (y, sigma, mean_of_each_value(self._denoiser, y, sigma, self._name))
         return self._held[2]
 
     def first(self, y: Tensor, sigma: float) -> Tensor:

@@ -254,7 +254,7 @@ class _Kept(Kind):
 
     def _memory(self, c: Case, at: Quantity) -> str:
         """What must be said where the exact filter has recognised the very item."""
-        known = float(c.results.get("recognised_sigma", math.inf))
+        known = float(c.results.get("identified_sigma", math.inf))
         if c.view.estimator != "posterior" or not at.value < known < math.inf:
             return ""
         return (

@@ -202,7 +202,7 @@ class PipelineOptions:
 
     null_class: Annotated[int, arg("INDEX")] = -1
     """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself.
-    Without such a class, what it says untold is the mixture over its classes, by its own likelihood."""
+    Without such a class, what it says unconditional is the mixture over its classes, by its own likelihood."""
     classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
     """Of a class-conditional pipeline: the names of its classes, by which values of the attribute are matched to them:
     a file with one name a line, in their order, or JSON (a list, or an object as id2label); or the word 'by-order', if

@@ -1,4 +1,4 @@
-"""Work and memory of a study, from its sizes alone, before it starts."""
+"""Cost and memory of a study, from its sizes alone, before it starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_INTEGRALS = 96  # bytes of a pair of levels, in the weights of integrals ove
 
 
 @dataclass(frozen=True)
-class Work:
+class Cost:
     """Predicted cost of a study.
 
     Attributes:
@@ -112,8 +112,8 @@ class _Sizes:
         return max(3 * self.results(), self.results() + max(_PAGE, self.resampling()))
 
 
-def predict(data: Any, spec: Spec) -> Work:
-    """Work and memory of a study, from its sizes alone."""
+def predict(data: Any, spec: Spec) -> Cost:
+    """Cost and memory of a study, from its sizes alone."""
     s = _Sizes.of(data, spec)
     gaps = s.gaps
     told = s.columns * s.nodes * s.draws if "filter" in spec.estimators else 0  # means told a value, along the paths
@@ -123,7 +123,7 @@ def predict(data: Any, spec: Spec) -> Work:
         passes = s.stored() + 24 * s.draws * data.size * (1 + max(a.prior.numel() for a in data.attributes))
         work = passes + 8 * s.draws * s.nodes * s.count * 4 * gaps + 16 * told
         more = _LATER + max(work + max(s.estimates(), children), s.after())
-        return Work(0.0, 0.0, 0.0, more, float(calls))
+        return Cost(0.0, 0.0, 0.0, more, float(calls))
     n, size = len(data), data.size
     base = _LATER + _OF_ATTRIBUTE * s.count + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
@@ -132,7 +132,7 @@ def predict(data: Any, spec: Spec) -> Work:
         tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
         more = base + max(passes + s.estimates(), s.after())
-        return Work(4.0 * pairs * size, 0.0, pairs * classifiers, more)
+        return Cost(4.0 * pairs * size, 0.0, pairs * classifiers, more)
     directions = min(sum(directions_for(data)), size) if gaps else 0
     block = block_draws(data, s.draws, s.nodes, gaps)
     passes = _passes(data, s, block, directions) + s.stored()
@@ -149,7 +149,7 @@ def predict(data: Any, spec: Spec) -> Work:
         passes += int(PATH_BYTES) + 16 * told
         gathered += 16 * told
     most = max(sketching, passes, gathered + max(s.estimates(), children), s.after())
-    return Work(products, means, exponentials, base + most)
+    return Cost(products, means, exponentials, base + most)
 
 
 def _passes(data: LabelledData, s: _Sizes, block: int, directions: int) -> int:

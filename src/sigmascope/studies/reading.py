@@ -21,7 +21,7 @@ from sigmascope.limits import shown
 
 KINDS = ("exact", "estimate", "lower bound")
 _INFORMATION = ("attribute", "estimator", "sigma")
-_TOLD = ("loss_told", "loss_sigma")
+_CONDITIONS = ("loss_condition", "loss_sigma")
 _NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "information": (_INFORMATION, "f"),
     "stderr": (_INFORMATION, "f"),
@@ -52,17 +52,17 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "trusted": (_INFORMATION, "i"),
     "reason": (_INFORMATION, "U"),
     "verdict": (("attribute", "estimator"), "U"),
-    "loss": (_TOLD, "f"),
-    "loss_stderr": (_TOLD, "f"),
-    "loss_over_linear": (_TOLD, "f"),
-    "loss_over_linear_stderr": (_TOLD, "f"),
-    "loss_over_untold": (_TOLD, "f"),
-    "loss_over_untold_stderr": (_TOLD, "f"),
+    "loss": (_CONDITIONS, "f"),
+    "loss_stderr": (_CONDITIONS, "f"),
+    "loss_over_linear": (_CONDITIONS, "f"),
+    "loss_over_linear_stderr": (_CONDITIONS, "f"),
+    "loss_over_unconditional": (_CONDITIONS, "f"),
+    "loss_over_unconditional_stderr": (_CONDITIONS, "f"),
     "loss_linear": (("loss_sigma",), "f"),
     "loss_linear_stderr": (("loss_sigma",), "f"),
     "loss_mean": (("loss_sigma",), "f"),
     "loss_mean_stderr": (("loss_sigma",), "f"),
-    "loss_told": (("loss_told",), "U"),
+    "loss_condition": (("loss_condition",), "U"),
     "loss_sigma": (("loss_sigma",), "f"),
     "calibration": (("attribute", "sigma"), "f"),
     "calibration_stderr": (("attribute", "sigma"), "f"),
@@ -75,9 +75,9 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
     "made_entropy": (("attribute",), "f"),
     "effective_items": (("sigma", "draw"), "f"),
     "effective_items_limit": (("draw",), "f"),
-    "recognised_sigma": ((), "f"),
-    "recognised_sigma_low": ((), "f"),
-    "recognised_sigma_high": ((), "f"),
+    "identified_sigma": ((), "f"),
+    "identified_sigma_low": ((), "f"),
+    "identified_sigma_high": ((), "f"),
     "whole_information": (("tree", "sigma"), "f"),
     "whole_stderr": (("tree", "sigma"), "f"),
     "whole_ceiling": (("tree",), "f"),

@@ -180,7 +180,7 @@ class PipelineSpec(SpecOfModel):
         of_network = names(CONDITIONAL)
         self._validate_calls(self.estimators, (*of_network, *(n for n in names(SAMPLER) if n not in of_network)))
 
-    def validate_told(self) -> None:
+    def validate_conditional(self) -> None:
         """Refuse what is of continuations only.
 
         Raises: InputError.

@@ -254,7 +254,7 @@ def _words(trainer: Trainer, classifier: ClassifierTrainer | None, seconds: floa
     entry = trainer.history[-1]
     lines = [f"{trainer.model.count():,} parameters, {trainer.done:,} steps, {seconds:,.0f} s"]
     lines.append(f"{'sigma':<16}{'held-out loss':>14}{'told all':>10}")
-    for d, free, told in zip(trainer.decades, entry["held_out"], entry["held_out_told"], strict=True):
+    for d, free, told in zip(trainer.decades, entry["held_out"], entry["held_out_conditional"], strict=True):
         lines.append(f"{10.0**d:<6g} to {10.0 ** (d + 1):<6g}{free:>14.4f}{told:>10.4f}")
     if classifier is not None:
         lines.append(f"classifier: {classifier.done:,} steps")

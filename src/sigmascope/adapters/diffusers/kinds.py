@@ -130,7 +130,7 @@ def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
     return None
 
 
-def told_prompts(pipeline: object) -> Kind | None:
+def kind_of_prompts(pipeline: object) -> Kind | None:
     """The kind of a class of pipelines that is told prompts; None where there is none."""
     return next((k for k in kinds() if k.text and pipeline in k.pipelines), None)
 

@@ -65,7 +65,7 @@ def load_pipeline(
     if not hub_id(model):
         index = checked_index(Path(name))
         if part_of(index, "tokenizer") is not None:
-            raise InputError(_told_prompts(name, str(index.get("_class_name"))))
+            raise InputError(_prompts_kind(name, str(index.get("_class_name"))))
     pipe = opened(model, allow_pickle, variant)
     with quiet(), in_one_line(name, "its parts do not fit each other"):
         scheduler = getattr(pipe, "scheduler", None)
@@ -99,7 +99,7 @@ def _read(pipe: Any, asked: Asked) -> Read:
     if kind is not None and kind.read is not None and not kind.text:
         return kind.read(pipe, asked)
     if getattr(pipe, "tokenizer", None) is not None:
-        raise InputError(_told_prompts(asked.name, named))
+        raise InputError(_prompts_kind(asked.name, named))
     networks = (getattr(pipe, part, None) for part in ("transformer", "unet"))
     of = next((type(x).__name__ for x in networks if x is not None), "no network")
     raise InputError(f"{asked.name}: {named} with {of} is not known here: wrap its network in adapters.Foreign")
@@ -170,5 +170,5 @@ def _channels(config: Mapping[str, Any]) -> int | None:
     return min(given, said) if isinstance(said, int) else given
 
 
-def _told_prompts(name: str, kind: str) -> str:
+def _prompts_kind(name: str, kind: str) -> str:
     return f"{name}: {kind} is told prompts: pass prompts=('a red cube', 'a blue cube'), or use sigmascope prompts"

@@ -19,7 +19,7 @@ in nats.  Against the *empty* prompt this is how far noisy images of the prompt 
 prompt's share of :math:`I(\text{prompt}; Y_\sigma) = \sum_k p(k)\, KL(p_{k,\sigma} \| p_\sigma)` if the empty prompt
 stands for the mixture of all, as classifier-free guidance has it.  It has no ceiling.  Against *another* prompt it is
 the divergence of the one from the other.  The information of which of the two it is, at equal priors, is another
-number, :math:`I \le \ln 2`, whose untold denoiser is the mixture :math:`\sum_k q(k \mid y) D_k`
+number, :math:`I \le \ln 2`, whose unconditional denoiser is the mixture :math:`\sum_k q(k \mid y) D_k`
 (:class:`~sigmascope.information.mixture.Mixture`).
 
 All this is of the laws whose exact denoisers the network is; a learned one biases each number in either direction.
@@ -44,7 +44,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.diffusers.coding import coding
 from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
-from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kinds, register, told_prompts
+from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kind_of_prompts, kinds, register
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.schedulers import TRAINED
 from sigmascope.adapters.foreign import try_out
@@ -133,7 +133,7 @@ def _values(prompts: Sequence[str]) -> tuple[str, ...]:
 def _checked(index: Mapping[str, Any], name: str) -> tuple[Kind, Callable[[Any, Asked], Read]]:
     """The kind of a pipeline and how it is read, if it is known and complete, before anything of it is loaded."""
     named = index.get("_class_name")
-    kind = told_prompts(named)
+    kind = kind_of_prompts(named)
     if kind is None or kind.read is None:
         known = ", ".join(p for k in reversed(kinds()) if k.text for p in k.pipelines)
         raise InputError(

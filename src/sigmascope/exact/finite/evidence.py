@@ -93,7 +93,7 @@ def answer(
     if top < 0:
         raise InputError(f"top is {top}: pass how many of the most probable items to name, 0 for none")
     flat, level = denoiser.rows(y.detach(), sigma.detach())
-    told = [denoiser.told(subset, len(y)) for subset in known]
+    told = [denoiser.columns_known(subset, len(y)) for subset in known]
     whole = _Whole(denoiser, flat, level, top)
     parts = [_Sums(flat, level) for _ in told]
     for rows, tile in denoiser.tiles(len(y)):

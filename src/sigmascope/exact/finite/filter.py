@@ -23,7 +23,7 @@ from torch import Tensor
 import sigmascope.distributed as distributed
 from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
 from sigmascope.exact.checks import check_rows
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.streaming import single_precision
 
 _TILE_BYTES = 1 << 25
@@ -158,7 +158,7 @@ class FiniteDenoiser(Denoiser):
         Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination that no item has.
         """
         flat, level = self.rows(y, sigma)
-        told = self.told(known or {}, len(y))
+        told = self.columns_known(known or {}, len(y))
         if y.dtype != torch.float32:
             return (self._in_double(flat, level, told) + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
         mean, left = single_precision(self, flat, level, told)
@@ -190,7 +190,7 @@ class FiniteDenoiser(Denoiser):
             raise InputError(f"row {row}: no item has the attributes that are said to be known: leave one unknown (-1)")
         return total / mass[:, None]
 
-    def told(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
+    def columns_known(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
         """For each known attribute its place among the attributes, and the class of each row, or UNKNOWN.
 
         Raises: InputError.
@@ -230,7 +230,7 @@ class FiniteDenoiser(Denoiser):
             changed = shrink != 1.0
             if bool(changed.any()):
                 total *= shrink[:, :, None]
-            ByClass(index[:, None]).add(total, weight, tile)
+            ClassSums(index[:, None]).add(total, weight, tile)
             top = new
         return (total / mass.clamp_min(1e-300)[:, :, None] + self.centre).reshape(*shape, *self.event)
 

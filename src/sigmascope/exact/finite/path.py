@@ -20,7 +20,7 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.exact.finite.filter import FiniteDenoiser, copy_state, own_tiles
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.sketch import Sketch
 
 ROWS = 512
@@ -96,7 +96,7 @@ class PathPass:
         ahead = torch.zeros(2, *scaled.shape, dtype=scaled.dtype, device=scaled.device)
         ahead[0, :, :-1] = (scaled[:, 1:] - scaled[:, :-1]) * weight[:, :-1]
         ahead[1, :, :-2] = (scaled[:, 2:] - scaled[:, :-2]) * weight[:, :-2]
-        by_class = ByClass(d.classes[rows])
+        by_class = ClassSums(d.classes[rows])
         prior = d.log_weight[rows].exp()[:, None]
         by_class.add(self._sums["means"], weight.flatten(1), joined)
         by_class.add(self._sums["law"][:, None], prior, joined)

@@ -13,7 +13,7 @@ from torch import Tensor
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError
 from sigmascope.exact.finite.filter import FiniteDenoiser, copy_state, own_tiles, tile_rows
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
 from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
@@ -153,7 +153,7 @@ class PosteriorPass:
         z = torch.cat([torch.ones_like(w).T, projected.T]).T
         lead = z[:, 1 + sketch.exact_columns[: self._moments["second"].shape[1]]]
         # The first and the second moments in one product each; the first hold masses too.
-        by_class = ByClass(d.classes[rows])
+        by_class = ClassSums(d.classes[rows])
         by_class.add(self._moments["first"][:, None], w, z)
         by_class.add(self._moments["second"], w * lead, lead)
 

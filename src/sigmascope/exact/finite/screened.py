@@ -34,7 +34,7 @@ from sigmascope.exact.finite.kernel.threads import full_precision
 _ROWS = 64  # at a time
 _SCORE_BYTES = 1 << 26
 _VALUE_BYTES = 1 << 25
-_GUESSES = 16  # candidates for the most probable item of a row
+_CANDIDATES = 16  # candidates for the most probable item of a row
 _FEW = 32  # items of a row that are always rescored
 _CROWDED, _LISTED = 0.03, 0.2  # shares of the items of which a row is handed to the dense pass: rescored, and bounded
 _NOTHING = 1e-20  # a weight that need not be added to a mean
@@ -150,7 +150,7 @@ class ScreenedDenoiser(Denoiser):
         if not bool(fine.all()):
             row = int(torch.nonzero(~fine)[0])
             raise InputError(f"row {row}: |y - v|² / sigma² overflows: pass other numbers")
-        told = [(column, value.cpu()) for column, value in self.denoiser.told(known or {}, len(y))]
+        told = [(column, value.cpu()) for column, value in self.denoiser.columns_known(known or {}, len(y))]
         raw = y.detach().cpu().reshape(len(y), -1).double()
         found = Certified(
             mean=torch.empty_like(raw),
@@ -200,7 +200,7 @@ class ScreenedDenoiser(Denoiser):
     def _screen(self, y: _Rows, allowed: dict[int, Tensor], rows: Int64[Tensor, " rows"], found: Certified) -> None:
         """Fill in the rows of a chunk, or mark them for the dense pass."""
         scores, peaks = self._scores(y, allowed)
-        anchors = self._anchors(y, self._guess(y, scores, peaks))
+        anchors = self._anchors(y, self._candidates(y, scores, peaks))
         n, b = len(self._log_weight), self._bounds
         crowded = max(_FEW, int(_CROWDED * n))
         limit = crowded if b.wide is None else max(_FEW, int(_LISTED * n))
@@ -239,10 +239,10 @@ class ScreenedDenoiser(Denoiser):
         pairs.by_parts(fill, len(b.tiles))
         return scores, peaks
 
-    def _guess(self, y: _Rows, scores: Tensor, peaks: Tensor) -> Int64[Tensor, " rows"]:
+    def _candidates(self, y: _Rows, scores: Tensor, peaks: Tensor) -> Int64[Tensor, " rows"]:
         """An item for each row that is probably among the most probable ones."""
         by_row = peaks.transpose(0, 1).flatten(1)
-        top = by_row.topk(min(_GUESSES, by_row.shape[1]), dim=1)
+        top = by_row.topk(min(_CANDIDATES, by_row.shape[1]), dim=1)
         tile, block = top.indices // peaks.shape[2], top.indices % peaks.shape[2]
         row = torch.arange(len(by_row))[:, None].expand_as(tile)
         inside = scores[tile, row, block].argmax(2)

@@ -30,12 +30,12 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
     subjects = (CONDITIONAL,)
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
-        from sigmascope.information.jobs.conditional_path import ToldPathJob
+        from sigmascope.information.jobs.conditional_path import ConditionalPathJob
 
         p = problem
 
-        def make() -> ToldPathJob:
-            return ToldPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
+        def make() -> ConditionalPathJob:
+            return ConditionalPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
 
         return {OF_PATH: p.job(OF_PATH, make)}
 
@@ -43,7 +43,7 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         from sigmascope.information.jobs.conditional_path import calls_of
 
         p = problem
-        calls = calls_of(p.begins_at, p.sigma, len(p.attributes), p.tested, p.untold_calls)
+        calls = calls_of(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
         return "own path", f"{calls:,} network calls"
 
 
@@ -67,5 +67,5 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
 
     def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
         p = problem
-        calls = p.calls_of_forks + 2 * len(p.draws) * p.down.steps * p.untold_calls
+        calls = p.calls_of_forks + 2 * len(p.draws) * p.down.steps * p.unconditional_calls
         return "own path", f"about {calls:,} network calls"

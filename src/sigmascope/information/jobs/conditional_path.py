@@ -3,11 +3,11 @@ r"""The gap along the model's own told path: how far what it is told moves a gen
 .. math:: K(\sigma) = E \int_{\ln\sigma}^{\infty} \frac{\|D_A - D\|^2}{\sigma'^2}\, d\ln\sigma'
                     = E_A\, KL\!\left(P_A \,\|\, P\right)_{[\sigma, \infty)},
 
-the mean over generations that are told A, by the model itself.  By Girsanov's theorem it is the relative entropy of the
-law of the told generation from that of the untold one, down to sigma, for any network whatever its error; so guidance
-of weight w between two levels moves the law of the told generation by :math:`w^2` times the difference of K.  K is at
-least the information about A of the told generations' states, and equal to it where the untold generation is their
-mixture, as it is for an exact model.
+the mean over generations that are given A, by the model itself.  By Girsanov's theorem it is the relative entropy of
+the law of the conditional generation from that of the unconditional one, down to sigma, for any network whatever its
+error; so guidance of weight w between two levels moves the law of the conditional generation by :math:`w^2` times the
+difference of K.  K is at least the information about A of the conditional generations' states, and equal to it where
+the unconditional generation is their mixture, as it is for an exact model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STEP, _ROWS, MOST = 0.25, 64, 128
 """MOST: generations at most, whose standard error is small beside what the curve is read for."""
 
 
-class ToldPathJob(Units):
+class ConditionalPathJob(Units):
     """Squared gaps along generations that are told a value: a block of generations of an attribute at a time.
 
     Args:
@@ -65,7 +65,7 @@ class ToldPathJob(Units):
         first = block * _ROWS
         a, mine = self._attributes[which], range(first, min(first + _ROWS, self._draws))
         told = {a.name: self._labels(a)[mine.start : mine.stop]}
-        noise = Streams(self._seed, [(NoiseOf.TOLD_PATH, which, i) for i in mine], self._denoiser.event)
+        noise = Streams(self._seed, [(NoiseOf.CONDITIONAL_PATH, which, i) for i in mine], self._denoiser.event)
         knowing, free, how = Model(self._denoiser, told), Model(self._denoiser), StochasticHeun()
         y = start(self._denoiser, float(self._nodes[0]), noise(), told)
         gaps = []
@@ -78,18 +78,18 @@ class ToldPathJob(Units):
 
     def _labels(self, a: Attribute) -> Tensor:
         """Values in their proportions, in random order."""
-        g = generator(self._seed, Use.TOLD_LABELS)
+        g = generator(self._seed, Use.CONDITIONAL_LABELS)
         place = (torch.arange(self._draws) + torch.rand(self._draws, generator=g, dtype=torch.float64)) / self._draws
         found = torch.searchsorted(a.prior.cumsum(0), place, right=True).clamp_max(len(a.values) - 1)
         return found[torch.randperm(self._draws, generator=g)]
 
-    def calls(self, untold: int = 1) -> int:
+    def calls(self, unconditional: int = 1) -> int:
         """Network calls of all generations.
 
         Args:
-            untold: network calls of an answer without knowledge.
+            unconditional: network calls of an answer without knowledge.
         """
-        return _calls(len(self._nodes), len(self._attributes), self._draws, untold)
+        return _calls(len(self._nodes), len(self._attributes), self._draws, unconditional)
 
     def of_attribute(self, a: Attribute) -> OfPath:
         """The curve of an attribute: what is kept is not known of paths that do not fork."""
@@ -114,12 +114,12 @@ def nodes_of(top: float, sigmas: Float[np.ndarray, " levels"]) -> tuple[Float[np
     return np.array(nodes), np.array(wanted[-len(sigmas) :])
 
 
-def calls_of(top: float, sigmas: Float[np.ndarray, " levels"], attributes: int, draws: int, untold: int) -> int:
+def calls_of(top: float, sigmas: Float[np.ndarray, " levels"], attributes: int, draws: int, unconditional: int) -> int:
     """Network calls of such a work."""
     nodes, _ = nodes_of(max(top, float(sigmas[0])), sigmas)
-    return _calls(len(nodes), attributes, min(draws, MOST), untold)
+    return _calls(len(nodes), attributes, min(draws, MOST), unconditional)
 
 
-def _calls(nodes: int, attributes: int, draws: int, untold: int) -> int:
-    """One told and one untold at every level, one more told of every step, and one told of the start."""
-    return attributes * draws * (2 + untold) * nodes
+def _calls(nodes: int, attributes: int, draws: int, unconditional: int) -> int:
+    """One told and one unconditional at every level, one more told of every step, and one told of the start."""
+    return attributes * draws * (2 + unconditional) * nodes

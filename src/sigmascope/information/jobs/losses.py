@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sigmascope.core import Attribute, Denoiser, Draws, generator
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.linear import LinearDenoiser
-from sigmascope.information.wrapping import RANDOM, UNTOLD, Losses
+from sigmascope.information.wrapping import RANDOM, UNCONDITIONAL, Losses
 from sigmascope.learn.sources import Items, Source
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import Use
@@ -26,7 +26,7 @@ _DRAWS, _FEWEST_DRAWS = 64, 32
 _LEVELS = 8
 _CALLS = 30_000  # about, at most
 _AT_RANDOM = 4  # classes drawn for each draw
-_MOST_TOLD = 8  # attributes
+_MOST_CONDITIONS = 8  # attributes
 _FEWEST = 8  # items
 
 
@@ -37,24 +37,28 @@ def loss_levels(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " some
     return found
 
 
-def loss_calls(levels: int, told: int, classes: bool, untold_calls: int = 1) -> tuple[int, int]:
+def loss_calls(levels: int, told: int, classes: bool, unconditional_calls: int = 1) -> tuple[int, int]:
     """Draws and network calls of the losses.
 
     Args:
         levels: of the study.
         told: attributes that the network can be told.
         classes: whether it is a pipeline's network of classes.
-        untold_calls: of an answer without knowledge: 1 where it has an empty class.
+        unconditional_calls: of an answer without knowledge: 1 where it has an empty class.
     """
-    each = untold_calls + min(told, _MOST_TOLD) + (_AT_RANDOM if _at_random(told, classes, untold_calls) else 0)
+    each = (
+        unconditional_calls
+        + min(told, _MOST_CONDITIONS)
+        + (_AT_RANDOM if _at_random(told, classes, unconditional_calls) else 0)
+    )
     calls = min(levels, _LEVELS) * each
     draws = int(np.clip(_CALLS // calls, _FEWEST_DRAWS, _DRAWS))
     return draws, draws * calls
 
 
-def _at_random(told: int, classes: bool, untold_calls: int) -> bool:
+def _at_random(told: int, classes: bool, unconditional_calls: int) -> bool:
     """Whether the network is asked about classes drawn at random: it has an empty class that may be the wrong one."""
-    return classes and untold_calls == 1 and told == 1
+    return classes and unconditional_calls == 1 and told == 1
 
 
 class LossJob(Units):
@@ -66,7 +70,7 @@ class LossJob(Units):
         sigma: decreasing levels of the study.
         told: attributes that the network can be told.
         classes: whether it is a pipeline's network of classes.
-        untold_calls: network calls of an answer without knowledge.
+        unconditional_calls: network calls of an answer without knowledge.
         seed: of the study.
     """
 
@@ -77,12 +81,12 @@ class LossJob(Units):
         sigma: Float[np.ndarray, " levels"],
         told: Sequence[Attribute],
         classes: bool,
-        untold_calls: int,
+        unconditional_calls: int,
         seed: int,
     ) -> None:
-        self._denoiser, self._seed, self._told, self._classes = denoiser, seed, list(told[:_MOST_TOLD]), classes
-        self._random = _at_random(len(self._told), classes, untold_calls)
-        count, self.calls = loss_calls(len(sigma), len(self._told), classes, untold_calls)
+        self._denoiser, self._seed, self._told, self._classes = denoiser, seed, list(told[:_MOST_CONDITIONS]), classes
+        self._random = _at_random(len(self._told), classes, unconditional_calls)
+        count, self.calls = loss_calls(len(sigma), len(self._told), classes, unconditional_calls)
         enough = not isinstance(source, Items) or int((source.data.weights > 0).sum()) >= _FEWEST
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
         self._said = False
@@ -123,7 +127,7 @@ class LossJob(Units):
         if not len(self._sigma):
             return None
         size = self._draws.v[0].numel()
-        told = [UNTOLD, *(a.name for a in self._told), *([RANDOM] if self._random else [])]
+        told = [UNCONDITIONAL, *(a.name for a in self._told), *([RANDOM] if self._random else [])]
         return Losses(
             self._sigma, told, np.stack([u["network"] for u in self.units()], 1),
             np.stack([self._errors.linear(float(s)) for s in self._sigma]) / size, self._errors.mean() / size,

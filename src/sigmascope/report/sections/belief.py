@@ -17,7 +17,7 @@ from sigmascope.report.section import Pictures, Section, figure, holds, shows, t
 def _losses(pictures: Pictures, found: Findings) -> list[str]:
     """The denoising losses as a figure and a table."""
     results = found.results
-    told = [str(t) for t in results.loss_told.values]
+    told = [str(t) for t in results.loss_condition.values]
     head = ["σ", "mean image", "best linear denoiser", *(f"network, told {t.strip('()')}" for t in told)]
     rows = []
     for k, sigma in enumerate(results.loss_sigma.values):

@@ -92,7 +92,7 @@ def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
 
 def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
     """When the filter has recognised the item itself."""
-    at = Quantity(*(float(results[f"recognised_sigma{end}"]) for end in ("", "_low", "_high")))
+    at = Quantity(*(float(results[f"identified_sigma{end}"]) for end in ("", "_low", "_high")))
     copied = float((results.effective_items_limit.values > 1.5).mean())
     if at.reached:
         found = f"Below σ {describe(at)}, the filter has recognised the item, for half of the noisy images or more."

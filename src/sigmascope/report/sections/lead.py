@@ -93,7 +93,7 @@ def _of_model(pictures: Pictures, found: Findings) -> list[str]:
     return _note(
         f"Model: {a['model_network']}, {int(a['model_parameters']):,} parameters{trained}. Measured on {where}: "
         f"{a['data_words']}, {int(a['network_calls']):,} network calls for the gaps{along}, "
-        f"{results.sizes['sigma']} noise levels. One unit of σ is {a['unit_of_sigma']}.{_untold(results)}"
+        f"{results.sizes['sigma']} noise levels. One unit of σ is {a['unit_of_sigma']}.{_unconditional(results)}"
     )
 
 
@@ -104,7 +104,7 @@ def _of_sampler(pictures: Pictures, found: Findings) -> list[str]:
         f"Model: {a['model']}, {int(a['model_parameters']):,} parameters, told nothing. Measured on {images}; "
         f"{results.sizes['draw']} noisy images at {results.sizes['sigma']} noise levels, {int(a['network_calls']):,} "
         f"network calls. Labels of children: {a['labeller']}.{_labels(results)} "
-        f"One unit of σ is {a['unit_of_sigma']}.{_untold(results)}"
+        f"One unit of σ is {a['unit_of_sigma']}.{_unconditional(results)}"
     )
 
 
@@ -112,12 +112,13 @@ def _note(text: str) -> list[str]:
     return [f'<p class="note">{escape(text)}</p>']
 
 
-def _untold(results: xr.Dataset) -> str:
+def _unconditional(results: xr.Dataset) -> str:
     """What is said of a network without an empty class; nothing of others."""
     if "unconditional" not in results.attrs:
         return ""
     return (
-        " Its network has no empty class: what it says untold is the mixture over its classes by its own likelihood, "
+        " Its network has no empty class: its unconditional output is the mixture over its classes by its own "
+        "likelihood, "
         f"of {int(results.attrs['unconditional_calls'])} network calls each."
     )
 

@@ -180,9 +180,9 @@ def _with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray
     return results.assign(
         effective_items=(("sigma", "draw"), effective_items[:-1]),
         effective_items_limit=("draw", effective_items[-1]),
-        recognised_sigma=at.value,
-        recognised_sigma_low=at.low,
-        recognised_sigma_high=at.high,
+        identified_sigma=at.value,
+        identified_sigma_low=at.low,
+        identified_sigma_high=at.high,
     )
 
 

@@ -49,11 +49,11 @@ class Losses(Extra):
         each["_over_untold"] = losses.network - losses.network[:1]
         alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
         found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-        for names, axes in ((each, ("loss_told", "loss_sigma")), (alone, ("loss_sigma",))):
+        for names, axes in ((each, ("loss_condition", "loss_sigma")), (alone, ("loss_sigma",))):
             for name, x in names.items():
                 found[f"loss{name}"] = (axes, x.mean(-1))
                 found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
-        return results.assign(found).assign_coords(loss_told=list(losses.told), loss_sigma=losses.sigma)
+        return results.assign(found).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
 
 
 class OwnPath(Extra):

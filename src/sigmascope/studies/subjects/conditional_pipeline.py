@@ -23,7 +23,7 @@ from sigmascope.studies.subjects.pipelines import Opened, seeing
 _SAMPLES, _FEWEST = 2048, 400  # of the gaps of a network that must be told, of two answers each
 
 
-class ByClass(Denoiser):
+class AttributeOfClasses(Denoiser):
     """A class-conditional network that is told an attribute of labelled data.
 
     Args:
@@ -72,7 +72,7 @@ def classes_of(a: Attribute, network: Foreign, model: str, classes: str = "") ->
     return matched(a.values, network.attributes[0].values, classes, a.name, model)
 
 
-def is_told(spec: PipelineSpec, opened: Opened) -> bool:
+def is_conditional(spec: PipelineSpec, opened: Opened) -> bool:
     """Whether the study is one of a network that is told classes: it can be, and no forks are asked for.
 
     Raises: InputError where the network cannot be asked what the specification says.
@@ -90,10 +90,10 @@ def is_told(spec: PipelineSpec, opened: Opened) -> bool:
     return told
 
 
-def open_told(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, PipelineSpec]:
+def open_conditional(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, PipelineSpec]:
     """A class-conditional pipeline with the data whose attribute it is told.
 
-    Without an empty class, what it says untold is the mixture over its classes, by its own likelihood.
+    Without an empty class, what it says unconditional is the mixture over its classes, by its own likelihood.
 
     Raises: InputError.
     """
@@ -106,7 +106,7 @@ def open_told(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, Pip
         )
     a = data.attributes[0]
     classes = classes_of(a, network, spec.model, spec.pipeline.classes)
-    told = ByClass(network, a, classes).eval()
+    told = AttributeOfClasses(network, a, classes).eval()
     spec = opened.levels(_estimated(spec, opened))
     check_same_data(spec, data)
     spec = replace(
@@ -117,12 +117,12 @@ def open_told(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalModel, Pip
     _, scale = mean_and_scale(source, spec.sampling.seed)
     spec = _affordable(spec, opened)
     span, seed = scale * data.size**0.5, spec.sampling.seed
-    model = opened.mixed(told, span, seed) if opened.must_be_told else seeing(told)
+    model = opened.mixed(told, span, seed) if opened.needs_class else seeing(told)
     own = network.attributes[0].values
     found = Network(
         model, None, None, opened.asked_up_to, opened.words, opened.parameters,
         classes=tuple((v, k, own[k]) for v, k in zip(a.values, classes, strict=True)),
-        untold_calls=model.calls if isinstance(model, Mixture) else 1,
+        unconditional_calls=model.calls if isinstance(model, Mixture) else 1,
     )  # fmt: skip
     return ConditionalModel(found, source, data, (a,), held_out=False, scale=scale), spec
 
@@ -133,7 +133,7 @@ def _estimated(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
     Raises: InputError for one that it cannot be measured by.
     """
     plain = tuple(e for e in usual(CONDITIONAL) if e != "classifier")
-    chosen = spec.estimators or (plain if opened.must_be_told else (*plain, OF_PATH))
+    chosen = spec.estimators or (plain if opened.needs_class else (*plain, OF_PATH))
     if "classifier" in chosen:
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     require_measure(chosen)
@@ -145,11 +145,12 @@ def _affordable(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
 
     Raises: InputError for fewer.
     """
-    each = 1 + opened.untold_calls
-    spec = aimed(spec, _SAMPLES * each if opened.must_be_told else 0)
-    if opened.must_be_told and 0 < spec.gaps.budget < _FEWEST * each:
+    each = 1 + opened.unconditional_calls
+    spec = aimed(spec, _SAMPLES * each if opened.needs_class else 0)
+    if opened.needs_class and 0 < spec.gaps.budget < _FEWEST * each:
         raise InputError(
-            f"budget is {spec.gaps.budget} network calls, and an answer without knowledge takes {opened.untold_calls}, "
+            f"budget is {spec.gaps.budget} network calls, and an unconditional output takes "
+            f"{opened.unconditional_calls}, "
             f"for want of an empty class: pass at least --budget {_FEWEST * each}"
         )
     return spec

@@ -66,7 +66,7 @@ def _generated(
         look: is shown the first of them, before the others are made.
     """
     s = spec.sampling
-    denoiser, top = opened.untold(s.seed), s.sigma_max
+    denoiser, top = opened.unconditional(s.seed), s.sigma_max
     parts = []
     with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
         for start in range(0, count, _ROWS):

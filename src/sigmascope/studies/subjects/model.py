@@ -60,7 +60,7 @@ class Network:
         parameters: how many it has.
         steps: of its training; 0 where that is not known.
         classes: of a pipeline, each value of the attribute with the index and the name of its class.
-        untold_calls: network calls of an answer without knowledge; more than 1 where it is a mixture over classes.
+        unconditional_calls: network calls of an unconditional output; more than 1 for a mixture over classes.
     """
 
     model: Denoiser
@@ -71,7 +71,7 @@ class Network:
     parameters: int
     steps: int = 0
     classes: tuple[tuple[str, int, str], ...] = ()
-    untold_calls: int = 1
+    unconditional_calls: int = 1
 
 
 class ConditionalModel(Subject[ModelProblem]):
@@ -135,7 +135,7 @@ class ConditionalModel(Subject[ModelProblem]):
             estimators=self.estimators(spec), model=net.model, classifier=net.classifier, data=self.data,
             tested=s.draws, items=items, null=net.null, train=lambda: self.draws(_PROBE_DRAWS, s.seed, _PROBED),
             gap_job=lambda: self._gaps(spec, sigma), scale=self.scale * self.data.size**0.5, highest=highest,
-            begins_at=self.begins_at, untold_calls=net.untold_calls, aim=aim_of(spec.gaps),
+            begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec.gaps),
         )  # fmt: skip
 
     def _gaps(self, spec: ModelSpec | PipelineSpec, sigma: Any) -> GapJob:
@@ -147,7 +147,7 @@ class ConditionalModel(Subject[ModelProblem]):
             {a.name: a.entropy for a in self.asked},
             sigma,
             target_stderr=g.target_stderr or None,
-            budget=max(2 * g.budget // (1 + self.network.untold_calls), 1) if g.budget else None,
+            budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
             allocation=allocation_of(Path(g.like), names) if g.like else None,
             seed=spec.sampling.seed,
             batch=_BATCH,
@@ -172,18 +172,26 @@ class ConditionalModel(Subject[ModelProblem]):
     def _losses(self, problem: ModelProblem) -> LossJob:
         net = self.network
         return LossJob(
-            net.model, self.source, problem.sigma, self.attributes, bool(net.classes), net.untold_calls, problem.seed
+            net.model,
+            self.source,
+            problem.sigma,
+            self.attributes,
+            bool(net.classes),
+            net.unconditional_calls,
+            problem.seed,
         )
 
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
         net, problem = self.network, self.problem(spec)
         out = ", items kept out of training" if self.held_out else ""
         lines = [f"data        {self.data.words}{out}"]
-        lines.append(f"model       {net.kind}, {net.parameters:,} parameters{untold_words(net.untold_calls)}")
+        lines.append(
+            f"model       {net.kind}, {net.parameters:,} parameters{unconditional_words(net.unconditional_calls)}"
+        )
         lines += table_of_classes(net.classes)
         asked = self.joining(problem).classified
         more = [("classifier", f"at most {asked:,} calls")] if asked else []
-        calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.untold_calls)[1]
+        calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.unconditional_calls)[1]
         return lines + lines_of_costs(problem, [*more, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
 
@@ -207,15 +215,15 @@ class Said(Extra):
             "model_steps": net.steps,
             "model_network": net.kind,
             # Half of those of the gaps are without knowledge.
-            "network_calls": done["gaps"].calls * (1 + net.untold_calls) // 2
-            + (done[OF_PATH].calls(net.untold_calls) if OF_PATH in done else 0),
+            "network_calls": done["gaps"].calls * (1 + net.unconditional_calls) // 2
+            + (done[OF_PATH].calls(net.unconditional_calls) if OF_PATH in done else 0),
             "classified_draws": s.joining(problem).others,
             "held_out": int(s.held_out or not isinstance(s.source, Items)),
         }
         if net.classes:
             results.attrs["classes"] = json.dumps(net.classes, ensure_ascii=False)
-        if net.untold_calls > 1:
-            results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": net.untold_calls}
+        if net.unconditional_calls > 1:
+            results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": net.unconditional_calls}
         return results
 
 
@@ -226,9 +234,9 @@ def aim_of(gaps: GapOptions) -> str:
     )
 
 
-def untold_words(calls: int) -> str:
+def unconditional_words(calls: int) -> str:
     """What is said of a network that must be told a class; nothing of others."""
-    return "" if calls == 1 else f"; no empty class: untold, the mixture over its classes, {calls} calls each"
+    return "" if calls == 1 else f"; no empty class: unconditional, the mixture over its classes, {calls} calls each"
 
 
 def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel, ModelSpec]:

@@ -18,7 +18,7 @@ from sigmascope.studies.options import Sampling
 from sigmascope.studies.scales import require_scales
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
-from sigmascope.studies.subjects.conditional_pipeline import is_told, open_told
+from sigmascope.studies.subjects.conditional_pipeline import is_conditional, open_conditional
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
 from sigmascope.studies.subjects.pipelines import Opened, as_path, open_pipe
@@ -85,7 +85,7 @@ def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tupl
     spec = _with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
     if check_use(spec, opened):
-        return open_told(spec, opened)
+        return open_conditional(spec, opened)
     return open_sampler(spec, opened, progress, out)
 
 
@@ -124,8 +124,8 @@ def check_use(spec: PipelineSpec, opened: Opened) -> bool:
 
     Raises: InputError.
     """
-    told = is_told(spec, opened)
-    spec.validate_told() if told else spec.validate_forked()
+    told = is_conditional(spec, opened)
+    spec.validate_conditional() if told else spec.validate_forked()
     null = spec.pipeline.null_class
     if null >= 0 and null != (own := opened.pipe.denoiser.null):
         why = "knows no classes" if not opened.pipe.denoiser.attributes else f"has class {own} for none"

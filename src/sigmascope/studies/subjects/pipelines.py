@@ -51,17 +51,17 @@ class Opened:
     digest: str
 
     @property
-    def must_be_told(self) -> bool:
+    def needs_class(self) -> bool:
         """Whether its network has classes, and none that stands for an unknown one."""
         return bool(self.pipe.denoiser.attributes) and self.pipe.denoiser.null is None
 
     @property
     def asked_up_to(self) -> float | None:
         """The largest level at which its denoiser is asked; a mixture asks its network at levels above that, too."""
-        return self.highest / _ROOT2 if self.highest is not None and self.must_be_told else self.highest
+        return self.highest / _ROOT2 if self.highest is not None and self.needs_class else self.highest
 
     def mixed(self, told: Denoiser, span: float, seed: int) -> Mixture:
-        """A network that must be told a class, as a denoiser that may be left untold.
+        """A network that must be told a class, as a denoiser that may be left unconditional.
 
         Args:
             told: the network, told the values of one attribute.
@@ -73,15 +73,15 @@ class Opened:
         return Mixture(told, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
 
     @property
-    def untold_calls(self) -> int:
+    def unconditional_calls(self) -> int:
         """Network calls of an answer without knowledge."""
         classes = self.pipe.denoiser.attributes
-        return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.must_be_told else 1
+        return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.needs_class else 1
 
-    def untold(self, seed: int) -> Denoiser:
+    def unconditional(self, seed: int) -> Denoiser:
         """The network as it is told nothing: itself, or the mixture over its classes at equal shares."""
         network = self.pipe.denoiser
-        if not self.must_be_told:
+        if not self.needs_class:
             return network
         spread = _OF_PIXELS if self.pipe.encode is None else 1.0
         return self.mixed(network, spread * math.prod(network.event) ** 0.5, seed)

@@ -39,7 +39,7 @@ from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Found, Joins, Subject
 from sigmascope.studies.subjects.extra import Extra
 from sigmascope.studies.subjects.generated import images_of, kept_images
-from sigmascope.studies.subjects.model import check_same_data, untold_words
+from sigmascope.studies.subjects.model import check_same_data, unconditional_words
 from sigmascope.studies.subjects.pipelines import Opened, seeing
 
 _PROBE_DRAWS = 512  # to train probes on
@@ -65,8 +65,8 @@ class Sampler(Subject[SamplerProblem]):
         self.labeller = spec.forking.labeller or (label.words if isinstance(label, Nearest) else "")
         self.attributes = data.attributes
         self.items = None if generated else data
-        untold = opened.untold(spec.sampling.seed)
-        self.denoiser = untold if opened.must_be_told else seeing(untold)
+        unconditional = opened.unconditional(spec.sampling.seed)
+        self.denoiser = unconditional if opened.needs_class else seeing(unconditional)
 
     def problem(self, spec: Spec) -> SamplerProblem:
         assert isinstance(spec, PipelineSpec)
@@ -78,7 +78,8 @@ class Sampler(Subject[SamplerProblem]):
             subject=self, attributes=self.attributes, draws=draws, sigma=sigma_grid(s.sigma_max, s.sigma_min, s.levels),
             seed=s.seed, estimators=self.estimators(spec), model=self.denoiser, data=self.data, train=train,
             label=self.label, of_items=not self.generated, children=spec.forking.forks, top=top,
-            down=Descent(s.sigma_max, opened.reads_at(s), spec.forking.steps), untold_calls=opened.untold_calls,
+            down=Descent(s.sigma_max, opened.reads_at(s), spec.forking.steps),
+            unconditional_calls=opened.unconditional_calls,
         )  # fmt: skip
 
     def _draws(self, s: Sampling) -> tuple[Draws, Callable[[], Draws]]:
@@ -110,11 +111,11 @@ class Sampler(Subject[SamplerProblem]):
 
     def _losses(self, p: SamplerProblem) -> LossJob:
         items = Items(self.data, holdout=0.0, null=0)
-        return LossJob(self.denoiser, items, p.sigma, (), False, self.opened.untold_calls, p.seed)
+        return LossJob(self.denoiser, items, p.sigma, (), False, self.opened.unconditional_calls, p.seed)
 
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
         problem = self.problem(spec)
-        calls = loss_calls(len(problem.sigma), 0, False, self.opened.untold_calls)[1]
+        calls = loss_calls(len(problem.sigma), 0, False, self.opened.unconditional_calls)[1]
         more = [("losses", f"{calls:,} network calls")]
         head = head_of_sampler(self.data.words, self.opened)
         return head + lines_of_costs(problem, more, self.beside(problem))
@@ -145,7 +146,7 @@ class Said(Extra):
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Any, curves: Sequence[Curve]) -> xr.Dataset:
         s, opened = self._subject, self._subject.opened
-        each, calls = opened.untold_calls, sum(done[k].calls for k in ("forks", OF_PATH) if k in done)
+        each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", OF_PATH) if k in done)
         results.attrs |= {
             "model_parameters": opened.parameters,
             "model_network": opened.words,
@@ -153,14 +154,14 @@ class Said(Extra):
             "generated": int(s.generated),
             "labeller": s.labeller,
         }
-        if opened.must_be_told:
+        if opened.needs_class:
             results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": each}
         return results
 
 
 def head_of_sampler(data: str, opened: Opened) -> list[str]:
     """What a dry run says of the data and the pipeline, before anything of their work."""
-    words = untold_words(opened.untold_calls)
+    words = unconditional_words(opened.unconditional_calls)
     return [f"data        {data}", f"model       {opened.words}, {opened.parameters:,} parameters, told nothing{words}"]
 
 
@@ -261,7 +262,7 @@ def _made(
 def lines_before_images(spec: PipelineSpec, opened: Opened) -> tuple[list[str], PipelineSpec]:
     """What a study of images that the pipeline makes would take; nothing is made, so their labels are not known."""
     spec, _ = resolved(spec, opened)
-    s, f, each = spec.sampling, spec.forking, opened.untold_calls
+    s, f, each = spec.sampling, spec.forking, opened.unconditional_calls
     count = images_of(spec, _PROBE_DRAWS * ("probes" in spec.estimators))
     lines = head_of_sampler(f"{count:,} images by the model: {2 * count * f.steps * each:,} network calls", opened)
     calls = s.draws * s.levels * f.forks * f.steps * each

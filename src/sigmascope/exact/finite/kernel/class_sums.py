@@ -41,7 +41,7 @@ def add_rows(out: Tensor, columns: slice | Tensor, part: Tensor) -> None:
         out[columns] = out[columns] + part.to(out.dtype)
 
 
-class ByClass:
+class ClassSums:
     """The classes of a tile, sorted once for all levels.
 
     Data often come in the order of some labels.  Runs of rows on which those stay the same get one product each, which

@@ -17,7 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.simd import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
 from sigmascope.exact.finite.kernel.sums import ROOM, Given, Pairs, Sums, Tile, TooMany
 from sigmascope.exact.finite.kernel.threads import Turn, room
@@ -328,7 +328,7 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[Pairs, int]:
 def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, levels: int) -> int:
     """Add a tile to sums and means in blocks of eight levels, while many pairs live; returns the level reached."""
     draws, dead, c = len(tile.vv), s.dead.float().numpy(), s.given.columns
-    by_class, rights, every = ByClass(tile.classes), tile.joined_by_part, torch.arange(s.sums.shape[1])
+    by_class, rights, every = ClassSums(tile.classes), tile.joined_by_part, torch.arange(s.sums.shape[1])
     ends = [(k, first, part.stop) for k, part in enumerate(c.parts) for first in range(part.start, part.stop, _CHUNK)]
     chunks = [(rights[k], slice(first, min(first + _CHUNK, stop))) for k, first, stop in ends]
     for begin in range(0, levels, WIDTH):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sigmascope.exact.finite.kernel.class_sums import ByClass
+from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.sums import DEAD, ROOM, Given, Pairs, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn
 
@@ -40,7 +40,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[Pairs, int]:
     along = tile.product[draws : 2 * draws] - tile.nv[:, None]
     weight = (tile.weight - own[:, None]).to(distance2)
     with_means = s.means.numel() > 0
-    by_class = ByClass(tile.classes) if with_means else None
+    by_class = ClassSums(tile.classes) if with_means else None
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
     columns = s.sums.shape[1]
     never = torch.isinf(tile.weight) if bool(torch.isinf(tile.weight).any()) else None
