@@ -77,7 +77,7 @@ TABLE = [
     (
         "exact",
         ["advise", "--probability", "0.99"],
-        r"this is memory: below σ [\d.]+ the exact filter has recognised the very item",
+        r"this is memory: below σ [\d.]+ the exact filter has identified the very item",
     ),
     ("exact", ["advise", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
     ("early", ["advise"], r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known"),

@@ -1,4 +1,4 @@
-"""Where the filter has recognised the item: levels from known profiles, and the closed form for normal items."""
+"""Where the filter has identified the item: levels from known profiles, and the closed form for normal items."""
 
 from __future__ import annotations
 

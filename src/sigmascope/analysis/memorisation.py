@@ -1,8 +1,8 @@
-r"""When an exact filter has recognised the item: the collapse of its posterior on one item of the set.
+r"""When an exact filter has identified the item: the collapse of its posterior on one item of the set.
 
 .. math:: n_{\mathrm{eff}}(\sigma) = \frac{1}{\sum_k p(k \mid y)^2}
 
-counts the items that the filter still holds for possible: all of them at high noise, one once it has recognised the
+counts the items that the filter still holds for possible: all of them at high noise, one once it has identified the
 item that the noisy image was made of.
 """
 
@@ -18,7 +18,7 @@ from sigmascope.analysis.onset import Quantity
 from sigmascope.core import InputError
 
 IDENTIFIED = 2.0
-"""Effective items below which an item counts as recognised.
+"""Effective items below which an item counts as identified.
 
 1/n_eff is the probability that two independent draws from the posterior are the same item; below 2 it is more than a
 half, and so is the probability of the most probable item, which is no smaller.
@@ -71,7 +71,7 @@ def collapse(
     effective_items: np.ndarray,
     threshold: float = IDENTIFIED,
 ) -> Quantity:
-    r"""The noise level below which the filter has recognised the item, for half of the draws.
+    r"""The noise level below which the filter has identified the item, for half of the draws.
 
     .. math:: \sigma_C = \operatorname{median}_i\, \sup\{\sigma : n_{\mathrm{eff}}(\sigma; y_i) \ge 2\}
 
@@ -80,7 +80,7 @@ def collapse(
     Args:
         sigma: decreasing levels, in the unit of the data.
         effective_items: :math:`1/\sum_k p(k|y)^2` of independent draws, shape (levels, draws).
-        threshold: effective items below which an item counts as recognised, see :data:`IDENTIFIED`.
+        threshold: effective items below which an item counts as identified, see :data:`IDENTIFIED`.
 
     Returns: the level with a 95 % interval between order statistics, which holds for any law and number of draws (a
         bootstrap of a median draws from the same order statistics); 0 or infinity where it lies beyond the levels.  The
@@ -103,7 +103,7 @@ def collapse(
 
 
 def gaussian_collapse(items: float, dim: int, scale: float = 1.0) -> float:
-    r"""Where an exact filter of n normal items in d dimensions recognises them, as d grows with ln n / d fixed.
+    r"""Where an exact filter of n normal items in d dimensions identifies them, as d grows with ln n / d fixed.
 
     .. math:: \ln n = \tfrac d2 \ln\left(1 + \frac{s^2}{\sigma_C^2}\right), \qquad
               \sigma_C = \frac{s}{\sqrt{n^{2/d} - 1}}

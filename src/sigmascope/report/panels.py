@@ -130,7 +130,7 @@ def items_figure(results: xr.Dataset) -> Figure:
     """Effective number of items over the noise level: median and 10 to 90 % of the draws, and where it falls to one."""
     sigma, items = results.sigma.values, results.effective_items.values
     low, middle, high = np.quantile(items, [0.1, 0.5, 0.9], axis=1)
-    at, ends = float(results.identified_sigma), [float(results[f"recognised_sigma_{k}"]) for k in ("low", "high")]
+    at, ends = float(results.identified_sigma), [float(results[f"identified_sigma_{k}"]) for k in ("low", "high")]
     fig, ax = sheet(8.0, 3.8)
     colour, _ = style_of(0)
     ax.fill_between(sigma, low, high, color=colour, alpha=0.22, linewidth=0, label="10 to 90 % of the noisy images")
@@ -139,7 +139,7 @@ def items_figure(results: xr.Dataset) -> Figure:
     if 0.0 < at < math.inf:
         mark, _ = style_of(1)
         ax.axvspan(*np.clip(ends, sigma.min(), sigma.max()), color=mark, alpha=0.25, linewidth=0)
-        ax.axvline(at, color=mark, linewidth=1.2, label=f"recognised below σ = {at:.3g}")
+        ax.axvline(at, color=mark, linewidth=1.2, label=f"identified below σ = {at:.3g}")
     sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
     ax.set_yscale("log")
     ax.set_ylim(0.8, 1.6 * float(items.max()))

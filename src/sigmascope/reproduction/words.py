@@ -57,7 +57,7 @@ def captions(found: Found) -> dict[str, str]:
         "same of stochastic paths. The end of a deterministic path is a function of each of its points, so this is "
         "no information about the end (that is H(A) at every σ), but how early the filter guesses it.",
         "beyond-null": "Eight random labels, given to the items: an attribute of nothing. Every estimator should say 0 "
-        "as long as many items are possible (grey); where the filter recognises the item, it knows the item's label "
+        "as long as many items are possible (grey); where the filter identifies the item, it knows the item's label "
         "too. That rise is memory, and true.",
         "beyond-grain": "The scenes with a fine texture on the floor, one more attribute: it is written in the finest "
         f"detail, and rises last. {found.stages['grain'].sizes['draw'] if 'grain' in found.stages else 0} draws.",

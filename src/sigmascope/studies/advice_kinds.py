@@ -253,12 +253,12 @@ class _Kept(Kind):
         return f"{self.symbol} is {here}, {p:g} or more, already at {c.place(level)}"
 
     def _memory(self, c: Case, at: Quantity) -> str:
-        """What must be said where the exact filter has recognised the very item."""
+        """What must be said where the exact filter has identified the very item."""
         known = float(c.results.get("identified_sigma", math.inf))
         if c.view.estimator != "posterior" or not at.value < known < math.inf:
             return ""
         return (
-            f"; this is memory: below σ {number(known)} the exact filter has recognised the very item, so a model that "
+            f"; this is memory: below σ {number(known)} the exact filter has identified the very item, so a model that "
             "has not learned the items by heart keeps less"
         )
 

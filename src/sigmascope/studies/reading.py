@@ -95,7 +95,7 @@ _PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 _TOGETHER = (
     *(("loss", 12), ("path_", 5), ("value_", 8), ("pair_", 3), ("whole_", 3)),
-    *(("recognised_", 3), ("effective_", 2)),
+    *(("identified_", 3), ("effective_", 2)),
 )
 """How the names of variables begin that are written together, and how many there are."""
 _NAMED = {"f": "numbers", "i": "whole numbers", "U": "text"}

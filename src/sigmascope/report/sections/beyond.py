@@ -91,15 +91,15 @@ def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
 
 
 def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
-    """When the filter has recognised the item itself."""
+    """When the filter has identified the item itself."""
     at = Quantity(*(float(results[f"identified_sigma{end}"]) for end in ("", "_low", "_high")))
     copied = float((results.effective_items_limit.values > 1.5).mean())
     if at.reached:
-        found = f"Below σ {describe(at)}, the filter has recognised the item, for half of the noisy images or more."
+        found = f"Below σ {describe(at)}, the filter has identified the item, for half of the noisy images or more."
     elif at.value == 0.0:
-        found = "Within these levels the filter does not recognise the item of half of the noisy images."
+        found = "Within these levels the filter does not identify the item of half of the noisy images."
     else:
-        found = "At the first level the filter has already recognised the item of half of the noisy images."
+        found = "At the first level the filter has already identified the item of half of the noisy images."
     if copied > 0:
         found += f" {100 * copied:.0f} % of the draws are of items that have equal copies, which are never told apart."
     caption = (

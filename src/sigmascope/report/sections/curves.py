@@ -72,7 +72,7 @@ def _of_sampler(pictures: Pictures, found: Findings) -> list[str]:
         "Information in nats that the noisy image carries about each attribute. Forks: the entropy of the labels "
         "of the model's own continuations, less bias; what the model decides. Probes: lower bounds of what noisy "
         "images tell. The data alone: a lower bound by filters of other labelled items. Exact filter: of the "
-        f"items of the data, which it recognises one by one.{along} Dotted: the entropy H(A). Bands: 95 %, of the "
+        f"items of the data, which it identifies one by one.{along} Dotted: the entropy H(A). Bands: 95 %, of the "
         f"draws and of the bias of forks that may be left ({rough:.3f} nats at most).{_drawn(found)}"
     )
     return [figure(pictures["information"], "Information about each attribute", caption)]
