@@ -69,7 +69,7 @@ class GapJob:
             budget it takes a quarter, if that is 128 draws.
         top: the highest level at which the denoiser is called, at least the square root of 2 times the first level; for
             a network, within what it was trained on.  None: where the integral above is known to third order.
-        guess: whether draws of which a large gap is expected are likelier to be measured, or only levels allocated.
+        informed: whether draws of which a large gap is expected are likelier to be measured, or only levels allocated.
 
     Raises: InputError for levels, names or an aim that do not fit, or an allocation of other levels or attributes.
 
@@ -94,7 +94,7 @@ class GapJob:
         batch: int = 256,
         pilot: int = _PILOT,
         top: float | None = None,
-        guess: bool = True,
+        informed: bool = True,
     ) -> None:
         levels = _checked(sigma)
         if not ceilings or batch < 1 or pilot < 16 or goal not in GOALS:
@@ -112,7 +112,7 @@ class GapJob:
             seed = allocation.seed
             if len(allocation.share) != len(ceilings) or not np.array_equal(allocation.sigma, levels):
                 raise InputError("the allocation is of other levels or attributes: pass those it was made for")
-        self._surrogate = Surrogate(draw, list(ceilings), generator(seed, Use.GAPS), informed=guess)
+        self._surrogate = Surrogate(draw, list(ceilings), generator(seed, Use.GAPS), informed=informed)
         self._piloted: list[np.ndarray] = []  # of each column of the pilot, score and mmse, (2, draws)
         # Of each column of each round: score, mmse and their difference, (3, attributes, levels), the last of the
         # levels one that the cell above all levels alone is above.

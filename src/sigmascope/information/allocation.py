@@ -120,7 +120,7 @@ class Allocation:
         return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def of_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
         """The allocation that was stored.
 
         Raises: InputError if an array is missing.

@@ -30,7 +30,7 @@ _USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 0.0), "estimate": (0.0, 0.0)
 """Coefficients where draws to fit on say nothing: those of a bound by the classifier itself, or none."""
 
 
-def said(
+def classifier_controls(
     attribute: Attribute, log_q: Float[Tensor, "*levels draws values"], own: Int64[Tensor, " draws"]
 ) -> Float[np.ndarray, "2 *levels draws"]:
     r"""What a classifier says of draws, in two numbers, nats.

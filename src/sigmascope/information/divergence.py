@@ -48,7 +48,8 @@ class Divergence:
         score: its integral from the level up to infinity.
         error: the integral of the gap of squared errors.
         log_q: ln q(own | path), of the two at equal priors.
-        which: the integral of the rate times q_own q_other.
+        information_by_scores: the integral of the rate times q_own q_other: the information about which of the two
+            values was given, at equal priors.
         maps: ``score`` at the last level by pixel, channels summed, mean over noises, shape (values, *pixels).
         maps_stderr: its standard error over noises.
     """
@@ -61,7 +62,7 @@ class Divergence:
     score: Float[np.ndarray, "levels values noises"] = field(repr=False)
     error: Float[np.ndarray, "levels values noises"] = field(repr=False)
     log_q: Float[np.ndarray, "levels values noises"] = field(repr=False)
-    which: Float[np.ndarray, "levels values noises"] = field(repr=False)
+    information_by_scores: Float[np.ndarray, "levels values noises"] = field(repr=False)
     maps: Float[np.ndarray, "values *pixels"] = field(repr=False)
     maps_stderr: Float[np.ndarray, "values *pixels"] = field(repr=False)
 
@@ -133,11 +134,11 @@ def divergence(
         _one(denoiser, a, (own, other), x, sigma, Streams(seed, [(*stream, i, j) for j in paths], v.shape[1:]), noises)
         for i, x in enumerate(v.double())
     ]
-    rate, score, error, log_q, which = (np.stack(x, 1) for x in zip(*(f[:5] for f in found), strict=True))
+    rate, score, error, log_q, information = (np.stack(x, 1) for x in zip(*(f[:5] for f in found), strict=True))
     maps, stderr = (np.stack(x) for x in zip(*(f[5:] for f in found), strict=True))
     levels = np.asarray(sigma, dtype=np.float64)
     return Divergence(
-        a.name, a.values[own], a.values[other], levels, rate, score, error, log_q, which, maps, stderr
+        a.name, a.values[own], a.values[other], levels, rate, score, error, log_q, information, maps, stderr
     )  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def _one(
     pair = _Pair(denoiser, a, pick)
     path = markov_path(v.expand(noises, *v.shape), sigma, noise)
     log_q = path_posterior(pair, a.name, path, sigma)[0][:, :, 0].cpu().numpy()
-    told = torch.stack(pair.said[-len(sigma) :])  # what came before was for the start at the first level
+    told = torch.stack(pair.outputs[-len(sigma) :])  # what came before was for the start at the first level
     apart = told[:, 0] - told[:, 1]
     scale = torch.from_numpy(sigma**-2).to(apart.device)[:, None]
     square = (apart**2).sum(2) if v.ndim == 3 else apart**2
@@ -173,7 +174,7 @@ class _Pair(Denoiser):
         self._of, self._pick = (denoiser,), pick
         half = torch.full((2,), 0.5, dtype=torch.float64)
         self.event, self.attributes = denoiser.event, (Attribute(a.name, tuple(a.values[k] for k in pick), half),)
-        self.said: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
@@ -181,8 +182,8 @@ class _Pair(Denoiser):
         """E[V | y, a] of both."""
         label = torch.tensor(self._pick, device=y.device).repeat_interleave(len(y))
         both = self._of[0](torch.cat([y, y]), torch.cat([sigma, sigma]), {attribute: label})
-        self.said.append(both.double().reshape(2, *y.shape))
-        return self.said[-1]
+        self.outputs.append(both.double().reshape(2, *y.shape))
+        return self.outputs[-1]
 
     def forward(
         self,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from sigmascope.core import Curve, Draws
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.combined import best_bound, grouped
-from sigmascope.information.controls import controlled, said
+from sigmascope.information.controls import controlled, classifier_controls
 from sigmascope.information.estimator import Estimator
 from sigmascope.information.estimators.bounds import classified
 from sigmascope.information.jobs import Job
@@ -42,7 +42,7 @@ class Joining:
         self._problem = problem
         of_draws = [e for e in problem.estimators if isinstance(e, Estimator) and e.columns != "own"]
         told = {a.name for a in getattr(problem.classifier, "attributes", ())}
-        self._known = {a.name: a for a in problem.asked if a.name in told} if of_draws else {}
+        self._known = {a.name: a for a in problem.with_null if a.name in told} if of_draws else {}
         self._bounds = any(e.columns == "all" for e in of_draws)
         self._paths = any(e.controls == "paths" for e in of_draws)
         each = MORE * problem.tested // REPLICATES
@@ -97,7 +97,7 @@ class Joining:
 
     def _sharper(self, curve: Curve, done: Mapping[str, Any]) -> Curve:
         """A curve of the tested draws."""
-        x = self._said(curve.attribute, "draws", done)
+        x = self._controls(curve.attribute, "draws", done)
         if x is None:
             return grouped(curve, REPLICATES)
         return controlled(curve, x[:, :, : self._problem.tested], done[_OTHERS].means(curve.attribute))
@@ -109,7 +109,7 @@ class Joining:
             Curve.of_draws(name, curve.estimator, curve.sigma, part, curve.ceiling, kind=curve.kind)
             for part in (curve.per_draw[:, :n], curve.per_draw[:, n:])
         )
-        x = self._said(name, of.controls, done)
+        x = self._controls(name, of.controls, done)
         if x is None:
             return grouped(test, REPLICATES), fit
         other = (fit.per_draw, x[:, :, n:])
@@ -118,11 +118,11 @@ class Joining:
             controlled(fit, x[:, :, n:], done[_OTHERS_OF_FIT].means(name)),
         )
 
-    def _said(self, name: str, where: str, done: Mapping[str, Any]) -> Float[np.ndarray, "2 levels draws"] | None:
+    def _controls(self, name: str, where: str, done: Mapping[str, Any]) -> Float[np.ndarray, "2 levels draws"] | None:
         """What the classifier says of all draws, at their own noise or along their paths; None: it knows nothing."""
         if name not in self._known:
             return None
         if where == "paths":
-            along: np.ndarray = done[_ALONG].said(name)
+            along: np.ndarray = done[_ALONG].controls(name)
             return along
-        return said(self._known[name], done[_SEEN].log_q(name), self._problem.draws.labels[name])
+        return classifier_controls(self._known[name], done[_SEEN].log_q(name), self._problem.draws.labels[name])

@@ -42,7 +42,7 @@ class LinearDenoiser:
     across: float
 
     @classmethod
-    def of_items(cls, items: Tensor) -> LinearDenoiser:
+    def fit(cls, items: Tensor) -> LinearDenoiser:
         """Fitted to items, shape (items, ...); their order must be random.
 
         Raises: InputError for fewer than 4.

@@ -20,7 +20,7 @@ Levels = Float[np.ndarray, " levels"]
 
 
 @runtime_checkable
-class Asking(Protocol):
+class EstimatorLike(Protocol):
     """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
 
     name: str
@@ -46,7 +46,7 @@ class Problem(Generic[S]):
     draws: Draws
     sigma: Levels
     seed: int
-    estimators: tuple[Asking, ...] = ()
+    estimators: tuple[EstimatorLike, ...] = ()
     items: Tensor | None = None
     shared: dict[str, Job] = field(default_factory=dict, repr=False)
 
@@ -71,7 +71,7 @@ class Problem(Generic[S]):
         """Whether an estimator of the problem needs this of a pass."""
         return any(what in e.needs for e in self.estimators)
 
-    def asks(self, name: str) -> bool:
+    def uses(self, name: str) -> bool:
         """Whether an estimator of this name is among those of the problem."""
         return any(e.name == name for e in self.estimators)
 

@@ -113,7 +113,7 @@ class ModelProblem(Problem[Any]):
     aim: str = ""
 
     @property
-    def asked(self) -> tuple[Attribute, ...]:
+    def with_null(self) -> tuple[Attribute, ...]:
         """The attributes that the network is told: those studied, and the null."""
         return self.attributes if self.null is None else (*self.attributes, self.null)
 
@@ -132,7 +132,7 @@ class SamplerProblem(Problem[Any]):
         data: images, labelled.
         train: makes draws to train probes on.
         label: labels of clean values, given the items that their parents are.
-        of_items: whether the draws are items of the data, whose own labels the children's must not be read off.
+        draws_are_items: whether the draws are items of the data, whose own labels the children's must not be read off.
         down: how continuations go down.
         children: of each draw.
         top: the level at which its generations begin.
@@ -143,7 +143,7 @@ class SamplerProblem(Problem[Any]):
     data: LabelledData
     train: Callable[[], Draws]
     label: LabelChildren
-    of_items: bool
+    draws_are_items: bool
     down: Descent
     children: int
     top: float

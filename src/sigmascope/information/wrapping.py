@@ -82,7 +82,7 @@ class Losses:
         found: np.ndarray = self.network[list(self.conditions).index(told)]
         return found
 
-    def said(self) -> str:
+    def warning(self) -> str:
         """One line on what seems to be wrapped wrongly; empty where nothing is."""
         linear = dict(zip(self.conditions, self.worse_than_linear(), strict=True))
         told = [n for n in self.conditions if n not in (UNCONDITIONAL, RANDOM)]

@@ -23,6 +23,6 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     if not held or asked != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
     try:
-        return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in held.items()})
+        return Allocation.from_state({k.removeprefix("allocation_"): v for k, v in held.items()})
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error

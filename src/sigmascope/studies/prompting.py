@@ -283,7 +283,7 @@ def _said(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -> d
         for share, q in zip(SHARES, result.shares, strict=True)
     ]
     if result.which is not None:
-        c, gap = result.which, np.concatenate([d.which.mean(2) for d in result.found], 1)[-1]
+        c, gap = result.which, np.concatenate([d.information_by_scores.mean(2) for d in result.found], 1)[-1]
         found["which"] = {
             "nats": c.value.tolist(), "stderr": c.stderr.tolist(), "ceiling": c.ceiling,
             "kind": "lower bound", "by_scores": float(gap.mean()),
@@ -305,7 +305,7 @@ def _panel(result: Prompted, k: int) -> Panel:
 
 def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
     """All numbers, over prompt, image, noise and sigma; maps over the latents' rows and columns."""
-    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "which")
+    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "information_by_scores")
     held: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.found])) for n in lines}
     for name, way in (("divergence", "score"), ("divergence_by_errors", "error")):
         curves = [d.curve(way) for d in result.found]

@@ -25,7 +25,7 @@ from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, Posterior
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
-from sigmascope.information.jobs.pairs import of_pairs, pair_block
+from sigmascope.information.jobs.pairs import joint_data, pair_block
 from sigmascope.information.jobs.passes import Pass, block_draws, harvested, sketch_of
 from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
@@ -202,7 +202,7 @@ def _finite(data: LabelledData, study: _Study) -> float:
     if study.along and sketch is not None:
         seconds += _paths(data, study, sketch)
     if isinstance(spec, ExactSpec) and spec.pairs:
-        took, joint = _timed(lambda: of_pairs(data, study.attributes))
+        took, joint = _timed(lambda: joint_data(data, study.attributes))
         columns = sum(len(a.values) for a in joint.attributes)
         levels = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
         block = pair_block(columns, spec.sampling.levels, spec.sampling.draws)

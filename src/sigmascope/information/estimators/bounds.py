@@ -81,7 +81,7 @@ class _OfNetwork(BoundOfModel):
         return ""
 
     def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
-        return problem.asked
+        return problem.with_null
 
 
 class FilterOfModel(_OfNetwork):
@@ -98,7 +98,7 @@ class FilterOfModel(_OfNetwork):
         from sigmascope.information.jobs.levels import PathJob
 
         def make() -> PathJob:
-            return PathJob(problem.model, problem.draws, problem.sigma, problem.asked, problem.seed)
+            return PathJob(problem.model, problem.draws, problem.sigma, problem.with_null, problem.seed)
 
         return {self.name: problem.job(self.name, make)}
 
@@ -125,7 +125,13 @@ class Likelihood(_OfNetwork):
 
         def make() -> LikelihoodJob:
             return LikelihoodJob(
-                problem.model, problem.draws, problem.sigma, problem.asked, problem.scale, problem.highest, problem.seed
+                problem.model,
+                problem.draws,
+                problem.sigma,
+                problem.with_null,
+                problem.scale,
+                problem.highest,
+                problem.seed,
             )
 
         return {self.name: problem.job(self.name, make)}
@@ -153,7 +159,7 @@ class Classifier(BoundOfModel):
 
     def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         known = {a.name for a in getattr(problem.classifier, "attributes", ())}
-        return [a for a in problem.asked if a.name in known]
+        return [a for a in problem.with_null if a.name in known]
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {self.name: problem.job(self.name, lambda: classified(problem))}
@@ -172,10 +178,10 @@ def classified(problem: ModelProblem) -> ClassifierJob:
 
     assert problem.classifier is not None
     known = {a.name for a in getattr(problem.classifier, "attributes", ())}
-    mine = [a for a in problem.asked if a.name in known]
+    mine = [a for a in problem.with_null if a.name in known]
     return ClassifierJob(problem.classifier, problem.draws, problem.sigma, mine)
 
 
 def _told(problem: ModelProblem) -> int:
     """Calls of a network that is told each value of every attribute once, for all draws and levels."""
-    return len(problem.draws) * len(problem.sigma) * sum(len(a.values) for a in problem.asked)
+    return len(problem.draws) * len(problem.sigma) * sum(len(a.values) for a in problem.with_null)

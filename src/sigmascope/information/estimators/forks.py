@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import SAMPLER, Estimator
-from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
+from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -17,7 +17,7 @@ FORKS = "forks"
 """Name, and key of the job of a sampler's continuations."""
 
 
-class ForksOfLaw(OfPosteriors):
+class ForksOfLaw(FromPosteriors):
     """Continuations of the exact process, whose labels are drawn at once from the posterior."""
 
     name, kind = FORKS, "estimate"
@@ -62,7 +62,15 @@ class ForksOfSampler(Estimator["SamplerProblem"]):
 
         def make() -> ForkJob:
             return ForkJob(
-                p.model, p.draws, p.sigma, p.attributes, p.label, p.of_items, p.down, children=p.children, seed=p.seed
+                p.model,
+                p.draws,
+                p.sigma,
+                p.attributes,
+                p.label,
+                p.draws_are_items,
+                p.down,
+                children=p.children,
+                seed=p.seed,
             )
 
         return {FORKS: p.job(FORKS, make)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
-from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
+from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -17,7 +17,7 @@ GAPS = "gaps"
 """Key of the job that gaps of a model wait for."""
 
 
-class _OfLaw(OfPosteriors):
+class _OfLaw(FromPosteriors):
     kind, integrates, needs = "estimate", True, frozenset({"gaps"})
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator, P
+from sigmascope.information.estimator import CONDITIONAL, OWN_PATH, SAMPLER, Estimator, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _OwnPath(Estimator[P]):
-    name, kind = OF_PATH, "estimate"
+    name, kind = OWN_PATH, "estimate"
     help = "the same information along the model's own path, the states that its generation visits"
 
     def refusal(self, subject: Any) -> str:
@@ -37,7 +37,7 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         def make() -> ConditionalPathJob:
             return ConditionalPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
 
-        return {OF_PATH: p.job(OF_PATH, make)}
+        return {OWN_PATH: p.job(OWN_PATH, make)}
 
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
         from sigmascope.information.jobs.conditional_path import calls_of
@@ -63,7 +63,7 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
                 draws=len(p.draws), children=p.children, seed=p.seed,
             )  # fmt: skip
 
-        return {OF_PATH: p.job(OF_PATH, make)}
+        return {OWN_PATH: p.job(OWN_PATH, make)}
 
     def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
         p = problem

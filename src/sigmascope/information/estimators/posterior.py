@@ -18,7 +18,7 @@ DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
 
-class OfPosteriors(Estimator["ExactProblem"]):
+class FromPosteriors(Estimator["ExactProblem"]):
     """One that reads the pass for posteriors of an exact law, and asks for no other work."""
 
     subjects = (EXACT,)
@@ -33,7 +33,7 @@ class OfPosteriors(Estimator["ExactProblem"]):
         return None
 
 
-class Posterior(OfPosteriors):
+class Posterior(FromPosteriors):
     r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
 
     name, kind, usual = "posterior", "exact", (EXACT,)

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, generator
-from sigmascope.information.estimator import OF_PATH
-from sigmascope.information.jobs.forking import OfPath
+from sigmascope.information.estimator import OWN_PATH
+from sigmascope.information.jobs.forking import PathResult
 from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample import StochasticHeun, Streams, start
@@ -74,7 +74,7 @@ class ConditionalPathJob(Units):
             gaps.append((said - free.denoise(y, sigma)).flatten(1).square().sum(1).numpy())
             if k + 1 < len(self._nodes):
                 y = how.step(knowing, y, sigma, float(self._nodes[k + 1]), noise, said)
-        self.found.append({"gap": np.stack(gaps)})
+        self.results.append({"gap": np.stack(gaps)})
 
     def _labels(self, a: Attribute) -> Tensor:
         """Values in their proportions, in random order."""
@@ -91,7 +91,7 @@ class ConditionalPathJob(Units):
         """
         return _calls(len(self._nodes), len(self._attributes), self._draws, unconditional)
 
-    def of_attribute(self, a: Attribute) -> OfPath:
+    def result_for(self, a: Attribute) -> PathResult:
         """The curve of an attribute: what is kept is not known of paths that do not fork."""
         which = [x.name for x in self._attributes].index(a.name)
         gap = np.concatenate([u["gap"] for u in self.units()[which * self._blocks : (which + 1) * self._blocks]], 1)
@@ -100,7 +100,9 @@ class ConditionalPathJob(Units):
         per_draw = integral_from_the_top(self._nodes) @ rate + 0.5 * rate[0]
         mean = per_draw[self._wanted].mean(1)
         ceiling = max(a.entropy, float(mean[-1]))
-        return OfPath(Curve.of_draws(a.name, OF_PATH, self._sigmas, per_draw[self._wanted], ceiling, kind="estimate"))
+        return PathResult(
+            Curve.of_draws(a.name, OWN_PATH, self._sigmas, per_draw[self._wanted], ceiling, kind="estimate")
+        )
 
 
 def nodes_of(top: float, sigmas: Float[np.ndarray, " levels"]) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:

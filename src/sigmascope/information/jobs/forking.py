@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import OWN_PATH
 from sigmascope.information.forks import LabelChildren, count_labels, forks
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
@@ -84,7 +84,7 @@ def follow(
 
 
 @dataclass(frozen=True, eq=False)
-class OfPath:
+class PathResult:
     """What was found along the path about an attribute.
 
     Args:
@@ -210,7 +210,7 @@ class OwnPathJob(Units):
         calls = 0
         if k:
             above = float(self._sigmas[k - 1])
-            y = torch.from_numpy(self.found[-1].pop("state"))
+            y = torch.from_numpy(self.results[-1].pop("state"))
         else:
             above = max(self._top, sigma)
             y, calls = start(self._denoiser, above, noise()), count
@@ -226,7 +226,7 @@ class OwnPathJob(Units):
             unit[f"counts.{a.name}"] = count_labels(
                 labels[a.name].reshape(count, self._children).T, len(a.values)
             ).numpy()  # fmt: skip
-        self.found.append(unit | {"calls": np.array(calls + more)})
+        self.results.append(unit | {"calls": np.array(calls + more)})
 
     @property
     def calls(self) -> int:
@@ -239,10 +239,10 @@ class OwnPathJob(Units):
         each = [np.stack(found[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
         return torch.from_numpy(np.concatenate(each, 1))
 
-    def of_attribute(self, a: Attribute) -> OfPath:
+    def result_for(self, a: Attribute) -> PathResult:
         """What was found about an attribute."""
         counts = self.counts(a.name)
-        return OfPath(
+        return PathResult(
             path_curve(a, self._sigmas, counts), kept_of_counts(counts).numpy(), sure_of_counts(counts).numpy()
         )
 
@@ -270,4 +270,4 @@ def path_curve(
     found = forks(mine, sigma, counts)
     gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
     per_draw = found.per_draw + (entropy - mine.entropy)
-    return Curve.of_draws(a.name, OF_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
+    return Curve.of_draws(a.name, OWN_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)

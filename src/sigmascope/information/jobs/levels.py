@@ -15,7 +15,7 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.exact.hierarchy import HierarchyDenoiser
-from sigmascope.information.controls import said
+from sigmascope.information.controls import classifier_controls
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.passes import Blocks
@@ -38,38 +38,38 @@ class Units:
         self._name = name
         self._mine = range(distributed.rank(), count, distributed.world())
         self.total = len(self._mine)
-        self.found: list[dict[str, np.ndarray]] = []
+        self.results: list[dict[str, np.ndarray]] = []
         self._all: list[dict[str, np.ndarray]] = []
 
     @property
     def next_unit(self) -> int:
         """Of all, the one that this rank does next."""
-        return self._mine[len(self.found)]
+        return self._mine[len(self.results)]
 
     def _keep(self, unit: Mapping[str, np.ndarray]) -> None:
         # Copies: a small result that torch laid between its large buffers would keep their pages from being used again.
-        self.found.append({k: v.copy() for k, v in unit.items()})
+        self.results.append({k: v.copy() for k, v in unit.items()})
 
     def units(self) -> list[dict[str, np.ndarray]]:
         """Results of all ranks, once each is done; every rank must ask."""
         if not self._all:
-            parts = distributed.gathered(self.found)
+            parts = distributed.gathered(self.results)
             self._all = [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
         return self._all
 
     @property
     def position(self) -> int:
         """Units done."""
-        return len(self.found)
+        return len(self.results)
 
     @property
     def done(self) -> bool:
-        return len(self.found) == self.total
+        return len(self.results) == self.total
 
     def state(self) -> dict[str, np.ndarray]:
         """What a later run needs to go on from here."""
-        held = {f"{self._name}{i}.{k}": v for i, unit in enumerate(self.found) for k, v in unit.items()}
-        return held | {f"{self._name}.units": np.array(len(self.found))}
+        held = {f"{self._name}{i}.{k}": v for i, unit in enumerate(self.results) for k, v in unit.items()}
+        return held | {f"{self._name}.units": np.array(len(self.results))}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of the same study."""
@@ -78,7 +78,7 @@ class Units:
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
         for i in range(count):
             prefix = f"{self._name}{i}."
-            self.found.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            self.results.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
 
 class LevelJob(Units):
@@ -210,13 +210,13 @@ class AlongJob(Units):
         each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
         self._keep(
             {
-                a.name: said(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
+                a.name: classifier_controls(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
                 for a in self._attributes
             }
         )
 
-    def said(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
-        """Of all draws (:func:`~sigmascope.information.controls.said`)."""
+    def controls(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
+        """Of all draws (:func:`~sigmascope.information.controls.classifier_controls`)."""
         return np.concatenate([u[name] for u in self.units()], 2)
 
 

@@ -93,7 +93,7 @@ class LossJob(Units):
         super().__init__("loss", len(self._sigma))
         if enough:
             fit, self._draws = halves(source, count, seed)
-            linear = LinearDenoiser.of_items(fit)
+            linear = LinearDenoiser.fit(fit)
             self._errors = linear.parts(self._draws.v, self._draws.noise)
 
     def step(self) -> None:
@@ -104,7 +104,7 @@ class LossJob(Units):
         rows += [self._error(y, sigma, {a.name: d.labels[a.name]}) for a in self._told]
         if self._random:
             rows.append(self._error_of_mean(y, sigma))
-        self.found.append({"network": np.stack(rows)})
+        self.results.append({"network": np.stack(rows)})
         if self.done:
             self.say()
 
@@ -137,7 +137,7 @@ class LossJob(Units):
     def say(self) -> str:
         """What seems to be wrapped wrongly; once on stderr, in one line."""
         losses = self.losses()
-        words = "" if losses is None else losses.said()
+        words = "" if losses is None else losses.warning()
         if words and not self._said:
             line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # whatever a name holds
             tqdm.write(f"sigmascope: warning: {line}", file=sys.stderr)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
-from sigmascope.information.controls import said
+from sigmascope.information.controls import classifier_controls
 from sigmascope.information.jobs.levels import Units, all_log_posteriors
 from sigmascope.information.likelihood import likelihood_posterior
 from sigmascope.information.probes import HasFeatures, probes
@@ -80,11 +80,11 @@ class ControlJob(Units):
         for sigma in self._sigmas.tolist():
             log_q = _classified(self._classifier, draws, sigma)
             for a in self._attributes:
-                unit[a.name].append(said(a, log_q[a.name], draws.labels[a.name]).mean(1))
+                unit[a.name].append(classifier_controls(a, log_q[a.name], draws.labels[a.name]).mean(1))
         self._keep({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
 
     def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
-        """Of :func:`~sigmascope.information.controls.said` over the draws of each group."""
+        """Of :func:`~sigmascope.information.controls.classifier_controls` over the draws of each group."""
         return np.stack([u[f"said.{name}"] for u in self.units()], 2)
 
 

@@ -22,7 +22,7 @@ _SUMS_BYTES = 1e8  # of the sums of one block
 _LARGEST_BLOCK = 1024
 
 
-def pairs_among(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
+def attribute_pairs(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
     """Every pair of attributes that are not joint ones, in order.
 
     Raises: InputError where there is none.
@@ -44,10 +44,10 @@ def joint_values(
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[code]
 
 
-def of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
+def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
     """The same items, with the joint values of every pair for attributes."""
     joint, labels, weights = [], {}, data.weights.numpy()
-    for number, pair in enumerate(pairs_among(attributes)):
+    for number, pair in enumerate(attribute_pairs(attributes)):
         kept, code = joint_values(data, pair)
         width, name = len(pair[1].values), f"pair {number}"  # a and b+c must not be taken for a+b and c
         values = tuple(f"{pair[0].values[k // width]} + {pair[1].values[k % width]}" for k in kept)
@@ -57,9 +57,9 @@ def of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledDat
     return replace(data, attributes=tuple(joint), labels=labels)
 
 
-def columns_of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> int:
+def joint_columns(data: LabelledData, attributes: Sequence[Attribute]) -> int:
     """How many joint values all pairs have together."""
-    return sum(len(joint_values(data, pair)[0]) for pair in pairs_among(attributes))
+    return sum(len(joint_values(data, pair)[0]) for pair in attribute_pairs(attributes))
 
 
 def pair_block(columns: int, levels: int, draws: int) -> int:
@@ -70,7 +70,7 @@ def pair_block(columns: int, levels: int, draws: int) -> int:
 
 def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int, draws: int) -> int:
     """Bytes that the pass for pairs holds at its peak."""
-    columns, count = columns_of_pairs(data, attributes), len(pairs_among(attributes))
+    columns, count = joint_columns(data, attributes), len(attribute_pairs(attributes))
     sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
     here = workers(torch.device("cpu"))
     return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
@@ -93,8 +93,8 @@ class PairJob(Blocks[PosteriorPass]):
         sigmas: Float[np.ndarray, " levels"],
         attributes: Sequence[Attribute],
     ) -> None:
-        self._sigmas, self._pairs = sigmas, pairs_among(attributes)
-        joint = FiniteDenoiser(of_pairs(denoiser.data, attributes), denoiser.centre.device)
+        self._sigmas, self._pairs = sigmas, attribute_pairs(attributes)
+        joint = FiniteDenoiser(joint_data(denoiser.data, attributes), denoiser.centre.device)
         self._joint = joint.attributes
 
         def begin(part: slice) -> PosteriorPass:

@@ -69,7 +69,7 @@ class Values(_OfPosteriors):
             {
                 a.name: by_value(a, problem.sigma, job.log_posterior(a.name)[problem.at])
                 for a in problem.attributes
-                if problem.asks("posterior") and len(a.values) <= MOST_VALUES
+                if problem.uses("posterior") and len(a.values) <= MOST_VALUES
             },
         )
 

@@ -36,7 +36,7 @@ class Kept(Extra):
         self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
         draws, label, names = problem.draws, problem.label, [a.name for a in problem.attributes]
-        law = NOISED if problem.of_items else NOISED_OWN
+        law = NOISED if problem.draws_are_items else NOISED_OWN
         counts = {n: done[FORKS].counts(n) for n in names}
         keeps = {n: kept_of_parents(c, draws.labels[n]).numpy() for n, c in counts.items()}
         results = with_keeping(results, keeps, {n: sure_of_counts(c).numpy() for n, c in counts.items()})
