@@ -22,7 +22,7 @@ CONDITIONAL = "conditional model"
 """A network that can be told attributes."""
 SAMPLER = "sampler"
 """A network that is told nothing: it makes images, which are labelled."""
-OWN_PATH = "own_path"
+PATH_ESTIMATOR = "own_path"
 """Name of the estimators along the model's own path, and key of their jobs."""
 SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xarray as xr
 
 from sigmascope.core import Curve
-from sigmascope.information.estimator import OWN_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.studies.results import main_estimator
 
 NOISED, OWN_PATH = "noised data", "the model's own path"
@@ -44,7 +44,7 @@ def path_curves(results: xr.Dataset) -> dict[str, Curve]:
         one = results.sel(attribute=name)
         found[name] = Curve(
             attribute=name,
-            estimator=OWN_PATH,
+            estimator=PATH_ESTIMATOR,
             sigma=results.sigma.values,
             value=one.path_information.values,
             stderr=one.path_stderr.values,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, OWN_PATH, SAMPLER, Estimator, P
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Estimator, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _OwnPath(Estimator[P]):
-    name, kind = OWN_PATH, "estimate"
+    name, kind = PATH_ESTIMATOR, "estimate"
     help = "the same information along the model's own path, the states that its generation visits"
 
     def refusal(self, subject: Any) -> str:
@@ -37,7 +37,7 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         def make() -> ConditionalPathJob:
             return ConditionalPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
 
-        return {OWN_PATH: p.job(OWN_PATH, make)}
+        return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
         from sigmascope.information.jobs.conditional_path import calls_of
@@ -63,7 +63,7 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
                 draws=len(p.draws), children=p.children, seed=p.seed,
             )  # fmt: skip
 
-        return {OWN_PATH: p.job(OWN_PATH, make)}
+        return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
     def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
         p = problem

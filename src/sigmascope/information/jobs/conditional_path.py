@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, generator
-from sigmascope.information.estimator import OWN_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs.forking import PathResult
 from sigmascope.information.jobs.levels import Units
 from sigmascope.noise import integral_from_the_top
@@ -101,7 +101,7 @@ class ConditionalPathJob(Units):
         mean = per_draw[self._wanted].mean(1)
         ceiling = max(a.entropy, float(mean[-1]))
         return PathResult(
-            Curve.of_draws(a.name, OWN_PATH, self._sigmas, per_draw[self._wanted], ceiling, kind="estimate")
+            Curve.of_draws(a.name, PATH_ESTIMATOR, self._sigmas, per_draw[self._wanted], ceiling, kind="estimate")
         )
 
 

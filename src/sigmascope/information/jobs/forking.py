@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
-from sigmascope.information.estimator import OWN_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.forks import LabelChildren, count_labels, forks
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
@@ -270,4 +270,4 @@ def path_curve(
     found = forks(mine, sigma, counts)
     gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
     per_draw = found.per_draw + (entropy - mine.entropy)
-    return Curve.of_draws(a.name, OWN_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
+    return Curve.of_draws(a.name, PATH_ESTIMATOR, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)

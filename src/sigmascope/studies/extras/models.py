@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.core import Curve
-from sigmascope.information.estimator import OWN_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ChainJob
@@ -63,9 +63,9 @@ class OwnPath(Extra):
         return {}
 
     def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
-        if OWN_PATH not in done:
+        if PATH_ESTIMATOR not in done:
             return results
-        found = [done[OWN_PATH].result_for(a) for a in problem.attributes]
+        found = [done[PATH_ESTIMATOR].result_for(a) for a in problem.attributes]
         each, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
         of_path = [f.curve for f in found]
         gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in of_path]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
-from sigmascope.information.estimator import OWN_PATH, SAMPLER, Estimator, usual
+from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.forks import LabelChildren, enough
 from sigmascope.information.jobs.forking import Descent
@@ -146,7 +146,7 @@ class Said(Extra):
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Any, curves: Sequence[Curve]) -> xr.Dataset:
         s, opened = self._subject, self._subject.opened
-        each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", OWN_PATH) if k in done)
+        each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", PATH_ESTIMATOR) if k in done)
         results.attrs |= {
             "model_parameters": opened.parameters,
             "model_network": opened.words,
@@ -267,6 +267,6 @@ def lines_before_images(spec: PipelineSpec, opened: Opened) -> tuple[list[str], 
     lines = head_of_sampler(f"{count:,} images by the model: {2 * count * f.steps * each:,} network calls", opened)
     calls = s.draws * s.levels * f.forks * f.steps * each
     lines.append(f"forks       about {calls:,} network calls")
-    if OWN_PATH in spec.estimators:
+    if PATH_ESTIMATOR in spec.estimators:
         lines.append(f"own path    about {calls + 2 * s.draws * f.steps * each:,} network calls")
     return [*lines, f"losses      {loss_calls(s.levels, 0, False, each)[1]:,} network calls"], spec
