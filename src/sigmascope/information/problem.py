@@ -11,12 +11,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Attribute, Draws
+from sigmascope.core import Attribute, Draws, InputError
 from sigmascope.information.jobs import Job
 
 S = TypeVar("S")
 J = TypeVar("J", bound=Job)
 Levels = Float[np.ndarray, " levels"]
+
+
+def checked_levels(sigma: Levels, least: int = 1) -> Levels:
+    """Noise levels in float64.
+
+    Raises: InputError for fewer than ``least``, or some that are not finite, not above 0 or do not decrease.
+    """
+    levels: np.ndarray = np.asarray(sigma, dtype=np.float64)
+    if levels.ndim != 1 or len(levels) < least or not np.all(np.isfinite(levels) & (levels > 0)):
+        raise InputError(
+            f"sigma has shape {levels.shape}: it must hold {least} or more noise levels, finite and greater than 0; "
+            "pass e.g. noise.sigma_grid()"
+        )
+    if np.any(np.diff(levels) >= 0):
+        raise InputError("sigma must decrease: sort it from the largest level down")
+    return levels
 
 
 @runtime_checkable
