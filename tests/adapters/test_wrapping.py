@@ -157,7 +157,7 @@ def test_what_the_data_prove_marks_a_weak_network(wrapped, path):
     assert judge(gap).trusted.all()
     marked = judge(gap, data_bound=bound)
     assert not marked.trusted.any(where=gap.sigma < 1.0)
-    assert "a bound that the data give without any network" in marked.words
+    assert "a lower bound that the data give without any network" in marked.words
     right = next(c for c in to_curves(found[1.0], "score_gap"))
     assert judge(right, data_bound=next(c for c in to_curves(found[1.0], "heldout"))).trusted.all()
     assert found[1.0].trusted.all()
@@ -206,7 +206,7 @@ def test_the_bundled_model_is_wrapped_rightly(capsys):
     work = LossJob(learned.network.model, learned.source, sigma, learned.attributes[:2], False, 1, 0)
     while not work.done:
         work.step()
-    assert work.say() == ""
+    assert work.warning() == ""
     assert capsys.readouterr().err == ""
     losses = work.losses()
     assert (losses.network[0].mean(1) < 0.5 * losses.linear.mean(1))[-4:].all()
@@ -228,7 +228,7 @@ def test_a_ddpm_of_digits_that_nobody_here_trained(shared, monkeypatch):
         work = LossJob(told, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
         while not work.done:
             work.step()
-        return work.say()
+        return work.warning()
 
     assert said(Unit(1.0, -0.5)) == ""
     assert "check the pixel range" in said(Unit(2.0, -1.0))

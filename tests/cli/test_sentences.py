@@ -190,7 +190,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     results.to_netcdf(folder / "results.nc", engine="h5netcdf")
 
 
-BIASED = "biased at all levels: it lies above the entropy, which nothing can"
+BIASED = "biased at all levels: it lies above the entropy, which information cannot"
 
 
 def test_advice_reads_the_marks(tmp_path, capsys):

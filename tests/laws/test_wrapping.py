@@ -87,7 +87,7 @@ GOOD = [1.0, 0.9, 0.7, 0.5]
         ([[1.0, 0.9, 2.0, 0.5], [1.0, 0.9, 2.0, 0.5]], "σ 0.3: squared error 0.179, against 0.089"),
         ([[1.0, 0.9, np.nan, 0.5], [1.0, 0.9, np.nan, 0.5]], "squared error nan"),
         ([[1.0, 0.9, 2.0, 0.5], GOOD], "check which class is the empty one"),
-        ([GOOD, [1.0, 0.9, 0.7, 0.9]], "told the right a denoises worse than told nothing"),
+        ([GOOD, [1.0, 0.9, 0.7, 0.9]], "given the right a denoises worse than the unconditional one"),
         ([GOOD, [1.0, 0.9, 2.0, 0.5]], "check the order of its classes"),
     ],
 )
@@ -106,7 +106,7 @@ def test_told_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
 def test_untold_must_beat_classes_drawn_at_random():
     three = (UNCONDITIONAL, "a", RANDOM)
     said = losses([[1.0, 1.1, 0.9, 0.9], GOOD, [1.0, 0.6, 2.0, 3.0]], three).warning()
-    assert "worse than the mean of its answers to classes drawn at random (σ 1" in said
+    assert "worse than the mean of its outputs for classes drawn at random (σ 1" in said
     assert losses([GOOD, [0.9, 0.7, 0.6, 0.4], [1.0, 0.95, 2.0, 3.0]], three).warning() == ""
 
 

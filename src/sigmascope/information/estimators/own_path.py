@@ -1,4 +1,4 @@
-"""The same information along the model's own path: it is kept beside the curves, since it is of another law."""
+"""Information along the model's own path, which is of another law and so stands beside the other curves."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ if TYPE_CHECKING:
 
 class _OwnPath(Estimator[P]):
     name, kind = PATH_ESTIMATOR, "estimate"
-    help = "the same information along the model's own path, the states that its generation visits"
-
-    def refusal(self, subject: Any) -> str:
-        return ""
+    help = "the information in the states that the model's own generation visits"
 
     def curves(self, problem: Any, done: Mapping[str, Any]) -> list[Curve]:
         return []
 
 
 class OwnPathOfModel(_OwnPath["ModelProblem"]):
-    """The gap along generations that are told a value."""
+    """The gap along conditional generations."""
 
     subjects = (CONDITIONAL,)
 
@@ -40,10 +37,10 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
-        from sigmascope.information.jobs.conditional_path import calls_of
+        from sigmascope.information.jobs.conditional_path import path_calls
 
         p = problem
-        calls = calls_of(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
+        calls = path_calls(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
         return "own path", f"{calls:,} network calls"
 
 

@@ -1,4 +1,4 @@
-"""Works of a study that call a denoiser at every level: step by step, and resumable between steps."""
+"""Jobs that call a denoiser at every level, or along paths over the levels."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from sigmascope.information.path import markov_path, path_posterior
 from sigmascope.sample import Streams
 from sigmascope.streams import NoiseOf
 
-PATH_BYTES = 3e8  # of what a block of draws holds along its paths
+PATH_BYTES = 3e8  # memory of a block of draws along its paths
 
 
 class Units:
-    """Independent units, each with arrays as its result; the ranks of a run take turns.
+    """A job of independent units, each with arrays as its result; the ranks of a run take turns.
 
     Args:
         name: in a checkpoint.
-        count: of all ranks.
+        count: units of all ranks.
     """
 
     def __init__(self, name: str, count: int) -> None:
         self._name = name
-        self._mine = range(distributed.rank(), count, distributed.world())
-        self.total = len(self._mine)
+        self._numbers = range(distributed.rank(), count, distributed.world())
+        self.total = len(self._numbers)
         self.results: list[dict[str, np.ndarray]] = []
         self._all: list[dict[str, np.ndarray]] = []
 
     @property
     def next_unit(self) -> int:
-        """Of all, the one that this rank does next."""
-        return self._mine[len(self.results)]
+        """Number of the unit that this rank does next, among those of all ranks."""
+        return self._numbers[len(self.results)]
 
     def _keep(self, unit: Mapping[str, np.ndarray]) -> None:
         # Copies: a small result that torch laid between its large buffers would keep their pages from being used again.
         self.results.append({k: v.copy() for k, v in unit.items()})
 
     def units(self) -> list[dict[str, np.ndarray]]:
-        """Results of all ranks, once each is done; every rank must ask."""
+        """Results of all ranks, once each is done; every rank must call it."""
         if not self._all:
             parts = distributed.gathered(self.results)
             self._all = [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
@@ -67,7 +67,7 @@ class Units:
         return len(self.results) == self.total
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
+        """Arrays from which a later run goes on."""
         held = {f"{self._name}{i}.{k}": v for i, unit in enumerate(self.results) for k, v in unit.items()}
         return held | {f"{self._name}.units": np.array(len(self.results))}
 
@@ -82,16 +82,10 @@ class Units:
 
 
 class LevelJob(Units):
-    """Posterior, and gaps where they are asked for, of any denoiser with a posterior: a level at a time.
+    """Posteriors of any denoiser that has them, with ``gaps`` its gaps too: a level at a time.
 
-    Args:
-        denoiser: exact.
-        draws: with labels.
-        sigmas: decreasing levels.
-        attributes: which.
-        gaps: whether to measure gaps.
-        average: whether the score gap is averaged over the posterior (a denoising for each value), or taken at the
-            drawn label.
+    With ``average`` the score gap is averaged over the posterior (a denoising for each value), else it is taken at the
+    drawn label.
     """
 
     def __init__(
@@ -133,20 +127,12 @@ class LevelJob(Units):
         return as_gap(score, mmse, self._sigmas)
 
     def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"]:
-        """H of all nodes of each level of the tree together; of a hierarchy only."""
+        """Joint entropy of all nodes of each level of the tree; of a hierarchy only."""
         return np.stack([u["whole"] for u in self.units()], 1)
 
 
 class PathJob(Units):
-    """The filter along one Markov path of each draw: an attribute and a block of draws at a time.
-
-    Args:
-        denoiser: one that can be told the attributes.
-        draws: their values begin the paths; the noise of the paths is their own.
-        sigmas: decreasing levels.
-        attributes: which.
-        seed: of the paths.
-    """
+    """The filter along one Markov path of each draw, with noise of its own: an attribute and a block at a time."""
 
     def __init__(
         self,
@@ -163,31 +149,23 @@ class PathJob(Units):
         super().__init__("path", len(self._attributes) * self._blocks)
 
     def step(self) -> None:
-        """Follow the next block of paths for the next attribute."""
+        """Filter the next block of paths for the next attribute."""
         i, block = divmod(self.next_unit, self._blocks)
         part = slice(block * self._block, (block + 1) * self._block)
         path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
-        fine, rough = path_posterior(self._denoiser, self._attributes[i].name, path, self._sigmas)
-        self._keep({"fine": fine.numpy(), "rough": rough.numpy()})
+        fine, coarse = path_posterior(self._denoiser, self._attributes[i].name, path, self._sigmas)
+        self._keep({"fine": fine.numpy(), "coarse": coarse.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
-        """ln q along the paths, and its coarser twin, (levels, draws, values)."""
+        """ln q along the paths, by single and by double steps, (levels, draws, values)."""
         index = [a.name for a in self._attributes].index(name)
-        mine = self.units()[index * self._blocks : (index + 1) * self._blocks]
-        fine, rough = (torch.from_numpy(np.concatenate([u[k] for u in mine], 1)) for k in ("fine", "rough"))
-        return fine, rough
+        blocks = self.units()[index * self._blocks : (index + 1) * self._blocks]
+        fine, coarse = (torch.from_numpy(np.concatenate([u[k] for u in blocks], 1)) for k in ("fine", "coarse"))
+        return fine, coarse
 
 
 class AlongJob(Units):
-    """What a classifier says along the paths of :class:`PathJob`: all that it tells, a block of draws at a time.
-
-    Args:
-        classifier: of noisy values.
-        draws: whose values begin the paths.
-        sigmas: decreasing levels.
-        attributes: which.
-        seed: of the paths.
-    """
+    """Controls of a classifier along the paths of :class:`PathJob`: a block of draws at a time."""
 
     def __init__(
         self,
@@ -203,7 +181,7 @@ class AlongJob(Units):
         super().__init__("along", -(-len(draws) // self._block))
 
     def step(self) -> None:
-        """Follow the next block of paths."""
+        """Classify the next block of paths."""
         part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
         path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
@@ -216,19 +194,14 @@ class AlongJob(Units):
         )
 
     def controls(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
-        """Of all draws (:func:`~sigmascope.information.controls.classifier_controls`)."""
+        """:func:`~sigmascope.information.controls.classifier_controls` of all draws."""
         return np.concatenate([u[name] for u in self.units()], 2)
 
 
 class FinitePathJob(Blocks[PathPass]):
-    """The same for a finite set: one pass over the data for each block of draws, for all attributes at once.
+    """:class:`PathJob` of a finite set: one pass over the data for each block of draws, for all attributes at once.
 
-    Args:
-        denoiser: the exact filter.
-        draws: of its items.
-        sigmas: decreasing levels.
-        sketch: directions along which squared norms are measured.
-        seed: of the paths.
+    Squared norms are measured along the directions of the sketch.
     """
 
     def __init__(
@@ -240,41 +213,37 @@ class FinitePathJob(Blocks[PathPass]):
 
         def harvest(done: PathPass) -> dict[str, np.ndarray]:
             pairs = done.log_q().items()
-            return {f"{k}.{n}": q.numpy() for n, both in pairs for k, q in zip(("fine", "rough"), both, strict=True)}
+            return {f"{k}.{n}": q.numpy() for n, both in pairs for k, q in zip(("fine", "coarse"), both, strict=True)}
 
         size = path_block(denoiser.data, len(sigmas), sketch.directions.shape[1], len(draws))
         super().__init__(len(draws), size, begin, harvest)
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
-        """ln q along the paths, and its coarser twin, (levels, draws, values)."""
-        return torch.from_numpy(self.joined(f"fine.{name}")), torch.from_numpy(self.joined(f"rough.{name}"))
+        """ln q along the paths, by single and by double steps, (levels, draws, values)."""
+        return torch.from_numpy(self.joined(f"fine.{name}")), torch.from_numpy(self.joined(f"coarse.{name}"))
 
 
 def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> int:
-    """Draws of one pass along paths: as many as keep its sums and products within some 300 MB."""
+    """Draws of one pass along paths, whose sums and products then take 300 MB at most."""
     columns = sum(len(a.values) for a in data.attributes)
     per_draw = 8 * levels * (columns * (directions + 3) + 2 * data.size + 8 * ROWS)
     return int(np.clip(PATH_BYTES // per_draw, 1, draws))
 
 
 def _rows_of_paths(draws: Draws, levels: int, attributes: Sequence[Attribute]) -> int:
-    """Draws of one block of paths, told each value in turn: as many as keep them within some 300 MB."""
+    """Draws of one block of paths, which with the means of every value then takes 300 MB at most."""
     widest, size = max((len(a.values) for a in attributes), default=1), int(np.prod(draws.v.shape[1:]))
     return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
 
 
 def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
-    """Markov paths of draws, numbered from ``first``: each has its own stream."""
+    """Markov paths of draws that are numbered from ``first``; each has its own stream."""
     streams = Streams(seed, [(NoiseOf.PATHS, first + k) for k in range(len(v))], tuple(v.shape[1:]))
     return markov_path(v, sigmas, streams)
 
 
 class InTurn:
-    """Several jobs, one after the other, as one.
-
-    Args:
-        jobs: by the names that they have in a checkpoint.
-    """
+    """Several jobs one after the other, by their names in a checkpoint, as one job."""
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
@@ -294,7 +263,7 @@ class InTurn:
         next(j for j in self._jobs.values() if not j.done).step()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
+        """Arrays from which a later run goes on."""
         return {f"{name}/{k}": v for name, j in self._jobs.items() for k, v in j.state().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -303,9 +272,9 @@ class InTurn:
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
         for name, job in self._jobs.items():
             prefix = f"{name}/"
-            mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if mine or isinstance(job, Blocks):
-                job.restore(mine)
+            part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if part or isinstance(job, Blocks):
+                job.restore(part)
 
 
 def all_log_posteriors(model: Denoiser | HasAllPosteriors, y: Tensor, sigma: Tensor) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pairs of attributes: a pass over the data for their joint values, at the draws and levels of a study."""
+"""Pairs of attributes: passes over the data for their joint values, at the draws and levels of a study."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sigmascope.core import Attribute, Curve, Draws, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import PosteriorPass
-from sigmascope.information.jobs.passes import Blocks
+from sigmascope.information.jobs.passes import Blocks, even_block
 from sigmascope.information.pairs import Interaction, interaction
 from sigmascope.information.posterior import entropy_of
 
-_SUMS_BYTES = 1e8  # of the sums of one block
+_SUMS_BYTES = 1e8  # sums of one block
 _LARGEST_BLOCK = 1024
 
 
 def attribute_pairs(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
-    """Every pair of attributes that are not joint ones, in order.
+    """Every pair of attributes that are not joint themselves, in order.
 
-    Raises: InputError where there is none.
+    Raises: InputError where there is no pair.
     """
     single = [a for a in attributes if not a.parts]
     if len(single) < 2:
@@ -45,7 +45,7 @@ def joint_values(
 
 
 def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
-    """The same items, with the joint values of every pair for attributes."""
+    """The same items, labelled with the joint values of every pair of attributes."""
     joint, labels, weights = [], {}, data.weights.numpy()
     for number, pair in enumerate(attribute_pairs(attributes)):
         kept, code = joint_values(data, pair)
@@ -58,18 +58,17 @@ def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledD
 
 
 def joint_columns(data: LabelledData, attributes: Sequence[Attribute]) -> int:
-    """How many joint values all pairs have together."""
+    """Number of joint values of all pairs together."""
     return sum(len(joint_values(data, pair)[0]) for pair in attribute_pairs(attributes))
 
 
 def pair_block(columns: int, levels: int, draws: int) -> int:
-    """Draws of one pass: as many as keep its sums within some 100 MB, in blocks of like size."""
-    most = int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK))
-    return -(-draws // -(-draws // most))
+    """Draws of one pass: blocks of like size, whose sums take 100 MB at most."""
+    return even_block(draws, int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK)))
 
 
 def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int, draws: int) -> int:
-    """Bytes that the pass for pairs holds at its peak."""
+    """Peak memory of the pass for pairs, bytes."""
     columns, count = joint_columns(data, attributes), len(attribute_pairs(attributes))
     sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
     here = workers(torch.device("cpu"))
@@ -77,14 +76,7 @@ def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int
 
 
 class PairJob(Blocks[PosteriorPass]):
-    """Entropies of the joint values of every pair, given each noisy image.
-
-    Args:
-        denoiser: the exact filter of the items.
-        draws: those of the study.
-        sigmas: decreasing levels of the study.
-        attributes: the attributes studied.
-    """
+    """Entropies of the joint values of every pair, given each noisy image, by the exact filter of the items."""
 
     def __init__(
         self,
@@ -108,15 +100,11 @@ class PairJob(Blocks[PosteriorPass]):
         super().__init__(len(draws), pair_block(columns, len(sigmas), len(draws)), begin, harvest)
 
     def interactions(self, curves: Sequence[Curve]) -> list[Interaction]:
-        """Interaction information of every pair.
-
-        Args:
-            curves: of the attributes, by the posterior, at the same draws and levels.
-        """
+        """Interaction information of every pair, from the attributes' curves by the posterior at the same draws."""
         by_name = {c.attribute: c for c in curves}
-        found = []
+        interactions = []
         for joint, (first, second) in zip(self._joint, self._pairs, strict=True):
             per_draw = joint.entropy - self.joined(f"entropy.{joint.name}")
             both = Curve.of_draws(joint.name, "posterior", self._sigmas, per_draw, joint.entropy)
-            found.append(interaction(both, by_name[first.name], by_name[second.name]))
-        return found
+            interactions.append(interaction(both, by_name[first.name], by_name[second.name]))
+        return interactions

@@ -39,7 +39,7 @@ class MarksOfModel(Extra):
                         calibration=measured[a.name].calibration,
                         null=None if null is None else getattr(null, name),
                         data_bound=by.get((a.name, "heldout")),
-                        wrapping=done[LOSSES].say(),
+                        wrapping=done[LOSSES].warning(),
                     )
                 )
         results = with_marks(results, trusts, ("bound", "score_gap", "heldout", "mmse_gap"))
@@ -67,6 +67,6 @@ class MarksOfSampler(Extra):
     def add(
         self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
     ) -> xr.Dataset:
-        wrapping = done[LOSSES].say()
+        wrapping = done[LOSSES].warning()
         trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
         return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))

@@ -42,7 +42,7 @@ class Losses(Extra):
     def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
         job: LossJob = done[LOSSES]
         losses = job.losses()
-        results.attrs["wrapping"] = job.say()
+        results.attrs["wrapping"] = job.warning()
         if losses is None:  # too few items
             return results
         each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
