@@ -2,8 +2,8 @@ r"""Lower bounds on the information of a population, from classifiers of held-ou
 
 .. math:: I(A; Y_\sigma) \ge E\left[\ln q(a \mid y) - \ln p(a)\right]
 
-for any classifier q that has not seen the draw (Barber & Agakov 2003).  Adding noise cannot add information, so a bound
-at :math:`\sigma' \ge \sigma` is one at :math:`\sigma`.
+for any classifier q that was made from other draws (Barber & Agakov 2003).  Adding noise cannot add information, so a
+bound at :math:`\sigma' \ge \sigma` is one at :math:`\sigma`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def heldout_bound(
     probability: Float[np.ndarray, "classifiers draws"],
     own: Int[np.ndarray, " draws"],
 ) -> Curve:
-    r"""The best of many classifiers at each level, chosen on other draws than it is judged on.
+    r"""The best of many classifiers at each level, chosen on other draws than those that measure it.
 
     Candidates at a level are all classifiers of that level or of a higher one, each mixed with a share of the prior
-    (so that no probability is zero), and the prior itself, whose bound is zero.  Draws are split in two; each half is
-    judged by the choice of the other, since the maximum of noisy bounds is biased upward.  Going down in sigma the
-    choice moves on only for a gain of more than two standard errors.
+    (so that no probability is zero), and the prior itself, whose bound is zero.  Draws are split in two, and each half
+    chooses for the other, since the maximum of noisy bounds is biased upward.  As sigma falls, the choice changes only
+    for a gain of more than two standard errors.
 
     Args:
         attribute: A, with the population's prior.

@@ -17,36 +17,22 @@ def gaps_at(
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     r"""Squared gaps at one level: of means, :math:`\|D_a - D\|^2`, and of errors, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
 
-    Args:
-        denoiser: exact or learned.
-        draws: with labels.
-        sigma: noise level.
-        attribute: A.
-        average: take the mean of :math:`\|D_a - D\|^2` over the posterior where the denoiser knows it, in place of the
-            drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
+    With ``average``, and where the denoiser has a posterior, the first is averaged over the posterior in place of the
+    drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
     """
     y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[attribute]
-    free = Model(denoiser).denoise(y, sigma)
+    unconditional = Model(denoiser).denoise(y, sigma)
     if average and isinstance(denoiser, HasPosterior):
         each = mean_of_each_value(denoiser, y, sigma, attribute)
-        told = each[own, torch.arange(len(own))]
+        conditional = each[own, torch.arange(len(own))]
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
         pi = denoiser.log_posterior(y, level, attribute).to(y.device).exp()
-        score = (pi.T * _norm2(each - free, 2)).sum(0)
+        score = (pi.T * _norm2(each - unconditional, 2)).sum(0)
     else:
-        told = Model(denoiser, {attribute: own}).denoise(y, sigma)
-        score = _norm2(told - free, 1)
-    mmse = _norm2(draws.v.double() - free, 1) - _norm2(draws.v.double() - told, 1)
+        conditional = Model(denoiser, {attribute: own}).denoise(y, sigma)
+        score = _norm2(conditional - unconditional, 1)
+    mmse = _norm2(draws.v.double() - unconditional, 1) - _norm2(draws.v.double() - conditional, 1)
     return score, mmse
-
-
-def direct_gap(
-    denoiser: Denoiser, draws: Draws, sigma: Float[np.ndarray, " levels"], attribute: str, average: bool = True
-) -> Gap:
-    """Gaps at all levels, in the whole space: no sketch, no random directions."""
-    found = [gaps_at(denoiser, draws, float(s), attribute, average) for s in sigma]
-    score, mmse = (torch.stack(x).cpu().numpy() for x in zip(*found, strict=True))
-    return as_gap(score, mmse, sigma)
 
 
 def as_gap(
@@ -54,14 +40,14 @@ def as_gap(
     mmse: Float[np.ndarray, "levels draws"],
     sigma: Float[np.ndarray, " levels"],
 ) -> Gap:
-    r"""Gaps without random directions.
+    r"""A Gap from squared gaps in the whole space, without random directions.
 
-    What the series above the first level needs is read off the first two: :math:`E\|D_a - D\|^2 = s_0 - \lambda F`.
+    The series above the first level, :math:`E\|D_a - D\|^2 = s_0 - \lambda F`, is fitted to the first two levels.
 
     Raises: InputError for fewer than two levels.
     """
     if len(sigma) < 2:
-        raise InputError(f"{len(sigma)} level came: a gap is integrated over levels, at least 2 are needed")
+        raise InputError(f"{len(sigma)} level came: a gap is integrated over levels; pass at least 2")
     none = np.zeros((len(sigma), 0))
     snr, mean = sigma[:2] ** -2.0, score[:2].mean(1)
     frobenius = float((mean[0] - mean[1]) / (snr[1] - snr[0]))

@@ -44,8 +44,8 @@ def together(
     return [denoiser(y, sigma, known) for known in questions]
 
 
-def home_of(denoiser: Denoiser) -> tuple[torch.device, torch.dtype]:
-    """Device of a denoiser's parameters or buffers, else the CPU, and type of its parameters, else float64."""
+def home_of(denoiser: Denoiser, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
+    """Device of a denoiser's parameters or buffers, else the default, and type of its parameters, else float64."""
     first = next(denoiser.parameters(), None)
     held = first if first is not None else next(denoiser.buffers(), None)
-    return torch.device("cpu") if held is None else held.device, torch.float64 if first is None else first.dtype
+    return torch.device(default) if held is None else held.device, torch.float64 if first is None else first.dtype

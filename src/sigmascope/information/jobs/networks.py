@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import classifier_controls
-from sigmascope.information.jobs.levels import Units, all_log_posteriors
+from sigmascope.information.jobs.levels import Units
 from sigmascope.information.likelihood import likelihood_posterior
-from sigmascope.information.probes import HasFeatures, probes
+from sigmascope.information.probes import HasFeatures, log_posteriors, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf
@@ -36,7 +36,7 @@ class ClassifierJob(Units):
 
     def step(self) -> None:
         """Classify at the next level."""
-        log_q = _log_posteriors(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
+        log_q = log_posteriors(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
         self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
@@ -63,7 +63,7 @@ class ControlJob(Units):
         draws = self._make(self.next_unit)
         unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._attributes}
         for sigma in self._sigmas.tolist():
-            log_q = _log_posteriors(self._classifier, draws, sigma)
+            log_q = log_posteriors(self._classifier, draws, sigma)
             for a in self._attributes:
                 unit[a.name].append(classifier_controls(a, log_q[a.name], draws.labels[a.name]).mean(1))
         self._keep({f"controls.{name}": np.stack(means, 1) for name, means in unit.items()})
@@ -71,17 +71,6 @@ class ControlJob(Units):
     def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
         """Means of :func:`~sigmascope.information.controls.classifier_controls` over the draws of each group."""
         return np.stack([u[f"controls.{name}"] for u in self.units()], 2)
-
-
-def _log_posteriors(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dict[str, Tensor]:
-    """ln q(a | y) of every attribute at one level, float64, on the CPU."""
-    parts: dict[str, list[Tensor]] = {}
-    for part in torch.arange(len(draws)).split(_CHUNK):
-        y = draws.v[part].double() + sigma * draws.noise[part].double()
-        level = torch.full((len(y),), sigma, dtype=torch.float64)
-        for name, q in all_log_posteriors(classifier, y, level).items():
-            parts.setdefault(name, []).append(q.double())
-    return {name: torch.cat(x) for name, x in parts.items()}
 
 
 class LikelihoodJob(Units):
