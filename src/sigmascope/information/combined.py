@@ -18,10 +18,10 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
 
     .. math:: I(A; Y_\sigma) \ge I(A; Y_{\sigma'}) \ge b_e(\sigma'), \qquad \sigma' \ge \sigma
 
-    The choice is made on other draws, by their bound less its standard error: the maximum of noisy bounds is biased
-    upward, and a noisy one is a poor choice.  One choice by ``fits`` serves both halves of the draws.  A half leaves it
-    only for one that ``fits`` and the other half together show to be better by two standard errors of their paired
-    difference: two halves that each follow their own noise would end at a worse bound than either knows of.
+    The choice is made on other draws, since the maximum of noisy bounds is biased upward, and by the bound less its
+    standard error, since a noisy bound is a poor choice.  Both halves of the draws use the choice of ``fits``.  A half
+    uses another one only where ``fits`` and the other half together show it to be better by two standard errors of the
+    paired difference; if each half followed its own noise, the result would be worse than either choice.
 
     Args:
         fits: bounds of one attribute by several estimators, on draws to choose on.
@@ -47,46 +47,41 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     fitted = np.stack([f.per_draw for f in fits])
     common = np.stack([f.value - f.stderr for f in fits])
     for judged in (half, ~half):
-        seen = _Evidence(fits, fitted, np.stack([b.per_draw[:, ~judged] for b in bounds]))
+        evidence = _Evidence(fits, fitted, np.stack([b.per_draw[:, ~judged] for b in bounds]))
         for j in range(len(first.sigma)):
             chosen = _highest(common[:, : j + 1])
-            rival = _highest(seen.least[:, : j + 1])
-            if rival != chosen and (seen.least[chosen] <= 0 or seen.surely(rival, chosen)):
+            rival = _highest(evidence.least[:, : j + 1])
+            if rival != chosen and (evidence.least[chosen] <= 0 or evidence.surely(rival, chosen)):
                 chosen = rival
-            if seen.least[chosen] > 0:
+            if evidence.least[chosen] > 0:
                 e, k = chosen
                 columns[j, judged] = bounds[e].per_draw[k, judged]
                 extra = bounds[e].quadrature_error
                 allowance[j] += 0.0 if extra is None else 0.5 * extra[k]
-    # Columns may be means of many draws: what allows for rare losses is taken from the bounds, which know how many.
+    # Columns may be means of many draws: the allowance for rare losses is that of the bounds, which hold their number.
     best = Curve.of_draws(first.attribute, "bound", first.sigma, columns, first.ceiling, kind="lower bound")
     return replace(best, quadrature_error=allowance)
 
 
 class _Evidence:
-    """What the draws to choose on and the other half say together; they weigh as much.
-
-    Attributes:
-        least: bound less its standard error, shape (estimators, levels).
-    """
+    """The draws to choose on and the other half together, with equal weights; ``least`` is the bound less its error."""
 
     def __init__(
         self,
         fits: Sequence[Curve],
         fitted: Float[np.ndarray, "estimators levels fitted"],
-        rest: Float[np.ndarray, "estimators levels rest"],
+        half: Float[np.ndarray, "estimators levels half"],
     ) -> None:
-        self._fitted, self._rest = fitted, rest
+        self._fitted, self._half = fitted, half
         value, error = np.stack([f.value for f in fits]), np.stack([f.stderr for f in fits])
-        other = rest.std(2, ddof=1) / rest.shape[2] ** 0.5
-        self.least = 0.5 * (value + rest.mean(2) - np.hypot(error, other))
+        self.least = 0.5 * (value + half.mean(2) - np.hypot(error, half.std(2, ddof=1) / half.shape[2] ** 0.5))
 
-    def surely(self, one: tuple[int, int], other: tuple[int, int]) -> bool:
-        """Whether one is better than another by more than their paired difference leaves to chance."""
-        gain, variance = float(self.least[one] - self.least[other]), 0.0
-        for draws in (self._fitted, self._rest):
-            apart = draws[one] - draws[other]
-            variance += 0.25 * float(apart.var(ddof=1)) / len(apart)
+    def surely(self, rival: tuple[int, int], chosen: tuple[int, int]) -> bool:
+        """Whether the rival is better by two standard errors of the paired difference."""
+        gain, variance = float(self.least[rival] - self.least[chosen]), 0.0
+        for draws in (self._fitted, self._half):
+            difference = draws[rival] - draws[chosen]
+            variance += 0.25 * float(difference.var(ddof=1)) / len(difference)
         return gain > _SURELY * variance**0.5
 
 
@@ -96,17 +91,15 @@ def _highest(table: Float[np.ndarray, "estimators levels"]) -> tuple[int, int]:
 
 
 def grouped(curve: Curve, groups: int) -> Curve:
-    """The same curve with its draws averaged in groups of equal size: as many independent columns.
+    """The same curve with its draws averaged in 2 or more groups of equal size, which are its columns.
 
-    Args:
-        curve: of draws whose number ``groups`` divides.
-        groups: how many, at least 2.
-
-    Raises: InputError where it does not divide.
+    Raises: InputError where the number of groups does not divide the draws.
     """
     levels, draws = curve.per_draw.shape
     if groups < 2 or draws % groups:
-        raise InputError(f"{draws} draws in {groups} groups: pass a multiple of the number of groups, at least 2")
+        raise InputError(
+            f"{draws} draws in {groups} groups came: pass 2 or more groups, and a multiple of them as draws"
+        )
     columns = curve.per_draw.reshape(levels, groups, -1).mean(2)
     stderr = columns.std(1, ddof=1) / groups**0.5
     return replace(curve, per_draw=columns, stderr=stderr)

@@ -1,15 +1,15 @@
-r"""What the labels of few children cannot show of an entropy, from how the counts of all draws are spread.
+r"""The part of an entropy that the labels of few children do not show, estimated from the counts of all draws.
 
-Zhang's estimator leaves out the tail of the entropy's series,
+Zhang's estimator omits the tail of the entropy's series,
 
 .. math:: T = \sum_{v \ge K} \tfrac1v\, E \sum_a p_a (1 - p_a)^v = C \int \tau_K(p)\,\nu(dp),
 
 with K children, C values and :math:`\nu` the law of a posterior probability :math:`p_a(Y)` over draws and values.  Its
 counts n are binomial given p, so the histogram of all counts is a mixture whose mixing law is :math:`\nu`.  It is
-fitted by expectation maximisation, begun at the :math:`\nu` of an additive Gaussian channel with C orthogonal inputs,
-whose strength gives the entropy that Zhang's estimator saw.  Counts say little of how the smallest probabilities are
-spread, so the fit moves slowly there.  How far it moves between an early and a late iteration tells how far it still
-has to go: four fifths of that way is taken off, and two fifths of it is the gauge of what is left.
+fitted by expectation maximisation, from the :math:`\nu` of an additive Gaussian channel with C orthogonal inputs, whose
+strength gives the same entropy by Zhang's estimator.  Counts hardly show the law of the smallest probabilities, so the
+fit converges slowly there.  Its change between an early and a late iteration shows how far it is from convergence: four
+fifths of the change are subtracted, and two fifths are the gauge of the remaining bias.
 
 References: Zhang (2012); Laird (1978), Lindsay (1983) on fitting a mixing law; Harris (1975).
 """
@@ -28,7 +28,7 @@ from torch import Tensor
 _SIDE = 40  # points of the grid of p on each side of 1/2, even in ln p and in ln (1 - p)
 _LEAST = 1e-4  # the smallest p of the grid but 0
 _EARLY, _LATE = 20, 500  # iterations
-_AHEAD, _DOUBT = 0.8, 0.4  # of the way from the early to the late iteration: taken off, and the gauge
+_AHEAD, _DOUBT = 0.8, 0.4  # shares of the change between the iterations: subtracted, and the gauge
 _STRENGTHS = np.concatenate([[0.0], np.geomspace(1e-3, 100.0, 40)])
 _CHANNEL_DRAWS = 4000
 _NUDGE = 1e-3
@@ -39,17 +39,17 @@ Rows = Float64[np.ndarray, "rows size"]
 def unseen(
     counts: Int64[Tensor, "levels draws values"], prior: Float[Tensor, " values"]
 ) -> tuple[Float[np.ndarray, "levels draws"], Float[np.ndarray, " levels"]]:
-    """What is to be added to Zhang's entropies.
+    """The tail to add to Zhang's entropies.
 
     Args:
         counts: labels of the children of each draw, by value; the same number of children everywhere.
         prior: p(a).
 
-    Returns: for each draw its share, nats, whose mean over draws is the tail and whose spread is that of the tail; and
-        a gauge of the bias that is left in the mean.
+    Returns: for each draw its share, nats, whose mean over draws is the tail and whose spread shows the error of the
+        tail; and a gauge of the remaining bias of the mean.
     """
-    some = (prior > 0).cpu()
-    n, p = counts.cpu()[..., some], prior.cpu().double()[some]
+    occurs = (prior > 0).cpu()
+    n, p = counts.cpu()[..., occurs], prior.cpu().double()[occurs]
     values, children = n.shape[-1], int(n[0, 0].sum())
     fit = _Fit(tuple(p.tolist()), children)
     bins = torch.zeros(*n.shape[:2], children + 1, dtype=torch.float64)
@@ -57,8 +57,8 @@ def unseen(
     mean = each.mean(1)
     size = children + 1
     pushed = (1.0 - _NUDGE) * mean[:, None] + _NUDGE * np.eye(size)
-    found = fit.tails(np.concatenate([mean[:, None], pushed], 1).reshape(-1, size))
-    early, late = (values * t.reshape(len(mean), 1 + size) for t in found)
+    tails = fit.tails(np.concatenate([mean[:, None], pushed], 1).reshape(-1, size))
+    early, late = (values * t.reshape(len(mean), 1 + size) for t in tails)
     tail = late - _AHEAD * (early - late)
     influence = np.einsum("ldk,lk->ld", each, (tail[:, 1:] - tail[:, :1]) / _NUDGE)
     share = tail[:, :1] + influence - influence.mean(1, keepdims=True)
@@ -66,7 +66,7 @@ def unseen(
 
 
 class _Fit:
-    """The mixing law of the counts of so many children of values of this prior."""
+    """The mixing law of the counts of a number of children, for values with this prior."""
 
     def __init__(self, prior: tuple[float, ...], children: int) -> None:
         self.grid = _grid()
@@ -78,16 +78,16 @@ class _Fit:
 
     def tails(self, histogram: Rows) -> tuple[Float64[np.ndarray, " rows"], Float64[np.ndarray, " rows"]]:
         """The tail for each value, of an early and a late iteration."""
-        law = self._begun(histogram @ self.zhang)
-        found = []
-        for iteration in range(_LATE + 1):
-            if iteration in (_EARLY, _LATE):
-                found.append(law @ self.tail)
+        law = self._first(histogram @ self.zhang)
+        early = law @ self.tail
+        for iteration in range(_LATE):
+            if iteration == _EARLY:
+                early = law @ self.tail
             law = law * ((histogram / np.maximum(law @ self.chance, 1e-300)) @ self.chance.T)
-        return found[0], found[1]
+        return early, law @ self.tail
 
-    def _begun(self, entropy: Float64[np.ndarray, " rows"]) -> Rows:
-        """The channel's law, of the strength that has this entropy as Zhang's estimator sees it."""
+    def _first(self, entropy: Float64[np.ndarray, " rows"]) -> Rows:
+        """The channel's law at the strength that has this entropy by Zhang's estimator."""
         seen = self.channel @ (self.chance @ self.zhang)
         at = np.interp(-entropy, -np.minimum.accumulate(seen), np.arange(len(seen)))
         low = np.minimum(at.astype(int), len(seen) - 2)
@@ -113,7 +113,7 @@ def _channel(prior: tuple[float, ...]) -> Rows:
     true = np.searchsorted(np.cumsum(w), middle * w.sum()).clip(0, len(w) - 1)
     half = rng.normal(size=(_CHANNEL_DRAWS // 2, len(w)))
     noise = np.concatenate([half, -half])[rng.permutation(_CHANNEL_DRAWS)]
-    found = []
+    laws = []
     for strength in _STRENGTHS:
         logits = np.log(w) + np.sqrt(strength) * noise
         logits[np.arange(_CHANNEL_DRAWS), true] += strength
@@ -122,5 +122,5 @@ def _channel(prior: tuple[float, ...]) -> Rows:
         right = np.searchsorted(grid, x).clip(1, len(grid) - 1)
         share = (x - grid[right - 1]) / (grid[right] - grid[right - 1])
         weight = np.bincount(right - 1, 1.0 - share, len(grid)) + np.bincount(right, share, len(grid))
-        found.append(weight / len(x))
-    return np.stack(found)
+        laws.append(weight / len(x))
+    return np.stack(laws)
