@@ -16,15 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from sigmascope.core import Curve, Denoiser, InputError, generator
 from sigmascope.information.above import left_out
-from sigmascope.information.allocation import MAIN, PILOT, Allocation, Chosen, allocate, choose, further, plan
+from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, plan
+from sigmascope.information.direct import gaps_of_draws
 from sigmascope.information.importance import Draw, Surrogate
 from sigmascope.information.problem import checked_levels
-from sigmascope.information.together import home_of, together
 from sigmascope.streams import Use
 
 GOALS = ("score_gap", "mmse_gap")
@@ -52,28 +51,27 @@ class GapJob:
     there as ``target_stderr`` or ``budget`` asks for, and more where the standard error comes out larger.
 
     Args:
-        denoiser: any; rows are float32 or float64 as its parameters are, float64 where it has none, on their device.
+        denoiser: any.
         draw: n independent draws of v with labels, from a generator.
-        ceilings: H(A) of each attribute that is measured, by name; NaN of a continuous one.
+        ceilings: H(A) of each attribute, by name; NaN of a continuous one.
         sigma: decreasing levels of the curves; they may be few, since levels are drawn.
-        target_stderr: largest standard error of any curve of the goal at any level, nats.
-        budget: network calls at most, the pilot's among them; each row of a batch is one.
-        allocation: of another measurement, in place of a pilot: two denoisers are then measured on the same draws.
-        goal: which of ``score_gap`` and ``mmse_gap`` calls are allocated for; the latter takes several times as many.
+        target_stderr: largest standard error of the goal's curves at any level, nats.
+        budget: most network calls, the pilot's among them; each row of a batch is one.
+        allocation: of another measurement, in place of a pilot: both are then on the same draws.
+        goal: ``score_gap``, or ``mmse_gap``, which takes several times as many calls.
         seed: of all draws.
         batch: rows of one call of the denoiser.
-        pilot: draws of each attribute in the pilot, at first; it grows to an eighth of the first round.  A small budget
-            spends a quarter on it, if that is 128 draws.
-        top: the highest level at which the denoiser is called, at least the square root of 2 times the first level; for
-            a network, within what it was trained on.  None: where the integral above is known to third order.
-        informed: whether draws that a :class:`~sigmascope.information.importance.Surrogate` expects a large gap of are
-            likelier to be measured; otherwise only levels are allocated.
+        pilot: draws of each attribute in the pilot at first; it grows to an eighth of the first round, and a small
+            budget spends a quarter on it if that is 128 draws.
+        top: the highest level at which the denoiser is called, at least the square root of 2 times the first level.
+            None: where the integral above is known to third order.
+        informed: whether draws with a large expected gap are likelier to be measured, or only levels are allocated.
 
     Raises: InputError for levels, names or an aim that do not fit, or an allocation of other levels or attributes.
 
     Valid when: for a learned denoiser, never as a bound; the standard errors hold the error of the draws alone.
 
-    Cost: two calls a draw of an attribute; between calls, the surrogate's cost for each of at least 16 candidates.
+    Cost: two calls a draw of an attribute; between calls, e of at least 16 candidates.
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class GapJob:
         k, first = divmod(len(self._piloted if pilot else self._measured), a.columns)
         columns = range(first, min(first + max(1, self._batch // int(a.rounds[k].sum())), a.columns))
         chosen = choose(self._surrogate, self._draw, a, PILOT if pilot else MAIN + k, columns)
-        score, mmse = self._gaps(chosen)
+        score, mmse = gaps_of_draws(self._denoiser, chosen, list(self._ceilings), self._batch)
         if pilot:
             self._piloted += [np.stack([score, mmse])[:, chosen.column == column] for column in columns]
             self._allocate()
@@ -191,33 +189,10 @@ class GapJob:
         joined: np.ndarray = np.einsum("ra,rcwal->cwal", a.rounds / a.rounds.sum(0), by_round)
         return joined
 
-    def _gaps(self, draws: Chosen) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
-        """r1 and r2 over sigma squared of each draw's own attribute, a batch of one attribute at a time."""
-        score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
-        device, dtype = home_of(self._denoiser)
-        for k, name in enumerate(self._ceilings):
-            for rows in torch.from_numpy(np.flatnonzero(draws.attribute == k)).split(self._batch):
-                if len(rows) == 0:
-                    continue
-                v, sigma = draws.v[rows].double(), draws.sigma[rows]
-                y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
-                known = [None, {name: draws.labels[name][rows].to(device)}]
-                with torch.no_grad():
-                    means = together(self._denoiser, y.to(device, dtype), sigma.to(device, dtype), known)
-                unconditional, conditional = (mean.to("cpu", torch.float64).flatten(1) for mean in means)
-                v = v.flatten(1)
-                score[rows] = (((conditional - unconditional) ** 2).sum(1) / sigma**2).numpy()
-                errors = (((v - mean) ** 2).sum(1) for mean in (unconditional, conditional))
-                mmse[rows] = ((next(errors) - next(errors)) / sigma**2).numpy()
-        return score, mmse
-
     def curves(self) -> dict[str, Gaps]:
-        """The curves of each attribute, once all is done.
+        """The curves of each attribute, with the correction and the gauge of :mod:`sigmascope.information.above`.
 
-        The integral above the levels is corrected for what one level of it leaves out
-        (:mod:`sigmascope.information.above`); the gauge of the error that remains is in ``quadrature_error``.
-
-        Raises: InputError if it is not.
+        Raises: InputError before all is done.
         Warns: CoarseTopWarning where the correction or the gauge is more than a hundredth of H(A).
         """
         if self.allocation is None or not self.done:
@@ -232,16 +207,17 @@ class GapJob:
         highest, ceiling = float(np.exp(a.edges[0])) * 2**0.5, self._ceilings[name]
         first = self._surrogate.spread[name] / highest**2
         correction, gauge = left_out(name, float(columns[0, -1].mean()), first, ceiling, highest)
-        curves = []
-        for way, values in zip((*GOALS, "calibration"), columns[:, :-1], strict=True):
-            error = np.full(len(self._sigma), gauge) if gauge and way in GOALS else None
-            curves.append(
-                Curve.of_draws(
-                    name, way, self._sigma, values + (correction if way in GOALS else 0.0), ceiling, kind="estimate",
-                    quadrature_error=error, draws_per_column=int(a.rounds[:, k].sum()),
-                )
-            )  # fmt: skip
-        return Gaps(*curves)
+        score, mmse, calibration = columns[:, :-1]
+        errors = {"quadrature_error": np.full(len(self._sigma), gauge)} if gauge else {}
+
+        def curve(way: str, values: np.ndarray, **errors: np.ndarray) -> Curve:
+            draws = int(a.rounds[:, k].sum())
+            return Curve.of_draws(
+                name, way, self._sigma, values, ceiling, kind="estimate", draws_per_column=draws, **errors
+            )
+
+        gaps = (curve(n, x + correction, **errors) for n, x in zip(GOALS, (score, mmse), strict=True))
+        return Gaps(*gaps, curve("calibration", calibration))
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which a later run goes on."""

@@ -9,17 +9,16 @@ Levels are cut into cells j of width :math:`w_j` in ln σ.  Above the highest ce
 E\|D_A - D\|^2 d\lambda' \approx \tfrac12\lambda\, E\|D_A - D\|^2(\lambda/2) = E f(\sqrt2\,\sigma)`: one more cell, of
 width 1 and of one level.
 
-**A column** is one unbiased estimate of the whole curve, from candidates and a random start of its own.  M candidates
-are drawn, a share :math:`o_j` of them in cell j.  Candidate c is measured :math:`\pi_c` times on average, n times over
-all (its inclusion probability, where that is below 1).  By the Horvitz–Thompson estimate
+**A column** is one unbiased estimate of the whole curve.  M candidates are drawn, a share :math:`o_j` of them in cell
+j, and n are measured, candidate c with the inclusion probability :math:`\pi_c` (above 1: so many times on average).
+The Horvitz–Thompson estimate
 
 .. math:: \hat I(\sigma) = \sum_{c\ \mathrm{measured},\ \sigma_c \ge \sigma} \frac{w_{j(c)}}{o_{j(c)} M \pi_c}\, f_c
 
-the mean is right whatever the probabilities.  Columns are independent and have one law, so their spread gives the
-standard error of their mean, and Student's t its interval, however the draws within a column depend on each other.
-They do depend: candidates are ordered by cell, then by the gap e that a :class:`Surrogate` expects, and the choice is
-systematic in that order (Madow 1949).  So a column has its share of every cell and of every size of gap, and the
-differences between cells add no variance.
+has the right mean whatever the probabilities.  Columns are independent and have one law, so their spread gives the
+standard error of their mean, however draws within a column depend on each other.  They do: the choice is systematic,
+from one random start, in the order of cell and then of the gap e that a :class:`Surrogate` expects (Madow 1949).  A
+column so has its share of every cell and of every size of gap, and differences between cells add no variance.
 
 **The probabilities** are :math:`\pi_c = n\,m_j h_c / (o_j M)` with :math:`E_j h = 1`: a share :math:`m_j` of the draws
 is in cell j, and within it a candidate is :math:`h_c` times likelier than the mean one.  A measured draw of cell j then

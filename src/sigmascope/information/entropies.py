@@ -1,8 +1,8 @@
-r"""Entropy of a discrete law from a few draws of it: counts in, nats out.
+r"""Entropy of a discrete law, in nats, from the counts of a few draws.
 
-The plug-in entropy of K draws is low by about (C − 1)/2K, C the number of values met.  Four corrections are here; all
-fail where draws are fewer than values: of ten equally likely values, four draws still leave 0.8 nats out after Miller
-and Madow's.
+The plug-in entropy of K draws is low by about (C − 1)/2K, with C the number of values met.  All four corrections fail
+where draws are fewer than values: for ten equally likely values and four draws, that of Miller and Madow is still 0.8
+nats low.
 
 References: Miller (1955); Grassberger (2003); Chao & Shen (2003); Zhang (2012); Paninski (2003) on why none is
 unbiased.
@@ -36,8 +36,8 @@ def grassberger(counts: Counts) -> Float[Tensor, "*batch"]:
     .. math:: \ln K - \frac1K \sum_a n_a G(n_a), \qquad
               G(n) = \psi(n) + \tfrac12 (-1)^n \left(\psi(\tfrac{n+1}2) - \psi(\tfrac n2)\right)
 
-    Made for counts that are Poisson; of a fixed number of draws it is high by about 1/2K. Where one value is certain it
-    is nearly right for even K, and high by 1/K for odd.
+    It assumes Poisson counts; for a fixed number of draws it is high by about 1/2K.  Where one value is certain it is
+    nearly right for even K, and high by 1/K for odd.
     """
     n = counts.double()
     some = n.clamp_min(1.0)
@@ -48,13 +48,13 @@ def grassberger(counts: Counts) -> Float[Tensor, "*batch"]:
 
 
 def chao_shen(counts: Counts) -> Float[Tensor, "*batch"]:
-    r"""Frequencies shrunk by the estimated coverage, each weighed by its chance of having been met.
+    r"""Frequencies shrunk by the estimated coverage, each divided by its probability of having been met.
 
     .. math:: -\sum_a \frac{\tilde p_a \ln \tilde p_a}{1 - (1 - \tilde p_a)^K}, \qquad
               \tilde p_a = (1 - f_1/K)\, n_a/K
 
-    with :math:`f_1` the number of values met once (where that is all of them, one less is taken, so that the coverage
-    is not zero).
+    with :math:`f_1` the number of values met once (one less where that is all of them, so that the coverage is not
+    zero).
     """
     n = counts.double()
     total = n.sum(-1, keepdim=True)
@@ -71,22 +71,22 @@ def zhang(counts: Counts, terms: int | None = None) -> Float[Tensor, "*batch"]:
     .. math:: H = \sum_{v=1}^\infty \tfrac1v \sum_a p_a (1 - p_a)^v, \qquad
               \hat H = \sum_a \tfrac{n_a}{K} \left(\psi(K) - \psi(n_a)\right)
 
-    Exactly 0 where one value is met; low by what the series leaves out, at most :math:`e^{-K p}/Kp` for values no rarer
-    than p.
+    It is exactly 0 where one value is met, and low by the rest of the series, at most :math:`e^{-K p}/Kp` for values no
+    rarer than p.
 
     Args:
         counts: how often each value was met.
-        terms: cut the series so that v < terms, as so many draws would; None keeps all.
+        terms: the series is cut to v < terms, as for so many draws; None keeps all.
     """
     n = counts.double()
     total = n.sum(-1, keepdim=True)
     if terms is None:
         return (n / total * (torch.digamma(total) - torch.digamma(n.clamp_min(1.0)))).sum(-1)
-    power, found = n / total, torch.zeros_like(n)
+    power, series = n / total, torch.zeros_like(n)
     for v in range(1, min(terms, int(total.max()))):
         power = power * (1.0 - (n - 1.0) / (total - v)).clamp_min(0.0)
-        found += power / v
-    return found.sum(-1)
+        series += power / v
+    return series.sum(-1)
 
 
 CORRECTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -96,4 +96,4 @@ CORRECTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "chao-shen": chao_shen,
     "zhang": zhang,
 }
-"""By name."""
+"""The estimators by name."""

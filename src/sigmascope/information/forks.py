@@ -29,11 +29,11 @@ Labeller = Callable[[Tensor], Tensor]
 LabelAll = Callable[[Tensor], dict[str, Tensor]]
 """From clean values, shape (rows, *event), to the index of the value of each attribute, int64."""
 LabelChildren = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
-"""The same from clean values and the items that their parents are, int64, shape (rows,); None where they are none."""
+"""The same from clean values and the items of their parents, int64, shape (rows,), or None."""
 
 
 def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Tensor, "*batch values"]:
-    """How often each value occurs among the children."""
+    """Counts of each value among the children."""
     shape = (*labels.shape[1:], values)
     ones = torch.ones_like(labels).movedim(0, -1)
     return torch.zeros(shape, dtype=torch.int64, device=labels.device).scatter_add_(-1, labels.movedim(0, -1), ones)
@@ -42,14 +42,14 @@ def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Te
 def draw_labels(
     log_posterior: Float[Tensor, "*batch values"], uniform: Float[Tensor, "*batch forks"]
 ) -> Int64[Tensor, "forks *batch"]:
-    """Labels of continuations of the exact process, drawn at once from p(a | y), by inversion of uniform numbers."""
+    """Labels of continuations of the exact process, drawn at once from p(a | y) by inversion of uniform numbers."""
     ladder = log_posterior.double().exp().cumsum(-1)
     u = (uniform * ladder[..., -1:]).expand(*ladder.shape[:-1], uniform.shape[-1])
     return torch.searchsorted(ladder, u.contiguous(), right=True).clamp_max(ladder.shape[-1] - 1).movedim(-1, 0)
 
 
 def enough(attribute: Attribute, forks: int) -> bool:
-    """Whether so many children can show the entropy of an attribute: at least as many as it has values."""
+    """Whether there are as many children as the attribute has values, so that they can show its entropy."""
     return forks >= int((attribute.prior > 0).sum())
 
 
@@ -65,15 +65,15 @@ def forks(
         attribute: A.
         sigma: decreasing levels.
         counts: labels of the children of each draw, by value.
-        correction: of the entropy's bias: ``fitted`` (Zhang's, and what it leaves out as fitted to the counts of all
+        correction: of the entropy's bias: ``fitted`` (Zhang's, and the tail that it omits, fitted to the counts of all
             draws, see :mod:`~sigmascope.information.unseen`), or a name in
             :data:`~sigmascope.information.entropies.CORRECTIONS`.
 
-    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error is that over
-        draws, which holds the chance of the children and of the fit too. ``quadrature_error`` holds a gauge of the bias
-        that is left: that of the fit, and how far another correction is from the fitted one.
+    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error over draws
+        includes the chance of the children and of the fit.  ``quadrature_error`` is a gauge of the remaining bias: that
+        of the fit, and the difference of another correction from the fitted one.
 
-    Raises: InputError where children are fewer than values: no correction then helps.
+    Raises: InputError where children are fewer than values, which no correction can mend.
     """
     children = int(counts[0, 0].sum())
     if not enough(attribute, children):
@@ -83,20 +83,15 @@ def forks(
         )
     if correction != FITTED and correction not in CORRECTIONS:
         raise InputError(f"correction is {correction!r}: expected {', '.join((FITTED, *CORRECTIONS))}")
-    left, bias = unseen(counts, attribute.prior)
-    entropy = fitted = zhang(counts).cpu().numpy() + left
+    tail, bias = unseen(counts, attribute.prior)
+    entropy = fitted = zhang(counts).cpu().numpy() + tail
     if correction != FITTED:
         entropy = CORRECTIONS[correction](counts).cpu().numpy()
         bias = bias + np.abs((entropy - fitted).mean(1))
     return Curve.of_draws(
-        attribute.name,
-        "forks",
-        sigma,
-        attribute.entropy - entropy,
-        attribute.entropy,
-        kind="estimate",
+        attribute.name, "forks", sigma, attribute.entropy - entropy, attribute.entropy, kind="estimate",
         quadrature_error=bias,
-    )
+    )  # fmt: skip
 
 
 def forks_at_once(
@@ -105,14 +100,7 @@ def forks_at_once(
     log_posterior: Float[Tensor, "levels draws values"],
     uniform: Float[Tensor, "draws children"],
 ) -> Curve:
-    """:func:`forks` of an exact filter, whose children's labels are drawn at once from p(a | y).
-
-    Args:
-        attribute: A.
-        sigma: decreasing levels.
-        log_posterior: ln p(a | y) of draws of Y.
-        uniform: uniform numbers of each draw's children, shared by levels.
-    """
+    """:func:`forks` of an exact filter, with labels drawn at once from p(a | y) by uniform numbers of each child."""
     counts = [count_labels(draw_labels(p, uniform), len(attribute.values)) for p in log_posterior]
     return forks(attribute, sigma, torch.stack(counts))
 
@@ -132,21 +120,21 @@ def forks_by_sampling(
     renoise: float | None = None,
     correction: str = FITTED,
 ) -> Curve:
-    """Information by continuing noisy draws with a sampler: for any denoiser, learned ones too.
+    """Information from continuations of noisy draws by a sampler, for any denoiser.
 
     Args:
         denoiser: any.
-        attribute: A, whose labels are read off the children.
-        draws: values and noise; y = v + sigma n is continued.
+        attribute: A.
+        draws: values and noise; the parents are y = v + sigma n.
         sigma: decreasing levels.
         children: continuations of each draw.
-        labeller: from clean values, shape (rows, *event), to indices of values, int64, shape (rows,): any function.
-        seed: each child of each draw has its own stream.
+        labeller: any function from clean values, shape (rows, *event), to indices of values, int64, shape (rows,).
+        seed: of the streams, one for each child of each draw.
         scheme: a stochastic one; None is :class:`~sigmascope.sample.schemes.StochasticHeun`.
         lowest: last level above 0.
         steps: of each continuation, even in ln sigma.
-        renoise: factor by which the level is raised first, for a deterministic scheme: then what is measured is the
-            U-turn's entropy, more than that of p(a | y).
+        renoise: factor by which the level is raised first, for a deterministic scheme; the entropy is then that of the
+            U-turn, more than that of p(a | y).
         correction: of the entropy's bias.
 
     Returns: as of :func:`forks`.

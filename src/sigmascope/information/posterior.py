@@ -33,8 +33,8 @@ def posterior(
         log_posterior: exact log-posteriors at independent draws of :math:`Y_\sigma`.
 
     Returns: an exact Curve in nats, ``per_draw`` = :math:`H(A) - H(A|y_i)`; the standard error is that of their mean.
-        It is a large-sample one: where almost every draw is decided, or almost none, few draws carry the mean and its
-        distribution is skewed.
+        It is valid for many draws: where almost every draw is decided, or almost none, few draws carry the mean and
+        its distribution is skewed.
 
     References: Franzese et al. (2025); Cover & Thomas (2006), Chapter 2.
     """

@@ -24,10 +24,11 @@ def by_value(
     .. math:: i(a; Y) = E[r_a \ln r_a] = E\left[r_a \ln r_a + (r_a - 1) \ln p(a)\right], \qquad
               r_a = \frac{p(a \mid Y)}{p(a)}
 
-    The first equality is :math:`p(y \mid a) = r_a(y)\, p(y)`: each draw says something of each value, not of its own
-    alone.  The second adds a control variate, for :math:`E\,r_a = 1`.  What is averaged is unbiased; weighted by p(a)
-    and summed over the values it is what :func:`~sigmascope.information.posterior.posterior` averages, draw by draw;
-    and it has no variance where the value is decided: every draw gives :math:`-\ln p(a)`.  Of the alternatives,
+    The first equality is :math:`p(y \mid a) = r_a(y)\, p(y)`, by which each draw counts for each value and not for its
+    own alone.  The second adds a control variate, for :math:`E\,r_a = 1`.  The average is unbiased.  The averaged
+    numbers, weighted by p(a) and summed over the values, are those of
+    :func:`~sigmascope.information.posterior.posterior`, and they have no variance where the value is decided, since
+    every draw then gives :math:`-\ln p(a)`.  Alternatives are worse:
     :math:`\ln r_a` averaged over the draws of that value alone has one and a half to three times the standard error
     around half information, more above; and :math:`\sum r_a \ln r_a / \sum r_a` does not sum to I, and has a bias of
     :math:`-E[(r_a - 1)\, r_a (\ln r_a - i)]` divided by the draws, to first order.
@@ -37,8 +38,8 @@ def by_value(
         sigma: decreasing levels.
         log_posterior: exact log-posteriors at independent draws of :math:`Y_\sigma`.
 
-    Returns: by value, an exact Curve in nats with ceiling :math:`-\ln p(a)`.  Values that nothing has are left out.  An
-        estimate may lie below 0 by its error where little is known.
+    Returns: by value, an exact Curve in nats with ceiling :math:`-\ln p(a)`; values without items are omitted.  An
+        estimate may be below 0 by its error where little is known.
 
     References: DeWeese & Meister (1999) and Butts (2003), who call it specific surprise.
     """
