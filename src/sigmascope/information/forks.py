@@ -16,13 +16,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError
-from sigmascope.information.entropies import CORRECTIONS, zhang
-from sigmascope.information.unseen import unseen
+from sigmascope.information.entropies import omitted_tail, zhang
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Scheme, final
-
-FITTED = "fitted"
-"""The correction of the entropy's bias that is fitted to the counts of all draws."""
 
 Labeller = Callable[[Tensor], Tensor]
 """From clean values, shape (rows, *event), to the index of each one's value, int64."""
@@ -57,7 +53,6 @@ def forks(
     attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     counts: Int64[Tensor, "levels draws values"],
-    correction: str = FITTED,
 ) -> Curve:
     r"""Information from the labels of the children of draws of Y.
 
@@ -65,13 +60,11 @@ def forks(
         attribute: A.
         sigma: decreasing levels.
         counts: labels of the children of each draw, by value.
-        correction: of the entropy's bias: ``fitted`` (Zhang's, and the tail that it omits, fitted to the counts of all
-            draws, see :mod:`~sigmascope.information.unseen`), or a name in
-            :data:`~sigmascope.information.entropies.CORRECTIONS`.
 
-    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error over draws
-        includes the chance of the children and of the fit.  ``quadrature_error`` is a gauge of the remaining bias: that
-        of the fit, and the difference of another correction from the fitted one.
+    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`, with Zhang's entropies and the tail
+        that they omit, fitted to the counts of all draws (:mod:`~sigmascope.information.entropies`).  The standard
+        error over draws includes the chance of the children and of the fit; ``quadrature_error`` is a gauge of the
+        remaining bias of the fit.
 
     Raises: InputError where children are fewer than values, which no correction can mend.
     """
@@ -81,13 +74,8 @@ def forks(
             f"{children} forks cannot show the entropy of {attribute.name!r}, which has {len(attribute.values)} "
             "values: use at least as many forks as values"
         )
-    if correction != FITTED and correction not in CORRECTIONS:
-        raise InputError(f"correction is {correction!r}: expected {', '.join((FITTED, *CORRECTIONS))}")
-    tail, bias = unseen(counts, attribute.prior)
-    entropy = fitted = zhang(counts).cpu().numpy() + tail
-    if correction != FITTED:
-        entropy = CORRECTIONS[correction](counts).cpu().numpy()
-        bias = bias + np.abs((entropy - fitted).mean(1))
+    tail, bias = omitted_tail(counts, attribute.prior)
+    entropy = zhang(counts).cpu().numpy() + tail
     return Curve.of_draws(
         attribute.name, "forks", sigma, attribute.entropy - entropy, attribute.entropy, kind="estimate",
         quadrature_error=bias,
@@ -118,7 +106,6 @@ def forks_by_sampling(
     lowest: float = 0.01,
     steps: int = 40,
     renoise: float | None = None,
-    correction: str = FITTED,
 ) -> Curve:
     """Information from continuations of noisy draws by a sampler, for any denoiser.
 
@@ -135,7 +122,6 @@ def forks_by_sampling(
         steps: of each continuation, even in ln sigma.
         renoise: factor by which the level is raised first, for a deterministic scheme; the entropy is then that of the
             U-turn, more than that of p(a | y).
-        correction: of the entropy's bias.
 
     Returns: as of :func:`forks`.
 
@@ -155,4 +141,4 @@ def forks_by_sampling(
                 f"expected one index of the {len(attribute.values)} values for each of {len(y) * children} rows"
             )
         counts.append(count_labels(labels.reshape(len(y), children).T, len(attribute.values)))
-    return forks(attribute, sigma, torch.stack(counts), correction)
+    return forks(attribute, sigma, torch.stack(counts))

@@ -73,8 +73,8 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
         return None
     if count < min(levels, _FEWEST_LEVELS):
         return None
-    most = _COST / (draws * classifiers * (1.0 + values / 20.0))
-    items = int(min(usable // 2, most, _VALUES / data.size, _ITEMS))
+    affordable = _COST / (draws * classifiers * (1.0 + values / 20.0))
+    items = int(min(usable // 2, affordable, _VALUES / data.size, _ITEMS))
     return BoundSize(draws, tuple(at.tolist()), items, classifiers) if items >= _FEWEST_ITEMS // 2 else None
 
 
