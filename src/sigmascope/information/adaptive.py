@@ -13,35 +13,22 @@ is the information.  References: Guo, Shamai, Verdú (2005); Franzese et al. (20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
-from sigmascope.core import Curve, Denoiser, InputError, generator
-from sigmascope.information.above import left_out
+from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, plan
 from sigmascope.information.direct import gaps_of_draws
+from sigmascope.information.gaps import GAPS, Gaps, gaps_of_columns
 from sigmascope.information.importance import Draw, Surrogate
 from sigmascope.information.problem import checked_levels
 from sigmascope.streams import Use
 
-GOALS = ("score_gap", "mmse_gap")
 _OUT_OF_PROPORTION = 8  # most calls of the first round for each of the pilot: beyond, the pilot is doubled
-_PILOT = 512  # draws of each attribute in the pilot, at first
-_LITTLE = 128  # least draws of each attribute in the pilot of a small budget: one column
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Curves of one attribute from the same draws; the columns of ``per_draw`` are independent replicates.
-
-    ``calibration`` is the integral of r2 - r1, 0 for true conditional means (and not only for them).
-    """
-
-    score_gap: Curve
-    mmse_gap: Curve
-    calibration: Curve
+_PILOT = 512  # draws of each attribute in the pilot at first; of a small budget a quarter is spent on it, but at least
+_LITTLE = 128  # draws, which are one column
 
 
 class GapJob:
@@ -49,23 +36,6 @@ class GapJob:
 
     A pilot shows where the integrand lies (:mod:`sigmascope.information.allocation`).  Then as many calls are made
     there as ``target_stderr`` or ``budget`` asks for, and more where the standard error comes out larger.
-
-    Args:
-        denoiser: any.
-        draw: n independent draws of v with labels, from a generator.
-        ceilings: H(A) of each attribute, by name; NaN of a continuous one.
-        sigma: decreasing levels of the curves; they may be few, since levels are drawn.
-        target_stderr: largest standard error of the goal's curves at any level, nats.
-        budget: most network calls, the pilot's among them; each row of a batch is one.
-        allocation: of another measurement, in place of a pilot: both are then on the same draws.
-        goal: ``score_gap``, or ``mmse_gap``, which takes several times as many calls.
-        seed: of all draws.
-        batch: rows of one call of the denoiser.
-        pilot: draws of each attribute in the pilot at first; it grows to an eighth of the first round, and a small
-            budget spends a quarter on it if that is 128 draws.
-        top: the highest level at which the denoiser is called, at least the square root of 2 times the first level.
-            None: where the integral above is known to third order.
-        informed: whether draws with a large expected gap are likelier to be measured, or only levels are allocated.
 
     Raises: InputError for levels, names or an aim that do not fit, or an allocation of other levels or attributes.
 
@@ -78,27 +48,27 @@ class GapJob:
         self,
         denoiser: Denoiser,
         draw: Draw,
-        ceilings: Mapping[str, float],
-        sigma: Float[np.ndarray, " levels"],
+        ceilings: Mapping[str, float],  # H(A) of each attribute, NaN of a continuous one
+        sigma: Float[np.ndarray, " levels"],  # decreasing; they may be few, since levels are drawn
         *,
-        target_stderr: float | None = None,
-        budget: int | None = None,
-        allocation: Allocation | None = None,
-        goal: str = "score_gap",
+        target_stderr: float | None = None,  # the largest of the goal's curves at any level, nats
+        budget: int | None = None,  # most network calls, the pilot's among them; each row of a batch is one
+        allocation: Allocation | None = None,  # of another measurement: both are then on the same draws
+        goal: str = "score_gap",  # or mmse_gap, which takes several times as many calls
         seed: int = 0,
-        batch: int = 256,
-        pilot: int = _PILOT,
-        top: float | None = None,
-        informed: bool = True,
+        batch: int = 256,  # rows of one call of the denoiser
+        pilot: int = _PILOT,  # draws of each attribute at first; it grows to an eighth of the first round
+        top: float | None = None,  # highest level of a call; None: where the integral above is known to third order
+        informed: bool = True,  # whether draws with a large expected gap are likelier to be measured
     ) -> None:
         levels = checked_levels(sigma)
-        if not ceilings or batch < 1 or pilot < 16 or goal not in GOALS:
+        if not ceilings or batch < 1 or pilot < 16 or goal not in GAPS:
             raise InputError(
                 f"{len(ceilings)} attributes, batch {batch}, pilot {pilot}, goal {goal} came: expected at least 1, 1 "
                 "and 16, and a goal among score_gap and mmse_gap"
             )
         self._denoiser, self._draw, self._ceilings, self._batch = denoiser, draw, dict(ceilings), batch
-        self._target, self._budget, self._goal, self._sigma = target_stderr, budget, GOALS.index(goal), levels
+        self._target, self._budget, self._goal, self._sigma = target_stderr, budget, list(GAPS).index(goal), levels
         aims = [x for x in (target_stderr, budget) if x is not None]
         if allocation is None and (len(aims) != 1 or not aims[0] > 0):
             raise InputError(f"target_stderr is {target_stderr} and budget {budget}: pass one of them, above 0")
@@ -198,26 +168,13 @@ class GapJob:
         if self.allocation is None or not self.done:
             raise InputError(f"{self.position} of {self.total} columns are done: call step() until done")
         if self._curves is None:  # made once: several estimators ask, and one warning is enough
-            columns = np.moveaxis(self._columns(self.allocation), 0, -1)
-            self._curves = {n: self._joined(self.allocation, columns[:, k], k, n) for k, n in enumerate(self._ceilings)}
+            a, columns = self.allocation, np.moveaxis(self._columns(self.allocation), 0, -1)
+            top, sizes = float(np.exp(a.edges[0])), a.rounds.sum(0).tolist()
+            self._curves = {
+                n: gaps_of_columns(n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5)
+                for k, (n, h) in enumerate(self._ceilings.items())
+            }
         return self._curves
-
-    def _joined(self, a: Allocation, columns: Float[np.ndarray, "ways levels columns"], k: int, name: str) -> Gaps:
-        """The curves of the k-th attribute."""
-        highest, ceiling = float(np.exp(a.edges[0])) * 2**0.5, self._ceilings[name]
-        first = self._surrogate.spread[name] / highest**2
-        correction, gauge = left_out(name, float(columns[0, -1].mean()), first, ceiling, highest)
-        score, mmse, calibration = columns[:, :-1]
-        errors = {"quadrature_error": np.full(len(self._sigma), gauge)} if gauge else {}
-
-        def curve(way: str, values: np.ndarray, **errors: np.ndarray) -> Curve:
-            draws = int(a.rounds[:, k].sum())
-            return Curve.of_draws(
-                name, way, self._sigma, values, ceiling, kind="estimate", draws_per_column=draws, **errors
-            )
-
-        gaps = (curve(n, x + correction, **errors) for n, x in zip(GOALS, (score, mmse), strict=True))
-        return Gaps(*gaps, curve("calibration", calibration))
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which a later run goes on."""
@@ -232,9 +189,9 @@ class GapJob:
         """
         piloted, measured = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "measured"))
         draws = 0 if self._pilot is None else int(self._pilot.rounds.sum())
+        shapes = [(2, draws)] * len(piloted) + [(3, len(self._ceilings), len(self._sigma) + 1)] * len(measured)
         fits = state.get("gaps.position", np.zeros(0)).tolist() == [len(piloted), len(measured)]
-        fits = fits and all(x.shape == (3, len(self._ceilings), len(self._sigma) + 1) for x in measured)
-        fits = fits and all(x.shape == (2, draws) for x in piloted)
+        fits = fits and [x.shape for x in (*piloted, *measured)] == shapes
         if fits:
             self._piloted, self._measured = piloted, measured
             self._allocate()

@@ -206,10 +206,7 @@ def allocate(
     the standard error :math:`t^2 = (V/n + V_c/rn)/R`.  The candidates add the share ε of it for
     :math:`r = (1 - \epsilon) V_c / (\epsilon V)`, and then :math:`n = V / ((1 - \epsilon) R t^2)`.
 
-    Args:
-        pilot, chosen, gaps: its allocation, its draws, and f of each.
-        target: t, the largest standard error of a curve at any level, nats; else
-        budget: network calls, the pilot's among them.
+    ``gaps`` are f of the pilot's draws, ``target`` is t in nats, and a budget of network calls includes the pilot's.
 
     Raises: InputError for a budget that is too small.
     """
