@@ -1,4 +1,4 @@
-r"""Pointwise information: how much the noisy versions of one image say about its attributes, level by level.
+r"""Pointwise information: that of the noisy versions of one image about its attributes, level by level.
 
 .. math:: \ln \frac{p(a \mid y)}{p(a)}, \qquad y = v + \sigma n
 """

@@ -21,8 +21,7 @@ from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
-from sigmascope.information.bounds import heldout_bound
-from sigmascope.information.combined import grouped
+from sigmascope.information.bounds import grouped, heldout_bound
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.streams import Use
 
