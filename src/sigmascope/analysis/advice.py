@@ -150,11 +150,7 @@ def sampler_levels(
     each integral divided by its value over all levels.  The error of a step h goes as h² times the rate of information,
     and a density of levels in proportion to the root makes the sum of errors least.
 
-    Args:
-        view: the curves.
-        names: the attributes over which information is summed.
-        count: number of levels.
-        span: highest and lowest level of the sampler; None: those of the curves.
+    Information is summed over the attributes.  The span is the sampler's highest and lowest level, or None.
 
     Raises: InputError where the levels of the sampler and of the curves have no common range.
     """

@@ -118,13 +118,8 @@ Sides = dict[str, dict[str, Side]]
 def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[tuple[Side, Side]]:
     """The curves to compare, of each attribute that both studies have, in the order of A.
 
-    They are of the requested estimator, of the main ones, or of the best that both have.
-
-    Args:
-        a: the curves of A.
-        b: those of B.
-        estimator: a name for both, or ``NAME:NAME`` for A and B; empty: the main ones.
-        mains: the main estimator of each study.
+    They are of the requested estimator (a name for both, or ``NAME:NAME`` for A and B), else of the main estimators of
+    the studies, else of the best that both have.
 
     Raises: InputError where the studies have no attribute in common, or lack an estimator.
     """
@@ -187,8 +182,7 @@ def compared(first: Side, second: Side, resamples: int = RESAMPLES, pair: bool |
     those of quadrature, are added in squares to the intervals of differences of I, and move the resamples of the shift.
 
     Args:
-        first: the curve of A.
-        second: that of B.
+        first, second: the curves of A and B.
         resamples: of the bootstrap.
         pair: whether to pair the draws; None: where they are the same.
 

@@ -156,12 +156,9 @@ def rule(
     data_bound: bool = False,
     losses: bool = False,
 ) -> str:
-    """The rule of :func:`judge` in words, with its own numbers.
+    """The rule of :func:`judge` in words, with its own numbers, for the curves that it was given.
 
-    Args:
-        tolerance: as there.
-        bound, calibration, null, data_bound: which of these it was given.
-        losses: whether the network's denoising losses were checked.
+    ``losses`` is whether the network's denoising losses were checked.
     """
     share, half = f"{100 * tolerance:g} % of H(A)", f"{100 * _NEAR * tolerance:g} % of H(A)"
     sure = f"{_SURE:g} standard errors"
@@ -202,12 +199,9 @@ def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
 def biased_around(
     trusted: Bool[np.ndarray, " levels"], levels: Float[np.ndarray, " levels"], sigma: float | None
 ) -> bool:
-    """Whether a curve is marked as biased at one of the two levels around σ; without σ, at all levels.
+    """Whether a curve is marked as biased at one of the two levels around σ, or without σ at all levels.
 
-    Args:
-        trusted: at which levels it is not marked.
-        levels: decreasing.
-        sigma: 0 and infinity, which stand for a level that is not reached, count as not marked; None: all levels.
+    0 and infinity, which stand for a level that is not reached, count as not marked.
     """
     if sigma is None:
         return not trusted.any()

@@ -64,8 +64,7 @@ _PILOT_EVEN = 0.5  # share of the pilot that is even in ln σ, in case there are
 _SMOOTH, _FAR = 0.3, 1.0  # widths in ln σ of the kernels that smooth the pilot's moments, and the choice of δ
 _FALL, _FLOOR = 2.0, 0.05  # see _guarded
 _LEAST = 0.1  # share of a second moment that counts as variance at least: a pilot's own may be too small by chance
-_FIRST = 0.5  # first round, as a share of the draws that the bound on the variance asks for: a choice in order of e
-# leaves less variance than the bound, and further rounds may follow
+_FIRST = 0.5  # first round, as a share of what the bound on the variance asks for: the choice in order of e does better
 _OFFERED = 0.15  # share of the variance that the choice of candidates may add
 _RATIO = 16  # least number of candidates for each draw: importance sampling can then gain as much
 _HELD = 1 << 25  # most numbers of a column's candidates, 256 MB; larger measurements take several rounds
@@ -104,12 +103,8 @@ class Allocation:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
-        """The allocation that was stored.
-
-        Raises: InputError if an array is missing.
-        """
-        missing = [f.name for f in fields(cls) if f.name not in state]
-        if missing:
+        """The stored allocation; an InputError if an array is missing."""
+        if missing := [f.name for f in fields(cls) if f.name not in state]:
             raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
         whole = {n: int(state[n]) for n in ("seed", "columns", "pilot_calls")}
         return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]

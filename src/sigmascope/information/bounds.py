@@ -73,8 +73,8 @@ def best_bound(fits: Sequence[Curve], bounds: Sequence[Curve]) -> Curve:
     paired difference; if each half followed its own noise, the result would be worse than either choice.
 
     Args:
-        fits: bounds of one attribute by several estimators, on draws to choose on.
-        bounds: the same estimators' bounds on other draws, in the same order, over the same levels and draws.
+        fits, bounds: bounds of one attribute by the same estimators over the same levels, on draws to choose on and on
+            other draws.
 
     Returns: Curve of kind ``lower bound``, named ``bound``; 0 where no bound is surely above 0.
 

@@ -19,26 +19,15 @@ _ROUNDING = 1e-4  # nats: with smaller losses the number of draws that carry the
 
 @dataclass(frozen=True, eq=False)
 class Interaction:
-    """Interaction information of two attributes over noise levels, in nats, float64.
+    """Interaction information of two attributes over noise levels, in nats, float64."""
 
-    Args:
-        first: name of A.
-        second: name of B.
-        sigma: decreasing levels, shape (levels,).
-        value: the estimates, shape (levels,): positive where the two are redundant, negative where synergistic.
-        stderr: their standard errors, over draws that the three informations share, shape (levels,).
-        error: half of their 95 % intervals, over 1.96: more than the standard error where draws are few and skewed,
-            shape (levels,).
-        ceiling: I(A; B), which no value exceeds, and which is the value for a clean image that determines both.
-    """
-
-    first: str
-    second: str
-    sigma: Float[np.ndarray, " levels"]
-    value: Float[np.ndarray, " levels"]
-    stderr: Float[np.ndarray, " levels"]
-    error: Float[np.ndarray, " levels"]
-    ceiling: float
+    first: str  # name of A
+    second: str  # name of B
+    sigma: Float[np.ndarray, " levels"]  # decreasing
+    value: Float[np.ndarray, " levels"]  # positive where the two are redundant, negative where synergistic
+    stderr: Float[np.ndarray, " levels"]  # over draws that the three informations share
+    error: Float[np.ndarray, " levels"]  # half of the 95 % interval, over 1.96: wider for few and skewed draws
+    ceiling: float  # I(A; B), which no value exceeds; the value for a clean image that determines both
 
     @property
     def largest(self) -> tuple[float, float, float]:

@@ -51,13 +51,7 @@ class BoundSize:
 
 
 def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | None:
-    """The size of the job, from the sizes of the data alone; None for too few items or too many classes.
-
-    Args:
-        data: labelled.
-        columns: number of columns of the study's curves, each a mean of equally many draws.
-        levels: number of levels of the study.
-    """
+    """The size of the job for a study's numbers of columns and levels; None for too few items or too many classes."""
     usable = int((data.weights > 0).sum())
     if usable < _FEWEST_ITEMS:
         return None

@@ -156,29 +156,40 @@ class LevelJob(AtLevels):
         return np.stack([u["whole"] for u in self.units()], 1)
 
 
-class PathJob(Units):
-    """The filter along one Markov path of each draw, with noise of its own: an attribute and a block at a time."""
+class _AlongPaths(Units):
+    """A job along one Markov path of each draw, which has its own noise: a block of draws at a time."""
+
+    _in_checkpoint: str
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        model: Any,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
         attributes: Sequence[Attribute],
         seed: int,
     ) -> None:
-        self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
+        self._model, self._draws, self._sigmas, self._seed = model, draws, sigmas, seed
         self._attributes = list(attributes)
         self._block = _rows_of_paths(draws, len(sigmas), attributes)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__("path", len(self._attributes) * self._blocks)
+        super().__init__(self._in_checkpoint, self._blocks * (len(attributes) if isinstance(self, PathJob) else 1))
+
+    def _path(self, block: int) -> tuple[slice, Tensor]:
+        """The draws of a block, and their paths."""
+        part = slice(block * self._block, (block + 1) * self._block)
+        return part, paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
+
+
+class PathJob(_AlongPaths):
+    """The filter of a denoiser along the paths: an attribute and a block at a time."""
+
+    _in_checkpoint = "path"
 
     def step(self) -> None:
         """Filter the next block of paths for the next attribute."""
         i, block = divmod(self.next_unit, self._blocks)
-        part = slice(block * self._block, (block + 1) * self._block)
-        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
-        fine, coarse = path_posterior(self._denoiser, self._attributes[i].name, path, self._sigmas)
+        fine, coarse = path_posterior(self._model, self._attributes[i].name, self._path(block)[1], self._sigmas)
         self._keep({"fine": fine.numpy(), "coarse": coarse.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
@@ -189,34 +200,21 @@ class PathJob(Units):
         return fine, coarse
 
 
-class AlongJob(Units):
-    """Controls of a classifier along the paths of :class:`PathJob`: a block of draws at a time."""
+class AlongJob(_AlongPaths):
+    """Controls of a classifier along the paths of :class:`PathJob`."""
 
-    def __init__(
-        self,
-        classifier: HasAllPosteriors,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-        seed: int,
-    ) -> None:
-        self._classifier, self._draws, self._sigmas, self._seed = classifier, draws, sigmas, seed
-        self._attributes = attributes
-        self._block = _rows_of_paths(draws, len(sigmas), attributes)
-        super().__init__("along", -(-len(draws) // self._block))
+    _in_checkpoint = "along"
 
     def step(self) -> None:
         """Classify the next block of paths."""
-        part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
-        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
+        part, path = self._path(self.next_unit)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
-        each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
-        self._keep(
-            {
-                a.name: classifier_controls(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
-                for a in self._attributes
-            }
-        )
+        log_q = [all_log_posteriors(self._model, y, s) for y, s in zip(path, levels, strict=True)]
+        unit = {}
+        for a in self._attributes:
+            own = self._draws.labels[a.name][part]
+            unit[a.name] = classifier_controls(a, torch.stack([q[a.name] for q in log_q]), own)
+        self._keep(unit)
 
     def controls(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
         """:func:`~sigmascope.information.controls.classifier_controls` of all draws."""
