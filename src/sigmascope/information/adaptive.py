@@ -27,8 +27,8 @@ from sigmascope.information.problem import checked_levels
 from sigmascope.streams import Use
 
 _OUT_OF_PROPORTION = 8  # most calls of the first round for each of the pilot: beyond, the pilot is doubled
-_PILOT = 512  # draws of each attribute in the pilot at first; of a small budget a quarter is spent on it, but at least
-_LITTLE = 128  # draws, which are one column
+_PILOT = 512  # draws of each attribute in the pilot at first
+_LITTLE = 128  # fewest of them, one column; a small budget spends a quarter on the pilot
 
 
 class GapJob:

@@ -160,6 +160,7 @@ class _AlongPaths(Units):
     """A job along one Markov path of each draw, which has its own noise: a block of draws at a time."""
 
     _in_checkpoint: str
+    _by_attribute = False  # whether each attribute has units of its own
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class _AlongPaths(Units):
         self._attributes = list(attributes)
         self._block = _rows_of_paths(draws, len(sigmas), attributes)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__(self._in_checkpoint, self._blocks * (len(attributes) if isinstance(self, PathJob) else 1))
+        super().__init__(self._in_checkpoint, self._blocks * (len(attributes) if self._by_attribute else 1))
 
     def _path(self, block: int) -> tuple[slice, Tensor]:
         """The draws of a block, and their paths."""
@@ -184,7 +185,7 @@ class _AlongPaths(Units):
 class PathJob(_AlongPaths):
     """The filter of a denoiser along the paths: an attribute and a block at a time."""
 
-    _in_checkpoint = "path"
+    _in_checkpoint, _by_attribute = "path", True
 
     def step(self) -> None:
         """Filter the next block of paths for the next attribute."""
