@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Always, Estimator, Uncounted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ExactProblem, ModelProblem
 
 
-class Filter(Estimator["ExactProblem"]):
+class Filter(Always["ExactProblem"], Uncounted["ExactProblem"]):
     """The filter along one path of falling noise, by an exact denoiser."""
 
     name, subjects, kind, integrates = "filter", (EXACT,), "lower bound", True
@@ -49,9 +49,9 @@ class BoundOfModel(Estimator["ModelProblem"]):
 
     subjects, kind, columns = (CONDITIONAL,), "lower bound", "all"
 
+    @abstractmethod
     def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         """Those that it bounds."""
-        return problem.with_null
 
     @abstractmethod
     def log_q(self, job: Any, name: str) -> Tensor:
@@ -69,7 +69,14 @@ class BoundOfModel(Estimator["ModelProblem"]):
         return curves
 
 
-class FilterOfModel(BoundOfModel):
+class _OfNetwork(BoundOfModel, Always["ModelProblem"]):
+    """A bound of every attribute by the network that is measured."""
+
+    def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
+        return problem.with_null
+
+
+class FilterOfModel(_OfNetwork):
     """The posterior that the network's denoisers give along one path."""
 
     name, colour, usual, controls = "filter", 3, (CONDITIONAL,), "paths"
@@ -101,7 +108,7 @@ class _OneJob(BoundOfModel):
         return q
 
 
-class Likelihood(_OneJob):
+class Likelihood(_OneJob, _OfNetwork):
     """The posterior from the network's denoising errors at further noise."""
 
     name, colour = "likelihood", 5
@@ -125,7 +132,7 @@ class Likelihood(_OneJob):
         return self.name, f"{12 * _calls_of_every_value(problem):,} network calls"
 
 
-class Classifier(_OneJob):
+class Classifier(_OneJob, Uncounted["ModelProblem"]):
     """A classifier of noisy values that was trained along with the network."""
 
     name, colour, usual = "classifier", 4, (CONDITIONAL,)
