@@ -1,4 +1,4 @@
-"""The filters against what others have written, and against one another."""
+"""The filters, compared with published closed forms and with one another."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from sigmascope.filtering import (
 
 @check(
     "riccati",
-    "The covariance of Kalman and Bucy settles at the solution of the algebraic Riccati equation: largest difference",
+    "The Kalman–Bucy covariance converges to the solution of the algebraic Riccati equation: largest difference",
     "Kalman & Bucy 1961; Laub 1979",
     "linear, two dimensions",
-    "the measurement is taken for half as strong",
+    "the measurement is assumed half as strong",
 )
 def _riccati(effort: Effort) -> Outcome:
     system = oscillator()
@@ -39,10 +39,10 @@ def _riccati(effort: Effort) -> Outcome:
 
 @check(
     "benes",
-    "Beneš' closed form is what Zakai's equation gives on a grid: largest difference of the posterior means",
+    "Beneš' closed form agrees with Zakai's equation solved on a grid: largest difference of posterior means",
     "Beneš 1981; Zakai 1969; Scharfetter & Gummel 1969",
     "dX = 1.5 tanh(1.5 X + 0.2) dt + dV, dY = X dt + dW",
-    "the closed form forgets its tilt",
+    "the tilt of the closed form is left out",
 )
 def _benes(effort: Effort) -> Outcome:
     system = BenesSystem(1.5, torch.ones(1), shift=0.2, mean=0.1, variance=0.3)
@@ -58,18 +58,18 @@ def _benes(effort: Effort) -> Outcome:
 
 @check(
     "particle",
-    "The particle filter is the Kalman–Bucy filter but for its own chance: mean squared difference, in units of it",
+    "The particle filter agrees with Kalman–Bucy within its Monte Carlo error: squared difference over its variance",
     "Gordon, Salmond & Smith 1993; Crisan & Lyons 1999",
     "linear, two dimensions",
-    "the particles see the measurement with the wrong sign",
+    "the measurement has the wrong sign",
 )
 def _particle(effort: Effort) -> Outcome:
     system, repeats, count = oscillator(), 8, 500
     path = simulate(system, uniform_times(1.0, 200), effort.paths(320), effort.generator())
     exact = run(KalmanBucyFilter(system), path).mean[-1, :, 0]
-    seen = path if not effort.broken else type(path)(system, path.times, -path.y, path.state)
+    shown = path if not effort.broken else type(path)(system, path.times, -path.y, path.state)
     means = torch.stack(
-        [run(ParticleFilter(system, count, effort.generator(r)), seen).mean[-1, :, 0] for r in range(1, repeats + 1)]
+        [run(ParticleFilter(system, count, effort.generator(r)), shown).mean[-1, :, 0] for r in range(1, repeats + 1)]
     )
     # Independent clouds give the variance: with their mean, F(1, repeats - 1), whose own mean is not quite one.
     ratio = (means.mean(0) - exact) ** 2 / (means.var(0) / repeats)

@@ -1,4 +1,4 @@
-"""The filtering equations against Bayes' rule, path by path, with their order of convergence."""
+"""The filtering equations, compared with Bayes' rule on every path, and their order of convergence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _GROUPS = 8
 
 @check(
     "kushner-stratonovich",
-    "dπ(φ) = (π(φH) − π(φ)π(H)) · (dY − π(H) dt) is Bayes' rule path by path: order of Euler's scheme, ½",
+    "dπ(φ) = (π(φH) − π(φ)π(H)) · (dY − π(H) dt) is Bayes' rule on every path: order of convergence of Euler's scheme",
     "Kushner 1967; Bain & Crisan 2009, Thm 3.30",
     "four points, static",
-    "the innovation's correction is dropped: dY in place of dY − π(H) dt",
+    "dY replaces the innovation dY − π(H) dt",
 )
 def _kushner(effort: Effort) -> Outcome:
     system = four_points()
@@ -41,7 +41,7 @@ def _kushner(effort: Effort) -> Outcome:
 
 @check(
     "zakai",
-    "dρ(φ) = ρ(Aφ) dt + ρ(φH) · dY, normalised, is the filter: order of its logarithmic form, 1",
+    "dρ(φ) = ρ(Aφ) dt + ρ(φH) · dY, normalised, is the filter: order of convergence of its logarithmic form",
     "Zakai 1969; Bain & Crisan 2009, Thm 3.24",
     "chain of three states",
     "dY has the wrong sign",
@@ -59,7 +59,7 @@ def _zakai(effort: Effort) -> Outcome:
 
 @check(
     "zakai-normalised",
-    "π = ρ/ρ(1), path by path: largest difference from the forward algorithm, normalised at each step",
+    "π = ρ/ρ(1) on every path: largest difference from the forward algorithm, which normalises at each step",
     "Bain & Crisan 2009, Cor. 3.41",
     "chain of three states",
     "ρ is not normalised",
@@ -75,7 +75,7 @@ def _normalised(effort: Effort) -> Outcome:
 def _order(
     fine: Path, exact: Tensor, solved: Callable[[Path], Tensor], steps: tuple[int, ...], expected: float
 ) -> Outcome:
-    """Slope of the log root-mean-square error over the log step, with its error over groups of paths."""
+    """Slope of the log root-mean-square error against the log step, with its standard error over groups of paths."""
     squares = []
     for count in steps:
         every = torch.arange(0, len(fine.times), (len(fine.times) - 1) // count)
@@ -86,5 +86,5 @@ def _order(
         for i in range(_GROUPS)
     ]
     whole = np.polyfit(x, [0.5 * np.log(float(s.mean())) for s in squares], 1)[0]
-    # Coarse steps are not yet where the order is sharp.
+    # The allowance is for coarse steps, whose slope is not yet that of the limit.
     return Outcome(float(whole), expected, float(np.std(slopes, ddof=1)) / _GROUPS**0.5, allowance=0.15)
