@@ -34,7 +34,7 @@ from sigmascope.paths import brownian
 
 @check(
     "bayes",
-    "The filter is Bayes' rule, π = ρ/ρ(1) with ρ(φ) = E_ref[φ(X) Z | Y]: Monte Carlo's squared error over its variance",
+    "The filter is Bayes' rule, π = ρ/ρ(1) with ρ(φ) = E_ref[φ(X) Z | Y]: squared Monte Carlo error over variance",
     "Bain & Crisan 2009, Thm 2.1, Prop. 3.16; Kallianpur & Striebel 1968; Franzese et al. 2025, Thm 1",
     "chain of three states",
     "the factor ½ in the likelihood ratio is dropped",
