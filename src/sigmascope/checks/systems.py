@@ -45,7 +45,7 @@ def oscillator() -> LinearSystem:
 
 
 def forward(system: FiniteSystem, path: Path) -> Tensor:
-    """p(x | Y) of a chain measured at the middle of equal steps, by the forward algorithm, without the filters' code."""
+    """p(x | Y) of a chain measured at the middle of equal steps, by the forward algorithm, not by a filter of ours."""
     q, h = system.rates, system.h
     if q is None or not isinstance(h, Tensor):
         raise ValueError("expected a chain (rates are given) whose H is a table")
