@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import column, conditional, four_points, information
-from sigmascope.filtering import FiniteSystem, WonhamFilter, information_by_gap, run, simulate, uniform_times
 
 _BINS = 60
 
@@ -23,9 +23,9 @@ def _binned(score: Tensor, label: Tensor) -> Tensor:
     return term - (_BINS - 1) * (joint.shape[1] - 1) / (2.0 * len(label))  # Miller & Madow
 
 
-def _telegraph() -> FiniteSystem:
+def _telegraph() -> f.FiniteSystem:
     rates = torch.tensor([[-0.8, 0.8], [1.2, -1.2]], dtype=torch.float64)
-    return FiniteSystem(torch.tensor([0.3, 0.7]), column(-1.5, 1.5), rates)
+    return f.FiniteSystem(torch.tensor([0.3, 0.7]), column(-1.5, 1.5), rates)
 
 
 @check(
@@ -37,8 +37,8 @@ def _telegraph() -> FiniteSystem:
 )
 def _sufficiency(effort: Effort) -> Outcome:
     system = _telegraph()
-    path = simulate(system, uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
-    filtered, x = run(WonhamFilter(system), path), path.state[-1]
+    path = f.simulate(system, f.uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
+    filtered, x = f.run(f.WonhamFilter(system), path), path.state[-1]
     prior = (system.prior @ system.transition(2.0))[x]  # type: ignore[operator]
     whole = (filtered.mean[-1].gather(1, x[:, None])[:, 0] / prior).log()
     kept = _binned(filtered.mean[100 if effort.broken else -1, :, 0], x)
@@ -55,15 +55,15 @@ def _sufficiency(effort: Effort) -> Outcome:
 def _initial(effort: Effort) -> Outcome:
     system = _telegraph()
     eye = torch.eye(2, dtype=torch.float64)
-    pair = FiniteSystem(  # state 2 x_0 + x_t
+    pair = f.FiniteSystem(  # state 2 x_0 + x_t
         torch.stack([system.prior[0], eye[0, 1], eye[0, 1], system.prior[1]]),
         column(-1.5, 1.5, -1.5, 1.5),
         torch.kron(eye, system.rates),  # type: ignore[arg-type]
     )
-    path = simulate(pair, uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
+    path = f.simulate(pair, f.uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
     first, began = path.state[0] // 2, torch.tensor([0, 0, 1, 1])
-    filtered = run(WonhamFilter(pair), path)
-    gap = information_by_gap(path, filtered, conditional(pair, path, began)).per_path[-1]
+    filtered = f.run(f.WonhamFilter(pair), path)
+    gap = f.information_by_gap(path, filtered, conditional(pair, path, began)).per_path[-1]
     law = filtered.mean[-1]
     if effort.broken:
         kept = _binned(law[:, 0] + law[:, 2], first)
@@ -83,8 +83,8 @@ def _independent(effort: Effort) -> Outcome:
     h = column(-1.0, 1.0, -1.0, 1.0)
     if effort.broken:
         h = h + column(0.0, 0.0, 1.0, 1.0)
-    system = FiniteSystem(torch.full((4,), 0.25), h)
-    path = simulate(system, uniform_times(1.0, 100), effort.paths(8000), effort.generator())
+    system = f.FiniteSystem(torch.full((4,), 0.25), h)
+    path = f.simulate(system, f.uniform_times(1.0, 100), effort.paths(8000), effort.generator())
     coin = torch.tensor([0, 0, 1, 1])
     return Outcome(float(information(system, path, coin).mean()), 0.0, allowance=1e-12)
 
@@ -98,8 +98,8 @@ def _independent(effort: Effort) -> Outcome:
 )
 def _monotone(effort: Effort) -> Outcome:
     system = four_points()
-    path = simulate(system, uniform_times(2.0, 200), effort.paths(16_000), effort.generator())
-    log_p = run(WonhamFilter(system), path).mean.log().gather(2, path.state[:, :, None])[:, :, 0]
+    path = f.simulate(system, f.uniform_times(2.0, 200), effort.paths(16_000), effort.generator())
+    log_p = f.run(f.WonhamFilter(system), path).mean.log().gather(2, path.state[:, :, None])[:, :, 0]
     gains = log_p[::50].diff(dim=0)
     if effort.broken:
         gains = -gains
@@ -116,7 +116,7 @@ def _monotone(effort: Effort) -> Outcome:
 )
 def _processing(effort: Effort) -> Outcome:
     system = four_points()
-    path = simulate(system, uniform_times(1.5, 150), effort.paths(16_000), effort.generator())
+    path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(16_000), effort.generator())
     point, sign = (information(system, path, torch.tensor(x)) for x in ([0, 1, 2, 3], [0, 0, 1, 1]))
     return average(sign - point if effort.broken else point - sign, at_least=True)
 
@@ -130,11 +130,11 @@ def _processing(effort: Effort) -> Outcome:
 )
 def _chain_rule(effort: Effort) -> Outcome:
     system = four_points()
-    path = simulate(system, uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
+    path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
     sign = torch.tensor([0, 0, 1, 1])
     value = sign[path.state[0]]
-    unconditional, both = run(WonhamFilter(system), path), conditional(system, path, torch.arange(4))
+    unconditional, both = f.run(f.WonhamFilter(system), path), conditional(system, path, torch.arange(4))
     first = conditional(system, path, sign, value.roll(1) if effort.broken else value)
     pairs = ((unconditional, both), (unconditional, first), (first, both))
-    joint, of_first, of_second = (information_by_gap(path, *pair).per_path[-1] for pair in pairs)
+    joint, of_first, of_second = (f.information_by_gap(path, *pair).per_path[-1] for pair in pairs)
     return average(joint - of_first - of_second, allowance=1e-3)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from scipy import stats
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, check
 from sigmascope.data import from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.filtering import FiniteSystem, WonhamFilter, martingale_test, quadratic_variation_test, run, simulate
 from sigmascope.paths import brownian
 
 
@@ -36,9 +36,9 @@ def _reversal(effort: Effort) -> Outcome:
     w = torch.cat([torch.zeros_like(y[:1]), (residual * (level[:-1] / level[1:]).sqrt()[:, None, None]).cumsum(0)])
     every = torch.arange(0, len(w), 60)
     tests = (
-        martingale_test(w, clock, pull),
-        martingale_test(w, clock, v.expand_as(w)),
-        quadratic_variation_test(w[every], clock[every]),
+        f.martingale_test(w, clock, pull),
+        f.martingale_test(w, clock, v.expand_as(w)),
+        f.quadratic_variation_test(w[every], clock[every]),
     )
     return Outcome(float(stats.norm.isf(max(min(t.p_value for t in tests), 1e-300) / 2)), 0.0, 1.0)
 
@@ -56,10 +56,10 @@ def _denoiser(effort: Effort) -> Outcome:
     data = from_array(items, {"half": (np.arange(200) % 2).astype(np.int64)}, name="random")
     denoiser = FiniteDenoiser(data)
     v = data.source.read(0, 200).double()
-    system = FiniteSystem(torch.full((200,), 1 / 200, dtype=torch.float64), v)
+    system = f.FiniteSystem(torch.full((200,), 1 / 200, dtype=torch.float64), v)
     times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.tensor(np.geomspace(0.01, 25.0, 40))])
-    path = simulate(system, times, 32, effort.generator())
-    means = run(WonhamFilter(system), path).mean @ v
+    path = f.simulate(system, times, 32, effort.generator())
+    means = f.run(f.WonhamFilter(system), path).mean @ v
     worst = 0.0
     for k, t in enumerate(times.tolist()):
         if k:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, check
 from sigmascope.checks.systems import chain, forward, four_points
-from sigmascope.filtering import KushnerFilter, Path, WonhamFilter, ZakaiFilter, run, simulate, uniform_times
 
 _GROUPS = 8
 
@@ -24,11 +24,11 @@ _GROUPS = 8
 )
 def _kushner(effort: Effort) -> Outcome:
     system = four_points()
-    fine = simulate(system, uniform_times(1.0, 2048), effort.paths(4000), effort.generator())
-    exact = run(WonhamFilter(system), fine).mean[-1]
+    fine = f.simulate(system, f.uniform_times(1.0, 2048), effort.paths(4000), effort.generator())
+    exact = f.run(f.WonhamFilter(system), fine).mean[-1]
 
-    def solved(path: Path) -> Tensor:
-        filter, grid = KushnerFilter(system, scheme="euler"), path.times.tolist()
+    def solved(path: f.Path) -> Tensor:
+        filter, grid = f.KushnerFilter(system, scheme="euler"), path.times.tolist()
         state = filter.init(path.y[0])
         for k, dy in enumerate(path.increments):
             dt = grid[k + 1] - grid[k]
@@ -48,11 +48,11 @@ def _kushner(effort: Effort) -> Outcome:
 )
 def _zakai(effort: Effort) -> Outcome:
     system = chain()
-    fine = simulate(system, uniform_times(1.0, 4096), effort.paths(3200), effort.generator())
-    filter, sign = ZakaiFilter(system), -1.0 if effort.broken else 1.0
+    fine = f.simulate(system, f.uniform_times(1.0, 4096), effort.paths(3200), effort.generator())
+    filter, sign = f.ZakaiFilter(system), -1.0 if effort.broken else 1.0
 
-    def solved(path: Path) -> Tensor:
-        return run(filter, Path(system, path.times, sign * path.y)).mean[-1]
+    def solved(path: f.Path) -> Tensor:
+        return f.run(filter, f.Path(system, path.times, sign * path.y)).mean[-1]
 
     return _order(fine, forward(system, fine), solved, (16, 64, 256), 1.0)
 
@@ -66,14 +66,14 @@ def _zakai(effort: Effort) -> Outcome:
 )
 def _normalised(effort: Effort) -> Outcome:
     system = chain()
-    path = simulate(system, uniform_times(1.0, 100), effort.paths(800), effort.generator())
-    zakai = run(ZakaiFilter(system), path)
+    path = f.simulate(system, f.uniform_times(1.0, 100), effort.paths(800), effort.generator())
+    zakai = f.run(f.ZakaiFilter(system), path)
     pi = zakai.final.log_weight.exp() if effort.broken else zakai.mean[-1]
     return Outcome(float((pi - forward(system, path)).abs().max()), 0.0, allowance=1e-11)
 
 
 def _order(
-    fine: Path, exact: Tensor, solved: Callable[[Path], Tensor], steps: tuple[int, ...], expected: float
+    fine: f.Path, exact: Tensor, solved: Callable[[f.Path], Tensor], steps: tuple[int, ...], expected: float
 ) -> Outcome:
     """Slope of the log root-mean-square error against the log step, with its standard error over groups of paths."""
     squares = []

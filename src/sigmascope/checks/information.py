@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import torch
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import chain, column, conditional, information, oscillator, two_points_information
-from sigmascope.filtering import (
-    FiniteSystem,
-    KalmanBucyFilter,
-    LinearSystem,
-    WonhamFilter,
-    gaussian_information,
-    gaussian_state_information,
-    information_by_gap,
-    information_by_ratio,
-    known_path,
-    run,
-    simulate,
-    uniform_times,
-)
 
 _THEOREM = "I(Y_[0,t]; φ) = I(Y_0; φ) + ½ E ∫ ‖E[H | R] − E[H | F]‖² ds"
 _SOURCE = "Duncan 1970; Mayer-Wolf & Zakai 1984; Franzese et al. 2025"
@@ -33,8 +20,8 @@ _SOURCE = "Duncan 1970; Mayer-Wolf & Zakai 1984; Franzese et al. 2025"
     "the factor ½ is dropped",
 )
 def _information(effort: Effort) -> Outcome:
-    system = FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
-    path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
+    system = f.FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
+    path = f.simulate(system, f.uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
     measured = information(system, path, torch.arange(2))
     return average(2.0 * measured if effort.broken else measured, two_points_information(1.0), allowance=1e-3)
 
@@ -48,14 +35,14 @@ def _information(effort: Effort) -> Outcome:
 )
 def _feedback(effort: Effort) -> Outcome:
     signs = column(-1.0, 1.0)
-    system = FiniteSystem(
+    system = f.FiniteSystem(
         torch.tensor([0.5, 0.5]),
         lambda y, t: signs - 0.5 * y[..., None, :],
         dim=1,
         start_mean=signs,
         start_covariance=torch.tensor([[2.0]]),
     )
-    path = simulate(system, uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
+    path = f.simulate(system, f.uniform_times(1.0, 100), effort.paths(32_000), effort.generator())
     measured = information(system, path, torch.arange(2))
     if effort.broken:
         measured = measured - information(system, path, torch.arange(2), time=0)
@@ -70,10 +57,10 @@ def _feedback(effort: Effort) -> Outcome:
     "the factor ½ is dropped",
 )
 def _gaussian(effort: Effort) -> Outcome:
-    system, times = oscillator(), uniform_times(2.0, 200)
-    path = simulate(system, times, effort.paths(8000), effort.generator())
-    measured = information_by_gap(path, run(KalmanBucyFilter(system), path), known_path(path)).per_path[-1]
-    expected = float(gaussian_information(system, times)[-1])
+    system, times = oscillator(), f.uniform_times(2.0, 200)
+    path = f.simulate(system, times, effort.paths(8000), effort.generator())
+    measured = f.information_by_gap(path, f.run(f.KalmanBucyFilter(system), path), f.known_path(path)).per_path[-1]
+    expected = float(f.gaussian_information(system, times)[-1])
     return average(2.0 * measured if effort.broken else measured, expected, allowance=5e-3)
 
 
@@ -86,10 +73,10 @@ def _gaussian(effort: Effort) -> Outcome:
 )
 def _ratio(effort: Effort) -> Outcome:
     system = chain()
-    path = simulate(system, uniform_times(1.5, 300), effort.paths(32_000), effort.generator())
-    accounts = run(WonhamFilter(system), path), conditional(system, path, torch.arange(3))
-    gap = information_by_gap(path, *accounts).per_path[-1]
-    ratio = information_by_ratio(path, *accounts).per_path[-1]
+    path = f.simulate(system, f.uniform_times(1.5, 300), effort.paths(32_000), effort.generator())
+    accounts = f.run(f.WonhamFilter(system), path), conditional(system, path, torch.arange(3))
+    gap = f.information_by_gap(path, *accounts).per_path[-1]
+    ratio = f.information_by_ratio(path, *accounts).per_path[-1]
     if effort.broken:
         ratio = ratio + 0.5 * (accounts[1].drift[:-1] ** 2).sum(2).mean(0) * 1.5
     return average(ratio - gap, 0.0, allowance=2e-3)
@@ -104,15 +91,15 @@ def _ratio(effort: Effort) -> Outcome:
 )
 def _moving(effort: Effort) -> Outcome:
     one = torch.ones(1, 1, dtype=torch.float64)
-    system = LinearSystem(-1.5 * one, one, 1.5 * one, torch.zeros(1), 16.0 * one)
-    times = uniform_times(2.0, 200)
-    path = simulate(system, times, effort.paths(8000), effort.generator())
-    filtered = run(KalmanBucyFilter(system), path)
-    expected = gaussian_state_information(system, times)
+    system = f.LinearSystem(-1.5 * one, one, 1.5 * one, torch.zeros(1), 16.0 * one)
+    times = f.uniform_times(2.0, 200)
+    path = f.simulate(system, times, effort.paths(8000), effort.generator())
+    filtered = f.run(f.KalmanBucyFilter(system), path)
+    expected = f.gaussian_state_information(system, times)
     if float(expected.max() - expected[-1]) < 0.1:
         raise ArithmeticError("the information does not fall with these parameters, so this row would test nothing")
     if effort.broken:
-        return average(information_by_gap(path, filtered, known_path(path)).per_path[-1], float(expected[-1]))
+        return average(f.information_by_gap(path, filtered, f.known_path(path)).per_path[-1], float(expected[-1]))
     x, variance = path.state[-1, :, 0], filtered.final.covariance[0, 0]
     prior_variance = 16.0 * torch.exp(torch.tensor(-6.0)) + (1 - torch.exp(torch.tensor(-6.0))) / 3.0
     posterior = -0.5 * (x - filtered.mean[-1, :, 0]) ** 2 / variance - 0.5 * variance.log()

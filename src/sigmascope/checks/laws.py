@@ -10,25 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, average, check
 from sigmascope.checks.systems import chain, conditional, four_points, oscillator
-from sigmascope.filtering import (
-    Filter,
-    Filtered,
-    FiniteSystem,
-    KalmanBucyFilter,
-    Path,
-    WonhamFilter,
-    innovation,
-    martingale_test,
-    normality_test,
-    quadratic_variation_test,
-    run,
-    simulate,
-    simulate_joint,
-    uniform_times,
-    whiteness_test,
-)
 from sigmascope.paths import brownian
 
 
@@ -41,8 +25,8 @@ from sigmascope.paths import brownian
 )
 def _bayes(effort: Effort) -> Outcome:
     g, system = effort.generator(), chain()
-    times, paths, count = uniform_times(1.0, 50), effort.paths(1600), 1000
-    path = simulate(system, times, paths, g)
+    times, paths, count = f.uniform_times(1.0, 50), effort.paths(1600), 1000
+    path = f.simulate(system, times, paths, g)
     x, weight, half = system.initial(paths * count, g).reshape(paths, count), 0.0, 0.0 if effort.broken else 0.5
     grid = times.tolist()
     for k, dy in enumerate(path.increments):
@@ -55,7 +39,7 @@ def _bayes(effort: Effort) -> Outcome:
     hit = (x == 2).double()
     mean = (share * hit).sum(1)
     variance = (share**2 * (hit - mean[:, None]) ** 2).sum(1)
-    exact = run(WonhamFilter(system), path).mean[-1, :, 2]
+    exact = f.run(f.WonhamFilter(system), path).mean[-1, :, 2]
     return average((mean - exact) ** 2 / variance, 1.0, allowance=0.1)
 
 
@@ -68,9 +52,9 @@ def _bayes(effort: Effort) -> Outcome:
 )
 def _tower(effort: Effort) -> Outcome:
     system = chain()
-    path = simulate(system, uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
-    believed = FiniteSystem(system.prior, system.h) if effort.broken else system
-    expected = run(WonhamFilter(believed), path).drift[-1, :, 0]
+    path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
+    believed = f.FiniteSystem(system.prior, system.h) if effort.broken else system
+    expected = f.run(f.WonhamFilter(believed), path).drift[-1, :, 0]
     h, centred = system.drift(path.y[-1], path.state[-1], 1.5)[:, 0], expected - expected.mean()
     slope = float((centred * h).sum() / (centred**2).sum())
     residual = h - h.mean() - slope * centred
@@ -87,8 +71,8 @@ def _tower(effort: Effort) -> Outcome:
 )
 def _innovation(effort: Effort) -> Outcome:
     system = chain()
-    path = simulate(system, uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
-    filtered = run(WonhamFilter(system), path)
+    path = f.simulate(system, f.uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
+    filtered = f.run(f.WonhamFilter(system), path)
     constant = filtered.drift.mean(1, keepdim=True).expand_as(filtered.drift)
     return _brownian(path, filtered, constant if effort.broken else filtered.drift)
 
@@ -102,8 +86,8 @@ def _innovation(effort: Effort) -> Outcome:
 )
 def _innovation_conditional(effort: Effort) -> Outcome:
     system = chain()
-    path = simulate(system, uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
-    filtered, unconditional = conditional(system, path, torch.arange(3)), run(WonhamFilter(system), path)
+    path = f.simulate(system, f.uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
+    filtered, unconditional = conditional(system, path, torch.arange(3)), f.run(f.WonhamFilter(system), path)
     return _brownian(path, filtered, unconditional.drift if effort.broken else filtered.drift)
 
 
@@ -115,40 +99,40 @@ def _innovation_conditional(effort: Effort) -> Outcome:
     "the factor ½ in the likelihood ratio is dropped",
 )
 def _mean_one(effort: Effort) -> Outcome:
-    system, times = chain(), uniform_times(1.0, 100)
+    system, times = chain(), f.uniform_times(1.0, 100)
     w = brownian(times, effort.paths(64_000), system.dim, effort.generator()).values
-    nothing = Path(system, times, w, torch.zeros(w.shape[:2], dtype=torch.int64))
-    filtered = run(WonhamFilter(system), nothing)
+    nothing = f.Path(system, times, w, torch.zeros(w.shape[:2], dtype=torch.int64))
+    filtered = f.run(f.WonhamFilter(system), nothing)
     evidence = filtered.log_evidence[-1]
     if effort.broken:
         evidence = evidence + 0.5 * (filtered.drift**2).sum(2).mean(0)
     return average(evidence.exp(), 1.0)
 
 
-def _brownian(path: Path, filtered: Filtered, drift: Tensor) -> Outcome:
+def _brownian(path: f.Path, filtered: f.Filtered, drift: Tensor) -> Outcome:
     """The worst of four tests, as a z-score; three of them run on 20 coarse steps, where a drift would show."""
-    w = innovation(path, Filtered(path.times, filtered.mean, drift, filtered.log_evidence))
+    w = f.innovation(path, f.Filtered(path.times, filtered.mean, drift, filtered.log_evidence))
     every = torch.arange(0, len(path.times), (len(path.times) - 1) // 20)
     slow, times = w[every], path.times[every]
     tests = (
-        martingale_test(w, path.times, filtered.drift - filtered.drift.mean(1, keepdim=True)),
-        quadratic_variation_test(slow, times),
-        whiteness_test(slow, times),
-        normality_test(slow, times),
+        f.martingale_test(w, path.times, filtered.drift - filtered.drift.mean(1, keepdim=True)),
+        f.quadratic_variation_test(slow, times),
+        f.whiteness_test(slow, times),
+        f.normality_test(slow, times),
     )
     worst = min(t.p_value for t in tests)
     return Outcome(float(stats.norm.isf(max(worst, 1e-300) / 2)), 0.0, 1.0)
 
 
-def _same_law(effort: Effort, filter: Filter[Any]) -> Outcome:
+def _same_law(effort: Effort, filter: f.Filter[Any]) -> Outcome:
     """The worst z-score among features of Y, simulated with a hidden state and from the filter alone."""
-    times, paths = uniform_times(1.5, 150), effort.paths(24_000)
-    hidden = simulate(filter.system, times, paths, effort.generator(0))
+    times, paths = f.uniform_times(1.5, 150), effort.paths(24_000)
+    hidden = f.simulate(filter.system, times, paths, effort.generator(0))
     y0 = torch.zeros(paths, filter.system.dim, dtype=torch.float64)
     if effort.broken:
         drift, filter = filter.drift, copy(filter)
         filter.drift = lambda state, t: -drift(state, t)  # type: ignore[method-assign]
-    autonomous, _ = simulate_joint(filter, times, y0, effort.generator(1))
+    autonomous, _ = f.simulate_joint(filter, times, y0, effort.generator(1))
     scores = []
     for feature in _FEATURES:
         a, b = feature(hidden.y), feature(autonomous.y)
@@ -175,14 +159,14 @@ _JOINT_SPOILED = "the drift has the wrong sign"
 
 @check("joint-chain", _JOINT, _JOINT_SOURCE, "chain of three states", _JOINT_SPOILED)
 def _joint_chain(effort: Effort) -> Outcome:
-    return _same_law(effort, WonhamFilter(chain()))
+    return _same_law(effort, f.WonhamFilter(chain()))
 
 
 @check("joint-static", _JOINT, _JOINT_SOURCE, "four points, static", _JOINT_SPOILED)
 def _joint_static(effort: Effort) -> Outcome:
-    return _same_law(effort, WonhamFilter(four_points()))
+    return _same_law(effort, f.WonhamFilter(four_points()))
 
 
 @check("joint-linear", _JOINT, _JOINT_SOURCE, "linear, two dimensions", _JOINT_SPOILED)
 def _joint_linear(effort: Effort) -> Outcome:
-    return _same_law(effort, KalmanBucyFilter(oscillator()))
+    return _same_law(effort, f.KalmanBucyFilter(oscillator()))

@@ -7,16 +7,7 @@ import torch
 from scipy.linalg import expm
 from torch import Tensor
 
-from sigmascope.filtering import (
-    Filtered,
-    FiniteSystem,
-    LinearSystem,
-    Path,
-    WonhamFilter,
-    information_by_gap,
-    prior_given,
-    run,
-)
+import sigmascope.filtering as f
 
 
 def column(*values: float) -> Tensor:
@@ -24,27 +15,29 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def chain() -> FiniteSystem:
+def chain() -> f.FiniteSystem:
     """A chain of three unevenly visited states, measured in one dimension; |H| differs between states."""
     rates = torch.tensor([[-1.0, 0.7, 0.3], [0.5, -1.0, 0.5], [0.2, 1.3, -1.5]], dtype=torch.float64)
     prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    return FiniteSystem(prior, column(-1.0, 0.5, 2.0), rates)
+    return f.FiniteSystem(prior, column(-1.0, 0.5, 2.0), rates)
 
 
-def four_points() -> FiniteSystem:
+def four_points() -> f.FiniteSystem:
     """A static state with four values on a line, of unequal probabilities."""
-    return FiniteSystem(torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64), column(-2.0, -0.5, 1.0, 2.0))
+    return f.FiniteSystem(torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64), column(-2.0, -0.5, 1.0, 2.0))
 
 
-def oscillator() -> LinearSystem:
+def oscillator() -> f.LinearSystem:
     """A damped oscillator whose position is measured with feedback."""
     a = torch.tensor([[0.0, 1.0], [-2.0, -0.6]], dtype=torch.float64)
     b = torch.tensor([[0.2, 0.0], [0.0, 1.0]], dtype=torch.float64)
     c = torch.tensor([[1.5, 0.5]], dtype=torch.float64)
-    return LinearSystem(a, b, c, torch.zeros(2), torch.diag(torch.tensor([1.0, 0.5])), feedback=-0.3 * torch.ones(1, 1))
+    return f.LinearSystem(
+        a, b, c, torch.zeros(2), torch.diag(torch.tensor([1.0, 0.5])), feedback=-0.3 * torch.ones(1, 1)
+    )
 
 
-def forward(system: FiniteSystem, path: Path) -> Tensor:
+def forward(system: f.FiniteSystem, path: f.Path) -> Tensor:
     """p(x | Y) of a chain measured at the middle of equal steps, by the forward algorithm, not by a filter of ours."""
     q, h = system.rates, system.h
     if q is None or not isinstance(h, Tensor):
@@ -58,15 +51,17 @@ def forward(system: FiniteSystem, path: Path) -> Tensor:
     return p
 
 
-def conditional(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
+def conditional(system: f.FiniteSystem, path: f.Path, labels: Tensor, values: Tensor | None = None) -> f.Filtered:
     """The filter given a function of X_0: ``labels`` of the path's first state, or other values."""
     value = labels[path.state[0]] if values is None else values
-    return run(WonhamFilter(system, prior_given(system, labels, value)), path)
+    return f.run(f.WonhamFilter(system, f.prior_given(system, labels, value)), path)
 
 
-def information(system: FiniteSystem, path: Path, labels: Tensor, time: int = -1) -> Tensor:
+def information(system: f.FiniteSystem, path: f.Path, labels: Tensor, time: int = -1) -> Tensor:
     """I(Y; labels of X_0) at one time, nats: the contribution of each path, by the integral."""
-    return information_by_gap(path, run(WonhamFilter(system), path), conditional(system, path, labels)).per_path[time]
+    return f.information_by_gap(path, f.run(f.WonhamFilter(system), path), conditional(system, path, labels)).per_path[
+        time
+    ]
 
 
 def two_points_information(snr: float) -> float:
