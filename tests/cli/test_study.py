@@ -135,7 +135,7 @@ def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, 
     def stop_at_second(self):
         if len(tiles) == 1:
             raise KeyboardInterrupt
-        tiles.append(self.next_tile)
+        tiles.append(self.position)
         step(self)
 
     monkeypatch.setattr(PosteriorPass, "step", stop_at_second)
@@ -144,7 +144,7 @@ def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, 
     assert not (broken / "results.nc").exists()
 
     def count(self):
-        tiles.append(self.next_tile)
+        tiles.append(self.position)
         step(self)
 
     monkeypatch.setattr(PosteriorPass, "step", count)

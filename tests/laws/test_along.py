@@ -18,7 +18,7 @@ from sigmascope.sample import Streams, rows
 
 def finished(denoiser, draws, path, sigma, sketch, stop=None):
     work = PathPass(denoiser, draws.items, path, sigma, sketch)
-    while not work.done and work.next_tile != stop:
+    while not work.done and work.position != stop:
         work.step()
     return work
 
@@ -70,7 +70,7 @@ def test_a_broken_pass_goes_on():
     broken = finished(denoiser, draws, path, sigma, sketch, stop=2)
     again = PathPass(denoiser, draws.items, path, sigma, sketch)
     again.restore(broken.state())
-    assert again.next_tile == 2
+    assert again.position == 2
     while not again.done:
         again.step()
     for name, both in again.log_q().items():

@@ -277,7 +277,7 @@ def test_a_step_is_one_tile_on_one_thread(monkeypatch):
     monkeypatch.setattr(work, "_add", lambda tile, *rest: (added.append(tile), add(tile, *rest))[1])
     work.step()
     assert added == [0]
-    assert work.next_tile == 1
+    assert work.position == 1
 
 
 def test_results_are_for_a_pass_that_is_done(monkeypatch):

@@ -389,10 +389,10 @@ def test_a_symbol_that_never_comes_first():
     assert float(log_p[:, absent].max()) <= math.log(5e-324)
     drawn = denoiser.sample_symbols(y, level, 200, torch.Generator().manual_seed(0))
     assert not bool((drawn[1][:, :, 0] == absent).any())
-    with pytest.raises(InputError, match="row 2: no datum agrees"):
+    with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
     denoiser.work_bytes = 1  # one row at a time
-    with pytest.raises(InputError, match="row 2: no datum agrees"):
+    with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
     y[1, 2, 3] = torch.nan
     with pytest.raises(InputError, match=r"row 1 of y or sigma holds a number that is not finite"):

@@ -95,7 +95,7 @@ class DiffusionSystem(System):
         y0 = x.new_zeros(x.shape[1], self.dim)
         y = euler(lambda v, k: self.drift(v, x[k], grid[k]), y0, times, drawn.measurement)
         if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
-            raise ValueError("the solution left the numbers: use smaller steps, or a drift that does not explode")
+            raise ValueError("the solution overflowed: use smaller steps, or a drift that does not explode")
         return Path(self, times, y, x, drawn)
 
 

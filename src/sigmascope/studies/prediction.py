@@ -10,8 +10,8 @@ import torch
 from sigmascope.analysis.onset import RESAMPLED_BYTES, RESAMPLES
 from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
-from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
@@ -128,7 +128,7 @@ def predict(data: Any, spec: Spec) -> Cost:
     base = _LATER + _OF_ATTRIBUTE * s.count + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     pairs = float(n) * s.draws
     if isinstance(spec, HeldoutSpec):
-        classifiers = sum(j // 2 + 1 for j in range(spec.sampling.levels))  # as widths_for makes them
+        classifiers = sum(j // 2 + 1 for j in range(spec.sampling.levels))  # as kernel_widths makes them
         tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
         more = base + max(passes + s.estimates(), s.after())

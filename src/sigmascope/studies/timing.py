@@ -17,9 +17,10 @@ from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch

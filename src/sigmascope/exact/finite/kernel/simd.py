@@ -1,7 +1,7 @@
-"""Vectors of eight float32 for numba: what its own loops do not become.
+"""Vectors of eight float32 for numba, where its own loops are not vectorised.
 
-numba unrolls a loop of eight before its compiler could turn it into vector instructions, and its ``exp`` is a call for
-each number.  Here eight lanes are one value, which any processor that LLVM knows works on with the vectors it has.
+numba unrolls a loop of eight before its compiler could vectorise it, and calls ``exp`` for each number.  Here eight
+lanes are one value, which any processor that LLVM supports handles with the vectors that it has.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc,untyped-decorator"
