@@ -368,5 +368,5 @@ def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):
     spec = spec_of(data=str(tmp_path / "d.npz"), attributes=("a,b",), draws=8, levels=4)
     (tmp_path / "s.toml").write_text(spec.to_toml())
     command = asked_by(str(tmp_path / "s.toml"))
-    assert command.what.attributes == ("a,b",)
+    assert command.inputs.attributes == ("a,b",)
     assert main(["study", "--spec", str(tmp_path / "s.toml"), "--draws", "6", "--dry-run"]) == 0

@@ -369,4 +369,4 @@ def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    assert open_data(spec_of(data="scenes", size=16))[1].what.data == "scenes"
+    assert open_data(spec_of(data="scenes", size=16))[1].inputs.data == "scenes"

@@ -228,7 +228,7 @@ def test_blocks_and_memory_count_the_joint_values():
     wide = {**labels, "u": np.arange(700) % 60, "v": np.arange(700) % 59}
     data = from_array(pixels, wide)
     spec = spec_of(data="x", draws=256)
-    more = predict(data, spec_of(data="x", draws=256, pairs=True)).more - predict(data, spec).more
+    more = predict(data, spec_of(data="x", draws=256, pairs=True)).additional - predict(data, spec).additional
     whole = pair_memory(data, data.attributes, 40, 256)
     assert 0.5 * whole < more <= whole  # of a peak over phases, of which that of the passes becomes the highest
     assert more > 3 * 8 * 41 * pair_block(columns_of_pairs(data, data.attributes), 40, 256) * 700

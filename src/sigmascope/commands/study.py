@@ -89,7 +89,7 @@ def _spec(command: Command) -> Spec:
         for name, said in what_it_runs(stored).items():
             if not flat(asked)[name]:
                 raise InputError(f"{command.spec}: {said}")
-        if asked.what != stored.what:
+        if asked.inputs != stored.inputs:
             asked = changed(asked, fingerprint="")
         if asked.model != stored.model:
             asked = changed(asked, model_fingerprint="")

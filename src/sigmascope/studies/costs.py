@@ -28,7 +28,7 @@ def lines_of_exact(subject: Any, spec: Spec, reading: float) -> list[str]:
     """
     work, free = predict(subject.data, spec), available_bytes()
     seconds = "not measured: too little memory is free"
-    if all(distributed.gathered(work.more <= free)):
+    if all(distributed.gathered(work.additional <= free)):
         took = reading + seconds_of(subject.data, subject.denoiser, spec, resolve_device(spec.device))
         seconds = f"about {took:.0f} s on this machine"
     done = f"{work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials"
@@ -78,4 +78,4 @@ def require_memory(subject: Any, spec: Spec) -> None:
     if subject.kind in (EXACT, POPULATION) and resolve_device(spec.device).type == "cpu":
         s = spec.sampling
         study_of = f"this study ({s.draws} draws, {s.levels} levels)"
-        require(predict(subject.data, spec).more, study_of, "use fewer --draws or --levels")
+        require(predict(subject.data, spec).additional, study_of, "use fewer --draws or --levels")

@@ -234,7 +234,7 @@ Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
 class Common:
     """What every study is told."""
 
-    what: Annotated[DataOptions, Flat, group("data")] = DataOptions()
+    inputs: Annotated[DataOptions, Flat, group("data")] = DataOptions()
     sampling: Annotated[Sampling, Flat, group("sampling")] = Sampling()
     estimators: Annotated[Names, arg("A,B", _ways)] = ()
     """Ways to measure, separated by commas. They must agree; the page shows how well they do."""

@@ -36,22 +36,22 @@ class Cost:
         products: floating-point operations of the two products.
         means: at most so many more, in small products, for the posterior means of the gaps.
         exponentials: at most so many.
-        more: bytes at the peak over all phases (the passes over the data, the estimates, the file, the page), beyond
-            what the process holds already, the data among it.
+        additional: bytes at the peak over all phases (the passes over the data, the estimates, the file, the page),
+            beyond what the process holds already, the data among it.
         calls: of the denoiser of a hierarchy.
     """
 
     products: float
     means: float
     exponentials: float
-    more: int
+    additional: int
     calls: float = 0.0
 
     @property
     def memory(self) -> int:
         """Bytes at the peak, with what the process holds already."""
         now, most = held_bytes()
-        return max(now + self.more, most)
+        return max(now + self.additional, most)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, data: Any, spec: Spec) -> _Sizes:
-        values = [len(a.values) for a in chosen(data, spec.what.attributes)]
+        values = [len(a.values) for a in chosen(data, spec.inputs.attributes)]
         heldout = isinstance(spec, HeldoutSpec)
         nodes = spec.sampling.levels if heldout else len(levels_of(data, spec)[0])
         single = 0 if heldout else sum(v for v in values if v <= MOST_VALUES)
@@ -141,7 +141,7 @@ def predict(data: Any, spec: Spec) -> Cost:
     products, means, exponentials = 4.0 * pairs * size, pairs * s.nodes * directions * s.count, pairs * s.nodes
     if isinstance(spec, ExactSpec) and spec.pairs:  # a pass of their own
         products, exponentials = 2.0 * products, 2.0 * exponentials
-        passes += pair_memory(data, chosen(data, spec.what.attributes), spec.sampling.levels, s.draws)
+        passes += pair_memory(data, chosen(data, spec.inputs.attributes), spec.sampling.levels, s.draws)
     if told:  # a product for every level, in float64 at half the speed, and the classes' sums
         along = min(sum(directions_for(data)), size)
         means += 4.0 * pairs * s.nodes * (size + along * s.count)

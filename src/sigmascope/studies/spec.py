@@ -173,7 +173,7 @@ class PipelineSpec(SpecOfModel):
     forking: ForkOptions = field(default_factory=ForkOptions)
 
     def _validate(self) -> None:
-        if self.what.data == GENERATED and not self.forking.labeller:
+        if self.inputs.data == GENERATED and not self.forking.labeller:
             raise InputError("generated images have no labels: pass --labeller MODULE:FUNCTION, or labelled data")
         if self.forking.forks == 1:
             raise InputError("forks is 1: at least 2 children are needed to differ; pass e.g. --forks 16")
@@ -237,7 +237,7 @@ def spec_of(**options: Any) -> Spec:
     piped = asked.model.startswith((PIPELINE, HUB))
     if asked.model and asked.exact != ExactOptions():
         raise InputError("--pairs and --law are of the exact filter: leave them out with --model")
-    if asked.what.data == GENERATED and not piped:
+    if asked.inputs.data == GENERATED and not piped:
         raise InputError("the data 'generated' are of a pipeline: pass --model diffusers:FOLDER, or other data")
     kind: Spec = HeldoutSpec() if asked.exact.law == "heldout" else ExactSpec()
     if asked.model:

@@ -114,7 +114,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
     heldout = isinstance(spec, HeldoutSpec)
     grid = sigma_grid(spec.sampling.sigma_max, spec.sampling.sigma_min, spec.sampling.levels)
     finding, nodes = (0.0, grid) if heldout else _timed(lambda: levels_of(data, spec)[0])
-    study = _Study(spec, device, nodes, chosen(data, spec.what.attributes))
+    study = _Study(spec, device, nodes, chosen(data, spec.inputs.attributes))
     if not isinstance(data, LabelledData):
         work = _by_levels(data, denoiser, study)
     elif heldout:
