@@ -97,7 +97,7 @@ def check_of_scenes(data: str, size: int, grain: bool) -> None:
         raise InputError(f"{data}: --grain is an option of the scenes: leave it out for other data")
     if size != 32:
         raise InputError(
-            f"size is {shown(size)}: it is an option of the scenes, and other data have their own size: leave out --size"
+            f"size is {shown(size)}: it is an option of the scenes, other data have their own size: leave it out"
         )
 
 

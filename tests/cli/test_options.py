@@ -45,8 +45,8 @@ def good(tmp_path_factory):
 
 
 STUDY = [
-    ((*HELDOUT, "--estimators", "nonsense"), "estimators are nonsense: the held-out law has one of its own, heldout"),
-    ((*HELDOUT, "--estimators", "posterior"), "the held-out law has one of its own, heldout"),
+    ((*HELDOUT, "--estimators", "nonsense"), "estimators are nonsense: the held-out law has only one, heldout"),
+    ((*HELDOUT, "--estimators", "posterior"), "the held-out law has only one, heldout"),
     ((*HELDOUT, "--forks", "8"), "--forks 8 is an option of the estimator forks: leave it out for the held-out law"),
     ((*HELDOUT, "--pairs"), "leave out --pairs, or --law heldout"),
     ((*HELDOUT, "--target-stderr", "0.1"), "--target-stderr 0.1 is an option of a model"),
@@ -56,8 +56,8 @@ STUDY = [
     ((*HELDOUT, "--steps", "5"), "--steps 5 is an option of a pipeline"),
     ((*HELDOUT, "--null-class", "3"), "--null-class 3 is an option of a pipeline"),
     ((*HELDOUT, "--allow-pickle"), "--allow-pickle is an option of a pipeline"),
-    ((*HELDOUT, *MODEL), "--pairs and --law are of the exact filter"),
-    (("--estimators", "heldout"), "expected posterior, and perhaps"),
+    ((*HELDOUT, *MODEL), "--pairs and --law are options of the exact filter"),
+    (("--estimators", "heldout"), "expected posterior, and optionally"),
     (("--forks", "8"), "--forks 8 is an option of the estimator forks"),
     (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 children"),
     (("--forks", "-3", "--estimators", "posterior,forks"), "forks is -3"),
@@ -111,7 +111,10 @@ OTHERS = [
     (("generate", "DATA", "--sigma-min", "nan"), "both must be finite"),
     (("generate", "DATA", "--seed", HUGE), "less than 2^63"),
     (("generate", "hierarchy", "--size", "16"), "it is an option of the scenes"),
-    (("fork", "DATA", "--steps", "5"), "--steps 5 is an option of the samplers sde and ode: leave it out for --sampler exact"),
+    (
+        ("fork", "DATA", "--steps", "5"),
+        "--steps 5 is an option of the samplers sde and ode: leave it out for",
+    ),
     (("fork", "DATA", "--sigma-min", "0.5"), "--sigma-min 0.5 is an option of the samplers sde and ode"),
     (("fork", "DATA", "--renoise", "9"), "--renoise goes with sde and ode"),
     (("fork", "DATA", "--sampler", "sde", "--renoise", "nan"), "renoise is nan"),
@@ -268,7 +271,7 @@ def test_two_studies_that_differ_say_in_what(name, value):
     [
         ({"size": 64}, "side of the scenes"),
         ({"grain": True}, "texture of the scenes"),
-        ({"law": "heldout", "estimators": "score_gap"}, "one of its own, heldout"),
+        ({"law": "heldout", "estimators": "score_gap"}, "only one, heldout"),
         ({"levels": 10**5000}, "levels is a number of more than 40 digits"),
         ({"sigma_max": 10**400}, "sigma_max is a number of more than 40 digits: expected a number"),
         ({"labeller": "a\0b"}, "it holds NUL"),
@@ -341,7 +344,7 @@ def test_help_and_specification_have_an_estimator_that_is_registered_now(capsys)
             main(["study", "--help"])
         return " ".join(re.sub(r"[│╭╮╰╯]", " ", capsys.readouterr().out).split())
 
-    with pytest.raises(InputError, match="expected posterior, and perhaps score_gap, mmse_gap, filter and forks, each"):
+    with pytest.raises(InputError, match="expected posterior, and optionally score_gap, mmse_gap, filter and forks"):
         spec_of(data="x.npz", estimators="posterior,toy")
     toy = register(Toy())
     try:

@@ -290,7 +290,7 @@ def test_pairs_that_are_none_are_refused(capsys):
         study(pixels, {"a": labels["a"]}, pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="two attributes, and none is studied"):
         study(pixels, labels, attributes="a+b,b+c", pairs=True, draws=4, levels=4)
-    with pytest.raises(InputError, match="no bounds"):
+    with pytest.raises(InputError, match="lower bounds"):
         study(pixels, labels, law="heldout", pairs=True, draws=16, levels=4)
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err
