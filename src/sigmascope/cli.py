@@ -85,7 +85,7 @@ def _said(words: str, status: int, before: str = "") -> int:
     if _many():
         import sigmascope.distributed as distributed
 
-        if not distributed.to_speak():
+        if not distributed.prints_the_end():
             return status
     words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # one line, whatever a name holds
     if len(words) > _LONGEST:

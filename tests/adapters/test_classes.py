@@ -157,8 +157,8 @@ def test_names_of_a_pipeline_of_pictures(clothes):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["scenes", "--classes", "by-order"], "--classes by-order is of a pipeline"),
-        (["scenes", "--model", "bundled", "--classes", "by-order"], "--classes by-order is of a pipeline"),
+        (["scenes", "--classes", "by-order"], "--classes by-order is an option of a pipeline"),
+        (["scenes", "--model", "bundled", "--classes", "by-order"], "--classes by-order is an option of a pipeline"),
         (["DATA", "--model", "PIPE", "--estimators", "forks", "--classes", "by-order"], "leave out --classes"),
     ],
 )

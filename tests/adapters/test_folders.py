@@ -254,7 +254,7 @@ def test_half_precision_alone(data, tmp_path, capsys):
     with pytest.raises(InputError, match="pass --variant fp16"):
         load_pipeline(tmp_path / "pipe", variant="ema")
     assert main(["study", str(data), "--variant", "fp16", "--dry-run"]) == 2
-    assert "--variant fp16 is of a pipeline" in capsys.readouterr().err
+    assert "--variant fp16 is an option of a pipeline" in capsys.readouterr().err
 
 
 def test_a_network_that_answers_with_nothing(data, tmp_path, capsys):

@@ -365,8 +365,8 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         (["DATA", "--model", "FREE", "--sigma-max", "0.004", "--sigma-min", "0.001"], "no level of the study"),
         (["DATA", "--model", "FREE", "--estimators", "probes"], "is measured by forks"),
         (["scenes", "--size", "16", "--model", "FREE"], "the pipeline makes (3, 4, 4)"),
-        (["DATA", "--labeller", "a:b"], "--labeller a:b is of a pipeline"),
-        (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is of a pipeline"),
+        (["DATA", "--labeller", "a:b"], "--labeller a:b is an option of a pipeline"),
+        (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is an option of a pipeline"),
     ],
 )
 def test_what_cannot_be_studied(real, options, said, tmp_path, capsys):

@@ -309,7 +309,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["fork", "DATA", "--attributes", "smell"], "no attribute is called 'smell'"),
         (["fork", "DATA", "--drows", "3"], "see sigmascope fork --help"),
         (["study", "DATA", "--estimators", "posterior,forks", "--forks", "3"], "pass at least --forks 4"),
-        (["study", "DATA", "--estimators", "posterior,telepathy"], "expected posterior, and perhaps"),
+        (["study", "DATA", "--estimators", "posterior,telepathy"], "expected posterior, and optionally"),
         (["study", "hierarchy:v=4,m=9", "--draws", "4"], "v"),
         (["study", "hierarchy:colour=3"], "hierarchy:colour=3"),
         (["study", SMALL, "--law", "heldout"], "leave out --law heldout"),

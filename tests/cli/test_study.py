@@ -203,7 +203,7 @@ def test_dry_run_computes_and_writes_nothing(digits, tmp_path, capsys, monkeypat
     assert table["draws"] == 24
     assert table["attributes"] == ["shape", "noise"]
     assert re.search(r"memory +about \d+\.\d+ GB", printed)
-    assert re.search(r"work +\d\.?\d*e\+\d+ operations", printed)
+    assert re.search(r"cost +\d\.?\d*e\+\d+ operations", printed)
 
 
 def test_order_of_the_scenes(tmp_path):
@@ -369,4 +369,4 @@ def test_a_folder_called_scenes_does_not_shadow_the_scenes(tmp_path, monkeypatch
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scenes").mkdir()
-    assert open_data(spec_of(data="scenes", size=16))[1].what.data == "scenes"
+    assert open_data(spec_of(data="scenes", size=16))[1].inputs.data == "scenes"

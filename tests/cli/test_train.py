@@ -270,7 +270,7 @@ def test_many_bad_networks_never_exceed_the_truth(blobs, tmp_path):
     ("options", "said"),
     [
         (["--model", "nowhere"], "holds no model.safetensors"),
-        (["--budget", "100"], "--budget 100 is of a model"),
+        (["--budget", "100"], "--budget 100 is an option of a model"),
         (["--model", "MODEL", "--pairs"], "leave them out with --model"),
         (["--model", "MODEL", "--estimators", "forks"], "expected, for a model"),
         (["--model", "MODEL", "--attributes", "colour"], "cannot be told 'colour'"),

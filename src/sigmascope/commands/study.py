@@ -11,7 +11,7 @@ from sigmascope.arguments import Flag, arg
 from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.options import StudyOptions, changed, flat, what_it_runs
+from sigmascope.studies.options import StudyOptions, changed, code_that_runs, flat
 from sigmascope.studies.spec import Spec, read_spec, spec_of
 
 
@@ -77,7 +77,7 @@ def asked_by(file: str) -> Command:
     Raises: InputError for a file that is no specification.
     """
     stored, usual = read_spec(Path(file)).options(), flat(StudyOptions())
-    of_file = changed(stored, **{name: usual[name] for name in what_it_runs(stored)})
+    of_file = changed(stored, **{name: usual[name] for name in code_that_runs(stored)})
     return Command(**{f.name: getattr(of_file, f.name) for f in fields(of_file)})
 
 
@@ -86,10 +86,10 @@ def _spec(command: Command) -> Spec:
     asked = options_of(StudyOptions, command)
     if command.spec:
         stored = read_spec(Path(command.spec)).options()
-        for name, said in what_it_runs(stored).items():
+        for name, said in code_that_runs(stored).items():
             if not flat(asked)[name]:
                 raise InputError(f"{command.spec}: {said}")
-        if asked.what != stored.what:
+        if asked.inputs != stored.inputs:
             asked = changed(asked, fingerprint="")
         if asked.model != stored.model:
             asked = changed(asked, model_fingerprint="")

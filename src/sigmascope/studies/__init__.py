@@ -8,8 +8,10 @@ from sigmascope._late import late
 
 if TYPE_CHECKING:
     from sigmascope.studies.advice_of import advise as advise
+    from sigmascope.studies.glossary import explained as explained
     from sigmascope.studies.making import generate as generate
     from sigmascope.studies.making import make_forks as make_forks
+    from sigmascope.studies.plotting import to_pandas as to_pandas
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.spec import Spec as Spec
@@ -23,10 +25,12 @@ _HOMES = {
     "TrainSpec": "sigmascope.studies.training",
     "advise": "sigmascope.studies.advice_of",
     "conditional": "sigmascope.studies.results",
+    "explained": "sigmascope.studies.glossary",
     "generate": "sigmascope.studies.making",
     "make_forks": "sigmascope.studies.making",
     "read_spec": "sigmascope.studies.spec",
     "to_curves": "sigmascope.studies.results",
+    "to_pandas": "sigmascope.studies.plotting",
     "train": "sigmascope.studies.training",
     "translate": "sigmascope.studies.translating",
 }

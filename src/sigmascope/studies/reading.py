@@ -18,81 +18,12 @@ import xarray as xr
 from sigmascope.core import InputError
 from sigmascope.data.memory import require
 from sigmascope.limits import shown
+from sigmascope.studies.glossary import KINDS, VARIABLES
 
-KINDS = ("exact", "estimate", "lower bound")
-_INFORMATION = ("attribute", "estimator", "sigma")
-_CONDITIONS = ("loss_condition", "loss_sigma")
-_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
-    "information": (_INFORMATION, "f"),
-    "stderr": (_INFORMATION, "f"),
-    "quadrature_error": (_INFORMATION, "f"),
-    "information_per_draw": ((*_INFORMATION, "draw"), "f"),
-    "ceiling": (("attribute",), "f"),
-    "kind": (("estimator",), "U"),
-}
-"""Of every study: dimensions, and f for numbers, i for whole ones, U for text."""
-_PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "draws_per_column": (("attribute", "estimator"), "i"),
-    "information_limit": (("attribute",), "f"),
-    "information_limit_stderr": (("attribute",), "f"),
-    "item": (("draw",), "i"),
-    "kept_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "sure_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "shared_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "labeller_right": (("attribute",), "f"),
-    "labeller_right_stderr": (("attribute",), "f"),
-    "left_out": (("draw",), "i"),
-    "path_information": (("attribute", "sigma"), "f"),
-    "path_stderr": (("attribute", "sigma"), "f"),
-    "path_quadrature_error": (("attribute", "sigma"), "f"),
-    "path_information_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "path_ceiling": (("attribute",), "f"),
-    "path_kept_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "path_sure_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "trusted": (_INFORMATION, "i"),
-    "reason": (_INFORMATION, "U"),
-    "verdict": (("attribute", "estimator"), "U"),
-    "loss": (_CONDITIONS, "f"),
-    "loss_stderr": (_CONDITIONS, "f"),
-    "loss_over_linear": (_CONDITIONS, "f"),
-    "loss_over_linear_stderr": (_CONDITIONS, "f"),
-    "loss_over_unconditional": (_CONDITIONS, "f"),
-    "loss_over_unconditional_stderr": (_CONDITIONS, "f"),
-    "loss_linear": (("loss_sigma",), "f"),
-    "loss_linear_stderr": (("loss_sigma",), "f"),
-    "loss_mean": (("loss_sigma",), "f"),
-    "loss_mean_stderr": (("loss_sigma",), "f"),
-    "loss_condition": (("loss_condition",), "U"),
-    "loss_sigma": (("loss_sigma",), "f"),
-    "calibration": (("attribute", "sigma"), "f"),
-    "calibration_stderr": (("attribute", "sigma"), "f"),
-    "chain_residual": (("attribute", "sigma"), "f"),
-    "chain_stderr": (("attribute", "sigma"), "f"),
-    "null_score_gap": (("sigma",), "f"),
-    "null_score_gap_stderr": (("sigma",), "f"),
-    "null_bound": (("sigma",), "f"),
-    "null_bound_stderr": (("sigma",), "f"),
-    "made_entropy": (("attribute",), "f"),
-    "effective_items": (("sigma", "draw"), "f"),
-    "effective_items_limit": (("draw",), "f"),
-    "identified_sigma": ((), "f"),
-    "identified_sigma_low": ((), "f"),
-    "identified_sigma_high": ((), "f"),
-    "whole_information": (("tree", "sigma"), "f"),
-    "whole_stderr": (("tree", "sigma"), "f"),
-    "whole_ceiling": (("tree",), "f"),
-    "value_information": (("value", "sigma"), "f"),
-    "value_stderr": (("value", "sigma"), "f"),
-    "value_ceiling": (("value",), "f"),
-    "value_half": (("value",), "f"),
-    "value_half_low": (("value",), "f"),
-    "value_half_high": (("value",), "f"),
-    "value_before_next": (("value",), "f"),
-    "value_attribute": (("value",), "U"),
-    "pair_interaction": (("first", "second", "sigma"), "f"),
-    "pair_stderr": (("first", "second", "sigma"), "f"),
-    "pair_ceiling": (("first", "second"), "f"),
-}
+_NEEDED = {
+    "attribute", "estimator", "sigma", "information", "stderr", "quadrature_error", "information_per_draw", "ceiling",
+    "kind",
+}  # fmt: skip
 _TOGETHER = (
     *(("loss", 12), ("path_", 5), ("value_", 8), ("pair_", 3), ("whole_", 3)),
     *(("identified_", 3), ("effective_", 2)),
@@ -164,17 +95,12 @@ def _stated(file: h5py.File) -> int:
 
 def fault(results: xr.Dataset) -> str:
     """What keeps a Dataset from being the results of a study; empty: nothing.  Values are looked at of levels only."""
-    missing = (_NEEDED.keys() | {"attribute", "estimator", "sigma"}) - set(results.variables)
-    if missing:
+    if missing := _NEEDED - set(results.variables):
         return f"the results lack {', '.join(sorted(missing))}"
-    for axis, kind in (("attribute", "U"), ("estimator", "U"), ("sigma", "f")):
-        said = _bent(results, axis, (axis,), kind)
-        if said:
-            return said
-    for name, (shape, kind) in (_NEEDED | {n: x for n, x in _PERHAPS.items() if n in results.variables}).items():
-        said = _bent(results, name, shape, kind)
-        if said:
-            return said
+    for name in map(str, results.variables):
+        variable = VARIABLES.get(name)
+        if variable and variable.dims is not None and (bent := _bent(results, name, variable.dims, variable.values)):
+            return bent
     for begin, count in _TOGETHER:
         if 0 < len(have := [n for n in results.variables if str(n).startswith(begin)]) < count:
             return f"of {begin}… it holds {', '.join(map(str, have))} only"

@@ -24,6 +24,7 @@ from sigmascope.report.page import write_page
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
+from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
 from sigmascope.studies.scales import say_notes
@@ -128,7 +129,7 @@ def measure(
     results = to_dataset(curves, subject.data, subject.attributes, problem.column_items, spec)
     for part in extras:
         results = part.add(results, problem, jobs, curves)
-    return results
+    return described(results)
 
 
 def advance(work: Job, name: str, folder: StudyFolder | None, progress: bool) -> None:

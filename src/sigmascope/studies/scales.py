@@ -18,7 +18,7 @@ def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None
     Raises: InputError.
     """
     if isinstance(data, LabelledData):
-        if spec.what.data.startswith("<"):  # readers of files have looked
+        if spec.inputs.data.startswith("<"):  # readers of files have looked
             require_different(data)
         require_levels(data, spec.sampling.sigma_max, spec.sampling.sigma_min)
         if isinstance(spec, HeldoutSpec):

@@ -190,7 +190,7 @@ def check_study_folder(path: Path, spec: Spec) -> None:
 
     Raises: InputError.
     """
-    check_folder(path, also=(IMAGES,) if spec.what.data == GENERATED else ())
+    check_folder(path, also=(IMAGES,) if spec.inputs.data == GENERATED else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:
@@ -204,10 +204,10 @@ def check_study(path: Path, spec: Spec) -> None:
     full = changed(
         spec,
         fingerprint=spec.fingerprint or found.fingerprint,
-        attributes=spec.what.attributes or found.what.attributes,
+        attributes=spec.inputs.attributes or found.inputs.attributes,
     )
     apart = found.difference(full)
-    if not apart and (found.what.data == GENERATED) != (spec.what.data == GENERATED):
+    if not apart and (found.inputs.data == GENERATED) != (spec.inputs.data == GENERATED):
         apart = "of other data"
     if apart:
         raise InputError(f"{path}: it holds another study ({apart}): choose another --out")

@@ -109,7 +109,7 @@ def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple
     if isinstance(data, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("an array came without labels: pass labels={'name': one label per item}")
-        return of_data(spec, from_array(data, labels, attributes=spec.what.attributes))
+        return of_data(spec, from_array(data, labels, attributes=spec.inputs.attributes))
     if labels is not None:
         raise InputError(_BRING_THEIR_OWN)
     denoiser = data if isinstance(data, FiniteDenoiser) else None
@@ -121,9 +121,9 @@ def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple
         )
     spec = changed(spec, data=f"<{data.name}>")
     names = [a.name for a in data.attributes]
-    given = [attribute_of(e, names) for e in spec.what.attributes]
-    if isinstance(data, LabelledData) and spec.what.attributes and given != names:
+    given = [attribute_of(e, names) for e in spec.inputs.attributes]
+    if isinstance(data, LabelledData) and spec.inputs.attributes and given != names:
         raise InputError("attributes are chosen when the data are made: pass them to from_array or load")
     if isinstance(data, Hierarchy):
-        data.check_names(spec.what.attributes)
+        data.check_names(spec.inputs.attributes)
     return of_data(spec, data, denoiser)

@@ -46,7 +46,7 @@ class Losses(Extra):
         if losses is None:  # too few items
             return results
         each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
-        each["_over_untold"] = losses.network - losses.network[:1]
+        each["_over_unconditional"] = losses.network - losses.network[:1]
         alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
         found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
         for names, axes in ((each, ("loss_condition", "loss_sigma")), (alone, ("loss_sigma",))):

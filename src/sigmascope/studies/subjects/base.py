@@ -133,10 +133,10 @@ def opening_of(spec: Spec) -> Opening:
     found = next((o for o in _OPENINGS if o.claims(spec)), None)
     if found is None:
         known = ", ".join(o.words for o in _OPENINGS)
-        raise InputError(f"{spec.what.data}: no kind of subject takes this specification: expected one of {known}")
+        raise InputError(f"{spec.inputs.data}: no kind of subject takes this specification: expected one of {known}")
     return found
 
 
 def filled(spec: Spec, data: Any, names: Sequence[str]) -> Any:
     """The specification with the fingerprint of its data and the attributes studied."""
-    return replace(spec, what=replace(spec.what, attributes=tuple(names)), fingerprint=data.fingerprint)
+    return replace(spec, inputs=replace(spec.inputs, attributes=tuple(names)), fingerprint=data.fingerprint)

@@ -84,7 +84,7 @@ def is_conditional(spec: PipelineSpec, opened: Opened) -> bool:
             f"{spec.model}: {', '.join(sorted(asked))} came, but the network knows no classes: leave it to forks and "
             "probes"
         )
-    told = bool(network.attributes) and spec.what.data != GENERATED and "forks" not in spec.estimators
+    told = bool(network.attributes) and spec.inputs.data != GENERATED and "forks" not in spec.estimators
     if spec.pipeline.classes and not told:
         raise InputError(f"{spec.model}: the network is told no class in this study: leave out --classes")
     return told
@@ -97,7 +97,7 @@ def open_conditional(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalMod
 
     Raises: InputError.
     """
-    w, network = spec.what, opened.pipe.denoiser
+    w, network = spec.inputs, opened.pipe.denoiser
     data = opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
     if len(data.attributes) != 1:
         raise InputError(
@@ -110,7 +110,7 @@ def open_conditional(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalMod
     spec = opened.levels(_estimated(spec, opened))
     check_same_data(spec, data)
     spec = replace(
-        spec, what=replace(w, attributes=w.attributes or (a.name,)), fingerprint=data.fingerprint,
+        spec, inputs=replace(w, attributes=w.attributes or (a.name,)), fingerprint=data.fingerprint,
         model_fingerprint=opened.digest, sampling=in_groups(spec.sampling),
     )  # fmt: skip
     source = Items(data, holdout=0.0, null=0, seed=0)

@@ -252,7 +252,7 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     names = tuple(a.name for a in own)
     settings, asked = _read_card(model, spec.model)
     spec = _as_trained(spec, model, names)
-    w = spec.what
+    w = spec.inputs
     data = load_any(w.data, asked or names, size=w.size, grain=w.grain, ground=w.ground)
     _check_fit(spec, data, model, own)
     chosen = attributes_of(w.attributes, asked, names)
@@ -268,7 +268,7 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     check_same_data(spec, data)
     check_same_model(spec, digest)
     spec = replace(
-        spec, what=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
+        spec, inputs=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
         sampling=in_groups(spec.sampling),
     )  # fmt: skip
     mine = tuple(next(a for a in data.attributes if a.name == n) for n in chosen)
@@ -284,7 +284,7 @@ def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) ->
 
     Raises: InputError where others are asked for.
     """
-    w, ground = spec.what, str(model.card.get("ground", WHITE))
+    w, ground = spec.inputs, str(model.card.get("ground", WHITE))
     if w.data == "scenes":
         side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
         if w.size not in (32, side) or (w.grain and not grain):
@@ -296,7 +296,7 @@ def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) ->
         w = replace(w, size=side, grain=grain)
     if w.ground not in (WHITE, ground):
         raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {w.ground}: leave --ground out")
-    return replace(spec, what=replace(w, ground=ground))
+    return replace(spec, inputs=replace(w, ground=ground))
 
 
 def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, own: Sequence[Attribute]) -> None:
@@ -304,7 +304,7 @@ def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, own: Sequence[
 
     Raises: InputError.
     """
-    of, name = {a.name: a for a in data.attributes}, spec.what.data
+    of, name = {a.name: a for a in data.attributes}, spec.inputs.data
     if {a.name for a in own} - set(of) or (isinstance(data, LabelledData) and len(of) > len(own)):
         raise InputError(f"{name}: it has other attributes than the model was told: pass its own data")
     if data.event != model.event:
@@ -366,7 +366,7 @@ def check_same_data(spec: Spec, data: Any) -> None:
     """
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
-            f"{spec.what.data}: the data are not those of the specification: restore them, or start a new study"
+            f"{spec.inputs.data}: the data are not those of the specification: restore them, or start a new study"
         )
 
 

@@ -32,7 +32,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
 
     Raises: InputError, also when the data are not those that the specification was made with.
     """
-    w = spec.what
+    w = spec.inputs
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
     data = load_any(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground)
@@ -49,7 +49,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
 
     Raises: InputError for what such data cannot be asked.
     """
-    w = spec.what
+    w = spec.inputs
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
             f"{w.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
@@ -91,7 +91,7 @@ def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tupl
 
 def _before_images(spec: PipelineSpec) -> tuple[list[str], Spec] | None:
     """A dry run of a study whose images the pipeline makes, without making them; None for another."""
-    if spec.what.data != GENERATED:
+    if spec.inputs.data != GENERATED:
         return None
     spec = _with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
@@ -113,10 +113,10 @@ def _with_paths(spec: Any) -> Any:
 
 def _with_data_path(spec: Any) -> Any:
     """The specification with the whole path of its data, unless a word names them: it may be read from elsewhere."""
-    data = spec.what.data
+    data = spec.inputs.data
     if by_word(data) is not None or not Path(data).exists():
         return spec
-    return replace(spec, what=replace(spec.what, data=str(Path(data).resolve())))
+    return replace(spec, inputs=replace(spec.inputs, data=str(Path(data).resolve())))
 
 
 def check_use(spec: PipelineSpec, opened: Opened) -> bool:

@@ -170,7 +170,7 @@ def resolved(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable
 
     Raises: InputError.
     """
-    made = spec.what.data == GENERATED
+    made = spec.inputs.data == GENERATED
     chosen = spec.estimators or tuple(e for e in usual(SAMPLER) if not (made and e == "posterior"))
     if made and "posterior" in chosen:
         raise InputError("the exact posterior is of a finite set: leave 'posterior' out of --estimators")
@@ -196,7 +196,7 @@ def open_sampler(
     Raises: InputError.
     """
     spec, function = resolved(spec, opened)
-    w, made = spec.what, spec.what.data == GENERATED
+    w, made = spec.inputs, spec.inputs.data == GENERATED
     if made and function is not None:
         data, label = _made(spec, opened, function, progress, out)
     else:
@@ -209,8 +209,8 @@ def open_sampler(
     for a in data.attributes:
         require_children(a, spec.forking.forks)
     check_same_data(spec, data)
-    what = replace(w, attributes=w.attributes or names)  # as they were asked for, perhaps with bins
-    spec = replace(spec, what=what, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
+    inputs = replace(w, attributes=w.attributes or names)  # as they were asked for, perhaps with bins
+    spec = replace(spec, inputs=inputs, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
     return Sampler(opened, data, label, made, spec), spec
 
 
@@ -234,7 +234,7 @@ def _made(
     spec: PipelineSpec, opened: Opened, function: Callable[[Tensor], object], progress: bool, out: Path | None
 ) -> tuple[LabelledData, LabelChildren]:
     """Images that the pipeline makes, labelled by the user's function, and the labels of others."""
-    free, decode, asked = by_function(function, "label", ()), opened.pipe.decode or _as_it_is, spec.what.attributes
+    free, decode, asked = by_function(function, "label", ()), opened.pipe.decode or _as_it_is, spec.inputs.attributes
 
     def labelled(images: Tensor) -> dict[str, Tensor]:
         found = labelled_by(free, images, decode)
