@@ -14,7 +14,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
-from sigmascope.data.scales import Look, alone_notes, together
+from sigmascope.data.scales import PixelScan, alone_notes, together
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 from sigmascope.data.sigma_units import unit_of
 
@@ -147,8 +147,8 @@ def labelled(
     made, codes, prior = encode(selected.columns, n, attributes, w, names)
     digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
-    def check() -> Look:
-        look = Look(name, 0 if share is None else share.start)
+    def check() -> PixelScan:
+        look = PixelScan(name, 0 if share is None else share.start)
         for block in (b for _, b in blocks(images)):
             look.at(block)
             if seen is not None:

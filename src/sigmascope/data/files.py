@@ -17,12 +17,12 @@ _KINDS = (
 )  # fmt: skip
 
 
-def left_aside(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether a name is of a file or folder that systems and programs leave between the user's own."""
     return name.startswith(".") or name.lower() in _LEFT
 
 
-def require_plain(path: Path, shown: str = "") -> None:
+def require_file(path: Path, shown: str = "") -> None:
     """Refuse what is no plain file: reading a pipe or a device may never end.
 
     Args:
@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
 
     Raises: InputError.
     """
-    require_plain(path)
+    require_file(path)
     require(4 * path.stat().st_size, f"{path.name} in memory", "use a machine with more, or a smaller table")
     try:
         return path.read_bytes().decode("utf-8-sig")

@@ -15,8 +15,8 @@ import numpy as np
 
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import labelled
-from sigmascope.data.files import error_words, left_aside, printable, read_text, require_inside, require_plain
-from sigmascope.data.labels import asked, select
+from sigmascope.data.files import error_words, is_system_file, printable, read_text, require_file, require_inside
+from sigmascope.data.labels import parse_entries, select
 from sigmascope.data.pictures import WHITE, decode_all
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -72,16 +72,16 @@ def pictures_in(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
     root = path.resolve()
     found: list[tuple[str, Callable[[], bytes]]] = []
     for file in sorted(path.iterdir()):
-        if file.suffix.lower() in SUFFIXES and not left_aside(file.name):
+        if file.suffix.lower() in SUFFIXES and not is_system_file(file.name):
             shown = f"{path}: {printable(file.name)}"
             require_inside(file, root, root, shown)
-            require_plain(file, shown)
+            require_file(file, shown)
             found.append((printable(file.name), partial(_bytes, file, shown)))
     return found
 
 
 def _bytes(file: Path, shown: str) -> bytes:
-    require_plain(file, shown)
+    require_file(file, shown)
     return file.read_bytes()
 
 
@@ -89,7 +89,7 @@ def _from_classes(path: Path) -> tuple[list[tuple[str, Path]], dict[str, np.ndar
     """The pictures, each with what to call it, and their classes."""
     root = path.resolve()
     found, classes = [], []
-    for folder in sorted(p for p in path.iterdir() if p.is_dir() and not left_aside(p.name)):
+    for folder in sorted(p for p in path.iterdir() if p.is_dir() and not is_system_file(p.name)):
         require_inside(folder, root, root, f"{path}: {printable(folder.name)}")
         home = folder.resolve()
         if any(os.path.lexists(folder / table) for table in _TABLES):
@@ -97,14 +97,14 @@ def _from_classes(path: Path) -> tuple[list[tuple[str, Path]], dict[str, np.ndar
         for file in sorted(folder.rglob("*")):
             inside = file.relative_to(path)
             called = printable(str(inside))
-            if file.suffix.lower() not in SUFFIXES or any(left_aside(part) for part in inside.parts):
+            if file.suffix.lower() not in SUFFIXES or any(is_system_file(part) for part in inside.parts):
                 continue
             if len(inside.parts) > 2:
                 raise InputError(
                     f"{path}: {called} lies deeper than a folder per class: pass the folder that holds the classes"
                 )
             require_inside(file, home, root, f"{path}: {called}")
-            require_plain(file, f"{path}: {called}")
+            require_file(file, f"{path}: {called}")
             found.append((called, file))
             classes.append(folder.name)
     if not found:
@@ -128,7 +128,7 @@ def _from_table(table: Path, attributes: Sequence[str]) -> tuple[list[tuple[str,
         raise InputError(f"{table}: it has no column 'file_name': expected one row per picture, with its file_name")
     files = [_place(table, root, number, row) for number, row in enumerate(rows, 1)]
     names = [n for n in dict.fromkeys(k for row in rows for k in row) if n != "file_name"]
-    wanted = {p.name for entry in asked(attributes, names) for p in entry.parts or (entry,)} if names else set()
+    wanted = {p.name for entry in parse_entries(attributes, names) for p in entry.parts or (entry,)} if names else set()
     columns = {n: _typed([r.get(n) for r in rows], n, table) if n in wanted else np.empty(0) for n in names}
     return files, columns
 
@@ -151,7 +151,7 @@ def _place(table: Path, root: Path, number: int, row: dict[str, object]) -> tupl
         raise InputError(f"{table}: row {number} names {printable(given)}, which is not there: correct the row")
     shown = f"row {number} ({printable(str(place.relative_to(base)))})"
     require_inside(place, root, root, f"{table}: {shown}")
-    require_plain(place, f"{table}: {shown}")
+    require_file(place, f"{table}: {shown}")
     return printable(str(place.relative_to(base))), place
 
 

@@ -18,7 +18,7 @@ _BINS = re.compile(r":bins=\d+$")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Entry:
     """One entry of ``--attributes``: a column, and into how many quantile bins to cut it (None: its own values).
 
     ``parts`` are the entries of a joint one, ``a+b``.
@@ -26,29 +26,29 @@ class Wanted:
 
     name: str
     bins: int | None = None
-    parts: tuple[Wanted, ...] = ()
+    parts: tuple[Entry, ...] = ()
 
 
-def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
+def parse_entry(entry: str, columns: Collection[str] = ()) -> Entry:
     """Read ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more (unless a column is called so).
 
     Raises: InputError.
     """
     if entry in columns:
-        return Wanted(entry)
+        return Entry(entry)
     entry = entry.strip()
     if "+" in entry and _BINS.sub("", entry) not in columns:
-        parts = tuple(parse_wanted(p, columns) for p in _pieces(entry, columns))
+        parts = tuple(parse_entry(p, columns) for p in _pieces(entry, columns))
         if len({p.name for p in parts}) < len(parts):
             raise InputError(f"attribute {entry!r} joins an attribute with itself: name each once")
-        return Wanted("+".join(p.name for p in parts), None, parts)
+        return Entry("+".join(p.name for p in parts), None, parts)
     match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d{1,9}))?", entry, re.DOTALL)
     if match is None or ":bins" in match["name"]:
         raise InputError(f"attribute {entry!r} cannot be read: write a column's name, or name:bins=8")
     bins = None if match["bins"] is None else int(match["bins"])
     if bins is not None and bins < 2:
         raise InputError(f"attribute {entry!r} asks for {bins} bins: at least 2 are needed")
-    return Wanted(match["name"], bins)
+    return Entry(match["name"], bins)
 
 
 def _pieces(entry: str, columns: Collection[str]) -> list[str]:
@@ -71,10 +71,10 @@ def attribute_of(entry: str, names: Collection[str]) -> str:
 
     Raises: InputError where the entry cannot be read.
     """
-    return entry if entry in names else parse_wanted(entry, names).name
+    return entry if entry in names else parse_entry(entry, names).name
 
 
-def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
+def parse_entries(wanted: Sequence[str], columns: Collection[str]) -> list[Entry]:
     """The entries of ``--attributes`` as they are read, each column with the bins that any of them says of it.
 
     Args:
@@ -85,7 +85,7 @@ def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
     """
     if not columns:
         raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
-    chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
+    chosen = [parse_entry(e, columns) for e in wanted] or [Entry(n) for n in columns]
     doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
     if doubled:
         raise InputError(f"attribute {sorted(doubled)[0]!r} is asked for twice: name each once")
@@ -97,7 +97,7 @@ def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
     return [_cut(entry, cuts) for entry in chosen]
 
 
-def _cut(entry: Wanted, cuts: Mapping[str, int]) -> Wanted:
+def _cut(entry: Entry, cuts: Mapping[str, int]) -> Entry:
     """The entry with the bins of its columns."""
     if entry.parts:
         return replace(entry, parts=tuple(_cut(p, cuts) for p in entry.parts))
@@ -152,7 +152,7 @@ def select(
 
     Raises: InputError, also where no item is left.
     """
-    needed = dict.fromkeys(p.name for entry in asked(wanted, columns) for p in entry.parts or (entry,))
+    needed = dict.fromkeys(p.name for entry in parse_entries(wanted, columns) for p in entry.parts or (entry,))
     lack: dict[str, np.ndarray] = {}
     for name in needed:
         column = columns[name]
@@ -218,7 +218,7 @@ def encode(
 
     Raises: InputError.
     """
-    chosen = asked(wanted, columns)
+    chosen = parse_entries(wanted, columns)
     w = _weights(weights, items)
     attributes, labels = [], {}
     for entry in chosen:
@@ -247,7 +247,7 @@ def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
 
 
 def _joint(
-    entry: Wanted, columns: Mapping[str, np.ndarray], items: int, names: Mapping[str, Sequence[str]]
+    entry: Entry, columns: Mapping[str, np.ndarray], items: int, names: Mapping[str, Sequence[str]]
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Values and codes of an entry; a joint one has the combinations that occur."""
     if not entry.parts:
@@ -296,7 +296,7 @@ def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequenc
     )
 
 
-def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+def _values(entry: Entry, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
     if column.dtype.kind == "f":
         if not np.all(np.isfinite(column)):
             raise InputError(f"attribute {entry.name!r} has labels that are not finite: remove those items")

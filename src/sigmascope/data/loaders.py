@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LoadOptions:
     """What is wanted of the data.
 
     Args:
@@ -51,7 +51,7 @@ class Loader:
 
     name: str
     words: str
-    load: Callable[[str, Wanted], LabelledData | Hierarchy]
+    load: Callable[[str, LoadOptions], LabelledData | Hierarchy]
     word: str = ""
     settings: bool = False
     suffixes: tuple[str, ...] = ()
@@ -111,37 +111,37 @@ def known_kinds() -> str:
     return f"the word {named}, an {', '.join(others)} or {last} file, or {' or '.join(folders)}"
 
 
-def _scenes(data: str, wanted: Wanted) -> LabelledData:
+def _scenes(data: str, wanted: LoadOptions) -> LabelledData:
     from sigmascope.data.scenes import load_scenes
 
     return load_scenes(wanted.size, wanted.attributes, grain=wanted.grain)
 
 
-def _npz(data: str, wanted: Wanted) -> LabelledData:
+def _npz(data: str, wanted: LoadOptions) -> LabelledData:
     from sigmascope.data.npz import load_npz
 
     return load_npz(Path(data), wanted.attributes)
 
 
-def _parquet(data: str, wanted: Wanted) -> LabelledData:
+def _parquet(data: str, wanted: LoadOptions) -> LabelledData:
     from sigmascope.data.parquet import load_parquet
 
     return load_parquet(Path(data), wanted.attributes, wanted.ground)
 
 
-def _folder(data: str, wanted: Wanted) -> LabelledData:
+def _folder(data: str, wanted: LoadOptions) -> LabelledData:
     from sigmascope.data.folder import load_folder
 
     return load_folder(Path(data), wanted.attributes, wanted.ground)
 
 
-def _shapes3d(data: str, wanted: Wanted) -> LabelledData:
+def _shapes3d(data: str, wanted: LoadOptions) -> LabelledData:
     from sigmascope.data.shapes3d import load_shapes3d
 
     return load_shapes3d(Path(data), wanted.attributes)
 
 
-def _hierarchy(data: str, wanted: Wanted) -> Hierarchy:
+def _hierarchy(data: str, wanted: LoadOptions) -> Hierarchy:
     from sigmascope.data.hierarchy import parse_hierarchy
 
     hierarchy = parse_hierarchy(data)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.files import printable, require_plain, require_text
+from sigmascope.data.files import printable, require_file, require_text
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.loaders import Loader, Wanted, by_word, known_kinds, loaders
+from sigmascope.data.loaders import Loader, LoadOptions, by_word, known_kinds, loaders
 from sigmascope.data.pictures import WHITE, ground_colour
 
 
@@ -27,7 +27,7 @@ def load_any(
 
     Raises: InputError, in one line, for anything that cannot be used.
     """
-    return _loaded(data, by_word(data), Wanted(tuple(attributes), size, grain, ground))
+    return _loaded(data, by_word(data), LoadOptions(tuple(attributes), size, grain, ground))
 
 
 def load(
@@ -46,13 +46,13 @@ def load(
     """
     named = by_word(str(data))
     finite = named if named is None or named.finite else None
-    found = _loaded(str(data), finite, Wanted(tuple(attributes), size, grain, ground))
+    found = _loaded(str(data), finite, LoadOptions(tuple(attributes), size, grain, ground))
     if not isinstance(found, LabelledData):
         raise InputError(f"{data}: it is no finite set of items: pass {known_kinds()}")
     return found
 
 
-def _loaded(data: str, named: Loader | None, wanted: Wanted) -> LabelledData | Hierarchy:
+def _loaded(data: str, named: Loader | None, wanted: LoadOptions) -> LabelledData | Hierarchy:
     """What the loader of a word, or else that of a path, gives."""
     try:
         require_text(data, "the path of the data")
@@ -77,7 +77,7 @@ def _of_path(data: str) -> Loader:
         raise InputError(f"{data}: there is no such file: pass {known_kinds()}")
     folder, suffix = path.is_dir(), path.suffix.lower()
     if not folder:
-        require_plain(path)
+        require_file(path)
     for loader in loaders():
         if (folder and loader.holds is not None and loader.holds(path)) or (not folder and suffix in loader.suffixes):
             return loader

@@ -17,8 +17,8 @@ import numpy as np
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import check_kind, labelled
-from sigmascope.data.files import error_words, require_plain
-from sigmascope.data.labels import Selected, asked, select
+from sigmascope.data.files import error_words, require_file
+from sigmascope.data.labels import Selected, parse_entries, select
 from sigmascope.data.memory import require
 from sigmascope.data.shards import Rows, StoredRows, as_bytes, block_rows, blocks, chosen_rows
 
@@ -96,7 +96,7 @@ def images_of(path: Path) -> np.ndarray:
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
-    require_plain(path)
+    require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("images.npy")
@@ -133,7 +133,7 @@ def _labels(
 ) -> tuple[Selected, np.ndarray | None]:
     """The columns that are asked for, and the weights."""
     known = [name for name in members if name not in ("images", "weights")]
-    wanted = {p.name for entry in asked(attributes, known) for p in entry.parts or (entry,)}
+    wanted = {p.name for entry in parse_entries(attributes, known) for p in entry.parts or (entry,)}
     weights = _read(archive, members["weights"], "weights", n, path) if "weights" in members else None
     columns: dict[str, np.ndarray] = {}
     for name in known:  # of those that were not asked for only the names count

@@ -13,7 +13,7 @@ import numpy as np
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import labelled, of_objects
 from sigmascope.data.files import error_words
-from sigmascope.data.labels import asked, select
+from sigmascope.data.labels import parse_entries, select
 from sigmascope.data.memory import require
 from sigmascope.data.pictures import WHITE, decode_all
 
@@ -50,7 +50,7 @@ def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE
         known = [f.name for f in labels]
         n, wanted = (
             file.metadata.num_rows,
-            {p.name for e in asked(attributes, dict.fromkeys(known)) for p in e.parts or (e,)},
+            {p.name for e in parse_entries(attributes, dict.fromkeys(known)) for p in e.parts or (e,)},
         )
         require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --attributes")
         columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}

@@ -17,7 +17,7 @@ _WIDE = 127.0  # a range of pixels beyond it is no range of 0 to 1, or of −1 t
 
 
 @dataclass
-class Look:
+class PixelScan:
     """What is seen of items on the way through them.
 
     Args:
@@ -95,7 +95,7 @@ def require_different(data: LabelledData) -> None:
 
     Raises: InputError.
     """
-    look = Look(data.name, 0)
+    look = PixelScan(data.name, 0)
     for start in range(0, len(data), _ROWS):
         look.at(data.source.read(start, min(start + _ROWS, len(data))).numpy())
         if not look.alike:
@@ -103,7 +103,7 @@ def require_different(data: LabelledData) -> None:
     look.require_different(len(data))
 
 
-def together(looks: Sequence[Look]) -> Look:
+def together(looks: Sequence[PixelScan]) -> PixelScan:
     """What several ranks have seen, each of its own items."""
     some = [x for x in looks if x.example is not None]
     if not some:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.labels import asked, encode
+from sigmascope.data.labels import encode, parse_entries
 from sigmascope.data.shapes3d import FACTORS, SHAPES
 from sigmascope.data.sigma_units import PIXELS
 
@@ -111,7 +111,7 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
     made, labels, weights = encode(columns, mesh[0].size, attributes, names={"shape": SHAPES, "grain": GRAINS})
-    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(attributes, columns) for p in e.parts or (e,) if p.bins)
+    cuts = sorted(f"{p.name}:{p.bins}" for e in parse_entries(attributes, columns) for p in e.parts or (e,) if p.bins)
     chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
     unit = PIXELS

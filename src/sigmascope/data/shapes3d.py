@@ -17,7 +17,7 @@ from sigmascope.data.arrays import update_labels
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import encode, select
 from sigmascope.data.memory import require
-from sigmascope.data.scales import Look, alone_notes
+from sigmascope.data.scales import PixelScan, alone_notes
 from sigmascope.data.shards import ChosenRows
 from sigmascope.data.sigma_units import unit_of
 
@@ -87,7 +87,7 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     made, labels, weights = encode(selected.columns, selected.items, attributes)
     source = H5Source(images if selected.kept is None else ChosenRows(images, selected.kept))
     digest = hashlib.blake2b(f"{(selected.items, *images.shape[1:])}".encode(), digest_size=16)
-    look = Look(path.stem)
+    look = PixelScan(path.stem)
     for i in np.unique(np.linspace(0, len(source) - 1, _SAMPLED).astype(np.int64)):
         image = source.raw(int(i), int(i) + 1)
         digest.update(image.tobytes())

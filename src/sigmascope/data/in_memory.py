@@ -13,7 +13,7 @@ from sigmascope.data.memory import require
 _BLOCK = 1 << 22  # numbers read at once
 
 
-def held(data: LabelledData, size: int = 0) -> LabelledData:
+def in_memory(data: LabelledData, size: int = 0) -> LabelledData:
     """The same items in memory, float32; pictures larger than ``size`` become the means of their blocks of pixels.
 
     Args:
