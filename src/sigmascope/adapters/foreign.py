@@ -177,7 +177,7 @@ class Foreign(Denoiser):
         return torch.float32 if of is None else of.dtype
 
 
-def try_out(denoiser: Foreign, name: str) -> None:
+def require_finite_output(denoiser: Foreign, name: str) -> None:
     """Ask a network once, so that one that cannot answer is refused before work starts.
 
     Args:

@@ -1,11 +1,11 @@
 """Procedural scenes in the factor layout of 3D Shapes: a lit object in a room, 480,000 images.
 
 Floor hue 10, wall hue 10, object hue 10, scale 8, shape 4, orientation 15 (Burgess & Kim 2018).  The 480 geometries
-(scale, shape, orientation) are ray-cast once; an image is linear in its three colours,
+(scale, shape, orientation) are ray-cast once.  An image is linear in its three colours,
 
 .. math:: v(p) = F(p) c_{floor} + W(p) c_{wall} + O(p) c_{object} + K(p),
 
-so the images of a geometry are composed when they are read and the full set never lies in memory.
+so that images are composed when they are read, and the full set is never in memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.labels import asked, encode
+from sigmascope.data.labels import columns_of, encode, parse_entries
 from sigmascope.data.shapes3d import FACTORS, SHAPES
 from sigmascope.data.sigma_units import PIXELS
 
 HUES, SCALES, ORIENTATIONS = 10, 8, 15
 COLOURINGS = HUES**3
 GEOMETRIES = SCALES * len(SHAPES) * ORIENTATIONS
-_VERSION = 1  # raise it when a pixel changes: it enters the fingerprint
+_VERSION = 1  # part of the fingerprint; to be raised when a pixel changes
 _SUPERSAMPLE = 4
 GRAINS = ("smooth", "lengthwise", "crosswise", "tiled")
 _GRAIN_PERIOD, _GRAIN_CONTRAST = 0.5, 0.08
@@ -40,7 +40,7 @@ Rays = Float[np.ndarray, "rays 3"]
 
 
 class ScenesSource:
-    """The scenes as items.
+    """The scenes as a source of items.
 
     index = (((scale·4 + shape)·15 + orientation)·grains + grain)·1000 + floor·100 + wall·10 + object, with one grain
     or four.
@@ -95,8 +95,8 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
 
     Args:
         size: side of the square images in pixels: 16, 32 or 64.
-        attributes: which of the factors; empty means all.
-        grain: four fine textures of the floor, one more factor: 1,920,000 images.
+        attributes: entries of ``--attributes``; empty: all factors.
+        grain: whether the floor has one of four fine textures, one more factor: 1,920,000 images.
 
     Raises: InputError for another size or factor.
     """
@@ -111,11 +111,10 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
     made, labels, weights = encode(columns, mesh[0].size, attributes, names={"shape": SHAPES, "grain": GRAINS})
-    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(attributes, columns) for p in e.parts or (e,) if p.bins)
-    chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
+    bins = columns_of(parse_entries(attributes, columns))
+    chosen = ",".join([*sorted(a.name for a in made), *sorted(f"{name}:{n}" for name, n in bins.items() if n)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
-    unit = PIXELS
-    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), unit)
+    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), PIXELS)
 
 
 @lru_cache(maxsize=2)
@@ -147,11 +146,12 @@ def _geometries(size: int, grain: bool) -> tuple[Tensor, Tensor]:
 def _averaged(maps: Float[np.ndarray, "maps rays"], size: int) -> Float[np.ndarray, "maps pixels"]:
     """Mean over the rays of each pixel."""
     count = len(maps)
-    return maps.reshape(count, size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((2, 4)).reshape(count, -1)
+    means: np.ndarray = maps.reshape(count, size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((2, 4))
+    return means.reshape(count, -1)
 
 
 def _textures(points: Rays) -> Float[np.ndarray, "grains rays"]:
-    """Relative brightness of the floor at points of it: smooth, boards along x or z, or tiles."""
+    """Relative brightness of the floor at some points for each grain: smooth, boards along x or z, or tiles."""
     x, z = (np.sign(np.sin(2 * np.pi * points[:, axis] / _GRAIN_PERIOD)) for axis in (0, 2))
     return 1.0 + _GRAIN_CONTRAST * np.stack([np.zeros_like(x), x, z, x * z])
 
@@ -172,7 +172,7 @@ def _camera(azimuth: float, side: int) -> tuple[np.ndarray, Rays]:
 
 
 def _room(origin: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray, Rays]:
-    """Distance, material (0 floor, 1 wall, 3 sky) and normal of what each ray meets in the empty room."""
+    """Distance, material (0 floor, 1 wall, 3 sky) and normal of the surface that each ray meets in the empty room."""
     with np.errstate(divide="ignore"):
         floor = np.where(rays[:, 1] < 0, -origin[1] / rays[:, 1], np.inf)
         side_x = (np.sign(rays[:, 0]) * _ROOM - origin[0]) / rays[:, 0]
@@ -194,7 +194,7 @@ def _room(origin: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray, Rays]
 def _light(points: Rays, normal: Rays) -> np.ndarray:
     """Diffuse light (Lambert) at points of these normals, in [0, 1]."""
     to_light = _LIGHT - points
-    return np.clip((normal * to_light).sum(1) / np.linalg.norm(to_light, axis=1), 0.0, 1.0)
+    return np.asarray(np.clip((normal * to_light).sum(1) / np.linalg.norm(to_light, axis=1), 0.0, 1.0))
 
 
 def _shade(
@@ -229,7 +229,7 @@ def _shade(
 
 
 class _Thing:
-    """Cube, cylinder, sphere or capsule, standing in the middle of the floor."""
+    """A cube, cylinder, sphere or capsule in the middle of the floor."""
 
     def __init__(self, shape: int, scale: float) -> None:
         self.shape = SHAPES[shape]

@@ -1,4 +1,4 @@
-"""Items of which every rank of a run holds a share, and arrays that stay in their file."""
+"""Sources of items that are divided over the ranks of a run, and arrays that stay in their file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from torch import Tensor
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError, ItemSource
 
-_BLOCK_BYTES = 1 << 22  # of what is read at once on the way through a file
+_BLOCK_BYTES = 1 << 22  # read at once
 
 
 class ShardedSource:
-    """The share of the items that this rank holds, as part of the whole; the others' can be taken, not read.
+    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read.
 
     Args:
         own: the items that this rank holds; perhaps none.
         start: index of the first of them.
-        total: items of all ranks.
+        total: number of items of all ranks.
     """
 
     def __init__(self, own: ItemSource, start: int, total: int) -> None:
@@ -60,11 +60,11 @@ class ShardedSource:
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
         """Any items; every rank must ask for the same ones."""
-        mine = (items >= self._start) & (items < self._start + len(self._own))
-        found = torch.zeros(len(items), *self.event)
-        if bool(mine.any()):
-            found[mine] = self._own.take(items[mine] - self._start)
-        return distributed.add_up(found)
+        own = (items >= self._start) & (items < self._start + len(self._own))
+        values = torch.zeros(len(items), *self.event)
+        if bool(own.any()):
+            values[own] = self._own.take(items[own] - self._start)
+        return distributed.add_up(values)
 
 
 @runtime_checkable
@@ -79,7 +79,7 @@ class Rows(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
+        """Memory that the rows take."""
         ...
 
     def __len__(self) -> int: ...
@@ -88,7 +88,7 @@ class Rows(Protocol):
 
 
 class StoredRows:
-    """An array that lies uncompressed in a file: rows are read when they are asked for.
+    """An array that lies uncompressed in a file, whose rows are read when they are needed.
 
     Args:
         path: of the file.
@@ -105,8 +105,7 @@ class StoredRows:
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take: none."""
-        return 0
+        return 0  # no row is kept in memory
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -136,11 +135,11 @@ class StoredRows:
 
 
 class ChosenRows:
-    """Some of the rows of others, which are read when they are asked for.
+    """A choice of rows, which are read when they are needed.
 
     Args:
-        rows: all.
-        kept: indices of those chosen, increasing.
+        rows: all rows.
+        kept: indices of the chosen ones, increasing.
     """
 
     def __init__(self, rows: Rows, kept: np.ndarray) -> None:
@@ -149,7 +148,6 @@ class ChosenRows:
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
         return self._rows.nbytes
 
     def __len__(self) -> int:
@@ -167,17 +165,12 @@ class ChosenRows:
 
 
 def chosen_rows(rows: Rows, kept: np.ndarray) -> Rows:
-    """Some rows: of an array in memory a copy of them, of others a view.
-
-    Args:
-        rows: all.
-        kept: indices of those chosen, increasing.
-    """
+    """The rows with some indices, which increase: a copy where the rows are in memory, else a view."""
     return rows[kept] if isinstance(rows, np.ndarray) else ChosenRows(rows, kept)
 
 
-def _version(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
@@ -188,7 +181,7 @@ def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def block_rows(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Rows of a block."""
+    """Number of rows of a block."""
     return max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
 
 

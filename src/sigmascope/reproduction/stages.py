@@ -22,7 +22,7 @@ from sigmascope._version import VERSION
 from sigmascope.analysis.onset import onsets
 from sigmascope.core import Curve, InputError, LabelledData
 from sigmascope.data import load
-from sigmascope.data.held import held
+from sigmascope.data.in_memory import in_memory
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.gaps import agreement
 from sigmascope.learn.neural import NeuralDenoiser, model_folder
@@ -134,7 +134,7 @@ class _Once:
 
     def __call__(self) -> ex.Laboratory:
         if self._made is None:
-            exact = FiniteDenoiser(held(self._data, self._task.size))
+            exact = FiniteDenoiser(in_memory(self._data, self._task.size))
             effort = ex.QUICK if self._task.quick else ex.FULL
             reader, name = _reader(exact, self._model, self._task)
             self._made = ex.Laboratory(exact.data, exact, effort, self._task.seed, self._model, reader, name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sigmascope.adapters.diffusers.folders import MOST_VALUES
-from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, register
+from sigmascope.adapters.diffusers.kinds import Kind, PipelineNetwork, PipelineRequest, register
 from sigmascope.core import Attribute, InputError
 
 CLASS = "class"
@@ -47,15 +47,15 @@ class _DiT(nn.Module):
         return self.transformer(x, timestep=time, class_labels=label).sample[:, : x.shape[1]]
 
 
-def _dit(pipe: Any, asked: Asked) -> Read:
+def _dit(pipe: Any, asked: PipelineRequest) -> PipelineNetwork:
     """A DiT, which has one class more, for none."""
     c = pipe.transformer.config
     classes = int(c.num_embeds_ada_norm)
     told = _classes(_named(classes, pipe, c, asked.index))
-    return Read(_DiT(pipe.transformer), _event(c, asked.name), told, classes)
+    return PipelineNetwork(_DiT(pipe.transformer), _event(c, asked.name), told, classes)
 
 
-def _unet(pipe: Any, asked: Asked) -> Read:
+def _unet(pipe: Any, asked: PipelineRequest) -> PipelineNetwork:
     """A UNet2DModel, of whose classes the last may stand for none, where the user says so."""
     unet, name, null = pipe.unet, asked.name, asked.null
     c, event, count = unet.config, _event(unet.config, name), _class_count(unet, name)
@@ -65,8 +65,8 @@ def _unet(pipe: Any, asked: Asked) -> Read:
         raise InputError(f"{name}: the empty class is {null}: only the last, {count - 1}, can be one")
     known = count - (null is not None)
     if count and known < 2:  # there is nothing to tell apart
-        return Read(_UNet(unet, 0 if null is None else null), event)
-    return Read(_UNet(unet), event, _classes(_named(known, pipe, c, asked.index)) if count else None, null)
+        return PipelineNetwork(_UNet(unet, 0 if null is None else null), event)
+    return PipelineNetwork(_UNet(unet), event, _classes(_named(known, pipe, c, asked.index)) if count else None, null)
 
 
 def _class_count(unet: Any, name: str) -> int:

@@ -20,7 +20,7 @@ NETWORKS = ("unet", "transformer", "decoder", "prior")
 
 
 @dataclass(frozen=True)
-class Asked:
+class PipelineRequest:
     """What was asked of a pipeline when it was opened.
 
     Args:
@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class PipelineNetwork:
     """The network of a pipeline, read.
 
     Args:
@@ -79,7 +79,7 @@ class Kind:
 
     name: str
     part: str = ""
-    read: Callable[[Any, Asked], Read] | None = None
+    read: Callable[[Any, PipelineRequest], PipelineNetwork] | None = None
     networks: tuple[str, ...] = ()
     pipelines: tuple[str, ...] = ("*",)
     text: tuple[str, ...] = ()

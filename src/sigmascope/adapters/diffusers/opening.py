@@ -21,7 +21,7 @@ from sigmascope.adapters.diffusers.folders import (
     quiet,
     within_its_files,
 )
-from sigmascope.adapters.diffusers.kinds import NETWORKS, Read, kinds, own_class
+from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, kinds, own_class
 from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import InputError
@@ -154,7 +154,9 @@ def parametrised(
     return clock.schedule, said, clock.given(), network
 
 
-def denoiser_of(read: Read, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None) -> Foreign:
+def denoiser_of(
+    read: PipelineNetwork, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None
+) -> Foreign:
     """A pipeline's network as a denoiser, on a device, its weights as they are.
 
     Args:

@@ -24,10 +24,10 @@ from sigmascope.adapters.diffusers.folders import (
     quiet,
     read_config,
 )
-from sigmascope.adapters.diffusers.kinds import NETWORKS, Asked, Read, kind_of
+from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, PipelineRequest, kind_of
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.text import load_prompted
-from sigmascope.adapters.foreign import Unit, try_out
+from sigmascope.adapters.foreign import Unit, require_finite_output
 from sigmascope.core import InputError
 
 _OF_PICTURES = (1, 3)  # channels
@@ -78,7 +78,7 @@ def load_pipeline(
             lambda part: getattr(getattr(pipe, part, None), "config", None),
         )
         coder = next((part for part in PARTS if getattr(pipe, part, None) is not None), None) if latent else None
-        read = _read(pipe, Asked(name, null, index=index))
+        read = _read(pipe, PipelineRequest(name, null, index=index))
         if latent and coder is None:
             raise InputError(
                 f"{name}: its network takes latents of {read.event[0]} channels, and the pipeline has no autoencoder "
@@ -86,13 +86,13 @@ def load_pipeline(
             )
         denoiser = denoiser_of(read, scheduler, name, device, Unit() if latent else Unit(2.0, -1.0))
         encode, decode = coding(getattr(pipe, coder), device, coder, name) if coder else (None, None)
-        try_out(denoiser, name)
+        require_finite_output(denoiser, name)
         if encode is not None and decode is not None:
             _check_latents(encode(decode(torch.zeros(1, *read.event, device=device))), read.event, name)
     return Pipeline(name, type(pipe).__name__, denoiser, scheduler, encode, decode)
 
 
-def _read(pipe: Any, asked: Asked) -> Read:
+def _read(pipe: Any, asked: PipelineRequest) -> PipelineNetwork:
     """The network of a pipeline, by its kind."""
     named = type(pipe).__name__
     kind = kind_of(named, parts_of(pipe.config))

@@ -44,10 +44,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sigmascope.adapters.diffusers.coding import coding
 from sigmascope.adapters.diffusers.folders import checked_index, folder_of, hub_id, in_one_line, part_of
-from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read, kind_of_prompts, kinds, register
+from sigmascope.adapters.diffusers.kinds import Kind, PipelineNetwork, PipelineRequest, kind_of_prompts, kinds, register
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.schedulers import TRAINED
-from sigmascope.adapters.foreign import try_out
+from sigmascope.adapters.foreign import require_finite_output
 from sigmascope.core import Attribute, InputError
 
 PROMPT = "prompt"
@@ -103,7 +103,7 @@ def load_prompted(
         named = type(pipe).__name__
         kind, reading = _checked({**pipe.config, "_class_name": named}, name)
         with in_one_line(name, f"its parts do not fit each other, pass a whole {named}"):
-            read = reading(pipe, Asked(name, prompts=values, size=size))
+            read = reading(pipe, PipelineRequest(name, prompts=values, size=size))
     tokenizers = [part for part in kind.text if part.startswith("tokenizer")]
     notes = tuple(dict.fromkeys(n for part in tokenizers for n in _cut(pipe, part, kind, values)))
     scheduler = kind.scheduled(pipe.scheduler, read.event)
@@ -111,7 +111,7 @@ def load_prompted(
         denoiser = denoiser_of(read, scheduler, name, device)
     encode, decode = coding(pipe.vae, device, "vae", name)
     with in_one_line(name, f"its network cannot be asked, pass a whole {named}"):
-        try_out(denoiser, name)
+        require_finite_output(denoiser, name)
     return Pipeline(name, named, denoiser, scheduler, encode, decode, notes)
 
 
@@ -130,7 +130,7 @@ def _values(prompts: Sequence[str]) -> tuple[str, ...]:
     return values
 
 
-def _checked(index: Mapping[str, Any], name: str) -> tuple[Kind, Callable[[Any, Asked], Read]]:
+def _checked(index: Mapping[str, Any], name: str) -> tuple[Kind, Callable[[Any, PipelineRequest], PipelineNetwork]]:
     """The kind of a pipeline and how it is read, if it is known and complete, before anything of it is loaded."""
     named = index.get("_class_name")
     kind = kind_of_prompts(named)
@@ -269,7 +269,7 @@ def _told(prompts: tuple[str, ...]) -> tuple[Attribute, int | None]:
     return Attribute(PROMPT, prompts, prior), prompts.index("") if "" in prompts else None
 
 
-def _stable(pipe: Any, asked: Asked, xl: bool) -> Read:
+def _stable(pipe: Any, asked: PipelineRequest, xl: bool) -> PipelineNetwork:
     """Network and shape of the latents of Stable Diffusion, XL or not."""
     unet, channels, values = pipe.unet, int(pipe.vae.config.latent_channels), asked.prompts
     if int(unet.config.in_channels) != channels:
@@ -290,7 +290,7 @@ def _stable(pipe: Any, asked: Asked, xl: bool) -> Read:
         if unet.config.time_cond_proj_dim is not None:
             none = pipe.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
             network.scale = none.to(unet.dtype)
-    return Read(network, event, *_told(values))
+    return PipelineNetwork(network, event, *_told(values))
 
 
 def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -302,7 +302,7 @@ def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return text, pooled
 
 
-def _flux(pipe: Any, asked: Asked) -> Read:
+def _flux(pipe: Any, asked: PipelineRequest) -> PipelineNetwork:
     """Network and shape of the latents of Flux."""
     transformer, channels, values = pipe.transformer, int(pipe.vae.config.latent_channels), asked.prompts
     if int(transformer.config.in_channels) != 4 * channels:
@@ -315,10 +315,10 @@ def _flux(pipe: Any, asked: Asked) -> Read:
     with torch.no_grad():
         text, pooled, _ = pipe.encode_prompt(list(values), device="cpu", max_sequence_length=_flux_tokens(pipe))
     network = _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype))
-    return Read(network, event, *_told(values))
+    return PipelineNetwork(network, event, *_told(values))
 
 
-def _sides(own: tuple[int, ...] | None, scale: int, patch: int, asked: Asked) -> tuple[int, ...]:
+def _sides(own: tuple[int, ...] | None, scale: int, patch: int, asked: PipelineRequest) -> tuple[int, ...]:
     """Height and width of the latents of images of the size in pixels that was asked for."""
     size = asked.size
     if not size:

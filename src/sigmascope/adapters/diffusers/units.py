@@ -14,7 +14,7 @@ percent       of sampling that is done, as ComfyUI counts it: of the training cl
 ============= ================================================================================================
 
 Levels, timesteps and strengths are read off the scheduler and the pipeline's class
-(:mod:`sigmascope.adapters.diffusers.schedulers`, :mod:`sigmascope.adapters.diffusers.habits`).
+(:mod:`sigmascope.adapters.diffusers.schedulers`, :mod:`sigmascope.adapters.diffusers.scheduler_setup`).
 
 References: ComfyUI, ``percent_to_sigma``.
 """
@@ -33,8 +33,8 @@ import numpy as np
 
 from sigmascope.adapters.diffusers.calls import pipeline_class
 from sigmascope.adapters.diffusers.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
-from sigmascope.adapters.diffusers.habits import Habits, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.pipelines import in_latents
+from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.adapters.foreign import Unit
 from sigmascope.core import InputError
@@ -108,7 +108,7 @@ class Ruler:
         sigmas: Sequence[float] = (),
     ) -> None:
         self._scheduler, self._pipeline = copy.deepcopy(scheduler), pipeline
-        habits = Habits(pipeline, patches, sides, index)
+        habits = SchedulerSetup(pipeline, patches, sides, index)
         try:
             mu = habits.set(self._scheduler, steps, timesteps, sigmas)
         except InputError as error:

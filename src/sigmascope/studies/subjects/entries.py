@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sigmascope.core import InputError
-from sigmascope.data.labels import attribute_of, parse_wanted
+from sigmascope.data.labels import attribute_of, parse_entry
 
 
 def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -18,13 +18,13 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
 
     Raises: InputError for another attribute, or other bins.
     """
-    bins = {p.name: p.bins for e in trained for w in [parse_wanted(e, names)] for p in (w.parts or (w,)) if p.bins}
+    bins = {p.name: p.bins for e in trained for w in [parse_entry(e, names)] for p in (w.parts or (w,)) if p.bins}
     found = []
     for entry in entries:
         name = attribute_of(entry, names)
         if name not in names:
             raise InputError(f"the model cannot be told {name!r}: choose among {', '.join(names)}")
-        wanted = parse_wanted(entry, names)
+        wanted = parse_entry(entry, names)
         for part in wanted.parts or (wanted,):
             if part.bins is not None and bins.get(part.name) != part.bins:
                 had = f"{bins[part.name]} bins" if part.name in bins else "no bins"

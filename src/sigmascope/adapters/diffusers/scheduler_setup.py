@@ -49,7 +49,7 @@ def image_to_image(kind: str | None) -> Any:
     return plain
 
 
-class Habits:
+class SchedulerSetup:
     """What a pipeline's class asks of its scheduler.
 
     Args:
