@@ -2,7 +2,7 @@
 
 >>> import sigmascope
 >>> results = sigmascope.study("scenes")
->>> sigmascope.plot(results).savefig("scenes.png")
+>>> sigmascope.plot(results).figure.savefig("scenes.png")
 """
 
 from __future__ import annotations
