@@ -137,8 +137,8 @@ def bounds_figure(findings: Findings) -> Figure:
     """Each lower bound of each attribute, and the best of them broad and pale."""
 
     def draw(ax: Axes, row: xr.Dataset) -> None:
-        names, drawn = findings.estimators("lower bound"), []
-        for e in names:
+        drawn: list[str] = []
+        for e in findings.estimators("lower bound"):
             colour = _colour(findings, e)
             dash = _DASHES[drawn.count(colour) % len(_DASHES)]
             drawn += [colour] if e != "bound" else []

@@ -204,7 +204,7 @@ def comparison_figure(comparisons: Sequence[Comparison], names: tuple[str, str])
 def _legend(fig: Figure, upper: Axes, lower: Axes, columns: int) -> None:
     """One legend above all panels: both studies, their difference, and the signs."""
     handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (upper, lower)), strict=True))
-    signs = {
+    signs: dict[str, dict[str, Any]] = {
         "dotted: entropy H": {"linestyle": (0, (1, 3))},
         "bar: σ at half of H, 95 %": {"linewidth": 6, "alpha": 0.6},
     }

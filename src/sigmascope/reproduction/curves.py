@@ -1,4 +1,4 @@
-"""Curves of a reproduction: three measurements of one quantity, probes, and what goes beyond the paper."""
+"""Curves of a reproduction: three measurements of one quantity, probes, and further experiments."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sigmascope.core import Curve
-from sigmascope.report.figures import STYLE, label_of, sigma_axis, style_of
+from sigmascope.report.figures import STYLE, label_of, sigma_axis, span_of, style_of
 from sigmascope.reproduction.figures import intensity, tau_axis
 
 Ends = tuple[float, float]
 Marks = Mapping[str, np.ndarray]
-"""Of each attribute, at which levels a curve is marked as biased."""
+"""For each attribute, the levels at which a curve is marked as biased."""
 DOTTED = (0, (1, 1.5))
-"""The line of what is marked as biased."""
+"""The line style of levels that are marked as biased."""
 WHERE = {"features": "feature maps", "noisy": "noisy image", "prior": "random guess"}
 
 
@@ -34,12 +34,12 @@ def three_figure(
     """Figure 3 as the paper lays it out: information, entropy of the forks, accuracy of probes, over the intensity.
 
     Args:
-        gap: the paper's measure of every attribute.
-        forks: information by forks; H(A) less it is drawn.
-        probes: what the probes found.
+        gap: the paper's estimate for every attribute.
+        forks: information by forks; H(A) minus it is drawn.
+        probes: the results of the probes.
         ends: smallest and largest sigma of the schedule.
-        names: whose the gap and the forks are.
-        biased: where the gap is, which is dotted there.
+        names: the denoisers of the gap and of the forks.
+        biased: levels at which the gap is biased; its line is dotted there.
     """
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(11.0, 4.2), layout="constrained")
@@ -74,13 +74,13 @@ def one_axis_figure(
     ends: Ends,
     biased: Mapping[str, Marks] | None = None,
 ) -> Figure:
-    """The same three in nats on one axis, beside the exact curve.
+    """The same three measurements in nats on one axis, beside the exact curve.
 
     Args:
         exact: of every attribute.
         lines: by name of the measurement and attribute: sigma, value and standard error.
         ends: smallest and largest sigma of the schedule.
-        biased: by name of the measurement, where it is, which is dotted there.
+        biased: by name of the measurement, the levels at which it is biased; its line is dotted there.
     """
     columns = min(3, len(exact))
     count = -(-len(exact) // columns)
@@ -93,10 +93,10 @@ def one_axis_figure(
             tau = intensity(c.sigma, ends)
             ax.fill_between(tau, c.value - 1.96 * c.error, c.value + 1.96 * c.error, color="0.55", alpha=0.4, lw=0)
             ax.plot(tau, c.value, color="0.35", lw=2.6, alpha=0.6, label="exact filter")
-            for k, (name, of) in enumerate(lines.items()):
-                if c.attribute not in of:
+            for k, (name, rows) in enumerate(lines.items()):
+                if c.attribute not in rows:
                     continue
-                sigma, value, error = of[c.attribute]
+                sigma, value, error = rows[c.attribute]
                 dash = ("-", "--", "-.", ":")[k % 4]
                 look: dict = {"markers": len(sigma) < 20, "biased": (biased or {}).get(name, {}).get(c.attribute)}
                 _band(ax, intensity(sigma, ends), value, error, style_of(k)[0], dash, name, **look)
@@ -113,22 +113,22 @@ def one_axis_figure(
     return fig
 
 
-def probes_figure(of: xr.Dataset, ends: Ends) -> Figure:
+def probes_figure(probes: xr.Dataset, ends: Ends) -> Figure:
     """Figure 5: log-probability and accuracy of linear classifiers on three inputs."""
-    names = [str(n) for n in of.attribute.values]
+    names = [str(n) for n in probes.attribute.values]
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(2.1 * len(names) + 0.8, 5.2), layout="constrained")
         panels = fig.subplots(2, len(names), squeeze=False, sharex=True)
         for r, (kind, words) in enumerate((("log_score", "log-probability, nats"), ("accuracy", "accuracy"))):
             for ax, name in zip(panels[r], names, strict=True):
                 for i, where in enumerate(WHERE):
-                    line = of[kind].sel(where=where, attribute=name).values
+                    line = probes[kind].sel(where=where, attribute=name).values
                     colour, dash = style_of(i)[0], ("-", "--", ":")[i]
                     if kind == "log_score":
-                        error = of.stderr.sel(where=where, attribute=name).values
-                        _band(ax, of.tau.values, line, error, colour, dash, WHERE[where])
+                        error = probes.stderr.sel(where=where, attribute=name).values
+                        _band(ax, probes.tau.values, line, error, colour, dash, WHERE[where])
                     else:
-                        ax.plot(of.tau, line, color=colour, linestyle=dash, lw=1.4, label=WHERE[where])
+                        ax.plot(probes.tau, line, color=colour, linestyle=dash, lw=1.4, label=WHERE[where])
                 ax.set_xlim(1.0, 0.0)
                 if r == 0:
                     ax.set_title(label_of(name), fontsize=9, loc="left")
@@ -139,43 +139,43 @@ def probes_figure(of: xr.Dataset, ends: Ends) -> Figure:
     return fig
 
 
-def turn_figure(of: xr.Dataset) -> Figure:
-    """The U-turn: how probable it is that an attribute is kept, and that two children agree, over sigma."""
-    names = [str(n) for n in of.attribute.values]
-    draws = of.sizes["draw"]
-    sigma = of.sigma.values
+def turn_figure(turn: xr.Dataset) -> Figure:
+    """The U-turn: the probabilities that an attribute is kept and that two continuations agree, over sigma."""
+    names = [str(n) for n in turn.attribute.values]
+    draws = turn.sizes["draw"]
+    sigma = turn.sigma.values
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(8.0, 4.6), layout="constrained")
         ax = fig.subplots()
         for i, name in enumerate(names):
             colour, _ = style_of(i)
-            one = of.sel(attribute=name)
-            agree = one.agree.values
+            row = turn.sel(attribute=name)
+            agree = row.agree.values
             _band(ax, sigma, agree.mean(1), agree.std(1, ddof=1) / draws**0.5, colour, "-", name)
-            kept = one.kept.values.mean(1)
+            kept = row.kept.values.mean(1)
             error = np.sqrt(np.maximum(kept * (1 - kept), 1.0 / draws) / draws)
             ax.errorbar(sigma, kept, 1.96 * error, color=colour, fmt="o", ms=3, lw=0.8)
         sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
         ax.set_ylim(-0.03, 1.05)
         ax.set_ylabel("probability")
         legend = ax.legend(
-            loc="upper left", fontsize=8.5, title="line: two children agree; dots: the attribute is kept"
+            loc="upper left", fontsize=8.5, title="line: two continuations agree; dots: the attribute is kept"
         )
         legend.get_title().set_fontsize(8)
         legend.get_frame().set(linewidth=0, alpha=0.9)
     return fig
 
 
-def deterministic_figure(of: xr.Dataset, exact: Sequence[Curve]) -> Figure:
-    """What the filter knows, along deterministic paths, of the value that the path will end with."""
-    sigma, paths = of.sigma.values, of.sizes["path"]
+def deterministic_figure(paths: xr.Dataset, exact: Sequence[Curve]) -> Figure:
+    """How early the filter predicts the value that a deterministic path ends with, over sigma, in nats."""
+    sigma, count = paths.sigma.values, paths.sizes["path"]
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(8.0, 4.6), layout="constrained")
         ax = fig.subplots()
-        for i, name in enumerate(of.attribute.values):
+        for i, name in enumerate(paths.attribute.values):
             colour, _ = style_of(i)
-            gained = of.gained.sel(attribute=name).values
-            _band(ax, sigma, gained.mean(1), gained.std(1, ddof=1) / paths**0.5, colour, "-", str(name))
+            gained = paths.gained.sel(attribute=name).values
+            _band(ax, sigma, gained.mean(1), gained.std(1, ddof=1) / count**0.5, colour, "-", str(name))
             c = next(c for c in exact if c.attribute == name)
             ax.plot(c.sigma, c.value, color=colour, linestyle="--", lw=1.0)
         sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
@@ -187,7 +187,7 @@ def deterministic_figure(of: xr.Dataset, exact: Sequence[Curve]) -> Figure:
 
 
 def null_figure(curves: Sequence[Curve], items: np.ndarray | None) -> Figure:
-    """What each estimator says of random labels, over sigma; in grey the number of items that the filter holds."""
+    """Each estimator for random labels, over sigma; in grey the number of items that are still possible."""
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(8.0, 3.8), layout="constrained")
         ax = fig.subplots()
@@ -211,18 +211,18 @@ def null_figure(curves: Sequence[Curve], items: np.ndarray | None) -> Figure:
 
 
 def second_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """A second data set under two laws: what is known (left) and what is still open (right), nats."""
+    """A second data set under two laws: the information (left) and the entropy that is left (right), nats."""
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(10.0, 4.2), layout="constrained")
         left, right = fig.subplots(1, 2)
-        for k, (law, of) in enumerate(curves.items()):
-            for i, c in enumerate(of):
+        for k, (law, rows) in enumerate(curves.items()):
+            for i, c in enumerate(rows):
                 colour, dash = style_of(i)[0], ("-", "--")[k % 2]
                 name = f"{c.attribute}, {law}"
                 _band(left, c.sigma, c.value, c.error, colour, dash, name)
                 _band(right, c.sigma, c.ceiling - c.value, c.error, colour, dash, name)
-        for ax, words in ((left, "information, nats"), (right, "still open: H(A) − I, nats")):
-            sigma_axis(ax, float(of[0].sigma.min()), float(of[0].sigma.max()), decibels=True)
+        for ax, words in ((left, "information, nats"), (right, "entropy that is left: H(A) − I, nats")):
+            sigma_axis(ax, *span_of([c for x in curves.values() for c in x]), decibels=True, ticks=6)
             ax.set_ylabel(words)
         left.legend(fontsize=8, frameon=False, loc="upper left")
     return fig

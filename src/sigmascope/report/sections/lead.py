@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from sigmascope.analysis.onset import Onset
+from sigmascope.core import Curve
 from sigmascope.report.findings import Findings
 from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_sampler
 from sigmascope.report.table import brief, number, plus_minus
@@ -30,7 +33,7 @@ def _lead(pictures: Pictures, findings: Findings) -> list[str]:
     return [
         f"<h1>{escape(title_of(findings))}{question}</h1>",
         *_warnings(findings.results),
-        f'<p class="lead">{" ".join(summary(findings))}</p>',
+        f'<p class="lead">{" ".join(summary(findings.onsets, findings.curves, findings.doubts))}</p>',
         f"<p>{by}{order_of(findings.onsets, findings.doubts)}</p>",
     ]
 
@@ -45,15 +48,20 @@ def _warnings(results: xr.Dataset) -> list[str]:
     return [f'<p class="lead"><strong>{escape(w)}</strong></p>' for w in lines]
 
 
-def summary(findings: Findings) -> list[str]:
-    """Three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do."""
-    rows = [row for row in findings.onsets if row.attribute not in findings.doubts]
+def summary(table: Sequence[Onset], curves: Sequence[Curve], doubts: Mapping[str, str] | None = None) -> list[str]:
+    """Three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
+
+    Args:
+        table: onsets, in order.
+        curves: that they were read off.
+        doubts: the verdict on each attribute whose curve is marked as biased; these are left out.
+    """
+    rows = [row for row in table if row.attribute not in (doubts or {})]
     reached = [row for row in rows if row.state == "reached"]
-    return [_decided(rows, reached, findings), _certainty(reached, findings), _action(reached)]
+    return [_decided(rows, reached, curves[0].sigma), _certainty(reached, curves[0]), _action(reached)]
 
 
-def _decided(rows: Sequence[Onset], reached: Sequence[Onset], findings: Findings) -> str:
-    sigma = findings.results.sigma
+def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.ndarray, " levels"]) -> str:
     levels = f"between σ {float(sigma[0]):g} and {float(sigma[-1]):g}"
     if not rows:
         return "Every curve of this study is marked as biased, so no order of the attributes is reported."
@@ -71,12 +79,12 @@ def _decided(rows: Sequence[Onset], reached: Sequence[Onset], findings: Findings
     return text + (f"; {left} of {len(rows)} attributes are not decided {levels}." if left else ".")
 
 
-def _certainty(reached: Sequence[Onset], findings: Findings) -> str:
-    draws = f"{findings.results.sizes['draw']} draws"
+def _certainty(reached: Sequence[Onset], curve: Curve) -> str:
+    draws = f"{curve.per_draw.shape[1] * curve.draws_per_column:,} draws"
     kind = {
         "exact": f"These levels are exact for the data up to the chance of {draws}",
         "lower bound": f"These levels are lower bounds from {draws}: the true level is the same or higher",
-    }.get(findings.curves[0].kind, f"These levels are estimates from {draws}; errors of the network come on top")
+    }.get(curve.kind, f"These levels are estimates from {draws}; errors of the network come on top")
     open_pairs = [(a, b) for a, b in itertools.pairwise(reached) if not a.before_next >= _SETTLED]
     if len(reached) < 2:
         return f"{kind}; brackets are 95 % intervals."
