@@ -34,7 +34,6 @@ _TOP = 1.35  # of H(A): the upper edge of a panel
 _OWN_PATH = 4  # colour of the curve along the model's own path
 _BLACK = 6  # index of black, which belongs to the exact curve
 _EXACT = (0, (5, 2))
-_BIASED = (0, (1, 1.5))
 _DASHES = ("-", "--", ":", "-.")  # of bounds that share a colour
 _COLUMNS = 9  # noise levels of the gallery
 _SPREAD = 0.25  # standard deviation of the pixels of noisier images as they are drawn
@@ -93,21 +92,12 @@ def model_figure(findings: Findings) -> Figure:
         for e in curves:
             _curve(ax, row, e, findings, 2.4 if e == "bound" else 1.4)
         for e in gaps:
-            _trusted_and_not(ax, row, e, _colour(findings, e))
+            gap = row.sel(estimator=e)
+            biased, line = ~gap.trusted.values.astype(bool), {"linewidth": 1.5, "label": e}
+            colour = _colour(findings, e)
+            band(ax, gap.sigma.values, gap.information.values, half_interval(gap), colour, biased=biased, **line)
 
     return _panels(findings.results, draw, "information, nats", 3)
-
-
-def _trusted_and_not(ax: Axes, row: xr.Dataset, estimator: str, colour: str) -> None:
-    """An estimate with its band, dotted at the levels at which it is marked as biased."""
-    curve = row.sel(estimator=estimator)
-    sigma, value, good = curve.sigma.values, curve.information.values, curve.trusted.values.astype(bool)
-    # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
-    near, half = good | np.roll(good, 1) & (np.arange(len(good)) > 0), half_interval(curve)
-    ax.fill_between(sigma, value - half, value + half, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(sigma, np.where(near, value, np.nan), color=colour, linewidth=1.5, label=f"{estimator}, trusted")
-    biased = np.where(good, np.nan, value)
-    ax.plot(sigma, biased, color=colour, label=f"{estimator}, biased", linewidth=1.2, linestyle=_BIASED)
 
 
 def _over_the_top(row: xr.Dataset, estimator: str) -> str:

@@ -53,11 +53,18 @@ def short(text: str, length: int) -> str:
 
 
 def band(
-    ax: Axes, x: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, alpha: float = 0.2, **line: Any
-) -> None:
-    """A curve with a pale band of ``half`` on each side of it."""
+    ax: Axes, x: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, alpha: float = 0.2, *,
+    biased: np.ndarray | None = None, label: str | None = None, **line: Any,
+) -> None:  # fmt: skip
+    """A curve with a pale band of ``half`` on each side of it; thin and dotted where it is marked as biased."""
     ax.fill_between(x, value - half, value + half, color=colour, alpha=alpha, linewidth=0)
-    ax.plot(x, value, color=colour, **line)
+    if biased is not None and biased.any():
+        # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
+        near = ~biased | np.roll(~biased, 1) & (np.arange(len(biased)) > 0)
+        dotted = np.where(biased, value, np.nan)
+        ax.plot(x, dotted, color=colour, linewidth=1.2, linestyle=(0, (1, 1.5)), label=f"{label}, biased")
+        value = np.where(near, value, np.nan)
+    ax.plot(x, value, color=colour, label=label, **line)
 
 
 def curve_band(ax: Axes, c: Curve, colour: str, alpha: float, **line: Any) -> None:

@@ -38,8 +38,8 @@ def captions(results: Reproduced) -> dict[str, str]:
         f"gap between denoisers{' of the learned model' if learned else ''}; entropy of the labels of independent "
         f"continuations; accuracy of linear classifiers. {curves}{marked}",
         "figure-3-in-nats": "The same three measurements as one quantity in nats: the entropy across forks is "
-        "H(A) − I, and H(A) minus the cross-entropy of a probe is a lower bound of I, the part that a linear classifier "
-        "reads. "
+        "H(A) − I, and H(A) minus the cross-entropy of a probe is a lower bound of I, the part that a linear "
+        "classifier reads. "
         f"Grey: the exact filter with its band. {curves} Dotted in grey: H(A).{marked}{labels}",
         "figure-4-forks": f"Four continuations of the state of one generation (that of Figure 1) at five intensities, "
         f"{drawn}. P(agree): the probability, by the exact filter, that four continuations agree.",
