@@ -306,7 +306,7 @@ def test_the_held_out_bound_has_a_name_of_its_own(good, tmp_path):
     assert results.estimator.values.tolist() == ["heldout"]
     assert results.attrs["main_estimator"] == "heldout"
     assert {c.estimator for c in sigmascope.to_curves(results)} == {"heldout"}
-    assert len(sigmascope.plot(results).axes[0].get_lines()) >= 1
+    assert len(sigmascope.plot(results).get_lines()) >= 1
     with pytest.raises(InputError, match="choose among heldout"):
         sigmascope.to_curves(results, "posterior")
     assert "<code>heldout</code>" in (tmp_path / "b" / "report.html").read_text()

@@ -242,7 +242,7 @@ def test_plot_draws_the_main_curve(folders):
     import sigmascope
 
     results = xr.load_dataset(folders / "unconditional" / "results.nc", engine="h5netcdf")
-    drawn = [x for x in sigmascope.plot(results).axes[0].lines if len(x.get_ydata()) == results.sizes["sigma"]]
+    drawn = [x for x in sigmascope.plot(results).lines if len(x.get_ydata()) == results.sizes["sigma"]]
     main_curve = results.information.sel(estimator="forks").values[0]
     assert any(np.allclose(x.get_ydata(), main_curve) for x in drawn)
     exact = results.information.sel(estimator="posterior").values[0]

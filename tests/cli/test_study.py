@@ -95,8 +95,8 @@ def test_from_python_the_same_numbers(digits, tmp_path):
     data = sigmascope.from_array(images, {"shape": shape, "noise": noise})
     again = study(sigmascope.FiniteDenoiser(data), draws=24, levels=12)
     assert np.array_equal(results.information, again.information)
-    figure = sigmascope.plot(results)
-    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["shape", "noise"]
+    ax = sigmascope.plot(results)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["shape", "noise"]
 
 
 def test_a_finished_study_is_left_alone(digits, tmp_path, capsys):
@@ -349,8 +349,8 @@ def test_columns_with_commas_and_overrides_keep_the_check_of_the_data(tmp_path, 
     capsys.readouterr()
     assert run("study", "--spec", tmp_path / "a" / "spec.toml", "--seed", "2", "--out", tmp_path / "c") == 2
     assert "fingerprint" in capsys.readouterr().err
-    figure = sigmascope.plot(xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf"))
-    assert [t.get_text().strip() for t in figure.axes[0].get_legend().get_texts()] == ["x,y", "_z"]
+    ax = sigmascope.plot(xr.load_dataset(tmp_path / "a" / "results.nc", engine="h5netcdf"))
+    assert [t.get_text().strip() for t in ax.get_legend().get_texts()] == ["x,y", "_z"]
 
 
 def test_data_from_python_are_not_repeated_by_a_file(tmp_path, capsys):

@@ -119,7 +119,7 @@ def _advised(
     if named:
         try:
             ruler = ruler_of(named, steps, **lists)
-            factor = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
+            factor = unit_factor(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
         except InputError as error:
             missing(error)
             ruler = None
@@ -138,7 +138,7 @@ def _own_pipeline(model: str) -> str:
     return model if model.startswith(PIPELINE) and Path(model.removeprefix(PIPELINE)).is_dir() else ""
 
 
-def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
+def unit_factor(unit: str, ruler: Ruler, study: str, model: str) -> float:
     """From a level in the unit of a study to one in that of a pipeline: pixels from 0 to 1, or latents.
 
     Raises: InputError where the two are known to be others.

@@ -93,12 +93,14 @@ def run_subject(
         if "value_information" in results:
             folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
         rest = [c for e in others(results) for c in to_curves(results, e)]
-        found = Findings(
-            results, subject.kind, to_curves(results), rest, table, agreements_of(results), conditionals(results),
+        curves = {c.attribute: c for c in to_curves(results)}
+        findings = Findings(
+            results, subject.kind, list(curves.values()), rest, table, agreements_of(results), conditionals(results),
             doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
             page_advice(results, getattr(spec, "model", "")),
+            subject.explored(problem, [curves[row.attribute] for row in table]),
         )  # fmt: skip
-        write_page(folder.write, found)
+        write_page(folder.write, findings)
     return results, table, False
 
 
