@@ -15,7 +15,15 @@ author = "The sigmascope authors"
 copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "commands", "docstrings", "mathml", "public_names"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "commands",
+    "docstrings",
+    "mathml",
+    "public_names",
+]
 exclude_patterns = ["figures", "_ext"]
 root_doc = "index"
 language = "en"
