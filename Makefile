@@ -1,11 +1,12 @@
 # make study  - install the package, run the study of the scenes into studies/scenes
 # make test   - the same environment with the test tools, then the whole test suite
+# make docs   - the documentation as a site, in build/docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test lint bench clean
+.PHONY: help install study test lint docs bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -24,6 +25,10 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) -e '.[test]'
 	@touch $@
 
+$(VENV)/.documented: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 install: $(VENV)/.installed
 
 study: $(VENV)/.installed
@@ -36,6 +41,9 @@ test: $(VENV)/.tested
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.documented
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 # make bench  - time and memory of the study of the scenes, as in benchmarks/README.md
 bench: $(VENV)/.installed

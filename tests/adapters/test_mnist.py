@@ -53,12 +53,12 @@ def curves(runs):
 
 
 def test_the_network_is_what_was_trained(found):
-    """The definition keeps every limit; each other guess breaks at least one."""
-    guesses = {name: np.array(x) for name, x in found["epsilon_loss"]["guesses"].items()}
-    ours = guesses.pop("as in the docstring")
+    """The definition keeps every limit; each other variant breaks at least one."""
+    variants = {name: np.array(x) for name, x in found["epsilon_loss"]["variants"].items()}
+    ours = variants.pop("as in the docstring")
     assert np.all(ours < LIMITS)
-    assert len(guesses) == 11
-    for name, losses in guesses.items():
+    assert len(variants) == 11
+    for name, losses in variants.items():
         assert np.any(losses > LIMITS), name
         assert np.max(losses / ours) > 2, name
 
