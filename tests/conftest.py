@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+import scheduling
+
 install_import_hook("sigmascope", "typechecking.check")
 
 # The same command gives the same numbers, also here.
@@ -18,6 +20,25 @@ hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only files that are quick, and one study of each kind")
+    parser.addoption("--store-seconds", action="store_true", help="write what each file takes to tests/seconds.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # of xdist: the order is that of pytest_collection_modifyitems
+    if config.getoption("--store-seconds") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(scheduling.Clock())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if not scheduling.is_fast(item.nodeid)])
+        items[:] = [item for item in items if scheduling.is_fast(item.nodeid)]
+    if hasattr(config, "workerinput"):
+        scheduling.longest_first(items)
 
 
 def lacking(reason: str) -> None:
