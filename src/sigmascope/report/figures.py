@@ -29,6 +29,8 @@ STYLE: Any = {
     "svg.hashsalt": "sigmascope",
     "svg.fonttype": "path",
     "figure.dpi": 110,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,  # each figure asks for its own layout
 }
 
 
