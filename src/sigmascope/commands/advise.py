@@ -117,7 +117,7 @@ def as_table(advice: Sequence[Advice]) -> str:
     notes = [f"{a.attribute}: {a.words}." for a in advice if a.kind == "which_to_trust"]
     notes += [f"{f'({x})' if len(letters) > 1 else 'All of this'} is true of {law}." for law, x in letters.items()]
     notes += [f"Steps are those of a run of {steps.pop()}." if steps else "Levels are σ, in the unit of the study."]
-    notes += ["A dash stands where none can be given; --words prints why."] if "–" in sum(rows, []) else []
+    notes += ["A dash stands where none can be given; --words prints why."] if any("–" in row for row in rows) else []
     notes += ["Add --words for sentences with 95 % intervals and formulas, and for the steps of a sampler."]
     return "\n".join([*aligned([head, *rows]), "", *map(spelled, notes)])
 
