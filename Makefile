@@ -1,12 +1,13 @@
 # make study  - install the package, run the study of the scenes into studies/scenes
 # make test   - the same environment with the test tools, then the whole test suite
 # make docs   - the documentation as a site, in build/docs
+# make test-lowest - the fast tests in .venv-lowest, with the lowest version of each dependency that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test lint docs bench clean
+.PHONY: help install study test test-lowest lint docs bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -38,6 +39,13 @@ study: $(VENV)/.installed
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+test-lowest:
+	$(MAKE) VENV=.venv-lowest .venv-lowest/bin/python
+	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install -q -r .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install -q --no-deps -e .
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --fast -n auto --dist loadfile
+
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,4 +58,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/study.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

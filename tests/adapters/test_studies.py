@@ -76,7 +76,7 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     assert "By the lower bound of the data alone. In order" in page
     assert "forks is biased (the model does not make it in the proportions" in page
     capsys.readouterr()
-    assert main(["advise", str(out), "--estimator", "forks"]) == 0
+    assert main(["advise", str(out), "--words", "--estimator", "forks"]) == 0
     words = capsys.readouterr().out
     assert "guide towards bright" in words
     assert "guide towards colour" not in words

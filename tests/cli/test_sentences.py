@@ -72,45 +72,69 @@ def folders(tmp_path_factory):
 LEVEL = r"σ \d[\d.]* \([^)]*\d[^)]*\)"
 
 TABLE = [
-    ("exact", ["advise"], rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d"),
-    ("exact", ["advise"], r"^All of this is true of images of the data, noised, and the exact filter of the items"),
     (
         "exact",
-        ["advise", "--probability", "0.99"],
+        ["advise", "--words"],
+        rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d",
+    ),
+    (
+        "exact",
+        ["advise", "--words"],
+        r"^All of this is true of images of the data, noised, and the exact filter of the items",
+    ),
+    (
+        "exact",
+        ["advise", "--words", "--probability", "0.99"],
         r"this is memory: below σ [\d.]+ the exact filter has identified the very item",
     ),
-    ("exact", ["advise", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
-    ("early", ["advise"], r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known"),
-    ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
-    ("early", ["advise"], r"left out: no training range, since 95 % of what a clean image tells of it is not reached"),
-    ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
-    ("heldout", ["advise"], r"^All of this is true of images of the population that the data come from, noised"),
-    ("heldout", ["advise"], r"read off a lower bound: the truth reaches the same shares at these levels or above"),
+    ("exact", ["advise", "--words", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
+    (
+        "early",
+        ["advise", "--words"],
+        r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
+    ),
+    ("early", ["advise", "--words"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
+    (
+        "early",
+        ["advise", "--words"],
+        r"left out: no training range, since 95 % of what a clean image tells of it is not reached",
+    ),
+    ("early", ["advise", "--words"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
+    (
+        "heldout",
+        ["advise", "--words"],
+        r"^All of this is true of images of the population that the data come from, noised",
+    ),
+    (
+        "heldout",
+        ["advise", "--words"],
+        r"read off a lower bound: the truth reaches the same shares at these levels or above",
+    ),
     (
         "unconditional",
-        ["advise"],
+        ["advise", "--words"],
         r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
     ),
-    ("unconditional", ["advise"], r"guidance interval \(a\): guide .*"),
+    ("unconditional", ["advise", "--words"], r"guidance interval \(a\): guide .*"),
     (
         "unconditional",
-        ["advise"],
+        ["advise", "--words"],
         r"guide towards colour .* — steps \d+ to \d+ of 50 \(timestep [\d.]+ to timestep [\d.]+; ",
     ),
     (
         "unconditional",
-        ["advise", "--steps", "20"],
+        ["advise", "--words", "--steps", "20"],
         r"sdedit strength .* — strength 0\.\d+ of 20 steps \(timestep [\d.]+, ",
     ),
-    ("unconditional", ["advise"], r"sdedit strength \(b\): noise an image"),
-    ("unconditional", ["advise"], rf"guide towards colour from {LEVEL}"),
+    ("unconditional", ["advise", "--words"], r"sdedit strength \(b\): noise an image"),
+    ("unconditional", ["advise", "--words"], rf"guide towards colour from {LEVEL}"),
     (
         "told",
-        ["advise"],
+        ["advise", "--words"],
         r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) .* as far as the model shows them",
     ),
-    ("told", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
-    ("told", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
+    ("told", ["advise", "--words"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
+    ("told", ["advise", "--words", "--probability", "0.99"], r"sdedit strength|left out: "),
 ]
 
 
@@ -145,14 +169,14 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
     spec = re.sub(r"^model = .*$", 'model = "hub:owner/name"', spec, flags=re.M)
     (study / "spec.toml").write_text(spec, encoding="utf-8")
     monkeypatch.setattr(units, "described", lambda _: folders / "pipeline")
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     assert "of 50 (timestep" in capsys.readouterr().out
 
     def away(_):
         raise InputError("hub:owner/name: it cannot be fetched")
 
     monkeypatch.setattr(units, "described", away)
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     said = capsys.readouterr()
     assert "guide towards colour" in said.out
     assert "of 50 (timestep" not in said.out
@@ -200,7 +224,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     marked(tmp_path / "part", half, "trusted at σ 20 to 3; biased elsewhere: it lies below a bound")
     said = {}
     for name in ("good", "bad", "part"):
-        assert main(["advise", str(tmp_path / name)]) == 0
+        assert main(["advise", str(tmp_path / name), "--words"]) == 0
         said[name] = capsys.readouterr().out
         assert not HOLLOW.search(said[name])
     assert "guide towards sign from" in said["good"]

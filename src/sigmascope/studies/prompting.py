@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from sigmascope._version import VERSION
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
 from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, rising
+from sigmascope.console import progress_bar
 from sigmascope.core import Curve, InputError
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.folder import pictures_in
@@ -132,7 +131,7 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
     """A bar of the rows that the network has answered, on a terminal."""
     both = 1 if task.images or not task.against else 2
     rows = both * task.n * 2 * ((0 if task.images else task.steps) + task.noises * (task.levels + 2))
-    with tqdm(total=rows, disable=None, leave=False, file=sys.stderr, desc=pipe.kind, unit="row") as bar:
+    with progress_bar(pipe.kind, rows, "network calls", disable=None, leave=False) as bar:
         hook = pipe.denoiser.register_forward_hook(lambda module, given, said: bar.update(len(said)) and None)
         try:
             yield

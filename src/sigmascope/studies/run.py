@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import Onset
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
@@ -139,12 +139,11 @@ def advance(work: Job, name: str, folder: StudyFolder | None, progress: bool) ->
     if folder is not None:
         _restore(work, folder.checkpoint())
     shown = progress and distributed.rank() == 0
-    with tqdm(
-        total=work.total, initial=work.position, disable=not shown, file=sys.stderr, desc=name, unit="step"
-    ) as bar:
+    with progress_bar(name, work.total, "steps", initial=work.position, disable=not shown) as bar:
         last = time.monotonic()
         while not work.done:
             work.step()
+            bar.total = work.total  # a job may find that it needs more
             bar.update(work.position - bar.n)
             if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
                 folder.store_checkpoint(work.state())
