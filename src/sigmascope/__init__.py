@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from sigmascope.studies.options import PipelineOptions as PipelineOptions
     from sigmascope.studies.options import Sampling as Sampling
     from sigmascope.studies.plotting import plot as plot
-    from sigmascope.studies.tables import to_pandas as to_pandas
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.study import study as study
+    from sigmascope.studies.tables import to_pandas as to_pandas
 
 __version__ = VERSION
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from sigmascope.studies.glossary import explained as explained
     from sigmascope.studies.making import generate as generate
     from sigmascope.studies.making import make_forks as make_forks
-    from sigmascope.studies.tables import to_pandas as to_pandas
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
+    from sigmascope.studies.tables import to_pandas as to_pandas
     from sigmascope.studies.training import TrainSpec as TrainSpec
     from sigmascope.studies.training import train as train
     from sigmascope.studies.translating import translate as translate
