@@ -15,7 +15,7 @@ and noise, and a call of D and of D_A for each attribute:
   g² = beta and sigma_t² = 1 - e^-B, the integral of beta/(1 - e^-B) is ln(e^B - 1) = 2 ln sigma: it is uniform in
   ln sigma, hence *the same law* as ``uniform tau``.  (Over its own t in [1e-5, 1] the range is 12 instead of 9.1.)
 - ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come;
-- ``ours``: with a surrogate's guess of which draws matter as well.
+- ``ours``: with the gap that a surrogate expects of each draw as well.
 
 Calls of ours hold the pilot.  Of the others, calls are the variance of a sample over the squared standard error that
 ours reached, times the calls of a sample, one for D and one for each attribute; the variance comes from samples that

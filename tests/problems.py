@@ -12,8 +12,9 @@ from scipy import stats
 from sigmascope.core import Denoiser, Draws, Gap, LabelledData
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import MixtureDenoiser
-from sigmascope.information.adaptive import GapJob, Gaps
+from sigmascope.information.adaptive import GapJob
 from sigmascope.information.direct import as_gap, gaps_at
+from sigmascope.information.gaps import Gaps
 from sigmascope.information.importance import Draw
 from sigmascope.learn.sources import Law
 

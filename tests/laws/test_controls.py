@@ -9,7 +9,7 @@ import torch
 from problems import mixture
 from sigmascope.checks.systems import two_points_information
 from sigmascope.core import Attribute, Curve, Draws, InputError
-from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.bounds import best_bound, grouped
 from sigmascope.information.controls import classifier_controls, controlled
 from sigmascope.information.estimator import CONDITIONAL, named
 from sigmascope.information.joining import Joining

@@ -7,7 +7,7 @@ import pytest
 
 from sigmascope.analysis.trust import judge, rule
 from sigmascope.core import Curve, InputError
-from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.bounds import best_bound, grouped
 
 SIGMA = np.geomspace(10.0, 0.1, 8)
 TRUE = 2.0 / (1.0 + SIGMA**2)  # of an entropy of 2 nats

@@ -24,7 +24,7 @@ from sigmascope.core import Curve
 TOLERANCE = 0.1
 """A curve is called biased where its error is likely to be larger than this share of H(A)."""
 _SURE = 3.0  # standard errors from which on a difference counts
-_SOME = 0.01  # share of H(A) by which a curve must at least lie below a bound of the data alone
+_LEAST = 0.01  # share of H(A) by which a curve must at least lie below a bound of the data alone
 _NEAR = 0.5  # share of the tolerance from which on two weak signs count together, or a bound that is below the truth
 
 
@@ -110,15 +110,15 @@ def judge(
         mark(np.ones(len(value), dtype=bool), wrapping)
     mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which information cannot")
     if bound is not None:
-        apart = np.hypot(error, bound.error)
+        joint = np.hypot(error, bound.error)
         below = bound.value - value
         mark(
-            (below > _NEAR * limit) & (below > _SURE * apart), "it lies below a lower bound that holds for any network"
+            (below > _NEAR * limit) & (below > _SURE * joint), "it lies below a lower bound that holds for any network"
         )
     if data_bound is not None:
         below = data_bound.value - value
         surely = below > _SURE * np.hypot(error, data_bound.error)
-        mark((below > _SOME * h) & surely, "it lies below a lower bound that the data give without any network")
+        mark((below > _LEAST * h) & surely, "it lies below a lower bound that the data give without any network")
     off = _off(calibration, len(value))
     noise = _off(null, len(value))
     mark(off > limit, "calibration: the network's error is correlated with the difference that it predicts")
@@ -127,7 +127,7 @@ def judge(
         above = value - bound.value
         suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
         mark(
-            (above > limit) & (above > _SURE * apart) & suspicious,
+            (above > limit) & (above > _SURE * joint) & suspicious,
             "the best lower bound does not confirm it, and its calibration, random labels or H(A) speak against it",
         )
     trusted = np.array([not r for r in reasons])
@@ -156,12 +156,9 @@ def rule(
     data_bound: bool = False,
     losses: bool = False,
 ) -> str:
-    """The rule of :func:`judge` in words, with its own numbers.
+    """The rule of :func:`judge` in words, with its own numbers, for the curves that it was given.
 
-    Args:
-        tolerance: as there.
-        bound, calibration, null, data_bound: which of these it was given.
-        losses: whether the network's denoising losses were checked.
+    ``losses`` is whether the network's denoising losses were checked.
     """
     share, half = f"{100 * tolerance:g} % of H(A)", f"{100 * _NEAR * tolerance:g} % of H(A)"
     sure = f"{_SURE:g} standard errors"
@@ -178,7 +175,7 @@ def rule(
         )
     if data_bound:
         parts.append(
-            f"where it lies below the bound of the data alone by more than {100 * _SOME:g} % of H(A) and by more than "
+            f"where it lies below the bound of the data alone by more than {100 * _LEAST:g} % of H(A) and by more than "
             f"{sure} of both"
         )
     if bound:
@@ -202,12 +199,9 @@ def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
 def biased_around(
     trusted: Bool[np.ndarray, " levels"], levels: Float[np.ndarray, " levels"], sigma: float | None
 ) -> bool:
-    """Whether a curve is marked as biased at one of the two levels around σ; without σ, at all levels.
+    """Whether a curve is marked as biased at one of the two levels around σ, or without σ at all levels.
 
-    Args:
-        trusted: at which levels it is not marked.
-        levels: decreasing.
-        sigma: 0 and infinity, which stand for a level that is not reached, count as not marked; None: all levels.
+    0 and infinity, which stand for a level that is not reached, count as not marked.
     """
     if sigma is None:
         return not trusted.any()

@@ -13,36 +13,22 @@ is the information.  References: Guo, Shamai, Verdú (2005); Franzese et al. (20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from sigmascope.core import Curve, Denoiser, InputError, generator
-from sigmascope.information.above import left_out
-from sigmascope.information.allocation import MAIN, PILOT, Allocation, Chosen, allocate, choose, further, plan
+from sigmascope.core import Denoiser, InputError, generator
+from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, plan
+from sigmascope.information.direct import gaps_of_draws
+from sigmascope.information.gaps import GAPS, Gaps, gaps_of_columns
 from sigmascope.information.importance import Draw, Surrogate
 from sigmascope.information.problem import checked_levels
-from sigmascope.information.together import home_of, together
 from sigmascope.streams import Use
 
-GOALS = ("score_gap", "mmse_gap")
 _OUT_OF_PROPORTION = 8  # most calls of the first round for each of the pilot: beyond, the pilot is doubled
-_PILOT = 512  # draws of each attribute in the pilot, at first
-_LITTLE = 128  # least draws of each attribute in the pilot of a small budget: one column
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Curves of one attribute from the same draws; the columns of ``per_draw`` are independent replicates.
-
-    ``calibration`` is the integral of r2 - r1, 0 for true conditional means (and not only for them).
-    """
-
-    score_gap: Curve
-    mmse_gap: Curve
-    calibration: Curve
+_PILOT = 512  # draws of each attribute in the pilot at first
+_LITTLE = 128  # fewest of them, one column; a small budget spends a quarter on the pilot
 
 
 class GapJob:
@@ -51,56 +37,38 @@ class GapJob:
     A pilot shows where the integrand lies (:mod:`sigmascope.information.allocation`).  Then as many calls are made
     there as ``target_stderr`` or ``budget`` asks for, and more where the standard error comes out larger.
 
-    Args:
-        denoiser: any; rows are float32 or float64 as its parameters are, float64 where it has none, on their device.
-        draw: n independent draws of v with labels, from a generator.
-        ceilings: H(A) of each attribute that is measured, by name; NaN of a continuous one.
-        sigma: decreasing levels of the curves; they may be few, since levels are drawn.
-        target_stderr: largest standard error of any curve of the goal at any level, nats.
-        budget: network calls at most, the pilot's among them; each row of a batch is one.
-        allocation: of another measurement, in place of a pilot: two denoisers are then measured on the same draws.
-        goal: which of ``score_gap`` and ``mmse_gap`` calls are allocated for; the latter takes several times as many.
-        seed: of all draws.
-        batch: rows of one call of the denoiser.
-        pilot: draws of each attribute in the pilot, at first; it grows to an eighth of the first round.  A small budget
-            spends a quarter on it, if that is 128 draws.
-        top: the highest level at which the denoiser is called, at least the square root of 2 times the first level; for
-            a network, within what it was trained on.  None: where the integral above is known to third order.
-        informed: whether draws that a :class:`~sigmascope.information.importance.Surrogate` expects a large gap of are
-            likelier to be measured; otherwise only levels are allocated.
-
     Raises: InputError for levels, names or an aim that do not fit, or an allocation of other levels or attributes.
 
     Valid when: for a learned denoiser, never as a bound; the standard errors hold the error of the draws alone.
 
-    Cost: two calls a draw of an attribute; between calls, the surrogate's cost for each of at least 16 candidates.
+    Cost: two calls a draw of an attribute; between calls, e of at least 16 candidates.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
         draw: Draw,
-        ceilings: Mapping[str, float],
-        sigma: Float[np.ndarray, " levels"],
+        ceilings: Mapping[str, float],  # H(A) of each attribute, NaN of a continuous one
+        sigma: Float[np.ndarray, " levels"],  # decreasing; they may be few, since levels are drawn
         *,
-        target_stderr: float | None = None,
-        budget: int | None = None,
-        allocation: Allocation | None = None,
-        goal: str = "score_gap",
+        target_stderr: float | None = None,  # the largest of the goal's curves at any level, nats
+        budget: int | None = None,  # most network calls, the pilot's among them; each row of a batch is one
+        allocation: Allocation | None = None,  # of another measurement: both are then on the same draws
+        goal: str = "score_gap",  # or mmse_gap, which takes several times as many calls
         seed: int = 0,
-        batch: int = 256,
-        pilot: int = _PILOT,
-        top: float | None = None,
-        informed: bool = True,
+        batch: int = 256,  # rows of one call of the denoiser
+        pilot: int = _PILOT,  # draws of each attribute at first; it grows to an eighth of the first round
+        top: float | None = None,  # highest level of a call; None: where the integral above is known to third order
+        informed: bool = True,  # whether draws with a large expected gap are likelier to be measured
     ) -> None:
         levels = checked_levels(sigma)
-        if not ceilings or batch < 1 or pilot < 16 or goal not in GOALS:
+        if not ceilings or batch < 1 or pilot < 16 or goal not in GAPS:
             raise InputError(
                 f"{len(ceilings)} attributes, batch {batch}, pilot {pilot}, goal {goal} came: expected at least 1, 1 "
                 "and 16, and a goal among score_gap and mmse_gap"
             )
         self._denoiser, self._draw, self._ceilings, self._batch = denoiser, draw, dict(ceilings), batch
-        self._target, self._budget, self._goal, self._sigma = target_stderr, budget, GOALS.index(goal), levels
+        self._target, self._budget, self._goal, self._sigma = target_stderr, budget, list(GAPS).index(goal), levels
         aims = [x for x in (target_stderr, budget) if x is not None]
         if allocation is None and (len(aims) != 1 or not aims[0] > 0):
             raise InputError(f"target_stderr is {target_stderr} and budget {budget}: pass one of them, above 0")
@@ -150,7 +118,7 @@ class GapJob:
         k, first = divmod(len(self._piloted if pilot else self._measured), a.columns)
         columns = range(first, min(first + max(1, self._batch // int(a.rounds[k].sum())), a.columns))
         chosen = choose(self._surrogate, self._draw, a, PILOT if pilot else MAIN + k, columns)
-        score, mmse = self._gaps(chosen)
+        score, mmse = gaps_of_draws(self._denoiser, chosen, list(self._ceilings), self._batch)
         if pilot:
             self._piloted += [np.stack([score, mmse])[:, chosen.column == column] for column in columns]
             self._allocate()
@@ -191,57 +159,22 @@ class GapJob:
         joined: np.ndarray = np.einsum("ra,rcwal->cwal", a.rounds / a.rounds.sum(0), by_round)
         return joined
 
-    def _gaps(self, draws: Chosen) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
-        """r1 and r2 over sigma squared of each draw's own attribute, a batch of one attribute at a time."""
-        score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
-        device, dtype = home_of(self._denoiser)
-        for k, name in enumerate(self._ceilings):
-            for rows in torch.from_numpy(np.flatnonzero(draws.attribute == k)).split(self._batch):
-                if len(rows) == 0:
-                    continue
-                v, sigma = draws.v[rows].double(), draws.sigma[rows]
-                y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
-                known = [None, {name: draws.labels[name][rows].to(device)}]
-                with torch.no_grad():
-                    means = together(self._denoiser, y.to(device, dtype), sigma.to(device, dtype), known)
-                unconditional, conditional = (mean.to("cpu", torch.float64).flatten(1) for mean in means)
-                v = v.flatten(1)
-                score[rows] = (((conditional - unconditional) ** 2).sum(1) / sigma**2).numpy()
-                errors = (((v - mean) ** 2).sum(1) for mean in (unconditional, conditional))
-                mmse[rows] = ((next(errors) - next(errors)) / sigma**2).numpy()
-        return score, mmse
-
     def curves(self) -> dict[str, Gaps]:
-        """The curves of each attribute, once all is done.
+        """The curves of each attribute, with the correction and the gauge of :mod:`sigmascope.information.above`.
 
-        The integral above the levels is corrected for what one level of it leaves out
-        (:mod:`sigmascope.information.above`); the gauge of the error that remains is in ``quadrature_error``.
-
-        Raises: InputError if it is not.
+        Raises: InputError before all is done.
         Warns: CoarseTopWarning where the correction or the gauge is more than a hundredth of H(A).
         """
         if self.allocation is None or not self.done:
             raise InputError(f"{self.position} of {self.total} columns are done: call step() until done")
         if self._curves is None:  # made once: several estimators ask, and one warning is enough
-            columns = np.moveaxis(self._columns(self.allocation), 0, -1)
-            self._curves = {n: self._joined(self.allocation, columns[:, k], k, n) for k, n in enumerate(self._ceilings)}
+            a, columns = self.allocation, np.moveaxis(self._columns(self.allocation), 0, -1)
+            top, sizes = float(np.exp(a.edges[0])), a.rounds.sum(0).tolist()
+            self._curves = {
+                n: gaps_of_columns(n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5)
+                for k, (n, h) in enumerate(self._ceilings.items())
+            }
         return self._curves
-
-    def _joined(self, a: Allocation, columns: Float[np.ndarray, "ways levels columns"], k: int, name: str) -> Gaps:
-        """The curves of the k-th attribute."""
-        highest, ceiling = float(np.exp(a.edges[0])) * 2**0.5, self._ceilings[name]
-        first = self._surrogate.spread[name] / highest**2
-        correction, gauge = left_out(name, float(columns[0, -1].mean()), first, ceiling, highest)
-        curves = []
-        for way, values in zip((*GOALS, "calibration"), columns[:, :-1], strict=True):
-            error = np.full(len(self._sigma), gauge) if gauge and way in GOALS else None
-            curves.append(
-                Curve.of_draws(
-                    name, way, self._sigma, values + (correction if way in GOALS else 0.0), ceiling, kind="estimate",
-                    quadrature_error=error, draws_per_column=int(a.rounds[:, k].sum()),
-                )
-            )  # fmt: skip
-        return Gaps(*curves)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which a later run goes on."""
@@ -256,9 +189,9 @@ class GapJob:
         """
         piloted, measured = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "measured"))
         draws = 0 if self._pilot is None else int(self._pilot.rounds.sum())
+        shapes = [(2, draws)] * len(piloted) + [(3, len(self._ceilings), len(self._sigma) + 1)] * len(measured)
         fits = state.get("gaps.position", np.zeros(0)).tolist() == [len(piloted), len(measured)]
-        fits = fits and all(x.shape == (3, len(self._ceilings), len(self._sigma) + 1) for x in measured)
-        fits = fits and all(x.shape == (2, draws) for x in piloted)
+        fits = fits and [x.shape for x in (*piloted, *measured)] == shapes
         if fits:
             self._piloted, self._measured = piloted, measured
             self._allocate()

@@ -9,17 +9,16 @@ Levels are cut into cells j of width :math:`w_j` in ln σ.  Above the highest ce
 E\|D_A - D\|^2 d\lambda' \approx \tfrac12\lambda\, E\|D_A - D\|^2(\lambda/2) = E f(\sqrt2\,\sigma)`: one more cell, of
 width 1 and of one level.
 
-**A column** is one unbiased estimate of the whole curve, from candidates and a random start of its own.  M candidates
-are drawn, a share :math:`o_j` of them in cell j.  Candidate c is measured :math:`\pi_c` times on average, n times over
-all (its inclusion probability, where that is below 1).  By the Horvitz–Thompson estimate
+**A column** is one unbiased estimate of the whole curve.  M candidates are drawn, a share :math:`o_j` of them in cell
+j, and n are measured, candidate c with the inclusion probability :math:`\pi_c` (above 1: so many times on average).
+The Horvitz–Thompson estimate
 
 .. math:: \hat I(\sigma) = \sum_{c\ \mathrm{measured},\ \sigma_c \ge \sigma} \frac{w_{j(c)}}{o_{j(c)} M \pi_c}\, f_c
 
-the mean is right whatever the probabilities.  Columns are independent and have one law, so their spread gives the
-standard error of their mean, and Student's t its interval, however the draws within a column depend on each other.
-They do depend: candidates are ordered by cell, then by the gap e that a :class:`Surrogate` expects, and the choice is
-systematic in that order (Madow 1949).  So a column has its share of every cell and of every size of gap, and the
-differences between cells add no variance.
+has the right mean whatever the probabilities.  Columns are independent and have one law, so their spread gives the
+standard error of their mean, however draws within a column depend on each other.  They do: the choice is systematic,
+from one random start, in the order of cell and then of the gap e that a :class:`Surrogate` expects (Madow 1949).  A
+column so has its share of every cell and of every size of gap, and differences between cells add no variance.
 
 **The probabilities** are :math:`\pi_c = n\,m_j h_c / (o_j M)` with :math:`E_j h = 1`: a share :math:`m_j` of the draws
 is in cell j, and within it a candidate is :math:`h_c` times likelier than the mean one.  A measured draw of cell j then
@@ -65,8 +64,7 @@ _PILOT_EVEN = 0.5  # share of the pilot that is even in ln σ, in case there are
 _SMOOTH, _FAR = 0.3, 1.0  # widths in ln σ of the kernels that smooth the pilot's moments, and the choice of δ
 _FALL, _FLOOR = 2.0, 0.05  # see _guarded
 _LEAST = 0.1  # share of a second moment that counts as variance at least: a pilot's own may be too small by chance
-_FIRST = 0.5  # first round, as a share of the draws that the bound on the variance asks for: a choice in order of e
-# leaves less variance than the bound, and further rounds may follow
+_FIRST = 0.5  # first round, as a share of what the bound on the variance asks for: the choice in order of e does better
 _OFFERED = 0.15  # share of the variance that the choice of candidates may add
 _RATIO = 16  # least number of candidates for each draw: importance sampling can then gain as much
 _HELD = 1 << 25  # most numbers of a column's candidates, 256 MB; larger measurements take several rounds
@@ -105,12 +103,8 @@ class Allocation:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Allocation:
-        """The allocation that was stored.
-
-        Raises: InputError if an array is missing.
-        """
-        missing = [f.name for f in fields(cls) if f.name not in state]
-        if missing:
+        """The stored allocation; an InputError if an array is missing."""
+        if missing := [f.name for f in fields(cls) if f.name not in state]:
             raise InputError(f"an allocation came without {', '.join(missing)}: pass what state() gave")
         whole = {n: int(state[n]) for n in ("seed", "columns", "pilot_calls")}
         return cls(**{f.name: np.asarray(state[f.name]) for f in fields(cls)} | whole)  # type: ignore[arg-type]
@@ -207,10 +201,7 @@ def allocate(
     the standard error :math:`t^2 = (V/n + V_c/rn)/R`.  The candidates add the share ε of it for
     :math:`r = (1 - \epsilon) V_c / (\epsilon V)`, and then :math:`n = V / ((1 - \epsilon) R t^2)`.
 
-    Args:
-        pilot, chosen, gaps: its allocation, its draws, and f of each.
-        target: t, the largest standard error of a curve at any level, nats; else
-        budget: network calls, the pilot's among them.
+    ``gaps`` are f of the pilot's draws, ``target`` is t in nats, and a budget of network calls includes the pilot's.
 
     Raises: InputError for a budget that is too small.
     """

@@ -1,6 +1,8 @@
-"""Squared gaps of any denoiser, by calling it at every draw and level."""
+"""Squared gaps of any denoiser at given draws, by calling it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
+from sigmascope.information.allocation import Chosen
+from sigmascope.information.together import home_of, together
 from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Model
 
@@ -32,6 +36,27 @@ def gaps_at(
         conditional = Model(denoiser, {attribute: own}).denoise(y, sigma)
         score = _norm2(conditional - unconditional, 1)
     mmse = _norm2(draws.v.double() - unconditional, 1) - _norm2(draws.v.double() - conditional, 1)
+    return score, mmse
+
+
+def gaps_of_draws(
+    denoiser: Denoiser, draws: Chosen, names: Sequence[str], batch: int
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """The same over sigma squared, for each draw at its own level and for its own attribute, in batches."""
+    score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
+    device, dtype = home_of(denoiser)
+    for k, name in enumerate(names):
+        for rows in torch.from_numpy(np.flatnonzero(draws.attribute == k)).split(batch):
+            if len(rows) == 0:
+                continue
+            v, sigma = draws.v[rows].double(), draws.sigma[rows]
+            y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
+            conditions = [None, {name: draws.labels[name][rows].to(device)}]
+            with torch.no_grad():
+                means = together(denoiser, y.to(device, dtype), sigma.to(device, dtype), conditions)
+            unconditional, conditional = (mean.to("cpu", torch.float64) for mean in means)
+            score[rows] = (_norm2(conditional - unconditional, 1) / sigma**2).numpy()
+            mmse[rows] = ((_norm2(v - unconditional, 1) - _norm2(v - conditional, 1)) / sigma**2).numpy()
     return score, mmse
 
 

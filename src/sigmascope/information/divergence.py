@@ -108,8 +108,6 @@ def divergence(
         seed: of the noise.
         stream: numbers that identify the noise of these v.
 
-    Returns: its :class:`Divergence`.
-
     Raises: InputError for an unknown attribute or values, fewer than two levels, values or noises, or v of another
         shape.
 

@@ -28,7 +28,7 @@ SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
 
 
 P = TypeVar("P", contravariant=True)
-"""The kind of problem that an estimator sees."""
+"""The kind of problem that an estimator is given."""
 
 
 class Estimator(ABC, Generic[P]):

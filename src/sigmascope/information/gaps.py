@@ -9,11 +9,13 @@ References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from sigmascope.core import Agreement, Attribute, Curve, Gap
+from sigmascope.information.above import left_out
 from sigmascope.noise import integral_coarse, integral_from_the_top
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
@@ -54,6 +56,46 @@ def mmse_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap
 
 GAPS: dict[str, Callable[[Attribute, np.ndarray, Gap], Curve]] = {"score_gap": score_gap, "mmse_gap": mmse_gap}
 """Both, by name."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Curves of one attribute from the same draws; the columns of ``per_draw`` are independent replicates.
+
+    ``calibration`` is the MMSE gap less the score gap, 0 for true conditional means (and not only for them).
+    """
+
+    score_gap: Curve
+    mmse_gap: Curve
+    calibration: Curve
+
+
+def gaps_of_columns(
+    name: str,
+    ceiling: float,
+    sigma: Float[np.ndarray, " levels"],
+    columns: Float[np.ndarray, "3 levels_and_top columns"],
+    draws_per_column: int,
+    spread: float,
+    highest: float,
+) -> Gaps:
+    """The curves from columns of the three integrals at each level and above the highest one that was measured.
+
+    That part is corrected from E|E[V|A] - E V|² (``spread``), see :mod:`sigmascope.information.above`; the gauge of the
+    error that remains is in ``quadrature_error``.
+    """
+    correction, gauge = left_out(name, float(columns[0, -1].mean()), spread / highest**2, ceiling, highest)
+    error = np.full(len(sigma), gauge) if gauge else None
+
+    def curve(way: str, values: np.ndarray, error: np.ndarray | None) -> Curve:
+        return Curve.of_draws(
+            name, way, sigma, values, ceiling, kind="estimate", quadrature_error=error,
+            draws_per_column=draws_per_column,
+        )  # fmt: skip
+
+    score, mmse, calibration = columns[:, :-1]
+    gaps = (curve(way, x + correction, error) for way, x in zip(GAPS, (score, mmse), strict=True))
+    return Gaps(*gaps, curve("calibration", calibration, None))
 
 
 def agreement(posterior: Curve, other: Curve) -> Agreement:

@@ -1,15 +1,15 @@
 r"""The score gap that a draw can be expected to have, before a network is called: that of Gaussians fitted to the data.
 
-Network calls are costly and draws are not.  So many candidates are drawn, and the larger the gap expected of one, the
-likelier it is measured (:mod:`sigmascope.information.allocation`).  The law of the data is replaced by one Gaussian for
-each value a of the attribute, with the moments of a sample along its leading principal axes.  Its posterior means are
+Draws cost little beside network calls, so of many candidates those are measured that are likely to have a large gap
+(:mod:`sigmascope.information.allocation`).  The law of the data is replaced by one Gaussian for each value a of the
+attribute, with the moments of a sample along its leading principal axes.  Its posterior means are
 
 .. math:: \tilde D(y) = \sum_a q(a \mid y)\,\tilde D_a(y), \qquad
           q(a \mid y) \propto p_a\,N(y; \mu_a, \Sigma_a + \sigma^2 I), \qquad
           \tilde D_a(y) = \mu_a + \Sigma_a (\Sigma_a + \sigma^2 I)^{-1} (y - \mu_a) .
 
-A continuous attribute and the value share one Gaussian.  The expectation e of a draw is its score gap over σ² in that
-law.  A poor fit costs network calls only: the weights of importance sampling keep the estimate unbiased.
+A continuous attribute and the value share one Gaussian.  Then e of a draw is its score gap over σ² in that law.  A
+poor fit costs network calls only: the weights of importance sampling keep the estimate unbiased.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from sigmascope.core import InputError
 from sigmascope.information.above import spread
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-"""Gives n independent draws: v, float, shape (n, *event), and for each attribute its labels, int64, shape (n,), or
-the values of a continuous one, float, shape (n, dim)."""
+"""Gives n independent draws v, shape (n, *event), and labels by attribute: indices, (n,), or real values, (n, dim)."""
 
 ITEMS = 4096  # draws that the principal axes are fitted to: enough for 64 axes, and in memory at 64 x 64 pixels
 AXES = 64  # each costs a product for every candidate; directions beyond them change e by little
@@ -110,21 +109,20 @@ class _Classes:
 
     def means(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior means, unconditional and given the label, float64."""
-        parts = zip(*(x.split(self._block) for x in (y.float(), own.float(), label, sigma.float())), strict=True)
-        unconditional, conditional = zip(*(self._part(*part) for part in parts), strict=True)
-        return torch.cat(unconditional).double(), torch.cat(conditional).double()
-
-    def _part(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        along = torch.bmm(y - self._mean, self._axes)  # (values, rows, axes)
-        total = self._power + sigma[:, None] ** 2
-        logit = self._log_weight - 0.5 * (along**2 / total + total.log()).sum(2)
-        means = torch.baddbmm(self._mean, along * (self._power / total), self._axes.mT)
-        unconditional = torch.einsum("ar,arz->rz", torch.softmax(logit, 0), means)
-        # A value that the sample lacks has no Gaussian: the mean given it is taken to be the draw itself.
-        seen = label < len(self._seen)
-        seen = seen & self._seen[label.where(seen, 0)]
-        conditional = means[label.where(seen, 0), torch.arange(len(y))]
-        return unconditional, torch.where(seen[:, None], conditional, own)
+        means = []
+        for rows in torch.arange(len(y)).split(self._block):
+            level, a = sigma[rows, None].float(), label[rows]
+            along = torch.bmm(y[rows].float() - self._mean, self._axes)  # (values, rows, axes)
+            total = self._power + level**2
+            logit = self._log_weight - 0.5 * (along**2 / total + total.log()).sum(2)
+            each = torch.baddbmm(self._mean, along * (self._power / total), self._axes.mT)
+            # A value that the sample lacks has no Gaussian: the mean given it is taken to be the draw itself.
+            seen = a < len(self._seen)
+            seen = seen & self._seen[a.where(seen, 0)]
+            given = torch.where(seen[:, None], each[a.where(seen, 0), torch.arange(len(rows))], own[rows].float())
+            means.append(torch.stack([torch.einsum("ar,arz->rz", torch.softmax(logit, 0), each), given]))
+        unconditional, conditional = torch.cat(means, 1).double()
+        return unconditional, conditional
 
 
 class _Linear:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from sigmascope.core import Curve, Draws
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.bounds import best_bound, grouped
 from sigmascope.information.controls import classifier_controls, controlled
 from sigmascope.information.estimator import Estimator
 from sigmascope.information.estimators.bounds import classified_attributes, classifier_job

@@ -87,8 +87,7 @@ def problem_of(
         draws: with labels.
         sigma: decreasing levels; where an estimator integrates, in steps of ln sigma of 0.3 or less, from a level at
             which little is known.
-        attributes: names of those to measure.
-        estimators: names of those to use.
+        attributes, estimators: names.
         seed: of the noise of paths, of sketches, and of the labels of children.
         children: of each draw, for ``forks``.
 

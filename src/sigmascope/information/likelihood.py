@@ -231,14 +231,11 @@ def tempered(
     error of their mean.  A power of :math:`q_0` is a function of the same noisy values, so the bound holds for it too.
 
     Args:
-        attribute: A.
-        sigma: decreasing levels.
         log_q_fit, own_fit: :math:`\ln q_0`, e.g. of :func:`~sigmascope.information.path.path_posterior`, and true
             labels of draws to fit on.
         log_q, own: of the draws of the bound.
 
-    Returns: Curve of kind ``lower bound``, named ``filter``; the standard error is that of the draws, given the
-        temperatures.
+    Returns: Curve of kind ``lower bound``, named ``filter``; its standard error is given the temperatures.
 
     Raises: InputError for shapes that do not fit, or no draws.
 

@@ -1,4 +1,4 @@
-r"""Pointwise information: how much the noisy versions of one image say about its attributes, level by level.
+r"""Pointwise information: that of the noisy versions of one image about its attributes, level by level.
 
 .. math:: \ln \frac{p(a \mid y)}{p(a)}, \qquad y = v + \sigma n
 """
@@ -108,8 +108,8 @@ def pointwise(
     log_p = _posteriors(denoiser, v.cpu(), noise, levels)
     results = {}
     for a in chosen:
-        some = a.prior > 0
-        ratio = torch.where(some, log_p[a.name] - torch.where(some, a.prior, 1.0).log(), 0.0)
+        occurs = a.prior > 0
+        ratio = torch.where(occurs, log_p[a.name] - torch.where(occurs, a.prior, 1.0).log(), 0.0)
         results[a.name] = Pointwise(a.name, a.values, levels, ratio.numpy())
     return results
 
@@ -131,8 +131,8 @@ def _posteriors(
     """ln p(a | v + sigma n) of all attributes, noises and levels."""
     with torch.no_grad():
         if isinstance(denoiser, HasPosteriorLevels):
-            same = v.expand_as(noise).contiguous()
-            return {k: x.cpu() for k, x in denoiser.posterior_levels(same, noise, torch.from_numpy(levels)).items()}
+            values = v.expand_as(noise).contiguous()
+            return {k: x.cpu() for k, x in denoiser.posterior_levels(values, noise, torch.from_numpy(levels)).items()}
         each = [
             denoiser.all_log_posteriors(v.double() + s * noise.double(), torch.full((len(noise),), s).double())
             for s in levels.tolist()

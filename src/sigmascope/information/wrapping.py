@@ -118,8 +118,8 @@ class Losses:
             f"the network given the right {worse[0]} {linear} ({losses(worse[0])}){self._check(ORDER)}" if worse else ""
         )
 
-    def _check(self, what: str) -> str:
-        return f": check {what}" if self.classes else ""
+    def _check(self, setting: str) -> str:
+        return f": check {setting}" if self.classes else ""
 
     def _compared(self, where: Bool[np.ndarray, " levels"], losses: np.ndarray, reference: np.ndarray) -> str:
         """Two losses, at the level among some where the first is larger by the largest factor."""

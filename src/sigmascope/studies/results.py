@@ -13,8 +13,8 @@ from torch import Tensor
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Attribute, Curve, InputError
-from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.gaps import agreement
+from sigmascope.information.pairs import conditional as chain_rule
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 

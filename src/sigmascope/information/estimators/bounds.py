@@ -77,7 +77,7 @@ class FilterOfModel(BoundOfModel):
         "filter: a lower bound whatever the network's error, from the posterior that its conditional outputs give "
         "along one path of falling noise."
     )
-    help = "a lower bound whatever its error"
+    help = "a lower bound whatever the network's error"
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.levels import PathJob
@@ -109,7 +109,7 @@ class Likelihood(_OneJob):
         "likelihood: a lower bound whatever the network's error, from how well its conditional outputs predict the "
         "noisy image back from more noise."
     )
-    help = "a second lower bound whatever its error"
+    help = "a second bound of this kind"
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.networks import LikelihoodJob

@@ -30,7 +30,7 @@ from sigmascope.streams import NoiseOf, Use
 
 _STEP = 0.25  # largest step in ln sigma
 _ROWS = 64  # generations of a block
-_MOST = 128  # generations at most: their standard error is small beside what the curve is read for
+_LARGEST = 128  # generations at most: their standard error is small beside what the curve is read for
 
 
 class ConditionalPathJob(Units):
@@ -46,7 +46,7 @@ class ConditionalPathJob(Units):
         seed: int,
     ) -> None:
         self._denoiser, self._sigmas, self._attributes = denoiser, sigmas, attributes
-        self._draws, self._seed = min(draws, _MOST), seed
+        self._draws, self._seed = min(draws, _LARGEST), seed
         self._nodes, self._wanted = _nodes(top, sigmas)
         self._blocks = -(-self._draws // _ROWS)
         super().__init__("conditional", len(attributes) * self._blocks)
@@ -104,7 +104,7 @@ def path_calls(
     top: float, sigmas: Float[np.ndarray, " levels"], attributes: int, draws: int, unconditional: int
 ) -> int:
     """Network calls of such a job."""
-    return _calls(len(_nodes(top, sigmas)[0]), attributes, min(draws, _MOST), unconditional)
+    return _calls(len(_nodes(top, sigmas)[0]), attributes, min(draws, _LARGEST), unconditional)
 
 
 def _calls(nodes: int, attributes: int, draws: int, unconditional: int) -> int:

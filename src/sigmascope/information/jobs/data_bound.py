@@ -21,8 +21,7 @@ from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass, kernel_widths
-from sigmascope.information.bounds import heldout_bound
-from sigmascope.information.combined import grouped
+from sigmascope.information.bounds import grouped, heldout_bound
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.streams import Use
 
@@ -52,13 +51,7 @@ class BoundSize:
 
 
 def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | None:
-    """The size of the job, from the sizes of the data alone; None for too few items or too many classes.
-
-    Args:
-        data: labelled.
-        columns: number of columns of the study's curves, each a mean of equally many draws.
-        levels: number of levels of the study.
-    """
+    """The size of the job for a study's numbers of columns and levels; None for too few items or too many classes."""
     usable = int((data.weights > 0).sum())
     if usable < _FEWEST_ITEMS:
         return None
@@ -73,8 +66,8 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
         return None
     if count < min(levels, _FEWEST_LEVELS):
         return None
-    most = _COST / (draws * classifiers * (1.0 + values / 20.0))
-    items = int(min(usable // 2, most, _VALUES / data.size, _ITEMS))
+    affordable = _COST / (draws * classifiers * (1.0 + values / 20.0))
+    items = int(min(usable // 2, affordable, _VALUES / data.size, _ITEMS))
     return BoundSize(draws, tuple(at.tolist()), items, classifiers) if items >= _FEWEST_ITEMS // 2 else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,12 +82,39 @@ class Units:
             self.results.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
 
-class LevelJob(Units):
+class AtLevels(Units):
+    """A job with a unit for each level, for a denoiser or classifier and draws that the levels share."""
+
+    _in_checkpoint: str
+
+    def __init__(
+        self,
+        model: Any,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        attributes: Sequence[Attribute],
+    ) -> None:
+        super().__init__(self._in_checkpoint, len(sigmas))
+        self._model, self._draws, self._sigmas, self._attributes = model, draws, sigmas, attributes
+
+    @property
+    def _sigma(self) -> float:
+        """The level of the next unit."""
+        return float(self._sigmas[self.next_unit])
+
+    def _rows(self, key: str) -> np.ndarray:
+        """An array of every level."""
+        return np.stack([u[key] for u in self.units()])
+
+
+class LevelJob(AtLevels):
     """Posteriors of any denoiser that has them, with ``gaps`` its gaps too: a level at a time.
 
     With ``average`` the score gap is averaged over the posterior (a denoising for each value), else it is taken at the
     drawn label.
     """
+
+    _in_checkpoint = "level"
 
     def __init__(
         self,
@@ -97,63 +125,72 @@ class LevelJob(Units):
         gaps: bool,
         average: bool,
     ) -> None:
-        super().__init__("level", len(sigmas))
-        self._denoiser, self._draws, self._sigmas = denoiser, draws, sigmas
-        self._attributes, self._gaps, self._average = attributes, gaps, average
+        super().__init__(denoiser, draws, sigmas, attributes)
+        self._gaps, self._average = gaps, average
 
     def step(self) -> None:
         """Measure at the next level."""
-        sigma = float(self._sigmas[self.next_unit])
-        d = self._draws
+        sigma, d = self._sigma, self._draws
         y = d.v.double() + sigma * d.noise.double()
         level = torch.full((len(d),), sigma, dtype=torch.float64)
-        log_p = all_log_posteriors(self._denoiser, y, level)
+        log_p = all_log_posteriors(self._model, y, level)
         unit = {f"posterior.{a.name}": log_p[a.name].numpy() for a in self._attributes}
         if self._gaps:
             for a in self._attributes:
-                score, mmse = gaps_at(self._denoiser, d, sigma, a.name, self._average)
+                score, mmse = gaps_at(self._model, d, sigma, a.name, self._average)
                 unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
-        if isinstance(self._denoiser, HierarchyDenoiser):
-            unit["whole"] = self._denoiser.level_entropies(y, level).cpu().numpy()
+        if isinstance(self._model, HierarchyDenoiser):
+            unit["whole"] = self._model.level_entropies(y, level).cpu().numpy()
         self._keep(unit)
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) at all levels."""
-        return torch.from_numpy(np.stack([u[f"posterior.{name}"] for u in self.units()]))
+        return torch.from_numpy(self._rows(f"posterior.{name}"))
 
     def gap(self, name: str) -> Gap:
         """Gaps at all levels."""
-        score, mmse = (np.stack([u[f"{k}.{name}"] for u in self.units()]) for k in ("score", "mmse"))
-        return as_gap(score, mmse, self._sigmas)
+        return as_gap(self._rows(f"score.{name}"), self._rows(f"mmse.{name}"), self._sigmas)
 
     def whole_entropies(self) -> Float[np.ndarray, "tree sigma draws"]:
         """Joint entropy of all nodes of each level of the tree; of a hierarchy only."""
         return np.stack([u["whole"] for u in self.units()], 1)
 
 
-class PathJob(Units):
-    """The filter along one Markov path of each draw, with noise of its own: an attribute and a block at a time."""
+class _AlongPaths(Units):
+    """A job along one Markov path of each draw, which has its own noise: a block of draws at a time."""
+
+    _in_checkpoint: str
+    _by_attribute = False  # whether each attribute has units of its own
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        model: Any,
         draws: Draws,
         sigmas: Float[np.ndarray, " levels"],
         attributes: Sequence[Attribute],
         seed: int,
     ) -> None:
-        self._denoiser, self._draws, self._sigmas, self._seed = denoiser, draws, sigmas, seed
+        self._model, self._draws, self._sigmas, self._seed = model, draws, sigmas, seed
         self._attributes = list(attributes)
         self._block = _rows_of_paths(draws, len(sigmas), attributes)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__("path", len(self._attributes) * self._blocks)
+        super().__init__(self._in_checkpoint, self._blocks * (len(attributes) if self._by_attribute else 1))
+
+    def _path(self, block: int) -> tuple[slice, Tensor]:
+        """The draws of a block, and their paths."""
+        part = slice(block * self._block, (block + 1) * self._block)
+        return part, paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
+
+
+class PathJob(_AlongPaths):
+    """The filter of a denoiser along the paths: an attribute and a block at a time."""
+
+    _in_checkpoint, _by_attribute = "path", True
 
     def step(self) -> None:
         """Filter the next block of paths for the next attribute."""
         i, block = divmod(self.next_unit, self._blocks)
-        part = slice(block * self._block, (block + 1) * self._block)
-        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
-        fine, coarse = path_posterior(self._denoiser, self._attributes[i].name, path, self._sigmas)
+        fine, coarse = path_posterior(self._model, self._attributes[i].name, self._path(block)[1], self._sigmas)
         self._keep({"fine": fine.numpy(), "coarse": coarse.numpy()})
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
@@ -164,34 +201,21 @@ class PathJob(Units):
         return fine, coarse
 
 
-class AlongJob(Units):
-    """Controls of a classifier along the paths of :class:`PathJob`: a block of draws at a time."""
+class AlongJob(_AlongPaths):
+    """Controls of a classifier along the paths of :class:`PathJob`."""
 
-    def __init__(
-        self,
-        classifier: HasAllPosteriors,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-        seed: int,
-    ) -> None:
-        self._classifier, self._draws, self._sigmas, self._seed = classifier, draws, sigmas, seed
-        self._attributes = attributes
-        self._block = _rows_of_paths(draws, len(sigmas), attributes)
-        super().__init__("along", -(-len(draws) // self._block))
+    _in_checkpoint = "along"
 
     def step(self) -> None:
         """Classify the next block of paths."""
-        part = slice(self.next_unit * self._block, (self.next_unit + 1) * self._block)
-        path = paths_of(self._draws.v[part], part.start, self._sigmas, self._seed)
+        part, path = self._path(self.next_unit)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
-        each = [all_log_posteriors(self._classifier, y, s) for y, s in zip(path, levels, strict=True)]
-        self._keep(
-            {
-                a.name: classifier_controls(a, torch.stack([q[a.name] for q in each]), self._draws.labels[a.name][part])
-                for a in self._attributes
-            }
-        )
+        log_q = [all_log_posteriors(self._model, y, s) for y, s in zip(path, levels, strict=True)]
+        unit = {}
+        for a in self._attributes:
+            own = self._draws.labels[a.name][part]
+            unit[a.name] = classifier_controls(a, torch.stack([q[a.name] for q in log_q]), own)
+        self._keep(unit)
 
     def controls(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
         """:func:`~sigmascope.information.controls.classifier_controls` of all draws."""

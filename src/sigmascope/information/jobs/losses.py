@@ -36,13 +36,10 @@ def loss_levels(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " some
 
 
 def loss_calls(levels: int, attributes: int, classes: bool, unconditional_calls: int = 1) -> tuple[int, int]:
-    """Draws and network calls of the losses.
+    """Draws and network calls of the losses, for a study's number of levels and a network's number of attributes.
 
-    Args:
-        levels: of the study.
-        attributes: number of attributes that the network can be conditioned on.
-        classes: whether it is a pipeline's network of classes.
-        unconditional_calls: calls of an unconditional output: 1 where the network has an empty class.
+    ``classes`` is whether it is a pipeline's network of classes; an unconditional output takes ``unconditional_calls``,
+    which is 1 where the network has an empty class.
     """
     random = _AT_RANDOM if _at_random(attributes, classes, unconditional_calls) else 0
     calls = min(levels, _LEVELS) * (unconditional_calls + min(attributes, _MOST_CONDITIONS) + random)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import classifier_controls
-from sigmascope.information.jobs.levels import Units
+from sigmascope.information.jobs.levels import AtLevels, Units
 from sigmascope.information.likelihood import likelihood_posterior
 from sigmascope.information.probes import HasFeatures, log_posteriors, probes
 from sigmascope.sample import Streams, rows
@@ -21,27 +21,19 @@ from sigmascope.streams import NoiseOf
 _CHUNK = 1024  # rows of a call
 
 
-class ClassifierJob(Units):
+class ClassifierJob(AtLevels):
     """Posteriors by a classifier of noisy values, of draws held out from it: a level at a time."""
 
-    def __init__(
-        self,
-        classifier: HasAllPosteriors,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-    ) -> None:
-        super().__init__("classified", len(sigmas))
-        self._classifier, self._draws, self._sigmas, self._attributes = classifier, draws, sigmas, attributes
+    _in_checkpoint = "classified"
 
     def step(self) -> None:
         """Classify at the next level."""
-        log_q = log_posteriors(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
+        log_q = log_posteriors(self._model, self._draws, self._sigma)
         self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
-        return torch.from_numpy(np.stack([u[f"q.{name}"] for u in self.units()]))
+        return torch.from_numpy(self._rows(f"q.{name}"))
 
 
 class ControlJob(Units):
@@ -108,7 +100,7 @@ class LikelihoodJob(Units):
         return gains + self._attributes[i].prior.log()
 
 
-class ChainJob(Units):
+class ChainJob(AtLevels):
     r"""The residual of the chain rule of squared gaps, for each attribute a conditioned on first: a level at a time.
 
     .. math:: \|D_{all} - D\|^2 - \|D_a - D\|^2 - \|D_{all} - D_a\|^2 = 2\langle D_a - D, D_{all} - D_a\rangle
@@ -116,19 +108,11 @@ class ChainJob(Units):
     Its mean is zero for true conditional means.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-    ) -> None:
-        super().__init__("chain", len(sigmas))
-        self._denoiser, self._draws, self._sigmas, self._attributes = denoiser, draws, sigmas, attributes
+    _in_checkpoint = "chain"
 
     def step(self) -> None:
         """Measure at the next level."""
-        sigma, d = float(self._sigmas[self.next_unit]), self._draws
+        sigma, d = self._sigma, self._draws
         y = d.v.double() + sigma * d.noise.double()
         unconditional = self._mean(y, sigma, {})
         given_all = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._attributes})
@@ -140,18 +124,18 @@ class ChainJob(Units):
         self._keep(unit)
 
     def _mean(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[Tensor, "draws size"]:
-        return Model(self._denoiser, known or None).denoise(y, sigma).flatten(1).cpu()
+        return Model(self._model, known or None).denoise(y, sigma).flatten(1).cpu()
 
     def residual(self, name: str) -> Float[np.ndarray, "levels draws"]:
         """The residual for an attribute conditioned on first."""
-        return np.stack([u[f"residual.{name}"] for u in self.units()])
+        return self._rows(f"residual.{name}")
 
     def everything(self) -> Float[np.ndarray, "levels draws"]:
         """Squared gap of all attributes together."""
-        return np.stack([u["all"] for u in self.units()])
+        return self._rows("all")
 
 
-class ProbeJob(Units):
+class ProbeJob(AtLevels):
     """Linear probes on noisy values or on a network's features of them: a level at a time."""
 
     def __init__(
@@ -164,15 +148,15 @@ class ProbeJob(Units):
         where: str,
         seed: int,
     ) -> None:
-        super().__init__(f"probed_{where}", len(sigmas))
-        self._denoiser, self._train, self._test, self._sigmas = denoiser, train, test, sigmas
-        self._attributes, self.where, self._seed = attributes, where, seed
+        self._in_checkpoint = f"probed_{where}"
+        super().__init__(denoiser, test, sigmas, attributes)
+        self._train, self.where, self._seed = train, where, seed
 
     def step(self) -> None:
         """Train probes at the next level."""
         level = self._sigmas[[self.next_unit]]
         probed = probes(
-            self._attributes, self._train, self._test, level, self.where, denoiser=self._denoiser, seed=self._seed
+            self._attributes, self._train, self._draws, level, self.where, denoiser=self._model, seed=self._seed
         )
         unit: dict[str, np.ndarray] = {}
         for name, p in probed.items():
@@ -182,13 +166,13 @@ class ProbeJob(Units):
 
     def curve(self, a: Attribute) -> Curve:
         """The bound."""
-        gains = np.stack([u[f"gain.{a.name}"] for u in self.units()])
+        gains = self._rows(f"gain.{a.name}")
         return Curve.of_draws(a.name, f"probes:{self.where}", self._sigmas, gains, a.entropy, kind="lower bound")
 
     def accuracy(self, name: str) -> Float[np.ndarray, " levels"]:
         """Share of the draws whose likeliest value is the true one."""
-        return np.array([float(u[f"accuracy.{name}"]) for u in self.units()])
+        return self._rows(f"accuracy.{name}")
 
     def learning(self, name: str) -> Float[np.ndarray, "levels shares"]:
         """The bound from a quarter, half and all of the training draws."""
-        return np.stack([u[f"learning.{name}"] for u in self.units()])
+        return self._rows(f"learning.{name}")

@@ -21,7 +21,7 @@ from sigmascope.streams import Use
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
 _DIRECTION_COST = 1.7e8  # items · attributes · directions: small sets afford more directions
-_FEWEST, _MOST = 56, 256  # directions
+_LEAST, _LARGEST = 56, 256  # directions
 SKETCH_ITEMS = 1024
 _DIRECTIONS, _ITEMS = 1, 3  # what is drawn
 
@@ -32,7 +32,7 @@ def directions_for(data: LabelledData) -> tuple[int, int]:
     With a column of ones they are a multiple of eight.
     """
     cost = len(data) * max(len(data.attributes), 1)
-    eights = int(np.clip(_DIRECTION_COST / cost, _FEWEST, _MOST)) // 8
+    eights = int(np.clip(_DIRECTION_COST / cost, _LEAST, _LARGEST)) // 8
     each = max(eights // 8, 1)
     return 8 * (eights - each) - 1, 8 * each
 

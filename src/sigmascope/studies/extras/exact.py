@@ -19,9 +19,8 @@ from sigmascope.information.jobs.pairs import PairJob
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.keeping import kept, sure
 from sigmascope.information.pairs import Interaction
-from sigmascope.information.posterior import entropy_of
+from sigmascope.information.posterior import by_value, entropy_of
 from sigmascope.information.problems import ExactProblem
-from sigmascope.information.values import by_value
 from sigmascope.studies.extras.keeping import with_keeping
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.subjects.extra import Extra
