@@ -25,8 +25,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
-from sigmascope.exact.common import Known, Levels, Values, check_known, check_rows, grouped_logsumexp
+from sigmascope.core import UNKNOWN, Attribute, InputError
+from sigmascope.exact.common import (
+    ExactDenoiser,
+    Known,
+    Levels,
+    Values,
+    check_known,
+    check_rows,
+    grouped_logsumexp,
+    set_buffers,
+)
 
 _WORK_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
 _LEAST_LOG = math.log(5e-324)  # of the smallest positive double
@@ -64,7 +73,7 @@ class _Upward:
     root: Tensor
 
 
-class HierarchyDenoiser(Denoiser):
+class HierarchyDenoiser(ExactDenoiser):
     r"""Exact denoiser and posterior of data that a grammar generates on a tree.
 
     Args:
@@ -101,11 +110,10 @@ class HierarchyDenoiser(Denoiser):
         self.inner = sum(self.branching**level for level in range(self.depth))
         self.event = (self.leaves, vectors.shape[1])
         self.attributes = attributes
-        self.register_buffer("vectors", vectors.to(dtype), persistent=False)
-        self.register_buffer("rules", torch.stack(tuple(rules)), persistent=False)
+        tables = torch.stack(tuple(rules))
         # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
-        writes = self.rules.flatten(1, 2).transpose(1, 2).contiguous()
-        self.register_buffer("writes", writes, persistent=False)
+        writes = tables.flatten(1, 2).transpose(1, 2).contiguous()
+        set_buffers(self, vectors=vectors.to(dtype), rules=tables, writes=writes)
         self.work_bytes = _WORK_BYTES
 
     @torch.no_grad()
@@ -180,11 +188,6 @@ class HierarchyDenoiser(Denoiser):
         joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
         return {a.name: log_p for a, log_p in zip(self.attributes, joined, strict=True)}
 
-    def log_posterior(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64, as :meth:`all_log_posteriors` computes it."""
-        self._level(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
-
     @torch.no_grad()
     def sample_symbols(
         self, y: Values, sigma: Levels, n: int, generator: torch.Generator
@@ -216,16 +219,10 @@ class HierarchyDenoiser(Denoiser):
         """n independent draws of V given Y_sigma = y, exact, in the dtype of y."""
         return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
 
-    def _level(self, name: str) -> int:
-        names = [a.name for a in self.attributes]
-        if name not in names:
-            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(names)}")
-        return names.index(name)
-
     def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
         values = {}
         for name, value in known.items():
-            level = self._level(name)
+            level = self.attributes.index(self.attribute(name))
             check_known(name, value, batch, self.symbols)
             values[level] = value.to(self.vectors.device)
         return values

@@ -17,7 +17,7 @@ from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
 from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
-from sigmascope.exact.finite.passes import tile_rows
+from sigmascope.exact.finite.passes import TilePass, tile_rows
 from sigmascope.exact.finite.sketch import Sketch, pooled
 
 _TILE_ROWS = 1024
@@ -28,7 +28,7 @@ DOUBLE_WORK = 4e10
 """Multiplications below which products are in float64: a second or two."""
 
 
-class PosteriorPass:
+class PosteriorPass(TilePass):
     """A pass over a data set for the posterior of every attribute at all levels of shared draws.
 
     On a CPU each thread has a tile of its own.

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sigmascope.core import LabelledData
-from sigmascope.exact.common import Levels, blocks
+from sigmascope.exact.common import Levels, Logits, Rows, blocks
 from sigmascope.exact.finite.kernel import with_torch
 from sigmascope.exact.finite.kernel.level_sums import compiler
 from sigmascope.exact.finite.kernel.threads import full_precision, in_threads, workers
@@ -52,15 +52,15 @@ class Finite(Protocol):
 class _Running:
     """Running sums of one thread, and the items that it has listed (item, row, logit)."""
 
-    top: Float[Tensor, " batch"]
-    mass: Float[Tensor, " batch"]
-    total: Float[Tensor, "batch size"]
+    top: Levels
+    mass: Levels
+    total: Rows
     lists: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
 
 def single_precision(
-    d: Finite, y: Float[Tensor, "batch size"], sigma: Levels, known: list[tuple[int, Tensor]]
-) -> tuple[Float[Tensor, "batch size"], Bool[Tensor, " batch"]]:
+    d: Finite, y: Rows, sigma: Levels, known: list[tuple[int, Tensor]]
+) -> tuple[Rows, Bool[Tensor, " batch"]]:
     """The posterior mean, and the rows that need double precision instead.
 
     Args:
@@ -137,7 +137,7 @@ class _Pass:
             running.top = new
         return running
 
-    def _logits(self, rows: slice, tile: Tensor) -> Float[Tensor, "rows batch"]:
+    def _logits(self, rows: slice, tile: Tensor) -> Logits:
         d = self._d
         start = self._offset.float() - self._half_square[rows, None]
         logit = torch.addmm(start, tile, self._u.T).mul_(self._scale.float())
@@ -163,9 +163,7 @@ class _Pass:
         else:
             self._steps.add_weighted(weight, tile, running.total)
 
-    def from_differences(
-        self, item: Tensor, row: Tensor, logit: Float[Tensor, " pairs"]
-    ) -> Float[Tensor, "batch size"]:
+    def from_differences(self, item: Tensor, row: Tensor, logit: Float[Tensor, " pairs"]) -> Rows:
         """The mean less the centre over listed items, with float64 logits relative to one of them (an anchor)."""
         d, y = self._d, self._y
         mean = torch.zeros_like(y)

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel import with_torch
-from sigmascope.exact.finite.kernel.sums import Inputs, LivePairs, MeanColumns, Reference, Sums, Tile, TooManyPairs
+from sigmascope.exact.finite.kernel.sums import Inputs, LivePairs, MeanColumns, Reference, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn, compiled_module, room
 from sigmascope.exact.finite.sketch import Sketch
 
@@ -130,15 +130,11 @@ class LevelSums:
         fit = tile.product.dtype == torch.float32 and (s.inputs.steady or not s.means.numel())
         engine = self._steps if self._steps is not None and fit else with_torch
         tile = self._related(s, tile) if self._inside else self._referred(s, tile, engine)
-        redo: int | None = None
-        try:
-            pairs, level = engine.dense(s, tile, turn)
-        except TooManyPairs as error:
-            redo = error.level
+        pairs, level = engine.dense(s, tile, turn)
         with turn.stage(s.inputs.levels):
-            if redo is not None:  # items so close together that most pairs remain where rounding reaches the logits
+            if pairs is None:  # items so close together that most pairs remain where rounding reaches the logits
                 tile = self._related(s, self._tile(tile.raw, tile.classes, tile.log_weight, self._exact_right))
-                pairs, level = with_torch.dense(s, tile, Turn(), redo)
+                pairs, level = with_torch.dense(s, tile, Turn(), level)
             self._add_listed(s, tile, pairs, level, engine)
 
     def _add_listed(self, s: Sums, tile: Tile, pairs: LivePairs, level: int, engine: ModuleType) -> None:

@@ -310,11 +310,3 @@ class LivePairs:
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
         """The logits without weights."""
         return self.distance2 * half + self.along * inverse
-
-
-class TooManyPairs(Exception):
-    """More pairs are above the threshold at ``level`` and below than a list has room for."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__("too many pairs above the threshold")
-        self.level = level

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.simd import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
-from sigmascope.exact.finite.kernel.sums import ROOM, Inputs, LivePairs, Sums, Tile, TooManyPairs
+from sigmascope.exact.finite.kernel.sums import ROOM, Inputs, LivePairs, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn, room
 
 _LISTED = 0.02  # room for listed pairs, as a share of all pairs; with more, with_torch is faster
@@ -291,8 +291,8 @@ def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     return norm
 
 
-def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs, int]:
-    """Add a tile from the first level on.  Raises: TooManyPairs."""
+def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs | None, int]:
+    """Add a tile from the first level on; None in place of more pairs than a list has room for."""
     inputs = s.inputs
     levels = tile.exact_from(inputs.half)
     with_means = s.means.numel() > 0
@@ -316,7 +316,7 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs, int]:
             draws, values,
         )  # fmt: skip
     if count > most:
-        raise TooManyPairs(levels)
+        return None, levels
     return LivePairs(*(torch.from_numpy(x[:count]) for x in (rows, draws, *values))), levels
 
 

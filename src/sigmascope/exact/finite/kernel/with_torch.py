@@ -102,7 +102,7 @@ def scatter(s: Sums, tile: Tile, pairs: LivePairs, start: int, stop: int) -> Non
             add_masses(s, tile, pairs, mass, j)
         else:
             s.squares[:, j].index_add_(0, pairs.draw, mass**2)
-            rows = mass[:, None] * with_one[pairs.row[:, None], inputs.means.which[pairs.draw]]
+            rows = mass[:, None] * with_one[pairs.row[:, None], inputs.means.index[pairs.draw]]
             flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
             for column in tile.classes.T:
                 flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)
