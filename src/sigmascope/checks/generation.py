@@ -86,7 +86,7 @@ def _two(effort: Effort) -> Outcome:
 
 @check("estimators-four", _REFERENCE, "four points at −8, −4, 6, 8, six levels", "the score gap is doubled")
 def _four(effort: Effort) -> Outcome:
-    """All estimators agree with quadrature on four points, for the point and for the parity of its index: largest z-score"""
+    """All estimators agree with quadrature on four points, for the point and its parity: largest z-score"""
     denoiser = _points(-8.0, -4.0, 6.0, 8.0)
     alternate = {s: _quadrature(denoiser, "alternate", s) for s in _FOUR}
     return _largest(effort, denoiser, {"point": _FOUR, "alternate": alternate})
@@ -134,7 +134,7 @@ def _joint(effort: Effort) -> Outcome:
     "joint-law", "Franzese et al. 2025", "overlapping normal components; 200 steps", "π does not start from p(a | Y_0)"
 )
 def _law(effort: Effort) -> Outcome:
-    """Y generated in this way has the law of the data: probability of one value at the end"""
+    """Generating (Y, π) from the filter alone gives Y the law of the data: probability of one value at the end"""
     denoiser, count = _overlapping(), effort.paths(16_000)
     y = _start(denoiser, 30.0, count, effort.generator())
     belief = ValueBelief(denoiser, "side")
