@@ -132,7 +132,7 @@ class HierarchyDenoiser(ExactDenoiser):
 
         without cancellation.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination of none.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         if tuple(log_evidence.shape[1:]) != (self.leaves, self.symbols):
             raise InputError(
@@ -160,7 +160,7 @@ class HierarchyDenoiser(ExactDenoiser):
             sigma: one noise level per row.
             known: for some attributes, the symbol of the first node of that level, int64, -1 where unknown.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination of none.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         evidence, values = self._evidence(y, sigma), self._known(known or {}, len(y))
         out = torch.empty(y.shape, dtype=y.dtype, device=self.vectors.device)

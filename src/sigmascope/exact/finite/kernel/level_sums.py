@@ -87,8 +87,8 @@ class LevelSums:
         level = torch.as_tensor(np.asarray(sigmas, dtype=np.float64), device=device)
         columns = MeanColumns(0, 0, torch.zeros(0, 0, dtype=torch.long, device=device))
         if sketch is not None:
-            few_levels = int((level >= sketch.first_above).sum())
-            columns = MeanColumns(sketch.few, few_levels, sketch.columns(len(v)).to(device))
+            coarse_levels = int((level >= sketch.coarse_above).sum())
+            columns = MeanColumns(sketch.coarse, coarse_levels, sketch.columns(len(v)).to(device))
         steady = is_steady(own, largest_log_weight)
         inputs = Inputs(
             v.contiguous(), noise.contiguous(), -0.5 / level**2, 1.0 / level, largest_log_weight, steady, columns

@@ -328,7 +328,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
     chunks = [(rights[k], slice(first, min(first + _CHUNK, stop))) for k, first, stop in ends]
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
-        wanted = c.few + 1 if stop <= c.few_levels else c.count
+        wanted = c.coarse + 1 if stop <= c.coarse_levels else c.count
         # The chunks share the block's stages, so that a tile follows the one before closely.
         stages = [begin + k * (stop - begin) // len(chunks) for k in range(len(chunks))]
         for stage, group in groupby(zip(stages, chunks, strict=True), itemgetter(0)):
