@@ -37,7 +37,7 @@ from sigmascope.exact.common import (
     set_buffers,
 )
 
-_WORK_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
+_TABLE_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
 _LEAST_LOG = math.log(5e-324)  # of the smallest positive double
 
 Evidence = Callable[[slice], Tensor]
@@ -88,7 +88,7 @@ class HierarchyDenoiser(ExactDenoiser):
     Raises: InputError for rules, vectors or attributes that do not fit one another.
 
     Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch is processed in chunks
-    whose tables stay within 32 MiB (``work_bytes``), or have one row.
+    whose tables stay within 32 MiB (``table_bytes``), or have one row.
     """
 
     vectors: Tensor
@@ -114,7 +114,7 @@ class HierarchyDenoiser(ExactDenoiser):
         # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
         writes = tables.flatten(1, 2).transpose(1, 2).contiguous()
         set_buffers(self, vectors=vectors.to(dtype), rules=tables, writes=writes)
-        self.work_bytes = _WORK_BYTES
+        self.table_bytes = _TABLE_BYTES
 
     @torch.no_grad()
     def beliefs(self, log_evidence: Tensor, known: Mapping[str, Tensor] | None = None) -> Beliefs:
@@ -258,7 +258,7 @@ class HierarchyDenoiser(ExactDenoiser):
         self, evidence: Evidence, batch: int, known: dict[int, Tensor], path: bool = False
     ) -> Iterator[tuple[slice, _Upward]]:
         row_bytes = self.inner * self.symbols * self.choices * self.vectors.element_size()
-        size = max(self.work_bytes // row_bytes, 1)
+        size = max(self.table_bytes // row_bytes, 1)
         for start in range(0, max(batch, 1), size):  # an empty batch is one empty chunk
             rows = slice(start, min(start + size, batch))
             up = self._upward(evidence(rows), {level: value[rows] for level, value in known.items()}, path)

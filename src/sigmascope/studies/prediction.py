@@ -12,7 +12,7 @@ from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
@@ -158,7 +158,7 @@ def _passes(data: LabelledData, s: _Sizes, block: int, directions: int) -> int:
     Where the products are few they are in float64, and not compiled.
     """
     n, size = len(data), data.size
-    double = 2.0 * n * size * block < DOUBLE_WORK
+    double = 2.0 * n * size * block < DOUBLE_COST
     each, few = (8, 1) if double else (4, 0)
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
     per_row = size + 7 * block + directions + few * s.columns + (block + 2 * directions if directions else 0)

@@ -22,7 +22,7 @@ from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.path import ROWS, PathPass
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS, PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
@@ -220,7 +220,7 @@ def _posteriors(data: LabelledData, study: _Study, nodes: np.ndarray, block: int
     rows = min(rows, len(data))
     some = _some(data, rows * distributed.world())
     denoiser, draws = FiniteDenoiser(some, study.device), draw_items(some, few, study.spec.sampling.seed)
-    double = 2.0 * len(data) * data.size * block < DOUBLE_WORK
+    double = 2.0 * len(data) * data.size * block < DOUBLE_COST
     dtype = torch.float64 if double else torch.float32
 
     def sample() -> tuple[float, float]:

@@ -24,7 +24,7 @@ _TILE_ROWS = 1024
 MEANS_ROWS = 2048
 """Items of a tile where means are computed, at most: with more rows, their large sums are touched less often."""
 _LEADING = 16  # principal directions along which second moments of each value are kept
-DOUBLE_WORK = 4e10
+DOUBLE_COST = 4e10
 """Multiplications below which products are in float64: a second or two."""
 
 
@@ -70,7 +70,7 @@ class PosteriorPass(TilePass):
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
         if dtype is None:
-            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
+            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_COST
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         if sketch is not None and sketch.wide is None:
             self._sketch = sketch = sketch.of_draws(len(draws))

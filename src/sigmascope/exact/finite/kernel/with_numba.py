@@ -59,11 +59,11 @@ def _raise(shift, sums, squares, d, j, by):
 # Long, because one loop over pairs keeps its sums in registers and in the first cache.
 def _class_sums(
     product, norm, v_term, noise_term, log_w, log_w0, classes, half, inverse, blocks, levels, last, least, most, steady,
-    work, shift, sums, squares, rows, draws, values,
+    buffer, shift, sums, squares, rows, draws, values,
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that remain."""
     count, total, attributes = v_term.shape[0], norm.shape[0], classes.shape[1]
-    columns, width = work.shape[0] - 3, work.shape[1]  # then rows for squares, shifts, largest logits
+    columns, width = buffer.shape[0] - 3, buffer.shape[1]  # then rows for squares, shifts, largest logits
     shift_row, peak_row = (columns + 1) * width, (columns + 2) * width
     listed = 0
     for d in range(count):
@@ -72,9 +72,9 @@ def _class_sums(
         while again:
             again = False
             listed = before
-            work[:] = np.float32(0.0)
+            buffer[:] = np.float32(0.0)
             for j in range(levels):
-                work[columns + 1, j] = shift[d, j]
+                buffer[columns + 1, j] = shift[d, j]
             for r in range(total):
                 d2 = max(norm[r] + v_term[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
                 s = product[count + d, r] - noise_term[d]
@@ -88,25 +88,25 @@ def _class_sums(
                         alive = False
                         break
                     if not steady:
-                        logit = minus(logit, work, shift_row + b * WIDTH)
-                        largest_into(work, peak_row + b * WIDTH, logit)
+                        logit = minus(logit, buffer, shift_row + b * WIDTH)
+                        largest_into(buffer, peak_row + b * WIDTH, logit)
                     mass = exp(logit)
-                    add_to(work, columns * width + b * WIDTH, square(mass))
+                    add_to(buffer, columns * width + b * WIDTH, square(mass))
                     for a in range(attributes):
-                        add_to(work, classes[r, a] * width + b * WIDTH, mass)
+                        add_to(buffer, classes[r, a] * width + b * WIDTH, mass)
                 if alive and d2 * last[0] + s * last[1] > last[2] + last[3] * least[d]:
                     if listed < rows.shape[0]:
                         rows[listed], draws[listed], values[0, listed], values[1, listed] = r, d, d2, s
                     listed += 1
             for j in range(levels):
-                if work[columns + 2, j] > most:  # too large for float32: raise the shift and repeat
-                    _raise(shift, sums, squares, d, j, work[columns + 2, j])
+                if buffer[columns + 2, j] > most:  # too large for float32: raise the shift and repeat
+                    _raise(shift, sums, squares, d, j, buffer[columns + 2, j])
                     again = True
         for c in range(columns):
             for j in range(levels):
-                sums[d, c, j] += work[c, j]
+                sums[d, c, j] += buffer[c, j]
         for j in range(levels):
-            squares[d, j] += work[columns, j]
+            squares[d, j] += buffer[columns, j]
     return listed
 
 
@@ -309,10 +309,10 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs | None, int]:
         count = _list_live(*common, _onward(inputs, tile, levels), threshold, rows, draws, values)
     else:
         blocks = -(-levels // WIDTH)
-        work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
+        buffer = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         count = _class_sums(
             *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(inputs, tile, levels),
-            threshold, np.float32(ROOM), inputs.steady, work, *(x.numpy() for x in (s.shift, s.sums, s.squares)), rows,
+            threshold, np.float32(ROOM), inputs.steady, buffer, *(x.numpy() for x in (s.shift, s.sums, s.squares)), rows,
             draws, values,
         )  # fmt: skip
     if count > most:
