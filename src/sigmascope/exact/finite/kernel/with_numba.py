@@ -56,7 +56,7 @@ def _raise(shift, sums, squares, d, j, by):
 
 @no_type_check
 @compiled(fastmath=_FAST)
-# Long, because one loop over pairs keeps its sums in registers and in the first cache.
+# long: one loop over pairs keeps its sums in registers and in the first cache.
 def _class_sums(
     product, norm, v_term, noise_term, log_w, log_w0, classes, half, inverse, blocks, levels, last, least, most, steady,
     buffer, shift, sums, squares, rows, draws, values,
@@ -312,8 +312,8 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs | None, int]:
         buffer = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         count = _class_sums(
             *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(inputs, tile, levels),
-            threshold, np.float32(ROOM), inputs.steady, buffer, *(x.numpy() for x in (s.shift, s.sums, s.squares)), rows,
-            draws, values,
+            threshold, np.float32(ROOM), inputs.steady, buffer, *(x.numpy() for x in (s.shift, s.sums, s.squares)),
+            rows, draws, values,
         )  # fmt: skip
     if count > most:
         return None, levels
