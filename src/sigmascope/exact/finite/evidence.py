@@ -108,11 +108,7 @@ def answer(
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Some items less the centre, and their logits up to a number that is common to all items.
-
-    Args:
-        error: an upper bound, roughly, of the rounding error of a logit.
-    """
+    """Some items less the centre, their logits up to a common number, and roughly a bound on the error of a logit."""
 
     rows: slice
     items: Float[Tensor, "rows size"]

@@ -140,11 +140,7 @@ def pooled(estimates: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]
 
     The mean of the result is the weighted mean m of the sets' means.  Its spread is such that the usual squared error
     of a mean is that of m, :math:`\sum_g w_g^2 \mathrm{var}_g / n_g`: only directions of one set are compared with each
-    other, so the spread of the draws does not enter.
-
-    Args:
-        estimates: for each set, one estimate by each of its directions.
-        weights: the sets' shares of the draws.
+    other, so the spread of the draws does not enter.  Weights are the sets' shares of the draws.
     """
     total = sum(s.shape[-1] for s in estimates)
     means = [s.mean(-1, keepdim=True) for s in estimates]

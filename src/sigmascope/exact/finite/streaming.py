@@ -61,16 +61,10 @@ class _Running:
 def single_precision(
     d: Finite, y: Rows, sigma: Levels, known: list[tuple[int, Tensor]]
 ) -> tuple[Rows, Bool[Tensor, " batch"]]:
-    """The posterior mean, and the rows that need double precision instead.
+    """The posterior mean less the centre, float64, and which rows need double precision instead.
 
-    Args:
-        d: the denoiser.
-        y: noisy values less the centre, float64.
-        sigma: levels, float64.
-        known: as of :meth:`~sigmascope.exact.finite.filter.FiniteDenoiser.columns_known`.
-
-    Returns: the mean less the centre, float64, and which rows have none: where rounding reaches the logits of too many
-        items that count, or no item has the attributes.
+    These are rows in which rounding reaches the logits of too many items that count, or no item has the ``known``
+    attributes (as of :meth:`~sigmascope.exact.finite.filter.FiniteDenoiser.columns_known`).  y is less the centre.
     """
     run = _Pass(d, y, sigma, known)
     threads = workers(y.device)
@@ -116,11 +110,8 @@ class _Pass:
 
     def of_tiles(self, starts: list[int]) -> _Running:
         d, batch = self._d, len(self._y)
-        running = _Running(
-            torch.full((batch,), -torch.inf, dtype=torch.float64, device=self._y.device),
-            torch.zeros(batch, dtype=torch.float64, device=self._y.device),
-            torch.zeros_like(self._u),
-        )
+        top = self._y.new_full((batch,), -torch.inf)
+        running = _Running(top, torch.zeros_like(top), torch.zeros_like(self._u))
         all_exact, none_exact = bool(self.exact.all()), not bool(self.exact.any())
         for start in starts:
             stop = min(start + _ROWS, len(d.data))

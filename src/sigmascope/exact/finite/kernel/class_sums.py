@@ -33,13 +33,10 @@ The last entry is the class of each run, for a sum over runs; None where each ru
 
 
 class ClassSums:
-    """The classes of a tile, sorted once for all levels.
+    """The classes of a tile (columns of each item's values), sorted once for all levels.
 
     Data often come in the order of some labels.  Each run of rows with equal labels gets one product, which serves all
     of these attributes; the rows are sorted for the other attributes.
-
-    Args:
-        classes: for each attribute, the column of each item's value, shape (rows, attributes).
     """
 
     def __init__(self, classes: Int64[Tensor, "rows attributes"]) -> None:

@@ -46,22 +46,11 @@ def compiler() -> ModuleType | None:
 
 
 class LevelSums:
-    r"""Sums of :math:`e^{\ell_k(\sigma)}` by class, for all levels of shared draws.
+    r"""Sums of :math:`e^{\ell_k(\sigma)}` by class (:attr:`total`), for draws v + σ n at decreasing levels.
 
-    Args:
-        v: values of the draws, float32.
-        centre: subtracted from items before products; any is exact, a mean keeps rounding small.
-        noise: standard normal.
-        sigmas: decreasing levels.
-        classes: how many classes all attributes have together.
-        own: :math:`\ln w` of each draw's item, float64; None where v are not items.
-        dtype: of the products, float32 or float64.
-        largest_log_weight: the largest :math:`\ln w` of all items.
-        sketch: directions of the posterior means by class; None: no means.
-        compiled: whether to use numba; None: where possible (float32 on a CPU).
-
-    Attributes:
-        total: the sums.
+    ``own`` is :math:`\ln w` of each draw's item, None where draws are not items.  The centre is subtracted from items
+    and draws.  With a sketch there are posterior means too.  None for ``compiled`` uses numba where possible (float32
+    on a CPU).
     """
 
     def __init__(

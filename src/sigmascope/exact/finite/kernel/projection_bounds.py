@@ -127,12 +127,8 @@ class ItemBounds:
     .. math:: s_k = \langle y, v_k\rangle - |v_k|^2/2 + \sigma^2 \ln w_k, \qquad
               \ln w_k - |y - v_k|^2/2\sigma^2 = (s_k - |y|^2/2)/\sigma^2.
 
-    Args:
-        source: the items.
-        items: indices of the items of positive weight.
-        log_weight: ln of their weights, float64, 0 for the largest.
-        centre: subtracted from items and rows, float64.
-        directions: how many are leading, and how many there are.
+    Only the items of the given indices and log-weights (0 for the largest) enter; ``directions`` are the numbers of
+    leading and of all directions.
 
     Attributes:
         tiles: for each tile, the factor that the rows of :meth:`left` are multiplied with, float32, (tiles, columns,

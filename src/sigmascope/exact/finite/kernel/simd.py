@@ -92,9 +92,9 @@ def exp(typing, x):
 @intrinsic
 def lane(typing, x, index):
     """One of the eight."""
-
-    def code(context, builder, signature, args):
-        return builder.extract_element(args[0], builder.trunc(args[1], _INT))
+    return builder.extract_element(
+        args[0], builder.trunc(args[1], _INT)
+    ), lambda _, builder, signature, args: builder.extract_element(args[0], builder.trunc(args[1], _INT))
 
     return types.float32(lanes, types.intp), code
 
@@ -102,9 +102,7 @@ def lane(typing, x, index):
 @intrinsic
 def square(typing, x):
     """x²."""
-
-    def code(context, builder, signature, args):
-        return builder.fmul(args[0], args[0])
+    return builder.fmul(args[0], args[0]), lambda _, builder, signature, args: builder.fmul(args[0], args[0])
 
     return lanes(lanes), code
 
