@@ -59,7 +59,7 @@ def _raise(shift, sums, squares, d, j, by):
 # long: one loop over pairs keeps its sums in registers and in the first cache.
 def _class_sums(
     product, norm, v_term, noise_term, log_w, log_w0, classes, half, inverse, blocks, levels, last, least, most, steady,
-    buffer, shift, sums, squares, rows, draws, values,
+    buffer, shift, sums, squares, rows, draws, values
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that remain."""
     count, total, attributes = v_term.shape[0], norm.shape[0], classes.shape[1]
@@ -172,7 +172,7 @@ def _list_live(product, norm, v_term, noise_term, last, least, rows, draws, valu
 @no_type_check
 @compiled()
 def _scatter(
-    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, most, shift, sums, squares,
+    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, most, shift, sums, squares
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is below the threshold."""
     for i in range(row.shape[0]):
@@ -207,7 +207,7 @@ def _flush(deferred, classes, r, d, slow, start, reach, means):
 @compiled()
 def _scatter_means(
     row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, squares, means, part,
-    with_one, deferred, slow, fast,
+    with_one, deferred, slow, fast
 ):  # fmt: skip
     """Add e^l of listed pairs, and of their items, to the means from start to stop, each until below the threshold.
 
