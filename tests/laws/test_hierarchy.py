@@ -341,7 +341,7 @@ def test_chunks_do_not_change_the_numbers(middle):
     grammar, whole = middle
     y, level, symbols = noisy(grammar, 9, 0.6)
     cut = exact(grammar)
-    cut.work_bytes = 4 * 8 * 64 * 15  # four rows at a time
+    cut.table_bytes = 4 * 8 * 64 * 15  # four rows at a time
     known = {"level 1": symbols[1][:, 0]}
     assert (cut(y, level, known) - whole(y, level, known)).abs().max() < 1e-12
     assert (cut.level_entropies(y, level) - whole.level_entropies(y, level)).abs().max() < 1e-12
@@ -391,7 +391,7 @@ def test_a_symbol_that_never_comes_first():
     assert not bool((drawn[1][:, :, 0] == absent).any())
     with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
-    denoiser.work_bytes = 1  # one row at a time
+    denoiser.table_bytes = 1  # one row at a time
     with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
     y[1, 2, 3] = torch.nan

@@ -30,12 +30,12 @@ def _telegraph() -> f.FiniteSystem:
 
 @check(
     "sufficiency",
-    "The filter keeps all information about φ(X_t): I(π_t; φ(X_t)) − I(Y_[0,t]; φ(X_t)), nats",
     "Franzese et al. 2025 (sufficiency)",
     "chain of two states",
     "the filter at half the time replaces π_t",
 )
 def _sufficiency(effort: Effort) -> Outcome:
+    """The filter keeps all information about φ(X_t): I(π_t; φ(X_t)) − I(Y_[0,t]; φ(X_t)), nats"""
     system = _telegraph()
     path = f.simulate(system, f.uniform_times(2.0, 200), effort.paths(64_000), effort.generator())
     filtered, x = f.run(f.WonhamFilter(system), path), path.state[-1]
@@ -47,12 +47,12 @@ def _sufficiency(effort: Effort) -> Outcome:
 
 @check(
     "sufficiency-initial",
-    "The joint law of (X_0, X_t) keeps all information about φ = X_0: its information less the integral's, nats",
     "Franzese et al. 2025 (sufficiency); Duncan 1970",
     "chain of two states, with its first state",
     "π_t, the law of X_t alone, replaces the joint law",
 )
 def _initial(effort: Effort) -> Outcome:
+    """The joint law of (X_0, X_t) keeps all information about φ = X_0: its information less the integral's, nats"""
     system = _telegraph()
     eye = torch.eye(2, dtype=torch.float64)
     pair = f.FiniteSystem(  # state 2 x_0 + x_t
@@ -74,12 +74,12 @@ def _initial(effort: Effort) -> Outcome:
 
 @check(
     "independent",
-    "I(Y; φ) = 0 for φ independent of the state, nats",
     "Franzese et al. 2025; Duncan 1970",
     "a static sign and a static coin; only the sign is measured",
     "the coin is measured too",
 )
 def _independent(effort: Effort) -> Outcome:
+    """I(Y; φ) = 0 for φ independent of the state, nats"""
     h = column(-1.0, 1.0, -1.0, 1.0)
     if effort.broken:
         h = h + column(0.0, 0.0, 1.0, 1.0)
@@ -91,12 +91,12 @@ def _independent(effort: Effort) -> Outcome:
 
 @check(
     "monotone",
-    "I(Y_[0,t]; φ) does not fall with time: smallest gain over a quarter of the time, nats",
     "Duncan 1970; Cover & Thomas 2006, §2.8",
     "four points, static",
     "the quarters are taken in reverse order",
 )
 def _monotone(effort: Effort) -> Outcome:
+    """I(Y_[0,t]; φ) does not fall with time: smallest gain over a quarter of the time, nats"""
     system = four_points()
     path = f.simulate(system, f.uniform_times(2.0, 200), effort.paths(16_000), effort.generator())
     log_p = f.run(f.WonhamFilter(system), path).mean.log().gather(2, path.state[:, :, None])[:, :, 0]
@@ -107,14 +107,9 @@ def _monotone(effort: Effort) -> Outcome:
     return average(worst, at_least=True)
 
 
-@check(
-    "data-processing",
-    "A function of φ carries no more information, I(Y; f(φ)) ≤ I(Y; φ): difference, nats",
-    "Cover & Thomas 2006, §2.8",
-    "four points, static; f is the sign",
-    "φ and f(φ) are exchanged",
-)
+@check("data-processing", "Cover & Thomas 2006, §2.8", "four points, static; f is the sign", "φ and f(φ) are exchanged")
 def _processing(effort: Effort) -> Outcome:
+    """A function of φ carries no more information, I(Y; f(φ)) ≤ I(Y; φ): difference, nats"""
     system = four_points()
     path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(16_000), effort.generator())
     point, sign = (information(system, path, torch.tensor(x)) for x in ([0, 1, 2, 3], [0, 0, 1, 1]))
@@ -123,12 +118,12 @@ def _processing(effort: Effort) -> Outcome:
 
 @check(
     "chain-rule",
-    "I(Y; φ₁, φ₂) = I(Y; φ₁) + I(Y; φ₂ | φ₁), each term from its own integral: difference, nats",
     "Cover & Thomas 2006, §2.5; Franzese et al. 2025",
     "four points, static; φ₁ is the sign, φ₂ the size",
     "φ₁ is taken from another path",
 )
 def _chain_rule(effort: Effort) -> Outcome:
+    """I(Y; φ₁, φ₂) = I(Y; φ₁) + I(Y; φ₂ | φ₁), each term from its own integral: difference, nats"""
     system = four_points()
     path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
     sign = torch.tensor([0, 0, 1, 1])

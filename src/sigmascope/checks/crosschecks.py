@@ -11,13 +11,10 @@ from sigmascope.checks.systems import oscillator
 
 
 @check(
-    "riccati",
-    "The Kalman–Bucy covariance converges to the solution of the algebraic Riccati equation: largest difference",
-    "Kalman & Bucy 1961; Laub 1979",
-    "linear, two dimensions",
-    "the measurement is assumed half as strong",
+    "riccati", "Kalman & Bucy 1961; Laub 1979", "linear, two dimensions", "the measurement is assumed half as strong"
 )
 def _riccati(effort: Effort) -> Outcome:
+    """The Kalman–Bucy covariance converges to the solution of the algebraic Riccati equation: largest difference"""
     system = oscillator()
     a, b, c = system.coefficients(0.0)
     path = f.simulate(system, f.uniform_times(12.0, 6000), 2, effort.generator())
@@ -29,12 +26,12 @@ def _riccati(effort: Effort) -> Outcome:
 
 @check(
     "benes",
-    "Beneš' closed form agrees with Zakai's equation solved on a grid: largest difference of posterior means",
     "Beneš 1981; Zakai 1969; Scharfetter & Gummel 1969",
     "dX = 1.5 tanh(1.5 X + 0.2) dt + dV, dY = X dt + dW",
     "the tilt of the closed form is left out",
 )
 def _benes(effort: Effort) -> Outcome:
+    """Beneš' closed form agrees with Zakai's equation solved on a grid: largest difference of posterior means"""
     system = f.BenesSystem(1.5, torch.ones(1), shift=0.2, mean=0.1, variance=0.3)
     path = f.simulate(system, f.uniform_times(1.0, 500), 40, effort.generator())
     x = torch.linspace(-8.0, 8.0, 321, dtype=torch.float64)
@@ -50,12 +47,12 @@ def _benes(effort: Effort) -> Outcome:
 
 @check(
     "particle",
-    "The particle filter agrees with Kalman–Bucy within its Monte Carlo error: squared difference over its variance",
     "Gordon, Salmond & Smith 1993; Crisan & Lyons 1999",
     "linear, two dimensions",
     "the measurement has the wrong sign",
 )
 def _particle(effort: Effort) -> Outcome:
+    """The particle filter agrees with Kalman–Bucy within its Monte Carlo error: squared difference over its variance"""
     system, repeats, count = oscillator(), 8, 500
     path = f.simulate(system, f.uniform_times(1.0, 200), effort.paths(320), effort.generator())
     exact = f.run(f.KalmanBucyFilter(system), path).mean[-1, :, 0]

@@ -15,12 +15,12 @@ from sigmascope.paths import brownian
 
 @check(
     "time-reversal",
-    "Noising in reverse is a measurement of V: (dY − g²(V − Y)/σ² ds)/g is a Brownian motion: largest z-score",
     "Anderson 1982; Haussmann & Pardoux 1986; Franzese et al. 2025",
     "V on four points, σ from 0.1 to 8, 1,200 levels",
     "the drift has the wrong sign",
 )
 def _reversal(effort: Effort) -> Outcome:
+    """Noising in reverse is a measurement of V: (dY − g²(V − Y)/σ² ds)/g is a Brownian motion: largest z-score"""
     g, paths = effort.generator(), effort.paths(16_000)
     v = torch.tensor([-1.0, -0.4, 0.5, 1.2], dtype=torch.float64)[torch.randint(4, (paths, 1), generator=g)]
     sigma = torch.tensor(np.geomspace(0.1, 8.0, 1201))
@@ -45,12 +45,12 @@ def _reversal(effort: Effort) -> Outcome:
 
 @check(
     "denoiser",
-    "The denoiser is a filter: with z_t = tV + B_t, D(z_t/t, t^-½) = E[V | z_s, s ≤ t]: largest difference on any path",
     "Franzese et al. 2025; Montanari 2023 (stochastic localisation)",
     "200 random items of 12 numbers; t from 0.01 to 25",
     "the noise level is set to 1/t",
 )
 def _denoiser(effort: Effort) -> Outcome:
+    """The denoiser is a filter: with z_t = tV + B_t, D(z_t/t, t^-½) = E[V | z_s, s ≤ t]: largest difference"""
     rng = np.random.default_rng(effort.seed)
     items = rng.standard_normal((200, 12)).astype(np.float32)
     data = from_array(items, {"half": (np.arange(200) % 2).astype(np.int64)}, name="random")

@@ -17,12 +17,12 @@ _GROUPS = 8
 
 @check(
     "kushner-stratonovich",
-    "dπ(φ) = (π(φH) − π(φ)π(H)) · (dY − π(H) dt) is Bayes' rule on every path: order of convergence of Euler's scheme",
     "Kushner 1967; Bain & Crisan 2009, Thm 3.30",
     "four points, static",
     "dY replaces the innovation dY − π(H) dt",
 )
 def _kushner(effort: Effort) -> Outcome:
+    """dπ(φ) = (π(φH) − π(φ)π(H)) · (dY − π(H) dt) is Bayes' rule on every path: order of Euler's scheme"""
     system = four_points()
     fine = f.simulate(system, f.uniform_times(1.0, 2048), effort.paths(4000), effort.generator())
     exact = f.run(f.WonhamFilter(system), fine).mean[-1]
@@ -39,14 +39,9 @@ def _kushner(effort: Effort) -> Outcome:
     return _order(fine, exact, solved, (32, 128, 512, 2048), 0.5)
 
 
-@check(
-    "zakai",
-    "dρ(φ) = ρ(Aφ) dt + ρ(φH) · dY, normalised, is the filter: order of convergence of its logarithmic form",
-    "Zakai 1969; Bain & Crisan 2009, Thm 3.24",
-    "chain of three states",
-    "dY has the wrong sign",
-)
+@check("zakai", "Zakai 1969; Bain & Crisan 2009, Thm 3.24", "chain of three states", "dY has the wrong sign")
 def _zakai(effort: Effort) -> Outcome:
+    """dρ(φ) = ρ(Aφ) dt + ρ(φH) · dY, normalised, is the filter: order of convergence of its logarithmic form"""
     system = chain()
     fine = f.simulate(system, f.uniform_times(1.0, 4096), effort.paths(3200), effort.generator())
     filter, sign = f.ZakaiFilter(system), -1.0 if effort.broken else 1.0
@@ -57,14 +52,9 @@ def _zakai(effort: Effort) -> Outcome:
     return _order(fine, forward(system, fine), solved, (16, 64, 256), 1.0)
 
 
-@check(
-    "zakai-normalised",
-    "π = ρ/ρ(1) on every path: largest difference from the forward algorithm, which normalises at each step",
-    "Bain & Crisan 2009, Cor. 3.41",
-    "chain of three states",
-    "ρ is not normalised",
-)
+@check("zakai-normalised", "Bain & Crisan 2009, Cor. 3.41", "chain of three states", "ρ is not normalised")
 def _normalised(effort: Effort) -> Outcome:
+    """π = ρ/ρ(1) on every path: largest difference from the forward algorithm, which normalises at each step"""
     system = chain()
     path = f.simulate(system, f.uniform_times(1.0, 100), effort.paths(800), effort.generator())
     zakai = f.run(f.ZakaiFilter(system), path)

@@ -78,38 +78,23 @@ def _largest(effort: Effort, denoiser: MixtureDenoiser, truth: dict[str, dict[fl
     return Outcome(worst, 0.0, error=1.0)
 
 
-@check(
-    "estimators-two",
-    "Posterior, score gap, MMSE gap, filter and forks give the same I(A; Y_σ) as quadrature: largest z-score",
-    _REFERENCE,
-    "two points, five levels",
-    "the score gap is doubled",
-)
+@check("estimators-two", _REFERENCE, "two points, five levels", "the score gap is doubled")
 def _two(effort: Effort) -> Outcome:
+    """Posterior, score gap, MMSE gap, filter and forks give the same I(A; Y_σ) as quadrature: largest z-score"""
     return _largest(effort, _points(-1.0, 1.0), {"point": _TWO})
 
 
-@check(
-    "estimators-four",
-    "The same on four points, for two attributes: the point, and whether its index is even",
-    _REFERENCE,
-    "four points at −8, −4, 6, 8, six levels",
-    "the score gap is doubled",
-)
+@check("estimators-four", _REFERENCE, "four points at −8, −4, 6, 8, six levels", "the score gap is doubled")
 def _four(effort: Effort) -> Outcome:
+    """All estimators agree with quadrature on four points, for the point and its parity: largest z-score"""
     denoiser = _points(-8.0, -4.0, 6.0, 8.0)
     alternate = {s: _quadrature(denoiser, "alternate", s) for s in _FOUR}
     return _largest(effort, denoiser, {"point": _FOUR, "alternate": alternate})
 
 
-@check(
-    "estimators-mixture",
-    "The same on a mixture of overlapping normal laws, for two attributes",
-    _REFERENCE,
-    "four normal components on a line, five levels",
-    "the score gap is doubled",
-)
+@check("estimators-mixture", _REFERENCE, "four normal components on a line, five levels", "the score gap is doubled")
 def _mixture(effort: Effort) -> Outcome:
+    """All estimators agree with quadrature on overlapping normal laws, for two attributes: largest z-score"""
     denoiser = _overlapping()
     truth = {n: {s: _quadrature(denoiser, n, s) for s in (3.0, 1.5, 0.8, 0.4, 0.2)} for n in ("side", "width")}
     return _largest(effort, denoiser, truth)
@@ -122,12 +107,12 @@ def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generat
 
 @check(
     "joint-generation",
-    "Generating (Y, π) from the filter alone keeps π at p(a | Y_σ): order of convergence of its error in the step",
     "Kushner 1967; Franzese et al. 2025",
     "four points; σ from 40 to 0.5, 64 and 1,024 steps",
     "π starts from the prior at σ = 5, where Y_0 is already informative",
 )
 def _joint(effort: Effort) -> Outcome:
+    """Generating (Y, π) from the filter alone keeps π at p(a | Y_σ): order of convergence of its error in the step"""
     denoiser, count = _points(-8.0, -4.0, 6.0, 8.0), effort.paths(4000)
     first = 5.0 if effort.broken else 40.0
     y = _start(denoiser, first, count, effort.generator())
@@ -146,13 +131,10 @@ def _joint(effort: Effort) -> Outcome:
 
 
 @check(
-    "joint-law",
-    "Y generated in this way has the law of the data: probability of one value at the end",
-    "Franzese et al. 2025",
-    "overlapping normal components; 200 steps",
-    "π does not start from p(a | Y_0)",
+    "joint-law", "Franzese et al. 2025", "overlapping normal components; 200 steps", "π does not start from p(a | Y_0)"
 )
 def _law(effort: Effort) -> Outcome:
+    """Generating (Y, π) from the filter alone gives Y the law of the data: probability of one value at the end"""
     denoiser, count = _overlapping(), effort.paths(16_000)
     y = _start(denoiser, 30.0, count, effort.generator())
     belief = ValueBelief(denoiser, "side")
@@ -166,12 +148,12 @@ def _law(effort: Effort) -> Outcome:
 
 @check(
     "forks",
-    "Labels of continuations by the generative SDE are draws of p(a | Y_σ): covariance of their error with it",
     "Anderson 1982; Franzese et al. 2025",
     "overlapping normal components at σ = 1, 40 steps",
     "the sampler is the probability-flow ODE",
 )
 def _forks(effort: Effort) -> Outcome:
+    """Labels of continuations by the generative SDE are draws of p(a | Y_σ): covariance of their error with it"""
     denoiser, parents, children = _overlapping(), effort.paths(2000), 8
     y = _start(denoiser, 1.0, parents, effort.generator())
     levels = levels_below(1.0, 0.02, 40, zero=False)
@@ -187,12 +169,12 @@ def _forks(effort: Effort) -> Outcome:
 
 @check(
     "clones",
-    "Two copies of an Ornstein–Uhlenbeck process that part at time t end in one class with probability φ(t)",
     "Biroli, Bonnaire, de Bortoli & Mézard 2024",
     "½N(m, 1) + ½N(−m, 1), m = 16, t = 2.5, 60 steps of weak order 2",
     "the copies share their noise",
 )
 def _clones(effort: Effort) -> Outcome:
+    """Two copies of an Ornstein–Uhlenbeck process that part at time t end in one class with probability φ(t)"""
     means = torch.tensor([[-16.0], [16.0]])
     denoiser = MixtureDenoiser(torch.full((2,), 0.5), means, torch.ones(2), {"class": [0, 1]})
     first, pairs = math.sqrt(math.expm1(5.0)), effort.paths(16_000)
@@ -205,12 +187,12 @@ def _clones(effort: Effort) -> Outcome:
 
 @check(
     "guidance",
-    "Guidance of weight 2 inflates the information about A in the generated image: nats, compared with a closed form",
     "Ho & Salimans 2022; closed form for a normal law",
     "X ~ N(0, 1), A = X + N(0, 1)",
     "there is no guidance",
 )
 def _guidance(effort: Effort) -> Outcome:
+    """Guidance of weight 2 inflates the information about A in the generated image: nats, against a closed form"""
     unit, top = torch.ones(1, 1), 200.0
     base = GaussianDenoiser(torch.zeros(1), unit, unit, unit)
     denoiser = base if effort.broken else Guided(base, 2.0)
@@ -224,12 +206,12 @@ def _guidance(effort: Effort) -> Outcome:
 
 @check(
     "conditional-pathway",
-    "A state on the conditional flow carries the same information as noised data: nats, compared with quadrature",
     "Song et al. 2021; Franzese et al. 2025",
     "overlapping normal components at σ = 0.8, from σ = 12",
     "the flow is unconditional",
 )
 def _pathway(effort: Effort) -> Outcome:
+    """A state on the conditional flow carries the same information as noised data: nats, compared with quadrature"""
     denoiser = _overlapping()
     draws = denoiser.draw(effort.paths(16_000), effort.seed)
     y, own = draws.v + 12.0 * draws.noise, draws.labels["side"]
@@ -242,12 +224,12 @@ def _pathway(effort: Effort) -> Outcome:
 
 @check(
     "hierarchy",
-    "Belief propagation on a random grammar: mean probability of the true root, from evidence 0.3 on the leaves",
     "Cagnetta et al. 2024; Sclocchi et al. 2025",
     "32 symbols of 8 rules, 7 levels of 2 children; 8 grammars",
     "the evidence is that of another tree",
 )
 def _hierarchy(effort: Effort) -> Outcome:
+    """Belief propagation on a random grammar: mean probability of the true root, from evidence 0.3 on the leaves"""
     epsilon, grammars, trees = 0.7, 8, effort.paths(256)
     beliefs = []
     for seed in range(grammars):

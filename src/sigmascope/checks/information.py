@@ -14,10 +14,10 @@ _SOURCE = "Duncan 1970; Mayer-Wolf & Zakai 1984; Franzese et al. 2025"
 
 @check(
     "information",
-    f"{_THEOREM}: nats, compared with quadrature",
     _SOURCE,
     "a static sign, t = 1",
     "the factor ½ is dropped",
+    f"{_THEOREM}: nats, compared with quadrature",
 )
 def _information(effort: Effort) -> Outcome:
     system = f.FiniteSystem(torch.tensor([0.5, 0.5]), column(-1.0, 1.0))
@@ -28,10 +28,10 @@ def _information(effort: Effort) -> Outcome:
 
 @check(
     "information-feedback",
-    f"{_THEOREM}, with feedback and an informative Y_0: nats, compared with quadrature",
     _SOURCE,
     "a static sign x, H = x − Y/2, Y_0 = x + noise of variance 2, t = 1",
     "the information in Y_0 is left out",
+    f"{_THEOREM}, with feedback and an informative Y_0: nats, compared with quadrature",
 )
 def _feedback(effort: Effort) -> Outcome:
     signs = column(-1.0, 1.0)
@@ -51,10 +51,10 @@ def _feedback(effort: Effort) -> Outcome:
 
 @check(
     "information-gaussian",
-    f"{_THEOREM}, φ the whole path of the state: nats, compared with the Riccati equation",
     _SOURCE,
     "linear, two dimensions, with feedback",
     "the factor ½ is dropped",
+    f"{_THEOREM}, φ the whole path of the state: nats, compared with the Riccati equation",
 )
 def _gaussian(effort: Effort) -> Outcome:
     system, times = oscillator(), f.uniform_times(2.0, 200)
@@ -66,12 +66,12 @@ def _gaussian(effort: Effort) -> Outcome:
 
 @check(
     "information-ratio",
-    "The mean log-likelihood ratio E ln dP(Y | φ)/dP(Y) equals the same integral: paired difference, nats",
     "Girsanov 1960; Duncan 1970",
     "chain of three states, φ = X_0",
     "the log-evidence given φ loses its factor ½",
 )
 def _ratio(effort: Effort) -> Outcome:
+    """The mean log-likelihood ratio E ln dP(Y | φ)/dP(Y) equals the same integral: paired difference, nats"""
     system = chain()
     path = f.simulate(system, f.uniform_times(1.5, 300), effort.paths(32_000), effort.generator())
     accounts = f.run(f.WonhamFilter(system), path), conditional(system, path, torch.arange(3))
@@ -84,12 +84,12 @@ def _ratio(effort: Effort) -> Outcome:
 
 @check(
     "moving-state",
-    "For φ = X_t of a moving state the integral is not I(Y_[0,t]; X_t), which can fall: nats, by posterior densities",
     "Franzese et al. 2025 (φ fixed in time); Liptser & Shiryaev 2001, ch. 12",
     "linear, one dimension; the state forgets its start",
     "the integral is used instead",
 )
 def _moving(effort: Effort) -> Outcome:
+    """For φ = X_t of a moving state the integral is not I(Y_[0,t]; X_t), which can fall: nats, from densities"""
     one = torch.ones(1, 1, dtype=torch.float64)
     system = f.LinearSystem(-1.5 * one, one, 1.5 * one, torch.zeros(1), 16.0 * one)
     times = f.uniform_times(2.0, 200)

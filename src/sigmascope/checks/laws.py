@@ -18,12 +18,12 @@ from sigmascope.paths import brownian
 
 @check(
     "bayes",
-    "The filter is Bayes' rule, π = ρ/ρ(1) with ρ(φ) = E_ref[φ(X) Z | Y]: squared Monte Carlo error over variance",
     "Bain & Crisan 2009, Thm 2.1, Prop. 3.16; Kallianpur & Striebel 1968; Franzese et al. 2025, Thm 1",
     "chain of three states",
     "the factor ½ in the likelihood ratio is dropped",
 )
 def _bayes(effort: Effort) -> Outcome:
+    """The filter is Bayes' rule, π = ρ/ρ(1) with ρ(φ) = E_ref[φ(X) Z | Y]: squared Monte Carlo error over variance"""
     g, system = effort.generator(), chain()
     times, paths, count = f.uniform_times(1.0, 50), effort.paths(1600), 1000
     path = f.simulate(system, times, paths, g)
@@ -43,14 +43,9 @@ def _bayes(effort: Effort) -> Outcome:
     return average((mean - exact) ** 2 / variance, 1.0, allowance=0.1)
 
 
-@check(
-    "tower",
-    "The filter is a conditional mean, E[H(X_t) | π_t(H)] = π_t(H): slope of the regression of H(X_t) on π_t(H)",
-    "Bain & Crisan 2009, Thm 2.1",
-    "chain of three states",
-    "the filter assumes a static state",
-)
+@check("tower", "Bain & Crisan 2009, Thm 2.1", "chain of three states", "the filter assumes a static state")
 def _tower(effort: Effort) -> Outcome:
+    """The filter is a conditional mean, E[H(X_t) | π_t(H)] = π_t(H): slope of the regression of H(X_t) on π_t(H)"""
     system = chain()
     path = f.simulate(system, f.uniform_times(1.5, 150), effort.paths(32_000), effort.generator())
     believed = f.FiniteSystem(system.prior, system.h) if effort.broken else system
@@ -64,12 +59,12 @@ def _tower(effort: Effort) -> Outcome:
 
 @check(
     "innovation",
-    "The innovation W = Y − Y_0 − ∫π(H) ds is a Brownian motion: largest z-score of four tests",
     "Kailath 1968; Bain & Crisan 2009, Prop. 2.30",
     "chain of three states",
     "the unconditional mean E[H] replaces π(H)",
 )
 def _innovation(effort: Effort) -> Outcome:
+    """The innovation W = Y − Y_0 − ∫π(H) ds is a Brownian motion: largest z-score of four tests"""
     system = chain()
     path = f.simulate(system, f.uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
     filtered = f.run(f.WonhamFilter(system), path)
@@ -79,12 +74,12 @@ def _innovation(effort: Effort) -> Outcome:
 
 @check(
     "innovation-conditional",
-    "With more information R, W^R = Y − Y_0 − ∫E[H | R] ds is a Brownian motion too: largest z-score of four tests",
     "Franzese et al. 2025; Bain & Crisan 2009, Prop. 2.30",
     "chain of three states; R is the measurements and X_0",
-    "the filter of the measurements autonomous replaces E[H | R]",
+    "the filter of the measurements alone replaces E[H | R]",
 )
 def _innovation_conditional(effort: Effort) -> Outcome:
+    """With more information R, W^R = Y − Y_0 − ∫E[H | R] ds is a Brownian motion too: largest z-score of four tests"""
     system = chain()
     path = f.simulate(system, f.uniform_times(2.0, 400), effort.paths(16_000), effort.generator())
     filtered, unconditional = conditional(system, path, torch.arange(3)), f.run(f.WonhamFilter(system), path)
@@ -93,12 +88,12 @@ def _innovation_conditional(effort: Effort) -> Outcome:
 
 @check(
     "change-of-measure",
-    "The likelihood ratio Z_t has mean 1 where Y is a Brownian motion (bounded H, Novikov)",
     "Girsanov 1960; Novikov 1972; Bain & Crisan 2009, §3.3",
     "chain of three states; Y is pure noise",
     "the factor ½ in the likelihood ratio is dropped",
 )
 def _mean_one(effort: Effort) -> Outcome:
+    """The likelihood ratio Z_t has mean 1 where Y is a Brownian motion (bounded H, Novikov)"""
     system, times = chain(), f.uniform_times(1.0, 100)
     w = brownian(times, effort.paths(64_000), system.dim, effort.generator()).values
     nothing = f.Path(system, times, w, torch.zeros(w.shape[:2], dtype=torch.int64))
@@ -157,16 +152,16 @@ _JOINT_SOURCE = "Franzese et al. 2025 (joint dynamics); Bain & Crisan 2009, Prop
 _JOINT_SPOILED = "the drift has the wrong sign"
 
 
-@check("joint-chain", _JOINT, _JOINT_SOURCE, "chain of three states", _JOINT_SPOILED)
+@check("joint-chain", _JOINT_SOURCE, "chain of three states", _JOINT_SPOILED, _JOINT)
 def _joint_chain(effort: Effort) -> Outcome:
     return _same_law(effort, f.WonhamFilter(chain()))
 
 
-@check("joint-static", _JOINT, _JOINT_SOURCE, "four points, static", _JOINT_SPOILED)
+@check("joint-static", _JOINT_SOURCE, "four points, static", _JOINT_SPOILED, _JOINT)
 def _joint_static(effort: Effort) -> Outcome:
     return _same_law(effort, f.WonhamFilter(four_points()))
 
 
-@check("joint-linear", _JOINT, _JOINT_SOURCE, "linear, two dimensions", _JOINT_SPOILED)
+@check("joint-linear", _JOINT_SOURCE, "linear, two dimensions", _JOINT_SPOILED, _JOINT)
 def _joint_linear(effort: Effort) -> Outcome:
     return _same_law(effort, f.KalmanBucyFilter(oscillator()))

@@ -116,13 +116,13 @@ class Verdict:
 _ROWS: dict[str, Row] = {}
 
 
-def check(name: str, statement: str, reference: str, system: str, spoiled: str) -> Callable[[Trial], Trial]:
-    """Register the decorated trial as a row; the arguments are the fields of :class:`Row`."""
+def check(name: str, reference: str, system: str, spoiled: str, statement: str = "") -> Callable[[Trial], Trial]:
+    """Register the decorated trial as a :class:`Row`; the statement is its docstring unless it is passed."""
 
     def register(trial: Trial) -> Trial:
         if name in _ROWS and _ROWS[name].trial.__qualname__ != trial.__qualname__:
             raise ValueError(f"two rows are called {name!r}")
-        _ROWS[name] = Row(name, statement, reference, system, spoiled, trial)
+        _ROWS[name] = Row(name, statement or trial.__doc__ or "", reference, system, spoiled, trial)
         return trial
 
     return register

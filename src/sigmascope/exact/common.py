@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from sigmascope.core import UNKNOWN, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 
 Values: TypeAlias = Float[Tensor, "batch *event"]
 Levels: TypeAlias = Float[Tensor, " batch"]
 Known: TypeAlias = Mapping[str, Tensor] | None
+Rows: TypeAlias = Float[Tensor, "batch size"]
+Logits: TypeAlias = Float[Tensor, "rows batch"]
 
 LEAST = 1e-100
 """The smallest level: 1/sigma² must be a number with room for products."""
+
+
+class ExactDenoiser(Denoiser):
+    """A denoiser of a law whose posterior is known exactly."""
+
+    def attribute(self, name: str) -> Attribute:
+        """The attribute of that name.
+
+        Raises: InputError, naming those that exist.
+        """
+        for a in self.attributes:
+            if a.name == name:
+                return a
+        raise InputError(f"no attribute is called {name!r}: choose among {', '.join(a.name for a in self.attributes)}")
+
+    @abstractmethod
+    def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
+        """ln p(a | Y_sigma = y) of every attribute, float64."""
+
+    def log_posterior(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "batch values"]:
+        """ln p(a | Y_sigma = y) of one attribute, as :meth:`all_log_posteriors` computes it."""
+        self.attribute(attribute)
+        return self.all_log_posteriors(y, sigma)[attribute]
+
+
+def set_buffers(module: nn.Module, **tensors: Tensor) -> None:
+    """Register tensors as buffers that are not saved."""
+    for name, tensor in tensors.items():
+        module.register_buffer(name, tensor, persistent=False)
 
 
 def check_rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> None:
@@ -63,9 +95,7 @@ def check_possible(possible: Bool[Tensor, " batch"], holder: str = "item", known
         raise InputError(f"row {row}: no {holder} has the attributes of {known}: pass -1 (unknown) for one of them")
 
 
-def grouped_logsumexp(
-    logit: Float[Tensor, "rows batch"], group: Int64[Tensor, " rows"], groups: int
-) -> Float[Tensor, "groups batch"]:
+def grouped_logsumexp(logit: Logits, group: Int64[Tensor, " rows"], groups: int) -> Float[Tensor, "groups batch"]:
     """Log-sum-exp of the rows of each group, less a maximum of its own, so that no group underflows."""
     empty = logit.new_full((groups, logit.shape[1]), -torch.inf)
     top = empty.scatter_reduce(0, group[:, None].expand_as(logit), logit, "amax")

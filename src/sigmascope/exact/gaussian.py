@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, Draws, InputError, generator
-from sigmascope.exact.common import Known, Levels, Values, check_possible, check_rows
+from sigmascope.exact.common import ExactDenoiser, Known, Levels, Values, check_possible, check_rows, set_buffers
 
 
 def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -50,12 +50,15 @@ class GaussianDenoiser(Denoiser):
         b, sigma_v, r = gain.double(), covariance.double(), noise.double()
         cross = sigma_v @ b.T
         regression = torch.linalg.solve(b @ cross + r, cross.T).T  # of V on A
-        self.register_buffer("mean", mean.double(), persistent=False)
-        self.register_buffer("covariance", sigma_v, persistent=False)
-        self.register_buffer("gain", b, persistent=False)
-        self.register_buffer("noise", r, persistent=False)
-        self.register_buffer("regression", regression, persistent=False)
-        self.register_buffer("conditional_covariance", sigma_v - regression @ cross.T, persistent=False)
+        set_buffers(
+            self,
+            mean=mean.double(),
+            covariance=sigma_v,
+            gain=b,
+            noise=r,
+            regression=regression,
+            conditional_covariance=sigma_v - regression @ cross.T,
+        )
 
     def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
         """E[V | Y_sigma = y], or E[V | Y_sigma = y, A] where A is known."""
@@ -90,7 +93,7 @@ class GaussianDenoiser(Denoiser):
         return Draws(torch.arange(draws), v, noise), a
 
 
-class MixtureDenoiser(Denoiser):
+class MixtureDenoiser(ExactDenoiser):
     r"""Exact filter of :math:`V \sim \sum_k w_k N(m_k, \Sigma_k)` with labelled components.
 
     .. math:: p(k \mid y) \propto w_k\, N(y; m_k, \Sigma_k + \sigma^2 I), \qquad
@@ -133,10 +136,13 @@ class MixtureDenoiser(Denoiser):
             axes = torch.eye(size, dtype=torch.float64).expand(count, size, size)
         else:
             variances, axes = torch.linalg.eigh(covariances.double())
-        self.register_buffer("means", means.double(), persistent=False)
-        self.register_buffer("log_weight", (weights.double() / weights.double().sum()).log(), persistent=False)
-        self.register_buffer("variances", variances.clamp_min(0.0), persistent=False)
-        self.register_buffer("axes", axes, persistent=False)
+        set_buffers(
+            self,
+            means=means.double(),
+            log_weight=(weights.double() / weights.double().sum()).log(),
+            variances=variances.clamp_min(0.0),
+            axes=axes,
+        )
         self.labels = {n: torch.as_tensor(list(label)) for n, label in labels.items()}
         self.attributes = tuple(self._attribute(n, (values or {}).get(n)) for n in self.labels)
 
@@ -177,21 +183,6 @@ class MixtureDenoiser(Denoiser):
     def log_density(self, y: Values, sigma: Levels) -> Float[Tensor, " batch"]:
         """ln p(Y_sigma = y), float64."""
         return self._components(y, sigma)[0].logsumexp(0)
-
-    def attribute(self, name: str) -> Attribute:
-        """The attribute of that name.
-
-        Raises: InputError, naming those that exist.
-        """
-        for a in self.attributes:
-            if a.name == name:
-                return a
-        raise InputError(f"no attribute is called {name!r}: choose among {', '.join(self.labels)}")
-
-    def log_posterior(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64."""
-        self.attribute(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
 
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, float64."""

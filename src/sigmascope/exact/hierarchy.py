@@ -25,10 +25,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
-from sigmascope.exact.common import Known, Levels, Values, check_known, check_rows, grouped_logsumexp
+from sigmascope.core import UNKNOWN, Attribute, InputError
+from sigmascope.exact.common import (
+    ExactDenoiser,
+    Known,
+    Levels,
+    Values,
+    check_known,
+    check_rows,
+    grouped_logsumexp,
+    set_buffers,
+)
 
-_WORK_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
+_TABLE_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
 _LEAST_LOG = math.log(5e-324)  # of the smallest positive double
 
 Evidence = Callable[[slice], Tensor]
@@ -64,7 +73,7 @@ class _Upward:
     root: Tensor
 
 
-class HierarchyDenoiser(Denoiser):
+class HierarchyDenoiser(ExactDenoiser):
     r"""Exact denoiser and posterior of data that a grammar generates on a tree.
 
     Args:
@@ -79,7 +88,7 @@ class HierarchyDenoiser(Denoiser):
     Raises: InputError for rules, vectors or attributes that do not fit one another.
 
     Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch is processed in chunks
-    whose tables stay within 32 MiB (``work_bytes``), or have one row.
+    whose tables stay within 32 MiB (``table_bytes``), or have one row.
     """
 
     vectors: Tensor
@@ -101,12 +110,11 @@ class HierarchyDenoiser(Denoiser):
         self.inner = sum(self.branching**level for level in range(self.depth))
         self.event = (self.leaves, vectors.shape[1])
         self.attributes = attributes
-        self.register_buffer("vectors", vectors.to(dtype), persistent=False)
-        self.register_buffer("rules", torch.stack(tuple(rules)), persistent=False)
+        tables = torch.stack(tuple(rules))
         # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
-        writes = self.rules.flatten(1, 2).transpose(1, 2).contiguous()
-        self.register_buffer("writes", writes, persistent=False)
-        self.work_bytes = _WORK_BYTES
+        writes = tables.flatten(1, 2).transpose(1, 2).contiguous()
+        set_buffers(self, vectors=vectors.to(dtype), rules=tables, writes=writes)
+        self.table_bytes = _TABLE_BYTES
 
     @torch.no_grad()
     def beliefs(self, log_evidence: Tensor, known: Mapping[str, Tensor] | None = None) -> Beliefs:
@@ -124,7 +132,7 @@ class HierarchyDenoiser(Denoiser):
 
         without cancellation.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination of none.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         if tuple(log_evidence.shape[1:]) != (self.leaves, self.symbols):
             raise InputError(
@@ -152,7 +160,7 @@ class HierarchyDenoiser(Denoiser):
             sigma: one noise level per row.
             known: for some attributes, the symbol of the first node of that level, int64, -1 where unknown.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination of none.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         evidence, values = self._evidence(y, sigma), self._known(known or {}, len(y))
         out = torch.empty(y.shape, dtype=y.dtype, device=self.vectors.device)
@@ -179,11 +187,6 @@ class HierarchyDenoiser(Denoiser):
                 parts[level + 1].append(log_belief)
         joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
         return {a.name: log_p for a, log_p in zip(self.attributes, joined, strict=True)}
-
-    def log_posterior(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64, as :meth:`all_log_posteriors` computes it."""
-        self._level(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
 
     @torch.no_grad()
     def sample_symbols(
@@ -216,16 +219,10 @@ class HierarchyDenoiser(Denoiser):
         """n independent draws of V given Y_sigma = y, exact, in the dtype of y."""
         return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
 
-    def _level(self, name: str) -> int:
-        names = [a.name for a in self.attributes]
-        if name not in names:
-            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(names)}")
-        return names.index(name)
-
     def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
         values = {}
         for name, value in known.items():
-            level = self._level(name)
+            level = self.attributes.index(self.attribute(name))
             check_known(name, value, batch, self.symbols)
             values[level] = value.to(self.vectors.device)
         return values
@@ -261,7 +258,7 @@ class HierarchyDenoiser(Denoiser):
         self, evidence: Evidence, batch: int, known: dict[int, Tensor], path: bool = False
     ) -> Iterator[tuple[slice, _Upward]]:
         row_bytes = self.inner * self.symbols * self.choices * self.vectors.element_size()
-        size = max(self.work_bytes // row_bytes, 1)
+        size = max(self.table_bytes // row_bytes, 1)
         for start in range(0, max(batch, 1), size):  # an empty batch is one empty chunk
             rows = slice(start, min(start + size, batch))
             up = self._upward(evidence(rows), {level: value[rows] for level, value in known.items()}, path)

@@ -27,7 +27,7 @@ from torch import Tensor
 from sigmascope.filtering.systems import NoInformation, Path, System, feedback_gain, known_state
 from sigmascope.paths import check_times
 
-State = TypeVar("State")
+State = TypeVar("State", bound=Any)
 
 
 class Filter(ABC, Generic[State]):
@@ -52,17 +52,17 @@ class Filter(ABC, Generic[State]):
     def step(self, state: State, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> State:
         """The filter at t + dt, after the increment dy of the measurement over that step."""
 
-    @abstractmethod
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
+        return state.mean
 
-    @abstractmethod
     def drift(self, state: State, t: float) -> Float[Tensor, "paths dim"]:
-        r""":math:`\pi_t(H)`, the expected drift of the measurement."""
+        r""":math:`\pi_t(H)`, the expected drift of the measurement; H at the mean where H is linear in the state."""
+        return self.system.drift(state.y, state.mean, t)
 
-    @abstractmethod
     def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
         """Logarithm of the likelihood ratio of the measurements so far."""
+        return state.log_evidence
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse for the system or for this filter's scheme."""

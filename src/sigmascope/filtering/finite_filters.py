@@ -28,10 +28,10 @@ _EULER_RATE = 8.0  # times max ‖H_x - H_x'‖²: at the step that is then call
 
 
 class FiniteState(NamedTuple):
-    """Log weights (normalised for Wonham and Kushner), their normalisation, the measurement and the log evidence."""
+    """Log weights (normalised for Wonham and Kushner), probabilities, the measurement and the log evidence."""
 
     log_weight: Float[Tensor, "paths states"]
-    probability: Float[Tensor, "paths states"]
+    mean: Float[Tensor, "paths states"]
     y: Float[Tensor, "paths dim"]
     log_evidence: Float[Tensor, " paths"]
 
@@ -76,15 +76,9 @@ class _FiniteFilter(Filter[FiniteState]):
         carried = log_pi if self._normalised else log_pi + evidence[:, None]
         return FiniteState(carried, log_pi.exp(), y0, evidence)
 
-    def mean(self, state: FiniteState) -> Float[Tensor, "paths states"]:
-        return state.probability
-
-    def log_evidence(self, state: FiniteState) -> Float[Tensor, " paths"]:
-        return state.log_evidence
-
     def drift(self, state: FiniteState, t: float) -> Float[Tensor, "paths dim"]:
         h = self.system.drifts(state.y, t)
-        return state.probability @ h if h.ndim == 2 else (state.probability[:, None] @ h)[:, 0]
+        return state.mean @ h if h.ndim == 2 else (state.mean[:, None] @ h)[:, 0]
 
     def _log_likelihood(self, y: Tensor, dy: Tensor, t: float, dt: float) -> Float[Tensor, "paths states"]:
         """H · dy − ½ ‖H‖² dt of every state."""
@@ -118,7 +112,7 @@ class WonhamFilter(_FiniteFilter):
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         half = self.system.transition(0.5 * dt)
-        weight = state.log_weight if half is None else (state.probability @ half).log()
+        weight = state.log_weight if half is None else (state.mean @ half).log()
         weight = weight + self._log_likelihood(state.y, dy, t, dt)
         gain = torch.logsumexp(weight, 1, keepdim=True)
         log_pi = weight - gain

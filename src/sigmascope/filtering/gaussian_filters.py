@@ -94,18 +94,9 @@ class KalmanBucyFilter(Filter[GaussianState]):
         evidence = state.log_evidence + (0.5 * square - log_volume)
         return GaussianState(mean, 0.5 * (p + p.T), state.y + dy, evidence)
 
-    def mean(self, state: GaussianState) -> Float[Tensor, "paths n"]:
-        return state.mean
-
     def covariance(self, state: GaussianState) -> Float[Tensor, "n n"]:
         """Covariance of the state given the measurements; the same for every path."""
         return state.covariance
-
-    def drift(self, state: GaussianState, t: float) -> Float[Tensor, "paths dim"]:
-        return self.system.drift(state.y, state.mean, t)
-
-    def log_evidence(self, state: GaussianState) -> Float[Tensor, " paths"]:
-        return state.log_evidence
 
 
 class BenesState(NamedTuple):
@@ -174,9 +165,6 @@ class BenesFilter(Filter[BenesState]):
             gained = gained + dy @ self._across
         return self._tilted(state.untilted + gain * residual, left, state.y + dy, state.log_evidence + gained)
 
-    def mean(self, state: BenesState) -> Float[Tensor, "paths 1"]:
-        return state.mean
-
     def variance(self, state: BenesState) -> Float[Tensor, " paths"]:
         """Variance of the state given the measurements."""
         p = state.variance
@@ -195,9 +183,6 @@ class BenesFilter(Filter[BenesState]):
         arm = self.system.mu * x + self.system.shift
         normal = -0.5 * (x - state.untilted[:, None]) ** 2 / p - 0.5 * math.log(2 * math.pi * p)
         return normal + torch.logaddexp(arm, -arm) - math.log(2) - state.log_tilt[:, None]
-
-    def drift(self, state: BenesState, t: float) -> Float[Tensor, "paths dim"]:
-        return self.system.drift(state.y, state.mean, t)
 
     def log_evidence(self, state: BenesState) -> Float[Tensor, " paths"]:
         return state.log_evidence + state.log_tilt

@@ -81,9 +81,7 @@ def normality_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestRe
 
 
 def martingale_test(
-    w: Float[Tensor, "times paths dim"],
-    times: Float[Tensor, " times"],
-    predictor: Tensor,
+    w: Float[Tensor, "times paths dim"], times: Float[Tensor, " times"], predictor: Tensor
 ) -> TestResult:
     r"""Whether a process that is known at each time predicts the next increment: z-score of :math:`\int P \cdot dW`.
 

@@ -120,6 +120,3 @@ class ParticleFilter(Filter[ParticleState]):
     def drift(self, state: ParticleState, t: float) -> Float[Tensor, "paths dim"]:
         h = self.system.drift(state.y[:, None], state.particles, t)
         return (state.log_weight.exp()[:, None] @ h)[:, 0]
-
-    def log_evidence(self, state: ParticleState) -> Float[Tensor, " paths"]:
-        return state.log_evidence

@@ -122,13 +122,13 @@ class System(ABC):
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         """H(y, x, t), shape (..., dim), for y of shape (..., dim) and states with the same leading dimensions."""
 
-    @abstractmethod
     def start_log_density(self, y: Tensor, state: Tensor) -> Tensor:
         r""":math:`\ln p(y_0 \mid x_0)` with respect to Lebesgue measure; zero where :math:`Y_0` is not random."""
+        return y.new_zeros(state.shape[:-1])
 
-    @abstractmethod
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         """The fastest rate that a step must resolve, per unit of time; 0 where the scheme is exact."""
+        return 0.0
 
     def check_steps(self, times: Float[Tensor, " times"], least: float = 0.0) -> None:
         """Warn where a step is too coarse for the system's rates, or for the rate ``least`` of a filter's scheme."""

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, HasMeansByValue, HasPosterior, InputError
-from sigmascope.sample.schemes import Model, Noise, checked_levels
+from sigmascope.sample.schemes import Model, Noise, State, checked_levels
 
 
 @runtime_checkable
@@ -45,12 +45,9 @@ class Belief(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class JointState:
-    """The state of the pair: as :class:`~sigmascope.sample.schemes.State`, with ln π, shape (rows, causes)."""
+class JointState(State):
+    """The state of the pair, with ln π, shape (rows, causes)."""
 
-    step: int
-    sigma: float
-    y: Tensor
     log_pi: Tensor
 
 

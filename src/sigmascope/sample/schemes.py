@@ -54,10 +54,7 @@ class Model:
     """
 
     def __init__(
-        self,
-        denoiser: Denoiser,
-        known: Mapping[str, Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        self, denoiser: Denoiser, known: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
     ) -> None:
         self.denoiser, self._known, self._generator = denoiser, known, generator
         first = next(denoiser.parameters(), None)

@@ -12,7 +12,7 @@ from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
@@ -139,7 +139,7 @@ def _passes(data: LabelledData, s: _Sizes, directions: int) -> int:
     Where the products are few they are in float64, and not compiled.
     """
     n, size, block = len(data), data.size, block_draws(data, s.draws, s.nodes, s.gaps)
-    double = 2.0 * n * size * block < DOUBLE_WORK
+    double = 2.0 * n * size * block < DOUBLE_COST
     number, mask = (8, 1) if double else (4, 0)
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
     per_row = size + 7 * block + directions + mask * s.columns + (block + 2 * directions if directions else 0)

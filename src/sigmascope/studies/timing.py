@@ -21,7 +21,7 @@ from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.path import ROWS, PathPass
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS, PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
@@ -205,7 +205,7 @@ def _posteriors(study: _Study, nodes: np.ndarray, block: int, sketch: Sketch | N
     rows = min(tile_rows(data.size, block) if sketch is None else tile_rows(data.size, block, MEANS_ROWS), len(data))
     denoiser = _sample(data, rows, study.device)
     draws = draw_items(denoiser.data, few, study.spec.sampling.seed)
-    dtype = torch.float64 if 2.0 * len(data) * data.size * block < DOUBLE_WORK else torch.float32
+    dtype = torch.float64 if 2.0 * len(data) * data.size * block < DOUBLE_COST else torch.float32
 
     def begin() -> PosteriorPass:
         return PosteriorPass(denoiser, draws, levels, dtype, None if sketch is None else sketch.of_draws(few))

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sigmascope.core import InputError
-from sigmascope.exact.common import blocks, check_possible
+from sigmascope.exact.common import Levels, Logits, Rows, blocks, check_possible
 from sigmascope.exact.finite.filter import FiniteDenoiser
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -55,12 +55,12 @@ class Answer:
         log_items: their :math:`\ln p(k \mid y)`, shape (batch, top); -inf for those missing.
     """
 
-    log_evidence: Float[Tensor, " batch"]
+    log_evidence: Levels
     log_posterior: Mapping[str, Float[Tensor, "batch values"]]
     mean: Float[Tensor, "batch *event"]
     means: tuple[Float[Tensor, "batch *event"], ...]
-    variance: Float[Tensor, " batch"]
-    effective_items: Float[Tensor, " batch"]
+    variance: Levels
+    effective_items: Levels
     items: Int64[Tensor, "batch top"]
     log_items: Float[Tensor, "batch top"]
 
@@ -108,18 +108,14 @@ def answer(
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Some items less the centre, and their logits up to a number that is common to all items.
-
-    Args:
-        error: an upper bound, roughly, of the rounding error of a logit.
-    """
+    """Some items less the centre, their logits up to a common number, and roughly a bound on the error of a logit."""
 
     rows: slice
     items: Float[Tensor, "rows size"]
     squares: Float[Tensor, " rows"]
     log_weight: Float[Tensor, " rows"]
-    logit: Float[Tensor, "rows batch"]
-    error: Float[Tensor, " batch"]
+    logit: Logits
+    error: Levels
 
 
 def _tile(denoiser: FiniteDenoiser, rows: slice, items: Tensor, y: Tensor, sigma: Tensor) -> _Tile:
@@ -150,7 +146,7 @@ class _Sums:
         shift: how far the last :meth:`add` raised the anchor's logit.
     """
 
-    def __init__(self, y: Float[Tensor, "batch size"], sigma: Float[Tensor, " batch"]) -> None:
+    def __init__(self, y: Rows, sigma: Levels) -> None:
         self.y, self.precision = y, sigma**-2.0
         self.anchor, self.first = torch.zeros_like(y), torch.zeros_like(y)
         self.mass, self.shift = torch.zeros_like(sigma), torch.zeros_like(sigma)
@@ -158,13 +154,11 @@ class _Sums:
         self.log_weight = torch.zeros_like(sigma)
         self.logit = torch.full_like(sigma, -torch.inf)
 
-    def mean(self) -> Float[Tensor, "batch size"]:
+    def mean(self) -> Rows:
         """The mean less the centre."""
         return self.anchor + self.first / self.mass[:, None]
 
-    def add(
-        self, tile: _Tile, logit: Float[Tensor, "rows batch"], with_spread: bool = False
-    ) -> Float[Tensor, "rows batch"]:
+    def add(self, tile: _Tile, logit: Logits, with_spread: bool = False) -> Logits:
         """Add the items of a tile whose logit is not -inf.
 
         Returns: logits relative to the anchor's.
@@ -191,13 +185,7 @@ class _Sums:
             self.first.index_add_(0, draw[part], difference.mul_(exact[part, None]))
         return score
 
-    def _move(
-        self,
-        tile: _Tile,
-        logit: Float[Tensor, "rows batch"],
-        leader: Int64[Tensor, " batch"],
-        moves: Bool[Tensor, " batch"],
-    ) -> None:
+    def _move(self, tile: _Tile, logit: Logits, leader: Int64[Tensor, " batch"], moves: Bool[Tensor, " batch"]) -> None:
         """Make an item of the tile the anchor of some rows, where it is more probable than the present one."""
         rows, rise = self._rises(tile, leader, torch.nonzero(moves)[:, 0])
         item = leader[rows]
@@ -223,9 +211,7 @@ class _Sums:
         better = first | (rise > 0)
         return rows[better], torch.where(first, 0.0, rise)[better]
 
-    def _scores(
-        self, tile: _Tile, logit: Float[Tensor, "rows batch"], with_spread: bool
-    ) -> tuple[Float[Tensor, "rows batch"], Float[Tensor, "rows batch"] | None, Tensor, Tensor]:
+    def _scores(self, tile: _Tile, logit: Logits, with_spread: bool) -> tuple[Logits, Logits | None, Tensor, Tensor]:
         """Logits relative to the anchor's, squared distances to it, and the pairs computed from true differences."""
         # A pair further below the anchor has an error of 1e-10 of its logit, or no weight.
         reach = torch.where(tile.error > _ERROR, _DEAD + tile.error / _ERROR, -torch.inf)
@@ -296,7 +282,7 @@ class _Unconditional:
         )
 
 
-def _without_rounding(score: Float[Tensor, "rows batch"]) -> Float[Tensor, "rows batch"]:
+def _without_rounding(score: Logits) -> Logits:
     """Scores rounded to nine digits, so that equal scores stay equal whatever shifts they went through."""
     exponent = torch.frexp(score.abs().clamp_max(1e300)).exponent.clamp_min(0).double()
     grid = torch.exp2(exponent - 30.0)

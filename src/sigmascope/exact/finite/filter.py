@@ -19,8 +19,20 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
-from sigmascope.exact.common import Known, Levels, Values, check_known, check_possible, check_rows, grouped_logsumexp
+from sigmascope.core import UNKNOWN, InputError, LabelledData
+from sigmascope.exact.common import (
+    ExactDenoiser,
+    Known,
+    Levels,
+    Logits,
+    Rows,
+    Values,
+    check_known,
+    check_possible,
+    check_rows,
+    grouped_logsumexp,
+    set_buffers,
+)
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.streaming import single_precision
@@ -28,7 +40,7 @@ from sigmascope.exact.finite.streaming import single_precision
 _CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
 
 
-class FiniteDenoiser(Denoiser):
+class FiniteDenoiser(ExactDenoiser):
     """Exact denoiser and posterior of a finite labelled data set.
 
     Args:
@@ -63,9 +75,7 @@ class FiniteDenoiser(Denoiser):
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
         sample = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
         centre = data.source.take(sample).reshape(len(sample), -1).double().mean(0).float()
-        self.register_buffer("centre", centre, persistent=False)
-        self.register_buffer("classes", torch.stack(columns, 1), persistent=False)
-        self.register_buffer("log_weight", data.weights.log(), persistent=False)
+        set_buffers(self, centre=centre, classes=torch.stack(columns, 1), log_weight=data.weights.log())
         self._squares: Tensor | None = None
         self.equal_weights = bool((data.weights == data.weights[0]).all())
         self.to(device)
@@ -90,7 +100,7 @@ class FiniteDenoiser(Denoiser):
         flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
         return flat, sigma.to(self.centre.device).double()
 
-    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
+    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Logits:
         r""":math:`\ln w_k - \|y - v_k\|^2 / 2\sigma^2` of a tile of items, without its term in y alone.
 
         That term, :math:`\|y\|^2`, is the same for all items; without it digits are kept where y is far from the data.
@@ -131,9 +141,7 @@ class FiniteDenoiser(Denoiser):
             mean[left] = self._in_double(flat[left], level[left], [(c, value[left]) for c, value in columns])
         return (mean + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
 
-    def _in_double(
-        self, flat: Float[Tensor, "batch size"], level: Levels, known: list[tuple[int, Tensor]]
-    ) -> Float[Tensor, "batch size"]:
+    def _in_double(self, flat: Rows, level: Levels, known: list[tuple[int, Tensor]]) -> Rows:
         """The posterior mean less the centre, all of it in float64."""
         top = torch.full_like(level, -torch.inf)
         mass = torch.zeros_like(level)
@@ -157,15 +165,13 @@ class FiniteDenoiser(Denoiser):
         """
         columns = []
         for name, value in known.items():
-            check_known(name, value, batch, len(self.data.attribute(name).values))
+            check_known(name, value, batch, len(self.attribute(name).values))
             index = value.to(self.centre.device)
             place = list(self.columns).index(name)
             columns.append((place, torch.where(index == UNKNOWN, UNKNOWN, index + self.columns[name].start)))
         return columns
 
-    def restricted(
-        self, rows: slice, logit: Float[Tensor, "rows batch"], known: list[tuple[int, Tensor]]
-    ) -> Float[Tensor, "rows batch"]:
+    def restricted(self, rows: slice, logit: Logits, known: list[tuple[int, Tensor]]) -> Logits:
         """Logits of a tile, -inf for items that lack a known attribute (as of :meth:`columns_known`)."""
         for place, column in known:
             possible = (column == UNKNOWN) | (self.classes[rows, place, None] == column)
@@ -177,7 +183,7 @@ class FiniteDenoiser(Denoiser):
 
         A value that no item of positive weight has gets the mean of some items, which is finite and of no use.
         """
-        a = self.data.attribute(attribute)
+        a = self.attribute(attribute)
         place, first = list(self.columns).index(attribute), self.columns[attribute].start
         flat, level = self.rows(y, sigma)
         shape = (len(a.values), len(y))
@@ -225,11 +231,6 @@ class FiniteDenoiser(Denoiser):
         items = self.sample_items(y, sigma, n, generator)
         return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
 
-    def log_posterior(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
-        self.data.attribute(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
-
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, in one pass, float64."""
         flat, level = self.rows(y, sigma)
@@ -260,7 +261,7 @@ class FiniteDenoiser(Denoiser):
     def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
         return torch.full((levels, self.width, batch), -torch.inf, dtype=torch.float64, device=self.centre.device)
 
-    def log_sums(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
+    def log_sums(self, rows: slice, logit: Logits) -> Float[Tensor, "columns batch"]:
         """Log-sum-exp of a tile's logits over the items of each class."""
         ranges = zip(self.classes[rows].T, self.columns.values(), strict=True)
         return torch.cat([grouped_logsumexp(logit, c - r.start, r.stop - r.start) for c, r in ranges])

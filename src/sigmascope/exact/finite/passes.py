@@ -19,10 +19,7 @@ TILE_ROWS = 1024
 def tile_rows(size: int, draws: int, limit: int = TILE_ROWS) -> int:
     """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each.
 
-    Args:
-        size: numbers of an item.
-        draws: how many draws the items are multiplied with.
-        limit: rows at most; above the usual limit, twice the memory is allowed.
+    A limit of rows above the usual one allows twice the memory.
     """
     memory = _TILE_BYTES * (1 + (limit > TILE_ROWS))
     return 1 << int(np.clip(memory // (4 * max(size, 4 * draws)), 16, limit)).bit_length() - 1

@@ -17,18 +17,18 @@ from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
 from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
-from sigmascope.exact.finite.passes import tile_rows
+from sigmascope.exact.finite.passes import TilePass, tile_rows
 from sigmascope.exact.finite.sketch import Sketch, pooled
 
 _TILE_ROWS = 1024
 MEANS_ROWS = 2048
 """Items of a tile where means are computed, at most: with more rows, their large sums are touched less often."""
 _LEADING = 16  # principal directions along which second moments of each value are kept
-DOUBLE_WORK = 4e10
+DOUBLE_COST = 4e10
 """Multiplications below which products are in float64: a second or two."""
 
 
-class PosteriorPass:
+class PosteriorPass(TilePass):
     """A pass over a data set for the posterior of every attribute at all levels of shared draws.
 
     On a CPU each thread has a tile of its own.
@@ -70,7 +70,7 @@ class PosteriorPass:
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
         if dtype is None:
-            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
+            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_COST
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         if sketch is not None and sketch.wide is None:
             self._sketch = sketch = sketch.of_draws(len(draws))
@@ -81,9 +81,9 @@ class PosteriorPass:
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
             projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
-            few, index = sketch.few, self._kernel.total.inputs.means.index
-            with_one = torch.cat([projected[:, :few], projected.new_ones(len(v), 1), projected[:, few:]], 1)
-            self._projected = _without_one(with_one.take_along_dim(index, 1), few)
+            coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
+            with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
+            self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
             zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
             lead = min(sketch.exact, _LEADING)
             self._moments = {"first": zeros, "second": zeros.new_zeros(columns, lead, lead)}
@@ -221,10 +221,10 @@ class PosteriorPass:
         """
         total = self._total()
         c, means = total.inputs.means, total.means[:, part, j].transpose(0, 1)
-        sums, means = means[..., c.few], _without_one(means, c.few)
+        sums, means = means[..., c.coarse], _without_one(means, c.coarse)
         exact, v = sketch.exact, self._projected
-        if j < c.few_levels:
-            exact, means, v = sketch.few - sketch.random, means[..., : c.few], v[:, : c.few]
+        if j < c.coarse_levels:
+            exact, means, v = sketch.coarse - sketch.random, means[..., : c.coarse], v[:, : c.coarse]
         else:
             means, v = (
                 torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(c.parts)], -2) for x in (means, v)
@@ -263,5 +263,5 @@ class PosteriorPass:
         return float(spread[: sketch.exact].sum()) + along, random.cpu().numpy(), float(frobenius)
 
 
-def _without_one(x: Float[Tensor, "*shape directions_and_one"], few: int) -> Float[Tensor, "*shape directions"]:
-    return torch.cat([x[..., :few], x[..., few + 1 :]], -1)
+def _without_one(x: Float[Tensor, "*shape directions_and_one"], coarse: int) -> Float[Tensor, "*shape directions"]:
+    return torch.cat([x[..., :coarse], x[..., coarse + 1 :]], -1)

@@ -21,15 +21,7 @@ from sigmascope.core import UNKNOWN, Denoiser, InputError
 from sigmascope.exact.common import Known, Levels, Values, blocks, check_possible
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel import pairs
-from sigmascope.exact.finite.kernel.projection_bounds import (
-    BLOCK,
-    HALF_EPS64,
-    RUN,
-    TILE,
-    ItemBounds,
-    Projections,
-    rounding,
-)
+from sigmascope.exact.finite.kernel import projection_bounds as bounds
 from sigmascope.exact.finite.kernel.threads import full_precision
 
 _ROWS = 64  # at a time
@@ -68,7 +60,7 @@ class _Rows:
     raw: Float[Tensor, "rows size"]
     sigma: Float[Tensor, " rows"]
     variance: Float[Tensor, " rows"]
-    projections: Projections
+    projections: bounds.Projections
     least: Float[Tensor, " rows"]
 
 
@@ -119,7 +111,7 @@ class ScreenedDenoiser(Denoiser):
         self._log_weight = self._log_weight[items] - self._log_weight.max()
         self._classes = denoiser.classes.cpu()[items]
         centre = denoiser.centre.cpu().double()
-        self._bounds = ItemBounds(denoiser.data.source, items, self._log_weight, centre, directions)
+        self._bounds = bounds.ItemBounds(denoiser.data.source, items, self._log_weight, centre, directions)
         share = min(0.5, tolerance / max(4.0 * self._bounds.reach, 1e-300))
         self._depth = float(torch.tensor(len(items) / share, dtype=torch.float64).log())
         self._compiled: ModuleType | None = pairs.compiler() if compiled is not False else None
@@ -155,7 +147,7 @@ class ScreenedDenoiser(Denoiser):
             survivors=torch.zeros(len(y), dtype=torch.int64),
             dense=self._beyond(flat, level),
         )
-        step = max(1, min(_ROWS, _SCORE_BYTES // (4 * TILE * len(self._bounds.tiles))))
+        step = max(1, min(_ROWS, _SCORE_BYTES // (4 * bounds.TILE * len(self._bounds.tiles))))
         with full_precision(), torch.no_grad():
             allowed = self._allowed(columns, len(y))
             screened = torch.nonzero(~result.dense)[:, 0]
@@ -218,15 +210,15 @@ class ScreenedDenoiser(Denoiser):
         """Upper bounds of all scores, (tiles, rows, blocks, BLOCK), and the largest in every block."""
         b = self._bounds
         left = b.left(y.projections, y.variance)
-        scores = torch.empty(len(b.tiles), len(left), TILE // BLOCK, BLOCK)
-        peaks = torch.empty(len(b.tiles), len(left), TILE // BLOCK)
+        scores = torch.empty(len(b.tiles), len(left), bounds.TILE // bounds.BLOCK, bounds.BLOCK)
+        peaks = torch.empty(len(b.tiles), len(left), bounds.TILE // bounds.BLOCK)
 
         def fill(part: slice) -> None:
             for tile in range(part.start, part.stop):
-                bounds = torch.mm(left, b.tiles[tile], out=scores[tile].flatten(1))
+                upper = torch.mm(left, b.tiles[tile], out=scores[tile].flatten(1))
                 for row, mask in allowed.items():
-                    kept = mask[tile * TILE : (tile + 1) * TILE]
-                    bounds[row, : len(kept)].masked_fill_(~kept, -torch.inf)
+                    kept = mask[tile * bounds.TILE : (tile + 1) * bounds.TILE]
+                    upper[row, : len(kept)].masked_fill_(~kept, -torch.inf)
                 torch.amax(scores[tile], 2, out=peaks[tile])
 
         pairs.by_parts(fill, len(b.tiles))
@@ -239,7 +231,7 @@ class ScreenedDenoiser(Denoiser):
         tile, block = top.indices // peaks.shape[2], top.indices % peaks.shape[2]
         row = torch.arange(len(by_row))[:, None].expand_as(tile)
         inside = scores[tile, row, block].argmax(2)
-        item = tile * TILE + block * BLOCK + inside
+        item = tile * bounds.TILE + block * bounds.BLOCK + inside
         b = self._bounds
         if b.wide is None:
             return item[:, 0]
@@ -252,7 +244,7 @@ class ScreenedDenoiser(Denoiser):
 
     def _wide(self, y: _Rows) -> Float[Tensor, "rows runs run"]:
         along = y.projections.along.float()
-        return torch.nn.functional.pad(along, (0, -along.shape[1] % RUN)).unflatten(1, (-1, RUN))
+        return torch.nn.functional.pad(along, (0, -along.shape[1] % bounds.RUN)).unflatten(1, (-1, bounds.RUN))
 
     def _anchors(self, y: _Rows, item: Int64[Tensor, " rows"]) -> _Anchors:
         """Exact scores of one item for each row, and so the score below which items do not matter."""
@@ -262,7 +254,7 @@ class ScreenedDenoiser(Denoiser):
         score = 0.5 * (y_square - square) + y.variance * self._log_weight[item]
         deep = y.variance * self._depth
         doubt = y_square + square + deep + y.variance * self._log_weight[item].abs()
-        score = score - rounding(value.shape[1] + 32, HALF_EPS64) * doubt - 1e-15 * y.variance
+        score = score - bounds.rounding(value.shape[1] + 32) * doubt - 1e-15 * y.variance
         return _Anchors(item, value, score, score - deep - y.least)
 
     def _with_all_directions(
@@ -310,10 +302,10 @@ class ScreenedDenoiser(Denoiser):
         widest, n = 2.0 * self._bounds.reach, len(self._log_weight)
         error = 2.0 * zero.scatter_reduce(0, row, doubt, "amax")
         moved = zero.index_add(0, row, share * length) + count * 1e-300 * widest
-        factor = error.clamp_max(600.0).expm1() + 2.0 * rounding(n + 64, HALF_EPS64)
+        factor = error.clamp_max(600.0).expm1() + 2.0 * bounds.rounding(n + 64)
         left_out = (n * ((threshold + y.least - anchors.score) / y.variance).exp()).clamp_max(1.0)
         bound = torch.where(error > 600.0, widest, factor * moved) + (left_out + count * _NOTHING) * widest
-        last = 4.0 * HALF_EPS64 * (anchors.value.norm(dim=1) + widest)
+        last = 4.0 * bounds.HALF_EPS64 * (anchors.value.norm(dim=1) + widest)
         return mean, (bound * (1.0 + 1e-9)).clamp_max(widest) + last, left_out
 
     def _logits(self, y: _Rows, row: Tensor, item: Tensor, anchors: _Anchors) -> tuple[Tensor, Tensor, Tensor]:
@@ -331,8 +323,8 @@ class ScreenedDenoiser(Denoiser):
         variance, log_weight, of_anchor = y.variance[row], self._log_weight[item], self._log_weight[anchors.item][row]
         logit = (along - 0.5 * square) / variance + (log_weight - of_anchor)
         length = square.sqrt()
-        doubt = rounding(size + 16, HALF_EPS64) * (difference.norm(dim=1)[row] * length + square) / variance
-        doubt += 8.0 * HALF_EPS64 * (logit.abs() + log_weight.abs() + of_anchor.abs() + 4.0)
+        doubt = bounds.rounding(size + 16) * (difference.norm(dim=1)[row] * length + square) / variance
+        doubt += 8.0 * bounds.HALF_EPS64 * (logit.abs() + log_weight.abs() + of_anchor.abs() + 4.0)
         return logit, length, doubt
 
     def _mean(self, row: Tensor, item: Tensor, share: Tensor, anchors: _Anchors) -> Float[Tensor, "rows size"]:
@@ -361,8 +353,8 @@ class ScreenedDenoiser(Denoiser):
         # Logits err by gamma (|y| + |v|)² / 2 sigma², since distances come from products; weights by e to that power.
         length2 = (flat[rows].norm(dim=1) + reach) ** 2 / level[rows] ** 2
         largest = float(self.denoiser.log_weight[torch.isfinite(self.denoiser.log_weight)].abs().max())
-        error = 2.0 * (rounding(size + 32, HALF_EPS64) * length2 + 8.0 * HALF_EPS64 * (largest + 4.0))
-        factor = error.clamp_max(600.0).expm1() + 4.0 * rounding(2 * n + 64, HALF_EPS64) + 1e-290
+        error = 2.0 * (bounds.rounding(size + 32) * length2 + 8.0 * bounds.HALF_EPS64 * (largest + 4.0))
+        factor = error.clamp_max(600.0).expm1() + 4.0 * bounds.rounding(2 * n + 64) + 1e-290
         bound = torch.where(error > 600.0, 2.0 * reach, 2.0 * reach * factor).clamp_max(2.0 * reach)
-        last = 4.0 * HALF_EPS64 * (float(self._bounds.centre.norm()) + 2.0 * reach)
+        last = 4.0 * bounds.HALF_EPS64 * (float(self._bounds.centre.norm()) + 2.0 * reach)
         result.bound[rows] = bound + last

@@ -39,11 +39,11 @@ class Sketch:
     Args:
         directions: the exact ones, then random ones on their complement (those of the first part of the draws).
         exact: how many are exact.
-        wide: random directions of each part of the draws, on the complement of the first ``first`` exact ones alone,
+        wide: random directions of each part of the draws, on the complement of the first ``coarse_exact`` exact ones,
             shape (size, parts * random); None before the draws are given.
-        first: how many exact directions suffice at large sigma.
-        first_above: the sigma from which upward they do.
-        each: how many random directions every part of the draws has.
+        coarse_exact: how many exact directions suffice at large sigma.
+        coarse_above: the sigma from which upward they do.
+        random_per_part: how many random directions every part of the draws has.
         seed: of the random directions.
         parts: how many parts the draws have, consecutive and of equal size but for the last.
     """
@@ -51,9 +51,9 @@ class Sketch:
     directions: Float[Tensor, "size directions"]
     exact: int
     wide: Float[Tensor, "size parts_random"] | None = None
-    first: int = 0
-    first_above: float = float("inf")
-    each: int = 0
+    coarse_exact: int = 0
+    coarse_above: float = float("inf")
+    random_per_part: int = 0
     seed: int = 0
     parts: int = 1
 
@@ -62,9 +62,9 @@ class Sketch:
         return self.directions.shape[1] - self.exact
 
     @property
-    def few(self) -> int:
+    def coarse(self) -> int:
         """How many of a draw's directions serve large sigma; all of them, before the draws are given."""
-        return self.directions.shape[1] if self.wide is None else self.first + self.random
+        return self.directions.shape[1] if self.wide is None else self.coarse_exact + self.random
 
     @property
     def mixed(self) -> Float[Tensor, "size mixed"]:
@@ -72,13 +72,13 @@ class Sketch:
         if self.wide is None:
             return self.directions
         exact = self.directions[:, : self.exact]
-        return torch.cat([exact[:, : self.first], self.wide, exact[:, self.first :]], 1)
+        return torch.cat([exact[:, : self.coarse_exact], self.wide, exact[:, self.coarse_exact :]], 1)
 
     @property
     def exact_columns(self) -> Int64[Tensor, " exact"]:
         """The indices of the exact directions among the :attr:`mixed` ones."""
         after = 0 if self.wide is None else self.wide.shape[1]
-        return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.first)
+        return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.coarse_exact)
 
     def of_draws(self, draws: int, block: int = 0) -> Sketch:
         """The same exact directions, and independent random ones for every 32 draws.
@@ -91,9 +91,11 @@ class Sketch:
             return self
         parts = -(-draws // _PART)
         exact = self.directions[:, : self.exact].double()
-        omega = torch.randn(len(exact), parts * self.each, generator=stream(self.seed, block), dtype=torch.float64)
-        wide = _without(omega.to(exact) / self.each**0.5, exact[:, : self.first])
-        along = _without(wide[:, : self.each], exact[:, self.first :])
+        omega = torch.randn(
+            len(exact), parts * self.random_per_part, generator=stream(self.seed, block), dtype=torch.float64
+        )
+        wide = _without(omega.to(exact) / self.random_per_part**0.5, exact[:, : self.coarse_exact])
+        along = _without(wide[:, : self.random_per_part], exact[:, self.coarse_exact :])
         directions = torch.cat([exact, along], 1).float()
         return replace(self, directions=directions, wide=wide.float(), parts=parts)
 
@@ -102,13 +104,13 @@ class Sketch:
         return torch.arange(draws) // -(-draws // self.parts)
 
     def columns(self, draws: int) -> Int64[Tensor, "draws directions_and_one"]:
-        """The columns of each draw, among the :attr:`mixed` directions with a one after the first ``few``."""
+        """The columns of each draw, among the :attr:`mixed` directions with a one after the first ``coarse``."""
         mixed = torch.arange(self.mixed.shape[1])
-        mixed += mixed >= self.few
-        first, randoms = self.few - self.random, self.parts * self.random
+        mixed += mixed >= self.coarse
+        first, randoms = self.coarse - self.random, self.parts * self.random
         own = mixed[first + self.part_of(draws)[:, None] * self.random + torch.arange(self.random)]
         before, after = (x.expand(draws, -1) for x in (mixed[:first], mixed[first + randoms :]))
-        return torch.cat([before, own, torch.full((draws, 1), self.few), after], 1)
+        return torch.cat([before, own, torch.full((draws, 1), self.coarse), after], 1)
 
     def sorted(
         self, along: Float[Tensor, "*shape known"], part: int | None = None
@@ -123,13 +125,13 @@ class Sketch:
             return along
         own = slice(None) if part is None else slice(part * self.random, (part + 1) * self.random)
         inner = self._inner[:, own].to(along)
-        first, random, others = along.split([self.first, inner.shape[1], self.exact - self.first], -1)
+        first, random, others = along.split([self.coarse_exact, inner.shape[1], self.exact - self.coarse_exact], -1)
         return torch.cat([first, others, random - others @ inner], -1)
 
     @cached_property
     def _inner(self) -> Float[Tensor, "others parts_random"]:
         """Products of the exact directions after the first ones with the wide random ones."""
-        others = self.directions[:, self.first : self.exact].double()
+        others = self.directions[:, self.coarse_exact : self.exact].double()
         return others.T @ (others[:, :0] if self.wide is None else self.wide.double())
 
 
@@ -138,11 +140,7 @@ def pooled(estimates: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]
 
     The mean of the result is the weighted mean m of the sets' means.  Its spread is such that the usual squared error
     of a mean is that of m, :math:`\sum_g w_g^2 \mathrm{var}_g / n_g`: only directions of one set are compared with each
-    other, so the spread of the draws does not enter.
-
-    Args:
-        estimates: for each set, one estimate by each of its directions.
-        weights: the sets' shares of the draws.
+    other, so the spread of the draws does not enter.  Weights are the sets' shares of the draws.
     """
     total = sum(s.shape[-1] for s in estimates)
     means = [s.mean(-1, keepdim=True) for s in estimates]
@@ -189,4 +187,4 @@ def make_sketch(
     # From there the posterior mean keeps less than 1/400 of an item along the next direction, a small share of a gap.
     above = float((400.0 * values[-first - 1] / len(items)) ** 0.5) if first else float("inf")
     directions = torch.cat([basis, _without(omega, basis)], 1).float()
-    return Sketch(directions, keep, first=first, first_above=above, each=each, seed=seed)
+    return Sketch(directions, keep, coarse_exact=first, coarse_above=above, random_per_part=each, seed=seed)

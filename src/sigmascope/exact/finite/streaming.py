@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sigmascope.core import LabelledData
-from sigmascope.exact.common import Levels, blocks
+from sigmascope.exact.common import Levels, Logits, Rows, blocks
 from sigmascope.exact.finite.kernel import with_torch
 from sigmascope.exact.finite.kernel.level_sums import compiler
 from sigmascope.exact.finite.kernel.threads import full_precision, in_threads, workers
@@ -52,25 +52,19 @@ class Finite(Protocol):
 class _Running:
     """Running sums of one thread, and the items that it has listed (item, row, logit)."""
 
-    top: Float[Tensor, " batch"]
-    mass: Float[Tensor, " batch"]
-    total: Float[Tensor, "batch size"]
+    top: Levels
+    mass: Levels
+    total: Rows
     lists: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
 
 def single_precision(
-    d: Finite, y: Float[Tensor, "batch size"], sigma: Levels, known: list[tuple[int, Tensor]]
-) -> tuple[Float[Tensor, "batch size"], Bool[Tensor, " batch"]]:
-    """The posterior mean, and the rows that need double precision instead.
+    d: Finite, y: Rows, sigma: Levels, known: list[tuple[int, Tensor]]
+) -> tuple[Rows, Bool[Tensor, " batch"]]:
+    """The posterior mean less the centre, float64, and which rows need double precision instead.
 
-    Args:
-        d: the denoiser.
-        y: noisy values less the centre, float64.
-        sigma: levels, float64.
-        known: as of :meth:`~sigmascope.exact.finite.filter.FiniteDenoiser.columns_known`.
-
-    Returns: the mean less the centre, float64, and which rows have none: where rounding reaches the logits of too many
-        items that count, or no item has the attributes.
+    These are rows in which rounding reaches the logits of too many items that count, or no item has the ``known``
+    attributes (as of :meth:`~sigmascope.exact.finite.filter.FiniteDenoiser.columns_known`).  y is less the centre.
     """
     run = _Pass(d, y, sigma, known)
     threads = workers(y.device)
@@ -116,11 +110,8 @@ class _Pass:
 
     def of_tiles(self, starts: list[int]) -> _Running:
         d, batch = self._d, len(self._y)
-        running = _Running(
-            torch.full((batch,), -torch.inf, dtype=torch.float64, device=self._y.device),
-            torch.zeros(batch, dtype=torch.float64, device=self._y.device),
-            torch.zeros_like(self._u),
-        )
+        top = self._y.new_full((batch,), -torch.inf)
+        running = _Running(top, torch.zeros_like(top), torch.zeros_like(self._u))
         all_exact, none_exact = bool(self.exact.all()), not bool(self.exact.any())
         for start in starts:
             stop = min(start + _ROWS, len(d.data))
@@ -137,7 +128,7 @@ class _Pass:
             running.top = new
         return running
 
-    def _logits(self, rows: slice, tile: Tensor) -> Float[Tensor, "rows batch"]:
+    def _logits(self, rows: slice, tile: Tensor) -> Logits:
         d = self._d
         start = self._offset.float() - self._half_square[rows, None]
         logit = torch.addmm(start, tile, self._u.T).mul_(self._scale.float())
@@ -163,9 +154,7 @@ class _Pass:
         else:
             self._steps.add_weighted(weight, tile, running.total)
 
-    def from_differences(
-        self, item: Tensor, row: Tensor, logit: Float[Tensor, " pairs"]
-    ) -> Float[Tensor, "batch size"]:
+    def from_differences(self, item: Tensor, row: Tensor, logit: Float[Tensor, " pairs"]) -> Rows:
         """The mean less the centre over listed items, with float64 logits relative to one of them (an anchor)."""
         d, y = self._d, self._y
         mean = torch.zeros_like(y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,28 +20,23 @@ class _Group:
     """One attribute whose classes are scattered: the rows in order of class, the classes' columns, rows of each."""
 
     rows: Tensor
-    columns: slice | Tensor
+    columns: Columns
     counts: list[int]
 
 
-@dataclass
-class _Slow:
-    """One attribute that is constant on every run: pieces of (columns, runs, index), no column twice in a piece.
+Columns: TypeAlias = slice | Tensor
+Piece: TypeAlias = tuple[Columns, Columns, Tensor | None]
+"""Columns, none of them twice, and runs, of an attribute that is constant on every run.
 
-    ``index`` is the class of each run of the piece, for a sum over runs; None where each run is a class.
-    """
-
-    pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]]
+The last entry is the class of each run, for a sum over runs; None where each run is a class.
+"""
 
 
 class ClassSums:
-    """The classes of a tile, sorted once for all levels.
+    """The classes of a tile (columns of each item's values), sorted once for all levels.
 
     Data often come in the order of some labels.  Each run of rows with equal labels gets one product, which serves all
     of these attributes; the rows are sorted for the other attributes.
-
-    Args:
-        classes: for each attribute, the column of each item's value, shape (rows, attributes).
     """
 
     def __init__(self, classes: Int64[Tensor, "rows attributes"]) -> None:
@@ -61,16 +57,16 @@ class ClassSums:
         self._groups = [self._sorted(classes[:, column]) for column in range(classes.shape[1]) if column not in slow]
 
     @staticmethod
-    def _columns(unique: Tensor) -> slice | Tensor:
+    def _columns(unique: Tensor) -> Columns:
         first, last = int(unique[0]), int(unique[-1])
         return slice(first, last + 1) if last - first + 1 == len(unique) else unique
 
-    def _constant(self, run_class: Tensor) -> _Slow:
+    def _constant(self, run_class: Tensor) -> list[Piece]:
         unique, index = torch.unique(run_class, return_inverse=True)
         left = torch.arange(len(run_class), device=run_class.device)
         if 3 * len(unique) <= len(run_class):
-            return _Slow([(self._columns(unique), slice(None), index)])
-        pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]] = []
+            return [(self._columns(unique), slice(None), index)]
+        pieces: list[Piece] = []
         while len(left):  # the first run of each class that is left
             order = torch.argsort(run_class[left], stable=True)
             ordered = run_class[left][order]
@@ -78,7 +74,7 @@ class ClassSums:
             new[1:] = ordered[1:] != ordered[:-1]
             pieces.append((self._columns(ordered[new]), _consecutive(left[order[new]]), None))
             left = left[order[~new]].sort().values
-        return _Slow(pieces)
+        return pieces
 
     def _sorted(self, column: Tensor) -> _Group:
         unique, counts = torch.unique(column, return_counts=True)
@@ -86,11 +82,11 @@ class ClassSums:
 
     def products(
         self, left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
-    ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "classes p q"]]]:
+    ) -> Iterator[tuple[Columns, Float[Tensor, "classes p q"]]]:
         r"""For each attribute, the columns c in the tile and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
         parts = _products(left, right, self._runs) if self._slow else left
-        for slow in self._slow:
-            for columns, runs, index in slow.pieces:
+        for pieces in self._slow:
+            for columns, runs, index in pieces:
                 if index is None:
                     yield columns, parts[runs]
                 elif (classes := columns.stop - columns.start if isinstance(columns, slice) else len(columns)) == 1:
@@ -113,7 +109,7 @@ class ClassSums:
                 out[columns] = out[columns] + part.to(out.dtype)
 
 
-def _consecutive(runs: Tensor) -> slice | Tensor:
+def _consecutive(runs: Tensor) -> Columns:
     """A slice, which makes a view, where the runs are consecutive."""
     first, last = int(runs[0]), int(runs[-1])
     whole = torch.equal(runs, torch.arange(first, last + 1, device=runs.device))

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel import with_torch
-from sigmascope.exact.finite.kernel.sums import Inputs, LivePairs, MeanColumns, Reference, Sums, Tile, TooManyPairs
+from sigmascope.exact.finite.kernel.sums import Inputs, LivePairs, MeanColumns, Reference, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn, compiled_module, room
 from sigmascope.exact.finite.sketch import Sketch
 
@@ -46,22 +46,11 @@ def compiler() -> ModuleType | None:
 
 
 class LevelSums:
-    r"""Sums of :math:`e^{\ell_k(\sigma)}` by class, for all levels of shared draws.
+    r"""Sums of :math:`e^{\ell_k(\sigma)}` by class (:attr:`total`), for draws v + σ n at decreasing levels.
 
-    Args:
-        v: values of the draws, float32.
-        centre: subtracted from items before products; any is exact, a mean keeps rounding small.
-        noise: standard normal.
-        sigmas: decreasing levels.
-        classes: how many classes all attributes have together.
-        own: :math:`\ln w` of each draw's item, float64; None where v are not items.
-        dtype: of the products, float32 or float64.
-        largest_log_weight: the largest :math:`\ln w` of all items.
-        sketch: directions of the posterior means by class; None: no means.
-        compiled: whether to use numba; None: where possible (float32 on a CPU).
-
-    Attributes:
-        total: the sums.
+    ``own`` is :math:`\ln w` of each draw's item, None where draws are not items.  The centre is subtracted from items
+    and draws.  With a sketch there are posterior means too.  None for ``compiled`` uses numba where possible (float32
+    on a CPU).
     """
 
     def __init__(
@@ -87,8 +76,8 @@ class LevelSums:
         level = torch.as_tensor(np.asarray(sigmas, dtype=np.float64), device=device)
         columns = MeanColumns(0, 0, torch.zeros(0, 0, dtype=torch.long, device=device))
         if sketch is not None:
-            few_levels = int((level >= sketch.first_above).sum())
-            columns = MeanColumns(sketch.few, few_levels, sketch.columns(len(v)).to(device))
+            coarse_levels = int((level >= sketch.coarse_above).sum())
+            columns = MeanColumns(sketch.coarse, coarse_levels, sketch.columns(len(v)).to(device))
         steady = is_steady(own, largest_log_weight)
         inputs = Inputs(
             v.contiguous(), noise.contiguous(), -0.5 / level**2, 1.0 / level, largest_log_weight, steady, columns
@@ -130,15 +119,11 @@ class LevelSums:
         fit = tile.product.dtype == torch.float32 and (s.inputs.steady or not s.means.numel())
         engine = self._steps if self._steps is not None and fit else with_torch
         tile = self._related(s, tile) if self._inside else self._referred(s, tile, engine)
-        redo: int | None = None
-        try:
-            pairs, level = engine.dense(s, tile, turn)
-        except TooManyPairs as error:
-            redo = error.level
+        pairs, level = engine.dense(s, tile, turn)
         with turn.stage(s.inputs.levels):
-            if redo is not None:  # items so close together that most pairs remain where rounding reaches the logits
+            if pairs is None:  # items so close together that most pairs remain where rounding reaches the logits
                 tile = self._related(s, self._tile(tile.raw, tile.classes, tile.log_weight, self._exact_right))
-                pairs, level = with_torch.dense(s, tile, Turn(), redo)
+                pairs, level = with_torch.dense(s, tile, Turn(), level)
             self._add_listed(s, tile, pairs, level, engine)
 
     def _add_listed(self, s: Sums, tile: Tile, pairs: LivePairs, level: int, engine: ModuleType) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,6 +16,8 @@ from sigmascope.exact.finite.kernel.projection_bounds import BLOCK
 from sigmascope.exact.finite.kernel.threads import compiled_module, in_threads, workers
 
 T = TypeVar("T")
+Index: TypeAlias = Int64[Tensor, " pairs"]
+Numbers: TypeAlias = Float[Tensor, " pairs"]
 _CHUNK = 1 << 20  # numbers gathered at a time
 
 
@@ -30,7 +32,7 @@ def scores_above(
     least: Float[Tensor, " rows"],
     limit: int,
     compiled: ModuleType | None,
-) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Int64[Tensor, " rows"]]:
+) -> tuple[Index, Index, Int64[Tensor, " rows"]]:
     """Row and item of every score above ``least``, row by row, and their number in each row.
 
     In rows with more than ``limit`` they are counted but not listed.
@@ -60,11 +62,11 @@ def scores_above(
 
 def products(
     stored: Float[Tensor, "items runs run"],
-    item: Int64[Tensor, " pairs"],
+    item: Index,
     queries: Float[Tensor, "rows runs run"],
-    row: Int64[Tensor, " pairs"],
+    row: Index,
     compiled: ModuleType | None,
-) -> Float[Tensor, " pairs"]:
+) -> Numbers:
     """Inner products, summed in float32 within runs and in float64 over runs."""
     out = torch.empty(len(item), dtype=torch.float64)
     if compiled is None:
@@ -86,9 +88,9 @@ def differences(
     values: Float[Tensor, "pairs size"],
     anchors: Float[Tensor, "rows size"],
     queries: Float[Tensor, "rows size"],
-    row: Int64[Tensor, " pairs"],
+    row: Index,
     compiled: ModuleType | None,
-) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+) -> tuple[Numbers, Numbers]:
     """Products of values less anchors with ``queries``, and their squared norms, float64."""
     along = torch.empty(len(row), dtype=torch.float64)
     square = torch.empty_like(along)

@@ -39,7 +39,7 @@ _WIDE_BYTES = 1 << 30
 _PADDING = 1e30
 
 
-def rounding(terms: int, half_eps: float) -> float:
+def rounding(terms: int, half_eps: float = HALF_EPS64) -> float:
     r"""The relative error :math:`\gamma_n` of a sum of n products, in any order."""
     return terms * half_eps / (1.0 - terms * half_eps)
 
@@ -90,7 +90,7 @@ class Bands:
         self.basis, self.first = basis, min(first, self.directions)
         exact = torch.eye(self.directions, dtype=torch.float64)
         skew = float(torch.linalg.matrix_norm(basis.T @ basis - exact))
-        skew += self.directions * rounding(size + 8, HALF_EPS64)
+        skew += self.directions * rounding(size + 8)
         if not skew < 1e-8:  # the slacks include one half_eps of float32 for it
             raise InputError(f"the directions are orthonormal to {skew:.1g}: expected 1e-8, pass an orthonormal basis")
         # |x|² (1 + skew) - |Bᵀx|² bounds the complement; the coordinates err by gamma_size |x| each.
@@ -103,7 +103,7 @@ class Bands:
         self.columns = self.first + len(self.edges) + 3
         self.slack = rounding(self.columns + 12, HALF_EPS32)
         self.wide_slack = rounding(RUN + 12, HALF_EPS32)
-        self.exact_slack = 4.0 * rounding(size + 16, HALF_EPS64)
+        self.exact_slack = 4.0 * rounding(size + 16)
 
     def project(self, rows: Float[Tensor, "rows size"]) -> Projections:
         """Coordinates, and upper bounds of norms."""
@@ -127,12 +127,8 @@ class ItemBounds:
     .. math:: s_k = \langle y, v_k\rangle - |v_k|^2/2 + \sigma^2 \ln w_k, \qquad
               \ln w_k - |y - v_k|^2/2\sigma^2 = (s_k - |y|^2/2)/\sigma^2.
 
-    Args:
-        source: the items.
-        items: indices of the items of positive weight.
-        log_weight: ln of their weights, float64, 0 for the largest.
-        centre: subtracted from items and rows, float64.
-        directions: how many are leading, and how many there are.
+    Only the items of the given indices and log-weights (0 for the largest) enter; ``directions`` are the numbers of
+    leading and of all directions.
 
     Attributes:
         tiles: for each tile, the factor that the rows of :meth:`left` are multiplied with, float32, (tiles, columns,

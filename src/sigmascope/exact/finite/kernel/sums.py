@@ -27,17 +27,17 @@ class MeanColumns:
     """The directions along which each draw has posterior means.
 
     Items are projected on the mixed directions of a :class:`~sigmascope.exact.finite.sketch.Sketch`.  After the first
-    ``few`` of these stands a column of ones, whose mean is the sum of the weights.
+    ``coarse`` of these stands a column of ones, whose mean is the sum of the weights.
 
     Args:
-        few: how many directions serve large sigma.
-        few_levels: how many leading levels use only these.
+        coarse: how many directions serve large sigma.
+        coarse_levels: how many leading levels use only these.
         index: the columns of each draw, that of ones among them; empty where no means are computed.  Consecutive draws
             with the same columns are handled together.
     """
 
-    few: int
-    few_levels: int
+    coarse: int
+    coarse_levels: int
     index: Int64[Tensor, "draws_or_none directions_and_one_or_none"]
 
     @property
@@ -141,8 +141,8 @@ class Sums:
     @property
     def by_class(self) -> Float[Tensor, "levels_and_limit columns draws"]:
         """The sums, from the means where there are means."""
-        few = self.inputs.means.few
-        sums = torch.cat([self.means[..., few], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
+        coarse = self.inputs.means.coarse
+        sums = torch.cat([self.means[..., coarse], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
         return sums.permute(2, 1, 0)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -256,8 +256,8 @@ class Tile:
     @cached_property
     def with_one(self) -> Float[Tensor, "rows directions_and_one"]:
         """Projected items, with a column of ones after the first few, whose sums are the sums of the weights."""
-        z, few = self.product[2 * len(self.v_term) :], self.means.few
-        return torch.cat([z[:few], torch.ones_like(z[:1]), z[few:]]).T
+        z, coarse = self.product[2 * len(self.v_term) :], self.means.coarse
+        return torch.cat([z[:coarse], torch.ones_like(z[:1]), z[coarse:]]).T
 
     @cached_property
     def with_one_by_part(self) -> Float[Tensor, "parts rows directions_and_one"]:
@@ -310,11 +310,3 @@ class LivePairs:
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
         """The logits without weights."""
         return self.distance2 * half + self.along * inverse
-
-
-class TooManyPairs(Exception):
-    """More pairs are above the threshold at ``level`` and below than a list has room for."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__("too many pairs above the threshold")
-        self.level = level

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.simd import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
-from sigmascope.exact.finite.kernel.sums import ROOM, Inputs, LivePairs, Sums, Tile, TooManyPairs
+from sigmascope.exact.finite.kernel.sums import ROOM, Inputs, LivePairs, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn, room
 
 _LISTED = 0.02  # room for listed pairs, as a share of all pairs; with more, with_torch is faster
@@ -56,14 +56,14 @@ def _raise(shift, sums, squares, d, j, by):
 
 @no_type_check
 @compiled(fastmath=_FAST)
-# Long, because one loop over pairs keeps its sums in registers and in the first cache.
+# long: one loop over pairs keeps its sums in registers and in the first cache.
 def _class_sums(
     product, norm, v_term, noise_term, log_w, log_w0, classes, half, inverse, blocks, levels, last, least, most, steady,
-    work, shift, sums, squares, rows, draws, values,
+    buffer, shift, sums, squares, rows, draws, values
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that remain."""
     count, total, attributes = v_term.shape[0], norm.shape[0], classes.shape[1]
-    columns, width = work.shape[0] - 3, work.shape[1]  # then rows for squares, shifts, largest logits
+    columns, width = buffer.shape[0] - 3, buffer.shape[1]  # then rows for squares, shifts, largest logits
     shift_row, peak_row = (columns + 1) * width, (columns + 2) * width
     listed = 0
     for d in range(count):
@@ -72,9 +72,9 @@ def _class_sums(
         while again:
             again = False
             listed = before
-            work[:] = np.float32(0.0)
+            buffer[:] = np.float32(0.0)
             for j in range(levels):
-                work[columns + 1, j] = shift[d, j]
+                buffer[columns + 1, j] = shift[d, j]
             for r in range(total):
                 d2 = max(norm[r] + v_term[d] - np.float32(2.0) * product[d, r], np.float32(0.0))
                 s = product[count + d, r] - noise_term[d]
@@ -88,25 +88,25 @@ def _class_sums(
                         alive = False
                         break
                     if not steady:
-                        logit = minus(logit, work, shift_row + b * WIDTH)
-                        largest_into(work, peak_row + b * WIDTH, logit)
+                        logit = minus(logit, buffer, shift_row + b * WIDTH)
+                        largest_into(buffer, peak_row + b * WIDTH, logit)
                     mass = exp(logit)
-                    add_to(work, columns * width + b * WIDTH, square(mass))
+                    add_to(buffer, columns * width + b * WIDTH, square(mass))
                     for a in range(attributes):
-                        add_to(work, classes[r, a] * width + b * WIDTH, mass)
+                        add_to(buffer, classes[r, a] * width + b * WIDTH, mass)
                 if alive and d2 * last[0] + s * last[1] > last[2] + last[3] * least[d]:
                     if listed < rows.shape[0]:
                         rows[listed], draws[listed], values[0, listed], values[1, listed] = r, d, d2, s
                     listed += 1
             for j in range(levels):
-                if work[columns + 2, j] > most:  # too large for float32: raise the shift and repeat
-                    _raise(shift, sums, squares, d, j, work[columns + 2, j])
+                if buffer[columns + 2, j] > most:  # too large for float32: raise the shift and repeat
+                    _raise(shift, sums, squares, d, j, buffer[columns + 2, j])
                     again = True
         for c in range(columns):
             for j in range(levels):
-                sums[d, c, j] += work[c, j]
+                sums[d, c, j] += buffer[c, j]
         for j in range(levels):
-            squares[d, j] += work[columns, j]
+            squares[d, j] += buffer[columns, j]
     return listed
 
 
@@ -172,7 +172,7 @@ def _list_live(product, norm, v_term, noise_term, last, least, rows, draws, valu
 @no_type_check
 @compiled()
 def _scatter(
-    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, most, shift, sums, squares,
+    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, most, shift, sums, squares
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is below the threshold."""
     for i in range(row.shape[0]):
@@ -207,7 +207,7 @@ def _flush(deferred, classes, r, d, slow, start, reach, means):
 @compiled()
 def _scatter_means(
     row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, squares, means, part,
-    with_one, deferred, slow, fast,
+    with_one, deferred, slow, fast
 ):  # fmt: skip
     """Add e^l of listed pairs, and of their items, to the means from start to stop, each until below the threshold.
 
@@ -291,8 +291,8 @@ def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     return norm
 
 
-def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs, int]:
-    """Add a tile from the first level on.  Raises: TooManyPairs."""
+def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs | None, int]:
+    """Add a tile from the first level on; None in place of more pairs than a list has room for."""
     inputs = s.inputs
     levels = tile.exact_from(inputs.half)
     with_means = s.means.numel() > 0
@@ -309,14 +309,14 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs, int]:
         count = _list_live(*common, _onward(inputs, tile, levels), threshold, rows, draws, values)
     else:
         blocks = -(-levels // WIDTH)
-        work = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
+        buffer = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
         count = _class_sums(
             *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(inputs, tile, levels),
-            threshold, np.float32(ROOM), inputs.steady, work, *(x.numpy() for x in (s.shift, s.sums, s.squares)), rows,
-            draws, values,
+            threshold, np.float32(ROOM), inputs.steady, buffer, *(x.numpy() for x in (s.shift, s.sums, s.squares)),
+            rows, draws, values,
         )  # fmt: skip
     if count > most:
-        raise TooManyPairs(levels)
+        return None, levels
     return LivePairs(*(torch.from_numpy(x[:count]) for x in (rows, draws, *values))), levels
 
 
@@ -328,7 +328,7 @@ def _means(s: Sums, tile: Tile, turn: Turn, common, weights, half, inverse, leve
     chunks = [(rights[k], slice(first, min(first + _CHUNK, stop))) for k, first, stop in ends]
     for begin in range(0, levels, WIDTH):
         stop = min(begin + WIDTH, levels)
-        wanted = c.few + 1 if stop <= c.few_levels else c.count
+        wanted = c.coarse + 1 if stop <= c.coarse_levels else c.count
         # The chunks share the block's stages, so that a tile follows the one before closely.
         stages = [begin + k * (stop - begin) // len(chunks) for k in range(len(chunks))]
         for stage, group in groupby(zip(stages, chunks, strict=True), itemgetter(0)):

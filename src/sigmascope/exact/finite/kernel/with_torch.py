@@ -45,7 +45,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[LivePairs, i
     logit = torch.empty_like(distance2)
     last = tile.exact_from(inputs.half)
     c = inputs.means
-    needed = [torch.unique(c.index[:, :k], return_inverse=True) for k in (c.few + 1, c.count)]  # by any draw
+    needed = [torch.unique(c.index[:, :k], return_inverse=True) for k in (c.coarse + 1, c.count)]  # by any draw
     for j in range(start, inputs.levels):
         half, inverse = float(inputs.half[j]), float(inputs.inverse[j])
         torch.mul(distance2, half, out=logit).add_(along, alpha=inverse)
@@ -66,7 +66,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[LivePairs, i
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot
             else:
-                columns, index = needed[j >= c.few_levels]
+                columns, index = needed[j >= c.coarse_levels]
                 for classes, part in by_class.products(mass.T, tile.with_one[:, columns]):
                     s.means[:, classes, j, : index.shape[1]] += part.transpose(0, 1).take_along_dim(index[:, None], 2)
     draw, row = torch.nonzero(distance2 <= tile.slack(-0.5) * 8, as_tuple=True)
@@ -102,7 +102,7 @@ def scatter(s: Sums, tile: Tile, pairs: LivePairs, start: int, stop: int) -> Non
             add_masses(s, tile, pairs, mass, j)
         else:
             s.squares[:, j].index_add_(0, pairs.draw, mass**2)
-            rows = mass[:, None] * with_one[pairs.row[:, None], inputs.means.which[pairs.draw]]
+            rows = mass[:, None] * with_one[pairs.row[:, None], inputs.means.index[pairs.draw]]
             flat = s.means.reshape(-1, *s.means.shape[2:])[:, j]
             for column in tile.classes.T:
                 flat.index_add_(0, pairs.draw * s.sums.shape[1] + column[pairs.row], rows)
