@@ -21,7 +21,7 @@ def plot(results: xr.Dataset, estimator: str = "") -> Figure:
 
     Args:
         results: what :func:`sigmascope.study` returned, or an opened ``results.nc``.
-        estimator: which estimator; empty: the study's main one.
+        estimator: name of the estimator; empty: the main one of the study.
 
     Returns: a matplotlib Figure; save it with ``savefig``.
     """

@@ -1,4 +1,4 @@
-"""What is said before work starts: notes of how the data were read, and scales at which there is nothing to find."""
+"""Checks of the noise levels before a study starts, and notes on how the data were read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that a pipeline makes itself, kept in the folder of a study until it is done."""
+"""Images that a pipeline makes itself; they are kept in the folder of a study until it is finished."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.store import IMAGES, check_study, keep_images
 from sigmascope.studies.subjects.pipelines import Opened
 
-_ROWS = 256  # images that are made at once
+_ROWS = 256  # images made at once
 
 
 def images_of(spec: PipelineSpec, probed: int) -> int:
-    """How many images a study of generated ones needs: its draws, and those that probes are trained on."""
+    """Number of images of a study of generated ones: its draws, and those to train probes on."""
     return spec.sampling.draws + probed
 
 
@@ -43,7 +43,7 @@ def kept_images(
             with np.load(out / IMAGES, allow_pickle=False) as file:
                 same, values = str(file["made_by"]) == made_by, file["values"]
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise InputError(f"{out / IMAGES}: no images of a study, or broken: delete it and run again") from error
+            raise InputError(f"{out / IMAGES}: no images of a study, or damaged: delete it and run again") from error
         if not same or values.shape != (count, *event):
             raise InputError(f"{out}: it holds images of another study: choose another --out")
         return torch.from_numpy(values)
@@ -61,9 +61,9 @@ def _generated(
     Args:
         opened: the pipeline.
         spec: with seed, steps and the first level.
-        count: how many.
+        count: number of images.
         progress: show a bar on stderr.
-        look: is shown the first of them, before the others are made.
+        look: checks the first images, before the others are made.
     """
     s = spec.sampling
     denoiser, top = opened.unconditional(s.seed), s.sigma_max
