@@ -113,7 +113,7 @@ def _joints(results: xr.Dataset) -> set[str]:
 
 
 def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
-    """Pairs of curves for each joint attribute whose parts were studied: each part given the other, and unconditional."""
+    """For each joint attribute whose parts were studied: the curve of each part given the other, and without it."""
     curves = {c.attribute: c for c in to_curves(results)}
     pairs = []
     for name in sorted(_joints(results)):

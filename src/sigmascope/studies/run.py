@@ -94,8 +94,8 @@ def run_subject(
             folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         findings = Findings(
-            results, subject.kind, to_curves(results), other_curves, table, agreements_of(results), conditionals(results),
-            doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
+            results, subject.kind, to_curves(results), other_curves, table, agreements_of(results),
+            conditionals(results), doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
             page_advice(results, getattr(spec, "model", "")),
         )  # fmt: skip
         write_page(folder.write, findings)

@@ -254,27 +254,28 @@ def _estimates(study: _Study) -> float:
     return seconds
 
 
-def _curves(sigma: np.ndarray, draws: int, count: int = 3) -> list[Curve]:
+def _curves(sigma: np.ndarray, draws: int) -> list[Curve]:
     """Curves like those of a study."""
     x, rng = np.linspace(-4.0, 4.0, len(sigma))[:, None], np.random.default_rng(0)
     return [
         Curve.of_draws(name, "posterior", sigma, 1.0 / (1.0 + np.exp(rng.normal(0, 1, draws) - x)), 1.0)
-        for name in "abc"[:count]
+        for name in "abc"
     ]
 
 
 def _resampling(study: _Study) -> float:
     """Resampling for the tables of onsets and of single values, and for advice."""
-    s, single, count = study.spec.sampling, study.counted, len(study.attributes)
+    s, count = study.spec.sampling, len(study.attributes)
     draws = min(s.draws, _RESAMPLED)
-    few = int(np.clip(_RESAMPLED // max(draws, 32 * s.levels), 16, 400))
+    few = int(np.clip(_RESAMPLED // max(draws, 32 * s.levels), 16, 100))
     curves = _curves(study.levels, draws)
-    once, thrice = (_twice(lambda n=n: onsets(curves[:n], resamples=few)) / few for n in (1, 3))  # type: ignore[misc]
-    each = max(thrice - once, 0.0) / 2  # a resample of a curve; what is left is shared by the curves of a table
+    short, long = (_twice(lambda n=n: onsets(curves, resamples=n)) / len(curves) for n in (few, 4 * few))  # type: ignore[misc]
+    each = max(long - short, 0.0) / (3 * few)  # a resample of a curve
     tables = count + 2 * sum(bool(a.parts) for a in study.attributes)
-    resamples = RESAMPLES * tables + VALUE_RESAMPLES * sum(single) + _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST)
-    shared = (RESAMPLES + VALUE_RESAMPLES * len(single)) * max(once - each, 0.0)
-    return (resamples * each + shared) * s.draws / draws
+    resamples = RESAMPLES * tables + VALUE_RESAMPLES * sum(study.counted)
+    resamples += _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST)
+    once = max(short - few * each, 0.0) * (tables + sum(study.counted))
+    return (resamples * each + once) * s.draws / draws
 
 
 def _page(study: _Study) -> float:
