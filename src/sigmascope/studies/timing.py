@@ -30,7 +30,7 @@ from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
-from sigmascope.studies.advice_of import MOST
+from sigmascope.studies.advice_of import MOST_ON_PAGE
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
@@ -273,7 +273,7 @@ def _resampling(study: _Study) -> float:
     each = max(long - short, 0.0) / (3 * few)  # a resample of a curve
     tables = count + 2 * sum(bool(a.parts) for a in study.attributes)
     resamples = RESAMPLES * tables + VALUE_RESAMPLES * sum(study.counted)
-    resamples += _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST)
+    resamples += _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST_ON_PAGE)
     once = max(short - few * each, 0.0) * (tables + sum(study.counted))
     return (resamples * each + once) * s.draws / draws
 

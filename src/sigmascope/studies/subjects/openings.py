@@ -34,7 +34,7 @@ def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -
     """
     w = spec.inputs
     if w.data.startswith("<"):
-        raise InputError(f"{w.data}: these data are objects of a Python program, not a file: repeat the study there")
+        raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study there")
     data = load_any(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground)
     return of_data(_with_data_path(spec), data)
 
