@@ -27,7 +27,7 @@ from sigmascope.studies.costs import require_memory
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.scales import say_notes
+from sigmascope.studies.scales import print_notes
 from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
@@ -63,7 +63,7 @@ def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[
         raise InputError("a study of a model runs in one process: run it without torchrun")
     subject, spec = opening_of(spec).open(spec, out, progress)
     if progress:
-        say_notes(subject.data)
+        print_notes(subject.data)
     return subject, spec
 
 

@@ -35,7 +35,7 @@ from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data
-from sigmascope.studies.scales import say_notes
+from sigmascope.studies.scales import print_notes
 from sigmascope.studies.store import Folder, check_folder
 from sigmascope.studies.tasks import TrainSpec
 
@@ -95,7 +95,7 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     if isinstance(data, LabelledData):
         require_levels(data, settings.sigma_max, settings.sigma_min)
     if progress:
-        say_notes(data)
+        print_notes(data)
     spec = replace(spec, fingerprint=data.fingerprint, settings=settings)
     marker = out / SPEC
     if marker.exists():
