@@ -151,9 +151,9 @@ def test_u_turn_is_not_called_information(blocks, tmp_path, capsys):
     assert run("fork", blocks, *options, "--out", tmp_path / "a") == 0
     printed = capsys.readouterr().out
     assert "sigma 0.4, after noising to 8, 3 × 8 continuations" in printed
-    assert "entropy of the children" in printed
+    assert "their entropy is" in printed
     assert "I = " not in printed
-    assert {r["note"] for r in rows_of(tmp_path / "a" / "forks.csv")} == {"children after noising to 8"}
+    assert {r["note"] for r in rows_of(tmp_path / "a" / "forks.csv")} == {"continuations after noising to 8"}
 
 
 def test_labels_are_right_at_any_last_level(blocks, tmp_path):
@@ -217,9 +217,9 @@ def test_forks_find_the_exact_entropy(blocks, tmp_path, capsys, sampler):
 
 def test_too_few_forks_are_marked(blocks, tmp_path, capsys):
     assert run("fork", blocks, "--forks", 3, "--seeds", 2, "--out", tmp_path / "out") == 0
-    assert "3 children are too few for 4 values" in capsys.readouterr().out
+    assert "3 continuations are too few for 4 values" in capsys.readouterr().out
     notes = {r["attribute"]: r["note"] for r in rows_of(tmp_path / "out" / "forks.csv")}
-    assert notes["place"] == "3 children are too few for 4 values"
+    assert notes["place"] == "3 continuations are too few for 4 values"
     assert notes["colour"] == ""
 
 

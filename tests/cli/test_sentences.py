@@ -236,7 +236,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     assert "decides" not in words
     words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
-    assert "Read by forks: noised images of the data, continued by the pipeline" in words
+    assert "By forks: noised images of the data, continued by the pipeline" in words
     words, rows = compared(folders / "told", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")

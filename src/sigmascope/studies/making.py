@@ -330,10 +330,7 @@ def _compare(
         error = float(entropy.std()) / task.seeds**0.5
         text = f"all continuations agree for {alike} of {task.seeds} parents; "
         if turn:  # after a U-turn, continuations measure its highest level, not the level of the parent
-            text += (
-                note
-                or f"entropy of the continuations {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
-            )
+            text += note or f"their entropy is {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         else:
             text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
