@@ -137,10 +137,7 @@ def _own_pipeline(model: str) -> str:
 
 
 def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
-    """The factor from the noise unit of a study to that of a pipeline: pixels from 0 to 1, or latents.
-
-    Raises: InputError where one is of pixels and the other of latents.
-    """
+    """The factor from the noise unit of a study to that of a pipeline: pixels from 0 to 1, or latents."""
     range_, latents = range_of(unit), unit.startswith(LATENTS)
     of_latents = ruler.unit.scale == 1
     if (range_ is not None and of_latents) or (latents and not of_latents):

@@ -76,10 +76,7 @@ def _laws(results: xr.Dataset, compared_curves: Sequence[Comparison], side: str)
 def _in_unit_of(
     results: xr.Dataset, other: xr.Dataset, path: str | Path, to: str | Path
 ) -> tuple[xr.Dataset, list[str]]:
-    """Results with their noise levels in the unit of another study, and notes about it.
-
-    Raises: InputError where the units cannot be converted.
-    """
+    """Results with their noise levels in the unit of another study, and notes about it."""
     unit, wanted = (str(r.attrs.get("unit_of_sigma", "")) for r in (results, other))
     times = factor(unit, wanted)
     if times is None:

@@ -317,14 +317,7 @@ def _compare(
         note = "" if enough(a, task.forks) else f"{task.forks} continuations are too few for {len(a.values)} values"
         for i in range(task.seeds):
             value = a.values[int(counts[i].argmax())]
-            row = [
-                i,
-                a.name,
-                value,
-                f"{float(share[i]):.4f}",
-                f"{float(entropy[i]):.5f}",
-                f"{float(exactly[i]):.5f}",
-            ]
+            row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(exactly[i]):.5f}"]
             writer.writerow([*row, "; ".join(n for n in (note, turn and f"continuations {turn}") if n)])
         alike = int((share == 1).sum())
         error = float(entropy.std()) / task.seeds**0.5

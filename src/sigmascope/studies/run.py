@@ -54,10 +54,7 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 
 
 def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
-    """The subject of a specification, and the specification with all options filled in.
-
-    Raises: InputError.
-    """
+    """The subject of a specification, and the specification with all options filled in (raises InputError)."""
     spec = spec.resolve()
     if isinstance(spec, SpecOfModel) and distributed.world() > 1:
         raise InputError("a study of a model runs in one process: run it without torchrun")
@@ -148,10 +145,7 @@ def advance(job: Job, name: str, folder: StudyFolder | None, progress: bool) -> 
 
 
 def _restore(job: Job, state: Mapping[str, Any] | None) -> None:
-    """Go on from a checkpoint, where any rank has one.
-
-    Raises: InputError for one of another study.
-    """
+    """Go on from a checkpoint, where any rank has one."""
     if not any(distributed.gathered(state is not None)):
         return
     try:

@@ -13,10 +13,7 @@ from sigmascope.studies.spec import HeldoutSpec, Spec
 
 
 def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None:
-    """Refuse levels and attributes with which all curves would be trivial.
-
-    Raises: InputError.
-    """
+    """Refuse levels and attributes with which all curves would be trivial (raises InputError)."""
     if isinstance(data, LabelledData):
         if spec.inputs.data.startswith("<"):  # readers of files have checked the others
             require_different(data)

@@ -188,18 +188,12 @@ def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) ->
 
 
 def check_study_folder(path: Path, spec: Spec) -> None:
-    """:func:`check_folder` for a study, whose generated images may be there first.
-
-    Raises: InputError.
-    """
+    """:func:`check_folder` for a study, whose generated images may be there first (raises InputError)."""
     check_folder(path, also=(IMAGES,) if spec.inputs.data == GENERATED else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:
-    """Refuse the folder of another study; unknown fingerprints and attributes are not compared.
-
-    Raises: InputError.
-    """
+    """Refuse the folder of another study; unknown fingerprints and attributes are not compared (raises InputError)."""
     if not (path / _SPEC).exists():
         return
     stored = read_spec(path / _SPEC)

@@ -85,10 +85,7 @@ def study(
 
 
 def _flat_groups(*groups: Any) -> dict[str, Any]:
-    """The options of all groups, by name.
-
-    Raises: InputError for other objects, and for data and attributes, which are arguments.
-    """
+    """The options of all groups, by name."""
     options: dict[str, Any] = {}
     for each in groups:
         if not isinstance(each, (Group, Sampling)):
@@ -100,10 +97,7 @@ def _flat_groups(*groups: Any) -> dict[str, Any]:
 
 
 def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple[Subject[Any], Spec]:
-    """The subject of data that are Python objects.
-
-    Raises: InputError for objects that are no data, and for arrays without labels.
-    """
+    """The subject of data that are Python objects."""
     if isinstance(data, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("data are an array without labels: pass labels={'name': one label per item}")

@@ -12,16 +12,7 @@ import tomli_w
 from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, arg, group
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
-from sigmascope.limits import (
-    MOST_SEED,
-    MOST_STEPS,
-    check_levels,
-    check_of_scenes,
-    check_text,
-    refuse,
-    shown,
-    within,
-)
+from sigmascope.limits import MOST_SEED, MOST_STEPS, check_levels, check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.options import DataOptions
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")

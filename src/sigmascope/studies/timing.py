@@ -151,15 +151,7 @@ def _sample(data: LabelledData, rows: int, device: torch.device) -> FiniteDenois
 def _passes(
     study: _Study, block: int, rows: int, begin: Callable[[], Pass | HeldOutPass], end: Callable[[Any], object]
 ) -> float:
-    """Time of passes over all items for all draws.
-
-    Args:
-        study: with the data.
-        block: draws of a pass.
-        rows: items of a tile.
-        begin: makes a pass over one tile for each rank.
-        end: what is read off it.
-    """
+    """Time of passes over all items for all draws."""
 
     def steps(made: Pass | HeldOutPass) -> None:
         while not made.done:

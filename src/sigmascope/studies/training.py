@@ -138,15 +138,7 @@ def folder_write(folder: Folder, name: str, writer: Any) -> None:
     distributed.by_first(lambda: folder.write(name, writer))
 
 
-def _run(
-    trainer: Training,
-    folder: Folder,
-    part: str,
-    steps: int,
-    spec: TrainSpec,
-    progress: bool,
-    keep: Any,
-) -> None:
+def _run(trainer: Training, folder: Folder, part: str, steps: int, spec: TrainSpec, progress: bool, keep: Any) -> None:
     """Train to the end, with reports of the losses, pictures and checkpoints."""
     every = max(1, steps // _REPORTS)
     begun = time.monotonic() - trainer.seconds

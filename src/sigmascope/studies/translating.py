@@ -66,10 +66,7 @@ def translate(
 
 
 def number(name: str, value: str) -> float:
-    """A number from text.
-
-    Raises: InputError.
-    """
+    """A number from text (raises InputError)."""
     try:
         return float(value)
     except ValueError as error:
@@ -77,10 +74,7 @@ def number(name: str, value: str) -> float:
 
 
 def numbers(name: str, value: str) -> list[float]:
-    """Numbers from text, separated by commas or spaces.
-
-    Raises: InputError.
-    """
+    """Numbers from text, separated by commas or spaces (raises InputError)."""
     values = [number(name, part) for part in re.split(r"[\s,]+", value.strip("[]() \t\n")) if part]
     if value and not values:
         raise InputError(f"{name} is {value!r:.60}: expected numbers, separated by commas")

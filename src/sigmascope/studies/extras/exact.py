@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +23,7 @@ from sigmascope.information.problems import ExactProblem
 from sigmascope.information.values import by_value
 from sigmascope.studies.glossary import DRAWS
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 VALUE_RESAMPLES = 500
 """Resamples of the bootstrap for each single value."""
@@ -42,9 +41,7 @@ class _OfPosteriors(Extra):
 class Limits(_OfPosteriors):
     """I(A; V), the information of a clean item."""
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         job, limit, error = done["posteriors"], [], []
         for a in problem.attributes:
             if not isinstance(job, Collected):  # a hierarchy, whose leaves determine all its nodes
@@ -60,9 +57,7 @@ class Limits(_OfPosteriors):
 class Values(_OfPosteriors):
     """The information about each single value."""
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         job = done["posteriors"]
         return _with_values(
             results,
@@ -77,9 +72,7 @@ class Values(_OfPosteriors):
 class Keeping(_OfPosteriors):
     """The probabilities that a redraw keeps the attribute, and that its likeliest value is right."""
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         keeps, sures = [], []
         for a in problem.attributes:  # one at a time: the posteriors of all attributes together are large
             log_p = done["posteriors"].log_posterior(a.name)[problem.at]
@@ -91,9 +84,7 @@ class Keeping(_OfPosteriors):
 class EffectiveItems(_OfPosteriors):
     """The effective number of items, and the level where it falls to one."""
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         return _with_effective_items(results, done["posteriors"].effective_items()[[*problem.at, -1]])
 
 
@@ -103,9 +94,7 @@ class Tree(_OfPosteriors):
     def __init__(self, denoiser: HierarchyDenoiser) -> None:
         self._prior = denoiser.level_prior_entropies().numpy()
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         return with_tree(results, done["posteriors"].whole_entropies()[:, problem.at], self._prior)
 
 
@@ -121,9 +110,7 @@ class Pairs(Extra):
 
         return {"pairs": problem.job("pairs", make)}
 
-    def add(
-        self, results: xr.Dataset, problem: ExactProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         return _with_pairs(results, done["pairs"].interactions([c for c in curves if c.estimator == "posterior"]))
 
 
@@ -145,10 +132,7 @@ def _with_values(results: xr.Dataset, curves: Mapping[str, Mapping[str, Curve]])
         value_half_low=("value", [o.at[1].low for o in sorted_onsets]),
         value_half_high=("value", [o.at[1].high for o in sorted_onsets]),
         value_before_next=("value", [o.before_next for o in sorted_onsets]),
-    ).assign_coords(
-        value=[c.attribute for _, c in rows],
-        value_attribute=("value", [name for name, _ in rows]),
-    )
+    ).assign_coords(value=[c.attribute for _, c in rows], value_attribute=("value", [name for name, _ in rows]))
 
 
 def _with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray, "levels draws"]) -> xr.Dataset:

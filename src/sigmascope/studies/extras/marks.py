@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import xarray as xr
 
@@ -13,7 +12,7 @@ from sigmascope.information.problems import ModelProblem, SamplerProblem
 from sigmascope.learn.settings import NULL
 from sigmascope.studies.extras.models import LOSSES, OfGaps
 from sigmascope.studies.marks import with_marks
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 _GAPS = ("score_gap", "mmse_gap")
 
@@ -21,9 +20,7 @@ _GAPS = ("score_gap", "mmse_gap")
 class MarksOfModel(OfGaps):
     """Verdicts on gaps: by bounds, calibration, random labels, the bound from the data alone, and denoising losses."""
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured, by = done["gaps"].curves(), {(c.attribute, c.estimator): c for c in curves}
         null, trusts = measured.get(NULL), list[Trust]()
         for a in problem.attributes:
@@ -59,9 +56,7 @@ class MarksOfSampler(Extra):
     def __init__(self, against: Mapping[str, str]) -> None:
         self._against = against
 
-    def add(
-        self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         wrapping = done[LOSSES].say()
         trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
         return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))

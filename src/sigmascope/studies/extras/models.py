@@ -18,7 +18,7 @@ from sigmascope.learn.settings import NULL
 from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
 from sigmascope.studies.results import further_error
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 LOSSES = "losses"
 """Key of the job of the denoising losses."""
@@ -36,7 +36,7 @@ class Losses(Extra):
     def jobs(self, problem: Any) -> Mapping[str, Job]:
         return {LOSSES: problem.job(LOSSES, self._make)}
 
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         job: LossJob = done[LOSSES]
         losses = job.losses()
         results.attrs["wrapping"] = job.say()
@@ -56,7 +56,7 @@ class Losses(Extra):
 class OwnPath(Extra):
     """Curves along the model's own path."""
 
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         if OF_PATH not in done:
             return results
         paths = [done[OF_PATH].of_attribute(a) for a in problem.attributes]
@@ -91,9 +91,7 @@ class Chain(Extra):
 
         return {"chain": problem.job("chain", make)}
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         if "chain" not in done:
             return results
         weights, sigma = integral_from_the_top(problem.sigma), problem.sigma
@@ -113,9 +111,7 @@ class Chain(Extra):
 class OfProbes(Extra):
     """The accuracy of probes, and their bounds with fewer draws to train on."""
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         names = [a.name for a in problem.attributes]
         for job in (job for key, job in done.items() if key.startswith(_PROBES)):
             accuracy = np.stack([job.accuracy(n) for n in names])
@@ -139,9 +135,7 @@ class OfGaps(Extra):
 class Calibration(OfGaps):
     """The difference of the two gaps, and the gap and bound of random labels."""
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured = done["gaps"].curves()
         differences = [measured[a.name].calibration for a in problem.attributes]
         results = results.assign(
@@ -161,9 +155,7 @@ class Calibration(OfGaps):
 class Allocation(OfGaps):
     """The draws that the gaps were measured on, so that another model can be measured on the same."""
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         allocation = done["gaps"].allocation
         state = {} if allocation is None else allocation.state()
         return results.assign(

@@ -19,7 +19,7 @@ from sigmascope.information.problems import SamplerProblem
 from sigmascope.studies.glossary import DRAWS
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, NOISED_OWN
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 _UNLIKE = 0.1  # share of H(A) by which the entropy of generated images may differ
 _AXES = ("channel", "row", "column")
@@ -28,9 +28,7 @@ _AXES = ("channel", "row", "column")
 class Kept(Extra):
     """The probabilities that redraws keep the attribute and share it; the accuracy of the default labeller."""
 
-    def add(
-        self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         draws, label, names = problem.draws, problem.label, [a.name for a in problem.attributes]
         law = NOISED if problem.of_items else NOISED_OWN
         counts = {n: done[FORKS].counts(n) for n in names}
@@ -62,9 +60,7 @@ class Made(Extra):
     def __init__(self, against: dict[str, str]) -> None:
         self._against = against
 
-    def add(
-        self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         results, reasons = unlike(results, {a.name: done[FORKS].counts(a.name)[0] for a in problem.attributes})
         self._against.update(reasons)
         return results
@@ -80,9 +76,7 @@ class Children(Extra):
     def __init__(self, decode: Any) -> None:
         self._decode = decode
 
-    def add(
-        self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         shown, d = torch.from_numpy(done[FORKS].children()), problem.draws
         pictures = self._pictures(shown.flatten(0, 1))
         level = torch.from_numpy(problem.sigma).float().reshape(-1, *[1] * d.v[0].ndim)

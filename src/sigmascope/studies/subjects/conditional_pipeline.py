@@ -127,10 +127,7 @@ def open_conditional(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalMod
 
 
 def _estimated(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
-    """The specification with the usual estimators of a network that has no classifier.
-
-    Raises: InputError for the bound of a classifier.
-    """
+    """The specification with the usual estimators of a network that has no classifier."""
     default = tuple(e for e in usual(CONDITIONAL) if e != "classifier")
     chosen = spec.estimators or (default if opened.needs_class else (*default, OF_PATH))
     if "classifier" in chosen:
@@ -140,10 +137,7 @@ def _estimated(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
 
 
 def _affordable(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
-    """The specification with enough calls for a network without an empty class.
-
-    Raises: InputError for too few.
-    """
+    """The specification with enough calls for a network without an empty class."""
     each = 1 + opened.unconditional_calls
     spec = aimed(spec, _SAMPLES * each if opened.needs_class else 0)
     if opened.needs_class and 0 < spec.gaps.budget < _FEWEST * each:

@@ -11,6 +11,9 @@ import xarray as xr
 from sigmascope.core import Curve
 from sigmascope.information.jobs import Job
 
+Jobs = Mapping[str, Any]
+"""The finished jobs of a study, by key."""
+
 
 class Extra(ABC):
     """Variables of the results beside the curves; a section of the page shows them.
@@ -26,7 +29,7 @@ class Extra(ABC):
         return {}
 
     @abstractmethod
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         """The results with its variables.
 
         Args:

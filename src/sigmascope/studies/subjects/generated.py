@@ -56,15 +56,7 @@ def kept_images(
 def _generated(
     opened: Opened, spec: PipelineSpec, count: int, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
-    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
-
-    Args:
-        opened: the pipeline.
-        spec: with seed, steps and the first level.
-        count: number of images.
-        progress: show a bar on stderr.
-        look: checks the first images, before the others are made.
-    """
+    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own."""
     s = spec.sampling
     denoiser, top = opened.unconditional(s.seed), s.sigma_max
     parts = []

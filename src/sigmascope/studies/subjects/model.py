@@ -265,10 +265,7 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
 
 
 def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) -> ModelSpec:
-    """The specification with the size, grain and ground of the data that the model was trained on.
-
-    Raises: InputError where the specification sets others.
-    """
+    """The specification with the size, grain and ground of the data that the model was trained on."""
     w, ground = spec.inputs, str(model.card.get("ground", WHITE))
     if w.data == "scenes":
         side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
@@ -285,10 +282,7 @@ def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) ->
 
 
 def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, trained: Sequence[Attribute]) -> None:
-    """Refuse data that do not fit the model.
-
-    Raises: InputError.
-    """
+    """Refuse data that do not fit the model."""
     by_name, name = {a.name: a for a in data.attributes}, spec.inputs.data
     further = isinstance(data, LabelledData) and len(by_name) > len(trained)
     if {a.name for a in trained} - set(by_name) or further:
@@ -301,10 +295,7 @@ def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, trained: Seque
 
 
 def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
-    """The specification without the bound of the classifier, where it is a default and the model has no classifier.
-
-    Raises: InputError for a bound of the classifier that a user chose, or where no gap or bound is left.
-    """
+    """The specification without the bound of the classifier, where it is a default and the model has no classifier."""
     if "classifier" in spec.estimators and not classifier:
         if set(spec.estimators) != set(usual(CONDITIONAL)):
             raise InputError(f"{spec.model}: it has no classifier: leave it out of --estimators, or train with one")
@@ -314,10 +305,7 @@ def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
 
 
 def require_measure(estimators: Sequence[str]) -> None:
-    """Refuse estimators that are neither a score gap nor a bound.
-
-    Raises: InputError.
-    """
+    """Refuse estimators that are neither a score gap nor a bound (raises InputError)."""
     chosen = [named(e, CONDITIONAL) for e in estimators]
     if not any(e.name == "score_gap" or e.columns == "all" for e in chosen):
         raise InputError(f"estimators are {', '.join(estimators)}: add score_gap or a bound, {', '.join(BOUNDS)}")
@@ -327,8 +315,6 @@ def _within(spec: ModelSpec, settings: Settings) -> ModelSpec:
     """The specification with the levels that the model was trained at.
 
     The gaps also need the denoiser above the first level, by a factor of the square root of 2.
-
-    Raises: InputError where no level is left.
     """
     s, top = spec.sampling, settings.sigma_max / 2**0.5
     s = replace(s, sigma_max=min(s.sigma_max, top), sigma_min=max(s.sigma_min, settings.sigma_min))
@@ -346,10 +332,7 @@ def in_groups(sampling: Sampling) -> Sampling:
 
 
 def check_same_data(spec: Spec, data: Any) -> None:
-    """Refuse data that are not those of the specification.
-
-    Raises: InputError.
-    """
+    """Refuse data that are not those of the specification (raises InputError)."""
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
             f"{spec.inputs.data}: the data are not those of the specification: restore them, or start a new study"
@@ -357,10 +340,7 @@ def check_same_data(spec: Spec, data: Any) -> None:
 
 
 def check_same_model(spec: ModelSpec | PipelineSpec, digest: str) -> None:
-    """Refuse weights that are not those of the specification.
-
-    Raises: InputError.
-    """
+    """Refuse weights that are not those of the specification (raises InputError)."""
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
 

@@ -211,10 +211,7 @@ def open_sampler(
 
 
 def require_children(a: Any, forks: int) -> None:
-    """Refuse fewer continuations than an attribute has values.
-
-    Raises: InputError.
-    """
+    """Refuse fewer continuations than an attribute has values (raises InputError)."""
     if not enough(a, forks):
         raise InputError(
             f"forks is {forks}, and {a.name!r} has {len(a.values)} values: fewer continuations than values cannot show "
