@@ -11,10 +11,7 @@ from sigmascope.errors import InputError
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one.
-
-    Raises: InputError.
-    """
+    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one (raises InputError)."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and distributed.world() > 1 and torch.cuda.is_available():  # one GPU for each rank of a machine

@@ -87,10 +87,7 @@ def check_levels(first: str, last: str, high: float, low: float) -> None:
 
 
 def check_of_scenes(data: str, size: int, grain: bool) -> None:
-    """Refuse --size and --grain, options of the scenes, for other data.
-
-    Raises: InputError.
-    """
+    """Refuse --size and --grain, options of the scenes, for other data (raises InputError)."""
     if data == "scenes":
         return
     if grain:

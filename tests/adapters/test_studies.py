@@ -70,11 +70,11 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     results = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(estimator="forks")
     assert not results.trusted.sel(attribute="colour").any()
     assert results.trusted.sel(attribute="bright").all()
-    assert "does not make it in the proportions" in str(results.verdict.sel(attribute="colour").values)
+    assert "does not make its values in the proportions" in str(results.verdict.sel(attribute="colour").values)
     assert results.attrs["main_estimator"] == "heldout"  # the data alone, since forks are biased
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "By the lower bound of the data alone. In order" in page
-    assert "forks is biased (the model does not make it in the proportions" in page
+    assert "forks is biased (the model does not make its values in the proportions" in page
     capsys.readouterr()
     assert main(["advise", str(out), "--words", "--estimator", "forks"]) == 0
     words = capsys.readouterr().out
@@ -354,9 +354,9 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     [
         (["DATA", "--model", "diffusers:nowhere"], "there is no such folder"),
         (["DATA", "--model", "FREE", "--estimators", "score_gap"], "knows no classes"),
-        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the pipeline's class"),
+        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the class of the"),
         (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
-        (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the pipeline's class"),
+        (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the class of the"),
         (["DATA", "--model", "PICKLED"], "pass --allow-pickle if you trust"),
         (["generated", "--model", "FREE"], "pass --labeller"),
         (["generated", "--model", "FREE", "--labeller", "mine"], "expected module:function"),

@@ -111,7 +111,7 @@ def test_each_wrong_wrapping_is_said_before_the_numbers(wrong, wrapped, path, tm
     assert len(lines) == 1, captured.err
     assert "warning: the network" in lines[0]
     assert said in lines[0]
-    assert "sigmascope: note: score_gap is biased: heldout is shown in its place" in captured.err
+    assert "sigmascope: note: score_gap is biased: heldout is shown instead" in captured.err
     page = (out / "report.html").read_text(encoding="utf-8")
     first = page.index("Nothing that this study says of the model can be believed")
     assert first < page.index("By the lower bound of the data alone")

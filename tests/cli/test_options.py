@@ -59,7 +59,7 @@ STUDY = [
     ((*HELDOUT, *MODEL), "--pairs and --law are options of the exact filter"),
     (("--estimators", "heldout"), "expected posterior, and optionally"),
     (("--forks", "8"), "--forks 8 is an option of the estimator forks"),
-    (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 children"),
+    (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 continuations"),
     (("--forks", "-3", "--estimators", "posterior,forks"), "forks is -3"),
     (("--forks", HUGE, "--estimators", "posterior,forks"), "expected a number from 0 to 100,000"),
     (("--labeller", "a:b"), "--labeller a:b is an option of a pipeline"),
@@ -274,7 +274,7 @@ def test_two_studies_that_differ_say_in_what(name, value):
         ({"law": "heldout", "estimators": "score_gap"}, "only one, heldout"),
         ({"levels": 10**5000}, "levels is a number of more than 40 digits"),
         ({"sigma_max": 10**400}, "sigma_max is a number of more than 40 digits: expected a number"),
-        ({"labeller": "a\0b"}, "it holds NUL"),
+        ({"labeller": "a\0b"}, "it contains NUL"),
         ({"attributes": ["\ud800"]}, "no UTF-8"),
     ],
 )

@@ -90,7 +90,7 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
     assert [x["timestep"] for x in said["levels"]] == pytest.approx([ruler.of_sigma(float(s)).timestep for s in sigma])
     assert said["levels"][0]["percent"] == pytest.approx(0.0, abs=1e-6)
     assert f"“{A}” against the empty prompt: {found['nats'][-1]:.3g} ± {found['stderr'][-1]:.2g} nats" in printed.out
-    assert "the images were given" in printed.out
+    assert "the images came from a file" in printed.out
     assert said["divergence"][0]["against"] == ""
     assert printed.err.strip() == f"See {out / 'prompts.png'}"
     with Image.open(out / "prompts.png") as picture:

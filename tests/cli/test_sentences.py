@@ -29,7 +29,7 @@ def test_the_pattern_sees_what_is_hollow():
         assert HOLLOW.search(said), said
     for said in (
         "at σ 0.05 (0.04 to 0.06)",
-        "no end of it is shown, since at the last level, σ 0.0100, 1.2 nats are",
+        "the lower end is not reached, since at the last level, σ 0.0100, 1.2 nats are",
     ):
         assert not HOLLOW.search(said), said
 
@@ -72,48 +72,32 @@ def folders(tmp_path_factory):
 LEVEL = r"σ \d[\d.]* \([^)]*\d[^)]*\)"
 
 TABLE = [
+    ("exact", ["advise", "--words"], rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d"),
     (
         "exact",
         ["advise", "--words"],
-        rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d",
-    ),
-    (
-        "exact",
-        ["advise", "--words"],
-        r"^All of this is true of images of the data, noised, and the exact filter of the items",
+        r"^All advice holds for noised images of the data, read by the exact filter of exactly these items",
     ),
     (
         "exact",
         ["advise", "--words", "--probability", "0.99"],
-        r"this is memory: below σ [\d.]+ the exact filter has identified the very item",
+        r"this is memory: below σ [\d.]+ the exact filter has identified the item",
     ),
     ("exact", ["advise", "--words", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
     (
         "early",
         ["advise", "--words"],
-        r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
+        r"the lower end is not reached, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
     ),
     ("early", ["advise", "--words"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
-    (
-        "early",
-        ["advise", "--words"],
-        r"left out: no training range, since 95 % of what a clean image tells of it is not reached",
-    ),
+    ("early", ["advise", "--words"], r"left out: no training range, since 95 % of what a clean image tells of it is not reached"),
     ("early", ["advise", "--words"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
-    (
-        "heldout",
-        ["advise", "--words"],
-        r"^All of this is true of images of the population that the data come from, noised",
-    ),
-    (
-        "heldout",
-        ["advise", "--words"],
-        r"read off a lower bound: the truth reaches the same shares at these levels or above",
-    ),
+    ("heldout", ["advise", "--words"], r"^All advice holds for noised images of the population that the data come from"),
+    ("heldout", ["advise", "--words"], r"from a lower bound: the true curve reaches the same shares at these levels or above"),
     (
         "unconditional",
         ["advise", "--words"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) noised images of the data",
     ),
     ("unconditional", ["advise", "--words"], r"guidance interval \(a\): guide .*"),
     (
@@ -131,7 +115,7 @@ TABLE = [
     (
         "told",
         ["advise", "--words"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) .* as far as the model shows them",
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) .*, read by the model",
     ),
     ("told", ["advise", "--words"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
     ("told", ["advise", "--words", "--probability", "0.99"], r"sdedit strength|left out: "),
@@ -232,7 +216,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     assert "guide towards" not in said["bad"]
     assert said["bad"].count(BIASED) == 1  # the reason once
     assert "no sampling steps, since every curve is marked as biased" in said["bad"]
-    assert "this end is not to be relied upon: score_gap is marked as biased there" in said["part"]
+    assert "this end is not reliable: score_gap is marked as biased there" in said["part"]
     assert re.search(r"no training range[^;,]*, since score_gap is marked as biased there", said["part"])
 
 
@@ -252,7 +236,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     assert "decides" not in words
     words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
-    assert "Read by forks: images of the data, noised, and continued by the pipeline" in words
+    assert "By forks: noised images of the data, continued by the pipeline" in words
     words, rows = compared(folders / "told", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")

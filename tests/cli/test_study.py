@@ -309,7 +309,7 @@ def test_lower_bounds_are_marked(digits, tmp_path, capsys):
     page = (tmp_path / "a" / "report.html").read_text()
     assert "All curves are lower bounds" in page
     assert "exact filter" not in page
-    assert "read off a lower bound: the truth reaches the same shares" in page
+    assert "from a lower bound: the true curve reaches the same shares" in page
     capsys.readouterr()
     assert run("study", digits, "--law", "popular", "--out", tmp_path / "b", *OPTIONS) == 2
     assert "expected empirical or heldout" in capsys.readouterr().err

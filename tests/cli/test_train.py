@@ -291,7 +291,7 @@ def test_what_cannot_be_studied(options, said, blobs, model, tmp_path, capsys, m
 def test_data_of_another_kind(model, tmp_path, blobs):
     held = np.load(blobs)
     np.savez(tmp_path / "other.npz", images=held["images"], side=held["side"] + 5, slot=held["slot"])
-    with pytest.raises(InputError, match="has other values than the model was told"):
+    with pytest.raises(InputError, match="are not those of the training"):
         study(str(tmp_path / "other.npz"), model=model)
     np.savez(tmp_path / "other.npz", images=held["images"][:, :5], side=held["side"], slot=held["slot"])
     with pytest.raises(InputError, match="the model is of"):

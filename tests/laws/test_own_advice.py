@@ -28,7 +28,7 @@ class PreviewLevel(Kind):
 
     name = "preview_level"
 
-    def of(self, case: Case) -> Advice:
+    def read(self, case: Case) -> Advice:
         at = case.view.half(case.name)
         reason = case.doubt(at) if at.reached else f"half of it is not known within the levels: {case.so_far()}"
         words = f"look at {case.name} in a preview at σ {brief(at)}"

@@ -186,7 +186,7 @@ def test_items_that_are_the_only_ones_of_their_kind_label_their_children():
     ):
         found, every = Nearest(data), torch.arange(len(data))
         assert not found.leaves_out
-        assert "the parent's own among them" in found.words
+        assert "including the parent's item" in found.words
         assert torch.equal(found(data.source.take(every), every)["a"], data.labels["a"])
     rare = from_array(np.random.default_rng(0).normal(size=(60, 3)), {"a": [0] * 29 + [1] * 30 + [2]})
     assert Nearest(rare).leaves_out

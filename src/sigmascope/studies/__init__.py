@@ -1,4 +1,4 @@
-"""Studies: the specification, the runner and the store of results."""
+"""Studies: specification, run, results, advice, generation and training."""
 
 from __future__ import annotations
 

@@ -71,10 +71,7 @@ def table_of_classes(classes: Sequence[tuple[str, int, str]]) -> list[str]:
 
 
 def require_memory(subject: Any, spec: Spec) -> None:
-    """Refuse a study of an exact law that does not fit into the memory, before it starts.
-
-    Raises: InputError.
-    """
+    """Refuse a study of an exact law that does not fit into the memory, before it starts (raises InputError)."""
     if subject.kind in (EXACT, POPULATION) and resolve_device(spec.device).type == "cpu":
         study = f"this study ({spec.sampling.draws} draws, {spec.sampling.levels} levels)"
         require(predict(subject.data, spec).additional, study, "use fewer --draws or --levels")

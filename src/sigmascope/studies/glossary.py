@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CURVES = ("attribute", "estimator", "sigma")
 _LEVELS = ("attribute", "sigma")
-_DRAWS = ("attribute", "sigma", "draw")
+DRAWS = ("attribute", "sigma", "draw")
 _PATHS = ("attribute", "sigma", "path_draw")
 _LOSSES = ("loss_condition", "loss_sigma")
 _INTERVAL = "half the width of its 95 % interval, divided by 1.96; the allowance for few draws is included"
@@ -118,15 +118,15 @@ VARIABLES: dict[str, Variable] = {
     ),
     # redraws
     "kept_per_draw": Variable(
-        _DRAWS, "f", "1", "probability that a redraw keeps the attribute",
+        DRAWS, "f", "1", "probability that a redraw keeps the attribute",
         "Probability that a clean image drawn given the noisy one has the attribute of the original image.",
     ),
     "sure_per_draw": Variable(
-        _DRAWS, "f", "1", "probability that the likeliest value is right",
+        DRAWS, "f", "1", "probability that the likeliest value is right",
         "Probability that the likeliest value given the noisy image is the true one.",
     ),
     "shared_per_draw": Variable(
-        _DRAWS, "f", "1", "probability that two redraws agree",
+        DRAWS, "f", "1", "probability that two redraws agree",
         "Probability that two continuations of the same noisy image have the same value.",
     ),
     "labeller_right": Variable(

@@ -71,10 +71,7 @@ class DataOptions:
     """Background of transparent pixels: white, black or #rrggbb."""
 
     def validate(self) -> None:
-        """Refuse missing data, and options of the scenes for other data.
-
-        Raises: InputError.
-        """
+        """Refuse missing data, and options of the scenes for other data (raises InputError)."""
         if not self.data:
             raise InputError("no data are named: pass 'scenes' or the path of a data file, or --spec FILE")
         check_text(self)
@@ -97,10 +94,7 @@ class Sampling:
     """Seed of the draws; the same seed gives the same numbers."""
 
     def validate(self) -> None:
-        """Refuse numbers with which no study can be made.
-
-        Raises: InputError.
-        """
+        """Refuse numbers with which no study can be made (raises InputError)."""
         if self.draws < 2:
             raise InputError(
                 f"draws is {shown(self.draws)}: at least 2 are needed for a standard error; pass e.g. --draws 256"
@@ -138,10 +132,7 @@ class ExactOptions:
     information, negative where it appears only when both are known. Takes another pass over the data."""
 
     def validate(self) -> None:
-        """Refuse an unknown law.
-
-        Raises: InputError.
-        """
+        """Refuse an unknown law (raises InputError)."""
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
 
@@ -158,10 +149,7 @@ class GapOptions:
     """Measure the gaps on the same draws as this earlier study of another model, for sigmascope compare."""
 
     def validate(self) -> None:
-        """Refuse numbers out of range.
-
-        Raises: InputError.
-        """
+        """Refuse numbers out of range (raises InputError)."""
         check_text(self)
         within("budget", self.budget, 0, MOST_CALLS, "pass e.g. --budget 100000")
         if not (math.isfinite(self.target_stderr) and self.target_stderr >= 0):
@@ -189,10 +177,7 @@ class ForkOptions:
     With a labeller, DATA may be the word 'generated': images that the pipeline makes itself."""
 
     def validate(self) -> None:
-        """Refuse numbers out of range.
-
-        Raises: InputError.
-        """
+        """Refuse numbers out of range (raises InputError)."""
         check_text(self)
         within("forks", self.forks, 0, MOST_FORKS, "pass e.g. --forks 64")
         within("steps", self.steps, 0, MOST_STEPS, "pass e.g. --steps 20")
@@ -220,10 +205,7 @@ class PipelineOptions:
     """Variant of the weights to read, e.g. fp16."""
 
     def validate(self) -> None:
-        """Refuse an index out of range.
-
-        Raises: InputError.
-        """
+        """Refuse an index out of range (raises InputError)."""
         check_text(self)
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
 
@@ -245,10 +227,7 @@ class Common:
     """Fingerprint of the data, once they have been read."""
 
     def validate_groups(self) -> None:
-        """Refuse values that no study can use, group by group.
-
-        Raises: InputError.
-        """
+        """Refuse values that no study can use, group by group (raises InputError)."""
         check_text(self)
         for f in fields(self):
             group = getattr(self, f.name)

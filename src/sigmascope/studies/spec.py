@@ -50,10 +50,7 @@ class Spec(Common, ABC):
     """The options that decide the numbers of a study, and the device; each kind of study has its own class."""
 
     def validate(self) -> None:
-        """Refuse values that this study cannot use.
-
-        Raises: InputError.
-        """
+        """Refuse values that this study cannot use (raises InputError)."""
         self.validate_groups()
         self._validate()
 
@@ -184,18 +181,12 @@ class PipelineSpec(SpecOfModel):
         self._validate_calls(self.estimators, (*of_network, *(n for n in names(SAMPLER) if n not in of_network)))
 
     def validate_conditional(self) -> None:
-        """Refuse options of forks, for a study of a class-conditional pipeline.
-
-        Raises: InputError.
-        """
+        """Refuse options of forks, for a study of a class-conditional pipeline (raises InputError)."""
         run = "a class-conditional pipeline (or add forks to --estimators, which continues images)"
         refuse(self.forking, _each(self.forking, "a pipeline that is measured by forks"), run)
 
     def validate_forked(self) -> None:
-        """Refuse options of gaps and of classes, for a study by forks.
-
-        Raises: InputError.
-        """
+        """Refuse options of gaps and of classes, for a study by forks (raises InputError)."""
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
@@ -207,9 +198,7 @@ class PipelineSpec(SpecOfModel):
     def resolve_forked(self, estimators: Sequence[str]) -> PipelineSpec:
         """A copy with these estimators where it names none, and the usual numbers of forks and steps."""
         forking = replace(
-            self.forking,
-            forks=self.forking.forks or _FORKS_OF_PIPELINE,
-            steps=self.forking.steps or _STEPS,
+            self.forking, forks=self.forking.forks or _FORKS_OF_PIPELINE, steps=self.forking.steps or _STEPS
         )
         return replace(self, estimators=self.estimators or tuple(estimators), forking=forking)
 

@@ -31,7 +31,7 @@ from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
 from sigmascope.report.figures import curves_figure
 from sigmascope.report.gallery import rendered
-from sigmascope.studies.advice_of import MOST
+from sigmascope.studies.advice_of import MOST_ON_PAGE
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES, VALUE_RESAMPLES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
@@ -152,15 +152,7 @@ def _sample(data: LabelledData, rows: int, device: torch.device) -> FiniteDenois
 def _passes(
     study: _Study, block: int, rows: int, begin: Callable[[], Pass | HeldOutPass], end: Callable[[Any], object]
 ) -> float:
-    """Time of passes over all items for all draws.
-
-    Args:
-        study: with the data.
-        block: draws of a pass.
-        rows: items of a tile.
-        begin: makes a pass over one tile for each rank.
-        end: what is read off it.
-    """
+    """Time of passes over all items for all draws."""
 
     def steps(made: Pass | HeldOutPass) -> None:
         while not made.done:
@@ -255,27 +247,28 @@ def _estimates(study: _Study) -> float:
     return seconds
 
 
-def _curves(sigma: np.ndarray, draws: int, count: int = 3) -> list[Curve]:
+def _curves(sigma: np.ndarray, draws: int) -> list[Curve]:
     """Curves like those of a study."""
     x, rng = np.linspace(-4.0, 4.0, len(sigma))[:, None], np.random.default_rng(0)
     return [
         Curve.of_draws(name, "posterior", sigma, 1.0 / (1.0 + np.exp(rng.normal(0, 1, draws) - x)), 1.0)
-        for name in "abc"[:count]
+        for name in "abc"
     ]
 
 
 def _resampling(study: _Study) -> float:
     """Resampling for the tables of onsets and of single values, and for advice."""
-    s, single, count = study.spec.sampling, study.counted, len(study.attributes)
+    s, count = study.spec.sampling, len(study.attributes)
     draws = min(s.draws, _RESAMPLED)
-    few = int(np.clip(_RESAMPLED // max(draws, 32 * s.levels), 16, 400))
+    few = int(np.clip(_RESAMPLED // max(draws, 32 * s.levels), 16, 100))
     curves = _curves(study.levels, draws)
-    once, thrice = (_twice(lambda n=n: onsets(curves[:n], resamples=few)) / few for n in (1, 3))  # type: ignore[misc]
-    each = max(thrice - once, 0.0) / 2  # a resample of a curve; what is left is shared by the curves of a table
+    short, long = (_twice(lambda n=n: onsets(curves, resamples=n)) / len(curves) for n in (few, 4 * few))  # type: ignore[misc]
+    each = max(long - short, 0.0) / (3 * few)  # a resample of a curve
     tables = count + 2 * sum(bool(a.parts) for a in study.attributes)
-    resamples = RESAMPLES * tables + VALUE_RESAMPLES * sum(single) + _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST)
-    shared = (RESAMPLES + VALUE_RESAMPLES * len(single)) * max(once - each, 0.0)
-    return (resamples * each + shared) * s.draws / draws
+    resamples = RESAMPLES * tables + VALUE_RESAMPLES * sum(study.counted)
+    resamples += _ADVICE * RESAMPLES_OF_ADVICE * min(count, MOST_ON_PAGE)
+    once = max(short - few * each, 0.0) * (tables + sum(study.counted))
+    return (resamples * each + once) * s.draws / draws
 
 
 def _page(study: _Study) -> float:
