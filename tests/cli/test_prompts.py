@@ -301,7 +301,7 @@ def test_folders_of_models_that_cannot_be_used(folder, tmp_path, capsys):
     command = ("--prompt", A, *QUICK, "--out", tmp_path / "out", "--model", own)
     capsys.readouterr()  # the bars of saving it
     index.write_text(json.dumps(whole | {"_class_name": "DDPMPipeline"}))
-    refused(capsys, *command, words="DDPMPipeline is not told prompts here")
+    refused(capsys, *command, words="DDPMPipeline takes no prompts here")
     index.write_text(json.dumps(whole))
     weights = next((own / "unet").glob("*.safetensors"))
     torch.save(torch.nn.Linear(1, 1).state_dict(), own / "unet" / "diffusion_pytorch_model.bin")

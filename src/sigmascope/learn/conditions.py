@@ -89,8 +89,8 @@ class Conditions(nn.Module):
         for name, q in (probabilities or {}).items():
             table = self.tables[list(self._values).index(name)]
             mean = q.to(out) @ next(table.parameters())
-            value = (known or {}).get(name)
-            out = out + (mean if value is None else mean * (value.to(out.device) == UNKNOWN)[:, None])
+            index = (known or {}).get(name)
+            out = out + (mean if index is None else mean * (index.to(out.device) == UNKNOWN)[:, None])
         return out
 
     def _discrete(self, name: str, value: Tensor, rows: int) -> Tensor:

@@ -3,11 +3,11 @@ r"""Coordinates of the input of a network, and the estimate from its output.
 .. math:: D = m + w \circ (y - m) + c_{out} \circ F(c_{in} \circ (y - m)), \quad w = \frac{s^2}{s^2 + \sigma^2},\;
           c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}}
 
-with m the mean of the data.  For a convolution s is one number, the scale of the data, and
-:math:`c_{in} = (s^2 + \sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data,
-each with its own s, and :math:`c_{in} = s / (s^2 + \sigma^2)`: its input is the best linear estimate, whitened, where
-directions that are all noise are zero.  F = 0 is then the best linear denoiser: a network needs no units to remove noise
-where the data do not vary.
+with m the mean of the data.  For a convolution s is one number, the scale of the data, and :math:`c_{in} = (s^2 +
+\sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data, each with its own s, and
+:math:`c_{in} = s / (s^2 + \sigma^2)`: its input is the best linear estimate, whitened, where directions that are all
+noise are zero.  F = 0 is then the best linear denoiser: a network needs no units to remove noise where the data do not
+vary.
 
 References: Karras, Aittala, Aila, Laine (2022) for one s.
 """

@@ -29,7 +29,7 @@ class Architecture:
 
 
 def is_image(event: tuple[int, ...]) -> bool:
-    """Whether values of a shape are images of 4 × 4 pixels or more; for these ``auto`` chooses a convolutional network."""
+    """Whether values are images of 4 × 4 pixels or more, for which ``auto`` chooses a convolutional network."""
     return len(event) == 3 and min(event[1:]) >= 4
 
 
@@ -54,7 +54,7 @@ def small_weights(layers: Iterable[nn.Module]) -> None:
 
 def modulated(layer: nn.Module, h: Float[Tensor, "batch width"], e: Tensor) -> Float[Tensor, "batch width"]:
     """Normalised h with a scale and a shift that a layer computes from an embedding e."""
-    scale, shift = layer(e).chunk(2, 1)
+    scale, shift = torch.chunk(layer(e), 2, 1)
     return nn.functional.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
 
 
