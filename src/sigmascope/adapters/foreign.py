@@ -174,14 +174,7 @@ class Foreign(Denoiser):
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:
-    """Call a network once, so that one that cannot be used is refused before a study starts.
-
-    Args:
-        denoiser: the network, as a denoiser.
-        name: of the network in the message.
-
-    Raises: InputError where its output is not finite; and whatever the network raises.
-    """
+    """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
     low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
     device = next(denoiser.parameters(), torch.empty(0)).device

@@ -102,10 +102,7 @@ def from_array(
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
-    """Refuse an array that cannot hold images, by its shape and type.
-
-    Raises: InputError.
-    """
+    """Refuse an array that cannot hold images, by its shape and type."""
     if dtype.hasobject:
         raise InputError(f"{name}: the images differ in size: give all the same shape")
     if len(shape) < 2 or 0 in shape:
@@ -129,19 +126,9 @@ def labelled(
 ) -> LabelledData:
     """Labelled data from images that :func:`check_kind` accepts, once their pixels are checked.
 
-    Args:
-        images: the items that have all labels, or the share of them that this rank holds.
-        selected: their columns.
-        weights: of all items, those that were left out included.
-        attributes: entries of ``--attributes``; empty: all.
-        name: of the data, for titles.
-        names: names of the classes of an integer column.
-        share: which of the items ``images`` holds, where every rank of the run passes its own; None: all of them.
-        from_file: whether every rank of the run reads the same file; the ranks then agree on its contents.
-        on_block: called with every block of images that is checked, in order.
-        notes: about how the images were read.
-
-    Raises: InputError for a value that cannot be used.
+    ``images`` are the items of ``selected``, or the ``share`` of them that this rank holds; ``weights`` are those of
+    all items.  With ``from_file`` every rank reads the same file, and the ranks agree on its contents.  ``on_block`` is
+    called with every block of images that is checked, in order.  InputError for a value that cannot be used.
     """
     n = selected.items
     w = None if weights is None else selected.rows(_all_weights(weights, selected))
@@ -186,10 +173,7 @@ def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray
 
 
 def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
-    """Columns of labels as arrays, masked where None or NaN stands for a missing label.
-
-    Raises: InputError where a column is ragged or of mixed kinds, or two have the same name.
-    """
+    """Columns of labels as arrays, masked where None or NaN stands for a missing label."""
     if len({str(k) for k in labels}) < len(labels):
         raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
     return {str(k): _column(str(k), v) for k, v in labels.items()}
@@ -214,14 +198,7 @@ def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.nda
 
 
 def column_of_objects(name: str, values: np.ndarray) -> np.ndarray:
-    """A column of Python objects as an array of one kind, masked where an object is None or NaN.
-
-    Args:
-        name: of the attribute.
-        values: objects, shape (items,).
-
-    Raises: InputError where they are not all numbers, all truth values or all text.
-    """
+    """A column of Python objects as an array of one kind, masked where an object is None or NaN."""
     missing = np.ma.getmaskarray(values) | np.array([_is_missing(v) for v in np.ma.getdata(values)], dtype=bool)
     present = [v for v, m in zip(np.ma.getdata(values).tolist(), missing, strict=True) if not m]
     kinds = {next((k for k, types in _KINDS.items() if isinstance(v, types)), "") for v in present}

@@ -62,13 +62,7 @@ def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE)
 
 
 def pictures_in(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
-    """The pictures that lie in a folder itself, in order: the name, and a function that reads the bytes.
-
-    Args:
-        path: of the folder.
-
-    Raises: InputError for a link out of the folder, and for a picture that is no regular file.
-    """
+    """The pictures that lie in a folder itself, in order: the name, and a function that reads the bytes."""
     root = path.resolve()
     pictures: list[tuple[str, Callable[[], bytes]]] = []
     for file in sorted(path.iterdir()):

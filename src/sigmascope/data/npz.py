@@ -92,13 +92,7 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
 
 
 def images_of(path: Path) -> np.ndarray:
-    """The images of an ``.npz`` file, in memory, without labels.
-
-    Args:
-        path: of a plain file with an array ``images``.
-
-    Raises: InputError, in one line, for a file that cannot be used.
-    """
+    """The images of an ``.npz`` file, in memory, without labels; InputError where there are none."""
     require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:

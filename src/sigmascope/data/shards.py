@@ -22,13 +22,7 @@ _BLOCK_BYTES = 1 << 22  # read at once
 
 
 class ShardedSource:
-    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read.
-
-    Args:
-        own: the items that this rank holds; perhaps none.
-        start: index of the first of them.
-        total: number of items of all ranks.
-    """
+    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read."""
 
     def __init__(self, own: ItemSource, start: int, total: int) -> None:
         self._own, self._start, self._total = own, start, total
@@ -46,10 +40,7 @@ class ShardedSource:
         return self._total
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Items of this rank.
-
-        Raises: InputError for those of another.
-        """
+        """Items of this rank; InputError for those of another."""
         first, last = start - self._start, stop - self._start
         if first < 0 or last > len(self._own):
             raise InputError(
@@ -88,14 +79,7 @@ class Rows(Protocol):
 
 
 class StoredRows:
-    """An array that lies uncompressed in a file, whose rows are read when they are needed.
-
-    Args:
-        path: of the file.
-        offset: of the first byte of the array.
-        shape: of the array, rows first, in C order.
-        dtype: of its entries.
-    """
+    """An array in C order that lies uncompressed in a file, whose rows are read when they are needed."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
@@ -135,12 +119,7 @@ class StoredRows:
 
 
 class ChosenRows:
-    """A choice of rows, which are read when they are needed.
-
-    Args:
-        rows: all rows.
-        kept: indices of the chosen ones, increasing.
-    """
+    """Rows with some indices, which increase; they are read when they are needed."""
 
     def __init__(self, rows: Rows, kept: np.ndarray) -> None:
         self.shape, self.dtype = (len(kept), *rows.shape[1:]), rows.dtype

@@ -46,13 +46,7 @@ _KEPT = ("mean", "spread")  # tensors that are not rounded to half precision
 def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
     """The network of a classifier for values of this shape, with defaults in place of ``auto`` and 0.
 
-    Args:
-        kind: ``mlp``, ``unet`` (here: convolutional) or ``auto``.
-        width: units of a hidden layer, or channels of the first convolution.
-        depth: residual blocks, or halvings of the image.
-        event: shape of a value.
-
-    Raises: InputError for a convolutional network on values that are no images.
+    ``unet`` stands for a convolutional network, whose depth is the number of halvings of the image.
     """
     if kind == "auto":
         kind = "unet" if is_image(event) else "mlp"
@@ -70,12 +64,6 @@ class VectorTrunk(nn.Module):
     .. math:: h_0 = W x, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad F = O\,(m(h_n) + e^{r} h_0)
 
     m normalises and modulates by the noise level; r is a function of the noise level, one number per unit.
-
-    Args:
-        inputs: dimension of the input.
-        width: units of a hidden layer.
-        depth: residual blocks.
-        outputs: number of logits.
     """
 
     def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
@@ -101,14 +89,7 @@ class VectorTrunk(nn.Module):
 
 
 class ImageTrunk(nn.Module):
-    """A convolutional network: blocks that halve the image and double the channels, then a mean over pixels.
-
-    Args:
-        channels: of an image.
-        width: channels of the first block.
-        depth: number of halvings.
-        outputs: number of logits.
-    """
+    """A convolutional network: blocks that halve the image and double the channels, then a mean over pixels."""
 
     def __init__(self, channels: int, width: int, depth: int, outputs: int) -> None:
         super().__init__()
@@ -291,10 +272,7 @@ class NoisyClassifier(nn.Module):
 
 
 def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:
-    """An untrained classifier of all discrete attributes of a source; its posteriors are the priors.
-
-    Raises: InputError where there is no attribute, or all values are equal.
-    """
+    """An untrained classifier of all discrete attributes of a source; its posteriors are the priors."""
     mean, scale = mean_and_scale(source, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -167,10 +167,7 @@ class Training(ABC):
         path.write_bytes(save(tensors, {self.kind: json.dumps(state)}))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of :meth:`store`.
-
-        Raises: InputError where it cannot be read, or is of another training.
-        """
+        """Continue from a checkpoint of :meth:`store`; InputError for one of another training."""
         try:
             with safe_open(path, "pt") as file:
                 state = json.loads((file.metadata() or {})[self.kind])

@@ -34,13 +34,7 @@ _EXACTLY = 1024  # coordinates of a value up to which the whole covariance is de
 def directions(
     source: Source, seed: int, limit: int
 ) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
-    """Principal directions of a sample of the values, and the standard deviations along them, the largest first.
-
-    Args:
-        source: of the values.
-        seed: of the sample.
-        limit: largest number of directions.
-    """
+    """At most ``limit`` principal directions of a sample of the values, and the standard deviations along them."""
     size = math.prod(source.event)
     rows = max(min(_SAMPLED, _SAMPLED_NUMBERS // size), 2)
     v, _ = source.draw(rows, generator(seed, Use.DIRECTIONS))
@@ -60,11 +54,9 @@ def directions(
 
 
 class Frame(nn.Module, ABC):
-    """Coordinates for the input of a network.
+    """Coordinates for the input of a network, from the mean of the data, shape (*event), and their scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+    The scale is the root of the mean squared distance from the mean, per coordinate.
     """
 
     mean: Tensor
@@ -114,11 +106,8 @@ class RoundFrame(Frame):
 class PrincipalFrame(Frame):
     """The principal directions of the data, each with its own scale; all other directions share one scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: of the data, over all coordinates.
-        basis: orthonormal directions, shape (directions, *event).
-        spread: standard deviations along them.
+    ``basis`` holds orthonormal directions, shape (directions, *event), and ``spread`` the standard deviations along
+    them.
     """
 
     basis: Tensor
@@ -175,9 +164,6 @@ def empty_frame(event: tuple[int, ...], description: Mapping[str, Any]) -> Frame
 
 
 def frame_of(source: Source, seed: int, limit: int) -> Frame:
-    """The frame for a source, with at most ``limit`` principal directions, or with one scale where that is 0.
-
-    Raises: InputError where all values are the same.
-    """
+    """The frame for a source, with at most ``limit`` principal directions, or with one scale where that is 0."""
     mean, scale = mean_and_scale(source, seed)
     return PrincipalFrame(mean, scale, *directions(source, seed, limit)) if limit else RoundFrame(mean, scale)

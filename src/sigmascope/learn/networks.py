@@ -34,10 +34,7 @@ def is_image(event: tuple[int, ...]) -> bool:
 
 
 def check_batch(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> None:
-    """Refuse noisy values of another shape than ``event``, or noise levels that are not one per row.
-
-    Raises: InputError.
-    """
+    """Refuse noisy values of another shape than ``event``, or noise levels that are not one per row."""
     if y.shape[1:] != event:
         raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {event}")
     if sigma.shape != (len(y),):
@@ -66,12 +63,6 @@ class VectorNet(nn.Module):
 
     m normalises and modulates by e, an embedding of the noise level and the condition.  With enough units the linear
     path holds the denoiser of a Gaussian exactly: the gains are Wiener's.
-
-    Args:
-        event: shape of a value, which is flattened.
-        condition: width of the embedding of the condition.
-        width: units of a hidden layer.
-        depth: residual blocks.
     """
 
     def __init__(self, event: tuple[int, ...], condition: int, width: int, depth: int) -> None:
@@ -113,12 +104,7 @@ def waves(log_sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
 class ImageNet(nn.Module):
     """The U-Net of diffusers, with the noise level as its time and the embedding of the condition as its class.
 
-    Args:
-        event: (channels, height, width) of an image.
-        width: channels of the first level.
-        depth: levels, each of twice the channels and half the size, as long as the size can be halved.
-
-    Raises: InputError where diffusers is missing, or for a shape that is no image.
+    Each of ``depth`` levels has twice the channels and half the size, as long as the size can be halved.
     """
 
     def __init__(self, event: tuple[int, ...], width: int, depth: int) -> None:

@@ -230,10 +230,7 @@ class NeuralDenoiser(Denoiser):
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model; for ``bundled``, the one that comes with the package.
-
-    Raises: InputError where there is none.
-    """
+    """The folder of a model; for ``bundled``, the one that comes with the package."""
     path = Path(__file__).with_name("bundled") if str(name) == "bundled" else Path(name)
     if not (path / WEIGHTS).exists():
         raise InputError(f"{path}: it holds no {WEIGHTS}: pass a folder that sigmascope train has made, or 'bundled'")

@@ -53,21 +53,11 @@ def _body(kind: str | None, method: str = "__call__") -> tuple[ast.stmt, ...]:
 def passed(
     kind: str | None, scheduler: Any, steps: int, tokens: int, sides: tuple[int, int], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The lists, and the logarithm of the shift, that a pipeline passes to its scheduler.
+    """The lists, and the logarithm of the shift, that a pipeline passes to its scheduler; empty for an unknown class.
 
     The statements of ``__call__`` on which these depend are executed in their order, up to the first that sets the
     scheduler.  A statement that needs values which exist only in a run is skipped, and so is a branch whose condition
     needs them.
-
-    Args:
-        kind: name of the class.
-        scheduler: of the pipeline.
-        steps: of the sampler.
-        tokens: of one image.
-        sides: height and width in pixels; 0: the pipeline's own.
-        config: settings of the pipeline.
-
-    Returns: those of ``mu``, ``sigmas`` and ``timesteps`` that are passed; empty for an unknown class.
     """
     cls, body = pipeline_class(kind), _body(kind)
     if cls is None or not body:

@@ -48,10 +48,7 @@ class Clock(ABC):
 
     @abstractmethod
     def sigma(self, timestep: float) -> float:
-        """The noise level at which the network takes a timestep.
-
-        Raises: InputError for a timestep outside the clock.
-        """
+        """The noise level at which the network takes a timestep; InputError for one outside the clock."""
 
     @abstractmethod
     def share(self, sigma: float) -> float:
@@ -67,13 +64,10 @@ class Clock(ABC):
 
 
 class TableClock(Clock):
-    """The clock of a table of noise levels, one for each timestep.
+    """The clock of a table of noise levels, one for each rising timestep.
 
-    Args:
-        times: rising timesteps.
-        sigmas: noise levels that do not fall; the last may be infinite (zero terminal SNR).
-        schedule: of the same table; its time is the index of an entry.
-        schedule_times: timestep of each entry of the schedule, where it is not the index.
+    The last level may be infinite (zero terminal SNR).  The time of the schedule is the index of an entry;
+    ``schedule_times`` gives its timestep, where it is not the index.
     """
 
     def __init__(
@@ -124,12 +118,9 @@ class TableClock(Clock):
 
 
 class FlowClock(Clock):
-    """The clock of a flow between noise and data.
+    """The clock of a flow between noise and data, with the shift a and the timestep ``trained`` at noise alone.
 
-    Args:
-        shift: a, of the share of noise s = a u / (1 + (a - 1) u) over the clock u.
-        trained: timestep at noise alone.
-        inverted: whether timesteps count the share of the data instead of the share of noise.
+    Inverted timesteps count the share of the data instead of the share of noise.
     """
 
     def __init__(self, shift: float, trained: float, inverted: bool) -> None:
@@ -160,14 +151,7 @@ class FlowClock(Clock):
 
 
 class LogClock(Clock):
-    """A clock even in ln σ between two levels.
-
-    Args:
-        lowest: the smallest level.
-        highest: the largest.
-        factor: of ln σ in the timestep; None: the timestep is the share itself.
-        schedule: of the network.
-    """
+    """A clock even in ln σ between two levels; without a factor of ln σ, the timestep is the share itself."""
 
     def __init__(self, lowest: float, highest: float, factor: float | None, schedule: Schedule | None = None) -> None:
         if not 0 < lowest < highest < math.inf:
@@ -198,12 +182,7 @@ class LogClock(Clock):
 
 @final
 class LogPreserving(Schedule):
-    r"""A variance-preserving process whose time is :math:`\tfrac14 \ln \sigma`, as of Stable Video Diffusion.
-
-    Args:
-        lowest: the smallest noise level.
-        highest: the largest.
-    """
+    r"""A variance-preserving process whose time is :math:`\tfrac14 \ln \sigma`, as in Stable Video Diffusion."""
 
     name = "log-preserving"
     _alpha: ClassVar[Any] = staticmethod(lambda sigma: 1 / np.hypot(1, sigma))

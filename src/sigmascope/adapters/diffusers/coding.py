@@ -48,23 +48,15 @@ def is_autoencoder(part: str, kind: str) -> bool:
 def coding(
     autoencoder: Any, device: torch.device | str, part: str = "vae", name: str = "the pipeline"
 ) -> tuple[Coder | None, Coder | None]:
-    """From pixels between 0 and 1 to scaled latents, and back.
+    """From pixels between 0 and 1, shape (rows, channels, height, width), to scaled latents, and back.
 
-    Args:
-        autoencoder: of diffusers; None: there is none.
-        device: of the autoencoder.
-        part: its name in the pipeline.
-        name: of the pipeline, in messages.
-
-    Returns: both ways, of tensors of shape (rows, channels, height, width); None and None without an autoencoder.
-
-    Raises: InputError for an unknown class, or a configuration without the scale of latents.
+    Both are None without an autoencoder.  One of an unknown class or without a scale of latents raises InputError.
     """
     if autoencoder is None:
         return None, None
     kind, config = type(autoencoder).__name__, autoencoder.config
     if kind not in IMAGES:
-        raise InputError(f"{name}: its autoencoder is a {kind}: expected one of {', '.join(IMAGES)}")
+        raise InputError(f"{name}: its autoencoder has the class {kind}: expected one of {', '.join(IMAGES)}")
     autoencoder.to(device).eval().requires_grad_(False)
     dtype = next(autoencoder.parameters()).dtype
     paella, unquantised = kind == "PaellaVQModel", kind == "VQModel" and part == "movq"

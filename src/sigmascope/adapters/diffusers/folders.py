@@ -43,10 +43,7 @@ _SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold besid
 
 
 def hub_id(model: str) -> str | None:
-    """The id after ``hub:``; None for a folder.
-
-    Raises: InputError for an id of another form than owner/name.
-    """
+    """The id after ``hub:``; None for a folder; InputError for an id of another form than owner/name."""
     name = model.removeprefix(PREFIX)
     if not name.startswith(HUB):
         return None
@@ -57,10 +54,7 @@ def hub_id(model: str) -> str | None:
 
 
 def folder_of(model: str | Path) -> Path:
-    """The folder of a pipeline.
-
-    Raises: InputError where there is none.
-    """
+    """The folder of a pipeline; InputError where there is none."""
     name = str(model).removeprefix(PREFIX)
     if not Path(name).is_dir():
         hint = f"; a pipeline of the hub is written hub:{name}" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
@@ -70,12 +64,7 @@ def folder_of(model: str | Path) -> Path:
 
 
 def described(model: str | Path) -> Path:
-    """A folder with a pipeline's index and the configurations of its parts, perhaps without weights.
-
-    For ``hub:owner/name`` only these files are fetched.
-
-    Raises: InputError where there is none.
-    """
+    """A folder with a pipeline's index and configurations, which are all that is fetched for ``hub:owner/name``."""
     repository = hub_id(str(model))
     if repository is None:
         return folder_of(model)
@@ -129,13 +118,9 @@ def quiet() -> Iterator[None]:
 
 
 def read_config(path: Path, *, numbers: bool = True) -> dict[str, Any]:
-    """A configuration, as an object of JSON.
+    """A configuration; InputError for a file that cannot be read or is no JSON object.
 
-    Args:
-        path: its file.
-        numbers: whether to refuse NaN, and whole numbers so large that they would take all memory.
-
-    Raises: InputError for a file that cannot be read, is no JSON object, or holds such a number.
+    With ``numbers``, NaN is refused, and so are whole numbers so large that they would take all memory.
     """
     try:
         size = path.stat().st_size
@@ -154,10 +139,7 @@ def read_config(path: Path, *, numbers: bool = True) -> dict[str, Any]:
 
 
 def checked_index(folder: Path) -> dict[str, Any]:
-    """The contents of the index of a pipeline's folder.
-
-    Raises: InputError where there is none.
-    """
+    """The contents of the index of a pipeline's folder; InputError where there is none."""
     index = folder / INDEX
     if not index.is_file():
         raise InputError(f"{folder}: it holds no {INDEX}: pass the folder of a pipeline by save_pretrained")
@@ -186,13 +168,7 @@ def home_of(folder: Path, part: str) -> Path:
 def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Container[str] = ()) -> None:
     """Refuse a folder that holds code, pickles, weights of another variant, or no pipeline of diffusers.
 
-    Args:
-        folder: of the pipeline.
-        allow_pickle: whether pickles may be read.
-        variant: of the weights; empty: the default ones.
-        without: parts that will not be loaded.
-
-    Raises: InputError, in one line.
+    Parts in ``without`` are not loaded and not checked.  An empty variant stands for the default weights.
     """
     index = checked_index(folder)
     modules = _modules(index.get("_class_name"), folder)
@@ -299,10 +275,7 @@ def _variant(weights: Path) -> str:
 
 @contextlib.contextmanager
 def within_its_files(folder: Path) -> Iterator[None]:
-    """Refuse networks of more than twice the size of the weights in a folder, while they are made.
-
-    Raises: InputError, before the memory of the network is touched.
-    """
+    """Refuse networks of more than twice the size of the weights in a folder, before their memory is touched."""
     files = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.suffix in (".safetensors", *_PICKLES)]
     sizes = [_sizes(p) for p in files if p.is_file()]
     tensors, numbers = (sum(s[i] for s in sizes) for i in (0, 1))
@@ -347,13 +320,7 @@ def _tensor_sizes(weights: Path) -> dict[str, int] | None:
 def check_weights(part: Path, module: nn.Module, variant: str, *, whole: bool) -> None:
     """Refuse a network whose weights are of another network: diffusers fills tensors that they lack at random.
 
-    Args:
-        part: folder of the network.
-        module: the network, as it was loaded.
-        variant: of the weights; empty: the default ones.
-        whole: whether the network must also use all weights.
-
-    Raises: InputError.
+    With ``whole``, the network must also use all weights.
     """
     files = [p for p in part.glob("*.safetensors") if p.is_file()]
     chosen = [p for p in files if _variant(p) == variant] or [p for p in files if not _variant(p)]

@@ -113,12 +113,7 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
-    """The kind of a pipeline; None where it fits none.
-
-    Args:
-        pipeline: name of its class, or another object, which fits ``*`` alone.
-        parts: names of the classes of its parts.
-    """
+    """The kind of a pipeline by the names of its class and of the classes of its parts; None where it fits none."""
     name = pipeline if isinstance(pipeline, str) else ""
     for kind in kinds():
         fits = not kind.networks or parts.get(kind.part) in kind.networks
@@ -133,12 +128,7 @@ def kind_of_prompts(pipeline: object) -> Kind | None:
 
 
 def own_class(name: object, library: str | None = None) -> type | None:
-    """A class that a registered kind adds; None where there is none.
-
-    Args:
-        name: of the class.
-        library: the module that defines it; None: any.
-    """
+    """A class that a registered kind adds, by its name and perhaps its module; None where there is none."""
     classes = (c for kind in kinds() for c in kind.own)
     return next((c for c in classes if c.__name__ == name and library in (None, c.__module__)), None)
 

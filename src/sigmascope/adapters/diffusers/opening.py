@@ -66,17 +66,9 @@ class _Edm(nn.Module):
 
 
 def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> Any:
-    """A pipeline as diffusers opens it, without the parts that are passed as None.
+    """A pipeline as diffusers opens it, without the parts that are passed as None; InputError where it cannot.
 
     A folder never leads to the network; ``hub:owner/name`` is fetched, and only its safetensors are read.
-
-    Args:
-        model: a folder, or ``hub:owner/name``.
-        allow_pickle: whether weights of a folder may be pickles.
-        variant: of the weights; empty: the default ones.
-        parts: those that are left out.
-
-    Raises: InputError, in one line, for a pipeline that cannot be opened.
     """
     try:
         from diffusers import DiffusionPipeline
@@ -109,15 +101,7 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
 def parametrised(
     scheduler: Any, network: nn.Module, name: str
 ) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
-    """Schedule, prediction, time of the network, and the network itself, with EDM's preconditioning where it needs it.
-
-    Args:
-        scheduler: of diffusers.
-        network: of the pipeline.
-        name: of the pipeline in messages.
-
-    Raises: InputError for a scheduler whose levels are not known, or a network that does not denoise.
-    """
+    """Schedule, prediction, time of the network, and the network itself, with EDM's preconditioning where needed."""
     clock, settings = clock_of(scheduler, name), settings_of(scheduler)
     if isinstance(clock, FlowClock):
         if clock.inverted:
@@ -151,17 +135,7 @@ def parametrised(
 def denoiser_of(
     read: PipelineNetwork, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None
 ) -> Foreign:
-    """A pipeline's network as a denoiser with fixed weights.
-
-    Args:
-        read: the network.
-        scheduler: of diffusers, as the pipeline sets it.
-        name: of the pipeline in messages.
-        device: of the network.
-        unit: of its values.
-
-    Raises: InputError, like :func:`parametrised`.
-    """
+    """A pipeline's network as a denoiser with fixed weights, by the scheduler as the pipeline sets it."""
     read.network.to(device).eval().requires_grad_(False)
     schedule, prediction, clock, network = parametrised(scheduler, read.network, name)
     return Foreign(

@@ -119,12 +119,6 @@ def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
 
     The channels of the network decide.  For a folder with no more than the index and the scheduler, the parts that the
     index names decide, and those that its class of pipelines has.
-
-    Args:
-        folder: of the pipeline.
-        index: contents of its ``model_index.json``.
-
-    Raises: InputError for a configuration of its network that cannot be read.
     """
 
     def config(part: str) -> Mapping[str, Any] | None:
@@ -159,10 +153,7 @@ def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[
 
 
 def _channels(config: Mapping[str, Any]) -> int | None:
-    """Number of channels of a network's values; None where the configuration has none.
-
-    A network may take more (a mask, another picture), and give twice as many (its variance).
-    """
+    """Channels of a network's values, without a mask that it also takes and a variance that it also gives."""
     taken, given = config.get("in_channels"), config.get("out_channels")
     if not isinstance(taken, int):
         return None

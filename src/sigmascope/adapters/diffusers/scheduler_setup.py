@@ -50,13 +50,9 @@ def image_to_image(kind: str | None) -> Any:
 
 
 class SchedulerSetup:
-    """The setting of a scheduler by the class of a pipeline.
+    """The setting of a scheduler by the class of a pipeline, for images with some number of tokens.
 
-    Args:
-        kind: name of the class; None, or a name that diffusers does not have: the scheduler's own setting.
-        patches: tokens of one image, which shift the levels of some flows; 0: those of 1024 × 1024 pixels.
-        sides: height and width in pixels; 0: the pipeline's own.
-        config: settings of the pipeline, from its index.
+    Without a class of diffusers the scheduler's own setting is used.
     """
 
     def __init__(
@@ -69,10 +65,7 @@ class SchedulerSetup:
         self.kind, self.patches, self.sides, self.config = kind, patches or _PATCHES, sides, config or {}
 
     def mu(self, scheduler: Any, steps: int) -> float | None:
-        """The logarithm of the shift that the pipeline passes to a scheduler that shifts with the size of the image.
-
-        Raises: InputError for a class that passes none, or one that exists only in a run.
-        """
+        """The logarithm of the shift that the pipeline passes to a scheduler that shifts with the size of the image."""
         if not settings_of(scheduler).get("use_dynamic_shifting"):
             return None
         kind = _DEFAULT_FLOW if pipeline_class(self.kind) is None else self.kind
@@ -90,17 +83,10 @@ class SchedulerSetup:
     def set(
         self, scheduler: Any, steps: int, timesteps: Sequence[float] = (), sigmas: Sequence[float] = ()
     ) -> float | None:
-        """Set a scheduler as the pipeline does.
+        """Set a scheduler as the pipeline does, and return mu, where the levels shift with the size of the image.
 
-        Args:
-            scheduler: changed in place.
-            steps: of the sampler.
-            timesteps: a list of the user, in place of the steps.
-            sigmas: a list of levels of the user, in the scheduler's unit.
-
-        Returns: mu, where the levels shift with the size of the image.
-
-        Raises: InputError, in one line, where the scheduler cannot be set so.
+        The user's own timesteps or levels, in the scheduler's unit, replace the steps.  InputError where it cannot be
+        set.
         """
         kind = type(scheduler).__name__
         if not 1 <= steps <= MOST_STEPS:
@@ -158,13 +144,7 @@ def _parameters(function: Any) -> tuple[str, ...]:
 
 
 class Starts:
-    """The states at which image-to-image runs begin, by the class of a pipeline.
-
-    Args:
-        kind: name of the class.
-        scheduler: set to its steps; one that takes the strength itself is set again.
-        steps: number of steps of the pipeline.
-    """
+    """The states at which image-to-image runs begin, by the class of a pipeline and its scheduler, set to its steps."""
 
     def __init__(self, kind: str | None, scheduler: Any, steps: int) -> None:
         self._cls = image_to_image(kind)
@@ -174,10 +154,7 @@ class Starts:
         """Whether the strength changes the steps themselves."""
 
     def entry(self, strength: float) -> int | None:
-        """The entry of the scheduler's lists at which a run of a strength begins; None where no step remains.
-
-        Raises: InputError where the class cannot use the scheduler.
-        """
+        """The entry of the scheduler's lists at which a run of a strength begins; None where no step remains."""
         known = {
             "num_inference_steps": self._steps, "strength": strength, "device": "cpu",
             "timesteps": self._scheduler.timesteps, "sigmas": getattr(self._scheduler, "sigmas", None),

@@ -43,10 +43,7 @@ def settings_of(scheduler: Any) -> Mapping[str, Any]:
 
 
 def check_sizes(settings: Mapping[str, Any], name: str) -> None:
-    """Refuse a configuration whose table would not fit into memory.
-
-    Raises: InputError.
-    """
+    """Refuse a configuration whose table would not fit into memory."""
     for key in ("num_train_timesteps", "original_inference_steps"):
         count = settings.get(key, 1)
         if isinstance(count, bool) or not isinstance(count, (int, float)) or not 1 <= count <= MOST_STEPS:
@@ -90,14 +87,9 @@ def _table(scheduler: Any) -> Float[np.ndarray, " entries"] | None:
 
 
 def clock_of(scheduler: Any, name: str, mu: float | None = None) -> Clock:
-    """The clock of a scheduler.
+    """The clock of a scheduler; InputError where its noise levels cannot be read.
 
-    Args:
-        scheduler: of diffusers, or one with ``sigmas`` or ``alphas_cumprod``.
-        name: of the scheduler in messages.
-        mu: the logarithm of the shift of a flow that shifts with the size of the image.
-
-    Raises: InputError for a scheduler whose noise levels cannot be read.
+    mu is the logarithm of the shift of a flow that shifts with the size of the image.
     """
     kind = type(scheduler).__name__
     try:
@@ -200,15 +192,9 @@ def order_of(scheduler: Any) -> int:
 
 
 def states_of(scheduler: Any, clock: Clock) -> tuple[Float[np.ndarray, " entries"], Float[np.ndarray, " entries"]]:
-    """Noise level and timestep of each entry of a scheduler that is set to its steps.
+    """Noise level, in the network's unit, and timestep of each entry of a scheduler that is set to its steps.
 
-    Args:
-        scheduler: set to its steps.
-        clock: its clock.
-
-    Returns: levels in the network's unit, and timesteps of the network; the state of step k is entry k * order.
-
-    Raises: InputError where the scheduler has no step.
+    The state of step k is entry k * order.
     """
     kind = type(scheduler).__name__
     times, sigmas = _numbers(getattr(scheduler, "timesteps", None)), _numbers(getattr(scheduler, "sigmas", None))

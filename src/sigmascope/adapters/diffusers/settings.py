@@ -15,10 +15,7 @@ _MOST_BY_NAME = {"num_train_timesteps": 10**6, "sample_size": 1 << 17}
 
 
 def check_numbers(config: Mapping[str, Any], name: str) -> None:
-    """Refuse numbers that no configuration has, before memory is taken for them.
-
-    Raises: InputError.
-    """
+    """Refuse numbers that no configuration has, before memory is taken for them."""
     queue: list[tuple[str, Any]] = list(config.items())
     while queue:
         key, value = queue.pop()
@@ -33,15 +30,7 @@ def check_numbers(config: Mapping[str, Any], name: str) -> None:
 
 
 def check_types(config: Mapping[str, Any], made: type, name: str) -> None:
-    """Refuse settings whose type differs from that of the arguments of a class of diffusers.
-
-    Args:
-        config: the settings; null, and those that the class does not have, are left alone.
-        made: the class.
-        name: of the configuration, for the message.
-
-    Raises: InputError.
-    """
+    """Refuse settings whose type differs from that of the arguments of a class of diffusers; null is left alone."""
     for key, p in inspect.signature(made).parameters.items():
         value = config.get(key)
         if value is None or p.default is None or p.default is p.empty:

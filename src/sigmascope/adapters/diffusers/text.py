@@ -324,18 +324,9 @@ def _static(scheduler: Any, event: tuple[int, ...]) -> Any:
 _TEXT = ("text_encoder", "tokenizer")
 _BOTH = (*_TEXT, "text_encoder_2", "tokenizer_2")
 _UNETS, _FLUX = ("UNet2DConditionModel",), ("FluxTransformer2DModel",)
+_SD, _SDXL = partial(_stable, xl=False), partial(_stable, xl=True)
+register(Kind("Stable Diffusion", "unet", _SD, _UNETS, ("StableDiffusionPipeline",), text=_TEXT))
+register(Kind("Stable Diffusion XL", "unet", _SDXL, _UNETS, ("StableDiffusionXLPipeline",), text=_BOTH))
 register(
-    Kind(
-        "Stable Diffusion", "unet", partial(_stable, xl=False), _UNETS, ("StableDiffusionPipeline",), text=_TEXT
-    )
-)  # fmt: skip
-register(
-    Kind(
-        "Stable Diffusion XL", "unet", partial(_stable, xl=True), _UNETS, ("StableDiffusionXLPipeline",), text=_BOTH
-    )
-)  # fmt: skip
-register(
-    Kind(
-        "Flux", "transformer", _flux, _FLUX, ("FluxPipeline",), text=_BOTH, tokens=_flux_tokens, scheduled=_static
-    )
-)  # fmt: skip
+    Kind("Flux", "transformer", _flux, _FLUX, ("FluxPipeline",), text=_BOTH, tokens=_flux_tokens, scheduled=_static)
+)
