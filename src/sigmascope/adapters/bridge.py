@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from sigmascope.adapters.foreign import LevelPerRow, Values
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, HasPosterior, InputError
 
 
@@ -41,12 +41,7 @@ class ByPosterior(Denoiser):
         self.denoiser, self.event = denoiser, denoiser.event
         self.posterior = posterior  # a module becomes part of this one, another object does not
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """D plus sigma² times the gradients of ln q of the known attributes, in the dtype of y.
 
         Args:

@@ -32,6 +32,10 @@ from sigmascope.noise import Schedule
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
 """Targets that a network may have been trained on."""
 
+Values = Float[Tensor, "batch *event"]
+"""Values, one per row."""
+LevelPerRow = Float[Tensor, " batch"]
+"""Noise levels, one per row."""
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes)."""
 _CHUNK = 256  # largest number of rows of one call
@@ -90,12 +94,7 @@ class Foreign(Denoiser):
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
 
         Args:

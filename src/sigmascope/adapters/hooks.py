@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sigmascope.adapters.foreign import LevelPerRow, Values
 from sigmascope.core import Denoiser, InputError
 
 
@@ -55,19 +56,12 @@ class Featured(Denoiser):
         self.event, self.attributes = denoiser.event, denoiser.attributes
         self._inner = module  # None: the denoiser's own network
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The output of the denoiser."""
         out: Tensor = self.denoiser(y, sigma, known)
         return out
 
-    def features(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch numbers"]]:
+    def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch numbers"]]:
         """The output of each block by its name, float32, when no attribute is known.
 
         Raises: InputError for a block that the network does not call once for each row, or whose output is no tensor;

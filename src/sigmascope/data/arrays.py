@@ -35,18 +35,11 @@ class ArraySource:
         self._array = array
         shape = array.shape
         self._channels_last = len(shape) == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+        self.resident_bytes = int(array.nbytes)
         if self._channels_last:
-            self._event: tuple[int, ...] = (shape[3], shape[1], shape[2])
+            self.event: tuple[int, ...] = (shape[3], shape[1], shape[2])
         else:
-            self._event = (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._event
-
-    @property
-    def resident_bytes(self) -> int:
-        return int(self._array.nbytes)
+            self.event = (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
 
     def __len__(self) -> int:
         return len(self._array)
@@ -57,7 +50,7 @@ class ArraySource:
         if not rows.flags.writeable:
             rows = rows.copy()  # torch would warn
         x = torch.from_numpy(np.ascontiguousarray(rows))
-        x = x.movedim(-1, 1).contiguous() if self._channels_last else x.reshape(-1, *self._event)
+        x = x.movedim(-1, 1).contiguous() if self._channels_last else x.reshape(-1, *self.event)
         return x.float().div_(255.0) if self._array.dtype == np.uint8 else x.float()
 
     def read(self, start: int, stop: int) -> Tensor:

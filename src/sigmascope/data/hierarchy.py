@@ -116,10 +116,7 @@ class Hierarchy:
         return f"10^{self.log_size / math.log(10):.0f} data of {leaves} leaves of {dim} numbers"
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Refuse names that no attribute has, or that come twice.
-
-        Raises: InputError.
-        """
+        """Refuse names that no attribute has, or that come twice, by InputError."""
         known = [a.name for a in self.attributes]
         for name in names:
             if name not in known:

@@ -47,18 +47,11 @@ class ScenesSource:
     """
 
     def __init__(self, size: int, grain: bool = False) -> None:
-        self._size = size
         self._shade, self._constant = _geometries(size, grain)
         hue = np.array([colorsys.hsv_to_rgb(h / HUES, 0.9, 1.0) for h in range(HUES)], dtype=np.float32)
         self._hue = torch.from_numpy(hue)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return (3, self._size, self._size)
-
-    @property
-    def resident_bytes(self) -> int:
-        return (self._shade.numel() + self._constant.numel()) * 4
+        self.event: tuple[int, ...] = (3, size, size)
+        self.resident_bytes = (self._shade.numel() + self._constant.numel()) * 4
 
     def __len__(self) -> int:
         return len(self._shade) * COLOURINGS

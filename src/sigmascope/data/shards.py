@@ -26,15 +26,7 @@ class ShardedSource:
 
     def __init__(self, own: ItemSource, start: int, total: int) -> None:
         self._own, self._start, self._total = own, start, total
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._own.event
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that this rank holds."""
-        return self._own.resident_bytes
+        self.event, self.resident_bytes = own.event, own.resident_bytes
 
     def __len__(self) -> int:
         return self._total
@@ -69,9 +61,7 @@ class Rows(Protocol):
     def dtype(self) -> np.dtype: ...
 
     @property
-    def nbytes(self) -> int:
-        """Memory that the rows take."""
-        ...
+    def nbytes(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -81,15 +71,13 @@ class Rows(Protocol):
 class StoredRows:
     """An array in C order that lies uncompressed in a file, whose rows are read when they are needed."""
 
+    nbytes = 0  # no row is kept in memory
+
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self._path, self._offset = path.absolute(), offset
         self._row = math.prod(shape[1:]) * dtype.itemsize
         self._version = _version(os.stat(path))
-
-    @property
-    def nbytes(self) -> int:
-        return 0  # no row is kept in memory
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -122,12 +110,8 @@ class ChosenRows:
     """Rows with some indices, which increase; they are read when they are needed."""
 
     def __init__(self, rows: Rows, kept: np.ndarray) -> None:
-        self.shape, self.dtype = (len(kept), *rows.shape[1:]), rows.dtype
+        self.shape, self.dtype, self.nbytes = (len(kept), *rows.shape[1:]), rows.dtype, rows.nbytes
         self._rows, self._kept = rows, kept
-
-    @property
-    def nbytes(self) -> int:
-        return self._rows.nbytes
 
     def __len__(self) -> int:
         return len(self._kept)

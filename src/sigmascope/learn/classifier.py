@@ -32,7 +32,16 @@ from torch import Tensor, nn
 from sigmascope.core import Attribute, InputError
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import directions
-from sigmascope.learn.networks import Architecture, check_batch, is_image, modulated, small_weights, waves
+from sigmascope.learn.networks import (
+    Architecture,
+    LevelPerRow,
+    Values,
+    check_batch,
+    is_image,
+    modulated,
+    small_weights,
+    waves,
+)
 from sigmascope.learn.sources import Source, mean_and_scale
 
 CLASSIFIER = "classifier.safetensors"
@@ -78,7 +87,7 @@ class VectorTrunk(nn.Module):
         small_weights([*self.modulate, *self.down, self.gain])
         _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         first = h = self.enter(x)
@@ -105,7 +114,7 @@ class ImageTrunk(nn.Module):
         small_weights(self.modulate)
         _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         h = self.enter(x)
@@ -178,9 +187,7 @@ class NoisyClassifier(nn.Module):
         prior = torch.cat([a.prior for a in self.attributes]).log().float()
         self.register_buffer("log_prior", prior, persistent=False)
 
-    def logits(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch all_values"]:
+    def logits(self, y: Values, sigma: LevelPerRow) -> Float[Tensor, "batch all_values"]:
         """Logits of all values of all attributes side by side, not normalised, float32."""
         level = sigma.to(self.mean)
         centred = (y.to(self.mean) - self.mean).flatten(1)
@@ -198,9 +205,7 @@ class NoisyClassifier(nn.Module):
         parts = torch.split(logits, self._sizes, 1)
         return {a.name: x.log_softmax(1) for a, x in zip(self.attributes, parts, strict=True)}
 
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch values"]]:
         """ln q(a | y) of every attribute, float64, normalised.
 
         Args:
@@ -213,13 +218,8 @@ class NoisyClassifier(nn.Module):
         rows = range(0, max(len(y), 1), _CHUNK)
         return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
 
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln q(a | y) of one attribute, float64, normalised.
-
-        Raises: InputError for an unknown name, or shapes that do not fit.
-        """
+    def log_posterior(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "batch values"]:
+        """ln q(a | y) of one attribute, float64, normalised; InputError for an unknown name."""
         names = [a.name for a in self.attributes]
         if attribute not in names:
             raise InputError(f"no attribute is called {attribute!r}: choose among {', '.join(names)}")

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import generator
+from sigmascope.learn.networks import LevelPerRow, Values
 from sigmascope.learn.sources import Source, mean_and_scale
 from sigmascope.streams import Use
 
@@ -72,9 +73,7 @@ class Frame(nn.Module, ABC):
         """Shape of the input of the network, and of its output."""
 
     @abstractmethod
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         """D from F, the network, in the dtype of y."""
 
     @abstractmethod
@@ -89,9 +88,7 @@ class RoundFrame(Frame):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.reshape(-1, *[1] * self.mean.ndim).to(self.mean)
         total = (self.scale**2 + level**2).sqrt()
         f = network((y.to(self.mean) - self.mean) / total).float()
@@ -128,9 +125,7 @@ class PrincipalFrame(Frame):
     def shape(self) -> tuple[int, ...]:
         return (len(self.spread),)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.to(self.mean)[:, None]
         with torch.autocast(y.device.type, enabled=False):
             along = (y.to(self.mean) - self.mean).flatten(1) @ self.basis.T

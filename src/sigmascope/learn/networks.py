@@ -18,6 +18,11 @@ WAVES = 2 * _FREQUENCIES + 1
 _EMBEDDING = 96  # width of the embedding that modulates a perceptron
 _LOWEST, _HIGHEST = math.log(0.002), math.log(200.0)  # range of ln(sigma / scale of the data) in the embedding
 
+Values = Float[Tensor, "batch *event"]
+"""Values, one per row."""
+LevelPerRow = Float[Tensor, " batch"]
+"""Noise levels, one per row."""
+
 
 @dataclass(frozen=True)
 class Architecture:

@@ -66,7 +66,8 @@ def passed(
     parameters = inspect.signature(vars(owner)["__call__"]).parameters
     names = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
     names |= {n: s for n, s in zip(("height", "width"), sides, strict=True) if s}
-    names |= dict.fromkeys(filter(_is_token_count, _names(*body)), tokens)
+    counts = [n for n in _names(*body) if n.endswith(("seq_len", "sequence_length")) and not n.startswith("max_")]
+    names |= dict.fromkeys(counts, tokens)
     network = SimpleNamespace(max_seq=_MOST_TOKENS)
     own = SimpleNamespace(scheduler=scheduler, config=SimpleNamespace(**config), transformer=network, **_ratios(kind))
     space = {**vars(sys.modules[cls.__module__]), **names, "self": own, "num_inference_steps": steps}
@@ -95,10 +96,6 @@ class _Latents:
         tokens = _video_latents(self._space) or self._tokens
         # One row of tokens, or, in classes that do not pack them, latents of which two by two make a token.
         return (1, tokens) if self._packed else (1, _CHANNELS, 2 * tokens, 2)
-
-
-def _is_token_count(name: str) -> bool:
-    return name.endswith(("seq_len", "sequence_length")) and not name.startswith("max_")
 
 
 def _ratios(kind: str | None) -> dict[str, int]:

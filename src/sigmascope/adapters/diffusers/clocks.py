@@ -155,10 +155,7 @@ class LogClock(Clock):
 
     def __init__(self, lowest: float, highest: float, factor: float | None, schedule: Schedule | None = None) -> None:
         if not 0 < lowest < highest < math.inf:
-            raise InputError(
-                f"the scheduler's sigma_min is {lowest:g} and its sigma_max {highest:g}: expected 0 < sigma_min < "
-                "sigma_max"
-            )
+            raise InputError(f"sigma_min is {lowest:g} and sigma_max {highest:g}: expected 0 < sigma_min < sigma_max")
         self.lowest, self.highest, self.factor = lowest, highest, factor
         self.schedule = schedule or Karras()
 

@@ -9,18 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.clocks import FlowClock
-from sigmascope.adapters.diffusers.folders import (
-    check_folder,
-    check_weights,
-    checked_index,
-    folder_of,
-    home_of,
-    hub_id,
-    in_one_line,
-    quiet,
-    within_its_files,
-)
 from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, kinds, own_class
 from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
 from sigmascope.adapters.foreign import Foreign, Unit
@@ -74,27 +64,27 @@ def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> 
         from diffusers import DiffusionPipeline
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    repository = hub_id(model)
-    folder = None if repository else folder_of(model)
+    repository = folders.hub_id(model)
+    folder = None if repository else folders.folder_of(model)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "low_cpu_mem_usage": False, **parts}
     if variant:
         options["variant"] = variant
     if folder is not None:
-        check_folder(folder, allow_pickle, variant, parts)
+        folders.check_folder(folder, allow_pickle, variant, parts)
         options |= {"use_safetensors": None if allow_pickle else True, "local_files_only": True}
-    with quiet(), in_one_line(str(folder or model), "diffusers cannot open it"):
+    with folders.quiet(), folders.in_one_line(str(folder or model), "diffusers cannot open it"):
         opener: Any = DiffusionPipeline
         if folder is None:
             return opener.from_pretrained(repository, **options)
-        with within_its_files(folder):
-            opener = own_class(checked_index(folder)["_class_name"]) or opener
+        with folders.within_its_files(folder):
+            opener = own_class(folders.checked_index(folder)["_class_name"]) or opener
             pipe = opener.from_pretrained(str(folder), **options)
         denoising = {*NETWORKS, *(kind.part for kind in kinds())}
         for part, module in pipe.components.items():
             cls = type(module)
             known = cls.__module__.startswith("diffusers.") or own_class(cls.__name__, cls.__module__)
             if isinstance(module, nn.Module) and known:
-                check_weights(home_of(folder, part), module, variant, whole=part in denoising)
+                folders.check_weights(folders.home_of(folder, part), module, variant, whole=part in denoising)
         return pipe
 
 

@@ -10,20 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.class_networks import CLASS as CLASS
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder
-from sigmascope.adapters.diffusers.folders import (
-    checked_index,
-    class_of,
-    folder_of,
-    home_of,
-    hub_id,
-    in_one_line,
-    part_of,
-    parts_of,
-    quiet,
-    read_config,
-)
 from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, PipelineRequest, kind_of
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.text import load_prompted
@@ -61,13 +50,13 @@ def load_pipeline(
     if prompts is not None or size:
         return load_prompted(path, prompts or (), size=size, allow_pickle=allow_pickle, variant=variant, device=device)
     model, index = str(path), dict[str, Any]()
-    name = model if hub_id(model) else str(folder_of(model))
-    if not hub_id(model):
-        index = checked_index(Path(name))
-        if part_of(index, "tokenizer") is not None:
+    name = model if folders.hub_id(model) else str(folders.folder_of(model))
+    if not folders.hub_id(model):
+        index = folders.checked_index(Path(name))
+        if folders.part_of(index, "tokenizer") is not None:
             raise _needs_prompts(name, str(index.get("_class_name")))
     pipe = opened(model, allow_pickle, variant)
-    with quiet(), in_one_line(name, "its parts do not fit each other"):
+    with folders.quiet(), folders.in_one_line(name, "its parts do not fit each other"):
         scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None:
             raise InputError(
@@ -95,7 +84,7 @@ def load_pipeline(
 def _network_of(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     """The network of a pipeline, by its kind."""
     cls = type(pipe).__name__
-    kind = kind_of(cls, parts_of(pipe.config))
+    kind = kind_of(cls, folders.parts_of(pipe.config))
     if kind is not None and kind.read is not None and not kind.text:
         return kind.read(pipe, request)
     if getattr(pipe, "tokenizer", None) is not None:
@@ -122,15 +111,15 @@ def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
     """
 
     def config(part: str) -> Mapping[str, Any] | None:
-        path = home_of(folder, part) / "config.json"
-        return read_config(path) if path.is_file() else None
+        path = folders.home_of(folder, part) / "config.json"
+        return folders.read_config(path) if path.is_file() else None
 
     return _takes_latents(index, config)
 
 
 def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[str, Any] | None]) -> bool:
     """The same, with a function that gives the configuration of each part."""
-    parts, cls = parts_of(index), index.get("_class_name")
+    parts, cls = folders.parts_of(index), index.get("_class_name")
     kind = kind_of(cls, parts)
     if kind is not None and kind.latent is not None:
         return kind.latent
@@ -148,7 +137,7 @@ def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[
         return True
     if channels is not None:
         return channels not in _OF_PICTURES
-    made = class_of(cls) if isinstance(cls, str) else None
+    made = folders.class_of(cls) if isinstance(cls, str) else None
     return made is not None and bool(set(PARTS) & set(inspect.signature(made).parameters))
 
 

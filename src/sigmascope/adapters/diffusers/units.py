@@ -32,7 +32,15 @@ from typing import Any
 import numpy as np
 
 from sigmascope.adapters.diffusers.calls import pipeline_class
-from sigmascope.adapters.diffusers.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
+from sigmascope.adapters.diffusers.folders import (
+    INDEX,
+    checked_index,
+    described,
+    home_of,
+    in_one_line,
+    quiet,
+    read_config,
+)
 from sigmascope.adapters.diffusers.pipelines import in_latents
 from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
@@ -90,6 +98,10 @@ class Ruler:
         timesteps: a list of the user in place of ``steps``.
         sigmas: a list of levels of the user, in the scheduler's unit.
 
+    Attributes:
+        lowest: the smallest noise level of the scheduler, in our unit.
+        highest: the largest, in our unit; infinite where a state is noise alone.
+
     Raises: InputError, in one line, for a scheduler whose levels are not known, or that cannot be set.
     """
 
@@ -123,21 +135,11 @@ class Ruler:
         self._counted = len(self._timesteps) if own else steps
         self.levels = np.append(self._sigmas[:: self._order], 0.0)
 
-    @property
-    def lowest(self) -> float:
-        """The smallest noise level of the scheduler, in our unit."""
-        return self._ours(min(self.clock.lowest, float(self._sigmas.min())))
-
-    @property
-    def highest(self) -> float:
-        """The largest noise level, in our unit; infinite where a state is noise alone."""
-        return self._ours(max(self.clock.highest, float(self._sigmas.max())))
+        self.lowest = self._ours(min(self.clock.lowest, float(self._sigmas.min())))
+        self.highest = self._ours(max(self.clock.highest, float(self._sigmas.max())))
 
     def of_sigma(self, sigma: float) -> Level:
-        """The level of a sigma in our unit.
-
-        Raises: InputError for one outside the scheduler.
-        """
+        """The level of a sigma in our unit; InputError for one outside the scheduler."""
         if not sigma > 0:  # NaN is not
             raise InputError(f"sigma is {sigma:g}: it must be above 0 (inf: noise alone)")
         if not self.lowest * (1 - 1e-6) <= sigma <= self.highest * (1 + 1e-6):
@@ -149,10 +151,7 @@ class Ruler:
         return self._level(self.unit.scale * sigma, sigma=sigma)
 
     def of_network_sigma(self, sigma: float) -> Level:
-        """The level of a sigma in the network's unit.
-
-        Raises: InputError for one outside the scheduler.
-        """
+        """The level of a sigma in the network's unit; InputError for one outside the scheduler."""
         low, high = self.unit.scale * self.lowest, self.unit.scale * self.highest
         if not low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6) or sigma <= 0:
             raise InputError(
@@ -173,20 +172,14 @@ class Ruler:
         return self._level(self.clock.sigma(timestep), timestep=timestep)
 
     def of_step(self, step: int, steps: int) -> Level:
-        """The level of the state before a step of the sampler.
-
-        Raises: InputError for another step, or another number of steps than the ruler's.
-        """
+        """The level of the state before a step of the sampler; InputError for a step that it does not have."""
         if steps != self.steps or not 0 <= step < self.states:
             raise InputError(f"step is {step} of {steps}: expected one from 0 to {self.states - 1}, of {self.steps}")
         entry = step * self._order
         return self._level(float(self._sigmas[entry]), entry=entry)
 
     def of_strength(self, strength: float) -> Level:
-        """The level at which an image-to-image run of a strength begins.
-
-        Raises: InputError for a strength outside 0 to 1, or too small for one step.
-        """
+        """The level at which an image-to-image run of a strength begins; InputError where no step remains."""
         if not 0 < strength <= 1:
             raise InputError(f"strength is {strength:g}: it must be above 0, and at most 1")
         start = self._start(strength)
@@ -195,10 +188,7 @@ class Ruler:
         return self._level(start[0], timestep=start[1], entry=start[2])
 
     def of_percent(self, percent: float) -> Level:
-        """The level at which a share of the training clock, in percent, is done.
-
-        Raises: InputError for a percentage outside 0 to 100.
-        """
+        """The level at which a share of the training clock, in percent, is done; InputError outside 0 to 100."""
         if not 0 <= percent < 100:
             raise InputError(f"percent is {percent:g}: it must be at least 0 and below 100")
         return self._level(self.clock.sigma_at(1 - percent / 100), percent=percent)
@@ -338,22 +328,15 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
     home = index.get("scheduler")
     own = home[1] if isinstance(home, list) and len(home) == 2 else None
     classes: list[Any] = [pipeline_class(name) for name in (own, settings.get("_class_name"))]
-    try:
-        # A class whose own requirements are missing raises ImportError at any access.
+    # A class whose own requirements are missing raises ImportError at any access.
+    with in_one_line(str(config), "its scheduler cannot be used here"):
         cls = next((c for c in classes if hasattr(c, "set_timesteps") and hasattr(c, "from_config")), None)
-    except ImportError as error:
-        raise InputError(f"{config}: its scheduler cannot be used here: {line_of(error)}") from error
     if cls is None:
         name = own if pipeline_class(own) else settings.get("_class_name")
         raise InputError(f"{config}: it describes no scheduler of diffusers ({name!r:.60}): expected its class's name")
     check_sizes(settings, str(config))
-    try:
-        with quiet():
-            return cls.from_config(settings)
-    except MemoryError:
-        raise
-    except Exception as error:  # a bad configuration makes the class raise anything
-        raise InputError(f"{config}: it describes no scheduler of diffusers ({line_of(error)})") from error
+    with quiet(), in_one_line(str(config), "it describes no scheduler of diffusers"):
+        return cls.from_config(settings)
 
 
 def _patches(folder: Path, kind: object, height: int, width: int) -> int:
