@@ -120,14 +120,14 @@ class Foreign(Denoiser):
     def _labels(
         self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device
     ) -> Int64[Tensor, " batch"] | None:
+        names = [a.name for a in self.attributes]
+        unknown = next((n for n in known or {} if n not in names), None)
+        if unknown is not None:
+            remedy = f"pass {names[0]!r}" if names else "it is unconditional, pass none"
+            raise InputError(f"this network has no attribute {unknown!r}: {remedy}")
         if not self.attributes:
-            if known:
-                raise InputError(f"this network takes no classes, and {next(iter(known))!r} came: leave it out")
             return None
         a = self.attributes[0]
-        unknown = [n for n in known or {} if n != a.name]
-        if unknown:
-            raise InputError(f"this network has no attribute {unknown[0]!r}: pass {a.name!r}")
         given = (known or {}).get(a.name)
         label = torch.full((rows,), UNKNOWN, device=device) if given is None else given.to(device)
         if label.shape != (rows,) or int(label.min()) < UNKNOWN or int(label.max()) >= len(a.values):

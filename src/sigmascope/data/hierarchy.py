@@ -54,19 +54,15 @@ class Hierarchy:
         v, m, s = self.rules[0].shape
         for level, rules in enumerate(self.rules):
             if rules.shape != (v, m, s) or rules.dtype != torch.int64:
-                raise InputError(
-                    f"rules of level {level} are {rules.dtype} of shape {tuple(rules.shape)}: expected int64 of shape "
-                    f"{(v, m, s)}"
-                )
+                came = f"{rules.dtype} of shape {tuple(rules.shape)}"
+                raise InputError(f"rules of level {level} are {came}: expected int64 of shape {(v, m, s)}")
             if int(rules.min()) < 0 or int(rules.max()) >= v:
                 raise InputError(f"rules of level {level} must hold symbols between 0 and {v - 1}")
             if len(torch.unique(rules.reshape(-1, s), dim=0)) < v * m:
                 raise InputError(f"rules of level {level} write one tuple twice: children must determine their parent")
         if self.vectors.ndim != 2 or len(self.vectors) != v or self.vectors.dtype != torch.float32:
-            raise InputError(
-                f"vectors are {self.vectors.dtype} of shape {tuple(self.vectors.shape)}: expected float32, one row for "
-                f"each of {v} symbols"
-            )
+            came = f"{self.vectors.dtype} of shape {tuple(self.vectors.shape)}"
+            raise InputError(f"vectors are {came}: expected float32, one row for each of {v} symbols")
 
     @property
     def symbols(self) -> int:

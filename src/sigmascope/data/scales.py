@@ -35,9 +35,7 @@ class PixelScan:
             bad = ~np.isfinite(block)
             if bad.any():
                 item = self.first + self.items + int(np.argwhere(bad)[0][0])
-                raise InputError(
-                    f"{self.name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it"
-                )
+                raise InputError(f"{self.name}: image {item} holds a pixel that is not finite: remove the image")
         self.low, self.high = min(self.low, float(block.min())), max(self.high, float(block.max()))
         if max(-self.low, self.high) > _LARGEST:
             raise InputError(f"{self.name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")

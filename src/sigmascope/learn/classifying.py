@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 import sigmascope.distributed as distributed
-from sigmascope.core import generator
 from sigmascope.learn.classifier import NoisyClassifier, classifier_architecture, new_classifier
-from sigmascope.learn.descent import Training, level_per_row
+from sigmascope.learn.descent import Training
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Source
@@ -55,15 +54,9 @@ class ClassifierTrainer(Training):
 
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss: the sum of the attributes' cross-entropies, nats."""
-        s = self.settings
-        g = generator(s.seed, Use.CLASSIFIER_BATCHES, self.done)
-        v, labels = self.source.draw(s.batch, g)
-        sigma = self.levels.draw(s.batch, g)
-        noise = torch.randn(v.shape, generator=g)
-        own = slice(distributed.rank(), None, distributed.world())
-        v, sigma, noise = (x[own].to(self.device) for x in (v, sigma, noise))
+        _, labels, sigma, y, own = self._batch(Use.CLASSIFIER_BATCHES)
         with self._autocast:
-            logits = self.model.logits(v + level_per_row(sigma, v) * noise, sigma).float()
+            logits = self.model.logits(y, sigma).float()
         log_q = self.model.split(logits)
         targets = {name: labels[name][own].to(self.device) for name in log_q}
         by_name = torch.stack([nn.functional.nll_loss(q, targets[n], reduction="none") for n, q in log_q.items()])

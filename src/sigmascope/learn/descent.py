@@ -31,23 +31,9 @@ _CLIP = 1.0  # largest norm of a gradient
 class Training(ABC):
     """A training with AdamW, a warm-up and a cosine of the learning rate, and averaged weights.
 
-    Args:
-        model: the network, on its device.
-        source: of the training values.
-        settings: of the training.
-        levels: noise levels of the batches.
-        device: of the model.
-        fused: whether one kernel updates all parameters.
-
-    Attributes:
-        kind: key of the state in the header of a checkpoint.
-        loss: name of the loss in messages.
-        done: number of steps so far.
-        seconds: that the steps took, in all runs; set by the caller, who measures the time.
-        averaged: the model with averaged weights.
-        decades: powers of ten at which the decades of sigma begin.
-        history: the results of :meth:`losses` so far.
-        kept: arrays that are part of the state.
+    ``kind`` is the key of the state in a checkpoint, ``loss`` the name of the loss in messages, ``done`` the number of
+    steps so far, and ``seconds`` the time that they took, which the caller measures.  ``decades`` are the powers of ten
+    at which the decades of sigma begin, ``history`` the results of :meth:`losses`, and ``kept`` arrays of the state.
     """
 
     kind: ClassVar[str]
@@ -82,14 +68,22 @@ class Training(ABC):
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss.
 
-        Raises:
-            InputError: the loss is no longer finite.
-            Stopped: another process of the run was lost.
+        Raises InputError for a loss that is not finite, and Stopped where another process of the run was lost.
         """
 
     @abstractmethod
     def losses(self) -> dict[str, Any]:
         """Losses by decade since the last call and on values kept out of training; they are added to the history."""
+
+    def _batch(self, use: Use) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, slice]:
+        """The batch of this step: values, labels of all rows, levels and noisy values, and the rows of this process."""
+        g = generator(self.settings.seed, use, self.done)
+        v, labels = self.source.draw(self.settings.batch, g)
+        sigma = self.levels.draw(self.settings.batch, g)
+        noise = torch.randn(v.shape, generator=g)
+        own = slice(distributed.rank(), None, distributed.world())
+        v, sigma, noise = (x[own].to(self.device) for x in (v, sigma, noise))
+        return v, labels, sigma, v + level_per_row(sigma, v) * noise, own
 
     def _descend(self, each: Tensor, sigma: Tensor) -> float:
         """Do a step on the mean of the losses of all rows, of which this process has a share, and return that mean."""

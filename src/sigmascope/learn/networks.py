@@ -85,9 +85,7 @@ class VectorNet(nn.Module):
         small_weights([*self.modulate, *self.down])
         self.features: dict[str, Tensor] | None = None
 
-    def forward(
-        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Values, log_sigma: LevelPerRow, condition: Tensor) -> Values:
         """F, of the shape of x."""
         e = nn.functional.silu(self.mix(torch.cat([self.noise(waves(log_sigma)), condition], 1)))
         first = h = self.enter(x.flatten(1)) + self.condition(condition)
@@ -99,7 +97,7 @@ class VectorNet(nn.Module):
         return out.reshape(x.shape)
 
 
-def waves(log_sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
+def waves(log_sigma: LevelPerRow) -> Float[Tensor, "batch waves"]:
     """The noise level as a number and as sines and cosines of it, the slowest of which does half a turn."""
     at = (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
     turns = math.pi * at[:, None] * torch.arange(1, _FREQUENCIES + 1, device=at.device)
@@ -149,9 +147,7 @@ class ImageNet(nn.Module):
         if self.features is not None:
             self.features[name] = out[0] if isinstance(out, tuple) else out
 
-    def forward(
-        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Values, log_sigma: LevelPerRow, condition: Tensor) -> Values:
         """F, of the shape of x."""
         time = 1000.0 * (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
         x = x.contiguous(memory_format=torch.channels_last)

@@ -14,12 +14,9 @@ from typing import Any
 from sigmascope.adapters.diffusers.folders import class_of
 from sigmascope.core import InputError
 
-_LISTS = ("mu", "sigmas", "timesteps")
-"""Arguments of a scheduler besides the number of steps."""
-_RETRIEVE = ("scheduler", "num_inference_steps", "device", "timesteps", "sigmas")
-"""Parameters of ``retrieve_timesteps`` in the modules of diffusers."""
-_MOST_TOKENS = 4096
-"""Tokens of the largest image of a network that pads all images to it (HiDream)."""
+_LISTS = ("mu", "sigmas", "timesteps")  # arguments of a scheduler besides the number of steps
+_RETRIEVE = ("scheduler", "num_inference_steps", "device", "timesteps", "sigmas")  # of ``retrieve_timesteps``
+_MOST_TOKENS = 4096  # of the largest image of a network that pads all images to it (HiDream)
 _CHANNELS = 16  # of latents, where no configuration gives them
 
 

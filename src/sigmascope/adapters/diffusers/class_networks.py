@@ -88,9 +88,7 @@ def _event(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
     sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
     good = len(sides) == 2 and all(type(x) is int and x > 0 for x in (channels, *sides))
     if not good or math.prod((channels, *sides)) > MOST_VALUES:
-        raise InputError(
-            f"{name}: its network has {channels} channels and sample_size {side}: no images are of that size"
-        )
+        raise InputError(f"{name}: its network has {channels} channels, sample_size {side}: no images are of that size")
     if out not in (None, channels, 2 * channels):
         raise InputError(
             f"{name}: its network takes {channels} channels and gives {out}: expected {channels}, or twice as many "

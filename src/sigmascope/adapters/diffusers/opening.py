@@ -95,10 +95,8 @@ def parametrised(
     clock, settings = clock_of(scheduler, name), settings_of(scheduler)
     if isinstance(clock, FlowClock):
         if clock.inverted:
-            raise InputError(
-                f"{name}: its network's time runs from the noise to the data, which is not supported: wrap it in "
-                "adapters.Foreign"
-            )
+            problem = "its network's time runs from the noise to the data, which is not supported"
+            raise InputError(f"{name}: {problem}: wrap it in adapters.Foreign")
         return clock.schedule, "flow_prediction", clock.network_time(), network
     prediction = str(settings.get("prediction_type", "epsilon"))
     edm = isinstance(clock.schedule, Karras)
@@ -108,10 +106,8 @@ def parametrised(
             "model that it was distilled from"
         )
     if edm and "sigma_data" not in settings:
-        raise InputError(
-            f"{name}: what its network predicts under {type(scheduler).__name__} is not known: wrap it in "
-            "adapters.Foreign"
-        )
+        kind = type(scheduler).__name__
+        raise InputError(f"{name}: the target of its network under {kind} is not known: wrap it in adapters.Foreign")
     if prediction not in ("epsilon", "v_prediction", "sample") or (edm and prediction == "sample"):
         raise InputError(
             f"{name}: its scheduler's prediction_type is {prediction!r:.60}: expected epsilon, v_prediction or sample"

@@ -59,13 +59,9 @@ def load_pipeline(
     with folders.quiet(), folders.in_one_line(name, "its parts do not fit each other"):
         scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None:
-            raise InputError(
-                f"{name}: the pipeline ({type(pipe).__name__}) has no scheduler: its noise levels are not known"
-            )
-        latent = _takes_latents(
-            {**pipe.config, "_class_name": type(pipe).__name__},
-            lambda part: getattr(getattr(pipe, part, None), "config", None),
-        )
+            raise InputError(f"{name}: {type(pipe).__name__} has no scheduler: its noise levels are not known")
+        config = {**pipe.config, "_class_name": type(pipe).__name__}
+        latent = _takes_latents(config, lambda part: getattr(getattr(pipe, part, None), "config", None))
         coder = next((part for part in PARTS if getattr(pipe, part, None) is not None), None) if latent else None
         read = _network_of(pipe, PipelineRequest(name, null, index=index))
         if latent and coder is None:

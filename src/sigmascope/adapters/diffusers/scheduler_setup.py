@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,20 +50,17 @@ def image_to_image(kind: str | None) -> Any:
     raise InputError("strengths need transformers besides diffusers: pip install 'sigmascope[models]'")
 
 
+@dataclass(frozen=True)
 class SchedulerSetup:
     """The setting of a scheduler by the class of a pipeline, for images with some number of tokens.
 
     Without a class of diffusers the scheduler's own setting is used.
     """
 
-    def __init__(
-        self,
-        kind: str | None = None,
-        patches: int = 0,
-        sides: tuple[int, int] = (0, 0),
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.kind, self.patches, self.sides, self.config = kind, patches or _PATCHES, sides, config or {}
+    kind: str | None = None
+    patches: int = 0
+    sides: tuple[int, int] = (0, 0)
+    config: Mapping[str, Any] | None = None
 
     def mu(self, scheduler: Any, steps: int) -> float | None:
         """The logarithm of the shift that the pipeline passes to a scheduler that shifts with the size of the image."""
@@ -78,7 +76,7 @@ class SchedulerSetup:
         )
 
     def _passed(self, kind: str | None, scheduler: Any, steps: int) -> dict[str, Any]:
-        return passed(kind, scheduler, steps, self.patches, self.sides, self.config)
+        return passed(kind, scheduler, steps, self.patches or _PATCHES, self.sides, self.config or {})
 
     def set(
         self, scheduler: Any, steps: int, timesteps: Sequence[float] = (), sigmas: Sequence[float] = ()
@@ -115,20 +113,15 @@ class SchedulerSetup:
         if lists:
             scheduler.set_timesteps(**shift, **lists)
             return
-        parameters = _parameters(scheduler.set_timesteps)
-        own = {n: x for n, x in self._lists(scheduler, steps).items() if n in parameters}
+        parameters, arguments = _parameters(scheduler.set_timesteps), self._passed(self.kind, scheduler, steps)
+        arrays = {n: np.asarray(arguments[n], dtype=np.float64) for n in arguments if n != "mu" and n in parameters}
+        own = {n: x.tolist() for n, x in arrays.items() if x.shape == (steps,)}
         if own:
             scheduler.set_timesteps(**own, **shift)
         else:
             scheduler.set_timesteps(steps, **shift)
         if hasattr(scheduler, "set_sigmas"):  # a scheduler with separate levels
             scheduler.set_sigmas(steps)
-
-    def _lists(self, scheduler: Any, steps: int) -> dict[str, list[float]]:
-        """The levels and timesteps that the pipeline passes in place of a number of steps."""
-        arguments = self._passed(self.kind, scheduler, steps)
-        lists = {n: np.asarray(x, dtype=np.float64) for n, x in arguments.items() if n != "mu"}
-        return {n: x.tolist() for n, x in lists.items() if x.shape == (steps,)}
 
 
 def reads_patch_size(kind: object) -> bool:

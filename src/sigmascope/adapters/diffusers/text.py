@@ -125,9 +125,7 @@ def _values(prompts: Sequence[str]) -> tuple[str, ...]:
         raise InputError("no prompt was given: pass e.g. prompts=('a red cube', 'a blue cube')")
     twice = next((p for i, p in enumerate(values) if p in values[:i]), None)
     if twice is not None:
-        raise InputError(
-            f"the prompt {twice!r} is there twice (the empty one stands before a single one): leave it out"
-        )
+        raise InputError(f"the prompt {twice!r} is there twice (a single one comes after the empty one): leave it out")
     return values
 
 
