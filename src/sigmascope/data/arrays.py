@@ -90,7 +90,10 @@ def from_array(
     check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    selected = select(as_columns(labels), len(array), attributes, names)
+    if len({str(k) for k in labels}) < len(labels):
+        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
+    columns = {str(k): _column(str(k), v) for k, v in labels.items()}
+    selected = select(columns, len(array), attributes, names)
     return labelled(selected.rows(array), selected, weights=weights, attributes=attributes, name=name, names=names)
 
 
@@ -165,19 +168,13 @@ def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray
     return w
 
 
-def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
-    """Columns of labels as arrays, masked where None or NaN stands for a missing label."""
-    if len({str(k) for k in labels}) < len(labels):
-        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
-    return {str(k): _column(str(k), v) for k, v in labels.items()}
-
-
 def _numpy(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.ndarray:
+    """A column of labels as an array, masked where None or NaN stands for a missing label."""
     if isinstance(values, Tensor):
         return _numpy(values)
     try:

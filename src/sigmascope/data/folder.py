@@ -30,8 +30,8 @@ def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE)
 
     Hidden files and those that systems leave (``__MACOSX``, ``Thumbs.db``, …) are left aside.  Links that lead out of
     the folder of a class, or of the folder that holds the table, are refused, but for those of a cache of the Hugging
-    Face hub (see :func:`~sigmascope.data.files.require_inside`).  Rows of a table that lack an attribute that was asked
-    for are left out.
+    Face hub (see :func:`~sigmascope.data.files.require_inside`).  Rows of a table that lack a label of one of the
+    attributes are left out.
 
     Args:
         path: of the folder.

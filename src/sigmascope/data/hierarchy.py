@@ -208,15 +208,10 @@ def random_hierarchy(
     Raises: InputError for sizes below two, a depth or a dimension below one, more rules than tuples, or sizes beyond
         the memory of a machine.
     """
-    for name, value in (("v", symbols), ("m", choices), ("s", branching)):
-        if value < 2:
-            raise InputError(f"hierarchy: {name} is {value}: at least 2 are needed")
-    if depth < 1:
-        raise InputError(f"hierarchy: L is {depth}: at least one level below the root is needed")
-    if seed < 0:
-        raise InputError(f"hierarchy: seed is {seed}: it must not be negative")
-    if embedding is not None and embedding < 1:
-        raise InputError(f"hierarchy: dim is {embedding}: at least one dimension is needed")
+    sizes = {"v": (symbols, 2), "m": (choices, 2), "s": (branching, 2), "L": (depth, 1), "seed": (seed, 0)}
+    for name, (value, least) in (sizes | ({} if embedding is None else {"dim": (embedding, 1)})).items():
+        if value < least:
+            raise InputError(f"hierarchy: {name} is {value}: expected at least {least}")
     if depth * math.log2(branching) > math.log2(_MOST_LEAVES):
         raise InputError(f"hierarchy: {branching}^{depth} leaves are too many: at most {_MOST_LEAVES}; lower L or s")
     if symbols * choices * branching > _MOST_RULES:

@@ -161,7 +161,7 @@ def _formats() -> tuple[str, ...]:
 def _check_header(image: Image.Image, data: bytes) -> None:
     """Refuse, before decoding, a picture that would take much memory or lose precision, by ValueError."""
     if image.width * image.height > _PIXELS:
-        raise ValueError(f"it says that it is {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
+        raise ValueError(f"its header gives {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with its preview
         raise ValueError(f"it holds {getattr(image, 'n_frames', 1)} pictures: store each in a file of its own")
     if image.mode not in _COLOURS or _deep(image, data):

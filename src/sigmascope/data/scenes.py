@@ -202,22 +202,22 @@ def _shade(
 ) -> Float[np.ndarray, "6 rays"]:
     """Floor, wall and object shade and the constant colour (three channels) of each ray."""
     hit, object_normal = thing.meet(np.broadcast_to(origin, rays.shape), rays)
-    seen = hit < distance
+    visible = hit < distance
     lit = material != 3
     to_light = _LIGHT - points[lit]
     shadow = np.zeros(len(rays))
     shadow[lit] = thing.meet(points[lit], to_light)[0] < 1.0
     maps = np.zeros((6, len(rays)))
     for m in (0, 1):
-        where = ~seen & (material == m)
+        where = ~visible & (material == m)
         maps[m, where] = 0.35 + 0.55 * room_light[where] * (1.0 - 0.8 * shadow[where])
-    maps[3:, ~seen & (material == 3)] = _SKY[:, None]
-    spot, n, ray = origin + hit[seen, None] * rays[seen], object_normal[seen], rays[seen]
-    maps[2, seen] = 0.34 + 0.50 * _light(spot, n)
+    maps[3:, ~visible & (material == 3)] = _SKY[:, None]
+    spot, n, ray = origin + hit[visible, None] * rays[visible], object_normal[visible], rays[visible]
+    maps[2, visible] = 0.34 + 0.50 * _light(spot, n)
     mirror = ray - 2 * (ray * n).sum(1, keepdims=True) * n
     aim = _LIGHT - spot
     gloss = np.clip((mirror * aim).sum(1) / np.linalg.norm(aim, axis=1), 0.0, 1.0) ** 24
-    maps[3:, seen] = 0.16 * gloss
+    maps[3:, visible] = 0.16 * gloss
     return maps
 
 

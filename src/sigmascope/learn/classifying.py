@@ -50,7 +50,7 @@ class ClassifierTrainer(Training):
         # Adaptive levels without a measurement are even in ln sigma.
         levels = Levels(settings.sigma_min, settings.sigma_max, adaptive=True)
         super().__init__(model, source, settings, levels, device, fused=False)
-        self.kept["measured"] = np.zeros((1 + len(model.attributes), len(levels.middles)))
+        self.arrays["measured"] = np.zeros((1 + len(model.attributes), len(levels.middles)))
 
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss: the sum of the attributes' cross-entropies, nats."""
@@ -68,7 +68,7 @@ class ClassifierTrainer(Training):
         """Measure :math:`\\sum_A H(A)\\, k(1 - k)` by levels, with k the share of H(A) that is known."""
         if self.settings.noise != "adaptive":
             return
-        sums = self.kept["measured"]
+        sums = self.arrays["measured"]
         bins = sums.shape[1]
         at = np.clip(np.searchsorted(self.levels.edges, np.log(sigma), side="right") - 1, 0, bins - 1)
         new = np.stack([np.bincount(at, x, bins) for x in (np.ones(len(at)), *by_name)])

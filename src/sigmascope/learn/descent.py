@@ -33,7 +33,7 @@ class Training(ABC):
 
     ``kind`` is the key of the state in a checkpoint, ``loss`` the name of the loss in messages, ``done`` the number of
     steps so far, and ``seconds`` the time that they took, which the caller measures.  ``decades`` are the powers of ten
-    at which the decades of sigma begin, ``history`` the results of :meth:`losses`, and ``kept`` arrays of the state.
+    at which the decades of sigma begin, ``history`` the results of :meth:`losses`, and ``arrays`` those of the state.
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class Training(ABC):
         self.seconds = 0.0
         self.decades = np.arange(math.floor(math.log10(settings.sigma_min)), math.ceil(math.log10(settings.sigma_max)))
         self.history: list[dict[str, Any]] = []
-        self.kept = {"sums": np.zeros((2, len(self.decades)))}
+        self.arrays = {"sums": np.zeros((2, len(self.decades)))}
 
     @abstractmethod
     def step(self) -> float:
@@ -128,13 +128,13 @@ class Training(ABC):
         at = np.clip(np.floor(np.log10(sigma)).astype(int) - int(self.decades[0]), 0, len(self.decades) - 1)
         new = np.stack([np.bincount(at, x, len(self.decades)) for x in (each, np.ones_like(each))])
         new = distributed.add_up(torch.from_numpy(new)).numpy()
-        self.kept["sums"] += new
+        self.arrays["sums"] += new
         return float(new[0].sum() / self.settings.batch)
 
     def _means(self) -> list[float | None]:
         """Mean losses of the decades since the last call; None for a decade without a level."""
-        total, count = self.kept["sums"]
-        self.kept["sums"] = np.zeros_like(self.kept["sums"])
+        total, count = self.arrays["sums"]
+        self.arrays["sums"] = np.zeros_like(self.arrays["sums"])
         return [float(t / c) if c else None for t, c in zip(total, count, strict=True)]
 
     def _held_out(self, use: Use, rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
@@ -152,7 +152,7 @@ class Training(ABC):
         tensors |= {f"averaged.{k}": x for k, x in self.averaged.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(x) for k, x in state.items()}
-        tensors |= {k: torch.from_numpy(x) for k, x in self.kept.items()}
+        tensors |= {k: torch.from_numpy(x) for k, x in self.arrays.items()}
         state = {
             "settings": asdict(self.settings), "done": self.done, "seconds": self.seconds,
             "levels": self.levels.state(), "history": self.history,
@@ -175,7 +175,7 @@ class Training(ABC):
             self.levels.restore(state["levels"])
             self.done, self.history = int(state["done"]), list(state["history"])
             self.seconds = float(state.get("seconds", 0.0))
-            self.kept = {k: tensors[k].numpy().copy() for k in self.kept}
+            self.arrays = {k: tensors[k].numpy().copy() for k in self.arrays}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             message = f"{path}: no checkpoint of this training ({error_words(error)}): delete it to begin anew"
             raise InputError(message) from error
