@@ -129,10 +129,10 @@ def test_a_plain_function_without_classes():
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ({"hue": torch.zeros(2, dtype=torch.int64)}, "cannot be told 'hue'"),
+        ({"hue": torch.zeros(2, dtype=torch.int64)}, "has no attribute 'hue'"),
         ({"side": torch.tensor([0, 2])}, "one index of 2 values"),
-        ({"side": torch.tensor([0, -1])}, "must always be told 'side'"),
-        (None, "must always be told 'side'"),
+        ({"side": torch.tensor([0, -1])}, "always needs 'side'"),
+        (None, "always needs 'side'"),
     ],
 )
 def test_what_it_cannot_be_told(known, said):

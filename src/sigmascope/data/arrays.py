@@ -35,18 +35,11 @@ class ArraySource:
         self._array = array
         shape = array.shape
         self._channels_last = len(shape) == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+        self.resident_bytes = int(array.nbytes)
         if self._channels_last:
-            self._event: tuple[int, ...] = (shape[3], shape[1], shape[2])
+            self.event: tuple[int, ...] = (shape[3], shape[1], shape[2])
         else:
-            self._event = (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._event
-
-    @property
-    def resident_bytes(self) -> int:
-        return int(self._array.nbytes)
+            self.event = (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
 
     def __len__(self) -> int:
         return len(self._array)
@@ -57,7 +50,7 @@ class ArraySource:
         if not rows.flags.writeable:
             rows = rows.copy()  # torch would warn
         x = torch.from_numpy(np.ascontiguousarray(rows))
-        x = x.movedim(-1, 1).contiguous() if self._channels_last else x.reshape(-1, *self._event)
+        x = x.movedim(-1, 1).contiguous() if self._channels_last else x.reshape(-1, *self.event)
         return x.float().div_(255.0) if self._array.dtype == np.uint8 else x.float()
 
     def read(self, start: int, stop: int) -> Tensor:
@@ -97,15 +90,15 @@ def from_array(
     check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    selected = select(as_columns(labels), len(array), attributes, names)
+    if len({str(k) for k in labels}) < len(labels):
+        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
+    columns = {str(k): _column(str(k), v) for k, v in labels.items()}
+    selected = select(columns, len(array), attributes, names)
     return labelled(selected.rows(array), selected, weights=weights, attributes=attributes, name=name, names=names)
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
-    """Refuse an array that cannot hold images, by its shape and type.
-
-    Raises: InputError.
-    """
+    """Refuse an array that cannot hold images, by its shape and type."""
     if dtype.hasobject:
         raise InputError(f"{name}: the images differ in size: give all the same shape")
     if len(shape) < 2 or 0 in shape:
@@ -129,19 +122,9 @@ def labelled(
 ) -> LabelledData:
     """Labelled data from images that :func:`check_kind` accepts, once their pixels are checked.
 
-    Args:
-        images: the items that have all labels, or the share of them that this rank holds.
-        selected: their columns.
-        weights: of all items, those that were left out included.
-        attributes: entries of ``--attributes``; empty: all.
-        name: of the data, for titles.
-        names: names of the classes of an integer column.
-        share: which of the items ``images`` holds, where every rank of the run passes its own; None: all of them.
-        from_file: whether every rank of the run reads the same file; the ranks then agree on its contents.
-        on_block: called with every block of images that is checked, in order.
-        notes: about how the images were read.
-
-    Raises: InputError for a value that cannot be used.
+    ``images`` are the items of ``selected``, or the ``share`` of them that this rank holds; ``weights`` are those of
+    all items.  With ``from_file`` every rank reads the same file, and the ranks agree on its contents.  ``on_block`` is
+    called with every block of images that is checked, in order.  InputError for a value that cannot be used.
     """
     n = selected.items
     w = None if weights is None else selected.rows(_all_weights(weights, selected))
@@ -185,22 +168,13 @@ def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray
     return w
 
 
-def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
-    """Columns of labels as arrays, masked where None or NaN stands for a missing label.
-
-    Raises: InputError where a column is ragged or of mixed kinds, or two have the same name.
-    """
-    if len({str(k) for k in labels}) < len(labels):
-        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
-    return {str(k): _column(str(k), v) for k, v in labels.items()}
-
-
 def _numpy(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.ndarray:
+    """A column of labels as an array, masked where None or NaN stands for a missing label."""
     if isinstance(values, Tensor):
         return _numpy(values)
     try:
@@ -214,14 +188,7 @@ def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.nda
 
 
 def column_of_objects(name: str, values: np.ndarray) -> np.ndarray:
-    """A column of Python objects as an array of one kind, masked where an object is None or NaN.
-
-    Args:
-        name: of the attribute.
-        values: objects, shape (items,).
-
-    Raises: InputError where they are not all numbers, all truth values or all text.
-    """
+    """A column of Python objects as an array of one kind, masked where an object is None or NaN."""
     missing = np.ma.getmaskarray(values) | np.array([_is_missing(v) for v in np.ma.getdata(values)], dtype=bool)
     present = [v for v, m in zip(np.ma.getdata(values).tolist(), missing, strict=True) if not m]
     kinds = {next((k for k, types in _KINDS.items() if isinstance(v, types)), "") for v in present}

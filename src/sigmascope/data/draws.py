@@ -11,10 +11,7 @@ from sigmascope.core import generator as generator
 
 
 def check_draws(draws: int, seed: int) -> None:
-    """Refuse fewer than two draws, which have no standard error, and a negative seed.
-
-    Raises: InputError.
-    """
+    """Refuse fewer than two draws, which have no standard error, and a negative seed."""
     if draws < 2:
         raise InputError(f"draws is {draws}: at least 2 are needed for a standard error; pass e.g. --draws 256")
     if seed < 0:

@@ -23,14 +23,7 @@ def is_system_file(name: str) -> bool:
 
 
 def require_file(path: Path, shown: str = "") -> None:
-    """Refuse what is no regular file: reading a pipe or a device may never end.
-
-    Args:
-        path: a file, or a link to one.
-        shown: name of the file in the message; empty: its path.
-
-    Raises: InputError.
-    """
+    """Refuse what is no regular file or link to one: reading a pipe or a device may never end."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -41,18 +34,10 @@ def require_file(path: Path, shown: str = "") -> None:
 
 
 def require_inside(path: Path, home: Path, root: Path, shown: str) -> None:
-    """Refuse a link that leads out of the data: through it, whoever made the data could show any file of this machine.
+    """Refuse a link out of ``home``: through it, whoever made the data could show any file of this machine.
 
-    Links into a folder ``blobs`` beside the data's folder, or up to three folders above it, are followed: a cache of
-    the Hugging Face hub keeps its files there.
-
-    Args:
-        path: of a file, perhaps a link.
-        home: the folder that the file must lie in, resolved.
-        root: the data's folder, resolved.
-        shown: name of the file in the message.
-
-    Raises: InputError.
+    Links into a folder ``blobs`` beside the data's folder ``root``, or up to three folders above it, are followed: a
+    cache of the Hugging Face hub keeps its files there.
     """
     try:
         real = path.resolve(strict=True)
@@ -66,10 +51,7 @@ def require_inside(path: Path, home: Path, root: Path, shown: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file in UTF-8, with or without a byte-order mark.
-
-    Raises: InputError.
-    """
+    """The text of a regular file in UTF-8, with or without a byte-order mark."""
     require_file(path)
     require(4 * path.stat().st_size, f"{path.name} in memory", "use a machine with more, or a smaller table")
     try:
@@ -92,13 +74,6 @@ def error_words(error: BaseException) -> str:
 
 
 def require_text(text: str, meaning: str) -> None:
-    """Refuse text that no file of results can hold.
-
-    Args:
-        text: a label or a name.
-        meaning: of the text, for the message.
-
-    Raises: InputError where it holds a NUL or half of a surrogate pair.
-    """
+    """Refuse text that no file of results can hold: with a NUL or half of a surrogate pair."""
     if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise InputError(f"{meaning} is {text!a}, which holds a character that is no text: rename it")

@@ -30,8 +30,8 @@ def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE)
 
     Hidden files and those that systems leave (``__MACOSX``, ``Thumbs.db``, …) are left aside.  Links that lead out of
     the folder of a class, or of the folder that holds the table, are refused, but for those of a cache of the Hugging
-    Face hub (see :func:`~sigmascope.data.files.require_inside`).  Rows of a table that lack an attribute that was asked
-    for are left out.
+    Face hub (see :func:`~sigmascope.data.files.require_inside`).  Rows of a table that lack a label of one of the
+    attributes are left out.
 
     Args:
         path: of the folder.
@@ -62,13 +62,7 @@ def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE)
 
 
 def pictures_in(path: Path) -> list[tuple[str, Callable[[], bytes]]]:
-    """The pictures that lie in a folder itself, in order: the name, and a function that reads the bytes.
-
-    Args:
-        path: of the folder.
-
-    Raises: InputError for a link out of the folder, and for a picture that is no regular file.
-    """
+    """The pictures that lie in a folder itself, in order: the name, and a function that reads the bytes."""
     root = path.resolve()
     pictures: list[tuple[str, Callable[[], bytes]]] = []
     for file in sorted(path.iterdir()):

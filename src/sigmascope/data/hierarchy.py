@@ -54,19 +54,15 @@ class Hierarchy:
         v, m, s = self.rules[0].shape
         for level, rules in enumerate(self.rules):
             if rules.shape != (v, m, s) or rules.dtype != torch.int64:
-                raise InputError(
-                    f"rules of level {level} are {rules.dtype} of shape {tuple(rules.shape)}: expected int64 of shape "
-                    f"{(v, m, s)}"
-                )
+                came = f"{rules.dtype} of shape {tuple(rules.shape)}"
+                raise InputError(f"rules of level {level} are {came}: expected int64 of shape {(v, m, s)}")
             if int(rules.min()) < 0 or int(rules.max()) >= v:
                 raise InputError(f"rules of level {level} must hold symbols between 0 and {v - 1}")
             if len(torch.unique(rules.reshape(-1, s), dim=0)) < v * m:
                 raise InputError(f"rules of level {level} write one tuple twice: children must determine their parent")
         if self.vectors.ndim != 2 or len(self.vectors) != v or self.vectors.dtype != torch.float32:
-            raise InputError(
-                f"vectors are {self.vectors.dtype} of shape {tuple(self.vectors.shape)}: expected float32, one row for "
-                f"each of {v} symbols"
-            )
+            came = f"{self.vectors.dtype} of shape {tuple(self.vectors.shape)}"
+            raise InputError(f"vectors are {came}: expected float32, one row for each of {v} symbols")
 
     @property
     def symbols(self) -> int:
@@ -116,10 +112,7 @@ class Hierarchy:
         return f"10^{self.log_size / math.log(10):.0f} data of {leaves} leaves of {dim} numbers"
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Refuse names that no attribute has, or that come twice.
-
-        Raises: InputError.
-        """
+        """Refuse names that no attribute has, or that come twice, by InputError."""
         known = [a.name for a in self.attributes]
         for name in names:
             if name not in known:
@@ -215,15 +208,10 @@ def random_hierarchy(
     Raises: InputError for sizes below two, a depth or a dimension below one, more rules than tuples, or sizes beyond
         the memory of a machine.
     """
-    for name, value in (("v", symbols), ("m", choices), ("s", branching)):
-        if value < 2:
-            raise InputError(f"hierarchy: {name} is {value}: at least 2 are needed")
-    if depth < 1:
-        raise InputError(f"hierarchy: L is {depth}: at least one level below the root is needed")
-    if seed < 0:
-        raise InputError(f"hierarchy: seed is {seed}: it must not be negative")
-    if embedding is not None and embedding < 1:
-        raise InputError(f"hierarchy: dim is {embedding}: at least one dimension is needed")
+    sizes = {"v": (symbols, 2), "m": (choices, 2), "s": (branching, 2), "L": (depth, 1), "seed": (seed, 0)}
+    for name, (value, least) in (sizes | ({} if embedding is None else {"dim": (embedding, 1)})).items():
+        if value < least:
+            raise InputError(f"hierarchy: {name} is {value}: expected at least {least}")
     if depth * math.log2(branching) > math.log2(_MOST_LEAVES):
         raise InputError(f"hierarchy: {branching}^{depth} leaves are too many: at most {_MOST_LEAVES}; lower L or s")
     if symbols * choices * branching > _MOST_RULES:

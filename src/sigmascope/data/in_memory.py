@@ -16,11 +16,7 @@ _BLOCK = 1 << 22  # coordinates read at once
 def in_memory(data: LabelledData, size: int = 0) -> LabelledData:
     """The same items in memory, float32, where each pixel of a larger picture is the mean of a block of pixels.
 
-    Args:
-        data: all items, in one process.
-        size: side in pixels of the pictures; 0, or pictures of at most this side: they stay as they are.
-
-    Raises: InputError where a side is no multiple of ``size``, or memory is short.
+    ``size`` is the side of the pictures in pixels; 0, or pictures of at most this side: they stay as they are.
     """
     event, factor = data.event, 1
     if size and len(event) == 3 and max(event[1:]) > size:

@@ -19,13 +19,7 @@ _BINS = re.compile(r":bins=\d+$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of ``--attributes``.
-
-    Args:
-        name: of the attribute: a column, or the columns of a joint attribute with plus signs between them.
-        bins: number of quantile bins that the column is cut into; None: its own values.
-        parts: entries that a joint attribute ``a+b`` joins; empty for a single column.
-    """
+    """One entry of ``--attributes``: a column and its number of quantile bins, or the parts of a joint attribute."""
 
     name: str
     bins: int | None = None
@@ -38,12 +32,7 @@ class Entry:
 
 
 def parse_entry(text: str, columns: Collection[str] = ()) -> Entry:
-    """Parse ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more columns.
-
-    A text that is the name of a column stands for that column.
-
-    Raises: InputError for a text that cannot be parsed.
-    """
+    """Parse ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more columns."""
     if text in columns:
         return Entry(text)
     text = text.strip()
@@ -73,26 +62,12 @@ def _split_joint(text: str, columns: Collection[str]) -> list[str]:
 
 
 def attribute_of(entry: str, names: Collection[str]) -> str:
-    """The name of the attribute that an entry of ``--attributes`` stands for.
-
-    Args:
-        entry: e.g. ``slant:bins=8``, or a name itself.
-        names: of the attributes of the data.
-
-    Raises: InputError where the entry cannot be parsed.
-    """
+    """The name of the attribute that an entry of ``--attributes`` stands for, such as ``slant:bins=8``."""
     return entry if entry in names else parse_entry(entry, names).name
 
 
 def parse_entries(entries: Sequence[str], columns: Collection[str]) -> list[Entry]:
-    """Parse the entries of ``--attributes``.  Bins that one entry sets for a column hold in all entries.
-
-    Args:
-        entries: as they were typed; empty: all columns.
-        columns: names of the columns of the data.
-
-    Raises: InputError for an attribute that is named twice, has two numbers of bins, or is not in the data.
-    """
+    """Parse the entries of ``--attributes``; without any, all columns.  Bins of a column hold in all entries."""
     if not columns:
         raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
     parsed = [parse_entry(e, columns) for e in entries] or [Entry(n) for n in columns]
@@ -130,11 +105,7 @@ def _check_name(name: str, columns: Collection[str]) -> None:
 class Selected:
     """The columns that a study needs, of the items that have a label in each of them.
 
-    Args:
-        columns: labels by name, without missing ones.
-        kept: indices of these items, increasing, int64; None: all items.
-        items: number of these items.
-        notes: which attributes were left out, and how many items lack a label of each other one.
+    ``kept`` are the indices of these items, increasing, or None for all; ``notes`` tell the user what is left out.
     """
 
     columns: dict[str, np.ndarray]
@@ -153,18 +124,10 @@ def select(
     entries: Sequence[str] = (),
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> Selected:
-    """Leave out the items that lack a label of an attribute that the study needs.
+    """Leave out the items that lack a label of an attribute that the study needs; InputError where no item is left.
 
     A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.  Where no
     entries are given, columns of one value are left out as well.
-
-    Args:
-        columns: one value per item and attribute.
-        items: number of items.
-        entries: of ``--attributes``; empty: all columns.
-        names: for a column of class indices 0, 1, …, the names of the classes.
-
-    Raises: InputError for a column of another length, or where no item is left.
     """
     needed = columns_of(parse_entries(entries, columns))
     lacking: dict[str, np.ndarray] = {}
@@ -220,19 +183,10 @@ def encode(
     weights: np.ndarray | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[tuple[Attribute, ...], dict[str, Tensor], Tensor]:
-    """Make attributes, label indices and weights from columns.
+    """Attributes, label indices by name, and weights that sum to one (float64), from columns of labels.
 
-    Args:
-        columns: one value per item and attribute.  Integers, texts and booleans are values themselves; a real-valued
-            column needs ``name:bins=8``.
-        items: number of items.
-        entries: of ``--attributes``; empty: all columns.
-        weights: one non-negative weight per item; None: equal weights.
-        names: for a column of class indices 0, 1, …, the names of the classes.
-
-    Returns: attributes, label indices by name, weights that sum to one (float64).
-
-    Raises: InputError for labels or weights that cannot be used.
+    Integers, texts and booleans are values themselves; a real-valued column needs ``name:bins=8``.  ``names`` are those
+    of the classes in columns of indices 0, 1, ….  InputError for labels or weights that cannot be used.
     """
     parsed = parse_entries(entries, columns)
     w = _normalised(weights, items)

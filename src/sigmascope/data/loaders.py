@@ -112,67 +112,46 @@ def known_kinds() -> str:
     return f"the word {words}, an {', '.join(others)} or {last} file, or {' or '.join(folders)}"
 
 
-def _late(module: str, function: str) -> Any:
-    return getattr(import_module(f"sigmascope.data.{module}"), function)
+def _reader(module: str, *fields: str) -> Callable[[str, LoadOptions], LabelledData]:
+    """The function ``load_*`` of a module of this package, on a path and some of the options."""
+
+    def load(data: str, options: LoadOptions) -> LabelledData:
+        function: Any = getattr(import_module(f"sigmascope.data.{module}"), f"load_{module}")
+        loaded: LabelledData = function(Path(data), *(getattr(options, field) for field in fields))
+        return loaded
+
+    return load
+
+
+def _scenes(data: str, options: LoadOptions) -> LabelledData:
+    from sigmascope.data.scenes import load_scenes
+
+    return load_scenes(options.size, options.attributes, grain=options.grain)
 
 
 def _hierarchy(data: str, options: LoadOptions) -> Hierarchy:
-    hierarchy: Hierarchy = _late("hierarchy", "parse_hierarchy")(data)
+    from sigmascope.data.hierarchy import parse_hierarchy
+
+    hierarchy = parse_hierarchy(data)
     hierarchy.check_names(options.attributes)
     return hierarchy
 
 
-register(
-    Loader(
-        "scenes",
-        "the word 'scenes' (480,000 rendered images)",
-        lambda data, options: _late("scenes", "load_scenes")(options.size, options.attributes, grain=options.grain),
-        word="scenes",
-        rendered=True,
-    )
+_NPZ = "an .npz file with 'images' and one array per attribute"
+_PARQUET = "a .parquet file with encoded pictures and label columns"
+_FOLDER = "a folder of pictures (a folder per class, or with metadata.csv or metadata.jsonl)"
+_SHAPES3D = "a file in the .h5 layout of 3D Shapes"
+_GRAMMAR = (
+    "'hierarchy', data that a random grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, "
+    "children, depth and grammar)"
 )
-register(
-    Loader(
-        ".npz",
-        "an .npz file with 'images' and one array per attribute",
-        lambda data, options: _late("npz", "load_npz")(Path(data), options.attributes),
-        suffixes=(".npz",),
-    )
-)
-register(
-    Loader(
-        ".parquet",
-        "a .parquet file with encoded pictures and label columns",
-        lambda data, options: _late("parquet", "load_parquet")(Path(data), options.attributes, options.ground),
-        suffixes=(".parquet",),
-        pictures=True,
-    )
-)
-register(
-    Loader(
-        "a folder of pictures",
-        "a folder of pictures (a folder per class, or with metadata.csv or metadata.jsonl)",
-        lambda data, options: _late("folder", "load_folder")(Path(data), options.attributes, options.ground),
-        holds=lambda folder: True,
-        pictures=True,
-    )
-)
-register(
-    Loader(
-        "3D Shapes .h5",
-        "a file in the .h5 layout of 3D Shapes",
-        lambda data, options: _late("shapes3d", "load_shapes3d")(Path(data), options.attributes),
-        suffixes=(".h5", ".hdf5"),
-    )
-)
-register(
-    Loader(
-        "hierarchy",
-        "'hierarchy', data that a random grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, "
-        "rules, children, depth and grammar)",
-        _hierarchy,
-        word="hierarchy",
-        settings=True,
-        finite=False,
-    )
-)
+_ENCODED = ("attributes", "ground")
+for _loader in (
+    Loader("scenes", "the word 'scenes' (480,000 rendered images)", _scenes, "scenes", rendered=True),
+    Loader(".npz", _NPZ, _reader("npz", "attributes"), suffixes=(".npz",)),
+    Loader(".parquet", _PARQUET, _reader("parquet", *_ENCODED), suffixes=(".parquet",), pictures=True),
+    Loader("a folder of pictures", _FOLDER, _reader("folder", *_ENCODED), holds=lambda folder: True, pictures=True),
+    Loader("3D Shapes .h5", _SHAPES3D, _reader("shapes3d", "attributes"), suffixes=(".h5", ".hdf5")),
+    Loader("hierarchy", _GRAMMAR, _hierarchy, "hierarchy", settings=True, finite=False),
+):
+    register(_loader)

@@ -18,12 +18,7 @@ def load_any(
 ) -> LabelledData | Hierarchy:
     """Load data by their name, like :func:`load`, or make a hierarchy.
 
-    Args:
-        data: also ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
-        attributes: as for :func:`load`, and so are the other arguments.
-        size: side of the scenes in pixels.
-        grain: whether the floor of the scenes has a fine texture.
-        ground: colour behind the transparent pixels of pictures.
+    ``data`` may also be ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
 
     Raises: InputError, in one line, for data that cannot be used.
     """

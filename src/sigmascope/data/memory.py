@@ -51,17 +51,7 @@ def held_bytes() -> tuple[int, int]:
 
 
 def require(needed: int, purpose: str, remedy: str) -> None:
-    """Refuse to take more memory than is free, on this rank and the others of its machine together.
-
-    Every rank must call it.
-
-    Args:
-        needed: bytes of this rank.
-        purpose: what needs them, for the message.
-        remedy: what the user can do.
-
-    Raises: InputError.
-    """
+    """Refuse to take more bytes than are free, on this rank and the others of its machine; every rank must call it."""
     free, machine = available_bytes(), platform.node()
     needed = sum(n for n, m in distributed.gathered((needed, machine)) if m == machine)
     free = min(f for f, m in distributed.gathered((free, machine)) if m == machine)

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     on_block = _checksum(path, info, header) if stored else None
     if selected.kept is not None:
         if on_block is not None:
-            distributed.by_first(lambda: _for_each_block(images, on_block))
+            distributed.by_first(partial(_for_each_block, images, on_block))
         rows = selected.kept if share is None else selected.kept[share.start : share.stop]
         images, on_block = chosen_rows(images, rows - (0 if stored else own.start)), None
     return labelled(
@@ -91,13 +92,7 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
 
 
 def images_of(path: Path) -> np.ndarray:
-    """The images of an ``.npz`` file, in memory, without labels.
-
-    Args:
-        path: of a plain file with an array ``images``.
-
-    Raises: InputError, in one line, for a file that cannot be used.
-    """
+    """The images of an ``.npz`` file, in memory, without labels; InputError where there are none."""
     require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:

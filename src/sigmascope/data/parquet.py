@@ -95,12 +95,10 @@ def _to_numpy(file: Any, name: str, n: int, count: int, path: Path) -> np.ndarra
     if count > 1:
         raise InputError(f"{path}: {count} columns are called {name!r}: rename them, or choose others")
     values = np.empty(n, dtype=object)
-    labels = file.read([name], use_threads=False).column(name).to_pylist()
-    if len(labels) != n:
-        raise InputError(
-            f"{path}: column {name!r} holds {len(labels)} of {n} rows: the file is damaged; write it again"
-        )
-    values[:] = labels
+    cells = file.read([name], use_threads=False).column(name).to_pylist()
+    if len(cells) != n:
+        raise InputError(f"{path}: column {name!r} holds {len(cells)} of {n} rows: the file is damaged; write it again")
+    values[:] = cells
     return column_of_objects(name, values)
 
 

@@ -30,13 +30,7 @@ _BITS = 258  # tag of a TIFF file: bits of each channel
 
 
 class Decoded(NamedTuple):
-    """Pictures of one size.
-
-    Attributes:
-        images: uint8, shape (items, height, width, channels), those of this rank.
-        share: which of all pictures they are; None: all.
-        notes: about transparent pictures, for the user.
-    """
+    """Pictures of one size, uint8, shape (items, height, width, channels); a share of None stands for all of them."""
 
     images: np.ndarray
     share: range | None
@@ -60,13 +54,7 @@ class _ChannelRanges:
 
 
 def ground_colour(ground: str) -> tuple[int, int, int]:
-    """The colour of a ground, red, green and blue from 0 to 255.
-
-    Args:
-        ground: ``white``, ``black`` or ``#rrggbb``.
-
-    Raises: InputError.
-    """
+    """The colour of ``white``, ``black`` or ``#rrggbb``, red, green and blue from 0 to 255."""
     if ground in _GROUNDS:
         return _GROUNDS[ground]
     if re.fullmatch(r"#[0-9a-fA-F]{6}", ground):
@@ -79,16 +67,8 @@ def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -
     """Decode pictures into one uint8 array (items, height, width, channels), on each rank its share of them.
 
     Pictures are turned by their EXIF orientation, and transparent pixels are laid on the ground.  Grey pictures have
-    one channel, all others three.  Memory is checked once the size of the first is known.
-
-    Args:
-        count: number of pictures.
-        pictures: from a range of pictures to the name of each and a function that gives its bytes.
-        name: of the data, for messages.
-        ground: colour behind transparent pixels, as in :func:`ground_colour`.
-
-    Raises: InputError, with the name of the picture, where one cannot be decoded, would lose a channel, or differs in
-        size.
+    one channel, all others three.  Memory is checked once the size of the first is known.  InputError, with the name of
+    the picture, where one cannot be decoded, would lose a channel, or differs in size.
     """
     if not count:
         raise InputError(f"{name}: there is no picture")
@@ -181,7 +161,7 @@ def _formats() -> tuple[str, ...]:
 def _check_header(image: Image.Image, data: bytes) -> None:
     """Refuse, before decoding, a picture that would take much memory or lose precision, by ValueError."""
     if image.width * image.height > _PIXELS:
-        raise ValueError(f"it says that it is {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
+        raise ValueError(f"its header gives {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with its preview
         raise ValueError(f"it holds {getattr(image, 'n_frames', 1)} pictures: store each in a file of its own")
     if image.mode not in _COLOURS or _deep(image, data):

@@ -18,18 +18,7 @@ _WIDE = 127.0  # a range of pixels beyond it is no range of 0 to 1, or of −1 t
 
 @dataclass
 class PixelScan:
-    """The range of the coordinates of items, block by block, and whether all items are equal.
-
-    Args:
-        name: of the data.
-        first: index of the first item of the scan.
-        items: number of items so far.
-        example: the first of them.
-        alike: whether all others are equal to it.
-        low: smallest coordinate, as it is stored.
-        high: largest.
-        whole: whether the items are 8-bit.
-    """
+    """The range of the coordinates of items, block by block, and whether all items equal the first, ``example``."""
 
     name: str
     first: int = 0
@@ -41,17 +30,12 @@ class PixelScan:
     whole: bool = False
 
     def add(self, block: np.ndarray) -> None:
-        """Scan more items, shape (items, ...).
-
-        Raises: InputError where a coordinate cannot be used.
-        """
+        """Scan more items, shape (items, ...); InputError where a coordinate cannot be used."""
         if block.dtype.kind == "f":
             bad = ~np.isfinite(block)
             if bad.any():
                 item = self.first + self.items + int(np.argwhere(bad)[0][0])
-                raise InputError(
-                    f"{self.name}: image {item} holds a pixel that is not finite (NaN or infinite): remove it"
-                )
+                raise InputError(f"{self.name}: image {item} holds a pixel that is not finite: remove the image")
         self.low, self.high = min(self.low, float(block.min())), max(self.high, float(block.max()))
         if max(-self.low, self.high) > _LARGEST:
             raise InputError(f"{self.name}: pixels beyond ±{_LARGEST:g} do not fit single precision: rescale them")
@@ -61,14 +45,7 @@ class PixelScan:
         self.items += len(block)
 
     def require_different(self, items: int, notes: Sequence[str] = ()) -> None:
-        """Refuse items that are all equal.
-
-        Args:
-            items: number of all items.
-            notes: about how they were decoded, which may be the reason.
-
-        Raises: InputError.
-        """
+        """Refuse items that are all equal; notes about their decoding may give the reason."""
         if items > 1 and self.alike:
             reason = f" ({'; '.join(notes)})" if notes else ""
             raise InputError(
@@ -91,10 +68,7 @@ class PixelScan:
 
 
 def require_different(data: LabelledData) -> None:
-    """Refuse data whose items are all equal.
-
-    Raises: InputError.
-    """
+    """Refuse data whose items are all equal."""
     scan = PixelScan(data.name)
     for start in range(0, len(data), _ROWS):
         scan.add(data.source.read(start, min(start + _ROWS, len(data))).numpy())
@@ -128,10 +102,7 @@ def single_item_notes(attributes: Sequence[Attribute], labels: Mapping[str, Tens
 
 
 def require_shared(data: LabelledData, attributes: Sequence[Attribute]) -> None:
-    """Refuse attributes of which every item has a value of its own, where items are held out.
-
-    Raises: InputError.
-    """
+    """Refuse attributes of which every item has a value of its own, where items are held out."""
     for a in attributes:
         if int(torch.bincount(data.labels[a.name]).max()) == 1:
             raise InputError(
@@ -141,15 +112,7 @@ def require_shared(data: LabelledData, attributes: Sequence[Attribute]) -> None:
 
 
 def require_levels(data: LabelledData, sigma_max: float, sigma_min: float) -> None:
-    """Refuse noise levels that are too low or too high for the scale of the data, such as for pixels from 0 to 255.
-
-    Args:
-        data: with the span of its coordinates.
-        sigma_max: first level.
-        sigma_min: last level.
-
-    Raises: InputError.
-    """
+    """Refuse noise levels that are too low or too high for the scale of the data, such as for pixels from 0 to 255."""
     if data.span is None or len(data) < 2:
         return
     low, high = data.span

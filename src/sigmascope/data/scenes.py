@@ -49,18 +49,11 @@ class ScenesSource:
     """
 
     def __init__(self, size: int, grain: bool = False) -> None:
-        self._size = size
         self._shade, self._constant = _geometries(size, grain)
         hue = np.array([colorsys.hsv_to_rgb(h / HUES, 0.9, 1.0) for h in range(HUES)], dtype=np.float32)
         self._hue = torch.from_numpy(hue)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return (3, self._size, self._size)
-
-    @property
-    def resident_bytes(self) -> int:
-        return (self._shade.numel() + self._constant.numel()) * 4
+        self.event: tuple[int, ...] = (3, size, size)
+        self.resident_bytes = (self._shade.numel() + self._constant.numel()) * 4
 
     def __len__(self) -> int:
         return len(self._shade) * COLOURINGS
@@ -232,23 +225,23 @@ class _Room(NamedTuple):
 def _shade(room: _Room, thing: _Thing | None) -> Float[np.ndarray, "6 rays"]:
     """Floor, wall and object shade and the constant colour (three channels) of each ray."""
     count = len(room.rays)
-    seen, shadow = np.zeros(count, dtype=bool), np.zeros(count)
+    visible, shadow = np.zeros(count, dtype=bool), np.zeros(count)
     maps = np.zeros((6, count))
     if thing is not None:
         hit, object_normal = thing.meet(np.broadcast_to(room.origin, room.rays.shape), room.rays)
-        seen = hit < room.distance
+        visible = hit < room.distance
         lit = room.material != 3
         shadow[lit] = thing.meet(room.points[lit], _LIGHT - room.points[lit])[0] < 1.0
-        spot, n, ray = room.origin + hit[seen, None] * room.rays[seen], object_normal[seen], room.rays[seen]
-        maps[2, seen] = 0.34 + 0.50 * _light(spot, n)
+        spot, n, ray = room.origin + hit[visible, None] * room.rays[visible], object_normal[visible], room.rays[visible]
+        maps[2, visible] = 0.34 + 0.50 * _light(spot, n)
         mirror = ray - 2 * _dot(ray, n)[:, None] * n
         aim = _LIGHT - spot
         gloss = np.clip(_dot(mirror, aim) / np.sqrt(_dot(aim, aim)), 0.0, 1.0) ** 24
-        maps[3:, seen] = 0.16 * gloss
+        maps[3:, visible] = 0.16 * gloss
     for m in (0, 1):
-        where = ~seen & (room.material == m)
+        where = ~visible & (room.material == m)
         maps[m, where] = 0.35 + 0.55 * room.light[where] * (1.0 - 0.8 * shadow[where])
-    maps[3:, ~seen & (room.material == 3)] = _SKY[:, None]
+    maps[3:, ~visible & (room.material == 3)] = _SKY[:, None]
     return maps
 
 

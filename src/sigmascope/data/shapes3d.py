@@ -106,25 +106,20 @@ def _opened(path: Path) -> h5py.File:
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """An array that lies in this file itself; InputError where there is none, or it is kept in another file."""
     try:
-        link = file.get(name, getlink=True) if name in file else None
+        link = file.get(name, getlink=True)
         member = file[name] if isinstance(link, h5py.HardLink) else None
-        elsewhere = isinstance(member, h5py.Dataset) and (bool(member.external) or bool(member.is_virtual))
+        elsewhere = isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) or (
+            isinstance(member, h5py.Dataset) and (bool(member.external) or bool(member.is_virtual))
+        )
         sized = isinstance(member, h5py.Dataset) and member.shape is not None
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise _unreadable(path, error_words(error)) from error
-    if elsewhere or (member is None and _is_link(file, name)):
+    if elsewhere:
         raise InputError(f"{path}: {name!r} is kept elsewhere: expected a dataset in the file itself; copy it there")
     if not sized:
         kind = "nothing" if member is None else f"a {type(member).__name__.lower()} without a shape"
         raise _unreadable(path, f"{name!r} is {kind}")
     return member
-
-
-def _is_link(file: h5py.File, name: str) -> bool:
-    try:
-        return isinstance(file.get(name, getlink=True), (h5py.SoftLink, h5py.ExternalLink))
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError):
-        return False
 
 
 def _factors(file: h5py.File, images: h5py.Dataset, path: Path) -> np.ndarray:

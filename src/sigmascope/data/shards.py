@@ -22,34 +22,17 @@ _BLOCK_BYTES = 1 << 22  # read at once
 
 
 class ShardedSource:
-    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read.
-
-    Args:
-        own: the items that this rank holds; perhaps none.
-        start: index of the first of them.
-        total: number of items of all ranks.
-    """
+    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read."""
 
     def __init__(self, own: ItemSource, start: int, total: int) -> None:
         self._own, self._start, self._total = own, start, total
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._own.event
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that this rank holds."""
-        return self._own.resident_bytes
+        self.event, self.resident_bytes = own.event, own.resident_bytes
 
     def __len__(self) -> int:
         return self._total
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Items of this rank.
-
-        Raises: InputError for those of another.
-        """
+        """Items of this rank; InputError for those of another."""
         first, last = start - self._start, stop - self._start
         if first < 0 or last > len(self._own):
             raise InputError(
@@ -78,9 +61,7 @@ class Rows(Protocol):
     def dtype(self) -> np.dtype: ...
 
     @property
-    def nbytes(self) -> int:
-        """Memory that the rows take."""
-        ...
+    def nbytes(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -88,24 +69,15 @@ class Rows(Protocol):
 
 
 class StoredRows:
-    """An array that lies uncompressed in a file, whose rows are read when they are needed.
+    """An array in C order that lies uncompressed in a file, whose rows are read when they are needed."""
 
-    Args:
-        path: of the file.
-        offset: of the first byte of the array.
-        shape: of the array, rows first, in C order.
-        dtype: of its entries.
-    """
+    nbytes = 0  # no row is kept in memory
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self._path, self._offset = path.absolute(), offset
         self._row = math.prod(shape[1:]) * dtype.itemsize
         self._version = _version(os.stat(path))
-
-    @property
-    def nbytes(self) -> int:
-        return 0  # no row is kept in memory
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -135,20 +107,11 @@ class StoredRows:
 
 
 class ChosenRows:
-    """A choice of rows, which are read when they are needed.
-
-    Args:
-        rows: all rows.
-        kept: indices of the chosen ones, increasing.
-    """
+    """Rows with some indices, which increase; they are read when they are needed."""
 
     def __init__(self, rows: Rows, kept: np.ndarray) -> None:
-        self.shape, self.dtype = (len(kept), *rows.shape[1:]), rows.dtype
+        self.shape, self.dtype, self.nbytes = (len(kept), *rows.shape[1:]), rows.dtype, rows.nbytes
         self._rows, self._kept = rows, kept
-
-    @property
-    def nbytes(self) -> int:
-        return self._rows.nbytes
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -14,14 +14,9 @@ _NEAR = 0.5  # the lightest pixel of pictures is at least this, and the darkest 
 
 
 def unit_of(shape: tuple[int, ...], whole: bool, span: tuple[float, float]) -> str:
-    """The unit of noise levels of some data, in words.
+    """The unit of noise levels of data, in words, by their shape (items, ...) and the span of their coordinates.
 
     Floats count as pictures by their shape and by their range: from 0 to 1, or from -1 to 1.
-
-    Args:
-        shape: of all items, (items, ...).
-        whole: whether they are 8-bit pixels.
-        span: smallest and largest coordinate.
     """
     low, high = span
     if whole:
@@ -34,21 +29,12 @@ def unit_of(shape: tuple[int, ...], whole: bool, span: tuple[float, float]) -> s
 
 
 def range_of(unit: str) -> float | None:
-    """Size of a unit, as a share of the range of a pixel from black to white; None where it is not known.
-
-    Args:
-        unit: in words, ``unit_of_sigma`` of the results of a study.
-    """
+    """Size of a unit, as a share of the range of a pixel from black to white; None where it is not known."""
     return 1.0 if unit.startswith(PIXELS) else 0.5 if unit.startswith(HALF) else None
 
 
 def factor(unit: str, other: str) -> float | None:
-    """The factor that converts a noise level in one unit to another; None where it is not known.
-
-    Args:
-        unit: of the noise level, in words.
-        other: the unit that it is converted to.
-    """
+    """The factor that converts a noise level in one unit to another; None where it is not known."""
     ranges = range_of(unit), range_of(other)
     if ranges[0] is not None and ranges[1] is not None:
         return ranges[0] / ranges[1]

@@ -32,7 +32,16 @@ from torch import Tensor, nn
 from sigmascope.core import Attribute, InputError
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import directions
-from sigmascope.learn.networks import Architecture, check_batch, is_image, modulated, small_weights, waves
+from sigmascope.learn.networks import (
+    Architecture,
+    LevelPerRow,
+    Values,
+    check_batch,
+    is_image,
+    modulated,
+    small_weights,
+    waves,
+)
 from sigmascope.learn.sources import Source, mean_and_scale
 
 CLASSIFIER = "classifier.safetensors"
@@ -46,13 +55,7 @@ _KEPT = ("mean", "spread")  # tensors that are not rounded to half precision
 def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
     """The network of a classifier for values of this shape, with defaults in place of ``auto`` and 0.
 
-    Args:
-        kind: ``mlp``, ``unet`` (here: convolutional) or ``auto``.
-        width: units of a hidden layer, or channels of the first convolution.
-        depth: residual blocks, or halvings of the image.
-        event: shape of a value.
-
-    Raises: InputError for a convolutional network on values that are no images.
+    ``unet`` stands for a convolutional network, whose depth is the number of halvings of the image.
     """
     if kind == "auto":
         kind = "unet" if is_image(event) else "mlp"
@@ -70,12 +73,6 @@ class VectorTrunk(nn.Module):
     .. math:: h_0 = W x, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad F = O\,(m(h_n) + e^{r} h_0)
 
     m normalises and modulates by the noise level; r is a function of the noise level, one number per unit.
-
-    Args:
-        inputs: dimension of the input.
-        width: units of a hidden layer.
-        depth: residual blocks.
-        outputs: number of logits.
     """
 
     def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
@@ -90,7 +87,7 @@ class VectorTrunk(nn.Module):
         small_weights([*self.modulate, *self.down, self.gain])
         _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         first = h = self.enter(x)
@@ -101,14 +98,7 @@ class VectorTrunk(nn.Module):
 
 
 class ImageTrunk(nn.Module):
-    """A convolutional network: blocks that halve the image and double the channels, then a mean over pixels.
-
-    Args:
-        channels: of an image.
-        width: channels of the first block.
-        depth: number of halvings.
-        outputs: number of logits.
-    """
+    """A convolutional network: blocks that halve the image and double the channels, then a mean over pixels."""
 
     def __init__(self, channels: int, width: int, depth: int, outputs: int) -> None:
         super().__init__()
@@ -124,7 +114,7 @@ class ImageTrunk(nn.Module):
         small_weights(self.modulate)
         _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         h = self.enter(x)
@@ -197,9 +187,7 @@ class NoisyClassifier(nn.Module):
         prior = torch.cat([a.prior for a in self.attributes]).log().float()
         self.register_buffer("log_prior", prior, persistent=False)
 
-    def logits(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch all_values"]:
+    def logits(self, y: Values, sigma: LevelPerRow) -> Float[Tensor, "batch all_values"]:
         """Logits of all values of all attributes side by side, not normalised, float32."""
         level = sigma.to(self.mean)
         centred = (y.to(self.mean) - self.mean).flatten(1)
@@ -217,9 +205,7 @@ class NoisyClassifier(nn.Module):
         parts = torch.split(logits, self._sizes, 1)
         return {a.name: x.log_softmax(1) for a, x in zip(self.attributes, parts, strict=True)}
 
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch values"]]:
         """ln q(a | y) of every attribute, float64, normalised.
 
         Args:
@@ -232,13 +218,8 @@ class NoisyClassifier(nn.Module):
         rows = range(0, max(len(y), 1), _CHUNK)
         return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
 
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln q(a | y) of one attribute, float64, normalised.
-
-        Raises: InputError for an unknown name, or shapes that do not fit.
-        """
+    def log_posterior(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "batch values"]:
+        """ln q(a | y) of one attribute, float64, normalised; InputError for an unknown name."""
         names = [a.name for a in self.attributes]
         if attribute not in names:
             raise InputError(f"no attribute is called {attribute!r}: choose among {', '.join(names)}")
@@ -291,10 +272,7 @@ class NoisyClassifier(nn.Module):
 
 
 def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:
-    """An untrained classifier of all discrete attributes of a source; its posteriors are the priors.
-
-    Raises: InputError where there is no attribute, or all values are equal.
-    """
+    """An untrained classifier of all discrete attributes of a source; its posteriors are the priors."""
     mean, scale = mean_and_scale(source, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

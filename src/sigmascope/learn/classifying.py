@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 import sigmascope.distributed as distributed
-from sigmascope.core import generator
 from sigmascope.learn.classifier import NoisyClassifier, classifier_architecture, new_classifier
-from sigmascope.learn.descent import Training, level_per_row
+from sigmascope.learn.descent import Training
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Source
@@ -51,19 +50,13 @@ class ClassifierTrainer(Training):
         # Adaptive levels without a measurement are even in ln sigma.
         levels = Levels(settings.sigma_min, settings.sigma_max, adaptive=True)
         super().__init__(model, source, settings, levels, device, fused=False)
-        self.kept["measured"] = np.zeros((1 + len(model.attributes), len(levels.middles)))
+        self.arrays["measured"] = np.zeros((1 + len(model.attributes), len(levels.middles)))
 
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss: the sum of the attributes' cross-entropies, nats."""
-        s = self.settings
-        g = generator(s.seed, Use.CLASSIFIER_BATCHES, self.done)
-        v, labels = self.source.draw(s.batch, g)
-        sigma = self.levels.draw(s.batch, g)
-        noise = torch.randn(v.shape, generator=g)
-        own = slice(distributed.rank(), None, distributed.world())
-        v, sigma, noise = (x[own].to(self.device) for x in (v, sigma, noise))
+        _, labels, sigma, y, own = self._batch(Use.CLASSIFIER_BATCHES)
         with self._autocast:
-            logits = self.model.logits(v + level_per_row(sigma, v) * noise, sigma).float()
+            logits = self.model.logits(y, sigma).float()
         log_q = self.model.split(logits)
         targets = {name: labels[name][own].to(self.device) for name in log_q}
         by_name = torch.stack([nn.functional.nll_loss(q, targets[n], reduction="none") for n, q in log_q.items()])
@@ -75,7 +68,7 @@ class ClassifierTrainer(Training):
         """Measure :math:`\\sum_A H(A)\\, k(1 - k)` by levels, with k the share of H(A) that is known."""
         if self.settings.noise != "adaptive":
             return
-        sums = self.kept["measured"]
+        sums = self.arrays["measured"]
         bins = sums.shape[1]
         at = np.clip(np.searchsorted(self.levels.edges, np.log(sigma), side="right") - 1, 0, bins - 1)
         new = np.stack([np.bincount(at, x, bins) for x in (np.ones(len(at)), *by_name)])

@@ -22,14 +22,7 @@ from sigmascope.core import UNKNOWN, Attribute, InputError
 
 @dataclass(frozen=True)
 class Continuous:
-    """An attribute whose value is a vector.
-
-    Args:
-        name: of the attribute.
-        dim: dimension of a value.
-        mean: of each coordinate, over the data.
-        scale: standard deviation of each coordinate.
-    """
+    """An attribute whose value is a vector, with the mean and standard deviation of each coordinate over the data."""
 
     name: str
     dim: int
@@ -38,13 +31,7 @@ class Continuous:
 
 
 class Conditions(nn.Module):
-    """The sum of the embeddings of the known attributes.
-
-    Args:
-        attributes: discrete attributes.
-        continuous: attributes whose values are vectors.
-        width: dimension of an embedding.
-    """
+    """The sum of the embeddings of the known attributes, discrete ones and those with vectors as values."""
 
     def __init__(self, attributes: tuple[Attribute, ...], continuous: tuple[Continuous, ...], width: int) -> None:
         super().__init__()
@@ -68,14 +55,10 @@ class Conditions(nn.Module):
     ) -> Float[Tensor, "rows width"]:
         """The sum over the attributes of the embedding of the known value, or of the mean under the probabilities.
 
-        Args:
-            known: by name, the index of a value, int64, shape (rows,), -1 where unknown; for a continuous attribute the
-                value itself, float, shape (rows, dim), NaN where unknown.
-            rows: number of rows.
-            probabilities: by name, the probabilities of the values of a discrete attribute that is unknown, shape
-                (rows, values).
-
-        Raises: InputError for an unknown name, another shape, or a value that does not exist.
+        ``known`` holds by name the index of a value, int64, shape (rows,), -1 where unknown, or for a continuous
+        attribute the value itself, float, shape (rows, dim), NaN where unknown.  ``probabilities``, shape (rows,
+        values), are those of the values of a discrete attribute that is unknown.  InputError for an unknown name,
+        another shape, or an unknown value.
         """
         some = next(self.parameters(), None)
         out = torch.zeros(rows, self.width) if some is None else some.new_zeros(rows, self.width)
@@ -89,8 +72,8 @@ class Conditions(nn.Module):
         for name, q in (probabilities or {}).items():
             table = self.tables[list(self._values).index(name)]
             mean = q.to(out) @ next(table.parameters())
-            value = (known or {}).get(name)
-            out = out + (mean if value is None else mean * (value.to(out.device) == UNKNOWN)[:, None])
+            index = (known or {}).get(name)
+            out = out + (mean if index is None else mean * (index.to(out.device) == UNKNOWN)[:, None])
         return out
 
     def _discrete(self, name: str, value: Tensor, rows: int) -> Tensor:

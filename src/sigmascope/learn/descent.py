@@ -31,23 +31,9 @@ _CLIP = 1.0  # largest norm of a gradient
 class Training(ABC):
     """A training with AdamW, a warm-up and a cosine of the learning rate, and averaged weights.
 
-    Args:
-        model: the network, on its device.
-        source: of the training values.
-        settings: of the training.
-        levels: noise levels of the batches.
-        device: of the model.
-        fused: whether one kernel updates all parameters.
-
-    Attributes:
-        kind: key of the state in the header of a checkpoint.
-        loss: name of the loss in messages.
-        done: number of steps so far.
-        seconds: that the steps took, in all runs; set by the caller, who measures the time.
-        averaged: the model with averaged weights.
-        decades: powers of ten at which the decades of sigma begin.
-        history: the results of :meth:`losses` so far.
-        kept: arrays that are part of the state.
+    ``kind`` is the key of the state in a checkpoint, ``loss`` the name of the loss in messages, ``done`` the number of
+    steps so far, and ``seconds`` the time that they took, which the caller measures.  ``decades`` are the powers of ten
+    at which the decades of sigma begin, ``history`` the results of :meth:`losses`, and ``arrays`` those of the state.
     """
 
     kind: ClassVar[str]
@@ -76,20 +62,28 @@ class Training(ABC):
         self.seconds = 0.0
         self.decades = np.arange(math.floor(math.log10(settings.sigma_min)), math.ceil(math.log10(settings.sigma_max)))
         self.history: list[dict[str, Any]] = []
-        self.kept = {"sums": np.zeros((2, len(self.decades)))}
+        self.arrays = {"sums": np.zeros((2, len(self.decades)))}
 
     @abstractmethod
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss.
 
-        Raises:
-            InputError: the loss is no longer finite.
-            Stopped: another process of the run was lost.
+        Raises InputError for a loss that is not finite, and Stopped where another process of the run was lost.
         """
 
     @abstractmethod
     def losses(self) -> dict[str, Any]:
         """Losses by decade since the last call and on values kept out of training; they are added to the history."""
+
+    def _batch(self, use: Use) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, slice]:
+        """The batch of this step: values, labels of all rows, levels and noisy values, and the rows of this process."""
+        g = generator(self.settings.seed, use, self.done)
+        v, labels = self.source.draw(self.settings.batch, g)
+        sigma = self.levels.draw(self.settings.batch, g)
+        noise = torch.randn(v.shape, generator=g)
+        own = slice(distributed.rank(), None, distributed.world())
+        v, sigma, noise = (x[own].to(self.device) for x in (v, sigma, noise))
+        return v, labels, sigma, v + level_per_row(sigma, v) * noise, own
 
     def _descend(self, each: Tensor, sigma: Tensor) -> float:
         """Do a step on the mean of the losses of all rows, of which this process has a share, and return that mean."""
@@ -134,13 +128,13 @@ class Training(ABC):
         at = np.clip(np.floor(np.log10(sigma)).astype(int) - int(self.decades[0]), 0, len(self.decades) - 1)
         new = np.stack([np.bincount(at, x, len(self.decades)) for x in (each, np.ones_like(each))])
         new = distributed.add_up(torch.from_numpy(new)).numpy()
-        self.kept["sums"] += new
+        self.arrays["sums"] += new
         return float(new[0].sum() / self.settings.batch)
 
     def _means(self) -> list[float | None]:
         """Mean losses of the decades since the last call; None for a decade without a level."""
-        total, count = self.kept["sums"]
-        self.kept["sums"] = np.zeros_like(self.kept["sums"])
+        total, count = self.arrays["sums"]
+        self.arrays["sums"] = np.zeros_like(self.arrays["sums"])
         return [float(t / c) if c else None for t, c in zip(total, count, strict=True)]
 
     def _held_out(self, use: Use, rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
@@ -158,7 +152,7 @@ class Training(ABC):
         tensors |= {f"averaged.{k}": x for k, x in self.averaged.state_dict().items()}
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(x) for k, x in state.items()}
-        tensors |= {k: torch.from_numpy(x) for k, x in self.kept.items()}
+        tensors |= {k: torch.from_numpy(x) for k, x in self.arrays.items()}
         state = {
             "settings": asdict(self.settings), "done": self.done, "seconds": self.seconds,
             "levels": self.levels.state(), "history": self.history,
@@ -167,10 +161,7 @@ class Training(ABC):
         path.write_bytes(save(tensors, {self.kind: json.dumps(state)}))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of :meth:`store`.
-
-        Raises: InputError where it cannot be read, or is of another training.
-        """
+        """Continue from a checkpoint of :meth:`store`; InputError for one of another training."""
         try:
             with safe_open(path, "pt") as file:
                 state = json.loads((file.metadata() or {})[self.kind])
@@ -184,7 +175,7 @@ class Training(ABC):
             self.levels.restore(state["levels"])
             self.done, self.history = int(state["done"]), list(state["history"])
             self.seconds = float(state.get("seconds", 0.0))
-            self.kept = {k: tensors[k].numpy().copy() for k in self.kept}
+            self.arrays = {k: tensors[k].numpy().copy() for k in self.arrays}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             message = f"{path}: no checkpoint of this training ({error_words(error)}): delete it to begin anew"
             raise InputError(message) from error

@@ -28,15 +28,10 @@ def write_model(
     exact: Collection[str],
     excluded: str | None = None,
 ) -> None:
-    """Write a model.
+    """Write the weights of a model, and its description in the header of a .safetensors file.
 
-    Args:
-        model: the model.
-        path: a .safetensors file.
-        description: of the model without its weights, as JSON can hold it.
-        half: round weights to float16.
-        exact: names of tensors that are not rounded.
-        excluded: prefix of the names of tensors that have a file of their own.
+    ``half`` rounds weights to float16, except ``exact`` ones.  Tensors with the prefix ``excluded`` have a file of
+    their own.
     """
     weights = {k: x for k, x in model.state_dict().items() if excluded is None or not k.startswith(excluded)}
     weights = {k: x.detach().cpu().contiguous() for k, x in weights.items()}
@@ -52,16 +47,9 @@ def read_model(
     device: torch.device | str,
     excluded: str | None = None,
 ) -> M:
-    """Read a model that :func:`write_model` has written, in evaluation mode.
+    """Read a model that :func:`write_model` has written, in evaluation mode; InputError for another file.
 
-    Args:
-        path: the file.
-        kind: of the model, for the message.
-        make: makes the model from its description, with any weights but those that are excluded.
-        device: of the model.
-        excluded: prefix of the names of tensors that have a file of their own.
-
-    Raises: InputError for a file without such a model.
+    ``make`` makes the model from its description, with any weights but those that are excluded.
     """
     try:
         with safe_open(path, "pt") as file:

@@ -3,11 +3,11 @@ r"""Coordinates of the input of a network, and the estimate from its output.
 .. math:: D = m + w \circ (y - m) + c_{out} \circ F(c_{in} \circ (y - m)), \quad w = \frac{s^2}{s^2 + \sigma^2},\;
           c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}}
 
-with m the mean of the data.  For a convolution s is one number, the scale of the data, and
-:math:`c_{in} = (s^2 + \sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data,
-each with its own s, and :math:`c_{in} = s / (s^2 + \sigma^2)`: its input is the best linear estimate, whitened, where
-directions that are all noise are zero.  F = 0 is then the best linear denoiser: a network needs no units to remove noise
-where the data do not vary.
+with m the mean of the data.  For a convolution s is one number, the scale of the data, and :math:`c_{in} = (s^2 +
+\sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data, each with its own s, and
+:math:`c_{in} = s / (s^2 + \sigma^2)`: its input is the best linear estimate, whitened, where directions that are all
+noise are zero.  F = 0 is then the best linear denoiser: a network needs no units to remove noise where the data do not
+vary.
 
 References: Karras, Aittala, Aila, Laine (2022) for one s.
 """
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import generator
+from sigmascope.learn.networks import LevelPerRow, Values
 from sigmascope.learn.sources import Source, mean_and_scale
 from sigmascope.streams import Use
 
@@ -34,13 +35,7 @@ _EXACTLY = 1024  # coordinates of a value up to which the whole covariance is de
 def directions(
     source: Source, seed: int, limit: int
 ) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
-    """Principal directions of a sample of the values, and the standard deviations along them, the largest first.
-
-    Args:
-        source: of the values.
-        seed: of the sample.
-        limit: largest number of directions.
-    """
+    """At most ``limit`` principal directions of a sample of the values, and the standard deviations along them."""
     size = math.prod(source.event)
     rows = max(min(_SAMPLED, _SAMPLED_NUMBERS // size), 2)
     v, _ = source.draw(rows, generator(seed, Use.DIRECTIONS))
@@ -60,11 +55,9 @@ def directions(
 
 
 class Frame(nn.Module, ABC):
-    """Coordinates for the input of a network.
+    """Coordinates for the input of a network, from the mean of the data, shape (*event), and their scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+    The scale is the root of the mean squared distance from the mean, per coordinate.
     """
 
     mean: Tensor
@@ -80,9 +73,7 @@ class Frame(nn.Module, ABC):
         """Shape of the input of the network, and of its output."""
 
     @abstractmethod
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         """D from F, the network, in the dtype of y."""
 
     @abstractmethod
@@ -97,9 +88,7 @@ class RoundFrame(Frame):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.reshape(-1, *[1] * self.mean.ndim).to(self.mean)
         total = (self.scale**2 + level**2).sqrt()
         f = network((y.to(self.mean) - self.mean) / total).float()
@@ -114,11 +103,8 @@ class RoundFrame(Frame):
 class PrincipalFrame(Frame):
     """The principal directions of the data, each with its own scale; all other directions share one scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: of the data, over all coordinates.
-        basis: orthonormal directions, shape (directions, *event).
-        spread: standard deviations along them.
+    ``basis`` holds orthonormal directions, shape (directions, *event), and ``spread`` the standard deviations along
+    them.
     """
 
     basis: Tensor
@@ -139,9 +125,7 @@ class PrincipalFrame(Frame):
     def shape(self) -> tuple[int, ...]:
         return (len(self.spread),)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.to(self.mean)[:, None]
         with torch.autocast(y.device.type, enabled=False):
             along = (y.to(self.mean) - self.mean).flatten(1) @ self.basis.T
@@ -175,9 +159,6 @@ def empty_frame(event: tuple[int, ...], description: Mapping[str, Any]) -> Frame
 
 
 def frame_of(source: Source, seed: int, limit: int) -> Frame:
-    """The frame for a source, with at most ``limit`` principal directions, or with one scale where that is 0.
-
-    Raises: InputError where all values are the same.
-    """
+    """The frame for a source, with at most ``limit`` principal directions, or with one scale where that is 0."""
     mean, scale = mean_and_scale(source, seed)
     return PrincipalFrame(mean, scale, *directions(source, seed, limit)) if limit else RoundFrame(mean, scale)

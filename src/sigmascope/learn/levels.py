@@ -21,13 +21,6 @@ class Levels:
     Half of the adaptive density is even in ln sigma, and half is in proportion to :math:`\sqrt{g}`, with
     :math:`g(\sigma) = E\|D_A - D\|^2 / \sigma^2`, the rate of information in ln sigma, averaged over the attributes and
     measured during training.  The root is used because the error of a rate falls as the root of the number of rows.
-
-    Args:
-        low: smallest level.
-        high: largest level.
-        adaptive: whether the density is adapted, or else log-normal.
-        log_mean: mean of ln sigma of the log-normal.
-        log_std: its standard deviation.
     """
 
     def __init__(self, low: float, high: float, *, adaptive: bool, log_mean: float = 0.0, log_std: float = 1.0) -> None:

@@ -18,6 +18,11 @@ WAVES = 2 * _FREQUENCIES + 1
 _EMBEDDING = 96  # width of the embedding that modulates a perceptron
 _LOWEST, _HIGHEST = math.log(0.002), math.log(200.0)  # range of ln(sigma / scale of the data) in the embedding
 
+Values = Float[Tensor, "batch *event"]
+"""Values, one per row."""
+LevelPerRow = Float[Tensor, " batch"]
+"""Noise levels, one per row."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -29,15 +34,12 @@ class Architecture:
 
 
 def is_image(event: tuple[int, ...]) -> bool:
-    """Whether values of a shape are images of 4 × 4 pixels or more; for these ``auto`` chooses a convolutional network."""
+    """Whether values are images of 4 × 4 pixels or more, for which ``auto`` chooses a convolutional network."""
     return len(event) == 3 and min(event[1:]) >= 4
 
 
 def check_batch(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> None:
-    """Refuse noisy values of another shape than ``event``, or noise levels that are not one per row.
-
-    Raises: InputError.
-    """
+    """Refuse noisy values of another shape than ``event``, or noise levels that are not one per row."""
     if y.shape[1:] != event:
         raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {event}")
     if sigma.shape != (len(y),):
@@ -54,7 +56,7 @@ def small_weights(layers: Iterable[nn.Module]) -> None:
 
 def modulated(layer: nn.Module, h: Float[Tensor, "batch width"], e: Tensor) -> Float[Tensor, "batch width"]:
     """Normalised h with a scale and a shift that a layer computes from an embedding e."""
-    scale, shift = layer(e).chunk(2, 1)
+    scale, shift = torch.chunk(layer(e), 2, 1)
     return nn.functional.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
 
 
@@ -66,12 +68,6 @@ class VectorNet(nn.Module):
 
     m normalises and modulates by e, an embedding of the noise level and the condition.  With enough units the linear
     path holds the denoiser of a Gaussian exactly: the gains are Wiener's.
-
-    Args:
-        event: shape of a value, which is flattened.
-        condition: width of the embedding of the condition.
-        width: units of a hidden layer.
-        depth: residual blocks.
     """
 
     def __init__(self, event: tuple[int, ...], condition: int, width: int, depth: int) -> None:
@@ -89,9 +85,7 @@ class VectorNet(nn.Module):
         small_weights([*self.modulate, *self.down])
         self.features: dict[str, Tensor] | None = None
 
-    def forward(
-        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Values, log_sigma: LevelPerRow, condition: Tensor) -> Values:
         """F, of the shape of x."""
         e = nn.functional.silu(self.mix(torch.cat([self.noise(waves(log_sigma)), condition], 1)))
         first = h = self.enter(x.flatten(1)) + self.condition(condition)
@@ -103,7 +97,7 @@ class VectorNet(nn.Module):
         return out.reshape(x.shape)
 
 
-def waves(log_sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
+def waves(log_sigma: LevelPerRow) -> Float[Tensor, "batch waves"]:
     """The noise level as a number and as sines and cosines of it, the slowest of which does half a turn."""
     at = (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
     turns = math.pi * at[:, None] * torch.arange(1, _FREQUENCIES + 1, device=at.device)
@@ -113,12 +107,7 @@ def waves(log_sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
 class ImageNet(nn.Module):
     """The U-Net of diffusers, with the noise level as its time and the embedding of the condition as its class.
 
-    Args:
-        event: (channels, height, width) of an image.
-        width: channels of the first level.
-        depth: levels, each of twice the channels and half the size, as long as the size can be halved.
-
-    Raises: InputError where diffusers is missing, or for a shape that is no image.
+    Each of ``depth`` levels has twice the channels and half the size, as long as the size can be halved.
     """
 
     def __init__(self, event: tuple[int, ...], width: int, depth: int) -> None:
@@ -158,9 +147,7 @@ class ImageNet(nn.Module):
         if self.features is not None:
             self.features[name] = out[0] if isinstance(out, tuple) else out
 
-    def forward(
-        self, x: Float[Tensor, "batch *event"], log_sigma: Float[Tensor, " batch"], condition: Tensor
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, x: Values, log_sigma: LevelPerRow, condition: Tensor) -> Values:
         """F, of the shape of x."""
         time = 1000.0 * (log_sigma - _LOWEST) / (_HIGHEST - _LOWEST)
         x = x.contiguous(memory_format=torch.channels_last)

@@ -26,7 +26,17 @@ from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import Frame, empty_frame
-from sigmascope.learn.networks import WAVES, Architecture, ImageNet, VectorNet, check_batch, is_image, waves
+from sigmascope.learn.networks import (
+    WAVES,
+    Architecture,
+    ImageNet,
+    LevelPerRow,
+    Values,
+    VectorNet,
+    check_batch,
+    is_image,
+    waves,
+)
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 _FORMAT = 3
@@ -86,12 +96,7 @@ class NeuralDenoiser(Denoiser):
         """Scale of the data: the root of their mean squared distance from the mean, per coordinate."""
         return self.frame.scale
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The network's estimate of E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Args:
@@ -137,12 +142,7 @@ class NeuralDenoiser(Denoiser):
         log_q = self.classifier.split(self.classifier.logits(y, sigma).float())
         return {name: q.exp() for name, q in log_q.items()}
 
-    def together(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        questions: Sequence[Mapping[str, Tensor] | None],
-    ) -> list[Float[Tensor, "batch *event"]]:
+    def together(self, y: Values, sigma: LevelPerRow, questions: Sequence[Mapping[str, Tensor] | None]) -> list[Values]:
         """Estimates under several conditions for the same noisy values, whose posteriors are computed once.
 
         Args:
@@ -154,9 +154,7 @@ class NeuralDenoiser(Denoiser):
         probabilities = self._probabilities(y, sigma)
         return [self._in_parts(y, sigma, known or {}, probabilities) for known in questions]
 
-    def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "values batch *event"]:
+    def means_by_value(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "values batch *event"]:
         """The estimates given each value of an attribute; cost: one call per value."""
         values = len(next(a for a in self.attributes if a.name == attribute).values)
         check_batch(y, sigma, self.event)
@@ -165,9 +163,7 @@ class NeuralDenoiser(Denoiser):
         known = {attribute: torch.arange(values, device=y.device).repeat_interleave(len(y))}
         return self._in_parts(each, sigma.repeat(values), known, probabilities).reshape(values, *y.shape)
 
-    def features(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch channels"]]:
+    def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch channels"]]:
         """The output of each block of the network given y alone, averaged over pixels, float32."""
         check_batch(y, sigma, self.event)
         self.network.features = {}
@@ -230,10 +226,7 @@ class NeuralDenoiser(Denoiser):
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model; for ``bundled``, the one that comes with the package.
-
-    Raises: InputError where there is none.
-    """
+    """The folder of a model; for ``bundled``, the one that comes with the package."""
     path = Path(__file__).with_name("bundled") if str(name) == "bundled" else Path(name)
     if not (path / WEIGHTS).exists():
         raise InputError(f"{path}: it holds no {WEIGHTS}: pass a folder that sigmascope train has made, or 'bundled'")

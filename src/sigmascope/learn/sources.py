@@ -134,10 +134,7 @@ class Law:
 
 
 def mean_and_scale(source: Source, seed: int) -> tuple[Tensor, float]:
-    """The mean of a sample of a source, and the root of the mean squared distance from it, per coordinate.
-
-    Raises: InputError where all values are the same, or one is not finite.
-    """
+    """The mean of a sample of a source, and the root of the mean squared distance from it, per coordinate."""
     v, _ = source.draw(_SAMPLED, generator(seed, Use.DATA_SCALE))
     mean = v.double().mean(0)
     scale = float(((v.double() - mean) ** 2).mean().sqrt())

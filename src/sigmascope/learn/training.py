@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import sigmascope.distributed as distributed
 from sigmascope.core import UNKNOWN, generator
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.descent import Training, level_per_row
@@ -75,19 +74,13 @@ class Trainer(Training):
 
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss, weighted by 1/c_out² and per coordinate."""
-        s, k = self.settings, self.done
-        if self.levels.adaptive and k % _MEASURE_EVERY == 0 and k > 0:
+        if self.levels.adaptive and self.done % _MEASURE_EVERY == 0 and self.done > 0:
             self._measure()
-        g = generator(s.seed, Use.BATCHES, k)
-        v, labels = self.source.draw(s.batch, g)
-        sigma = self.levels.draw(s.batch, g)
-        noise = torch.randn(v.shape, generator=g)
-        known = self._random_subset(labels, generator(s.seed, Use.DROPPED_LABELS, k))
-        own = slice(distributed.rank(), None, distributed.world())
-        v, sigma, noise = (x[own].to(self.device) for x in (v, sigma, noise))
+        v, labels, sigma, y, own = self._batch(Use.BATCHES)
+        known = self._random_subset(labels, generator(self.settings.seed, Use.DROPPED_LABELS, self.done))
         known = {name: x[own].to(self.device) for name, x in known.items()}
         with self._autocast:
-            denoised = self.model(v + level_per_row(sigma, v) * noise, sigma, known)
+            denoised = self.model(y, sigma, known)
         return self._descend(self._weight(sigma) * ((denoised - v) ** 2).flatten(1).mean(1), sigma)
 
     def _random_subset(self, labels: Mapping[str, Tensor], g: torch.Generator) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened from a folder or a hub, read as denoisers, their units translated."""
+"""Pipelines of diffusers: opened from a folder or a hub, as denoisers, with the units of their noise levels."""
 
 from __future__ import annotations
 
