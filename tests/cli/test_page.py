@@ -162,7 +162,7 @@ def onset(name, ninety, half, ten, before=float("nan"), state="reached"):
         ([onset("a", 4, 5, 6, 0.99), onset("b", 0.5, 1, 2)], "exact",
          ["<strong>a</strong> first, at noise level σ 5.00 (4.50 to 5.50)", "is settled (in", "between 2.00 and 4"]),
         ([onset("a", 1, 1.5, 6, 0.8), onset("b", 0.5, 1, 2)], "lower bound",
-         ["<strong>b</strong> last", "is the same or higher; the order of <strong>a</strong> and", "overlap"]),
+         ["<strong>b</strong> last", "is the same or higher; the order of <strong>a</strong>", "up to σ 1.00; their"]),
         ([onset("a", 4, 5, 6)], "estimate", ["is decided at noise", "errors of the network", "σ 6.00 down to 4.00"]),
         ([onset("a", 0, 0, 0, state="not reached")], "exact", ["No attribute passes half", "exact", "--sigma-max"]),
         ([], "exact", ["marked as biased", "", ""]),

@@ -132,7 +132,7 @@ def half_interval(row: xr.Dataset) -> Float[np.ndarray, " levels"]:
 
 
 def moving(sigma: Float[np.ndarray, " levels"], values: Float[np.ndarray, "*rows levels"]) -> tuple[float, float]:
-    """The range of noise levels in which curves move: at least one of them is 4 % of its way from its ends.
+    """The range of noise levels in which curves move: at least one of them is 2 % of its way from its ends.
 
     Args:
         sigma: decreasing levels.
@@ -145,8 +145,8 @@ def moving(sigma: Float[np.ndarray, " levels"], values: Float[np.ndarray, "*rows
     rows, way = rows[way > 0.02 * way.max()], way[way > 0.02 * way.max(), None]
     if not len(rows):
         return float(sigma[-1]), float(sigma[0])
-    first = int(np.flatnonzero((np.abs(rows - rows[:, :1]) > 0.04 * way).any(0))[0])
-    last = int(np.flatnonzero((np.abs(rows - rows[:, -1:]) > 0.04 * way).any(0))[-1])
+    first = int(np.flatnonzero((np.abs(rows - rows[:, :1]) > 0.02 * way).any(0))[0])
+    last = int(np.flatnonzero((np.abs(rows - rows[:, -1:]) > 0.02 * way).any(0))[-1])
     return float(sigma[min(last + 1, len(sigma) - 1)]), float(sigma[max(first - 1, 0)])
 
 
