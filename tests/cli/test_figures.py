@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
+from diffusers import DDPMScheduler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 import sigmascope
 from asked import study
+from sigmascope.adapters.diffusers.units import ruler_of
 from sigmascope.errors import InputError
 from sigmascope.report.comparison import comparison_figure
 from sigmascope.report.figures import moving, sigma_ticks
@@ -212,3 +215,20 @@ def test_plot_draws_into_axes(drawn):
 def test_plot_refuses(drawn, options, message):
     with pytest.raises(InputError, match=message):
         sigmascope.plot(drawn[0], **options)
+
+
+def test_plot_over_timesteps(drawn, tmp_path):
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    results = drawn[0].assign_attrs(model=f"diffusers:{tmp_path}")
+    ax = sigmascope.plot(results, x="timestep")
+    steps = np.asarray(next(x for x in ax.lines if len(x.get_ydata()) == results.sizes["sigma"]).get_xdata())
+    inside = np.isfinite(steps)
+    assert inside.sum() >= 6
+    assert np.all(np.diff(steps[inside]) < 0)  # generation runs down
+    k = int(np.flatnonzero(inside)[2])
+    ruler = ruler_of(f"diffusers:{tmp_path}", 50)
+    assert steps[k] == pytest.approx(ruler.of_sigma(float(results.sigma[k])).timestep)
+    left, right = ax.get_xlim()
+    assert left > right
