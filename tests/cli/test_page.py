@@ -231,9 +231,8 @@ def test_pairs_on_the_page_stand_out_of_their_errors(page_file):
     )
     assert strongest_pairs(made) == [(names[0], names[1], 15), (names[1], names[2], 8)]
     said = pairs_html({"pairs": "", "pair_curves": ""}, made)[0]
-    assert (
-        f"needs both attributes is on {escape(names[0])} and {escape(names[1])}: 0.500 ± 0.012 nats at σ 0.01" in said
-    )
+    one, two, three = map(escape, names[:3])
+    assert f"needs both attributes is on {one} and {two}: 0.500 ± 0.012 nats at σ 0.01" in said
     assert f"redundant information is on {two} and {three}: 0.299 ± 0.012 nats" in said
     noise = made.assign(pair_stderr=(made.pair_stderr.dims, np.full(value.shape, 0.2)))
     assert strongest_pairs(noise) == []
