@@ -294,7 +294,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "σ at 50 %" in capsys.readouterr().out
     page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
-    assert "told nothing" in page
+    assert "parameters, unconditional" in page
     assert "the nearest item of the data" in page
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "finished; nothing was done" in capsys.readouterr().err

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
+from diffusers import DDPMScheduler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 import sigmascope
 from asked import study
+from sigmascope.adapters.diffusers.units import ruler_of
 from sigmascope.errors import InputError
 from sigmascope.report.comparison import comparison_figure
 from sigmascope.report.figures import moving, sigma_ticks
@@ -61,11 +64,9 @@ def texts_of(figure: Figure) -> list[tuple[str, Bbox]]:
     for ax in [*figure.axes, *(child for a in figure.axes for child in a.child_axes)]:
         if not ax.axison or not ax.get_visible():
             continue
-        low, high = sorted(ax.get_xlim())
-        found += [t.label1 for t in ax.xaxis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_visible()]
-        found += [t.label2 for t in ax.xaxis.get_major_ticks() if low <= t.get_loc() <= high and t.label2.get_visible()]
-        low, high = sorted(ax.get_ylim())
-        found += [t.label1 for t in ax.yaxis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_visible()]
+        for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            seen = [t for t in axis.get_major_ticks() if min(limits) <= t.get_loc() <= max(limits)]
+            found += [label for t in seen for label in (t.label1, t.label2) if label.get_visible()]
         found += [ax.xaxis.label, ax.yaxis.label, ax.title, ax._left_title]  # type: ignore[attr-defined]
         if (legend := ax.get_legend()) is not None:
             found += [*legend.get_texts(), legend.get_title()]
@@ -165,7 +166,7 @@ def test_ticks_are_few_and_round(low, ratio, most):
     ticks = sigma_ticks(low, low * ratio, most)
     assert len(ticks) <= most
     assert len(ticks) >= 2 or ratio < 2
-    assert all(len(f"{t:g}".replace(".", "").strip("0")) <= 2 for t in ticks)
+    assert all(float(f"{t:.1e}") == pytest.approx(t) for t in ticks)
 
 
 @pytest.mark.parametrize(
@@ -212,3 +213,20 @@ def test_plot_draws_into_axes(drawn):
 def test_plot_refuses(drawn, options, message):
     with pytest.raises(InputError, match=message):
         sigmascope.plot(drawn[0], **options)
+
+
+def test_plot_over_timesteps(drawn, tmp_path):
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    results = drawn[0].assign_attrs(model=f"diffusers:{tmp_path}")
+    ax = sigmascope.plot(results, x="timestep")
+    steps = np.asarray(next(x for x in ax.lines if len(x.get_ydata()) == results.sizes["sigma"]).get_xdata())
+    inside = np.isfinite(steps)
+    assert inside.sum() >= 6
+    assert np.all(np.diff(steps[inside]) < 0)  # generation runs down
+    k = int(np.flatnonzero(inside)[2])
+    ruler = ruler_of(f"diffusers:{tmp_path}", 50)
+    assert steps[k] == pytest.approx(ruler.of_sigma(float(results.sigma[k])).timestep)
+    left, right = ax.get_xlim()
+    assert left > right

@@ -269,7 +269,7 @@ def test_every_estimator_on_one_page(blocks, tmp_path):
     assert float(base.max()) > 1.0
     page = (out / "report.html").read_text()
     for e in ways.split(",")[1:]:
-        assert f"{e}: the largest difference is" in page
+        assert f"{e} minus posterior: the largest difference is" in page
     assert (out / "figures" / "estimators.svg").exists()
 
 

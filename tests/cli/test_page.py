@@ -52,7 +52,7 @@ def check_slider(page):
         seen.append([float(t.rpartition(" ")[2]) for t in nats])
     assert len(seen[0]) == 9  # a chart for each attribute
     assert np.mean(seen[0]) > 0.9
-    assert np.mean(seen[1]) < 0.05
+    assert np.mean(seen[1]) < 0.3 * np.mean(seen[0])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -79,7 +79,7 @@ def test_page(page_file, chromium):
         assert HOSTILE in names
         assert "a & b" in names
         assert len(names) == 18  # in the table of onsets, and in that of first and last values
-        for picture in page.locator("figure img:not(.explorer img)").all():
+        for picture in page.locator("figure .scroll img").all():
             assert picture.evaluate("i => i.complete && i.naturalWidth > 200")
             assert picture.evaluate("i => i.getBoundingClientRect().width / i.naturalWidth") > 0.6  # text stays legible
             assert picture.get_attribute("alt")
@@ -121,7 +121,7 @@ def test_page_is_dark_where_the_reader_wants_it(page_file, chromium):
             page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
             page.goto(page_file.as_uri())
             ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            picture = page.locator("figure img:not(.explorer img)").first
+            picture = page.locator("figure .scroll img").first
             picture.scroll_into_view_if_needed()
             corner = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("L"))[2:6, 2:6]
             light[scheme] = (np.mean([int(x) for x in re.findall(r"\d+", ground)[:3]]), corner.mean())
@@ -162,7 +162,7 @@ def onset(name, ninety, half, ten, before=float("nan"), state="reached"):
         ([onset("a", 4, 5, 6, 0.99), onset("b", 0.5, 1, 2)], "exact",
          ["<strong>a</strong> first, at noise level σ 5.00 (4.50 to 5.50)", "is settled (in", "between 2.00 and 4"]),
         ([onset("a", 1, 1.5, 6, 0.8), onset("b", 0.5, 1, 2)], "lower bound",
-         ["<strong>b</strong> last", "is the same or higher; the order of <strong>a</strong> and", "overlap"]),
+         ["<strong>b</strong> last", "is the same or higher; the order of <strong>a</strong>", "up to σ 1.00; their"]),
         ([onset("a", 4, 5, 6)], "estimate", ["is decided at noise", "errors of the network", "σ 6.00 down to 4.00"]),
         ([onset("a", 0, 0, 0, state="not reached")], "exact", ["No attribute passes half", "exact", "--sigma-max"]),
         ([], "exact", ["marked as biased", "", ""]),
@@ -231,9 +231,8 @@ def test_pairs_on_the_page_stand_out_of_their_errors(page_file):
     )
     assert strongest_pairs(made) == [(names[0], names[1], 15), (names[1], names[2], 8)]
     said = pairs_html({"pairs": "", "pair_curves": ""}, made)[0]
-    assert (
-        f"needs both attributes is on {escape(names[0])} and {escape(names[1])}: 0.500 ± 0.012 nats at σ 0.01" in said
-    )
+    one, two, three = map(escape, names[:3])
+    assert f"needs both attributes is on {one} and {two}: 0.500 ± 0.012 nats at σ 0.01" in said
     assert f"redundant information is on {two} and {three}: 0.299 ± 0.012 nats" in said
     noise = made.assign(pair_stderr=(made.pair_stderr.dims, np.full(value.shape, 0.2)))
     assert strongest_pairs(noise) == []

@@ -225,7 +225,7 @@ def test_a_flow_of_two_encoders(tmp_path, capsys):
     assert said["levels"][-1]["timestep"] == pytest.approx(1000 * 0.02 / 1.02)
     assert held.maps.shape == (2, 2, 8, 8)
     assert said["which"]["kind"] == "lower bound"
-    assert "which of the two it is" in capsys.readouterr().out
+    assert "information about which prompt it is" in capsys.readouterr().out
 
 
 def test_words_that_are_cut_off_are_said(folder, tmp_path, capsys):

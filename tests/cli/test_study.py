@@ -259,9 +259,9 @@ def test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another(digi
     options = ["--draws", "64", "--levels", "30", "--estimators", "posterior,score_gap,mmse_gap"]
     assert run("study", digits, "--attributes", "shape,noise,shape+noise", "--out", tmp_path / "a", *options) == 0
     page = (tmp_path / "a" / "report.html").read_text()
-    assert "score_gap: the largest difference is" in page
-    assert "mmse_gap: the largest difference is" in page
-    assert page.count("they agree within four standard errors") == 2
+    assert "score_gap minus posterior: the largest difference is" in page
+    assert "mmse_gap minus posterior: the largest difference is" in page
+    assert page.count("the two agree: no level differs by more than four standard errors") == 2
     assert "shape | noise" in page
     assert (tmp_path / "a" / "figures" / "agreement.png").exists()
     assert (tmp_path / "a" / "figures" / "conditional.svg").exists()

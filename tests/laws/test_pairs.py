@@ -244,7 +244,7 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     page = (tmp_path / "whole" / "report.html").read_text(encoding="utf-8")
     assert "<h2>Pairs of attributes</h2>" in page
-    assert "Most is told twice of a and b: 0." in page
+    assert "The most redundant information is on a and b: 0." in page
     assert (tmp_path / "whole" / "figures" / "pair_curves.svg").exists()
     assert read_spec(tmp_path / "whole" / "spec.toml").pairs
 

@@ -62,7 +62,7 @@ def _panels(results: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], label
         draw(ax, row)
         ceiling_line(ax, float(row.ceiling))
         titled(ax, span, str(name))
-    legend_above(fig, axes[0], columns if len(axes) > 1 else 2, 8.5)
+    legend_above(fig, columns if len(axes) > 1 else 2)
     fig.supxlabel(GENERATION, fontsize=9)
     fig.supylabel(label, fontsize=9)
     return fig

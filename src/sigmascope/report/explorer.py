@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from sigmascope.core import Attribute, Curve
-from sigmascope.report.figures import style_of
+from sigmascope.report.figures import sigma_ticks, style_of
 from sigmascope.report.table import number
 
 MOST_ATTRIBUTES = 12
@@ -336,9 +336,7 @@ def _plot(explored: Explored, curves: Sequence[Curve | None]) -> str:
         parts.append(f'<path class="grid" d="M{_LEFT} {y}H{right}"/>')
         parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{k * step:g}</text>')
     low, high = float(explored.sigma[-1]), float(explored.sigma[0])
-    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**k for k in tens for m in ((1, 3) if len(tens) < 7 else (1,))]
-    for s in (s for s in ticks if low <= s <= high):
+    for s in sigma_ticks(low, high, 8):
         x = _x(explored, s)
         parts.append(f'<path class="axis" d="M{x} {floor}v4"/>')
         parts.append(f'<text x="{x}" y="{floor + 15}" text-anchor="middle">{s:g}</text>')

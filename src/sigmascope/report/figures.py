@@ -98,10 +98,10 @@ def titled(ax: Axes, span: tuple[float, float], title: str) -> None:
     ax.set_title(short(title, 30), fontsize=9.5, loc="left")
 
 
-def legend_above(fig: Figure, source: Axes, columns: int, size: float = 9) -> None:
-    """One legend above all panels, of the lines of one of them."""
-    handles, labels = source.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=size)
+def legend_above(fig: Figure, columns: int, size: float = 8.5) -> None:
+    """One legend above all panels, with the lines of all of them."""
+    lines = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize=size)
 
 
 def legend_beside(ax: Axes, title: str = "", size: float = 9) -> None:
@@ -134,7 +134,7 @@ def half_interval(row: xr.Dataset) -> Float[np.ndarray, " levels"]:
 
 
 def moving(sigma: Float[np.ndarray, " levels"], values: Float[np.ndarray, "*rows levels"]) -> tuple[float, float]:
-    """The range of noise levels in which curves move: at least one of them is 4 % of its way from its ends.
+    """The range of noise levels in which curves move: at least one of them is 2 % of its way from its ends.
 
     Args:
         sigma: decreasing levels.
@@ -147,8 +147,8 @@ def moving(sigma: Float[np.ndarray, " levels"], values: Float[np.ndarray, "*rows
     rows, way = rows[way > 0.02 * way.max()], way[way > 0.02 * way.max(), None]
     if not len(rows):
         return float(sigma[-1]), float(sigma[0])
-    first = int(np.flatnonzero((np.abs(rows - rows[:, :1]) > 0.04 * way).any(0))[0])
-    last = int(np.flatnonzero((np.abs(rows - rows[:, -1:]) > 0.04 * way).any(0))[-1])
+    first = int(np.flatnonzero((np.abs(rows - rows[:, :1]) > 0.02 * way).any(0))[0])
+    last = int(np.flatnonzero((np.abs(rows - rows[:, -1:]) > 0.02 * way).any(0))[-1])
     return float(sigma[min(last + 1, len(sigma) - 1)]), float(sigma[max(first - 1, 0)])
 
 
@@ -240,7 +240,7 @@ def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figur
         ax.lines[0].set_alpha(0.45)  # the main one, broad and pale, under the others
         ceiling_line(ax, base.ceiling)
         titled(ax, span, base.attribute)
-    legend_above(fig, fig.axes[0], len(estimators))
+    legend_above(fig, len(estimators))
     fig.supxlabel(GENERATION, fontsize=9)
     fig.supylabel("information, nats", fontsize=9)
     return fig

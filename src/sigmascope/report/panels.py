@@ -176,7 +176,8 @@ def pairs_figure(results: xr.Dataset) -> Figure:
     if n <= _WRITTEN:
         for i in range(1, n):
             for j in range(i):
-                ink = "white" if abs(peak[i, j]) > 0.65 * limit else "0.1"
+                # Neither black nor white: those a dark page exchanges, but not the colours of the cells.
+                ink = "#fefefe" if abs(peak[i, j]) > 0.65 * limit else "#111111"
                 number = plus_minus(peak[i, j], 1.96 * error[i, j, level[i, j]]).partition(" ±")[0]
                 text = f"{number}\nσ {float(results.sigma[level[i, j]]):.2g}"
                 ax.text(j, i - 1, text, ha="center", va="center", fontsize=8, color=ink)

@@ -113,9 +113,7 @@ def one_axis_figure(
         tau_axis(ax, ends)
         ax.set_xlabel("")
         ax.set_title(label_of(c.attribute), fontsize=9.5, loc="left")
-    named = {w: h for ax in panels for h, w in zip(*ax.get_legend_handles_labels(), strict=True)}
-    handles, labels = list(named.values()), list(named)
-    fig.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), frameon=False, fontsize=8.5)
+    legend_above(fig, 4)
     fig.supxlabel(TAU, fontsize=9)
     fig.supylabel("information, nats", fontsize=9)
     return fig
@@ -139,7 +137,7 @@ def probes_figure(probes: xr.Dataset, ends: Ends) -> Figure:
             ax.set_xlim(1.0, 0.0)
             ax.set_title(label_of(name) if row is panels[0] else "", fontsize=9, loc="left")
         row[0].set_ylabel(words)
-    legend_above(fig, panels[0, 0], 3)
+    legend_above(fig, 3)
     fig.supxlabel(TAU, fontsize=9)
     return fig
 

@@ -66,14 +66,7 @@ def figures_of(results: Reproduced) -> dict[str, Figure]:
     drawn = {
         "figure-1-systems": pf.systems_figure(s["systems"], values, about),
         "figure-2-schedule": pf.schedule_figure(s["schedule"]),
-        "figure-3-three-measurements": pc.three_figure(
-            gap,
-            results.exact["forks"],
-            s["probes"],
-            ends,
-            owners,
-            biased,
-        ),
+        "figure-3-three-measurements": pc.three_figure(gap, results.exact["forks"], s["probes"], ends, owners, biased),
         "figure-3-in-nats": pc.one_axis_figure(exact, lines, ends, {"model: score gap": biased}),
         "figure-4-forks": pf.forks_of_one_figure(s["forks"], values),
         "figure-5-probes": pc.probes_figure(s["probes"], ends),
@@ -83,17 +76,14 @@ def figures_of(results: Reproduced) -> dict[str, Figure]:
     }
     if results.null:
         items = s["curves"].effective_items.values if "effective_items" in s["curves"] else None
-        median = (
-            None if items is None else np.median(items.reshape(-1, items.shape[-1])[: len(results.null[0].sigma)], 1)
-        )
+        levels = len(results.null[0].sigma)
+        median = None if items is None else np.median(items.reshape(-1, items.shape[-1])[:levels], 1)
         drawn["beyond-null"] = pc.null_figure(results.null, median)
     if "grain" in results.others:
         drawn["beyond-grain"] = curves_figure(results.others["grain"], "scenes with grain")
     if "second-empirical" in results.others:
-        laws = {
-            "these items": results.others["second-empirical"],
-            "population (bound)": results.others["second-heldout"],
-        }
+        empirical, heldout = (results.others[f"second-{law}"] for law in ("empirical", "heldout"))
+        laws = {"these items": empirical, "population (bound)": heldout}
         drawn["beyond-second"] = pc.second_figure(laws)
     return drawn
 

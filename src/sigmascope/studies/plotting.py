@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sigmascope.adapters.diffusers.units import ruler_of
@@ -15,11 +16,6 @@ from sigmascope.report.figures import draw_curves, moving, sigma_axis, styled
 from sigmascope.studies.advice_of import STEPS, unit_factor
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.spec import HUB, PIPELINE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-X = Literal["sigma", "snr_db", "timestep"]
 
 
 @styled
@@ -30,7 +26,7 @@ def plot(
     estimator: str = "",
     labels: Mapping[str, str] | Sequence[str] | None = None,
     colors: Mapping[str, Any] | Sequence[Any] | None = None,
-    x: X = "sigma",
+    x: str = "sigma",
 ) -> Axes:
     """Information curves of every attribute with 95 % bands and the entropies H(A), in nats.
 

@@ -111,10 +111,12 @@ def _action(reached: Sequence[Onset]) -> str:
             f" from σ {' down to '.join(window)}" if len(window) == 2 else f" around σ {number(first.at[1].value)}"
         )
         return f"Guidance and training for {_name(first)} matter{between}; noise above it redraws the attribute."
-    return (
-        f"The windows of {_name(first)} and {_name(last)} overlap, so no noise level redraws one and keeps the other "
-        "for sure."
-    )
+    if keep.reached:
+        return (
+            f"To redraw {_name(last)} and keep {_name(first)} in most images, add noise up to σ {number(keep.value)}; "
+            f"their windows overlap, so {_name(last)} changes only in part."
+        )
+    return f"The windows of {_name(first)} and {_name(last)} overlap: no noise level redraws one and keeps the other."
 
 
 def _name(row: Onset) -> str:

@@ -30,7 +30,7 @@ def _made(pictures: Pictures, findings: Findings) -> list[str]:
     return [
         f'<p class="note">sigmascope {escape(str(a["sigmascope_version"]))}; data fingerprint '
         f"<code>{escape(str(a['data_fingerprint']))}</code>. {_repeat(specification)}</p>",
-        f"<pre>{escape(specification)}</pre>",
+        f'<pre tabindex="0">{escape(specification)}</pre>',
     ]
 
 
