@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 _FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Valid): (\S.*)")
+_IS_FIELD = re.compile(r":[^:`]+:(?:\s|$)")
 _STAR = re.compile(r"(?<![\w*`\\])\*(?=\w[\w.]*(?!\w*\*))")
 
 
@@ -19,7 +20,7 @@ def fielded(lines: list[str]) -> list[str]:
     for line in lines:
         section = _FIELD.fullmatch(line)
         if section:
-            if done and done[-1].strip() and not done[-1].startswith(":"):
+            if done and done[-1].strip() and not _within_field(done):
                 done.append("")
             line = f":{section[1]}: {section[2]}"
         elif line and not line.startswith(" ") and done and _within_field(done):
@@ -32,7 +33,7 @@ def _within_field(done: list[str]) -> bool:
     """Whether the last line belongs to a field."""
     for line in reversed(done):
         if not line.startswith(" "):
-            return line.startswith(":") and not line.startswith(":math:")
+            return bool(_IS_FIELD.match(line))
     return False
 
 
