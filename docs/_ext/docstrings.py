@@ -1,7 +1,7 @@
 """Docstrings as the package writes them, turned into reStructuredText before napoleon reads them.
 
 ``Returns: text`` on one line, with its continuation indented, becomes a field.  The star of a shape such as
-``(rows, *event)`` is escaped, so that it does not begin an emphasis.
+``(rows, *event)`` is escaped, so that it does not begin an emphasis, and so is the bar of ``p(a | y)``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 _FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Valid): (\S.*)")
+_BAR = re.compile(r"(?<!^)(?<!\\)\|")
 _IS_FIELD = re.compile(r":[^:`]+:(?:\s|$)")
 _STAR = re.compile(r"(?<![\w*`\\])\*(?=\w[\w.]*(?!\w*\*))")
 
@@ -38,9 +39,9 @@ def _within_field(done: list[str]) -> bool:
 
 
 def escaped(line: str) -> str:
-    """The line with the stars of shapes escaped, outside of literals and formulas."""
+    """The line with the stars of shapes and upright bars escaped, outside of literals and formulas."""
     parts = re.split(r"(:\w+:`[^`]*`|``.+?``)", line)
-    return "".join(part if k % 2 else _STAR.sub(r"\\*", part) for k, part in enumerate(parts))
+    return "".join(part if k % 2 else _BAR.sub(r"\|", _STAR.sub(r"\\*", part)) for k, part in enumerate(parts))
 
 
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
