@@ -1,7 +1,7 @@
 """Docstrings as the package writes them, turned into reStructuredText before napoleon reads them.
 
 ``Returns: text`` on one line, with its continuation indented, becomes a field.  The star of a shape such as
-``(rows, *event)`` is escaped, so that it does not begin an emphasis.
+``(rows, *event)`` is escaped, so that it does not begin an emphasis, and so is the bar of ``p(a | y)``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from typing import Any
 
 _FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Valid): (\S.*)")
+_BAR = re.compile(r"(?<!^)(?<!\\)\|")
+_IS_FIELD = re.compile(r":[^:`]+:(?:\s|$)")
 _STAR = re.compile(r"(?<![\w*`\\])\*(?=\w[\w.]*(?!\w*\*))")
 
 
@@ -19,7 +21,7 @@ def fielded(lines: list[str]) -> list[str]:
     for line in lines:
         section = _FIELD.fullmatch(line)
         if section:
-            if done and done[-1].strip() and not done[-1].startswith(":"):
+            if done and done[-1].strip() and not _within_field(done):
                 done.append("")
             line = f":{section[1]}: {section[2]}"
         elif line and not line.startswith(" ") and done and _within_field(done):
@@ -32,14 +34,14 @@ def _within_field(done: list[str]) -> bool:
     """Whether the last line belongs to a field."""
     for line in reversed(done):
         if not line.startswith(" "):
-            return line.startswith(":") and not line.startswith(":math:")
+            return bool(_IS_FIELD.match(line))
     return False
 
 
 def escaped(line: str) -> str:
-    """The line with the stars of shapes escaped, outside of literals and formulas."""
+    """The line with the stars of shapes and upright bars escaped, outside of literals and formulas."""
     parts = re.split(r"(:\w+:`[^`]*`|``.+?``)", line)
-    return "".join(part if k % 2 else _STAR.sub(r"\\*", part) for k, part in enumerate(parts))
+    return "".join(part if k % 2 else _BAR.sub(r"\|", _STAR.sub(r"\\*", part)) for k, part in enumerate(parts))
 
 
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -78,3 +78,13 @@ def test_nothing_is_fetched_by_a_reader(site):
 
 def test_a_formula_is_shown_as_one(site):
     assert "<math" in (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
+
+
+def test_docstrings_are_read_as_they_are_written(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    docstrings = importlib.import_module("docstrings")
+    lines = ["What.", "Returns: shape (rows,", "    more).", "Text.", ":math:`a` is so.", "Raises: InputError."]
+    assert docstrings.fielded(lines) == [
+        "What.", "", ":Returns: shape (rows,", "    more).", "", "Text.", ":math:`a` is so.", "", ":Raises: InputError."
+    ]  # fmt: skip
+    assert docstrings.escaped("(rows, *event) of ``*a`` and *this*") == r"(rows, \*event) of ``*a`` and *this*"

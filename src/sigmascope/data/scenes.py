@@ -119,7 +119,7 @@ def _geometries(size: int, grain: bool) -> tuple[Tensor, Tensor]:
     shade = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     constant = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     for orientation in range(ORIENTATIONS):
-        room = _Room.seen_from(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), size)
+        room = _Room.from_camera(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), size)
         textures = _textures(room.points)[:grains]
         empty = _averaged(_shade(room, None), textures)
         for scale in range(SCALES):
@@ -206,7 +206,7 @@ class _Room(NamedTuple):
     light: np.ndarray
 
     @classmethod
-    def seen_from(cls, azimuth: float, size: int) -> _Room:
+    def from_camera(cls, azimuth: float, size: int) -> _Room:
         """The room from a camera at this angle, in images of this size."""
         origin, rays = _camera(azimuth, size)
         distance, material, normal = _room(origin, rays)
