@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+import blank
 import scheduling
 
 install_import_hook("sigmascope", "typechecking.check")
@@ -39,6 +41,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if scheduling.is_fast(item.nodeid)]
     if hasattr(config, "workerinput"):
         scheduling.longest_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """What the tests of a file share is made without drawing its figures, in the files that say so."""
+    with blank.undrawn_figures(request.scope == "module" and blank.shared(request.node.nodeid)):
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are blank in tests that ask for other things than what is drawn."""
+    with blank.undrawn_figures(blank.blank(request.node.nodeid)):
+        yield
 
 
 def lacking(reason: str) -> None:
