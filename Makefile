@@ -1,11 +1,12 @@
 # make study  - install the package, run the study of the scenes into studies/scenes
-# make test   - the same environment with the test tools, then the whole test suite
+# make test   - the same environment with the test tools, then the whole test suite: ten minutes on two cores
+# make test-fast - the tests of the files that are quick, and one study of each kind: a minute and a half
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test lint bench clean
+.PHONY: help install study test test-fast lint bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -32,6 +33,9 @@ study: $(VENV)/.installed
 # One thread of torch for each process of the tests: more would wait for each other.
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --fast
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

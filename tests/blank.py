@@ -16,7 +16,7 @@ DRAWN: dict[str, tuple[str, ...]] = {
     "adapters/test_classes.py": (),
     "adapters/test_folders.py": (),
     "adapters/test_kinds.py": (),
-    "adapters/test_studies.py": ("test_commands_from_folder_to_page",),
+    "adapters/test_studies.py": ("test_a_network_without_an_empty_class_is_the_mixture_over_its_classes",),
     "adapters/test_wrapping.py": (),
     "cli/test_bins.py": (),
     "cli/test_compare.py": ("test_files_of_a_comparison", "test_the_figure_shows_both_and_their_difference"),
@@ -33,6 +33,7 @@ DRAWN: dict[str, tuple[str, ...]] = {
         "test_an_exact_network_gives_the_closed_form",
         "test_a_flow_of_two_encoders",
     ),
+    "cli/test_reproduce.py": ("test_the_page_in_a_browser",),
     "cli/test_results_file.py": (),
     "cli/test_sentences.py": ("test_plot_draws_the_main_curve",),
     "cli/test_sigma_units.py": (),
@@ -41,13 +42,13 @@ DRAWN: dict[str, tuple[str, ...]] = {
         "test_page_shows_how_well_the_ways_agree_and_what_is_known_given_another",
         "test_labels_that_the_image_does_not_show",
     ),
-    "cli/test_train.py": ("test_many_bad_networks_never_exceed_the_truth",),
+    "cli/test_train.py": (),
     "laws/test_advice.py": (),
     "laws/test_own_law.py": (),
     "laws/test_pairs.py": ("test_pairs_from_the_command_and_again",),
 }
 """Of each of these files the tests that draw; in the others of the file figures are blank."""
-DRAWN_FOR_ALL = ("cli/test_train.py",)
+DRAWN_FOR_ALL = ("cli/test_reproduce.py", "cli/test_train.py")
 """Of these files, what its tests share is drawn."""
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from jaxtyping import install_import_hook
 
 import blank
 import scheduling
+import typechecking
 
-install_import_hook("sigmascope", "typechecking.check")
+typechecking.install()
 
 # The same command gives the same numbers, also here.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -35,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(scheduling.Clock())
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    file = collection_path
+    if config.getoption("--fast") and file.is_file() and file.is_relative_to(ROOT):
+        return None if scheduling.holds_fast(file.relative_to(ROOT).as_posix()) else True
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--fast"):
         config.hook.pytest_deselected(items=[item for item in items if not scheduling.is_fast(item.nodeid)])
@@ -53,6 +60,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 @pytest.fixture(autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are blank in tests that ask for other things than what is drawn."""
+    typechecking.next_test()
     with blank.undrawn_figures(blank.blank(request.node.nodeid)):
         yield
 
