@@ -33,11 +33,6 @@ def test_what_the_fast_ones_name_is_there(name):
     assert not test or f"def {test}(" in text
 
 
-def test_the_table_is_of_files_that_are_there():
-    assert scheduling.seconds()
-    assert not [file for file in scheduling.seconds() if not (ROOT / file).is_file()]
-
-
 def test_times_add_up_by_file(tmp_path, monkeypatch):
     """Of files that are there; what was known of others stays."""
     monkeypatch.setattr(scheduling, "TABLE", tmp_path / "seconds.json")
