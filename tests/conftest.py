@@ -50,6 +50,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         scheduling.longest_first(items)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    typechecking.next_test()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
     """What the tests of a file share is made without drawing its figures, in the files that say so."""
@@ -60,7 +65,6 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 @pytest.fixture(autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are blank in tests that ask for other things than what is drawn."""
-    typechecking.next_test()
     with blank.undrawn_figures(blank.blank(request.node.nodeid)):
         yield
 
