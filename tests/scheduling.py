@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
 TABLE = TESTS / "seconds.json"
-QUICK = 2.5
+QUICK = 6.0
 """Seconds: files of `--fast` take no longer."""
 UNKNOWN = 30.0
 """Seconds, of a file that the table does not hold yet."""
 EACH_KIND = (
-    "tests/cli/test_study.py::test_study_of_a_file",
-)  # fmt: skip
-"""Tests of slower files that `--fast` takes too: one study of each kind."""
+    "tests/adapters/test_studies.py::test_parents_have_streams_of_their_own",
+    "tests/cli/test_making.py::test_generate_and_fork_a_hierarchy",
+    "tests/cli/test_study.py::test_files_of_a_study",
+    "tests/cli/test_train.py::test_a_hierarchy_is_learned",
+    "tests/house/test_arrows.py",
+    "tests/house/test_classes.py",
+    "tests/house/test_functions.py",
+    "tests/house/test_streams.py",
+)
+"""What `--fast` takes of slower files: one study of each kind, a training, and the rules of the house."""
 
 
+@cache
 def seconds() -> dict[str, float]:
     """Time of each file, without what is shared by all."""
     return json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
@@ -41,7 +50,13 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 def is_fast(nodeid: str) -> bool:
     """Whether a test belongs to the fast ones."""
-    return seconds().get(file_of(nodeid), UNKNOWN) <= QUICK or nodeid.split("[")[0] in EACH_KIND
+    file, name = file_of(nodeid), nodeid.split("[")[0]
+    return seconds().get(file, UNKNOWN) <= QUICK or file in EACH_KIND or name in EACH_KIND
+
+
+def holds_fast(file: str) -> bool:
+    """Whether any test of a file belongs to the fast ones."""
+    return is_fast(file) or any(file_of(name) == file for name in EACH_KIND)
 
 
 class Clock:

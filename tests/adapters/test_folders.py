@@ -235,7 +235,7 @@ def test_parts_beside_the_index(whole, tmp_path):
         load_pipeline(tmp_path / "flat")
 
 
-def test_one_class_is_always_told(tmp_path):
+def test_one_class_is_always_given(tmp_path):
     DDPMPipeline(unet(num_class_embeds=1), DDPMScheduler()).save_pretrained(tmp_path)
     denoiser = load_pipeline(tmp_path).denoiser
     assert not denoiser.attributes

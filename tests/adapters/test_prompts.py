@@ -350,7 +350,7 @@ def test_parts_that_do_not_fit(tmp_path):
     assert "its parts do not fit each other" in said(tmp_path / "pipe", ("qq", A))
 
 
-def test_a_network_told_more_than_a_prompt(tmp_path):
+def test_a_network_given_more_than_a_prompt(tmp_path):
     net = pipes.UNet2DConditionModel(
         sample_size=8, in_channels=9, out_channels=4, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=16,

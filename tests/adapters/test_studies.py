@@ -115,7 +115,7 @@ def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
     assert np.abs(apart(results, "forks")).max() > 8
 
 
-def test_told_classes_by_name(dressed):
+def test_given_classes_by_name(dressed):
     """Gaps and the filter of a class-conditional network whose classes stand in another order than the data's."""
     results = study(
         dressed(True), attributes="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
@@ -149,7 +149,7 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
     assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, unconditional)[1]
 
 
-def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
+def test_the_own_path_of_a_conditional_network(dressed, tmp_path, capsys):
     """Of an exact one it carries what noised data do; its generations are the model's, and the results say so."""
     options = ["--attributes", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
     options += ["--sigma-max", "8", "--sigma-min", ".06", "--budget", "3000"]

@@ -183,7 +183,7 @@ def test_losses_are_those_of_the_network(wrapped, path):
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(None, ""), ("sign", "what it predicts")])
-def test_a_network_that_is_told_nothing(wrong, said, wrapped, path, capsys):
+def test_a_network_that_is_given_nothing(wrong, said, wrapped, path, capsys):
     """Measured by forks: the same losses, and forks of a network that is worse than linear are biased."""
     wrapped(classes=False, **(WRONG[wrong][0] if wrong else {}))
     r = study(
