@@ -23,6 +23,8 @@ from sigmascope._version import VERSION
 from sigmascope.commands import COMMANDS, description, overview
 from sigmascope.errors import InputError, Stopped
 
+__all__ = ["main"]
+
 _LONGEST = 1500  # characters of a message; the name of a file may be longer
 
 

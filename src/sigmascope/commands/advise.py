@@ -16,6 +16,8 @@ from sigmascope.limits import MOST_STEPS, within
 if TYPE_CHECKING:
     from sigmascope.studies.advice_kinds import Advice
 
+__all__ = ["HEADS", "AttributeOptions", "Command", "OutputOptions", "as_table", "run"]
+
 HEADS = {
     "guidance_interval": "guide between",
     "training_range": "train between",

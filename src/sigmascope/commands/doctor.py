@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sigmascope._version import VERSION
 
+__all__ = ["Command", "run", "self_check"]
+
 _SIGMA = (3.0, 0.4)
 _NATS = (0.0526716, 0.6759426)  # ln 2 - E ln(1 + exp(-2 (1 + sigma n) / sigma^2)), by quadrature
 _DRAWS = 5000

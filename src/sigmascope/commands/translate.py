@@ -10,6 +10,8 @@ from sigmascope.commands.common import SAMPLER, Folder, Sampler
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_STEPS, within
 
+__all__ = ["Command", "LevelOptions", "run"]
+
 
 @dataclass(frozen=True)
 class LevelOptions:
