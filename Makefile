@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test test-lowest lint bench clean
+.PHONY: help install study test test-lowest lint digits bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -44,6 +44,10 @@ test-lowest:
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# make digits VENV=.venv-3.12 PYTHON=python3.12 - the numbers of the gold runs under another Python
+digits: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python tests/gold.py compare tests/gold.json --only fast --bare --portable
 
 # make bench  - time and memory of the study of the scenes, as in benchmarks/README.md
 bench: $(VENV)/.installed
