@@ -57,7 +57,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """Turn a finished study into settings for guidance, editing, forking and training.
+    """Turn a study into settings: guidance, editing, forking, training.
 
     Prints, for each attribute: the noise levels between which guidance acts on it and a model learns it; down to which
     level a negative prompt still changes it; how much noise an edit may add so that it stays; from which level on the

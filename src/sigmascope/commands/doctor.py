@@ -22,7 +22,7 @@ _DRAWS = 5000
 
 @dataclass(frozen=True)
 class Command:
-    """Test the installation: versions, devices, threads, caches, a short study.
+    """Test the installation: versions, devices, caches, a short study.
 
     Prints what sigmascope runs on, and does a small exact study whose answer is known in closed form. Takes about ten
     seconds and needs no network. The exit status is 0 where all is well, and 1 where something is wrong.

@@ -34,7 +34,7 @@ class LevelOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """Convert a noise level: sigma, decibels, timestep, step, strength, percent.
+    """Convert noise levels: sigma, timestep, step, strength, percent.
 
     Reads the scheduler of a pipeline of diffusers, and none of its weights. Give the level in one unit: it is printed
     in all of them. Without a level, a table over the whole run is printed. docs/units.md explains every unit.
