@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test test-fast test-lowest lint docs bench clean
+.PHONY: help install study test test-fast test-lowest lint docs digits bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -56,6 +56,10 @@ lint: $(VENV)/.tested
 
 docs: $(VENV)/.documented
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
+# make digits VENV=.venv-3.12 PYTHON=python3.12 - the numbers of the gold runs under another Python
+digits: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python tests/gold.py compare tests/gold.json --only fast --bare --portable
 
 # make bench  - time and memory of the study of the scenes, as in benchmarks/README.md
 bench: $(VENV)/.installed

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+__all__ = ["AsText", "Device", "Flag", "Flat", "Hidden", "Names", "Place", "arg", "group", "listed"]
+
 Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="")]
 """An option without a value: True where it is given."""
 Flat = tyro.conf.OmitArgPrefixes

@@ -23,6 +23,8 @@ from sigmascope._version import VERSION
 from sigmascope.commands import COMMANDS, description, overview
 from sigmascope.errors import InputError, Stopped
 
+__all__ = ["main"]
+
 _LONGEST = 1500  # characters of a message; the name of a file may be longer
 
 
@@ -157,7 +159,9 @@ def _wrapped(text: str) -> str:
     lines = text.rstrip().splitlines()
     width = max([len(line) for line in lines if line.startswith("╭")], default=80)
     whole = re.compile(r"[╭│╰]|[^:]*: (sigmascope|torchrun) ")
-    return "\n".join(line if whole.match(line) else textwrap.fill(line, width) for line in lines)
+    return "\n".join(
+        line if whole.match(line) else textwrap.fill(line, width, break_on_hyphens=False) for line in lines
+    )
 
 
 def _file_of(args: Sequence[str]) -> str | None:

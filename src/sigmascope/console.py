@@ -19,6 +19,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+__all__ = ["BROKEN_PIPE", "prepared", "progress_bar", "silence", "spelled"]
+
 BROKEN_PIPE = 141
 """Exit status of a command whose output nobody reads any more."""
 _WORDS = "sigmascope.words"

@@ -31,7 +31,7 @@ def test_the_help_has_a_line_for_each_command(capsys, option):
     for name in COMMANDS:
         (line,) = [line for line in text.splitlines() if line.startswith(f"  {name} ")]
         assert line.endswith(description(name).splitlines()[0])
-        assert len(line) <= 88
+        assert len(line) <= 80
     assert all(f"\n{purpose}:\n" in text for purpose in PURPOSES)
     assert len(text.splitlines()) < 30
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 import lowest
 from conftest import ROOT
 
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", "build", "dist", "studies")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", "build", "dist")
+NOTHING_TO_EXCLUDE = "warning: no previously-included files matching"
+"""What setuptools prints where a fresh copy holds no compiled files that MANIFEST.in could leave out."""
 BUILD = "import setuptools.build_meta as b; print(b.build_{kind}('dist'))"
 
 
@@ -32,9 +35,10 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built") / "sources"
     shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
     for kind in ("sdist", "wheel"):
-        out = done(sys.executable, "-c", BUILD.format(kind=kind), cwd=folder)
-        assert "arning" not in out.stderr, out.stderr
-        assert "eprecat" not in out.stdout + out.stderr, out.stdout + out.stderr
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        out = done(sys.executable, "-c", BUILD.format(kind=kind), cwd=folder, env=env)
+        lines = [line for line in (out.stdout + out.stderr).splitlines() if re.search("warning|deprecat", line, re.I)]
+        assert not [line for line in lines if not line.startswith(NOTHING_TO_EXCLUDE)]
     return folder
 
 
@@ -89,7 +93,7 @@ def test_lowest_versions():
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pins = dict(line.split("==") for line in lowest.lowest(pyproject, constraints))
-    tested = dict(line.split("==") for line in constraints.splitlines())
+    tested = dict(line.split("==") for line in constraints.splitlines() if "==" in line)
     assert pins["torch"] == tested["torch"]
     assert pins["tyro"] == "0.9.15"
     assert "sigmascope[models]" not in pins

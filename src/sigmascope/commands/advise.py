@@ -16,6 +16,8 @@ from sigmascope.limits import MOST_STEPS, within
 if TYPE_CHECKING:
     from sigmascope.studies.advice_kinds import Advice
 
+__all__ = ["HEADS", "AttributeOptions", "Command", "OutputOptions", "as_table", "run"]
+
 HEADS = {
     "guidance_interval": "guide between",
     "training_range": "train between",
@@ -55,7 +57,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """Turn a finished study into settings for guidance, editing, forking and training.
+    """Turn a study into settings: guidance, editing, forking, training.
 
     Prints, for each attribute: the noise levels between which guidance acts on it and a model learns it; down to which
     level a negative prompt still changes it; how much noise an edit may add so that it stays; from which level on the

@@ -12,6 +12,8 @@ from sigmascope.commands.common import write_whole
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_SEED, shown
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypeVar
 from sigmascope.arguments import Flat, arg, group
 from sigmascope.errors import InputError
 
-T = TypeVar("T")
+__all__ = ["SAMPLER", "Folder", "Sampler", "SamplerOptions", "finish", "folder", "options_of", "write_whole"]
+
+_T = TypeVar("_T")
 Folder = Annotated[str, arg("FOLDER", "(required)")]
 """A folder that a command cannot do without."""
 
@@ -46,7 +48,7 @@ def folder(out: str) -> Path:
     return Path(out)
 
 
-def options_of(kind: type[T], command: Any) -> T:
+def options_of(kind: type[_T], command: Any) -> _T:
     """The options of a task, without those of its command alone.
 
     Args:

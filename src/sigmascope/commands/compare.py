@@ -12,6 +12,8 @@ from sigmascope.commands.common import Folder
 from sigmascope.errors import InputError
 from sigmascope.limits import check_text
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sigmascope._version import VERSION
 
+__all__ = ["Command", "run", "self_check"]
+
 _SIGMA = (3.0, 0.4)
 _NATS = (0.0526716, 0.6759426)  # ln 2 - E ln(1 + exp(-2 (1 + sigma n) / sigma^2)), by quadrature
 _DRAWS = 5000
@@ -20,7 +22,7 @@ _DRAWS = 5000
 
 @dataclass(frozen=True)
 class Command:
-    """Test the installation: versions, devices, threads, caches, a short study.
+    """Test the installation: versions, devices, caches, a short study.
 
     Prints what sigmascope runs on, and does a small exact study whose answer is known in closed form. Takes about ten
     seconds and needs no network. The exit status is 0 where all is well, and 1 where something is wrong.

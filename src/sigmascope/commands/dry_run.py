@@ -6,6 +6,8 @@ import time
 
 from sigmascope.studies.spec import Spec
 
+__all__ = ["dry_run"]
+
 
 def dry_run(spec: Spec) -> int:
     """Print the resolved specification, and the predicted cost, time and memory of a study.

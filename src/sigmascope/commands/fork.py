@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import ForkTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(ForkTask):
-    """Continue noisy images several times each, and count what they share.
+    """Continue noisy images several times, and count what they share.
 
     Images of the data are noised up to one level (the parents), and each is continued to a clean image several times
     (its children). Where all children of a parent share an attribute, that noise level has decided it. The folder named

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import GenerateTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(GenerateTask):

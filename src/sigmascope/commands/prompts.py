@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.prompt_task import PromptTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(PromptTask):
-    """Measure at which noise level a prompt decides what a pipeline makes.
+    """Measure at which noise level a prompt decides the image.
 
     Measures, in nats, how much the noisy images that a text-to-image pipeline makes of a prompt differ from those of
     the empty prompt, or of another prompt, down to each noise level, and where in the image. This shows between which

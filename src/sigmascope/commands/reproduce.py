@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import ReproduceTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(ReproduceTask):
-    """Run the experiments of the paper, with all figures and tables on a page.
+    """Run the experiments of the paper; all results go on one page.
 
     The paper is "Latent Abstractions in Generative Diffusion Models" (Entropy 27(4):371, 2025). Its experiments: the
     two systems, the schedule, three measurements of one information, forks and probes; others go beyond it. The folder

@@ -13,6 +13,8 @@ from sigmascope.studies.classes import read_classes
 from sigmascope.studies.options import StudyOptions, changed, code_that_runs, flat
 from sigmascope.studies.spec import Spec, read_spec, spec_of
 
+__all__ = ["Command", "from_file", "run"]
+
 
 @dataclass(frozen=True)
 class Command(StudyOptions):

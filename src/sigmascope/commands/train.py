@@ -9,6 +9,8 @@ from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.tasks import TrainSpec
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(TrainSpec):

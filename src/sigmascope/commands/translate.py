@@ -10,6 +10,8 @@ from sigmascope.commands.common import SAMPLER, Folder, Sampler
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_STEPS, within
 
+__all__ = ["Command", "LevelOptions", "run"]
+
 
 @dataclass(frozen=True)
 class LevelOptions:
@@ -32,7 +34,7 @@ class LevelOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """Convert a noise level: sigma, decibels, timestep, step, strength, percent.
+    """Convert noise levels: sigma, timestep, step, strength, percent.
 
     Reads the scheduler of a pipeline of diffusers, and none of its weights. Give the level in one unit: it is printed
     in all of them. Without a level, a table over the whole run is printed. docs/units.md explains every unit.
