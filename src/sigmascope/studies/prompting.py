@@ -278,7 +278,10 @@ def _summary(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -
         for share, q in zip(SHARES, result.shares, strict=True)
     ]
     if result.prompt_information is not None:
-        c, gap = result.prompt_information, np.concatenate([d.information_by_scores.mean(2) for d in result.divergences], 1)[-1]
+        c, gap = (
+            result.prompt_information,
+            np.concatenate([d.information_by_scores.mean(2) for d in result.divergences], 1)[-1],
+        )
         summary["which"] = {
             "nats": c.value.tolist(), "stderr": c.stderr.tolist(), "ceiling": c.ceiling,
             "kind": "lower bound", "by_scores": float(gap.mean()),

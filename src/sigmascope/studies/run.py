@@ -92,8 +92,8 @@ def run_subject(
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         curves = {c.attribute: c for c in to_curves(results)}
         findings = Findings(
-            results, subject.kind, list(curves.values()), other_curves, table, agreements_of(results), conditionals(results),
-            doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
+            results, subject.kind, list(curves.values()), other_curves, table, agreements_of(results),
+            conditionals(results), doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
             page_advice(results, getattr(spec, "model", "")),
             subject.explored(problem, [curves[row.attribute] for row in table]),
         )  # fmt: skip
