@@ -239,7 +239,7 @@ def test_each_part_of_the_draws_is_measured_along_its_own_directions():
     items = data.source.read(0, 200).flatten(1)
     sketch = make_sketch(items, 20, 8, torch.Generator().manual_seed(0), 4).of_draws(30)
     assert sketch.parts == 4
-    assert sigma[-1] < sketch.first_above < sigma[0]
+    assert sigma[-1] < sketch.coarse_above < sigma[0]
     joined = finished(data, draws, sigma, sketch).gaps()["many"]
     assert joined.score_directions.shape == (12, 16)
     said = np.zeros((2, 12))

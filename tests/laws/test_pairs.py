@@ -228,7 +228,7 @@ def test_blocks_and_memory_count_the_joint_values():
     wide = {**labels, "u": np.arange(700) % 60, "v": np.arange(700) % 59}
     data = from_array(pixels, wide)
     spec = spec_of(data="x", draws=256)
-    more = predict(data, spec_of(data="x", draws=256, pairs=True)).more - predict(data, spec).more
+    more = predict(data, spec_of(data="x", draws=256, pairs=True)).additional - predict(data, spec).additional
     whole = pair_memory(data, data.attributes, 40, 256)
     assert 0.5 * whole < more <= whole  # of a peak over phases, of which that of the passes becomes the highest
     assert more > 3 * 8 * 41 * pair_block(joint_columns(data, data.attributes), 40, 256) * 700
@@ -244,7 +244,7 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     page = (tmp_path / "whole" / "report.html").read_text(encoding="utf-8")
     assert "<h2>Pairs of attributes</h2>" in page
-    assert "Most is told twice of a and b: 0." in page
+    assert "The most redundant information is on a and b: 0." in page
     assert (tmp_path / "whole" / "figures" / "pair_curves.svg").exists()
     assert read_spec(tmp_path / "whole" / "spec.toml").pairs
 
@@ -290,7 +290,7 @@ def test_pairs_that_are_none_are_refused(capsys):
         study(pixels, {"a": labels["a"]}, pairs=True, draws=4, levels=4)
     with pytest.raises(InputError, match="two attributes, and none is studied"):
         study(pixels, labels, attributes="a+b,b+c", pairs=True, draws=4, levels=4)
-    with pytest.raises(InputError, match="no bounds"):
+    with pytest.raises(InputError, match="lower bounds"):
         study(pixels, labels, law="heldout", pairs=True, draws=16, levels=4)
     assert main(["study", "hierarchy:v=4,m=2,s=2,L=2", "--pairs", "--out", "unused", "--dry-run"]) == 2
     assert "leave out --pairs" in capsys.readouterr().err

@@ -99,11 +99,11 @@ def test_each_fault_has_its_line(network, said):
     assert "check the order" not in losses(network, classes=False).warning()
 
 
-def test_told_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
+def test_conditional_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
     assert losses([GOOD, [0.8, 0.6, 0.69, 0.52]], linear=(1.0, 0.5, 0.01, 1e-4)).warning() == ""
 
 
-def test_untold_must_beat_classes_drawn_at_random():
+def test_unconditional_must_beat_classes_drawn_at_random():
     three = (UNCONDITIONAL, "a", RANDOM)
     said = losses([[1.0, 1.1, 0.9, 0.9], GOOD, [1.0, 0.6, 2.0, 3.0]], three).warning()
     assert "worse than the mean of its outputs for classes drawn at random (σ 1" in said

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import bdtrik
 
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import InputError
@@ -88,7 +88,7 @@ def collapse(
     n = len(each)
     low, high = each[(n - 1) // 2], each[n // 2]
     middle = math.sqrt(low * high) if low > 0.0 and high < math.inf else float(low if low < math.inf else high)
-    rank = int(stats.binom.ppf(0.025, n, 0.5))
+    rank = int(np.nan_to_num(np.ceil(bdtrik(0.025, n, 0.5))))  # quantile of a binomial; NaN for the smallest n is 0
     if rank == 0:
         return Quantity(middle, 0.0, math.inf)
     return Quantity(middle, float(each[rank - 1]), float(each[n - rank]))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.optimize import isotonic_regression
+from scipy.special import ndtr, stdtrit
 
 from sigmascope.core import Curve
 
@@ -174,7 +174,7 @@ def towards_tail(
 
 def ends_of(draws: int) -> list[float]:
     """Ends of a 95 % percentile interval, corrected for few draws (Student's t, and n for n - 1)."""
-    end = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
+    end = float(ndtr(-stdtrit(draws - 1, 0.975) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
     return [end, 1.0 - end]
 
 

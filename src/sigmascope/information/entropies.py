@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from scipy.special import digamma
-from scipy.stats import binom
 from torch import Tensor
 
 _SIDE = 40  # points of the grid of p on each side of 1/2, even in ln p and in ln (1 - p)
@@ -85,6 +84,8 @@ class _Fit:
     def __init__(self, prior: tuple[float, ...], children: int) -> None:
         self.grid = _grid()
         k = np.arange(children + 1)
+        from scipy.stats import binom  # takes 0.3 s to load, and only forks need it
+
         self.chance = binom.pmf(k[None], children, self.grid[:, None])
         self.zhang = k / children * (digamma(children) - digamma(np.maximum(k, 1)))
         self.tail = _entropy(self.grid) - self.chance @ self.zhang

@@ -29,7 +29,7 @@ class HeldOut(Always["PopulationProblem"], Uncounted["PopulationProblem"]):
         from sigmascope.information.bounds import heldout_bound
 
         held, labels = done[self.name], problem.draws.labels
-        levels = [j for j, _ in held.pairs]
+        levels = [j for j, _ in held.kernels]
         return [
             heldout_bound(a, problem.sigma, levels, held.own_probability(a.name), labels[a.name].numpy())
             for a in problem.attributes

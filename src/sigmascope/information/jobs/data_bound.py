@@ -20,7 +20,7 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
+from sigmascope.exact.finite.heldout import HeldOutPass, kernel_widths
 from sigmascope.information.bounds import grouped, heldout_bound
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.streams import Use
@@ -59,7 +59,7 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
     values = sum(len(a.values) for a in data.attributes)
     for count in range(min(levels, _MOST_LEVELS), 0, -1):
         at = np.unique(np.linspace(0, levels - 1, count).round().astype(int))
-        classifiers = len(widths_for(np.ones(len(at))))
+        classifiers = len(kernel_widths(np.ones(len(at))))
         if classifiers * values * draws <= _SUMS:
             break
     else:
@@ -102,7 +102,7 @@ class DataBound(InTurn):
         """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
         order = np.argsort(torch.cat(self._order).numpy())
         probability = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)[:, order]
-        level = [self._size.levels[j] for j, _ in self._passes[0].pairs]
+        level = [self._size.levels[j] for j, _ in self._passes[0].kernels]
         labels = self._data.labels[a.name][self._drawn].numpy()
         return grouped(heldout_bound(a, self._sigma, level, probability, labels), columns)
 

@@ -77,8 +77,8 @@ def series_level(data: Any) -> float:
 class Pass(Protocol):
     """One pass over the data, in tiles, for a block of draws."""
 
-    tiles: int
-    next_tile: int
+    total: int
+    position: int
 
     @property
     def done(self) -> bool: ...
@@ -110,7 +110,7 @@ class Blocks(Generic[P]):
         self._finished: list[dict[str, np.ndarray]] = []
         self._blocks = -(-draws // size)
         self._pass = self._next()
-        self.total = self._blocks * self._pass.tiles
+        self.total = self._blocks * self._pass.total
 
     def _next(self) -> P:
         start = len(self._finished) * self._size
@@ -119,7 +119,7 @@ class Blocks(Generic[P]):
     @property
     def position(self) -> int:
         """Steps done."""
-        return len(self._finished) * self._pass.tiles + (0 if self.done else self._pass.next_tile)
+        return len(self._finished) * self._pass.total + (0 if self.done else self._pass.position)
 
     @property
     def done(self) -> bool:
