@@ -72,35 +72,21 @@ class Estimator(ABC, Generic[P]):
     def __str__(self) -> str:
         return self.name
 
-    @abstractmethod
     def refusal(self, subject: Any) -> str:
         """Why it cannot measure a subject of its kinds, and what to do, in one line; empty where it can."""
+        return ""
 
     @abstractmethod
     def jobs(self, problem: P) -> Mapping[str, Job]:
         """The jobs that it waits for, by key, made with the problem's ``job`` so that they are shared."""
 
-    @abstractmethod
     def cost(self, problem: P) -> tuple[str, str] | None:
         """The name and the size of its jobs for a dry run; None where other lines count them."""
+        return None
 
     @abstractmethod
     def curves(self, problem: P, done: Mapping[str, Job]) -> Sequence[Curve]:
         """Its curves of every attribute of the problem, from jobs that are done."""
-
-
-class Always(Estimator[P]):
-    """An estimator that can measure every subject of its kinds."""
-
-    def refusal(self, subject: Any) -> str:
-        return ""
-
-
-class Uncounted(Estimator[P]):
-    """An estimator whose jobs are counted by other lines of a dry run."""
-
-    def cost(self, problem: P) -> tuple[str, str] | None:
-        return None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Always, Estimator, Uncounted
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ExactProblem, ModelProblem
 
 
-class Filter(Always["ExactProblem"], Uncounted["ExactProblem"]):
+class Filter(Estimator["ExactProblem"]):
     """The filter along one path of falling noise, by an exact denoiser."""
 
     name, subjects, kind, integrates = "filter", (EXACT,), "lower bound", True
@@ -49,9 +49,9 @@ class BoundOfModel(Estimator["ModelProblem"]):
 
     subjects, kind, columns = (CONDITIONAL,), "lower bound", "all"
 
-    @abstractmethod
     def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         """Those that it bounds."""
+        return problem.with_null
 
     @abstractmethod
     def log_q(self, job: Any, name: str) -> Tensor:
@@ -69,14 +69,7 @@ class BoundOfModel(Estimator["ModelProblem"]):
         return curves
 
 
-class _OfNetwork(BoundOfModel, Always["ModelProblem"]):
-    """A bound of every attribute by the network that is measured."""
-
-    def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
-        return problem.with_null
-
-
-class FilterOfModel(_OfNetwork):
+class FilterOfModel(BoundOfModel):
     """The posterior that the network's denoisers give along one path."""
 
     name, colour, usual, controls = "filter", 3, (CONDITIONAL,), "paths"
@@ -108,7 +101,7 @@ class _OneJob(BoundOfModel):
         return q
 
 
-class Likelihood(_OneJob, _OfNetwork):
+class Likelihood(_OneJob):
     """The posterior from the network's denoising errors at further noise."""
 
     name, colour = "likelihood", 5
@@ -132,7 +125,7 @@ class Likelihood(_OneJob, _OfNetwork):
         return self.name, f"{12 * _calls_of_every_value(problem):,} network calls"
 
 
-class Classifier(_OneJob, Uncounted["ModelProblem"]):
+class Classifier(_OneJob):
     """A classifier of noisy values that was trained along with the network."""
 
     name, colour, usual = "classifier", 4, (CONDITIONAL,)

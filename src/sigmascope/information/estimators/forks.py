@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import SAMPLER, Always
+from sigmascope.information.estimator import SAMPLER, Estimator
 from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ForksOfLaw(FromPosteriors):
         ]
 
 
-class ForksOfSampler(Always["SamplerProblem"]):
+class ForksOfSampler(Estimator["SamplerProblem"]):
     """Labelled continuations by the model."""
 
     name, subjects, kind, usual, colour = FORKS, (SAMPLER,), "estimate", (SAMPLER,), 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Always
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
 from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class MmseGap(_OfLaw):
     words = "mmse_gap: the same integral of how much smaller the squared error of the first is."
 
 
-class _OfModel(Always["ModelProblem"]):
+class _OfModel(Estimator["ModelProblem"]):
     subjects, kind, usual, columns = (CONDITIONAL,), "estimate", (CONDITIONAL,), "own"
     help = "an estimate that the network's error can bias"
 

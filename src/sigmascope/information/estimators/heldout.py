@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, POPULATION, SAMPLER, Always, Uncounted
+from sigmascope.information.estimator import CONDITIONAL, POPULATION, SAMPLER, Estimator
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ModelProblem, PopulationProblem, SamplerProblem
 
 
-class HeldOut(Always["PopulationProblem"], Uncounted["PopulationProblem"]):
+class HeldOut(Estimator["PopulationProblem"]):
     """A lower bound for the population that the items come from."""
 
     name, subjects, kind, usual = "heldout", (POPULATION,), "lower bound", (POPULATION,)
@@ -36,7 +36,7 @@ class HeldOut(Always["PopulationProblem"], Uncounted["PopulationProblem"]):
         ]
 
 
-class DataBoundOf(Always["ModelProblem | SamplerProblem"]):
+class DataBoundOf(Estimator["ModelProblem | SamplerProblem"]):
     """The lower bound that the labelled data give without a network, measured beside every curve of a model.
 
     Args:

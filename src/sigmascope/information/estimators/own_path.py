@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Always, P
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Estimator, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ModelProblem, SamplerProblem
 
 
-class _OwnPath(Always[P]):
+class _OwnPath(Estimator[P]):
     name, kind = PATH_ESTIMATOR, "estimate"
     help = "the information in the states that the model's own generation visits"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Always, Uncounted
+from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -18,7 +18,7 @@ DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
 
-class FromPosteriors(Always["ExactProblem"], Uncounted["ExactProblem"]):
+class FromPosteriors(Estimator["ExactProblem"]):
     """One that reads the pass for posteriors of an exact law, and needs no other job."""
 
     subjects = (EXACT,)
@@ -40,7 +40,7 @@ class Posterior(FromPosteriors):
         return [posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]) for a in problem.attributes]
 
 
-class PosteriorOfData(Uncounted["ModelProblem | SamplerProblem"]):
+class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     """The exact filter of the data that a model is measured on, for comparison."""
 
     name, subjects, kind, usual, colour = "posterior", (CONDITIONAL, SAMPLER), "exact", (SAMPLER,), 6

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Always, Uncounted
+from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Estimator
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ModelProblem, SamplerProblem
 
 
-class Probes(Always["ModelProblem | SamplerProblem"], Uncounted["ModelProblem | SamplerProblem"]):
+class Probes(Estimator["ModelProblem | SamplerProblem"]):
     """Logistic regression, trained on draws of its own; its curves are named by what they read."""
 
     name, subjects, kind, usual = "probes", (CONDITIONAL, SAMPLER), "lower bound", (SAMPLER,)
