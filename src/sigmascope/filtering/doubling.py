@@ -6,7 +6,7 @@ Over any time the solution is a map of its start, with three matrices that do no
 
 .. math:: P \mapsto H + E\,P\,(1 + G P)^{-1} E^\top,
 
-and two such maps in a row are one such map.  So a long time costs as many products as it has doublings of a short short.
+and two such maps in a row are one such map.  So a long time costs as many products as it has doublings of a short one.
 G, H and P are kept as square roots, so that a strong measurement loses half as many digits, and E as E - 1 where it is
 near 1, so that slow motions keep their digits over short times.
 

@@ -33,7 +33,7 @@ class ParticleFilter(Filter[ParticleState]):
     .. math:: w \leftarrow w\, e^{H(Y_t, x_t) \cdot dY - \frac12 \|H\|^2 dt}
 
     Particles are resampled, systematically, on the paths whose effective sample size has fallen below ``threshold``
-    times their number.  Resampling never makes new values of a static state: use an exact filter there, or many particles.
+    times their number.  Resampling makes no new values of a static state: use an exact filter or many particles.
 
     Args:
         system: a system with uncorrelated noises.
