@@ -73,7 +73,7 @@ class GaussianDenoiser(Denoiser):
             mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
             covariance = self.conditional_covariance
         values, vectors = torch.linalg.eigh(covariance)
-        shrink = values / (values + level[:, None] ** 2)
+        shrink: Tensor = values / (values + level[:, None] ** 2)
         return (mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T).to(y.dtype)
 
     def information(self, sigma: float) -> float:

@@ -86,7 +86,7 @@ class Schedule(ABC):
 
 
 def _preserving(sigma: np.ndarray) -> np.ndarray:
-    return 1 / np.hypot(1, sigma)
+    return np.asarray(1 / np.hypot(1, sigma))
 
 
 @final
@@ -105,7 +105,7 @@ class VarianceExploding(Schedule):
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** time
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+        return np.asarray(np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Cosine(Schedule):
         # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): accurate at both ends
         rate = np.pi / 2 / (1 + self.s)
         above = np.sin(rate * time) * np.sin(rate * (time + 2 * self.s))
-        return np.sqrt(above) / np.sin(rate * (1 - time))
+        return np.asarray(np.sqrt(above) / np.sin(rate * (1 - time)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         # tan(b - b(0)) = (h - sine) cosine / (cosine^2 + sine h), h^2 = sigma^2 + sine^2: all divided by sigma
@@ -175,7 +175,7 @@ class Cosine(Schedule):
         sine, cosine = np.sin(rate * self.s), np.cos(rate * self.s)
         q = sine / sigma if self.s > 0 else np.zeros_like(sigma)
         h = np.hypot(1, q)
-        return np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate
+        return np.asarray(np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate)
 
 
 @final
@@ -210,7 +210,7 @@ class FlowMatching(Schedule):
         expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return self.shift * time / (1 - time)
+        return np.asarray(self.shift * time / (1 - time))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         return 1 / (1 + self.shift / sigma)
@@ -261,10 +261,10 @@ class Discrete(Schedule):
         return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma))
+        return np.asarray(np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma)))
+        return np.asarray(np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma))))
 
 
 _CONTINUOUS = (VarianceExploding, VariancePreserving, SubVariancePreserving, Cosine, Karras, FlowMatching)
