@@ -187,7 +187,7 @@ def try_out(denoiser: Foreign, name: str) -> None:
     Raises: InputError where it answers with what is not finite; and whatever the network raises.
     """
     own, scale = denoiser.schedule, denoiser.unit.scale
-    low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
+    low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
     place = next(denoiser.parameters(), torch.empty(0)).device
     y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=place)
     sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=place)

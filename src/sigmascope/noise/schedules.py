@@ -30,12 +30,12 @@ class Schedule(ABC):
     flow) float64 times are coarse: sigma of time(sigma) has a relative error of 1e-16 sigma.  A new schedule defines
     ``name``, ``_sigma``, ``_time`` and ``_alpha``, which receive values in range.
 
-    Attributes: name; least and most, the times of least and of most noise (either may be the larger).
+    Attributes: name; data_time and noise_time, the ends of its time (either may be the larger).
     """
 
     name: str
-    least: float = 0.0
-    most: float = 1.0
+    data_time: float = 0.0
+    noise_time: float = 1.0
     _alpha: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # of sigma
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Schedule(ABC):
     @final
     def sigma(self, time: Values) -> Float64[np.ndarray, "..."]:
         r"""The noise level :math:`\sigma(t)` of x/alpha, in the unit of v."""
-        return self._at(self._sigma, "time", time, self.least, self.most)
+        return self._at(self._sigma, "time", time, self.data_time, self.noise_time)
 
     @final
     def alpha(self, time: Values) -> Float64[np.ndarray, "..."]:
@@ -57,7 +57,7 @@ class Schedule(ABC):
     @final
     def time(self, sigma: Values) -> Float64[np.ndarray, "..."]:
         """The time at which the noise level is sigma: the inverse of ``sigma``."""
-        ends = np.array([self.least, self.most])
+        ends = np.array([self.data_time, self.noise_time])
         return np.asarray(np.clip(self._at(self._time, "sigma", sigma, *self.sigma(ends)), ends.min(), ends.max()))
 
     @final
@@ -183,7 +183,7 @@ class Cosine(Schedule):
 class Karras(Schedule):
     """EDM (Karras et al. 2022): its time is sigma itself, alpha = 1; ``karras_grid`` gives its steps."""
 
-    name, most, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
+    name, noise_time, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return time
@@ -241,7 +241,7 @@ class Discrete(Schedule):
         good = np.all(np.diff(table, prepend=1.0, append=0.0) < 0)  # NaN is not
         expect(good, f"{received}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
         object.__setattr__(self, "alphas_cumprod", table)
-        object.__setattr__(self, "most", len(table) - 1.0)
+        object.__setattr__(self, "noise_time", len(table) - 1.0)
         object.__setattr__(self, "_log_sigma", (np.log1p(-table) - np.log(table)) / 2)
 
     @classmethod

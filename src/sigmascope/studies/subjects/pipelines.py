@@ -183,7 +183,7 @@ def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
     null = o.null_class if o.null_class >= 0 else None
     pipe = load_pipeline(spec.model, allow_pickle=o.allow_pickle, null=null, variant=o.variant, device=device)
     own, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
-    low, high = (float(own.sigma(t)) / unit for t in (own.least, own.most))
+    low, high = (float(own.sigma(t)) / unit for t in (own.data_time, own.noise_time))
     given: Mapping[str, object] = pipe.scheduler.config
     if own.name == "edm":
         low, high = (float(str(given[k])) / unit for k in ("sigma_min", "sigma_max"))
