@@ -267,7 +267,7 @@ def test_a_clock_may_run_the_other_way():
     """Flow matching is also written with the data at t = 1."""
 
     class Reversed(Schedule):
-        name, least, most = "reversed flow", 1.0, 0.0
+        name, data_time, noise_time = "reversed flow", 1.0, 0.0
         _alpha = staticmethod(lambda sigma: 1 / (1 + sigma))
 
         def _sigma(self, time):
