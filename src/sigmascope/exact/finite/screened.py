@@ -178,7 +178,7 @@ class ScreenedDenoiser(Denoiser):
                 if column[row] != UNKNOWN:
                     mask &= self._classes[:, place] == column[row]
             allowed[row] = mask
-        check_possible(torch.tensor([bool(allowed[row].any()) for row in allowed]))
+        check_possible(torch.tensor([bool(mask.any()) for mask in allowed.values()], dtype=torch.bool))
         return {row: mask for row, mask in allowed.items() if not bool(mask.all())}
 
     def _screen(self, y: _Rows, allowed: dict[int, Tensor], rows: Int64[Tensor, " rows"], result: Certified) -> None:
