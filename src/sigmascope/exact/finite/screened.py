@@ -120,7 +120,7 @@ class ScreenedDenoiser(Denoiser):
         """E[V | Y_sigma = y, known attributes], in the dtype of y: the mean of :meth:`certified`."""
         return self.certified(y, sigma, known).mean.to(y.dtype)
 
-    def certified(self, y: Values, sigma: Levels, known: Known = None) -> Certified:
+    def certified(self, y: Tensor, sigma: Tensor, known: Known = None) -> Certified:
         r"""The posterior mean with a bound on its error.
 
         Args:
