@@ -191,7 +191,7 @@ def test_time_varying_is_second_order():
     assert 3.5 < errors[0] / errors[1] < 4.5
 
 
-def test_told_part_of_the_state():
+def test_given_part_of_the_state():
     """Knowing X_0 is a filter with that mean and no covariance."""
     system = plane()
     path = simulate(system, uniform_times(1.0, 50), 2000, gen(8))

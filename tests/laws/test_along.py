@@ -24,7 +24,7 @@ def finished(denoiser, draws, path, sigma, sketch, stop=None):
 
 
 @pytest.mark.parametrize("tile", [7, 400])
-def test_one_pass_is_the_filter_told_each_value(tile, monkeypatch):
+def test_one_pass_is_the_filter_given_each_value(tile, monkeypatch):
     """Along all directions, with duplicates, near-duplicates and unequal weights, down to where classes are lost."""
     monkeypatch.setattr("sigmascope.exact.finite.path.ROWS", tile)
     data = random_set(4, items=120, event=(1, 3, 4))

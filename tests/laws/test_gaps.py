@@ -17,9 +17,9 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
-from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.jobs.passes import Collected
+from sigmascope.information.pairs import conditional
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
 from sigmascope.studies.results import agreements_of

@@ -94,7 +94,7 @@ def test_the_denoiser_is_that_of_the_enumerated_data(listed):
     assert (truth - listed.finite(listed.flat, 2 * listed.sigma)).abs().max() > 0.1
 
 
-def test_told_nodes_condition_as_in_the_enumerated_data(listed):
+def test_given_nodes_condition_as_in_the_enumerated_data(listed):
     names = [a.name for a in listed.grammar.attributes]
     n = len(listed.y)
     # A datum that need not be the one that was drawn says what is known, so that the combination exists.

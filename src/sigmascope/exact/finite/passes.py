@@ -59,6 +59,10 @@ class TilePass(ABC):
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors that the pass adds to, by the names that a checkpoint has for them."""
 
+    def _prepare(self, state: Mapping[str, np.ndarray]) -> None:
+        """Make the tensors that a state fills; none are missing, as a rule."""
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """What a later pass needs to resume, to be stored before the next step (the arrays are in use)."""
         return {k: v.cpu().numpy() for k, v in self._tensors().items()} | {"next_tile": np.array(self.position)}
@@ -68,6 +72,7 @@ class TilePass(ABC):
 
         Raises: InputError where the state lacks a tensor of this pass.
         """
+        self._prepare(state)
         for name, tensor in self._tensors().items():
             if name not in state or state[name].shape != tensor.shape:
                 raise InputError(f"the checkpoint has no {name!r} of this study: delete checkpoint*.npz and run again")

@@ -158,13 +158,11 @@ class PosteriorPass(TilePass):
         self.position = self._begun
         return super().state()
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Resume from a state of a pass with the same data, draws and levels."""
+    def _prepare(self, state: Mapping[str, np.ndarray]) -> None:
         self._each = [self._kernel.total]
         while f"worker{len(self._each)}.sums" in state:
             self._each.append(self._kernel.total.empty())
-        super().restore(state)
-        self._begun = self.position
+        self._begun = int(state["next_tile"])
 
     def _tensors(self) -> dict[str, Tensor]:
         return {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.tensors().items()} | self._moments
