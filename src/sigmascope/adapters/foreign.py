@@ -175,7 +175,7 @@ class Foreign(Denoiser):
 def require_finite_output(denoiser: Foreign, name: str) -> None:
     """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
-    low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
+    low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
     device = next(denoiser.parameters(), torch.empty(0)).device
     y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=device)
     sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=device)

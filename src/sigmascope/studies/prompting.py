@@ -146,7 +146,7 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
 def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
     """Noise levels over the range of the schedule of a pipeline, evenly spaced in ln sigma."""
     schedule = pipe.denoiser.schedule
-    ends = schedule.sigma(np.array([schedule.least, schedule.most]))
+    ends = schedule.sigma(np.array([schedule.data_time, schedule.noise_time]))
     return sigma_grid(min(float(ends[1]), _HIGHEST), max(float(ends[0]), _LOWEST), levels)
 
 

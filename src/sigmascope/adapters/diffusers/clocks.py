@@ -185,7 +185,7 @@ class LogPreserving(Schedule):
     _alpha: ClassVar[Any] = staticmethod(lambda sigma: 1 / np.hypot(1, sigma))
 
     def __init__(self, lowest: float, highest: float) -> None:
-        self.least, self.most = 0.25 * math.log(lowest), 0.25 * math.log(highest)
+        self.data_time, self.noise_time = 0.25 * math.log(lowest), 0.25 * math.log(highest)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         sigma: np.ndarray = np.exp(4 * time)
