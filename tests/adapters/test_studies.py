@@ -15,7 +15,8 @@ from sigmascope.cli import main
 from sigmascope.core import Attribute, InputError
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.studies.labelling import Nearest, by_function
-from sigmascope.studies.laws import OWN_PATH, path_curves
+from sigmascope.studies.laws import OWN_PATH
+from sigmascope.studies.results import path_curves
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.report.figures import curves_figure
-from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
-from sigmascope.studies.results import to_curves
+from sigmascope.studies.laws import NOISED, OWN_PATH
+from sigmascope.studies.results import path_curves, to_curves
 
 if TYPE_CHECKING:
     import pandas as pd

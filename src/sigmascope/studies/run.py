@@ -86,9 +86,9 @@ def run_subject(
         shown = why.replace(f" ({results.attrs.get('wrapping', '')})", "")
         print(f"sigmascope: note: {shown}", file=sys.stderr)
     if folder is not None:
-        folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
+        folder.write_text("onset.csv", onset_csv(table, doubts(results)))
         if "value_information" in results:
-            folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
+            folder.write_text("values.csv", values_csv(results))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         findings = Findings(
             results, subject.kind, to_curves(results), other_curves, table, agreements_of(results),

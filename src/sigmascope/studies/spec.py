@@ -73,12 +73,11 @@ class Spec(Common, ABC):
         table = {name: list(v) if isinstance(v, tuple) else v for name, v in (flat(self) | law).items()}
         return tomli_w.dumps({"study": table})
 
-    def same_numbers(self, other: Spec) -> bool:
-        """Whether both give the same numbers; the device and the path of the data do not matter."""
-        return not self.difference(other)
-
     def difference(self, other: Spec) -> str:
-        """The first option that makes the numbers of two studies differ, for a message; empty: they are the same."""
+        """The first option that makes the numbers of two studies differ; empty: none.
+
+        The device and the path of the data do not matter.
+        """
         here, there = flat(self.options()), flat(other.options())
         for name in ("law", *here):
             if name not in ("device", "data", "model", "fingerprint") and here[name] != there[name]:

@@ -29,10 +29,9 @@ from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
 from sigmascope.streams import Use
-from sigmascope.studies.alike import allocation_of
 from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
 from sigmascope.studies.extras.marks import MarksOfModel
-from sigmascope.studies.extras.models import Allocation, Calibration, Chain, Losses, OfProbes, OwnPath
+from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
 from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.spec import ModelSpec, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Subject
@@ -166,7 +165,7 @@ class ConditionalModel(Subject[ModelProblem]):
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
         return (
             Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(), OfProbes(),
-            NetworkFacts(self), Allocation(),
+            NetworkFacts(self), DrawsOfGaps(),
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
