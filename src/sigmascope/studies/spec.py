@@ -28,6 +28,7 @@ from sigmascope.studies.options import (
     StudyOptions,
     WithModel,
     changed,
+    first_difference,
     flat,
 )
 
@@ -79,10 +80,7 @@ class Spec(Common, ABC):
         The device and the path of the data do not matter.
         """
         here, there = flat(self.options()), flat(other.options())
-        for name in ("law", *here):
-            if name not in ("device", "data", "model", "fingerprint") and here[name] != there[name]:
-                return f"its {name} is {here[name]!r}, not {there[name]!r}"
-        return "" if self.fingerprint == other.fingerprint else "of other data"
+        return first_difference(here, {"law": there["law"]} | there, ("device", "data", "model"))
 
 
 @dataclass(frozen=True)
