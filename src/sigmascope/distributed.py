@@ -212,7 +212,7 @@ def prints_the_end() -> bool:
     if _Run.store is None:
         return int(os.environ.get("RANK", "0")) == 0
     try:
-        return _Run.store.add(f"sigmascope/said/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
+        return _Run.store.add(f"sigmascope/printed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
     except RuntimeError:  # the store was lost with its rank
         return True
 

@@ -319,7 +319,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     pickled += ["--classes", "by-order"]
     assert main(["study", *data, *pickled, *SHORT[:4], "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
-    assert "told nothing" in capsys.readouterr().out
+    assert "parameters, unconditional" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,4 +1,4 @@
-"""The words of a file of results: each variable with its dimensions, unit and meaning, and each attribute of the file.
+"""The glossary of a file of results: dimensions, unit and meaning of each variable, and meaning of each attribute.
 
 The reader checks files against this table, and results carry it: every variable has the attributes ``units``,
 ``long_name`` and ``description``.  Units are ``nats``; ``1`` for probabilities, shares, counts and indices; ``sigma``
@@ -85,11 +85,11 @@ _TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
         "Standard error of information_limit over draws."),
     # verdicts
     "trusted": (_CURVES, "i", "1", "trusted",
-        "1 where no check speaks against the curve at this level, 0 where it is marked as biased."),
+        "1: no check contradicts the curve at this level; 0: it is marked as biased."),
     "reason": (_CURVES, "U", "text", "reason",
         "Why the curve is marked as biased at this level; empty where it is not."),
     "verdict": (("attribute", "estimator"), "U", "text", "verdict",
-        "The result of all checks of this curve, in words; empty where no check speaks against it."),
+        "The result of all checks of this curve, in words; empty where no check contradicts it."),
     # redraws
     "kept_per_draw": (DRAWS, "f", "1", "probability that a redraw keeps the attribute",
         "Probability that a clean image drawn given the noisy one has the attribute of the original image."),
@@ -247,7 +247,7 @@ def described(results: xr.Dataset) -> xr.Dataset:
 
 
 def explained(results: xr.Dataset) -> str:
-    """What every variable and attribute of results means, a line each."""
+    """The meaning of every variable and attribute of results, a line each."""
     lines = [f"{name} [{VARIABLES[name].units}]: {VARIABLES[name].description}"
              for name in map(str, results.variables) if name in VARIABLES]  # fmt: skip
     return "\n".join([*lines, *(f"@{name}: {ATTRIBUTES[name]}" for name in results.attrs if name in ATTRIBUTES)])

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Study:
-    """What the time of a study depends on."""
+    """The sizes and settings that decide the time of a study."""
 
     data: Any
     denoiser: Denoiser

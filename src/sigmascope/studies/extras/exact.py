@@ -1,4 +1,4 @@
-"""What the results of an exact law hold beside its curves."""
+"""Variables of results of an exact law, beside its curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the results of a network hold beside its curves."""
+"""Variables of results of a network, beside its curves."""
 
 from __future__ import annotations
 

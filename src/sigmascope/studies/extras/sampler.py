@@ -1,4 +1,4 @@
-"""What the results of a sampler hold beside its curves, from the labels of continuations."""
+"""Variables of results of a sampler, beside its curves: from the labels of continuations."""
 
 from __future__ import annotations
 

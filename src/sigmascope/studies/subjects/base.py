@@ -38,7 +38,7 @@ class Subject(ABC, Generic[P]):
 
     @abstractmethod
     def extras(self, problem: P) -> Sequence[Extra]:
-        """What results hold beside the curves, in the order in which it is added."""
+        """The variables of results beside the curves, in the order in which they are added."""
 
     @abstractmethod
     def dry_run(self, spec: Spec, reading: float) -> list[str]:

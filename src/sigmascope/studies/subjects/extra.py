@@ -1,4 +1,4 @@
-"""What results hold beside the curves of a study."""
+"""Variables of results beside the curves of a study."""
 
 from __future__ import annotations
 
