@@ -324,7 +324,7 @@ def test_a_study_from_python_has_ten_parameters():
         ([ExactOptions(law="heldout"), ForkOptions(forks=8)], "--forks 8 is an option of the estimator forks"),
         (DataOptions("scenes"), "data and attributes are arguments of study: leave them out of DataOptions"),
         (DataOptions(attributes=("a",)), "data and attributes are arguments of study"),
-        ({"draws": 8}, "options are .*: pass groups of them, e.g. ExactOptions"),
+        ({"draws": 8}, "options are .*: pass groups of options, e.g. ExactOptions"),
     ],
 )
 def test_groups_of_options_from_python(options, words):

@@ -32,5 +32,5 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
         chosen.append(name)
     doubled = next((n for n in chosen if chosen.count(n) > 1), None)
     if doubled is not None:
-        raise InputError(f"attribute {doubled!r} is named twice: name each once")
+        raise InputError(f"attribute {doubled!r} is asked for twice: name each once")
     return tuple(chosen) or tuple(names)
