@@ -47,8 +47,7 @@ from sigmascope.sample import (
 )
 from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
-from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
-from sigmascope.studies.scales import print_notes
+from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of, print_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 

@@ -24,10 +24,10 @@ from sigmascope.report.page import write_page
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
+from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.scales import print_notes
 from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings

@@ -30,12 +30,12 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
 from sigmascope.streams import Use
 from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
+from sigmascope.studies.exact_law import attributes_of
 from sigmascope.studies.extras.marks import MarksOfModel
 from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
 from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.spec import ModelSpec, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Subject
-from sigmascope.studies.subjects.entries import attributes_of
 from sigmascope.studies.subjects.extra import Extra
 from sigmascope.studies.training import source_of
 
