@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tomli_w
 
@@ -42,9 +42,7 @@ class GenerateTask(DataOptions):
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "generate"
+    kind: ClassVar[str] = "generate"
 
     def check(self) -> GenerateTask:
         """Itself.
@@ -87,9 +85,7 @@ class ForkTask(DataOptions):
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "fork"
+    kind: ClassVar[str] = "fork"
 
     def check(self) -> ForkTask:
         """Itself.
@@ -148,9 +144,7 @@ class ReproduceTask:
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "reproduce"
+    kind: ClassVar[str] = "reproduce"
 
     def check(self) -> ReproduceTask:
         """Itself.
