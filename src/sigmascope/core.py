@@ -302,7 +302,7 @@ class Agreement:
     @property
     def _errors(self) -> np.ndarray:
         counted = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
-        return self.difference[counted] / np.maximum(self.stderr[counted], 1e-300)
+        return np.asarray(self.difference[counted] / np.maximum(self.stderr[counted], 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,7 +370,8 @@ class Curve:
     @property
     def common_variance(self) -> Float[np.ndarray, " levels"]:
         """Part of the squared standard error that does not come from the spread of the draws."""
-        return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
+        drawn = self.per_draw.var(1, ddof=1) / self.per_draw.shape[1]
+        return np.asarray(np.maximum(self.stderr**2 - drawn, 0.0))
 
     @property
     def beyond_draws(self) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
@@ -386,7 +387,8 @@ class Curve:
     def error(self) -> Float[np.ndarray, " levels"]:
         """Half the width of the symmetric 95 % interval, divided by 1.96: all errors together."""
         shared, tail = self._beyond_draws(even=True)
-        return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
+        drawn = np.maximum(self.stderr**2 - self.common_variance, 0.0)
+        return np.asarray(np.sqrt(drawn + shared**2 + tail**2))
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""

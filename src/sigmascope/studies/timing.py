@@ -98,7 +98,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:
     """Seconds of a call and what it returns; processor time where one thread works, without other load."""
-    device = torch.cuda.is_initialized()
+    device = torch.cuda.is_available()
     clock = time.process_time if torch.get_num_threads() == 1 and not device else time.perf_counter
     if device:
         torch.cuda.synchronize()

@@ -16,7 +16,8 @@ from sigmascope.studies.costs import lines_of_exact
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
-from sigmascope.studies.subjects.base import Extra, Subject
+from sigmascope.studies.subjects.base import Subject
+from sigmascope.studies.subjects.extra import Extra
 
 
 class ExactSubject(Subject[ExactProblem]):
