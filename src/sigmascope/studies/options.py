@@ -118,7 +118,7 @@ class Sampling:
             )
         check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
         if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^63")
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
 
 
 @dataclass(frozen=True)

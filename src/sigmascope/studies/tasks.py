@@ -158,7 +158,7 @@ class ReproduceTask:
             raise InputError(f"size is {shown(self.size)}: it must not be negative; pass e.g. --size 16")
         within("size", self.size, 0, 100_000, "pass e.g. --size 16")
         if not 0 <= self.seed < 2**31:
-            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^31")
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^31")
         return self
 
 
@@ -218,7 +218,7 @@ def _check_common(task: GenerateTask | ForkTask) -> None:
     check_text(task)
     check_of_scenes(task.data, task.size, task.grain)
     if not 0 <= task.seed <= MOST_SEED:
-        raise InputError(f"seed is {shown(task.seed)}: expected 0 or more, and less than 2^63")
+        raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")
 
 
 def _check_path(name: str, first: float, last: float, steps: int) -> None:

@@ -21,7 +21,7 @@ from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import further_error
-from sigmascope.studies.subjects.extra import Extra, Jobs
+from sigmascope.studies.subjects.extra import Extra, Jobless, Jobs
 
 LOSSES = "losses"
 """Key of the job of the denoising losses."""
@@ -56,7 +56,7 @@ class Losses(Extra):
         return results.assign(variables).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
 
 
-class OwnPath(Extra):
+class OwnPath(Jobless):
     """Curves along the model's own path."""
 
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -111,7 +111,7 @@ class Chain(Extra):
         )
 
 
-class OfProbes(Extra):
+class OfProbes(Jobless):
     """The accuracy of probes, and their bounds with fewer draws to train on."""
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:

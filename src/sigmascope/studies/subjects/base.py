@@ -49,13 +49,13 @@ class Subject(ABC, Generic[P]):
             reading: seconds it took to open the subject.
         """
 
+    @abstractmethod
     def beside(self, problem: P) -> Sequence[Estimator[Any]]:
-        """Estimators that every study of it has, in addition to those of the specification; none by default."""
-        return ()
+        """Estimators that every study of it has, in addition to those of the specification."""
 
+    @abstractmethod
     def joining(self, problem: P) -> Joins:
-        """How the curves of estimators become those of the study; unchanged by default."""
-        return Unjoined()
+        """How the curves of estimators become those of the study; often :class:`Unjoined`."""
 
     def estimators(self, spec: Spec) -> tuple[Estimator[Any], ...]:
         """The estimators that the specification names.

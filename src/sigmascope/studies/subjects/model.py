@@ -36,7 +36,7 @@ from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Lo
 from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.spec import ModelSpec, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Subject
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.training import source_of
 
 _TEST, _FIT, _PROBED, _CHEAP, _CHEAP_FIT = range(5)
@@ -186,7 +186,7 @@ class ConditionalModel(Subject[ModelProblem]):
         return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
 
-class NetworkFacts(Extra):
+class NetworkFacts(Jobless):
     """Facts about the network and its calls, as attributes of the results."""
 
     def __init__(self, subject: ConditionalModel) -> None:
