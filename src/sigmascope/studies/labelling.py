@@ -52,7 +52,7 @@ def imported(name: str) -> Callable[[Tensor], object]:
         raise InputError(f"labeller {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
     if not callable(labeller):
         raise InputError(f"labeller {name!r} is a {type(labeller).__name__}: expected a function of images")
-    return labeller  # type: ignore[no-any-return]
+    return labeller
 
 
 def by_function(function: Callable[[Tensor], object], name: str, attributes: Sequence[Attribute]) -> LabelAll:
