@@ -15,7 +15,8 @@ from sigmascope.cli import main
 from sigmascope.core import Attribute, InputError
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.studies.labelling import Nearest, by_function
-from sigmascope.studies.laws import OWN_PATH, path_curves
+from sigmascope.studies.laws import OWN_PATH
+from sigmascope.studies.results import path_curves
 
 
 @pytest.fixture
@@ -318,7 +319,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     pickled += ["--classes", "by-order"]
     assert main(["study", *data, *pickled, *SHORT[:4], "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
-    assert "told nothing" in capsys.readouterr().out
+    assert "parameters, unconditional" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")
