@@ -281,7 +281,7 @@ def test_the_mixture_of_two_prompts():
     mixed = mixture(y, sigma, {"prompt": some})
     assert torch.equal(mixed[some == 1], each[1][some == 1])
     assert torch.allclose(mixed[some == -1], mixture(y, sigma)[some == -1], atol=1e-9)
-    with pytest.raises(InputError, match="has no attribute 'hue'"):
+    with pytest.raises(InputError, match="cannot be told 'hue'"):
         mixture(y, sigma, {"hue": some})
     with pytest.raises(InputError, match="choose among prompt"):
         Mixture(model, "hue", span=1.0)
