@@ -235,7 +235,7 @@ def test_parts_beside_the_index(whole, tmp_path):
         load_pipeline(tmp_path / "flat")
 
 
-def test_one_class_is_always_told(tmp_path):
+def test_one_class_is_always_given(tmp_path):
     DDPMPipeline(unet(num_class_embeds=1), DDPMScheduler()).save_pretrained(tmp_path)
     denoiser = load_pipeline(tmp_path).denoiser
     assert not denoiser.attributes
@@ -254,7 +254,7 @@ def test_half_precision_alone(data, tmp_path, capsys):
     with pytest.raises(InputError, match="pass --variant fp16"):
         load_pipeline(tmp_path / "pipe", variant="ema")
     assert main(["study", str(data), "--variant", "fp16", "--dry-run"]) == 2
-    assert "--variant fp16 is of a pipeline" in capsys.readouterr().err
+    assert "--variant fp16 is an option of a pipeline" in capsys.readouterr().err
 
 
 def test_a_network_that_answers_with_nothing(data, tmp_path, capsys):

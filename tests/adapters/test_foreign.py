@@ -135,7 +135,7 @@ def test_a_plain_function_without_classes():
         (None, "always needs 'side'"),
     ],
 )
-def test_what_it_cannot_be_told(known, said):
+def test_what_it_cannot_be_given(known, said):
     model = Foreign(lambda x, t, a: x, (3,), SCHEDULES["ve"](), "sample", attribute=SIDE)
     with pytest.raises(InputError, match=said):
         model(torch.zeros(2, 3), torch.ones(2), known)

@@ -281,7 +281,7 @@ def test_the_mixture_of_two_prompts():
     mixed = mixture(y, sigma, {"prompt": some})
     assert torch.equal(mixed[some == 1], each[1][some == 1])
     assert torch.allclose(mixed[some == -1], mixture(y, sigma)[some == -1], atol=1e-9)
-    with pytest.raises(InputError, match="cannot be told 'hue'"):
+    with pytest.raises(InputError, match="cannot be conditioned on 'hue'"):
         mixture(y, sigma, {"hue": some})
     with pytest.raises(InputError, match="choose among prompt"):
         Mixture(model, "hue", span=1.0)
@@ -350,7 +350,7 @@ def test_parts_that_do_not_fit(tmp_path):
     assert "its parts do not fit each other" in said(tmp_path / "pipe", ("qq", A))
 
 
-def test_a_network_told_more_than_a_prompt(tmp_path):
+def test_a_network_given_more_than_a_prompt(tmp_path):
     net = pipes.UNet2DConditionModel(
         sample_size=8, in_channels=9, out_channels=4, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=16,

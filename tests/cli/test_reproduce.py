@@ -90,7 +90,7 @@ def test_all_figures_and_tables(shapes):
     assert len(list((out / "tables").glob("*.csv"))) == 6
     data = table(out, "1")
     assert {r["attribute"]: r["values"] for r in data}["shape"] == "4"
-    assert next(r["which"] for r in data if r["attribute"] == "shape") == "capsule, cube, cylinder, sphere"
+    assert next(r["names"] for r in data if r["attribute"] == "shape") == "capsule, cube, cylinder, sphere"
     assert {r["agrees"] for r in table(out, "5")} == {"yes"}
     assert len(table(out, "5")) == 5 * 6  # two gaps, forks, two probes, of six attributes
     text = (out / "report.html").read_text(encoding="utf-8")
@@ -264,7 +264,7 @@ def test_a_learned_model_stands_beside_the_exact_filter(tmp_path):
         assert found["model"].attrs["network_calls"] > 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "marks its score gap as biased" in page
-    assert "forks are labelled by the nearest item of the data but the parent&#x27;s own" in page
+    assert "Labels of the model's forks: the nearest item of the data but the parent&#x27;s own" in page
     assert (out / "model" / "report.html").exists()
     assert json.loads((made / "model.json").read_text())["card"]["steps"] == 800
 

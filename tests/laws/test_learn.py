@@ -46,7 +46,7 @@ def denoiser(kind: str = "mlp", event=(3, 8, 8)) -> NeuralDenoiser:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
-def test_any_subset_can_be_told(kind):
+def test_any_subset_can_be_given(kind):
     d = denoiser(kind)
     y, sigma = torch.rand(4, 3, 8, 8), torch.tensor([0.1, 1.0, 3.0, 10.0])
     a, b = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 0, 1])
@@ -130,7 +130,7 @@ def test_preconditioning(kind):
         ({"where": torch.zeros(2)}, "one index per row"),
     ],
 )
-def test_what_cannot_be_told(known, said):
+def test_what_cannot_be_given(known, said):
     with pytest.raises(InputError, match=said):
         denoiser()(torch.rand(2, 3, 8, 8), torch.ones(2), known)
 
