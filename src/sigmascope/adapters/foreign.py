@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
@@ -117,9 +117,7 @@ class Foreign(Denoiser):
             parts.append(self._rows(y[rows], sigma[rows], None if labels is None else labels[rows]))
         return torch.cat(parts)
 
-    def _labels(
-        self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device
-    ) -> Int64[Tensor, " batch"] | None:
+    def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
         names = [a.name for a in self.attributes]
         unknown = next((n for n in known or {} if n not in names), None)
         if unknown is not None:

@@ -22,7 +22,6 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import InputError
@@ -71,11 +70,7 @@ class TableClock(Clock):
     """
 
     def __init__(
-        self,
-        times: Float[np.ndarray, " entries"],
-        sigmas: Float[np.ndarray, " entries"],
-        schedule: Schedule,
-        schedule_times: Float[np.ndarray, " schedule_times"] | None = None,
+        self, times: np.ndarray, sigmas: np.ndarray, schedule: Schedule, schedule_times: np.ndarray | None = None
     ) -> None:
         self.schedule, self.times, self._schedule_times = schedule, times, schedule_times
         self._infinite = bool(np.isinf(sigmas[-1]))
