@@ -373,8 +373,8 @@ def test_the_figure_shows_both_and_their_difference(studies):
 @pytest.mark.parametrize(
     ("a", "b", "estimator", "words"),
     [
-        ("clear", "nowhere", "", "nowhere: there is no such study"),
-        ("clear", "begun", "", r"begun: the study in it is not finished: run it to its end: sigmascope study --spec"),
+        ("clear", "nowhere", "", "nowhere: no such study"),
+        ("clear", "begun", "", r"begun: the study in it is not finished: finish it: sigmascope study --spec"),
         ("empty", "clear", "", "empty: it holds no study"),
         ("clear", "text.nc", "", "text.nc: cannot be read"),
         ("clear", "foreign.nc", "", "the results lack"),

@@ -32,6 +32,8 @@ STYLE: Any = {
     "svg.hashsalt": "sigmascope",
     "svg.fonttype": "path",
     "figure.dpi": 110,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,  # each figure asks for its own layout
 }
 styled = matplotlib.rc_context(STYLE)
 """Decorates a function that draws: its figure has the style of the package."""

@@ -37,6 +37,9 @@ def rendered(figure: Figure, kind: str) -> bytes:
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {"Software": None})
     dots = min(_DOTS, _MAX_PIXELS / max(figure.get_size_inches()))
     with matplotlib.rc_context(STYLE):  # its salt makes the names inside an SVG the same every time
+        if (layout := figure.get_layout_engine()) is not None:  # once for all kinds: it takes as long as drawing
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=kind, dpi=dots, metadata=metadata)
     return _numbered(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
 

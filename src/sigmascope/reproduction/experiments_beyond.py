@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm import tqdm
 
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import grouped, load
 from sigmascope.information.forks import count_labels, draw_labels, forks
@@ -120,13 +118,16 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     wide = [a for a in lab.attributes if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
     parents = draws.items.repeat_interleave(children)
-    for level in tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr):
+    bar = progress_bar("forks of the model", len(sigma), "levels", disable=not progress)
+    for level in sigma.tolist():
         y = draws.v.double() + level * draws.noise.double()
         grid = levels_below(level, _LAST, _MODEL_STEPS)
         ends = final(fork(lab.model, y, grid, children, lab.seed, StochasticHeun())).y
         labels = child_labels(lab, label, ends, parents)
         for a in wide:
             counts[a.name].append(count_labels(labels[a.name].reshape(n, children).T, len(a.values)))
+        bar.update()
+    bar.close()
     curves = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
     return xr.Dataset(
         {

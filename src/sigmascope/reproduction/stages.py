@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 import xarray as xr
-from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import onsets
+from sigmascope.console import progress_bar
 from sigmascope.core import Curve, InputError, LabelledData
 from sigmascope.data import load
-from sigmascope.data.held import held
+from sigmascope.data.in_memory import in_memory
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.gaps import agreement
 from sigmascope.learn.neural import NeuralDenoiser, model_folder
@@ -85,8 +85,8 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
     stage_results: dict[str, xr.Dataset] = {}
     marks: dict[str, str] = {}
     new = False
-    with tqdm(stages, disable=not progress, file=sys.stderr, desc="stages", unit="stage") as bar:
-        for stage in bar:
+    with progress_bar("paper", len(stages), "stages", disable=not progress) as bar:
+        for stage in stages:
             bar.set_postfix_str(stage.words)
             marks[stage.name] = _mark(stage, task, data, second, digest, [marks[n] for n in stage.needs])
             kept = _kept(out, stage.name, marks[stage.name])
@@ -95,6 +95,7 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
                 whole = netcdf(kept)
                 folder.write(f"{_STAGES}/{stage.name}.nc", lambda p, x=whole: p.write_bytes(x))  # type: ignore[misc]
             stage_results[stage.name] = kept
+            bar.update()
     if not new and (out / "report.html").exists():
         return "", True
     whole = netcdf(xr.DataTree.from_dict(stage_results))
@@ -134,7 +135,7 @@ class _Once:
 
     def __call__(self) -> ex.Laboratory:
         if self._made is None:
-            exact = FiniteDenoiser(held(self._data, self._task.size))
+            exact = FiniteDenoiser(in_memory(self._data, self._task.size))
             effort = ex.QUICK if self._task.quick else ex.FULL
             reader, name = _reader(exact, self._model, self._task)
             self._made = ex.Laboratory(exact.data, exact, effort, self._task.seed, self._model, reader, name)
