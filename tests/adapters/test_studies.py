@@ -187,7 +187,7 @@ def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dresse
     assert results.attrs["unconditional_calls"] == 3 * 25
     assert 100_000 < results.attrs["network_calls"] <= 150_000
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Its network has no empty class: what it says unconditional is the mixture over its classes" in page
+    assert "The network has no empty class: its unconditional output is the mixture over its classes" in page
     assert "Which class is which" in page
     assert '<tr><th scope="row">blue</th><td>0</td><td>blue</td></tr>' in page
 
