@@ -29,7 +29,7 @@ def test_the_pattern_sees_what_is_hollow():
         assert HOLLOW.search(said), said
     for said in (
         "at σ 0.05 (0.04 to 0.06)",
-        "no end of it is shown, since at the last level, σ 0.0100, 1.2 nats are",
+        "the lower end is not reached, since at the last level, σ 0.0100, 1.2 nats are",
     ):
         assert not HOLLOW.search(said), said
 
@@ -72,24 +72,48 @@ def folders(tmp_path_factory):
 LEVEL = r"σ \d[\d.]* \([^)]*\d[^)]*\)"
 
 TABLE = [
-    ("exact", ["advise"], rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d"),
-    ("exact", ["advise"], r"^All of this is true of images of the data, noised, and the exact filter of the items"),
+    (
+        "exact",
+        ["advise"],
+        rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d",
+    ),
+    (
+        "exact",
+        ["advise"],
+        r"^All advice holds for noised images of the data, read by the exact filter of exactly these items",
+    ),
     (
         "exact",
         ["advise", "--probability", "0.99"],
-        r"this is memory: below σ [\d.]+ the exact filter has identified the very item",
+        r"this is memory: below σ [\d.]+ the exact filter has identified the item",
     ),
     ("exact", ["advise", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
-    ("early", ["advise"], r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known"),
+    (
+        "early",
+        ["advise"],
+        r"the lower end is not reached, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
+    ),
     ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
-    ("early", ["advise"], r"left out: no training range, since 95 % of what a clean image tells of it is not reached"),
+    (
+        "early",
+        ["advise"],
+        r"left out: no training range, since 95 % of what a clean image tells of it is not reached",
+    ),
     ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
-    ("heldout", ["advise"], r"^All of this is true of images of the population that the data come from, noised"),
-    ("heldout", ["advise"], r"read off a lower bound: the truth reaches the same shares at these levels or above"),
+    (
+        "heldout",
+        ["advise"],
+        r"^All advice holds for noised images of the population that the data come from",
+    ),
+    (
+        "heldout",
+        ["advise"],
+        r"from a lower bound: the true curve reaches the same shares at these levels or above",
+    ),
     (
         "unconditional",
         ["advise"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) noised images of the data",
     ),
     ("unconditional", ["advise"], r"guidance interval \(a\): guide .*"),
     (
@@ -107,7 +131,7 @@ TABLE = [
     (
         "told",
         ["advise"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) .* as far as the model shows them",
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) .*, read by the model",
     ),
     ("told", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
     ("told", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
@@ -116,7 +140,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("name", "command", "said"), TABLE, ids=lambda x: x if isinstance(x, str) else " ".join(x))
 def test_sentences(folders, capsys, name, command, said):
-    assert main([command[0], str(folders / name), *command[1:]]) == 0
+    words = ["--words"] if command[0] == "advise" else []  # beside the table
+    assert main([command[0], str(folders / name), *command[1:], *words]) == 0
     words = capsys.readouterr().out
     assert re.search(said, words, re.M), words
     assert not (hollow := HOLLOW.search(words)), words[hollow.start() - 80 : hollow.end() + 40]
@@ -145,14 +170,14 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
     spec = re.sub(r"^model = .*$", 'model = "hub:owner/name"', spec, flags=re.M)
     (study / "spec.toml").write_text(spec, encoding="utf-8")
     monkeypatch.setattr(units, "described", lambda _: folders / "pipeline")
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     assert "of 50 (timestep" in capsys.readouterr().out
 
     def away(_):
         raise InputError("hub:owner/name: it cannot be fetched")
 
     monkeypatch.setattr(units, "described", away)
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     said = capsys.readouterr()
     assert "guide towards colour" in said.out
     assert "of 50 (timestep" not in said.out
@@ -190,7 +215,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     results.to_netcdf(folder / "results.nc", engine="h5netcdf")
 
 
-BIASED = "biased at all levels: it lies above the entropy, which nothing can"
+BIASED = "biased at all levels: it lies above the entropy, which information cannot"
 
 
 def test_advice_reads_the_marks(tmp_path, capsys):
@@ -200,7 +225,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     marked(tmp_path / "part", half, "trusted at σ 20 to 3; biased elsewhere: it lies below a bound")
     said = {}
     for name in ("good", "bad", "part"):
-        assert main(["advise", str(tmp_path / name)]) == 0
+        assert main(["advise", str(tmp_path / name), "--words"]) == 0
         said[name] = capsys.readouterr().out
         assert not HOLLOW.search(said[name])
     assert "guide towards sign from" in said["good"]
@@ -208,7 +233,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     assert "guide towards" not in said["bad"]
     assert said["bad"].count(BIASED) == 1  # the reason once
     assert "no sampling steps, since every curve is marked as biased" in said["bad"]
-    assert "this end is not to be relied upon: score_gap is marked as biased there" in said["part"]
+    assert "this end is not reliable: score_gap is marked as biased there" in said["part"]
     assert re.search(r"no training range[^;,]*, since score_gap is marked as biased there", said["part"])
 
 
@@ -228,7 +253,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     assert "decides" not in words
     words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
-    assert "Read by forks: images of the data, noised, and continued by the pipeline" in words
+    assert "By forks: noised images of the data, continued by the pipeline" in words
     words, rows = compared(folders / "told", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")
@@ -242,7 +267,7 @@ def test_plot_draws_the_main_curve(folders):
     import sigmascope
 
     results = xr.load_dataset(folders / "unconditional" / "results.nc", engine="h5netcdf")
-    drawn = [x for x in sigmascope.plot(results).axes[0].lines if len(x.get_ydata()) == results.sizes["sigma"]]
+    drawn = [x for x in sigmascope.plot(results).lines if len(x.get_ydata()) == results.sizes["sigma"]]
     main_curve = results.information.sel(estimator="forks").values[0]
     assert any(np.allclose(x.get_ydata(), main_curve) for x in drawn)
     exact = results.information.sel(estimator="posterior").values[0]

@@ -251,7 +251,7 @@ def promised(text: str) -> list[str]:
     if "--out" not in tokens or "sigmascope" not in tokens[:5]:
         return files
     out, name = tokens[tokens.index("--out") + 1], tokens[tokens.index("sigmascope") + 1]
-    said = re.search(r"receives? (.*?)\.\s", f"{shown.help_of(name)} ", re.S)
+    said = re.search(r"receives? (.*?)\.\s", f"{' '.join(shown.help_of(name).split())} ")
     if said is None:
         return [out, *files]
     some = re.sub(r",? and, with (--[\w-]+), (\S+)", lambda m: f", {m[2]}" if m[1] in tokens else "", said[1])

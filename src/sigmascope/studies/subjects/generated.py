@@ -1,8 +1,7 @@
-"""Images that a pipeline makes itself, kept in the folder of a study until it is done."""
+"""Images that a pipeline makes itself; they are kept in the folder of a study until it is finished."""
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError
 from sigmascope.sample import Streams
 from sigmascope.sample.forks import levels_below
@@ -22,11 +21,11 @@ from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.store import IMAGES, check_study, keep_images
 from sigmascope.studies.subjects.pipelines import Opened
 
-_ROWS = 256  # images that are made at once
+_ROWS = 256  # images made at once
 
 
 def images_of(spec: PipelineSpec, probed: int) -> int:
-    """How many images a study of generated ones needs: its draws, and those that probes are trained on."""
+    """Number of images of a study of generated ones: its draws, and those to train probes on."""
     return spec.sampling.draws + probed
 
 
@@ -43,7 +42,7 @@ def kept_images(
             with np.load(out / IMAGES, allow_pickle=False) as file:
                 same, values = str(file["made_by"]) == made_by, file["values"]
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise InputError(f"{out / IMAGES}: no images of a study, or broken: delete it and run again") from error
+            raise InputError(f"{out / IMAGES}: no images of a study, or damaged: delete it and run again") from error
         if not same or values.shape != (count, *event):
             raise InputError(f"{out}: it holds images of another study: choose another --out")
         return torch.from_numpy(values)
@@ -56,19 +55,11 @@ def kept_images(
 def _generated(
     opened: Opened, spec: PipelineSpec, count: int, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
-    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
-
-    Args:
-        opened: the pipeline.
-        spec: with seed, steps and the first level.
-        count: how many.
-        progress: show a bar on stderr.
-        look: is shown the first of them, before the others are made.
-    """
+    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own."""
     s = spec.sampling
     denoiser, top = opened.unconditional(s.seed), s.sigma_max
     parts = []
-    with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
+    with progress_bar("generated", count, "images", disable=not progress) as bar:
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
             noise = Streams(s.seed, [(NoiseOf.GENERATED, start + i) for i in range(some)], denoiser.event)
