@@ -34,7 +34,8 @@ def bars(monkeypatch):
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "x.npz", images=rng.random((40, 4, 4)), a=np.arange(40) % 2)
+    a = np.arange(80) % 2
+    np.savez(tmp_path / "x.npz", images=0.5 * (rng.random((80, 4, 4)) + a[:, None, None]), a=a)
     return tmp_path / "x.npz"
 
 
