@@ -1,12 +1,14 @@
 # make study  - install the package, run the study of the scenes into studies/scenes
-# make test   - the same environment with the test tools, then the whole test suite
+# make test   - the same environment with the test tools, then the whole test suite: ten minutes on two cores
+# make test-fast - the tests of the files that are quick, and one study of each kind: a minute and a half
+# make docs   - the documentation as a site, in build/docs
 # make test-lowest - the fast tests in .venv-lowest, with the lowest version of each dependency that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: help install study test test-lowest lint digits bench clean
+.PHONY: help install study test test-fast test-lowest lint docs digits bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -25,6 +27,10 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) -e '.[test]'
 	@touch $@
 
+$(VENV)/.documented: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 install: $(VENV)/.installed
 
 study: $(VENV)/.installed
@@ -33,6 +39,9 @@ study: $(VENV)/.installed
 # One thread of torch for each process of the tests: more would wait for each other.
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --fast
 
 test-lowest:
 	$(MAKE) VENV=.venv-lowest .venv-lowest/bin/python
@@ -44,6 +53,9 @@ test-lowest:
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.documented
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 # make digits VENV=.venv-3.12 PYTHON=python3.12 - the numbers of the gold runs under another Python
 digits: $(VENV)/.tested

@@ -2,7 +2,7 @@
 
 >>> import sigmascope
 >>> results = sigmascope.study("scenes")
->>> sigmascope.plot(results).savefig("scenes.png")
+>>> sigmascope.plot(results).figure.savefig("scenes.png")
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.study import study as study
+    from sigmascope.studies.tables import to_pandas as to_pandas
 
 __version__ = VERSION
 
@@ -57,6 +58,7 @@ _HOME = {
     "pointwise": "sigmascope.information.pointwise",
     "study": "sigmascope.studies.study",
     "to_curves": "sigmascope.studies.results",
+    "to_pandas": "sigmascope.studies.tables",
 }
 _HOME |= dict.fromkeys(
     ("DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),

@@ -93,7 +93,7 @@ def _report(message: str, status: int, before: str = "") -> int:
     if _many():
         import sigmascope.distributed as distributed
 
-        if not distributed.to_speak():
+        if not distributed.prints_the_end():
             return status
     message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # one line, whatever a name holds
     if len(message) > _LONGEST:

@@ -21,7 +21,7 @@ from sigmascope.rare import beyond_draws, lower_allowance
 from sigmascope.streams import generator as generator
 
 UNKNOWN = -1
-"""Label of an attribute that a row has not been told."""
+"""Label of an attribute whose value is not given for a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,10 @@ class Attribute:
     r"""A discrete attribute A of the data, with its prior.
 
     Args:
-        name: how the attribute is called.
+        name: name of the attribute.
         values: names of its values.
         prior: p(a), shape (values,), float64, sums to one.
-        parts: for a joint attribute, the names of those that it joins.
+        parts: names of the attributes that a joint attribute combines; empty for others.
 
     Raises:
         InputError: fewer than two values, or a prior that is not a distribution over them.
@@ -46,8 +46,8 @@ class Attribute:
     def __post_init__(self) -> None:
         if len(self.values) < 2:
             raise InputError(
-                f"attribute {self.name!r} has {len(self.values)} value: at least 2 are needed to be informed about; "
-                "leave it out with --attributes"
+                f"attribute {self.name!r} has {len(self.values)} value: at least 2 are needed; leave it out with "
+                "--attributes"
             )
         prior = self.prior.double()
         if prior.shape != (len(self.values),):
@@ -72,7 +72,7 @@ class ItemSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Items ``start`` to ``stop`` (exclusive), to be left as they are: they may be the stored ones."""
+        """Items ``start`` to ``stop`` (exclusive); do not change them in place, they may be the stored ones."""
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
         """The items of these indices, in this order."""
@@ -87,15 +87,15 @@ class LabelledData:
     r"""A finite, weighted, labelled data set: the law :math:`\sum_k w_k \delta_{v_k}` with labels.
 
     Args:
-        name: how to call it in titles.
+        name: name in titles.
         source: the items.
         attributes: the attributes.
         labels: for each attribute, the index of the value of each item, int64, shape (items,).
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
         unit: what one unit of sigma is, in words.
-        notes: what whoever reads the numbers must know of how the data were read, a sentence each.
-        span: smallest and largest coordinate of all items; None where that is not known.
+        notes: how the data were read, where it matters for the numbers, a sentence each.
+        span: smallest and largest coordinate of all items; None: not known.
     """
 
     name: str
@@ -111,7 +111,7 @@ class LabelledData:
     def __post_init__(self) -> None:
         n = len(self.source)
         if n < 1:
-            raise InputError(f"{self.name}: no item came, at least 1 is needed")
+            raise InputError(f"{self.name}: it has no items, at least 1 is needed")
         if self.weights.shape != (n,):
             raise InputError(f"{self.name}: {self.weights.shape[0]} weights for {n} items: pass one weight per item")
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
@@ -136,13 +136,13 @@ class LabelledData:
 
     @property
     def words(self) -> str:
-        """How many items of what shape, and the notes."""
+        """Number and shape of the items, and the notes."""
         return "; ".join([f"{len(self):,} items of {' × '.join(map(str, self.event))}", *self.notes])
 
     def attribute(self, name: str) -> Attribute:
         """The attribute of that name.
 
-        Raises: InputError, naming those that exist.
+        Raises: InputError for a name that the data do not have.
         """
         for a in self.attributes:
             if a.name == name:
@@ -156,7 +156,7 @@ class Denoiser(nn.Module, ABC):
 
     Attributes:
         event: shape of one value v.
-        attributes: what the denoiser can be told.
+        attributes: those that the denoiser can be conditioned on.
     """
 
     event: tuple[int, ...]
@@ -174,14 +174,14 @@ class Denoiser(nn.Module, ABC):
         Args:
             y: noisy values.
             sigma: one noise level per row.
-            known: for some attributes, the index of the value of each row, int64, -1 where unknown; of a continuous
-                one its value, float, shape (batch, dim).
+            known: for some attributes, the index of the value of each row, int64, -1 where unknown; for a continuous
+                attribute its value, float, shape (batch, dim).
         """
 
 
 @runtime_checkable
 class HasPosterior(Protocol):
-    """Exact models and filters: they know p(a | y)."""
+    """Exact models and filters, which compute p(a | y)."""
 
     def log_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
@@ -201,7 +201,7 @@ class HasAllPosteriors(Protocol):
 
 @runtime_checkable
 class HasMeansByValue(Protocol):
-    """Denoisers told each value of an attribute in one pass."""
+    """Denoisers that give the conditional means of all values of an attribute in one pass."""
 
     def means_by_value(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
@@ -211,7 +211,7 @@ class HasMeansByValue(Protocol):
 
 @runtime_checkable
 class SamplesPosterior(Protocol):
-    """Exact models from which clean values can be drawn given a noisy one: continuations at once."""
+    """Exact models that draw clean values given a noisy one, in one step."""
 
     def sample_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
@@ -225,7 +225,7 @@ class Draws:
 
     Args:
         items: index of the item of each draw, shape (draws,); 0, 1, ... where the law has no items.
-        v: its value, float32, shape (draws, *event).
+        v: the item, float32, shape (draws, *event).
         noise: standard normal, float32, shape (draws, *event).
         labels: for each attribute, the index of the value of each draw, shape (draws,).
     """
@@ -246,8 +246,8 @@ class Gap:
     Args:
         score: :math:`\sum_a \pi(a|y)\|D_a - D\|^2`, shape (levels, draws).
         mmse: :math:`\|v - D\|^2 - \|v - D_a\|^2` with the drawn a, shape (levels, draws).
-        score_directions: estimates of the part that was projected on random directions, one for each of them, mean
-            over draws, shape (levels, random); their mean is what ``score`` holds of it.
+        score_directions: for each random direction, an estimate of the part of ``score`` that is not along exact
+            directions, mean over draws, shape (levels, random); ``score`` contains their mean.
         mmse_directions: the same for ``mmse``.
         spread: :math:`E\|E[V|A] - E[V]\|^2`.
         spread_directions: its part along random directions, shape (random,).
@@ -265,14 +265,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two estimators of one curve, on the same draws, are apart.
+    """The difference of two estimators of one curve, on the same draws.
 
     Args:
         attribute: name of A.
         estimator: the one compared with ``posterior``.
         sigma: decreasing levels.
-        difference: estimator less posterior, nats, shape (levels,).
-        stderr: its standard error: of the paired difference over draws, of random directions and of the quadrature.
+        difference: estimator minus posterior, nats, shape (levels,).
+        stderr: standard error of the paired difference, with that of random directions and of the quadrature.
         ceiling: H(A).
     """
 
@@ -285,24 +285,24 @@ class Agreement:
 
     @property
     def largest(self) -> tuple[float, float, float]:
-        """The largest difference as a share of H(A), its standard error as such a share, and the level."""
+        """The largest difference and its standard error as shares of H(A), and its level."""
         j = int(np.abs(self.difference).argmax())
         return self.difference[j] / self.ceiling, self.stderr[j] / self.ceiling, float(self.sigma[j])
 
     @property
     def errors_apart(self) -> float:
-        """The largest difference in standard errors, where either is more than a millionth of H(A)."""
+        """The largest difference in standard errors; differences and errors below 1e-6 H(A) do not count."""
         return float(np.abs(self._errors).max(initial=0.0))
 
     @property
     def errors_above(self) -> float:
-        """The same of differences by which the estimator lies above: what a lower bound must not."""
+        """The same, only where the estimator lies above; a lower bound must not."""
         return float(self._errors.max(initial=0.0))
 
     @property
     def _errors(self) -> np.ndarray:
-        seen = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
-        return self.difference[seen] / np.maximum(self.stderr[seen], 1e-300)
+        counted = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
+        return self.difference[counted] / np.maximum(self.stderr[counted], 1e-300)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,11 +316,11 @@ class Curve:
         value: the estimates, shape (levels,).
         stderr: their standard errors, shape (levels,).
         ceiling: H(A).
-        per_draw: contribution of each draw, shape (levels, draws), whose mean over draws is ``value``.
+        per_draw: contribution of each draw, shape (levels, draws); the mean over draws is ``value``.
         quadrature_error: estimated error of an integral over levels that is not in ``stderr``, shape (levels,); None
             where there is no integral.
-        kind: ``exact`` (the only error is that of the draws), ``estimate`` (there are others), or ``lower bound``.
-        draws_per_column: how many draws each column of ``per_draw`` is the mean of.
+        kind: ``exact`` (the only error is that of the draws), ``estimate`` (with other errors), or ``lower bound``.
+        draws_per_column: number of draws that each column of ``per_draw`` is the mean of.
     """
 
     attribute: str
@@ -357,8 +357,8 @@ class Curve:
         """The mean over independent draws, with its standard error.
 
         Args:
-            common_variance: of an error that all draws share, which their spread does not show.
-            quadrature_error: a lower bound adds what makes 1.96 errors reach :func:`~sigmascope.rare.lower_allowance`.
+            common_variance: variance of an error that all draws share, so that their spread does not show it.
+            quadrature_error: as of the class; a lower bound adds :func:`~sigmascope.rare.lower_allowance` to it.
         """
         if kind == "lower bound":
             allowance = lower_allowance(per_draw, ceiling)
@@ -369,20 +369,23 @@ class Curve:
 
     @property
     def common_variance(self) -> Float[np.ndarray, " levels"]:
-        """What the squared standard error holds beyond the spread of the draws."""
+        """Part of the squared standard error that does not come from the spread of the draws."""
         return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
 
     @property
     def beyond_draws(self) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
-        """What the error holds beyond the spread of the draws (:func:`~sigmascope.rare.beyond_draws`)."""
-        of = self.per_draw, self.common_variance, self.quadrature_error, self.kind
-        return beyond_draws(*of, self.draws_per_column)
+        """Errors beyond the spread of the draws: shared by all draws, and the allowance for rare ones."""
+        return self._beyond_draws(even=False)
+
+    def _beyond_draws(self, even: bool) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
+        return beyond_draws(
+            self.per_draw, self.common_variance, self.quadrature_error, self.kind, self.draws_per_column, even=even
+        )
 
     @property
     def error(self) -> Float[np.ndarray, " levels"]:
-        """Half of an even 95 % interval, over 1.96: the standard error and all that the interval holds beside it."""
-        of = self.per_draw, self.common_variance, self.quadrature_error, self.kind
-        shared, tail = beyond_draws(*of, self.draws_per_column, even=True)
+        """Half the width of the symmetric 95 % interval, divided by 1.96: all errors together."""
+        shared, tail = self._beyond_draws(even=True)
         return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:

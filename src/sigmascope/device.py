@@ -11,17 +11,14 @@ from sigmascope.errors import InputError
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one.
-
-    Raises: InputError.
-    """
+    """The torch device that ``device`` names; ``auto`` takes a CUDA GPU where there is one (raises InputError)."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and distributed.world() > 1 and torch.cuda.is_available():  # each rank of a machine has its own
+    if device == "cuda" and distributed.world() > 1 and torch.cuda.is_available():  # one GPU for each rank of a machine
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', distributed.rank())) % torch.cuda.device_count()}"
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).item()
+        named = torch.device(device)
+        torch.zeros(1, device=named).item()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or one that torch sees") from error
-    return found
+        raise InputError(f"device {device!r} cannot be used here: pass auto, cpu or a device of torch") from error
+    return named

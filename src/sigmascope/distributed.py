@@ -1,12 +1,10 @@
-"""The processes of one run: which rows of the data each holds, and sums over all of them.
+"""The processes of one run: the rows of the data that each holds, and sums over all processes.
 
-A process alone is rank 0 of a world of 1, for which every function here does nothing.  Under ``torchrun`` each process
-holds a contiguous share of the rows; what it sums over them is added up over the ranks.
+A single process is rank 0 of a world of 1, and every function here then does nothing.  Under ``torchrun`` each process
+holds a contiguous share of the rows, and sums over rows are added up over the ranks.
 
-What cannot be used is said once, in one line, by the first rank that knows it, and every rank ends with status 2.
-After that line ``torchrun`` prints a report of its own, with the traceback of its ChildFailedError: for every status
-but 0, and no child can keep it from that without claiming success.  The line stands before the report, and begins with
-``sigmascope:``.
+An InputError is printed once, in one line that begins with ``sigmascope:``, and every rank ends with status 2.
+``torchrun`` then prints a report of its own, with the traceback of its ChildFailedError, as for every status but 0.
 """
 
 from __future__ import annotations
@@ -28,16 +26,16 @@ from torch import Tensor
 from sigmascope.errors import InputError, Stopped
 
 UNIT = 2048
-"""Shares of rows end on multiples of it, and so on ends of tiles."""
-_MEET = timedelta(minutes=5)  # until all processes have come
-_WAIT = timedelta(days=30)  # for a slower rank; a lost one closes its connection, which is noticed at once
+"""Shares of rows end on multiples of this number, so that they are whole tiles."""
+_MEET = timedelta(minutes=5)  # until all processes have joined
+_WAIT = timedelta(days=30)  # for a slower rank; a lost rank closes its connection, which ends the wait at once
 
 
 T = TypeVar("T")
 
 
 class _Run:
-    """What is kept of the run that this process takes part in."""
+    """State of the run that this process takes part in."""
 
     store: dist.Store | None = None
     whole: dist.ProcessGroup | None = None
@@ -49,39 +47,29 @@ def _initialised() -> bool:
 
 
 def _group() -> dist.ProcessGroup | None:
-    """All ranks, with a backend that reduces in the memory of the host, whatever the run's own is."""
+    """All ranks, with gloo, which reduces in the memory of the host, for any backend of the run."""
     if _Run.whole is not dist.group.WORLD:
         _Run.whole, _Run.group = dist.group.WORLD, dist.new_group(backend="gloo", timeout=_WAIT)
     return _Run.group
 
 
 def world() -> int:
-    """Number of processes of this run; 1 where it is alone."""
+    """Number of processes of this run."""
     return dist.get_world_size() if _initialised() else 1
 
 
 def rank() -> int:
-    """Which of them this process is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if _initialised() else 0
 
 
 def rows(n: int) -> range:
-    """The rows that this rank holds, of n: contiguous, in whole units of :data:`UNIT`; perhaps none.
-
-    Args:
-        n: rows in all.
-    """
+    """The rows, of n in all, that this rank holds: contiguous, in whole units of :data:`UNIT`; possibly none."""
     return rows_of(n, rank(), world())
 
 
 def rows_of(n: int, rank: int, world: int) -> range:
-    """The rows that a rank of a world holds, of n: shares differ by at most one unit.
-
-    Args:
-        n: rows in all.
-        rank: from 0.
-        world: number of ranks.
-    """
+    """The rows, of n in all, that a rank of a world holds; shares differ by at most one unit."""
     units = -(-n // UNIT)
     return range(min(units * rank // world * UNIT, n), min(units * (rank + 1) // world * UNIT, n))
 
@@ -95,7 +83,7 @@ def add_up(tensor: Tensor) -> Tensor:
 
 
 def highest(tensor: Tensor) -> Tensor:
-    """Largest over the ranks of each entry, in place.
+    """Maximum of a tensor over the ranks, entry by entry, in place.
 
     Raises: Stopped where a rank was lost.
     """
@@ -103,7 +91,7 @@ def highest(tensor: Tensor) -> Tensor:
 
 
 def lowest(tensor: Tensor) -> Tensor:
-    """Smallest over the ranks of each entry, in place.
+    """Minimum of a tensor over the ranks, entry by entry, in place.
 
     Raises: Stopped where a rank was lost.
     """
@@ -113,52 +101,52 @@ def lowest(tensor: Tensor) -> Tensor:
 def _reduced(tensor: Tensor, by: dist.ReduceOp.RedOpType) -> Tensor:
     if world() == 1:
         return tensor
-    mine = tensor.detach().cpu().contiguous()
+    host = tensor.detach().cpu().contiguous()
     with _noticing():
-        dist.all_reduce(mine, by, group=_group())
-    return tensor.copy_(mine)
+        dist.all_reduce(host, by, group=_group())
+    return tensor.copy_(host)
 
 
 def gathered(value: T) -> list[T]:
-    """What every rank passes, in the order of the ranks.
+    """The values that all ranks pass, in the order of the ranks.
 
     Raises: Stopped where a rank was lost.
     """
     if world() == 1:
         return [value]
-    found: list[Any] = [None] * world()
+    values: list[Any] = [None] * world()
     with _noticing():
-        dist.all_gather_object(found, value, group=_group())
-    return found
+        dist.all_gather_object(values, value, group=_group())
+    return values
 
 
 def together(act: Callable[[], T]) -> list[T]:
-    """What every rank finds, in the order of the ranks; what any cannot use is said on all of them.
+    """The results of a call on every rank, in the order of the ranks; an InputError of one rank is raised on all.
 
     Args:
         act: called once on each rank.
 
     Raises:
-        InputError: that of the first rank which has one.
+        InputError: that of the first rank that raised one.
         Stopped: a rank was lost.
     """
     if world() == 1:
         return [act()]
-    found: T | None = None
-    said = ""
+    value: T | None = None
+    message = ""
     try:
-        found = act()
+        value = act()
     except InputError as error:
-        said = str(error)
-    both = gathered((found, said))
-    for _, error_of_rank in both:
-        if error_of_rank:
-            raise InputError(error_of_rank)
-    return [cast(T, value) for value, _ in both]
+        message = str(error)
+    both = gathered((value, message))
+    for _, first in both:
+        if first:
+            raise InputError(first)
+    return [cast(T, each) for each, _ in both]
 
 
 def by_first(act: Callable[[], T]) -> T:
-    """What rank 0 finds, on every rank; the others do not look.
+    """The result of a call on rank 0, on every rank; the other ranks do not call it.
 
     Raises:
         InputError: that of rank 0.
@@ -168,9 +156,9 @@ def by_first(act: Callable[[], T]) -> T:
 
 
 def streamed(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The bytes of blocks of all ranks, one rank after the other, on rank 0; on the others none.
+    """On rank 0, the bytes of the blocks of all ranks, one rank after the other; on the other ranks, nothing.
 
-    Every rank must exhaust it.
+    Every rank must exhaust the iterator.
 
     Args:
         blocks: contiguous arrays of this rank.
@@ -187,14 +175,14 @@ def streamed(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
                     dist.recv(size, other, group=_group())
                     if not int(size):
                         break
-                    block = torch.empty(int(size), dtype=torch.uint8)
-                    dist.recv(block, other, group=_group())
-                yield block.numpy()
+                    received = torch.empty(int(size), dtype=torch.uint8)
+                    dist.recv(received, other, group=_group())
+                yield received.numpy()
         return
     with _noticing():
-        for mine in flat:
-            dist.send(torch.tensor([mine.size]), 0, group=_group())
-            dist.send(torch.from_numpy(mine), 0, group=_group())
+        for block in flat:
+            dist.send(torch.tensor([block.size]), 0, group=_group())
+            dist.send(torch.from_numpy(block), 0, group=_group())
         dist.send(torch.zeros(1, dtype=torch.int64), 0, group=_group())
 
 
@@ -210,7 +198,7 @@ def barrier() -> None:
 def _noticing() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo says so when a connection closes
+    except RuntimeError as error:  # of gloo, when a connection closes
         raise Stopped("a rank was lost") from error
 
 
@@ -219,24 +207,24 @@ def launched() -> bool:
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def to_speak() -> bool:
-    """Whether this rank is the one that says how the run ended: true for the first that asks."""
+def prints_the_end() -> bool:
+    """Whether this rank prints how the run ended: true for the first rank that calls this."""
     if _Run.store is None:
         return int(os.environ.get("RANK", "0")) == 0
     try:
         return _Run.store.add(f"sigmascope/said/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
-    except RuntimeError:  # the store was lost with the rank that kept it
+    except RuntimeError:  # the store was lost with its rank
         return True
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes that ``torchrun`` started, for the time of a block; alone, nothing.
+    """Join the other processes that ``torchrun`` started, for the time of a block; a single process does nothing.
 
     ``torchrun`` ends all ranks by SIGTERM when one is lost, which raises in the block.
 
     Raises:
-        InputError: the environment of ``torchrun`` is incomplete, or the others do not come.
+        InputError: the environment of ``torchrun`` is incomplete, or the other processes do not join.
         Stopped: this run was stopped, or a rank was lost.
     """
     if not launched() or _initialised():
@@ -256,9 +244,9 @@ def joined() -> Iterator[None]:
         yield
         barrier()
     except BaseException:
-        before = signal.SIG_IGN  # what is left is to say why
+        before = signal.SIG_IGN  # until the message is printed
         raise
-    finally:  # the others notice a rank that leaves early by its connections
+    finally:  # a rank that leaves early closes its connections, which ends the other ranks
         if main:
             signal.signal(signal.SIGTERM, before)
         _Run.whole = _Run.group = None

@@ -18,18 +18,18 @@ def check_times(times: Tensor) -> Float[Tensor, " times"]:
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"times have shape {tuple(grid.shape)}: expected (times,) with at least two")
     if not bool(torch.isfinite(grid).all()) or not bool((grid.diff() > 0).all()):
-        raise ValueError("times must be finite and increase strictly: sort them and remove doubles")
+        raise ValueError("times must be finite and increase strictly: sort them and remove duplicates")
     return grid
 
 
 def places_in(finer: Float[Tensor, " finer"], times: Float[Tensor, " times"]) -> Int64[Tensor, " times"]:
-    """Where the times of a grid are in a finer one with the same ends.
+    """Indices of the times of a grid in a finer grid with the same ends.
 
     Raises: ValueError if one is missing or the ends differ.
     """
     place = torch.searchsorted(finer, times)
     if bool((place >= len(finer)).any()) or not torch.equal(finer[place], times):
-        raise ValueError("the finer grid must hold every time of the old one: join the two grids")
+        raise ValueError("the finer grid must contain every time of the old one: join the two grids")
     if finer[0] != times[0] or finer[-1] != times[-1]:
         raise ValueError("the finer grid must begin and end where the old one does")
     return place
@@ -52,13 +52,13 @@ class BrownianPath:
         return self.values.diff(dim=0)
 
     def refined(self, times: Tensor, generator: torch.Generator) -> BrownianPath:
-        r"""The same paths on a finer grid, by Brownian bridges: what was drawn stays as it is.
+        r"""The same paths on a finer grid, by Brownian bridges; the values at the old times stay as they are.
 
         .. math:: W_t \mid W_l, W_r \sim N\!\left(W_l + \tfrac{t-l}{r-l}(W_r - W_l), \tfrac{(t-l)(r-t)}{r-l} I\right)
 
         Args:
-            times: a grid that holds all times of this one, with the same ends.
-            generator: of the new points.
+            times: a grid that contains all times of this one, with the same ends.
+            generator: draws the new points.
 
         Raises: ValueError if an old time is missing or the ends differ.
         """
@@ -66,10 +66,12 @@ class BrownianPath:
         place = places_in(fine, self.times)
         values = self.values.new_empty(len(fine), *self.values.shape[1:])
         values[place] = self.values
-        known = torch.zeros(len(fine), dtype=torch.bool, device=fine.device)
-        known[place] = True
+        old = torch.zeros(len(fine), dtype=torch.bool, device=fine.device)
+        old[place] = True
         right = torch.searchsorted(self.times, fine, right=False)
-        for k in torch.nonzero(~known)[:, 0].tolist():  # from left to right: each is conditioned on the last new one
+        for k in torch.nonzero(~old)[
+            :, 0
+        ].tolist():  # from left to right: each point is conditioned on the point before it
             t, end = fine[k], self.times[right[k]]
             start, w, w_end = fine[k - 1], values[k - 1], self.values[right[k]]
             share = (t - start) / (end - start)
@@ -85,9 +87,9 @@ def brownian(
 
     Args:
         times: grid, finite and strictly increasing.
-        paths: how many.
-        dim: of each.
-        generator: of the increments; they are drawn on the CPU, so a device does not change them.
+        paths: number of paths.
+        dim: number of coordinates of a path.
+        generator: draws the increments, on the CPU, so that they do not depend on the device.
     """
     grid = check_times(times)
     steps = torch.randn(len(grid) - 1, paths, dim, generator=generator, dtype=torch.float64)

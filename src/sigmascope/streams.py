@@ -1,10 +1,9 @@
-"""Randomness of the package: what each stream of a seed draws, and the streams themselves.
+"""Random streams: each has a name made of a seed and of words, and a use that the enumerations below list.
 
-A stream is named by a seed and by words.  Its first word says what is drawn and stands in one of the enumerations
-below; the words that follow number the draw, the level, the row.  A name of one small word is the draw of that number
-(``data.draw_items``), so that what is named by one word alone has a number beyond any count of draws, or a run in which
-no items are drawn.  What torch's generators draw is independent of the noise of rows, which numpy's Philox draws, even
-under the same words.
+The first word of a name is the use; the words after it number the draw, the level or the row.  A name of one small word
+belongs to the draw of that number (``data.draw_items``); other names of one word are therefore larger than any number
+of draws, or belong to runs that draw no items.  Torch's generators are independent of the noise of rows, which numpy's
+Philox draws, even under the same words.
 """
 
 from __future__ import annotations
@@ -21,66 +20,66 @@ _BLOCK_BYTES = 1 << 26
 
 @unique
 class Use(IntEnum):
-    """First words of ``generator``, and of numpy's generators: what is drawn."""
+    """First words of the streams of ``generator`` and of numpy's generators."""
 
-    SKETCH = 0  # random directions, and the items of a law without a list of them that they are chosen on
-    FORKED_LABELS_OF_DRAW = 5  # labels of the children of a draw, whose number comes before
+    SKETCH = 0  # random directions, and the values that they are chosen on where a law has no items
+    FORKED_LABELS_OF_DRAW = 5  # labels of the children of a draw; the number of the draw comes before this word
     GAPS = 7  # candidates, survey and measurement of the gaps of a network
     MODEL_DRAWS = 8  # draws of the data of a model
-    HELD_OUT_ITEMS = 11  # items that a training does not see
-    NULL_LABELS = 12  # labels of the attribute that says nothing
-    DATA_SCALE = 13  # values whose mean and scale stand for the data's
-    WRAPPING = 14  # draws on which it is seen whether a model is wrapped right
+    HELD_OUT_ITEMS = 11  # items left out of a training
+    NULL_LABELS = 12  # labels of the attribute of random labels
+    DATA_SCALE = 13  # values from which the mean and scale of the data are estimated
+    WRAPPING = 14  # draws of the denoising losses, which check that a model is wrapped correctly
     DATA_BOUND = 15  # halves, items and noise of the bound from the data alone
     BATCHES = 21  # of the training of a network
-    DROPPED_LABELS = 22  # which labels a step of training hides
-    LEVEL_ERRORS = 23  # values on which the share of each level in training is decided
+    DROPPED_LABELS = 22  # labels hidden in a step of training
+    LEVEL_ERRORS = 23  # values that decide the share of each level in training
     HELD_OUT_LEVELS = 24  # values and noise of the losses that a training reports
     TRAINING_SAMPLES = 31  # noise of the images that a training shows
     CLASSIFIER_BATCHES = 41  # of the training of a classifier
     CLASSIFIER_HELD_OUT = 42  # values and noise of the losses that it reports
-    DIRECTIONS = 51  # values whose principal directions stand for the data's
+    DIRECTIONS = 51  # values from which the principal directions of the data are estimated
     SHOWN = 61  # of the reproduction: the image and the signals that are shown
-    INDEPENDENT_LABELS = 62  # labels that say nothing of the image
-    FORKED_ITEMS = 63  # children of the images that are shown, and parents of the model's
+    INDEPENDENT_LABELS = 62  # labels that are independent of the image
+    FORKED_ITEMS = 63  # children of the shown images, and parents of the model's children
     TURNED = 64  # images that are noised and come back
     PROBES = 65  # draws that probes are trained on
-    PROBES_TEST = 66  # draws that they are tried on
+    PROBES_TEST = 66  # draws that probes are tested on
     EXPLORED = 67  # children at the levels of the page's slider
     CLEAN_VALUES = 2**31  # clean values, drawn at once from the posterior
     CHILDREN_LABELS = 2**31 + 1  # labels of children, from their own posteriors
-    CONDITIONAL_LABELS = 2**31 + 2  # labels that a model's own paths are told
+    CONDITIONAL_LABELS = 2**31 + 2  # labels of a model's conditional paths
 
 
 @unique
 class NoiseOf(IntEnum):
-    """First words of the key of a row of ``Streams``: whose noise it is."""
+    """First words of the key of a row of ``Streams``."""
 
-    ROWS = 0  # rows that are named by their number
+    ROWS = 0  # rows that have only a number
     FORKS = 1  # children
     PATHS = 2  # Markov paths of the draws
     LIKELIHOOD = 6  # further noise of the likelihood of a draw
     GENERATED = 7  # images that a sampler makes to be studied
-    MEASURED = 8  # noise that these are looked at through
+    MEASURED = 8  # noise added to these images
     OWN_PATH = 11  # a model's own path from level to level
-    CONDITIONAL_PATH = 13  # its path where it is told an attribute
+    CONDITIONAL_PATH = 13  # its path conditioned on an attribute
     SHOWN = 61  # the generation that the reproduction shows
 
 
 @unique
 class Alone(IntEnum):
-    """First words, of either kind, in commands whose seed serves nothing else."""
+    """First words of either kind, in commands that use their seed for nothing else."""
 
     GRAMMAR = 0  # rules and vectors of a random hierarchy, from the seed of its name
-    PROMPTED = 1  # noise that the images of a prompt begin with
-    PROMPT_PATHS = 2  # noise that both prompts see
+    PROMPTED = 1  # initial noise of the images of a prompt
+    PROMPT_PATHS = 2  # noise of the paths, the same for both prompts
     CHECKS = 7  # paths of the checks of the theory
     TREES = 11  # trees of the hierarchies that these checks read
 
 
 @unique
 class SeedOf(IntEnum):
-    """Seeds apart from a run's own, each for draws that have streams of their own."""
+    """Seeds that differ from the run's own, for further draws."""
 
     PROBES = 1  # draws that probes are trained on
     CHILDREN = 12  # children of a model's own path
@@ -93,18 +92,18 @@ def generator(seed: int, *stream: int) -> torch.Generator:
 
 
 def seed_of(use: SeedOf, seed: int) -> int:
-    """The seed of further draws of a run, which no seed below 2^32 equals."""
+    """The seed of further draws of a run; it differs from every seed below 2^32."""
     return seed + (use << 32)
 
 
 class Streams:
-    """Noise of rows, a row's stream depending on the seed and on its own key alone.
+    """Noise of rows; the stream of a row depends only on the seed and on its own key.
 
-    A row is so the same whatever the number of rows beside it, of forks of its neighbours, or of steps to come.
+    A row is therefore the same for any number of other rows, of forks of other rows, or of further steps.
 
     Args:
         seed: not negative.
-        keys: for each row, the words that name its stream, e.g. ``(use, parent, fork)``.
+        keys: for each row, the words of its stream, e.g. ``(use, parent, fork)``.
         event: shape of one row.
 
     Calling it gives the next noise of all rows, float64, shape (rows, *event).
@@ -129,5 +128,5 @@ class Streams:
 
 
 def rows(count: int) -> list[tuple[int, ...]]:
-    """Keys of rows that are named by their number."""
+    """Keys of rows that have only a number."""
     return [(NoiseOf.ROWS, i) for i in range(count)]

@@ -69,10 +69,10 @@ def test_by_name(values, own, classes, wanted):
         (("0", "1", "2"), ("0", "1"), BY_ORDER, "as many of them"),
         (("crane", "x"), ("crane (0)", "crane (1)", "x (2)"), "", "stands for classes 0, 1"),
         (("Cat", "cat"), ("cat", "dog"), "", "are one class, 0"),
-        (("a", "b"), ("0", "1"), ["a", "b", "c"], "3 names of classes came, the network has 2"),
+        (("a", "b"), ("0", "1"), ["a", "b", "c"], "--classes has 3 names, the network 2 classes"),
         (("a", "b"), ("0", "1"), {"a": 0, "b": 5}, "'b' is class 5: the network has classes 0 to 1"),
-        (("a", "b"), ("0", "1"), {"a": 0.5}, "the classes are not understood"),
-        (("a", "b"), ("0", "1"), [], "the classes are not understood"),
+        (("a", "b"), ("0", "1"), {"a": 0.5}, "the classes cannot be used"),
+        (("a", "b"), ("0", "1"), [], "the classes cannot be used"),
         (("a", "b"), ("0", "1"), "{", "no JSON"),
         (("a", "b"), ("0", "1"), "nowhere.txt", "there is no such file"),
     ],
@@ -157,8 +157,8 @@ def test_names_of_a_pipeline_of_pictures(clothes):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["scenes", "--classes", "by-order"], "--classes by-order is of a pipeline"),
-        (["scenes", "--model", "bundled", "--classes", "by-order"], "--classes by-order is of a pipeline"),
+        (["scenes", "--classes", "by-order"], "--classes by-order is an option of a pipeline"),
+        (["scenes", "--model", "bundled", "--classes", "by-order"], "--classes by-order is an option of a pipeline"),
         (["DATA", "--model", "PIPE", "--estimators", "forks", "--classes", "by-order"], "leave out --classes"),
     ],
 )

@@ -70,11 +70,11 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     results = xr.load_dataset(out / "results.nc", engine="h5netcdf").sel(estimator="forks")
     assert not results.trusted.sel(attribute="colour").any()
     assert results.trusted.sel(attribute="bright").all()
-    assert "does not make it in the proportions" in str(results.verdict.sel(attribute="colour").values)
+    assert "does not make its values in the proportions" in str(results.verdict.sel(attribute="colour").values)
     assert results.attrs["main_estimator"] == "heldout"  # the data alone, since forks are biased
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "By the lower bound of the data alone. In order" in page
-    assert "forks is biased (the model does not make it in the proportions" in page
+    assert "forks is biased (the model does not make its values in the proportions" in page
     capsys.readouterr()
     assert main(["advise", str(out), "--words", "--estimator", "forks"]) == 0
     words = capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
     assert np.abs(apart(results, "forks")).max() > 8
 
 
-def test_told_classes_by_name(dressed):
+def test_given_classes_by_name(dressed):
     """Gaps and the filter of a class-conditional network whose classes stand in another order than the data's."""
     results = study(
         dressed(True), attributes="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
@@ -149,7 +149,7 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
     assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, unconditional)[1]
 
 
-def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
+def test_the_own_path_of_a_conditional_network(dressed, tmp_path, capsys):
     """Of an exact one it carries what noised data do; its generations are the model's, and the results say so."""
     options = ["--attributes", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
     options += ["--sigma-max", "8", "--sigma-min", ".06", "--budget", "3000"]
@@ -294,7 +294,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "σ at 50 %" in capsys.readouterr().out
     page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
-    assert "told nothing" in page
+    assert "parameters, unconditional" in page
     assert "the nearest item of the data" in page
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "finished; nothing was done" in capsys.readouterr().err
@@ -354,9 +354,9 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     [
         (["DATA", "--model", "diffusers:nowhere"], "there is no such folder"),
         (["DATA", "--model", "FREE", "--estimators", "score_gap"], "knows no classes"),
-        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the pipeline's class"),
+        (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the class of the"),
         (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
-        (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the pipeline's class"),
+        (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the class of the"),
         (["DATA", "--model", "PICKLED"], "pass --allow-pickle if you trust"),
         (["generated", "--model", "FREE"], "pass --labeller"),
         (["generated", "--model", "FREE", "--labeller", "mine"], "expected module:function"),
@@ -365,8 +365,8 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         (["DATA", "--model", "FREE", "--sigma-max", "0.004", "--sigma-min", "0.001"], "no level of the study"),
         (["DATA", "--model", "FREE", "--estimators", "probes"], "is measured by forks"),
         (["scenes", "--size", "16", "--model", "FREE"], "the pipeline makes (3, 4, 4)"),
-        (["DATA", "--labeller", "a:b"], "--labeller a:b is of a pipeline"),
-        (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is of a pipeline"),
+        (["DATA", "--labeller", "a:b"], "--labeller a:b is an option of a pipeline"),
+        (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is an option of a pipeline"),
     ],
 )
 def test_what_cannot_be_studied(real, options, said, tmp_path, capsys):

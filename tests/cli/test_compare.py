@@ -211,7 +211,7 @@ def test_half_outside_the_common_levels_is_not_compared():
     assert [q.value for q in c.half] == [0.0, 0.0]
     assert math.isnan(c.shift.value)
     assert math.isnan(c.a_earlier)
-    assert words(c) == "sign: neither knows half within the levels that both have"
+    assert words(c) == "sign: neither reaches half within the levels that both have"
     (c,) = comparisons(known(two_points(2.0), "sign", one), known(two_points(1.0), "sign", two), resamples=20)
     assert c.half[0].value == pytest.approx(1.958, rel=4e-3)
     assert (c.a_earlier, c.earlier, c.half[1].value) == (1.0, "A", 0.0)
@@ -372,8 +372,8 @@ def test_the_figure_shows_both_and_their_difference(studies):
 @pytest.mark.parametrize(
     ("a", "b", "estimator", "words"),
     [
-        ("clear", "nowhere", "", "nowhere: there is no such study"),
-        ("clear", "begun", "", r"begun: the study in it is not finished: run it to its end: sigmascope study --spec"),
+        ("clear", "nowhere", "", "nowhere: no such study"),
+        ("clear", "begun", "", r"begun: the study in it is not finished: finish it: sigmascope study --spec"),
         ("empty", "clear", "", "empty: it holds no study"),
         ("clear", "text.nc", "", "text.nc: cannot be read"),
         ("clear", "foreign.nc", "", "the results lack"),

@@ -49,9 +49,9 @@ def test_generate_from_items(blocks, tmp_path, capsys, sampler):
     out = tmp_path / "out"
     assert run("generate", blocks, "--n", 6, "--sampler", sampler, "--steps", 20, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "colour  settled (p > 0.9) in 6 of 6 images" in printed
+    assert "colour  decided (p > 0.9) in 6 of 6 images" in printed
     if sampler == "filter":
-        assert "the image carries what π settled on in 6 of 6" in printed
+        assert "the image agrees with the belief in 6 of 6" in printed
     made = arrays(out / "generate.npz")
     assert made["images"].shape == (6, 3, 8, 8)
     assert made["posterior.place"].shape == (16, 6, 4)
@@ -74,7 +74,7 @@ def test_generate_from_items(blocks, tmp_path, capsys, sampler):
 def test_belief_on_one_attribute(blocks, tmp_path, capsys):
     command = ["generate", blocks, "--n", 8, "--sampler", "filter", "--about", "place", "--steps", 60]
     assert run(*command, "--out", tmp_path / "a") == 0
-    assert "place   settled (p > 0.9) in 8 of 8 images; the image carries what π settled on in 8 of 8" in (
+    assert "place   decided (p > 0.9) in 8 of 8 images; the image agrees with the belief in 8 of 8" in (
         capsys.readouterr().out
     )
 
@@ -150,10 +150,10 @@ def test_u_turn_is_not_called_information(blocks, tmp_path, capsys):
     options = ["--sigma", 0.4, "--sampler", "ode", "--renoise", 8, "--forks", 8, "--seeds", 3, "--steps", 9]
     assert run("fork", blocks, *options, "--out", tmp_path / "a") == 0
     printed = capsys.readouterr().out
-    assert "sigma 0.4, after noising to 8, 3 parents of 8 children" in printed
-    assert "entropy of the children" in printed
+    assert "sigma 0.4, after noising to 8, 3 × 8 continuations" in printed
+    assert "their entropy is" in printed
     assert "I = " not in printed
-    assert {r["note"] for r in rows_of(tmp_path / "a" / "forks.csv")} == {"children after noising to 8"}
+    assert {r["note"] for r in rows_of(tmp_path / "a" / "forks.csv")} == {"continuations after noising to 8"}
 
 
 def test_labels_are_right_at_any_last_level(blocks, tmp_path):
@@ -204,7 +204,7 @@ def test_forks_find_the_exact_entropy(blocks, tmp_path, capsys, sampler):
     options = ["--sigma", 4, "--forks", 48, "--seeds", 12, "--sampler", sampler]
     options += [] if sampler == "exact" else ["--steps", 24]
     assert run("fork", blocks, *options, "--out", out) == 0
-    assert "12 parents of 48 children" in capsys.readouterr().out
+    assert "12 × 48 continuations" in capsys.readouterr().out
     table = rows_of(out / "forks.csv")
     assert len(table) == 24
     apart = [float(r["forked_entropy"]) - float(r["exact_entropy"]) for r in table]
@@ -217,15 +217,15 @@ def test_forks_find_the_exact_entropy(blocks, tmp_path, capsys, sampler):
 
 def test_too_few_forks_are_marked(blocks, tmp_path, capsys):
     assert run("fork", blocks, "--forks", 3, "--seeds", 2, "--out", tmp_path / "out") == 0
-    assert "3 children are too few for 4 values" in capsys.readouterr().out
+    assert "3 continuations are too few for 4 values" in capsys.readouterr().out
     notes = {r["attribute"]: r["note"] for r in rows_of(tmp_path / "out" / "forks.csv")}
-    assert notes["place"] == "3 children are too few for 4 values"
+    assert notes["place"] == "3 continuations are too few for 4 values"
     assert notes["colour"] == ""
 
 
 def test_generate_and_fork_a_hierarchy(tmp_path, capsys):
     assert run("generate", SMALL, "--n", 8, "--sampler", "filter", "--sigma-max", 20, "--out", tmp_path / "g") == 0
-    assert "root     settled (p > 0.9) in 8 of 8 images; the image carries what π settled on in 8 of 8" in (
+    assert "root     decided (p > 0.9) in 8 of 8 images; the image agrees with the belief in 8 of 8" in (
         capsys.readouterr().out
     )
     assert run("fork", SMALL, "--sigma", 0.4, "--forks", 8, "--seeds", 4, "--out", tmp_path / "f") == 0
@@ -269,7 +269,7 @@ def test_every_estimator_on_one_page(blocks, tmp_path):
     assert float(base.max()) > 1.0
     page = (out / "report.html").read_text()
     for e in ways.split(",")[1:]:
-        assert f"{e}: the largest difference is" in page
+        assert f"{e} minus posterior: the largest difference is" in page
     assert (out / "figures" / "estimators.svg").exists()
 
 
@@ -295,7 +295,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["generate", "DATA", "--sampler", "magic"], "sampler is 'magic': expected sde, ode, filter"),
         (["generate", "DATA", "--about", "place"], "goes with --sampler filter"),
         (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "--about 'smell': choose among"),
-        (["study", SMALL, "--attributes", "root+leaf"], "joint attributes, a+b, are of data files"),
+        (["study", SMALL, "--attributes", "root+leaf"], "only data files have joint attributes"),
         (["generate", "DATA", "--sigma-max", "0.01"], "the last above 0 and lower"),
         (["generate", "DATA", "--steps", "0"], "steps is 0"),
         (["generate", "DATA", "--seed", "-1"], "must not be negative"),
@@ -309,7 +309,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["fork", "DATA", "--attributes", "smell"], "no attribute is called 'smell'"),
         (["fork", "DATA", "--drows", "3"], "see sigmascope fork --help"),
         (["study", "DATA", "--estimators", "posterior,forks", "--forks", "3"], "pass at least --forks 4"),
-        (["study", "DATA", "--estimators", "posterior,telepathy"], "expected posterior, and perhaps"),
+        (["study", "DATA", "--estimators", "posterior,telepathy"], "expected posterior, and optionally"),
         (["study", "hierarchy:v=4,m=9", "--draws", "4"], "v"),
         (["study", "hierarchy:colour=3"], "hierarchy:colour=3"),
         (["study", SMALL, "--law", "heldout"], "leave out --law heldout"),

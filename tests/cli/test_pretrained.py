@@ -42,10 +42,10 @@ def test_the_five_commands(tmp_path, monkeypatch, capsys):
     assert "network calls" in said[1]
     assert "digit" in said[2]
     # A network that has learned nothing: its forks are marked, and the data alone are the main curve.
-    assert "true of images of the population that the data come from" in said[3]
+    assert "holds for noised images of the population that the data come from" in said[3]
     assert json.loads(said[4])["sigma"] == 0.8
     page = (tmp_path / "studies" / "mine" / "report.html").read_text(encoding="utf-8")
-    assert "told nothing" in page
+    assert "parameters, unconditional" in page
     assert "forks is biased" in page
 
 

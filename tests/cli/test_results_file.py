@@ -176,8 +176,8 @@ SPECS = {
     "endless number": ("[study]\ndata = 'x'\ndraws = " + "9" * 5000, "not a specification"),
     "large number": ("[study]\ndata = 'x'\nsigma_max = 1" + "0" * 400, "sigma_max is a number of more than 40 digits"),
     "large draws": ("[study]\ndata = 'x'\ndraws = 1" + "0" * 400, "draws is a number of more than 40 digits"),
-    "NUL": ('[study]\ndata = "x\\u0000y"', "it holds NUL"),
-    "NUL in a name": ('[study]\ndata = "x"\nattributes = ["a\\u0000"]', "it holds NUL"),
+    "NUL": ('[study]\ndata = "x\\u0000y"', "it contains NUL"),
+    "NUL in a name": ('[study]\ndata = "x"\nattributes = ["a\\u0000"]', "it contains NUL"),
     "a list": ("[study]\ndata = ['x']", "data is list: expected str"),
     "numbers for names": ("[study]\ndata = 'x'\nattributes = [1]", "attributes is list: expected tuple"),
     "a date": ("[study]\ndata = 1979-05-27", "expected str"),
@@ -185,7 +185,7 @@ SPECS = {
     "twice": ("[study]\ndata = 'x'\ndata = 'y'", "not a specification"),
     "not a number": ("[study]\ndata = 'x'\nsigma_max = nan", "must be finite"),
     "a long key": (f"[study]\ndata = 'x'\n{'k' * 5000} = 1", "is not known"),
-    "what it cannot use": ("[study]\ndata = 'x'\nbudget = 5", "--budget 5 is of a model"),
+    "what it cannot use": ("[study]\ndata = 'x'\nbudget = 5", "--budget 5 is an option of a model"),
     "no text": (b"[study]\ndata = '\xff\xfe'", "not a specification"),
 }
 

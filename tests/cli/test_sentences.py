@@ -29,7 +29,7 @@ def test_the_pattern_sees_what_is_hollow():
         assert HOLLOW.search(said), said
     for said in (
         "at σ 0.05 (0.04 to 0.06)",
-        "no end of it is shown, since at the last level, σ 0.0100, 1.2 nats are",
+        "the lower end is not reached, since at the last level, σ 0.0100, 1.2 nats are",
     ):
         assert not HOLLOW.search(said), said
 
@@ -74,73 +74,74 @@ LEVEL = r"σ \d[\d.]* \([^)]*\d[^)]*\)"
 TABLE = [
     (
         "exact",
-        ["advise", "--words"],
+        ["advise"],
         rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d",
     ),
     (
         "exact",
-        ["advise", "--words"],
-        r"^All of this is true of images of the data, noised, and the exact filter of the items",
+        ["advise"],
+        r"^All advice holds for noised images of the data, read by the exact filter of exactly these items",
     ),
     (
         "exact",
-        ["advise", "--words", "--probability", "0.99"],
-        r"this is memory: below σ [\d.]+ the exact filter has identified the very item",
+        ["advise", "--probability", "0.99"],
+        r"this is memory: below σ [\d.]+ the exact filter has identified the item",
     ),
-    ("exact", ["advise", "--words", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
+    ("exact", ["advise", "--estimator", "score_gap"], r"redraw from there changes it in at most \d"),
     (
         "early",
-        ["advise", "--words"],
-        r"no end of it is shown, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
+        ["advise"],
+        r"the lower end is not reached, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
     ),
-    ("early", ["advise", "--words"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
+    ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
     (
         "early",
-        ["advise", "--words"],
+        ["advise"],
         r"left out: no training range, since 95 % of what a clean image tells of it is not reached",
     ),
-    ("early", ["advise", "--words"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
+    ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
     (
         "heldout",
-        ["advise", "--words"],
-        r"^All of this is true of images of the population that the data come from, noised",
+        ["advise"],
+        r"^All advice holds for noised images of the population that the data come from",
     ),
     (
         "heldout",
-        ["advise", "--words"],
-        r"read off a lower bound: the truth reaches the same shares at these levels or above",
+        ["advise"],
+        r"from a lower bound: the true curve reaches the same shares at these levels or above",
     ),
     (
         "unconditional",
-        ["advise", "--words"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) of images of the data, noised",
+        ["advise"],
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) noised images of the data",
     ),
-    ("unconditional", ["advise", "--words"], r"guidance interval \(a\): guide .*"),
+    ("unconditional", ["advise"], r"guidance interval \(a\): guide .*"),
     (
         "unconditional",
-        ["advise", "--words"],
+        ["advise"],
         r"guide towards colour .* — steps \d+ to \d+ of 50 \(timestep [\d.]+ to timestep [\d.]+; ",
     ),
     (
         "unconditional",
-        ["advise", "--words", "--steps", "20"],
+        ["advise", "--steps", "20"],
         r"sdedit strength .* — strength 0\.\d+ of 20 steps \(timestep [\d.]+, ",
     ),
-    ("unconditional", ["advise", "--words"], r"sdedit strength \(b\): noise an image"),
-    ("unconditional", ["advise", "--words"], rf"guide towards colour from {LEVEL}"),
+    ("unconditional", ["advise"], r"sdedit strength \(b\): noise an image"),
+    ("unconditional", ["advise"], rf"guide towards colour from {LEVEL}"),
     (
         "told",
-        ["advise", "--words"],
-        r"^What is marked is true: \(a\) of the model's own path: .*; \(b\) .* as far as the model shows them",
+        ["advise"],
+        r"^Advice holds for: \(a\) the model's own path: .*; \(b\) .*, read by the model",
     ),
-    ("told", ["advise", "--words"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
-    ("told", ["advise", "--words", "--probability", "0.99"], r"sdedit strength|left out: "),
+    ("told", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
+    ("told", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
 ]
 
 
 @pytest.mark.parametrize(("name", "command", "said"), TABLE, ids=lambda x: x if isinstance(x, str) else " ".join(x))
 def test_sentences(folders, capsys, name, command, said):
-    assert main([command[0], str(folders / name), *command[1:]]) == 0
+    words = ["--words"] if command[0] == "advise" else []  # beside the table
+    assert main([command[0], str(folders / name), *command[1:], *words]) == 0
     words = capsys.readouterr().out
     assert re.search(said, words, re.M), words
     assert not (hollow := HOLLOW.search(words)), words[hollow.start() - 80 : hollow.end() + 40]
@@ -214,7 +215,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     results.to_netcdf(folder / "results.nc", engine="h5netcdf")
 
 
-BIASED = "biased at all levels: it lies above the entropy, which nothing can"
+BIASED = "biased at all levels: it lies above the entropy, which information cannot"
 
 
 def test_advice_reads_the_marks(tmp_path, capsys):
@@ -232,7 +233,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     assert "guide towards" not in said["bad"]
     assert said["bad"].count(BIASED) == 1  # the reason once
     assert "no sampling steps, since every curve is marked as biased" in said["bad"]
-    assert "this end is not to be relied upon: score_gap is marked as biased there" in said["part"]
+    assert "this end is not reliable: score_gap is marked as biased there" in said["part"]
     assert re.search(r"no training range[^;,]*, since score_gap is marked as biased there", said["part"])
 
 
@@ -252,7 +253,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     assert "decides" not in words
     words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
-    assert "Read by forks: images of the data, noised, and continued by the pipeline" in words
+    assert "By forks: noised images of the data, continued by the pipeline" in words
     words, rows = compared(folders / "told", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")
@@ -266,7 +267,7 @@ def test_plot_draws_the_main_curve(folders):
     import sigmascope
 
     results = xr.load_dataset(folders / "unconditional" / "results.nc", engine="h5netcdf")
-    drawn = [x for x in sigmascope.plot(results).axes[0].lines if len(x.get_ydata()) == results.sizes["sigma"]]
+    drawn = [x for x in sigmascope.plot(results).lines if len(x.get_ydata()) == results.sizes["sigma"]]
     main_curve = results.information.sel(estimator="forks").values[0]
     assert any(np.allclose(x.get_ydata(), main_curve) for x in drawn)
     exact = results.information.sel(estimator="posterior").values[0]

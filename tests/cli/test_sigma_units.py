@@ -86,7 +86,7 @@ def test_the_same_pictures_in_two_units_agree_once_converted(studies, tmp_path, 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["compare", "bytes", "other", "--out", "OUT"], "neither becomes the other"),
+        (["compare", "bytes", "other", "--out", "OUT"], "neither can be converted"),
         (["advise", "bytes", "--model", "latent"], "its σ is of pixels and that of"),
         (["advise", "signed", "--model", "latent"], "its σ is of pixels and that of"),
         (["advise", "latents", "--model", "pixel"], "its σ is of latents and that of"),

@@ -378,8 +378,8 @@ REFUSED = {
             labels=lambda f: f.create_dataset("labels", (1 << 40, 6), "f8", chunks=(64, 6)),
         ), "of memory and",
     ),
-    "NUL in the path": (lambda p: p / "x\0.npz", "it holds NUL or bytes that are no UTF-8"),
-    "surrogate in the path": (lambda p: p / "x\udcff.npz", "it holds NUL or bytes that are no UTF-8"),
+    "NUL in the path": (lambda p: p / "x\0.npz", "it contains NUL or bytes that are not UTF-8"),
+    "surrogate in the path": (lambda p: p / "x\udcff.npz", "it contains NUL or bytes that are not UTF-8"),
 }  # fmt: skip
 
 

@@ -147,11 +147,11 @@ class Coin:
 def coin():
     def open_coin(spec, out, progress):
         data = Coin()
-        names = spec.what.attributes or tuple(a.name for a in data.attributes)
+        names = spec.inputs.attributes or tuple(a.name for a in data.attributes)
         return ExactSubject(data, data.denoiser, names), base.filled(spec, data, names)
 
     opening = base.register(
-        base.Opening("a coin", lambda spec: isinstance(spec, ExactSpec) and spec.what.data == "coin", open_coin)
+        base.Opening("a coin", lambda spec: isinstance(spec, ExactSpec) and spec.inputs.data == "coin", open_coin)
     )
     yield opening
     base.unregister(opening)

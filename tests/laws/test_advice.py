@@ -288,7 +288,7 @@ def test_the_command_in_words_json_and_units(tmp_path, capsys):
     assert main(told) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
-    assert "its unit of noise levels is not known: pixels from 0 to 1 are taken" in printed.err
+    assert "its unit of noise levels is not known: pixels from 0 to 1 are assumed" in printed.err
     assert found == json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
     assert len(found) == 2 * 6 + 1
     one = next(f for f in found if f["kind"] == "sdedit_strength" and f["attribute"] == "a")

@@ -34,7 +34,7 @@ def marked(biased, usual=("bound", "score_gap", "heldout"), among=("score_gap", 
     [
         (0, ("score_gap", "heldout"), "score_gap", ""),
         (1, ("score_gap", "heldout"), "score_gap", ""),
-        (2, ("score_gap", "heldout"), "heldout", "score_gap is biased (it is off): heldout is shown in its place"),
+        (2, ("score_gap", "heldout"), "heldout", "score_gap is biased (it is off): heldout is shown instead"),
         (5, ("score_gap", "bound", "heldout"), "bound", ""),
         (5, ("score_gap",), "score_gap", "score_gap is biased (it is off), and this study has no other curve that"),
     ],

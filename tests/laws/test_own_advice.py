@@ -28,7 +28,7 @@ class PreviewLevel(Kind):
 
     name = "preview_level"
 
-    def of(self, case: Case) -> Advice:
+    def read(self, case: Case) -> Advice:
         at = case.view.half(case.name)
         reason = case.doubt(at) if at.reached else f"half of it is not known within the levels: {case.so_far()}"
         words = f"look at {case.name} in a preview at σ {brief(at)}"
@@ -84,7 +84,7 @@ def test_what_it_cannot_advise_is_left_out_with_its_reason(study, monkeypatch, c
         assert "look at never" not in text
 
 
-def test_it_is_told_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
+def test_it_is_given_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
     from diffusers import DDIMScheduler
 
     folder, _ = study

@@ -186,7 +186,7 @@ def test_items_that_are_the_only_ones_of_their_kind_label_their_children():
     ):
         found, every = Nearest(data), torch.arange(len(data))
         assert not found.leaves_out
-        assert "the parent's own among them" in found.words
+        assert "including the parent's item" in found.words
         assert torch.equal(found(data.source.take(every), every)["a"], data.labels["a"])
     rare = from_array(np.random.default_rng(0).normal(size=(60, 3)), {"a": [0] * 29 + [1] * 30 + [2]})
     assert Nearest(rare).leaves_out
@@ -332,10 +332,10 @@ def along_conditional(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
     work = ConditionalPathJob(denoiser, 40.0, sigma, denoiser.attributes, draws, 0)
     while not work.done:
         work.step()
-    return work.of_attribute(denoiser.attributes[0]).curve
+    return work.result_for(denoiser.attributes[0]).curve
 
 
-def test_the_gap_along_told_generations_is_the_information_of_an_exact_model():
+def test_the_gap_along_conditional_generations_is_the_information_of_an_exact_model():
     """Levels a factor of 5 apart are refined; what lies above the first of them is counted."""
     sigma = np.array([2.5, 0.5, 0.1])
     curve = along_conditional(Conditional(), sigma)

@@ -10,7 +10,7 @@ from sigmascope.arguments import Flag, arg
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.classes import read_classes
-from sigmascope.studies.options import StudyOptions, changed, flat, what_it_runs
+from sigmascope.studies.options import StudyOptions, changed, code_that_runs, flat
 from sigmascope.studies.spec import Spec, read_spec, spec_of
 
 __all__ = ["Command", "from_file", "run"]
@@ -74,7 +74,7 @@ def from_file(file: str) -> Command:
     Raises: InputError for a file that is no specification.
     """
     stored, usual = read_spec(Path(file)).options(), flat(StudyOptions())
-    safe = changed(stored, **{name: usual[name] for name in what_it_runs(stored)})
+    safe = changed(stored, **{name: usual[name] for name in code_that_runs(stored)})
     return Command(**{f.name: getattr(safe, f.name) for f in fields(safe)})
 
 
@@ -83,10 +83,10 @@ def _spec(command: Command) -> Spec:
     options = options_of(StudyOptions, command)
     if command.spec:
         stored = read_spec(Path(command.spec)).options()
-        for name, consequence in what_it_runs(stored).items():
+        for name, consequence in code_that_runs(stored).items():
             if not flat(options)[name]:
                 raise InputError(f"{command.spec}: {consequence}")
-        if options.what != stored.what:
+        if options.inputs != stored.inputs:
             options = changed(options, fingerprint="")
         if options.model != stored.model:
             options = changed(options, model_fingerprint="")

@@ -1,11 +1,11 @@
 """Procedural scenes in the factor layout of 3D Shapes: a lit object in a room, 480,000 images.
 
 Floor hue 10, wall hue 10, object hue 10, scale 8, shape 4, orientation 15 (Burgess & Kim 2018).  The 480 geometries
-(scale, shape, orientation) are ray-cast once; an image is linear in its three colours,
+(scale, shape, orientation) are ray-cast once.  An image is linear in its three colours,
 
 .. math:: v(p) = F(p) c_{floor} + W(p) c_{wall} + O(p) c_{object} + K(p),
 
-so the images of a geometry are composed when they are read and the full set never lies in memory.
+so that images are composed when they are read, and the full set is never in memory.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.labels import asked, encode
+from sigmascope.data.labels import columns_of, encode, parse_entries
 from sigmascope.data.shapes3d import FACTORS, SHAPES
 from sigmascope.data.sigma_units import PIXELS
 
 HUES, SCALES, ORIENTATIONS = 10, 8, 15
 COLOURINGS = HUES**3
 GEOMETRIES = SCALES * len(SHAPES) * ORIENTATIONS
-_VERSION = 1  # raise it when a pixel changes: it enters the fingerprint
+_VERSION = 1  # part of the fingerprint; to be raised when a pixel changes
 _SUPERSAMPLE = 4
 _RAYS = _SUPERSAMPLE**2  # of a pixel
 GRAINS = ("smooth", "lengthwise", "crosswise", "tiled")
@@ -42,25 +42,18 @@ Rays = Float[np.ndarray, "rays 3"]
 
 
 class ScenesSource:
-    """The scenes as items.
+    """The scenes as a source of items.
 
     index = (((scale·4 + shape)·15 + orientation)·grains + grain)·1000 + floor·100 + wall·10 + object, with one grain
     or four.
     """
 
     def __init__(self, size: int, grain: bool = False) -> None:
-        self._size = size
         self._shade, self._constant = _geometries(size, grain)
         hue = np.array([colorsys.hsv_to_rgb(h / HUES, 0.9, 1.0) for h in range(HUES)], dtype=np.float32)
         self._hue = torch.from_numpy(hue)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return (3, self._size, self._size)
-
-    @property
-    def resident_bytes(self) -> int:
-        return (self._shade.numel() + self._constant.numel()) * 4
+        self.event: tuple[int, ...] = (3, size, size)
+        self.resident_bytes = (self._shade.numel() + self._constant.numel()) * 4
 
     def __len__(self) -> int:
         return len(self._shade) * COLOURINGS
@@ -97,8 +90,8 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
 
     Args:
         size: side of the square images in pixels: 16, 32 or 64.
-        attributes: which of the factors; empty means all.
-        grain: four fine textures of the floor, one more factor: 1,920,000 images.
+        attributes: entries of ``--attributes``; empty: all factors.
+        grain: whether the floor has one of four fine textures, one more factor: 1,920,000 images.
 
     Raises: InputError for another size or factor.
     """
@@ -113,11 +106,10 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
     made, labels, weights = encode(columns, mesh[0].size, attributes, names={"shape": SHAPES, "grain": GRAINS})
-    cuts = sorted(f"{p.name}:{p.bins}" for e in asked(attributes, columns) for p in e.parts or (e,) if p.bins)
-    chosen = ",".join([*sorted(a.name for a in made), *dict.fromkeys(cuts)])
+    bins = columns_of(parse_entries(attributes, columns))
+    chosen = ",".join([*sorted(a.name for a in made), *sorted(f"{name}:{n}" for name, n in bins.items() if n)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
-    unit = PIXELS
-    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), unit)
+    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), PIXELS)
 
 
 @lru_cache(maxsize=2)
@@ -127,7 +119,7 @@ def _geometries(size: int, grain: bool) -> tuple[Tensor, Tensor]:
     shade = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     constant = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     for orientation in range(ORIENTATIONS):
-        room = _Room.seen_from(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), size)
+        room = _Room.from_camera(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), size)
         textures = _textures(room.points)[:grains]
         empty = _averaged(_shade(room, None), textures)
         for scale in range(SCALES):
@@ -155,7 +147,7 @@ def _averaged(
 
 
 def _textures(points: Rays) -> Float[np.ndarray, "grains rays"]:
-    """Relative brightness of the floor at points of it: smooth, boards along x or z, or tiles."""
+    """Relative brightness of the floor at some points for each grain: smooth, boards along x or z, or tiles."""
     x, z = (np.sign(np.sin(2 * np.pi * points[:, axis] / _GRAIN_PERIOD)) for axis in (0, 2))
     return 1.0 + _GRAIN_CONTRAST * np.stack([np.zeros_like(x), x, z, x * z])
 
@@ -178,7 +170,7 @@ def _camera(azimuth: float, size: int) -> tuple[np.ndarray, Rays]:
 
 
 def _room(origin: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray, Rays]:
-    """Distance, material (0 floor, 1 wall, 3 sky) and normal of what each ray meets in the empty room."""
+    """Distance, material (0 floor, 1 wall, 3 sky) and normal of the surface that each ray meets in the empty room."""
     with np.errstate(divide="ignore"):
         floor = np.where(rays[:, 1] < 0, -origin[1] / rays[:, 1], np.inf)
         side_x = (np.sign(rays[:, 0]) * _ROOM - origin[0]) / rays[:, 0]
@@ -214,7 +206,7 @@ class _Room(NamedTuple):
     light: np.ndarray
 
     @classmethod
-    def seen_from(cls, azimuth: float, size: int) -> _Room:
+    def from_camera(cls, azimuth: float, size: int) -> _Room:
         """The room from a camera at this angle, in images of this size."""
         origin, rays = _camera(azimuth, size)
         distance, material, normal = _room(origin, rays)
@@ -233,28 +225,28 @@ class _Room(NamedTuple):
 def _shade(room: _Room, thing: _Thing | None) -> Float[np.ndarray, "6 rays"]:
     """Floor, wall and object shade and the constant colour (three channels) of each ray."""
     count = len(room.rays)
-    seen, shadow = np.zeros(count, dtype=bool), np.zeros(count)
+    visible, shadow = np.zeros(count, dtype=bool), np.zeros(count)
     maps = np.zeros((6, count))
     if thing is not None:
         hit, object_normal = thing.meet(np.broadcast_to(room.origin, room.rays.shape), room.rays)
-        seen = hit < room.distance
+        visible = hit < room.distance
         lit = room.material != 3
         shadow[lit] = thing.meet(room.points[lit], _LIGHT - room.points[lit])[0] < 1.0
-        spot, n, ray = room.origin + hit[seen, None] * room.rays[seen], object_normal[seen], room.rays[seen]
-        maps[2, seen] = 0.34 + 0.50 * _light(spot, n)
+        spot, n, ray = room.origin + hit[visible, None] * room.rays[visible], object_normal[visible], room.rays[visible]
+        maps[2, visible] = 0.34 + 0.50 * _light(spot, n)
         mirror = ray - 2 * _dot(ray, n)[:, None] * n
         aim = _LIGHT - spot
         gloss = np.clip(_dot(mirror, aim) / np.sqrt(_dot(aim, aim)), 0.0, 1.0) ** 24
-        maps[3:, seen] = 0.16 * gloss
+        maps[3:, visible] = 0.16 * gloss
     for m in (0, 1):
-        where = ~seen & (room.material == m)
+        where = ~visible & (room.material == m)
         maps[m, where] = 0.35 + 0.55 * room.light[where] * (1.0 - 0.8 * shadow[where])
-    maps[3:, ~seen & (room.material == 3)] = _SKY[:, None]
+    maps[3:, ~visible & (room.material == 3)] = _SKY[:, None]
     return maps
 
 
 class _Thing:
-    """Cube, cylinder, sphere or capsule, standing in the middle of the floor."""
+    """A cube, cylinder, sphere or capsule in the middle of the floor."""
 
     def __init__(self, shape: int, scale: float) -> None:
         self.shape = SHAPES[shape]

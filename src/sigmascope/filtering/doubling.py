@@ -47,21 +47,21 @@ class Flow(NamedTuple):
 def flow(free: Square, noise: np.ndarray, seen: np.ndarray, dt: float) -> Flow:
     """The map over ``dt`` of the equation with A ``free``, Q ``noise @ noise.T`` and M ``seen @ seen.T``.
 
-    Raises: ArithmeticError where it leaves the numbers.
+    Raises: ArithmeticError where it overflows.
     """
     halvings = max(0, math.ceil(math.log2(max(_rate(free, noise, seen) * dt / _SHORT, 1e-300))))
-    found = _short(free, noise, seen, dt / 2.0**halvings)
+    result = _short(free, noise, seen, dt / 2.0**halvings)
     for left in range(halvings, 0, -1):
-        if float(np.abs(found.moved).max()) > _GROWN:
-            return found._replace(times=2**left)
-        found = _doubled(found)
-    return found
+        if float(np.abs(result.moved).max()) > _GROWN:
+            return result._replace(times=2**left)
+        result = _doubled(result)
+    return result
 
 
 def advance(step: Flow, root: Square) -> tuple[Square, float]:
     """A square root of the solution after a map, and the gain over it, from a square root of its start.
 
-    Raises: ArithmeticError where it leaves the numbers.
+    Raises: ArithmeticError where it overflows.
     """
     gain, p = 0.0, root @ root.T
     for done in range(step.times):
@@ -80,8 +80,8 @@ def advance(step: Flow, root: Square) -> tuple[Square, float]:
 def square_root(matrix: Square) -> Square:
     """A square root of a covariance; eigenvalues below zero, which are of rounding, are taken for zero."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    found: Square = vectors * np.sqrt(values.clip(min=0.0))
-    return found
+    root: Square = vectors * np.sqrt(values.clip(min=0.0))
+    return root
 
 
 def _rate(free: Square, noise: np.ndarray, seen: np.ndarray) -> float:
@@ -153,11 +153,11 @@ def _joined(*roots: np.ndarray) -> Square:
     n = rows.shape[1]
     if len(rows) < n:
         rows = np.concatenate([rows, np.zeros((n - len(rows), n))])
-    found: Square = np.asarray(np.linalg.qr(rows, mode="r")).T
-    return found
+    root: Square = np.asarray(np.linalg.qr(rows, mode="r")).T
+    return root
 
 
 def _finite(matrix: np.ndarray) -> np.ndarray:
     if not np.isfinite(matrix).all():
-        raise ArithmeticError("the Riccati equation leaves the numbers")
+        raise ArithmeticError("the Riccati equation overflows")
     return matrix

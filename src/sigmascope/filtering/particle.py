@@ -114,13 +114,9 @@ class ParticleFilter(Filter[ParticleState]):
     def mean(self, state: ParticleState) -> Tensor:
         weight = state.log_weight.exp()
         if self._states:
-            found = weight.new_zeros(len(weight), self._states)
-            return found.scatter_add_(1, state.particles, weight)
+            return weight.new_zeros(len(weight), self._states).scatter_add_(1, state.particles, weight)
         return (weight[:, None] @ state.particles)[:, 0]
 
     def drift(self, state: ParticleState, t: float) -> Float[Tensor, "paths dim"]:
         h = self.system.drift(state.y[:, None], state.particles, t)
         return (state.log_weight.exp()[:, None] @ h)[:, 0]
-
-    def log_evidence(self, state: ParticleState) -> Float[Tensor, " paths"]:
-        return state.log_evidence

@@ -1,4 +1,4 @@
-"""Studies: the specification, the runner and the store of results."""
+"""Studies: specification, run, results, advice, generation and training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from sigmascope._late import late
 
 if TYPE_CHECKING:
     from sigmascope.studies.advice_of import advise as advise
+    from sigmascope.studies.glossary import explained as explained
     from sigmascope.studies.making import generate as generate
     from sigmascope.studies.making import make_forks as make_forks
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
+    from sigmascope.studies.tables import to_pandas as to_pandas
     from sigmascope.studies.training import TrainSpec as TrainSpec
     from sigmascope.studies.training import train as train
     from sigmascope.studies.translating import translate as translate
@@ -23,10 +25,12 @@ _HOMES = {
     "TrainSpec": "sigmascope.studies.training",
     "advise": "sigmascope.studies.advice_of",
     "conditional": "sigmascope.studies.results",
+    "explained": "sigmascope.studies.glossary",
     "generate": "sigmascope.studies.making",
     "make_forks": "sigmascope.studies.making",
     "read_spec": "sigmascope.studies.spec",
     "to_curves": "sigmascope.studies.results",
+    "to_pandas": "sigmascope.studies.tables",
     "train": "sigmascope.studies.training",
     "translate": "sigmascope.studies.translating",
 }

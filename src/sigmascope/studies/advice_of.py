@@ -1,4 +1,4 @@
-"""Advice of a finished study: for the command, and for the study's own page, which says the same."""
+"""Advice from a finished study, for the command ``advise`` and for the page of the study."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sigmascope.studies.spec import HUB, PIPELINE, read_spec
 from sigmascope.studies.translating import numbers
 
 STEPS, PROBABILITY = 50, 0.9
-MOST = 40
-"""Attributes of a page."""
+MOST_ON_PAGE = 40
+"""Attributes with advice on a page."""
 
 
 def advise(
@@ -45,19 +45,20 @@ def advise(
 
     Args:
         study: its folder.
-        keep: the attribute that the advice is about; empty: each.
-        redraw: the attribute that is to change; empty: all others.
-        probability: with which what is to be kept is kept.
-        model: ``diffusers:`` and a pipeline's folder, whose scheduler's units are told; empty: the study's own.
+        keep: the attribute to keep; empty: each attribute.
+        redraw: the attribute to change; empty: all others.
+        probability: probability of keeping the attribute.
+        model: ``diffusers:`` and the folder of a pipeline, for levels in the units of its scheduler; empty: that of
+            the study.
         steps: of the sampler.
-        timesteps: the user's own list, as text, in place of ``steps``.
-        sigmas: likewise of levels, as the scheduler counts them.
-        height: of the images in pixels, for pipelines whose levels shift with it; 0: the pipeline's own.
-        width: likewise.
-        estimator: whose curves; empty: the study's main one.
+        timesteps: a list of timesteps, as text, instead of ``steps``.
+        sigmas: a list of levels of the scheduler, as text, instead of ``steps``.
+        height: height of the images in pixels, for pipelines whose levels depend on it; 0: that of the pipeline.
+        width: their width, likewise.
+        estimator: name of the estimator; empty: the main one of the study.
 
-    Raises: InputError for a folder that is no study, names that it does not know, or a pipeline whose levels are in
-        another unit.
+    Raises: InputError for a folder without a finished study, unknown names, or a pipeline whose levels are in another
+        unit.
     """
     folder = Path(study)
     path = folder / "results.nc"
@@ -70,12 +71,12 @@ def advise(
             raise InputError(f"the study has no attribute {name!r}: choose among {', '.join(names)}")
     if keep and keep == redraw:
         raise InputError(f"{keep!r} is to be kept and redrawn: name two attributes")
-    own = read_spec(folder / "spec.toml").options().model if (folder / "spec.toml").exists() else ""
-    named = model or _own_pipeline(own)
+    studied = read_spec(folder / "spec.toml").options().model if (folder / "spec.toml").exists() else ""
+    named = model or _own_pipeline(studied)
     lists = {"timesteps": numbers("timesteps", timesteps), "sigmas": numbers("sigmas", sigmas)}
 
     def note(error: InputError) -> None:
-        if not own.startswith(HUB) or model:  # a pipeline of the hub may be out of reach: then no unit of it is told
+        if not studied.startswith(HUB) or model:  # without a connection, advice on a hub pipeline has no steps
             raise error
         print(f"sigmascope: note: {error}; its steps are left out", file=sys.stderr)
 
@@ -87,18 +88,15 @@ def advise(
 
 
 def page_advice(results: xr.Dataset, model: str = "") -> str:
-    """The advice of a study as part of its page: what :func:`advise` says of it.
-
-    Args:
-        results: of the study.
-        model: of its specification.
-    """
+    """The advice of :func:`advise` as HTML for the page of a study."""
     names = [c.attribute for c in to_curves(results)]
     missing: list[InputError] = []
-    found = _advised(results, "this study", _own_pipeline(model), names[:MOST], names[:MOST], missing.append)
+    advice = _advised(
+        results, "this study", _own_pipeline(model), names[:MOST_ON_PAGE], names[:MOST_ON_PAGE], missing.append
+    )
     note = "".join(f'<p class="note">Steps of the pipeline are left out: {escape(str(e))}.</p>' for e in missing)
-    more = f"<p>{len(names) - MOST:,} more attributes: sigmascope advise.</p>" if len(names) > MOST else ""
-    return note + as_html(found) + more
+    others = f"<p>{len(names) - MOST_ON_PAGE:,} more attributes: sigmascope advise.</p>" * (len(names) > MOST_ON_PAGE)
+    return note + as_html(advice) + others
 
 
 def _advised(
@@ -114,34 +112,34 @@ def _advised(
     estimator: str = "",
     **lists: Any,
 ) -> list[Advice]:
-    """All advice, in the units of a named pipeline; ``missing`` is told why there are none, and may raise it."""
+    """All advice, in the units of a named pipeline; where it has none, ``missing`` takes the error and may raise it."""
     ruler, factor = None, 1.0
     if named:
         try:
             ruler = ruler_of(named, steps, **lists)
-            factor = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
+            factor = unit_factor(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
         except InputError as error:
             missing(error)
             ruler = None
     advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), factor, estimator)
-    found = advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
+    advice = advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
     if not named or str(results.attrs.get("model", "")).startswith((PIPELINE, HUB)):
-        return found
-    said = f"; steps, timesteps and strengths are those of {named}, which this study did not measure"
-    return [replace(a, law=a.law + said) for a in found]
+        return advice
+    note = f"; steps, timesteps and strengths are those of {named}, which this study did not measure"
+    return [replace(a, law=a.law + note) for a in advice]
 
 
 def _own_pipeline(model: str) -> str:
-    """A study's own pipeline, if it is one and still there, or of the hub."""
+    """The pipeline of a study, if it still exists or is of the hub; else empty."""
     if model.startswith(HUB):
         return model
     return model if model.startswith(PIPELINE) and Path(model.removeprefix(PIPELINE)).is_dir() else ""
 
 
-def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
-    """From a level in the unit of a study to one in that of a pipeline: pixels from 0 to 1, or latents.
+def unit_factor(unit: str, ruler: Ruler, study: str, model: str) -> float:
+    """The factor from the noise unit of a study to that of a pipeline: pixels from 0 to 1, or latents.
 
-    Raises: InputError where the two are known to be others.
+    Raises: InputError where the two are known to differ.
     """
     range_, latents = range_of(unit), unit.startswith(LATENTS)
     of_latents = ruler.unit.scale == 1
@@ -149,9 +147,9 @@ def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
         kinds = "latents", "pixels"
         raise InputError(
             f"{study}: its σ is of {kinds[not latents]} and that of {model} of {kinds[not of_latents]}, and neither "
-            "becomes the other: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
+            "can be converted: pass the study of this pipeline itself (sigmascope study DATA --model), or no --model"
         )
     if range_ is None and not latents:
         taken = "latents" if of_latents else "pixels from 0 to 1"
-        print(f"sigmascope: note: {study}: its unit of noise levels is not known: {taken} are taken", file=sys.stderr)
+        print(f"sigmascope: note: {study}: its unit of noise levels is not known: {taken} are assumed", file=sys.stderr)
     return range_ or 1.0

@@ -1,4 +1,4 @@
-"""Advice as text, as part of a page and as JSON, in the units of a pipeline's scheduler where there is one."""
+"""Advice as text, as HTML and as JSON, in the units of a scheduler where there is one."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from sigmascope.studies.advice_kinds import Advice
 from sigmascope.studies.advising import KINDS
 
 
-def as_words(found: Sequence[Advice]) -> str:
+def as_words(advice: Sequence[Advice]) -> str:
     """Advice as text, attribute by attribute."""
-    lines, told = _told(found)
-    for name, each in told.items():
+    lines, by_attribute = _arranged(advice)
+    for name, each in by_attribute.items():
         lines += ["", name or "sampler"]
-        for kind, said, formula in each:
-            lines += [f"  {kind}: {said}", *([f"      [{formula}]"] if formula else [])]
-    return "\n".join(lines if found else ["nothing can be advised"])
+        for kind, words, formula in each:
+            lines += [f"  {kind}: {words}", *([f"      [{formula}]"] if formula else [])]
+    return "\n".join(lines if advice else ["nothing can be advised"])
 
 
-def as_html(found: Sequence[Advice]) -> str:
-    """The same as part of a page."""
-    laws, told = _told(found)
-    parts = [f'<p class="note">{escape(said)}</p>' for said in laws]
-    for name, each in told.items():
+def as_html(advice: Sequence[Advice]) -> str:
+    """Advice as HTML, attribute by attribute."""
+    laws, by_attribute = _arranged(advice)
+    parts = [f'<p class="note">{escape(law)}</p>' for law in laws]
+    for name, each in by_attribute.items():
         parts.append(f"<h3>{escape(name or 'sampler')}</h3><ul>")
-        for kind, said, formula in each:
+        for kind, words, formula in each:
             whence = f' <span class="note">[{escape(formula)}]</span>' if formula else ""
-            parts.append(f"<li><strong>{escape(kind)}</strong>: {escape(said)}{whence}</li>")
+            parts.append(f"<li><strong>{escape(kind)}</strong>: {escape(words)}{whence}</li>")
         parts.append("</ul>")
     return "".join(parts)
 
 
 def line(a: Advice) -> str:
-    """What one advice says, in σ and in the units of the scheduler."""
+    """A piece of advice in words, in σ and in the units of the scheduler."""
     return a.words + (KINDS[a.kind].in_units(a.units.get("high"), a.units.get("low")) if a.kind in KINDS else "")
 
 
-def _told(found: Sequence[Advice]) -> tuple[list[str], dict[str, list[tuple[str, str, str]]]]:
-    """What the advice is true of; and by attribute the kind of each, what it says, and its formula.
+def _arranged(advice: Sequence[Advice]) -> tuple[list[str], dict[str, list[tuple[str, str, str]]]]:
+    """The laws of the advice in a sentence; and by attribute, the kind, words and formula of each piece.
 
-    Where there are several laws each has a letter, which stands beside the kinds.
+    Where there are several laws, each has a letter, which follows the kind.
     """
-    laws = dict.fromkeys(a.law for a in found if a.law and a.kind in KINDS) or dict.fromkeys(a.law for a in found)
+    laws = dict.fromkeys(a.law for a in advice if a.law and a.kind in KINDS) or dict.fromkeys(a.law for a in advice)
     letters = dict(zip(laws, ascii_lowercase, strict=False))
-    told: dict[str, list[tuple[str, str, str]]] = {}
-    for a in found:
+    by_attribute: dict[str, list[tuple[str, str, str]]] = {}
+    for a in advice:
         letter = f" ({letters[a.law]})" if len(laws) > 1 and a.kind in KINDS else ""
-        told.setdefault(a.attribute, []).append((a.kind.replace("_", " ") + letter, line(a), a.formula))
-    each = "; ".join(f"({letter}) of {law}" for law, letter in letters.items())
-    true = f"What is marked is true: {each}." if len(laws) != 1 else f"All of this is true of {next(iter(laws))}."
-    return [f"{true} σ is in the unit of the study."], told
+        by_attribute.setdefault(a.attribute, []).append((a.kind.replace("_", " ") + letter, line(a), a.formula))
+    each = "; ".join(f"({letter}) {law}" for law, letter in letters.items())
+    law = f"Advice holds for: {each}." if len(laws) != 1 else f"All advice holds for {next(iter(laws))}."
+    return [f"{law} σ is in the unit of the study."], by_attribute
 
 
-def as_json(found: Sequence[Advice]) -> str:
+def as_json(advice: Sequence[Advice]) -> str:
     """Advice as JSON; levels that are not reached are null."""
 
-    def plain(value: object) -> object:
+    def finite(value: object) -> object:
         if isinstance(value, float):
             return value if math.isfinite(value) and value != 0.0 else None
         if isinstance(value, Mapping):
-            return {k: plain(v) for k, v in value.items()}
+            return {k: finite(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
+            return [finite(v) for v in value]
         return value
 
-    return json.dumps([plain(asdict(a)) for a in found], indent=1, ensure_ascii=False)
+    return json.dumps([finite(asdict(a)) for a in advice], indent=1, ensure_ascii=False)

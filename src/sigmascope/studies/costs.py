@@ -1,4 +1,4 @@
-"""What a study would take, in the lines of a dry run."""
+"""What a study would cost, in the lines of a dry run."""
 
 from __future__ import annotations
 
@@ -15,67 +15,63 @@ from sigmascope.studies.prediction import predict
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.timing import seconds_of
 
-_WIDE = 12  # columns of what a line is of
+_WIDTH = 12  # of the first column
 
 
 def lines_of_exact(subject: Any, spec: Spec, reading: float) -> list[str]:
-    """Work, time and memory of a study of an exact law; every rank must ask.
+    """Operations, time and memory of a study of an exact law; every rank must call it.
 
     Args:
         subject: with data and attributes.
         spec: of the study.
         reading: seconds that it took to read the data.
     """
-    work, free = predict(subject.data, spec), available_bytes()
+    cost, free = predict(subject.data, spec), available_bytes()
     seconds = "not measured: too little memory is free"
-    if all(distributed.gathered(work.more <= free)):
+    if all(distributed.gathered(cost.additional <= free)):
         took = reading + seconds_of(subject.data, subject.denoiser, spec, resolve_device(spec.device))
         seconds = f"about {took:.0f} s on this machine"
-    done = f"{work.products + work.means:.2g} operations, at most {work.exponentials:.2g} exponentials"
+    operations = f"{cost.products + cost.means:.2g} operations, at most {cost.exponentials:.2g} exponentials"
     return [
         line("data", subject.data.words),
         line("attributes", ", ".join(f"{a.name} ({len(a.values)})" for a in subject.attributes)),
-        line("work", f"{work.calls:,.0f} denoisings" if work.calls else done),
+        line("cost", f"{cost.calls:,.0f} denoisings" if cost.calls else operations),
         line("time", seconds),
-        line("memory", f"about {work.memory / 1e9:.2f} GB; {free / 1e9:.1f} GB is free"),
+        line("memory", f"about {cost.memory / 1e9:.2f} GB; {free / 1e9:.1f} GB is free"),
     ]
 
 
 def lines_of_costs(
-    problem: Problem[Any], more: Sequence[tuple[str, str]], beside: Sequence[Estimator[Any]]
+    problem: Problem[Any], others: Sequence[tuple[str, str]], beside: Sequence[Estimator[Any]]
 ) -> list[str]:  # fmt: skip
-    """What the estimators of a problem say of their work, each kind of work once.
+    """The costs of the estimators of a problem, each job once.
 
     Args:
         problem: with its estimators.
-        more: other work, and how much.
-        beside: estimators that measure it whatever is asked for.
+        others: names of other jobs, each with its cost in words.
+        beside: estimators that a study of this kind always has.
     """
-    every = [e for e in problem.estimators if isinstance(e, Estimator)]
-    costs = [e.cost(problem) for e in every] + list(more) + [e.cost(problem) for e in beside]
+    estimators = [e for e in problem.estimators if isinstance(e, Estimator)]
+    costs = [*(e.cost(problem) for e in estimators), *others, *(e.cost(problem) for e in beside)]
     return list(dict.fromkeys(line(*c) for c in costs if c is not None))
 
 
-def line(of: str, words: str) -> str:
+def line(name: str, words: str) -> str:
     """A line of a dry run."""
-    return f"{of:<{_WIDE}}{words}"
+    return f"{name:<{_WIDTH}}{words}"
 
 
 def table_of_classes(classes: Sequence[tuple[str, int, str]]) -> list[str]:
-    """Which class a network is told for each value of the attribute."""
+    """The class of the network for each value of the attribute, a line each."""
     if not classes:
         return []
     width = max(len(spelled(value)) for value, _, _ in classes)
-    lines = [f"{spelled(value).ljust(width)}  → class {k}{f' ({own})' * (own != str(k))}" for value, k, own in classes]
-    return [line("classes", lines[0]), *(" " * _WIDE + x for x in lines[1:])]
+    lines = [f"{spelled(v).ljust(width)}  → class {k}{f' ({name})' * (name != str(k))}" for v, k, name in classes]
+    return [line("classes", lines[0]), *(line("", x) for x in lines[1:])]
 
 
 def require_memory(subject: Any, spec: Spec) -> None:
-    """Refuse, before work starts, a study of an exact law that does not fit.
-
-    Raises: InputError.
-    """
+    """Refuse a study of an exact law that does not fit into the memory, before it starts (raises InputError)."""
     if subject.kind in (EXACT, POPULATION) and resolve_device(spec.device).type == "cpu":
-        s = spec.sampling
-        study_of = f"this study ({s.draws} draws, {s.levels} levels)"
-        require(predict(subject.data, spec).more, study_of, "use fewer --draws or --levels")
+        study = f"this study ({spec.sampling.draws} draws, {spec.sampling.levels} levels)"
+        require(predict(subject.data, spec).additional, study, "use fewer --draws or --levels")

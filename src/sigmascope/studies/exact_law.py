@@ -30,16 +30,16 @@ def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoise
 
 
 def chosen(data: Any, names: Sequence[str]) -> list[Attribute]:
-    """The attributes that entries such as ``slant`` or ``slant:bins=8`` ask for, in this order; all for no entry.
+    """The attributes that entries such as ``slant`` or ``slant:bins=8`` name, in order; all where there is no entry.
 
-    Raises: InputError for one that the data do not have.
+    Raises: InputError for an attribute that the data do not have.
     """
     by_name = {a.name: a for a in data.attributes}
-    found = [attribute_of(n, by_name) for n in names] or list(by_name)
-    unknown = [n for n in found if n not in by_name]
+    wanted = [attribute_of(n, by_name) for n in names] or list(by_name)
+    unknown = [n for n in wanted if n not in by_name]
     if unknown:
         raise InputError(f"no attribute is called {unknown[0]!r}: choose among {', '.join(by_name)}")
-    return [by_name[n] for n in found]
+    return [by_name[n] for n in wanted]
 
 
 def draws_of(data: Any, draws: int, seed: int, *, distinct: bool = False) -> Draws:
@@ -50,9 +50,9 @@ def draws_of(data: Any, draws: int, seed: int, *, distinct: bool = False) -> Dra
 
 
 def levels_of(data: Any, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """The levels to work at, and where among them those of the study are.
+    """The levels of the computation, and the indices of the levels of the study in them.
 
-    Integrals and paths need levels near enough to each other, up to where the series above them holds.
+    Integrals and paths need dense levels, up to a level above which a series is exact enough.
     """
     s = spec.sampling
     sigma = sigma_grid(s.sigma_max, s.sigma_min, s.levels)

@@ -1,4 +1,4 @@
-"""Run ``generate`` and ``fork``: follow states down the levels, keep what is done, draw what came out."""
+"""Run ``generate`` and ``fork``: follow states down the noise levels, with checkpoints, and draw the results."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ from sigmascope.sample import (
 from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
-from sigmascope.studies.scales import say_notes
+from sigmascope.studies.scales import print_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
 CHECKPOINT_SECONDS = 8.0
-_RECORDS = 16  # levels at which the posteriors are looked at
+_RECORDS = 16  # levels at which posteriors are recorded
 Exact = FiniteDenoiser | HierarchyDenoiser
 Some = TypeVar("Some", GenerateTask, ForkTask)
 
 
 @dataclass
-class Followed:
-    """What was seen on the way down: levels, posteriors (levels, rows, values) by attribute, and the last state."""
+class Record:
+    """The record of a run: levels, posteriors (levels, rows, values) by attribute, and the last state."""
 
     sigmas: list[float]
     posterior: dict[str, list[np.ndarray]]
@@ -70,11 +70,11 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     """Generate images into a folder.
 
     Args:
-        task: what to make.
-        out: its folder; a half-done task goes on, a finished one is left as it is.
+        task: the options.
+        out: its folder; an interrupted task goes on, a finished one is left as it is.
         progress: show a bar on stderr.
 
-    Returns: what to print, and whether it was already finished.
+    Returns: the text to print, and whether the task was already finished.
 
     Raises: InputError.
     """
@@ -84,20 +84,20 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     attributes = chosen(data, task.attributes)
     levels = [*sigma_grid(task.sigma_max, task.sigma_min, task.steps + 1).tolist(), 0.0]
     looks = _looks(levels)
-    seen = _follow(folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
+    record = _follow(folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
                    lambda s: _posteriors(denoiser, s, attributes, task), looks, data.name, progress)  # fmt: skip
-    images = seen.y.float().numpy()
-    posterior = {n: np.stack(p) for n, p in seen.posterior.items()}
+    images = record.y.float().numpy()
+    posterior = {n: np.stack(p) for n, p in record.posterior.items()}
     captions = [[_caption(a, posterior[a.name][-1, i]) for a in attributes] for i in range(task.n)]
     folder.write("images.csv", lambda p: p.write_text(_csv(attributes, posterior), encoding="utf-8"))
     for name, figure in (
         ("images", grid_figure(images, captions)),
-        ("decisions", decisions_figure(np.array(seen.sigmas), posterior, attributes, _held_by(task, denoiser))),
+        ("decisions", decisions_figure(np.array(record.sigmas), posterior, attributes, _believed(task, denoiser))),
     ):
         _draw(folder, name, rendered(figure, "png"), rendered(figure, "svg"))
-    held = {f"posterior.{n}": p for n, p in posterior.items()}
-    folder.finish({"images": images, "sigma": np.array(seen.sigmas), **held})
-    return _generated_words(task, attributes, posterior, seen, denoiser), False
+    arrays = {f"posterior.{n}": p for n, p in posterior.items()}
+    folder.finish({"images": images, "sigma": np.array(record.sigmas), **arrays})
+    return _generated_words(task, attributes, posterior, record, denoiser), False
 
 
 def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
@@ -121,8 +121,8 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
     noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
     figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
     _draw(folder, "forks", rendered(figure, "png"), rendered(figure, "svg"))
-    held = {f"label.{n}": v.numpy() for n, v in labels.items()}
-    folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **held})
+    arrays = {f"label.{n}": v.numpy() for n, v in labels.items()}
+    folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **arrays})
     return words, False
 
 
@@ -133,30 +133,32 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):
         require_levels(data, task.sigma_max if isinstance(task, GenerateTask) else math.inf, task.sigma_min)
-        say_notes(data)
-    known = [a.name for a in data.attributes]
+        print_notes(data)
+    names = tuple(a.name for a in data.attributes)
     if isinstance(task, GenerateTask):
-        if task.about and task.about not in known:
-            raise InputError(f"--about {task.about!r}: choose among {', '.join(known)} (all that --attributes names)")
+        if task.about and task.about not in names:
+            raise InputError(f"about is {task.about!r}: choose one of {', '.join(names)} (of --attributes)")
         _check_start(task, data)
-    names = task.attributes or tuple(known)
-    task = replace(task, attributes=names, fingerprint=data.fingerprint)
+    task = replace(task, attributes=task.attributes or names, fingerprint=data.fingerprint)
     return TaskFolder(out, task), task, data, denoiser_of(data, resolve_device(task.device))
 
 
 def _check_start(task: GenerateTask, data: Data) -> None:
-    """A start from noise lacks the variance of the data: it must be small beside that of the noise."""
+    """Refuse a first level at which the variance of the data is not small against that of the noise.
+
+    The samplers start from noise alone, which lacks the variance of the data.
+    """
     enough = series_level(data)
     if task.sigma_max < enough / 2**0.5:
         digits = 10.0 ** (math.floor(math.log10(enough)) - 1)
         raise InputError(
-            f"sigma_max is {task.sigma_max:g}, too low for the spread of these data: a start from noise would not have "
-            f"their law; pass --sigma-max {math.ceil(enough / digits) * digits:g} or more"
+            f"sigma_max is {task.sigma_max:g}, too low for the spread of these data: a start from noise alone would be "
+            f"biased; pass --sigma-max {math.ceil(enough / digits) * digits:g} or more"
         )
 
 
 def _looks(levels: list[float]) -> set[int]:
-    """Steps after which the posteriors are looked at: all of a few levels, else some, the last above 0 included."""
+    """Steps after which posteriors are recorded: all or some of the levels, including the last above 0."""
     last = len(levels) - 2
     return set(np.linspace(0, last, min(last + 1, _RECORDS)).round().astype(int).tolist())
 
@@ -169,48 +171,49 @@ def _follow(
     looks: set[int],
     name: str,
     progress: bool,
-) -> Followed:
-    """Run states to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
-    seen, first = Followed([], {}, torch.empty(0)), 0
+) -> Record:
+    """Run states to the end, from the checkpoint of the folder where there is one, with new checkpoints."""
+    record, first = Record([], {}, torch.empty(0)), 0
     last_step = len(levels) - 1
-    held = folder.checkpoint() or {}
-    if held.keys() >= {"step", "sigmas", "y", "levels"} and held["levels"].shape == (len(levels),):
-        first, seen.sigmas = int(held["step"]), held["sigmas"].tolist()
-        seen.y = torch.from_numpy(held["y"])
-        seen.log_pi = torch.from_numpy(held["log_pi"]) if "log_pi" in held else None
-        seen.posterior = {k.removeprefix("p."): list(v) for k, v in held.items() if k.startswith("p.")}
+    kept = folder.checkpoint() or {}
+    if kept.keys() >= {"step", "sigmas", "y", "levels"} and kept["levels"].shape == (len(levels),):
+        first, record.sigmas = int(kept["step"]), kept["sigmas"].tolist()
+        record.y = torch.from_numpy(kept["y"])
+        record.log_pi = torch.from_numpy(kept["log_pi"]) if "log_pi" in kept else None
+        record.posterior = {k.removeprefix("p."): list(v) for k, v in kept.items() if k.startswith("p.")}
         if first == last_step:
-            return seen
-        running = states(first, seen.y, seen.log_pi)
-        next(running)  # the state that is held
+            return record
+        running = states(first, record.y, record.log_pi)
+        next(running)  # the state of the checkpoint
     else:
         running = states(0, None, None)
     with progress_bar(name, len(levels), "levels", initial=first + bool(first), disable=not progress) as bar:
         last = time.monotonic()
         for step, state in enumerate(running, first + 1 if first else 0):
-            seen.y, seen.log_pi = state.y, getattr(state, "log_pi", None)
+            record.y, record.log_pi = state.y, getattr(state, "log_pi", None)
             if step in looks:
-                seen.sigmas.append(state.sigma)
+                record.sigmas.append(state.sigma)
                 for key, p in look(state).items():
-                    seen.posterior.setdefault(key, []).append(p)
+                    record.posterior.setdefault(key, []).append(p)
             bar.update()
             if step and time.monotonic() - last > CHECKPOINT_SECONDS:
-                folder.store_checkpoint(_held(seen, step, levels))
+                folder.store_checkpoint(_checkpoint(record, step, levels))
                 last = time.monotonic()
-    return seen
+    return record
 
 
-def _held(seen: Followed, step: int, levels: list[float]) -> dict[str, np.ndarray]:
-    state = {"step": np.array(step), "y": seen.y.numpy(), "sigmas": np.array(seen.sigmas), "levels": np.array(levels)}
-    if seen.log_pi is not None:
-        state["log_pi"] = seen.log_pi.numpy()
-    return state | {f"p.{k}": np.stack(v) for k, v in seen.posterior.items()}
+def _checkpoint(record: Record, step: int, levels: list[float]) -> dict[str, np.ndarray]:
+    state = {"step": np.array(step), "y": record.y.numpy()}
+    state |= {"sigmas": np.array(record.sigmas), "levels": np.array(levels)}
+    if record.log_pi is not None:
+        state["log_pi"] = record.log_pi.numpy()
+    return state | {f"p.{k}": np.stack(v) for k, v in record.posterior.items()}
 
 
 def _generation(
     task: GenerateTask, denoiser: Exact, levels: list[float], first: int, y: Tensor | None, log_pi: Tensor | None
 ) -> Iterator[State | JointState]:
-    """States of the sampler from a step on; every step takes one noise of each row."""
+    """States of the sampler from a step on; every step draws one noise for each row."""
     streams = Streams(task.seed, rows(task.n), denoiser.event)
     begin = streams()
     for _ in range(first):
@@ -229,8 +232,8 @@ def _belief(task: GenerateTask, denoiser: Exact) -> ItemBelief | ValueBelief:
     return ItemBelief(denoiser)
 
 
-def _held_by(task: GenerateTask, denoiser: Exact) -> set[str]:
-    """Attributes on which the filter holds a belief of its own while it generates."""
+def _believed(task: GenerateTask, denoiser: Exact) -> set[str]:
+    """Attributes whose belief is simulated with the image, with --sampler filter."""
     if task.sampler != "filter":
         return set()
     if isinstance(denoiser, FiniteDenoiser) and not task.about:
@@ -241,22 +244,22 @@ def _held_by(task: GenerateTask, denoiser: Exact) -> set[str]:
 def _posteriors(
     denoiser: Exact, state: State | JointState, attributes: list[Attribute], task: GenerateTask
 ) -> dict[str, np.ndarray]:
-    """π of every attribute: the filter's own where it holds one, else the exact posterior at the state."""
+    """π of every attribute: the simulated belief where there is one, else the exact posterior of the state."""
     if isinstance(state, JointState) and isinstance(denoiser, FiniteDenoiser) and not task.about:
-        found = ItemBelief(denoiser).marginals(state.log_pi)
-        return {a.name: found[a.name].numpy() for a in attributes}
+        marginals = ItemBelief(denoiser).marginals(state.log_pi)
+        return {a.name: marginals[a.name].numpy() for a in attributes}
     level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
     exact = all_log_posteriors(denoiser, state.y, level)
-    found = {a.name: exact[a.name].exp() for a in attributes}
+    posteriors = {a.name: exact[a.name].exp() for a in attributes}
     if isinstance(state, JointState):
-        found[task.about or denoiser.attributes[0].name] = state.log_pi.exp()
-    return {n: p.numpy() for n, p in found.items()}
+        posteriors[task.about or denoiser.attributes[0].name] = state.log_pi.exp()
+    return {n: p.numpy() for n, p in posteriors.items()}
 
 
 def _alike(attributes: list[Attribute], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:
-    """The attributes in which all children of a parent agree, with their values."""
-    found = {a: set(labels[a.name][:, parent].tolist()) for a in attributes}
-    return [(a.name, a.values[values.pop()]) for a, values in found.items() if len(values) == 1]
+    """The attributes in which all continuations of a parent agree, with their values."""
+    labelled = {a: set(labels[a.name][:, parent].tolist()) for a in attributes}
+    return [(a.name, a.values[values.pop()]) for a, values in labelled.items() if len(values) == 1]
 
 
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
@@ -273,7 +276,7 @@ def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) ->
 def _continued(
     folder: TaskFolder, denoiser: Exact, parents: Tensor, levels: list[float], task: ForkTask, name: str, progress: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Children by the sampler; their labels are drawn from their posteriors at the last level above 0."""
+    """Continuations by the sampler; their labels are drawn from their posteriors at the last level above 0."""
     scheme = StochasticHeun() if task.sampler == "sde" else Heun()
     renoise = task.renoise or None
     full = fork_levels(levels, renoise)
@@ -283,17 +286,17 @@ def _continued(
         return fork(denoiser, parents, levels, task.forks, task.seed, scheme, renoise=renoise, resume=resume)
 
     def look(state: State | JointState) -> dict[str, np.ndarray]:
-        # A label drawn from the child's own posterior is right at any last level; the likeliest one would not be.
+        # A draw from the posterior has the right law at any last level; the likeliest label has not.
         level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
         g = generator(task.seed, Use.CHILDREN_LABELS)
         uniform = torch.rand(len(state.y), 1, generator=g, dtype=torch.float64)
-        found = all_log_posteriors(denoiser, state.y, level)
-        return {n: draw_labels(p, uniform)[0].numpy() for n, p in found.items()}
+        posteriors = all_log_posteriors(denoiser, state.y, level)
+        return {n: draw_labels(p, uniform)[0].numpy() for n, p in posteriors.items()}
 
-    seen = _follow(folder, full, states, look, {len(full) - 2}, name, progress)
+    record = _follow(folder, full, states, look, {len(full) - 2}, name, progress)
     shape = (task.seeds, task.forks)
-    labels = {n: torch.from_numpy(p[-1]).reshape(shape).T for n, p in seen.posterior.items()}
-    return seen.y.reshape(*shape, *denoiser.event).movedim(1, 0), labels
+    labels = {n: torch.from_numpy(p[-1]).reshape(shape).T for n, p in record.posterior.items()}
+    return record.y.reshape(*shape, *denoiser.event).movedim(1, 0), labels
 
 
 def _compare(
@@ -303,22 +306,22 @@ def _compare(
     writer = Sheet()
     writer.writerow(["parent", "attribute", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
     turn = f"after noising to {task.renoise:g}" if task.renoise else ""
-    lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} parents of {task.forks} children:", ""]
+    lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} × {task.forks} continuations:", ""]
     wide = max(len(spelled(a.name)) for a in attributes)
     for a in attributes:
         counts = count_labels(labels[a.name], len(a.values))
         entropy, share = zhang(counts), counts.max(1).values / task.forks
-        known = torch.special.entr(exact[a.name].exp()).sum(1)
-        note = "" if enough(a, task.forks) else f"{task.forks} children are too few for {len(a.values)} values"
+        exactly = torch.special.entr(exact[a.name].exp()).sum(1)
+        note = "" if enough(a, task.forks) else f"{task.forks} continuations are too few for {len(a.values)} values"
         for i in range(task.seeds):
             value = a.values[int(counts[i].argmax())]
-            row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(known[i]):.5f}"]
-            writer.writerow([*row, "; ".join(n for n in (note, turn and f"children {turn}") if n)])
+            row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(exactly[i]):.5f}"]
+            writer.writerow([*row, "; ".join(n for n in (note, turn and f"continuations {turn}") if n)])
         alike = int((share == 1).sum())
         error = float(entropy.std()) / task.seeds**0.5
-        text = f"all children agree for {alike} of {task.seeds} parents; "
-        if turn:  # the children of a U-turn tell of the level that it reaches, not of the parent's
-            text += note or f"entropy of the children {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
+        text = f"all continuations agree for {alike} of {task.seeds} parents; "
+        if turn:  # after a U-turn, continuations measure its highest level, not the level of the parent
+            text += note or f"their entropy is {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         else:
             text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
         lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
@@ -345,21 +348,21 @@ def _generated_words(
     task: GenerateTask,
     attributes: list[Attribute],
     posterior: Mapping[str, np.ndarray],
-    seen: Followed,
+    record: Record,
     denoiser: Exact,
 ) -> str:
-    """How many images have settled each attribute; for the filter, whether the image carries what π settled on."""
+    """How many images have decided each attribute; for the filter, how often the image agrees with its belief."""
     lines = []
     wide = max(len(spelled(a.name)) for a in attributes)
     level = torch.full((task.n,), task.sigma_min, dtype=torch.float64)
-    carried = all_log_posteriors(denoiser, seen.y, level) if task.sampler == "filter" else {}
-    held = _held_by(task, denoiser)
+    of_image = all_log_posteriors(denoiser, record.y, level) if task.sampler == "filter" else {}
+    believed = _believed(task, denoiser)
     for a in attributes:
         p = posterior[a.name][-1]
-        text = f"settled (p > 0.9) in {int((p.max(1) > 0.9).sum())} of {task.n} images"
-        if a.name in held:
-            same = int((carried[a.name].argmax(1).numpy() == p.argmax(1)).sum())
-            text += f"; the image carries what π settled on in {same} of {task.n}"
+        text = f"decided (p > 0.9) in {int((p.max(1) > 0.9).sum())} of {task.n} images"
+        if a.name in believed:
+            same = int((of_image[a.name].argmax(1).numpy() == p.argmax(1)).sum())
+            text += f"; the image agrees with the belief in {same} of {task.n}"
         lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Which curves of a study of a model may be believed, level by level, and which of them the study is about."""
+"""Verdicts on the curves of a model, level by level, and the choice of the main curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from sigmascope.analysis.trust import Trust, biased_around
 from sigmascope.studies.results import main_estimator
 
-_LARGE = 0.25  # share of the levels at which a curve may be biased and still be the main one
+_LARGE = 0.25  # share of levels at which the main curve may be biased
 
 
 def with_marks(results: xr.Dataset, trusts: Sequence[Trust], usual: Sequence[str]) -> xr.Dataset:
@@ -22,9 +22,8 @@ def with_marks(results: xr.Dataset, trusts: Sequence[Trust], usual: Sequence[str
         trusts: verdicts; a curve without one is trusted.
         usual: estimators that may be the main one, the usual one first.
 
-    Returns: with ``trusted`` and ``reason`` over attribute, estimator and sigma, ``verdict`` over attribute and
-        estimator, and the attributes ``main_estimator`` and ``main_reason``: why it is not the usual one, or that no
-        other would be better.
+    Returns: the results with ``trusted``, ``reason`` and ``verdict``, and the attributes ``main_estimator`` and
+        ``main_reason``: why it is not the usual one, or that no other is better.
     """
     names, estimators = (list(map(str, results[axis].values)) for axis in ("attribute", "estimator"))
     shape = (len(names), len(estimators), results.sizes["sigma"])
@@ -48,15 +47,15 @@ def _main(results: xr.Dataset, usual: Sequence[str]) -> tuple[str, str]:
     first = usual[0]
     if biased_share(results, first) <= _LARGE:
         return first, ""
-    said = max((against(results, str(n), first) for n in results.attribute.values), key=len)
+    reason = max((against(results, str(n), first) for n in results.attribute.values), key=len)
     for other in usual[1:]:
         if biased_share(results, other) <= _LARGE:
-            return other, f"{first} is biased ({said}): {other} is shown in its place"
-    return first, f"{first} is biased ({said}), and this study has no other curve that is not"
+            return other, f"{first} is biased ({reason}): {other} is shown instead"
+    return first, f"{first} is biased ({reason}), and so is every other curve of this study"
 
 
 def biased_share(results: xr.Dataset, estimator: str) -> float:
-    """The share of levels at which a curve is biased, of the attribute of which it is largest."""
+    """The share of levels at which a curve is biased, for the attribute with the largest share."""
     if "trusted" not in results:
         return 0.0
     return float(1.0 - results.trusted.sel(estimator=estimator).mean("sigma").min())
@@ -65,48 +64,47 @@ def biased_share(results: xr.Dataset, estimator: str) -> float:
 def against(
     results: xr.Dataset, attribute: str, estimator: str, high: float = math.inf, low: float = 0.0
 ) -> str:  # fmt: skip
-    """What speaks against a curve between two levels: the commonest reason, in words; empty where nothing does.
+    """The commonest reason against a curve between two levels; empty where there is none.
 
     Args:
         results: of a study.
-        attribute: whose curve.
-        estimator: which.
-        high: the upper level, that of the study where it lies between two.
+        attribute: name of the attribute.
+        estimator: name of the estimator.
+        high: the upper level.
         low: the lower level.
     """
     if "trusted" not in results:
         return ""
     within = (results.sigma.values <= high) & (results.sigma.values >= low)
-    of = results.sel(attribute=attribute, estimator=estimator)
-    biased = within & ~of.trusted.values.astype(bool)
+    curve = results.sel(attribute=attribute, estimator=estimator)
+    biased = within & ~curve.trusted.values.astype(bool)
     if not biased.any():
         return ""
     if "reason" not in results:
         return _verdict(results, attribute, estimator)
-    found = [str(r) for r in of.reason.values[biased]]
-    return max(dict.fromkeys(found), key=found.count)
+    reasons = [str(r) for r in curve.reason.values[biased]]
+    return max(dict.fromkeys(reasons), key=reasons.count)
 
 
 def doubt_at(results: xr.Dataset, estimator: str, name: str, sigma: float | None = None) -> str:
-    """Why a curve is marked as biased, at a level or at all levels; empty where it is not.
+    """The verdict on a curve that is marked as biased at a level, or at all levels; empty where it is not.
 
     Args:
         results: of a study.
-        estimator: whose curve.
-        name: of the attribute.
-        sigma: a level, which counts as biased if one of the two studied ones around it is; None: all levels.
+        estimator: name of the estimator.
+        name: name of the attribute.
+        sigma: a level; it is biased where one of the two studied levels around it is.  None: all levels.
     """
     if "trusted" not in results:
         return ""
-    of = {"attribute": name, "estimator": estimator}
-    trusted = results.trusted.sel(of).values.astype(bool)
+    trusted = results.trusted.sel(attribute=name, estimator=estimator).values.astype(bool)
     if not biased_around(trusted, results.sigma.values, sigma):
         return ""
     return _verdict(results, name, estimator)
 
 
 def _verdict(results: xr.Dataset, name: str, estimator: str) -> str:
-    """The words on a curve that is marked."""
+    """The verdict on a curve that is marked as biased."""
     words = str(results.verdict.sel(attribute=name, estimator=estimator).values) if "verdict" in results else ""
     return words or "it is marked as biased"
 
@@ -116,7 +114,7 @@ def doubts(results: xr.Dataset, estimator: str = "") -> dict[str, str]:
 
     Args:
         results: of a study.
-        estimator: whose curves; empty: the study's main one.
+        estimator: name of the estimator; empty: the main one of the study.
     """
     if "trusted" not in results:
         return {}

@@ -1,6 +1,6 @@
 """The options of a study, each declared once, in groups.  Imports nothing heavy.
 
-The command line, files (TOML) and Python read these; :mod:`sigmascope.studies.spec` has the kinds of study.
+The command line, TOML files and Python share them; :mod:`sigmascope.studies.spec` has the kinds of study.
 """
 
 from __future__ import annotations
@@ -29,50 +29,49 @@ from sigmascope.limits import (
 )
 
 LAWS = ("empirical", "heldout")
-_RUNS_CODE = "what it runs"  # of an option's metadata: what a file that sets it does, and how to allow it
+_RUNS_CODE = "runs code"  # key of an option's metadata: which code it runs, and how to allow it
 T = TypeVar("T")
 
 
 def _sources(_: str) -> str:
-    """The sources of data that are registered, for the help."""
+    """The registered sources of data, for the help."""
     return f"{data_words()}."
 
 
-def _ways(_: str) -> str:
-    """The estimators that are registered, for the help."""
-    said, explained = [], set[str]()
-    kinds = {EXACT: "Of data", POPULATION: "Of --law heldout", CONDITIONAL: "Of a model", SAMPLER: "Of forks"}
-    for kind, whose in kinds.items():
+def _estimators(_: str) -> str:
+    """The registered estimators, for the help."""
+    sentences, explained = [], set[str]()
+    kinds = {
+        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model", SAMPLER: "For a model by forks"
+    }  # fmt: skip
+    for kind, heading in kinds.items():
         each = []
         for name in names(kind):
             words = named(name, kind).help
             each.append(name if words in {"", *explained} else f"{name} ({words})")
             explained.add(words)
-        said.append(f"{whose}: {', '.join(each)} (default: {','.join(usual(kind))}).")
-    return " ".join(said)
+        sentences.append(f"{heading}: {', '.join(each)} (default: {','.join(usual(kind))}).")
+    return " ".join(sentences)
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The data, and how they are read."""
+    """The data and how to read them."""
 
     data: Annotated[str, Place, arg("DATA", _sources)] = ""
     """The data:"""
     attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
-    """Attributes, separated by commas. A real-valued one is cut into quantile bins with name:bins=8;
-    shape+scale is the joint value of two (not of a hierarchy), and gives the information of each given the other."""
+    """Attributes, separated by commas. name:bins=8 cuts a real-valued attribute into quantile bins; shape+scale is the
+    joint attribute of two (not for a hierarchy), which also gives the information about each given the other."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: Flag = False
-    """Give the floor of the scenes a fine texture, one more attribute of four values: 1,920,000 images."""
+    """Give the floor of the scenes a fine texture: one more attribute with four values, 1,920,000 images."""
     ground: Annotated[str, arg("COLOUR", "(default: white)")] = "white"
-    """What transparent pixels of pictures are laid on: white, black or #rrggbb."""
+    """Background of transparent pixels: white, black or #rrggbb."""
 
     def validate(self) -> None:
-        """Refuse what names no data, and settings of the scenes for others.
-
-        Raises: InputError.
-        """
+        """Refuse missing data, and options of the scenes for other data (raises InputError)."""
         if not self.data:
             raise InputError("no data are named: pass 'scenes' or the path of a data file, or --spec FILE")
         check_text(self)
@@ -84,21 +83,18 @@ class Sampling:
     """Draws and noise levels."""
 
     draws: int = 256
-    """Noisy images drawn. Standard errors fall with its square root, time grows in proportion."""
+    """Number of noisy images. Standard errors fall with its square root, time grows in proportion."""
     levels: int = 40
-    """Noise levels between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
+    """Number of noise levels between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
     sigma_min: float = 0.01
-    """Last noise level, in the unit of the data (8-bit pixels: of the full range, black to white)."""
+    """Lowest noise level, in the unit of the data (for 8-bit pixels: 1 is the range from black to white)."""
     sigma_max: float = 90.0
-    """First noise level."""
+    """Highest noise level."""
     seed: int = 0
-    """Seed of the draws: the same seed gives the same numbers."""
+    """Seed of the draws; the same seed gives the same numbers."""
 
     def validate(self) -> None:
-        """Refuse numbers that make no study.
-
-        Raises: InputError.
-        """
+        """Refuse numbers with which no study can be made (raises InputError)."""
         if self.draws < 2:
             raise InputError(
                 f"draws is {shown(self.draws)}: at least 2 are needed for a standard error; pass e.g. --draws 256"
@@ -121,45 +117,39 @@ class Sampling:
             )
         check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
         if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
+            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^63")
 
 
 @dataclass(frozen=True)
 class ExactOptions:
-    """Of the exact filter: whose information, and of what."""
+    """Options of the exact filter."""
 
     law: Annotated[str, arg("LAW", None)] = "empirical"
-    """Whose information: empirical (of exactly these items; exact), or heldout (of the population that they come
-    from; lower bounds, by items held out and a filter made of the rest; for natural images)."""
+    """empirical: the law of exactly these items, with exact values; heldout: the population that the items come from,
+    with lower bounds from held-out items and a filter of the other items (for natural images)."""
     pairs: Flag = False
-    """Study every pair of attributes too: what the noisy image tells of both twice, and what only together. Takes
-    another pass over the data."""
+    """Also measure the interaction information of every pair of attributes: positive where both carry the same
+    information, negative where it appears only when both are known. Takes another pass over the data."""
 
     def validate(self) -> None:
-        """Refuse a law that there is not.
-
-        Raises: InputError.
-        """
+        """Refuse an unknown law (raises InputError)."""
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
 
 
 @dataclass(frozen=True)
 class GapOptions:
-    """Of a model: how many network calls to make for its gaps."""
+    """How many network calls to make for the score gaps of a model."""
 
     target_stderr: Annotated[float, arg("NATS", "(default: 0.02)")] = 0.0
-    """Make as many network calls as bring the standard error of its score gaps down to this."""
+    """Make as many network calls as it takes to bring the standard error of the score gaps down to this."""
     budget: Annotated[int, arg("CALLS", "(default: by --target-stderr)")] = 0
-    """Make so many network calls for its gaps, where they tell most."""
+    """Make this many network calls for the gaps, at the noise levels where they reduce the error most."""
     like: Annotated[str, arg("STUDY")] = ""
-    """Measure its gaps on the same draws as this earlier study of another model, for sigmascope compare."""
+    """Measure the gaps on the same draws as this earlier study of another model, for sigmascope compare."""
 
     def validate(self) -> None:
-        """Refuse numbers that say nothing.
-
-        Raises: InputError.
-        """
+        """Refuse numbers out of range (raises InputError)."""
         check_text(self)
         within("budget", self.budget, 0, MOST_CALLS, "pass e.g. --budget 100000")
         if not (math.isfinite(self.target_stderr) and self.target_stderr >= 0):
@@ -173,24 +163,21 @@ class GapOptions:
 class ForkOptions:
     """Continuations of noisy images."""
 
-    forks: Annotated[int, arg("K", "(default: 64; of a pipeline 16)")] = 0
-    """Children of each draw, for the estimator forks: at least as many as the attribute has values."""
+    forks: Annotated[int, arg("K", "(default: 64; for a pipeline 16)")] = 0
+    """Continuations of each draw, for the estimator forks: at least as many as the attribute has values."""
     steps: Annotated[int, arg("N", "(default: 20)")] = 0
-    """Of a pipeline's forks: steps of the sampler, of two calls each, from --sigma-max down."""
+    """For the forks of a pipeline: steps of the sampler from --sigma-max down, two network calls each."""
     labeller: Annotated[str, arg("MODULE:FUNCTION", "(default: the nearest other item)")] = field(
         default="",
-        metadata={_RUNS_CODE: "it runs the function {value!r} as its labeller: add --labeller {value} if you trust it"},
+        metadata={_RUNS_CODE: "it runs the function {value!r} as labeller: add --labeller {value} if you trust it"},
     )
-    """Of a pipeline's forks, in place of the nearest item of the data but their parent's own and near copies of it:
-    your function that labels images, from a tensor of pixels between 0 and 1, shape (rows, channels, height, width), to
-    one index of a value per row (or a dict of such by attribute). With it the data may be
-    the word 'generated': images that the pipeline makes itself."""
+    """For the forks of a pipeline: your function that labels images. It takes a tensor of pixels between 0 and 1, shape
+    (rows, channels, height, width), and returns the index of a value for each row (or a dict of them by attribute).
+    The default label is that of the nearest item of the data, except for the parent's item and near copies of it.
+    With a labeller, DATA may be the word 'generated': images that the pipeline makes itself."""
 
     def validate(self) -> None:
-        """Refuse numbers that make no continuations.
-
-        Raises: InputError.
-        """
+        """Refuse numbers out of range (raises InputError)."""
         check_text(self)
         within("forks", self.forks, 0, MOST_FORKS, "pass e.g. --forks 64")
         within("steps", self.steps, 0, MOST_STEPS, "pass e.g. --steps 20")
@@ -198,55 +185,49 @@ class ForkOptions:
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """How a pipeline of diffusers is opened."""
+    """How to open a pipeline of diffusers."""
 
     null_class: Annotated[int, arg("INDEX")] = -1
-    """Of a class-conditional pipeline: the index of the class that stands for none, where it does not say it itself.
-    Without such a class, what it says unconditional is the mixture over its classes, by its own likelihood."""
+    """For a class-conditional pipeline: the index of the class that means no class, where the pipeline does not define
+    it. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by the likelihood
+    that the network itself gives."""
     classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
-    """Of a class-conditional pipeline: the names of its classes, by which values of the attribute are matched to them:
-    a file with one name a line, in their order, or JSON (a list, or an object as id2label); or the word 'by-order', if
-    the values of the attribute are in the order of the classes. (From Python also the names, or a mapping of them.)"""
+    """For a class-conditional pipeline: the names of its classes, which are matched to the values of the attribute: a
+    file with one name per line, in the order of the classes, or JSON (a list, or an object such as id2label); or the
+    word 'by-order', if the values of the attribute are in the order of the classes. (In Python also a list of the
+    names, or a mapping from values to classes.)"""
     allow_pickle: Flag = field(
         default=False,
-        metadata={
-            _RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust where they come from"
-        },
+        metadata={_RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust their source"},
     )
-    """Read a pipeline's weights from pickles, too, which can run any code: if you trust where they are from."""
-    variant: Annotated[str, arg("NAME", "(default: the plain ones)")] = ""
-    """Which of its weights to read, e.g. fp16."""
+    """Also read weights from pickles, which can run any code: only if you trust their source."""
+    variant: Annotated[str, arg("NAME", "(default: none)")] = ""
+    """Variant of the weights to read, e.g. fp16."""
 
     def validate(self) -> None:
-        """Refuse the index of no class.
-
-        Raises: InputError.
-        """
+        """Refuse an index out of range (raises InputError)."""
         check_text(self)
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
 
 
 Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
-"""What a study can be told besides its data, model, estimators and sampling."""
+"""The groups of options of a study besides its sampling."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """What every study is told."""
+    """Options of every study."""
 
-    what: Annotated[DataOptions, Flat, group("data")] = DataOptions()
+    inputs: Annotated[DataOptions, Flat, group("data")] = DataOptions()
     sampling: Annotated[Sampling, Flat, group("sampling")] = Sampling()
-    estimators: Annotated[Names, arg("A,B", _ways)] = ()
-    """Ways to measure, separated by commas. They must agree; the page shows how well they do."""
+    estimators: Annotated[Names, arg("A,B", _estimators)] = ()
+    """Estimators, separated by commas. The page shows how well they agree."""
     device: Device = "auto"
     fingerprint: Hidden = ""
-    """Of the data, once they have been read."""
+    """Fingerprint of the data, once they have been read."""
 
     def validate_groups(self) -> None:
-        """Refuse what no study can use, group by group.
-
-        Raises: InputError.
-        """
+        """Refuse values that no study can use, group by group (raises InputError)."""
         check_text(self)
         for f in fields(self):
             group = getattr(self, f.name)
@@ -256,21 +237,21 @@ class Common:
 
 @dataclass(frozen=True)
 class WithModel(Common):
-    """What a study of a model is told besides."""
+    """Options of a study of a model."""
 
     model: Annotated[str, arg("FOLDER", "(default: the exact filter)")] = ""
-    """Measure a learned model in place of the exact filter: a folder of sigmascope train, or 'bundled', the model of
-    the scenes that comes with the package. It is measured on items kept out of its training. diffusers:FOLDER is a
-    pipeline of diffusers, hub:OWNER/NAME one that is fetched from the hub: one that can be told classes is measured on
-    labelled data whose attribute is its class; any other by forks, whose images are labelled, and by probes."""
+    """Measure a learned model instead of the exact filter: a folder of sigmascope train, or 'bundled', the model of the
+    scenes that comes with the package, on items kept out of its training; or diffusers:FOLDER, a pipeline of diffusers,
+    or hub:OWNER/NAME, a pipeline of the hub. A class-conditional pipeline is measured on labelled data whose attribute
+    is the class; any other pipeline by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     model_fingerprint: Hidden = ""
-    """Of the model's weights, once they have been read."""
+    """Fingerprint of the model's weights, once they have been read."""
 
 
 @dataclass(frozen=True)
 class StudyOptions(WithModel):
-    """All that a study can be told, whatever its kind."""
+    """All options of all kinds of study."""
 
     exact: Annotated[ExactOptions, Flat, group("exact filter")] = ExactOptions()
     forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
@@ -278,18 +259,18 @@ class StudyOptions(WithModel):
 
 
 def flat(options: object) -> dict[str, Any]:
-    """Every option by its own name, in whatever group of a dataclass it is."""
-    found: dict[str, Any] = {}
+    """Every option by its name, without its group."""
+    values: dict[str, Any] = {}
     for f in fields(options):  # type: ignore[arg-type]
         value = getattr(options, f.name)
-        found |= flat(value) if is_dataclass(value) else {f.name: value}
-    return found
+        values |= flat(value) if is_dataclass(value) else {f.name: value}
+    return values
 
 
 def changed(options: T, **new: Any) -> T:
-    """A copy of a dataclass with other values of some options, each by its own name in whatever group it is.
+    """A copy of options with new values of some, each by its name, without its group.
 
-    Raises: TypeError for a name that it does not have.
+    Raises: TypeError for an unknown name.
     """
     if unknown := new.keys() - flat(options).keys():
         raise TypeError(f"{type(options).__name__} has no option {sorted(unknown)[0]!r}")
@@ -303,13 +284,13 @@ def changed(options: T, **new: Any) -> T:
     return replace(options, **values)  # type: ignore[type-var]
 
 
-def what_it_runs(options: object) -> dict[str, str]:
-    """Options by which a study runs code of others, with a sentence each of what it does and how to allow it."""
-    found: dict[str, str] = {}
+def code_that_runs(options: object) -> dict[str, str]:
+    """The options that make a study run foreign code, each with a sentence: what it runs, and how to allow it."""
+    sentences: dict[str, str] = {}
     for f in fields(options):  # type: ignore[arg-type]
         value = getattr(options, f.name)
         if is_dataclass(value):
-            found |= what_it_runs(value)
+            sentences |= code_that_runs(value)
         elif value and _RUNS_CODE in f.metadata:
-            found[f.name] = f.metadata[_RUNS_CODE].format(value=value)
-    return found
+            sentences[f.name] = f.metadata[_RUNS_CODE].format(value=value)
+    return sentences

@@ -1,4 +1,4 @@
-"""What ``prompts`` was told.  Imports nothing heavy."""
+"""The options of ``prompts``.  Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class PromptTask:
-    """A prompt of a text-to-image pipeline, and what it is compared with."""
+    """A prompt of a text-to-image pipeline, and the prompt that it is compared with."""
 
     model: Annotated[str, arg("FOLDER", "(required)")] = ""
-    """Folder of a Stable Diffusion, SDXL or Flux pipeline that save_pretrained has written, perhaps with diffusers:
-    before it; or hub:OWNER/NAME, which is fetched from the hub."""
+    """Folder of a Stable Diffusion, SDXL or Flux pipeline that save_pretrained has written, with or without diffusers:
+    before it; or hub:OWNER/NAME, a pipeline of the hub."""
     prompt: Annotated[str, arg("TEXT", "(required)")] = ""
     """The prompt whose images are measured."""
     against: Annotated[str, arg("TEXT", "(default: the empty prompt)")] = ""
-    """The prompt that they are compared with; then also how well the noisy image tells which of the two it is."""
+    """The prompt to compare with; the study then also measures how well noisy images distinguish the two prompts."""
     images: Annotated[str, arg("FILE", "(default: generated)")] = ""
-    """Images of the prompt: an .npz file with 'images', or a folder of pictures, of the model's size."""
+    """Images of the prompt: an .npz file with 'images', or a folder of pictures, with the size of the model."""
     n: int = 8
-    """Images of each prompt: so many are generated, or the first so many are taken."""
+    """Number of images of each prompt to generate, or to take from --images."""
     steps: int = 30
-    """Steps of the sampler, Heun's for the probability-flow ODE."""
+    """Steps of the sampler (Heun's method for the probability-flow ODE)."""
     levels: int = 24
-    """Noise levels over the range of the model's schedule, evenly spaced in ln sigma."""
+    """Number of noise levels over the range of the model's schedule, evenly spaced in ln sigma."""
     noises: int = 4
-    """Paths of noise of each image."""
+    """Number of noise paths of each image."""
     size: int = 0
-    """Side of the images in pixels; 0: the model's own."""
+    """Side of the images in pixels; 0: that of the model."""
     seed: int = 0
-    """Seed of images and noise: the same seed gives the same numbers."""
+    """Seed of images and noise; the same seed gives the same numbers."""
     allow_pickle: Flag = False
-    """Read weights that only come as pickles, which can run any code."""
-    variant: Annotated[str, arg("NAME", "(default: the plain ones)")] = ""
-    """Which of its weights to read, e.g. fp16."""
+    """Also read weights from pickles, which can run any code: only if you trust their source."""
+    variant: Annotated[str, arg("NAME", "(default: none)")] = ""
+    """Variant of the weights to read, e.g. fp16."""
     device: Device = "auto"
 
     def check(self) -> PromptTask:
@@ -63,16 +63,16 @@ class PromptTask:
             raise InputError(f"both prompts are {self.prompt!r}: pass another to --against, or none")
         if not 2 <= self.n <= _MOST:
             raise InputError(f"n is {shown(self.n)}: from 2 (for an error) to {_MOST} images; pass e.g. --n 8")
-        for name, least, most in _LIMITS:
+        for name, least, largest in _LIMITS:
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {shown(getattr(self, name))}: it must be at least {least}")
-            within(name, getattr(self, name), least, most)
+            within(name, getattr(self, name), least, largest)
         if self.images:
             refuse(self, {"steps": "the sampler that generates images"}, "given --images")
         return self
 
     def to_toml(self) -> str:
-        """The text of a file that holds what decides the numbers."""
-        # A variant that is not asked for is left out: folders that were written before there were any stay the same.
-        held = {k: v for k, v in asdict(self).items() if k != "device" and (k != "variant" or v)}
-        return tomli_w.dumps({"prompts": held})
+        """The text of a file with the options that decide the numbers."""
+        # An empty variant is left out, so that folders of earlier versions stay valid.
+        table = {k: v for k, v in asdict(self).items() if k != "device" and (k != "variant" or v)}
+        return tomli_w.dumps({"prompts": table})

@@ -1,4 +1,4 @@
-"""What a prompt decides of the images of a text-to-image pipeline, and at which noise level."""
+"""The divergence that a prompt makes in the images of a text-to-image pipeline, by noise level."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ from sigmascope.studies.store import Folder, check_folder, netcdf
 
 MARKER = "prompts.toml"
 SHARES = (0.05, 0.5, 0.95)
-_HIGHEST, _LOWEST = 100.0, 0.02  # of schedules that go on to infinity or to zero
+_HIGHEST, _LOWEST = 100.0, 0.02  # noise levels, for schedules that reach infinity or zero
 
 
 @dataclass(frozen=True, eq=False)
 class Prompted:
-    """What was found.
+    """The results of a prompt.
 
     Attributes:
-        images: decoded, shape (images, channels, height, width), by prompt.
-        found: the divergence of each prompt's images: first that of the prompt asked for, then that of the other.
-        which: lower bound of the information of which of two prompts it was; None against the empty one, or where
-            there are images of one of them only.
-        shares: noise levels at which 5, 50 and 95 % of the first divergence are there, with intervals over images.
-        notes: what whoever reads the numbers must know.
+        images: decoded images of each prompt, shape (images, channels, height, width).
+        divergences: the divergence of the images of the prompt, then that of the other prompt's images, if any.
+        prompt_information: lower bound of the information about which of the two prompts made an image; None where
+            there are images of only one prompt.
+        shares: noise levels at which 5, 50 and 95 % of the first divergence are reached, with intervals over images.
+        notes: remarks on the numbers.
     """
 
     images: tuple[Float[np.ndarray, "images channels height width"], ...]
-    found: tuple[Divergence, ...]
-    which: Curve | None
+    divergences: tuple[Divergence, ...]
+    prompt_information: Curve | None
     shares: tuple[Quantity, Quantity, Quantity]
     notes: tuple[str, ...]
 
 
 def prompts(task: PromptTask, out: str | Path) -> str:
-    """Measure a prompt, and write what is found into a folder.
+    """Measure a prompt, and write the results into a folder.
 
-    The folder receives prompts.png and .svg, prompts.json and results.nc, each whole or not at all.
+    The folder receives prompts.png and .svg, prompts.json and results.nc.
 
     Args:
-        task: what to measure.
+        task: the options.
         out: a folder: new, empty, or that of the same task.
 
     Returns: the table to print.
 
-    Raises: InputError for what cannot be used, and for folders that hold something else.
+    Raises: InputError for options that cannot be used, and for folders of something else.
     """
     folder, task = Path(out), task.check()
     check_folder(folder, MARKER)
@@ -86,53 +86,57 @@ def prompts(task: PromptTask, out: str | Path) -> str:
     ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name, pipeline=pipe.kind)
     with _progress(pipe, task):
         result = measure(pipe, task, device)
-    said = _said(result, task, pipe, ruler)
+    summary = _summary(result, task, pipe, ruler)
     store = Folder(folder, MARKER, task.to_toml())
     figure = prompts_figure(
-        [_panel(result, k) for k in range(len(result.found))], result.which, result.shares, _times(ruler)
+        [_panel(result, k) for k in range(len(result.divergences))],
+        result.prompt_information,
+        result.shares,
+        lambda sigma: ruler.of_sigma(sigma).timestep,
     )
     for kind in ("png", "svg"):
         picture = rendered(figure, kind)
         store.write(f"prompts.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
-    store.write("prompts.json", lambda p: p.write_text(json.dumps(said, indent=1, ensure_ascii=False), "utf-8"))
+    store.write("prompts.json", lambda p: p.write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8"))
     whole = netcdf(_dataset(result, task, pipe))
     store.write("results.nc", lambda p: p.write_bytes(whole))
-    return prompts_text(said, result.shares)
+    return prompts_text(summary, result.shares)
 
 
 def measure(pipe: Pipeline, task: PromptTask, device: torch.device) -> Prompted:
     """The numbers: divergences of the images of each prompt, from denoisers alone.
 
     Args:
-        pipe: told (against, prompt).
-        task: what to measure.
-        device: where the network is.
+        pipe: conditional on the two prompts (against, prompt).
+        task: the options.
+        device: of the network.
     """
     sigma = levels_of(pipe, task.levels)
-    given = task.images != ""
-    # Of given images only what their own prompt makes of them is known; the empty prompt is no image's own.
-    whose = (1,) if given or task.against == "" else (1, 0)
-    latents = [_given(pipe, task, device) if given else _generated(pipe, task, k, device) for k in whose]
-    found = tuple(
+    from_file = task.images != ""
+    # Images from a file belong to the prompt; no image belongs to the empty prompt.
+    indices = (1,) if from_file or task.against == "" else (1, 0)
+    latents = [_read(pipe, task, device) if from_file else _generated(pipe, task, k, device) for k in indices]
+    divergences = tuple(
         divergence(pipe.denoiser, PROMPT, k, 1 - k, v, sigma, noises=task.noises, seed=task.seed, stream=stream)
-        for k, v, stream in zip(whose, latents, [(Alone.PROMPT_PATHS, k) for k in whose], strict=True)
+        for k, v, stream in zip(indices, latents, [(Alone.PROMPT_PATHS, k) for k in indices], strict=True)
     )
     _, decode = _coders(pipe)
     images = tuple(_batched(decode, v).float().cpu().numpy() for v in latents)
-    which = None
-    if len(found) == 2:
-        each = np.concatenate([d.log_q.mean(2) for d in found], 1) + np.log(2)
-        which = Curve.of_draws(PROMPT, "filter", sigma, each, float(np.log(2)), kind="lower bound")
-    return Prompted(images, found, which, shares_of(found[0].curve(), task.seed), _notes(pipe, found, given))
+    information = None
+    if len(divergences) == 2:
+        each = np.concatenate([d.log_q.mean(2) for d in divergences], 1) + np.log(2)
+        information = Curve.of_draws(PROMPT, "filter", sigma, each, float(np.log(2)), kind="lower bound")
+    shares = shares_of(divergences[0].curve(), task.seed)
+    return Prompted(images, divergences, information, shares, _notes(pipe, divergences, from_file))
 
 
 @contextlib.contextmanager
 def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
-    """A bar of the rows that the network has answered, on a terminal."""
+    """A progress bar of the rows that the network has evaluated, on a terminal."""
     both = 1 if task.images or not task.against else 2
     rows = both * task.n * 2 * ((0 if task.images else task.steps) + task.noises * (task.levels + 2))
     with progress_bar(pipe.kind, rows, "network calls", disable=None, leave=False) as bar:
-        hook = pipe.denoiser.register_forward_hook(lambda module, given, said: bar.update(len(said)) and None)
+        hook = pipe.denoiser.register_forward_hook(lambda module, inputs, output: bar.update(len(output)) and None)
         try:
             yield
         finally:
@@ -140,16 +144,16 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
 
 
 def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
-    """Noise levels over the range that the schedule of a pipeline has, evenly spaced in ln sigma."""
+    """Noise levels over the range of the schedule of a pipeline, evenly spaced in ln sigma."""
     schedule = pipe.denoiser.schedule
     ends = schedule.sigma(np.array([schedule.least, schedule.most]))
     return sigma_grid(min(float(ends[1]), _HIGHEST), max(float(ends[0]), _LOWEST), levels)
 
 
 def shares_of(curve: Curve, seed: int = 0) -> tuple[Quantity, Quantity, Quantity]:
-    """Noise levels at which 5, 50 and 95 % of the last level's divergence are there, with 95 % intervals over images.
+    """Noise levels at which 5, 50 and 95 % of the divergence are reached, with 95 % intervals over images.
 
-    NaN where the curve does not rise.  Images are resampled; of few images the intervals are too short.
+    NaN where the curve does not rise.  Images are resampled; with few images the intervals are too short.
     """
     x, draws = np.log(curve.sigma), curve.per_draw.shape[1]
     counts = counts_of(np.random.default_rng(seed), draws, RESAMPLES)
@@ -158,25 +162,25 @@ def shares_of(curve: Curve, seed: int = 0) -> tuple[Quantity, Quantity, Quantity
     if curve.value[-1] <= 0 or len(up) < 2:
         nothing = Quantity(float("nan"), float("nan"), float("nan"))
         return nothing, nothing, nothing
-    found = []
+    quantities = []
     for share in SHARES:
         at = np.exp(crossings(x, up, share))
         low, high = np.quantile(at[1:], [0.025, 0.975], method="closest_observation")
-        found.append(Quantity(float(at[0]), float(low), float(high)))
-    return found[0], found[1], found[2]
+        quantities.append(Quantity(float(at[0]), float(low), float(high)))
+    return quantities[0], quantities[1], quantities[2]
 
 
 def _generated(pipe: Pipeline, task: PromptTask, k: int, device: torch.device) -> Tensor:
-    """Latents of the k-th prompt by the probability-flow ODE, from noise alone at the first level; no guidance."""
+    """Latents generated for the k-th prompt by the probability-flow ODE, without guidance."""
     sigma = levels_of(pipe, 2)
     grid = karras_grid(float(sigma[0]), float(sigma[-1]), task.steps)
-    told = {PROMPT: torch.full((task.n,), k, device=device)}
+    known = {PROMPT: torch.full((task.n,), k, device=device)}
     noise = Streams(task.seed, [(Alone.PROMPTED, k, i) for i in range(task.n)], pipe.denoiser.event)().to(device)
-    y = start(pipe.denoiser, float(grid[0]), noise, told)
-    return final(sample(pipe.denoiser, y, [*grid, 0.0], Heun(), known=told)).y
+    y = start(pipe.denoiser, float(grid[0]), noise, known)
+    return final(sample(pipe.denoiser, y, [*grid, 0.0], Heun(), known=known)).y
 
 
-def _given(pipe: Pipeline, task: PromptTask, device: torch.device) -> Tensor:
+def _read(pipe: Pipeline, task: PromptTask, device: torch.device) -> Tensor:
     """Latents of images from a file or a folder."""
     path = Path(task.images)
     pixels = _pictures(path)[: task.n]
@@ -197,69 +201,61 @@ def _given(pipe: Pipeline, task: PromptTask, device: torch.device) -> Tensor:
 
 
 def _coders(pipe: Pipeline) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """From pixels to latents and back, which every pipeline that is told prompts has."""
+    """The autoencoder of a pipeline: from pixels to latents, and back."""
     if pipe.encode is None or pipe.decode is None:
         raise InputError(f"{pipe.name}: it has no autoencoder: pass the folder of a whole pipeline")
     return pipe.encode, pipe.decode
 
 
-def _batched(of: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """An autoencoder's work, image by image: it needs much memory."""
-    return torch.cat([of(row[None]) for row in rows])
+def _batched(call: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """The output of an autoencoder, image by image, since it needs much memory."""
+    return torch.cat([call(row[None]) for row in rows])
 
 
 def _pictures(path: Path) -> Tensor:
     """Pixels from 0 to 1, channels first."""
     if path.is_dir():
-        found = pictures_in(path)
-        array = decode_all(len(found), lambda rows: found[rows.start : rows.stop], str(path)).images
+        pictures = pictures_in(path)
+        array = decode_all(len(pictures), lambda rows: pictures[rows.start : rows.stop], str(path)).images
     elif not path.exists():
-        raise InputError(f"{path}: there is no such file: pass an .npz with 'images', or a folder of pictures")
+        raise InputError(f"{path}: no such file: pass an .npz with 'images', or a folder of pictures")
     else:
         array = images_of(path)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(f"{path}: it holds a number that is not finite: pass finite ones")
+            raise InputError(f"{path}: it contains a number that is not finite: pass finite numbers")
     if array.ndim == 3:
         array = array[..., None]
     return ArraySource(array).read(0, len(array))
 
 
-def _notes(pipe: Pipeline, found: tuple[Divergence, ...], given: bool) -> tuple[str, ...]:
-    """What whoever reads the numbers must know."""
+def _notes(pipe: Pipeline, divergences: tuple[Divergence, ...], from_file: bool) -> tuple[str, ...]:
+    """Remarks on the numbers."""
     notes = list(pipe.notes)
-    d = found[0]
+    d = divergences[0]
     total = float(d.score[-1].mean())
     if total > 0 and d.above > 0.05 * total:
         notes.append(
             f"{100 * d.above / total:.0f} % of the nats lie above σ {d.sigma[0]:.3g}, where the model's schedule ends: "
-            "they are a continuation, not measured"
+            "they are extrapolated, not measured"
         )
-    if given:
-        notes.append("the images were given: what is measured is a divergence if they are of the prompt")
+    if from_file:
+        notes.append("the images came from a file: the numbers are a divergence only if they are images of the prompt")
     return tuple(notes)
 
 
 def _calibration(d: Divergence) -> tuple[float, float]:
-    """Mean over images of the error gap less the score gap down to the last level, and its standard error."""
-    apart = (d.error - d.score)[-1].mean(1)
-    return float(apart.mean()), float(apart.std(ddof=1) / len(apart) ** 0.5)
+    """Mean over images of the error gap minus the score gap down to the last level, and its standard error."""
+    difference = (d.error - d.score)[-1].mean(1)
+    return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
 
 
-def _times(ruler: Ruler) -> Callable[[float], float]:
-    return lambda sigma: ruler.of_sigma(sigma).timestep
-
-
-def _said(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -> dict[str, Any]:
-    """What prompts.json holds."""
-    sigma = result.found[0].sigma
+def _summary(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -> dict[str, Any]:
+    """The content of prompts.json."""
+    sigma = result.divergences[0].sigma
 
     def unit(x: float) -> dict[str, Any]:
         level = ruler.of_sigma(x) if sigma[-1] <= x <= sigma[0] else None
-        return (
-            {"timestep": None, "percent": None}
-            if level is None
-            else {"timestep": level.timestep, "percent": level.percent}
-        )
+        return {n: None if level is None else getattr(level, n) for n in ("timestep", "percent")}
 
     def each(d: Divergence) -> dict[str, Any]:
         curve, mean, stderr = d.curve(), *_calibration(d)
@@ -273,22 +269,25 @@ def _said(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -> d
             "image_nats": image[:, -1].tolist(), "image_stderr": error[:, -1].tolist(),
         }  # fmt: skip
 
-    found: dict[str, Any] = {"settings": asdict(task), "pipeline": pipe.kind, "images": len(result.images[0])}
-    found["made"] = "given" if task.images else "generated without guidance"
-    found |= {"sigma": sigma.tolist(), "levels": [{"sigma": float(s)} | unit(float(s)) for s in sigma]}
-    found["divergence"] = [each(d) for d in result.found]
-    found["shares"] = [
+    summary: dict[str, Any] = {"settings": asdict(task), "pipeline": pipe.kind, "images": len(result.images[0])}
+    summary["made"] = "given" if task.images else "generated without guidance"
+    summary |= {"sigma": sigma.tolist(), "levels": [{"sigma": float(s)} | unit(float(s)) for s in sigma]}
+    summary["divergence"] = [each(d) for d in result.divergences]
+    summary["shares"] = [
         {"share": share, "sigma": _finite(q.value), "low": _finite(q.low), "high": _finite(q.high)} | unit(q.value)
         for share, q in zip(SHARES, result.shares, strict=True)
     ]
-    if result.which is not None:
-        c, gap = result.which, np.concatenate([d.which.mean(2) for d in result.found], 1)[-1]
-        found["which"] = {
+    if result.prompt_information is not None:
+        c, gap = (
+            result.prompt_information,
+            np.concatenate([d.information_by_scores.mean(2) for d in result.divergences], 1)[-1],
+        )
+        summary["which"] = {
             "nats": c.value.tolist(), "stderr": c.stderr.tolist(), "ceiling": c.ceiling,
             "kind": "lower bound", "by_scores": float(gap.mean()),
             "by_scores_stderr": float(gap.std(ddof=1) / len(gap) ** 0.5),
         }  # fmt: skip
-    return found | {"notes": list(result.notes)}
+    return summary | {"notes": list(result.notes)}
 
 
 def _finite(x: float) -> float | None:
@@ -297,29 +296,32 @@ def _finite(x: float) -> float | None:
 
 
 def _panel(result: Prompted, k: int) -> Panel:
-    """What the figure shows of one prompt's images."""
-    d = result.found[k]
+    """The panel of the figure for the images of one prompt."""
+    d = result.divergences[k]
     return Panel(d.own, d.other, d.curve(), d.curve("error"), d.rate.mean(2), result.images[k], d.maps)
 
 
 def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
-    """All numbers, over prompt, image, noise and sigma; maps over the latents' rows and columns."""
-    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "which")
-    held: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.found])) for n in lines}
-    for name, way in (("divergence", "score"), ("divergence_by_errors", "error")):
-        curves = [d.curve(way) for d in result.found]
-        held[name] = (axes[:2], np.stack([c.value for c in curves]))
-        held[f"{name}_stderr"] = (axes[:2], np.stack([c.stderr for c in curves]))
+    """All numbers, over prompt, image, noise and sigma; maps over rows and columns of the latents."""
+    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "information_by_scores")
+    variables: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.divergences])) for n in lines}
+    for name, gap in (("divergence", "score"), ("divergence_by_errors", "error")):
+        curves = [d.curve(gap) for d in result.divergences]
+        variables[name] = (axes[:2], np.stack([c.value for c in curves]))
+        variables[f"{name}_stderr"] = (axes[:2], np.stack([c.stderr for c in curves]))
     for name in ("maps", "maps_stderr"):
-        held[name] = (("prompt", "image", "row", "column"), np.stack([getattr(d, name) for d in result.found]))
-    held["pixels"] = (("prompt", "image", "channel", "y", "x"), np.stack(result.images))
-    if result.which is not None:
-        held |= {"information": ("sigma", result.which.value), "information_stderr": ("sigma", result.which.stderr)}
+        variables[name] = (
+            ("prompt", "image", "row", "column"),
+            np.stack([getattr(d, name) for d in result.divergences]),
+        )
+    variables["pixels"] = (("prompt", "image", "channel", "y", "x"), np.stack(result.images))
+    if (c := result.prompt_information) is not None:
+        variables |= {"information": ("sigma", c.value), "information_stderr": ("sigma", c.stderr)}
     return xr.Dataset(
-        held,
-        coords={"prompt": [d.own for d in result.found], "sigma": result.found[0].sigma},
+        variables,
+        coords={"prompt": [d.own for d in result.divergences], "sigma": result.divergences[0].sigma},
         attrs={
-            "title": f"What the prompt {task.prompt!r} decides against {task.against!r}", "units": "nats",
+            "title": f"Divergence of images of {task.prompt!r} from those of {task.against!r}", "units": "nats",
             "unit_of_sigma": "scaled latents", "pipeline": pipe.kind, "seed": task.seed, "version": VERSION,
             "notes": "\n".join(result.notes),
         },

@@ -1,8 +1,8 @@
-"""The one reader of ``results.nc``: a file that a study may have written is parsed into a checked Dataset, or refused.
+"""The reader of ``results.nc``: a file becomes a checked Dataset, or is refused.
 
-A file comes from anywhere.  It is opened only if it is a plain file; what it refers to outside of itself is not
-followed; no size that it states is believed before it is compared with the size of the file and with the memory that is
-free; every variable that is read later has the dimensions and the kind of values that a study writes.
+A file may come from anywhere.  Only a plain file is opened; links out of it are not followed; the sizes that it states
+are compared with the size of the file and with the free memory first; and every variable must have the dimensions and
+the type of :data:`~sigmascope.studies.glossary.VARIABLES`.
 """
 
 from __future__ import annotations
@@ -18,90 +18,21 @@ import xarray as xr
 from sigmascope.core import InputError
 from sigmascope.data.memory import require
 from sigmascope.limits import shown
+from sigmascope.studies.glossary import KINDS, VARIABLES, Variable
 
-KINDS = ("exact", "estimate", "lower bound")
-_INFORMATION = ("attribute", "estimator", "sigma")
-_CONDITIONS = ("loss_condition", "loss_sigma")
-_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
-    "information": (_INFORMATION, "f"),
-    "stderr": (_INFORMATION, "f"),
-    "quadrature_error": (_INFORMATION, "f"),
-    "information_per_draw": ((*_INFORMATION, "draw"), "f"),
-    "ceiling": (("attribute",), "f"),
-    "kind": (("estimator",), "U"),
-}
-"""Of every study: dimensions, and f for numbers, i for whole ones, U for text."""
-_PERHAPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "draws_per_column": (("attribute", "estimator"), "i"),
-    "information_limit": (("attribute",), "f"),
-    "information_limit_stderr": (("attribute",), "f"),
-    "item": (("draw",), "i"),
-    "kept_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "sure_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "shared_per_draw": (("attribute", "sigma", "draw"), "f"),
-    "labeller_right": (("attribute",), "f"),
-    "labeller_right_stderr": (("attribute",), "f"),
-    "left_out": (("draw",), "i"),
-    "path_information": (("attribute", "sigma"), "f"),
-    "path_stderr": (("attribute", "sigma"), "f"),
-    "path_quadrature_error": (("attribute", "sigma"), "f"),
-    "path_information_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "path_ceiling": (("attribute",), "f"),
-    "path_kept_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "path_sure_per_draw": (("attribute", "sigma", "path_draw"), "f"),
-    "trusted": (_INFORMATION, "i"),
-    "reason": (_INFORMATION, "U"),
-    "verdict": (("attribute", "estimator"), "U"),
-    "loss": (_CONDITIONS, "f"),
-    "loss_stderr": (_CONDITIONS, "f"),
-    "loss_over_linear": (_CONDITIONS, "f"),
-    "loss_over_linear_stderr": (_CONDITIONS, "f"),
-    "loss_over_unconditional": (_CONDITIONS, "f"),
-    "loss_over_unconditional_stderr": (_CONDITIONS, "f"),
-    "loss_linear": (("loss_sigma",), "f"),
-    "loss_linear_stderr": (("loss_sigma",), "f"),
-    "loss_mean": (("loss_sigma",), "f"),
-    "loss_mean_stderr": (("loss_sigma",), "f"),
-    "loss_condition": (("loss_condition",), "U"),
-    "loss_sigma": (("loss_sigma",), "f"),
-    "calibration": (("attribute", "sigma"), "f"),
-    "calibration_stderr": (("attribute", "sigma"), "f"),
-    "chain_residual": (("attribute", "sigma"), "f"),
-    "chain_stderr": (("attribute", "sigma"), "f"),
-    "null_score_gap": (("sigma",), "f"),
-    "null_score_gap_stderr": (("sigma",), "f"),
-    "null_bound": (("sigma",), "f"),
-    "null_bound_stderr": (("sigma",), "f"),
-    "made_entropy": (("attribute",), "f"),
-    "effective_items": (("sigma", "draw"), "f"),
-    "effective_items_limit": (("draw",), "f"),
-    "identified_sigma": ((), "f"),
-    "identified_sigma_low": ((), "f"),
-    "identified_sigma_high": ((), "f"),
-    "whole_information": (("tree", "sigma"), "f"),
-    "whole_stderr": (("tree", "sigma"), "f"),
-    "whole_ceiling": (("tree",), "f"),
-    "value_information": (("value", "sigma"), "f"),
-    "value_stderr": (("value", "sigma"), "f"),
-    "value_ceiling": (("value",), "f"),
-    "value_half": (("value",), "f"),
-    "value_half_low": (("value",), "f"),
-    "value_half_high": (("value",), "f"),
-    "value_before_next": (("value",), "f"),
-    "value_attribute": (("value",), "U"),
-    "pair_interaction": (("first", "second", "sigma"), "f"),
-    "pair_stderr": (("first", "second", "sigma"), "f"),
-    "pair_ceiling": (("first", "second"), "f"),
-}
+_NEEDED = {
+    "attribute", "estimator", "sigma", "information", "stderr", "quadrature_error", "information_per_draw", "ceiling",
+    "kind",
+}  # fmt: skip
 _TOGETHER = (
     *(("loss", 12), ("path_", 5), ("value_", 8), ("pair_", 3), ("whole_", 3)),
     *(("identified_", 3), ("effective_", 2)),
 )
-"""How the names of variables begin that are written together, and how many there are."""
+"""Prefixes of the names of variables that are written together, with their number."""
 _NAMED = {"f": "numbers", "i": "whole numbers", "U": "text"}
 _DTYPES = {"f": "fiu", "i": "iub", "U": "UOT"}
 _MOST_TEXT = 10_000_000  # characters of an attribute
-_DENSEST = 1100  # deflate makes no file smaller than by so much
+_DENSEST = 1100  # largest ratio of compression by deflate
 _SLACK = 1 << 20
 
 
@@ -110,21 +41,20 @@ def read_study(path: Path, remedy: str) -> xr.Dataset:
 
     Args:
         path: of a ``results.nc``.
-        remedy: what to do about a file that is none, after a colon.
+        remedy: what to do about another file, which messages append after a colon.
 
     Returns: the Dataset, in memory, checked.
 
-    Raises: InputError, in one line, for a file that no study has written.
+    Raises: InputError for a file that no study has written.
     """
     results = opened(path, remedy)
-    said = fault(results) or _bent_main(results) or _not_finite(results)
-    if said:
-        raise InputError(f"{path}: {said}: {remedy}")
+    if message := fault(results) or _fault_of_main(results) or _not_finite(results):
+        raise InputError(f"{path}: {message}: {remedy}")
     return results
 
 
 def opened(path: Path, remedy: str) -> xr.Dataset:
-    """What a netCDF file holds, in memory; arguments and errors as of :func:`read_study`."""
+    """A netCDF file as a Dataset in memory; arguments and errors as of :func:`read_study`."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -136,7 +66,7 @@ def opened(path: Path, remedy: str) -> xr.Dataset:
             if foreign := next(_foreign(file), ""):
                 raise InputError(f"{path}: {foreign}: {remedy}")
             stated = _stated(file)
-        # Before xarray opens it, which reads coordinates at once.
+        # This check comes before xarray, which reads coordinates when it opens a file.
         if stated > _DENSEST * (size := status.st_size) + _SLACK:
             raise InputError(f"{path}: it states {stated / 1e9:.1f} GB of numbers in {size:,} bytes: {remedy}")
         require(stated, f"{path}", "use a machine with more")
@@ -144,56 +74,51 @@ def opened(path: Path, remedy: str) -> xr.Dataset:
             return lazy.load()
     except InputError:
         raise
-    except Exception as error:  # a bent file raises anything, in three libraries
+    except Exception as error:  # a damaged file raises anything, in three libraries
         raise InputError(f"{path}: cannot be read ({_reason(error)}): {remedy}") from error
 
 
 def _foreign(file: h5py.File) -> Iterator[str]:
-    """What a file refers to outside of itself, or holds that a study does not write."""
+    """Links out of a file."""
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             yield f"{shown(name)!r} in it is a link to somewhere else"
-        elif isinstance(found := file[name], h5py.Dataset) and (found.external or found.is_virtual):
+        elif isinstance(stored := file[name], h5py.Dataset) and (stored.external or stored.is_virtual):
             yield f"{shown(name)!r} in it lies in other files"
 
 
 def _stated(file: h5py.File) -> int:
-    """Bytes of the numbers that a file says it holds."""
-    return sum(int(found.nbytes) for name in file if isinstance(found := file.get(name), h5py.Dataset))
+    """Bytes of the numbers of a file, as its header states them."""
+    return sum(int(data.nbytes) for name in file if isinstance(data := file.get(name), h5py.Dataset))
 
 
 def fault(results: xr.Dataset) -> str:
-    """What keeps a Dataset from being the results of a study; empty: nothing.  Values are looked at of levels only."""
-    missing = (_NEEDED.keys() | {"attribute", "estimator", "sigma"}) - set(results.variables)
-    if missing:
+    """Why a Dataset is not the results of a study; empty where it is.  Of values, only those of levels are checked."""
+    if missing := _NEEDED - set(results.variables):
         return f"the results lack {', '.join(sorted(missing))}"
-    for axis, kind in (("attribute", "U"), ("estimator", "U"), ("sigma", "f")):
-        said = _bent(results, axis, (axis,), kind)
-        if said:
-            return said
-    for name, (shape, kind) in (_NEEDED | {n: x for n, x in _PERHAPS.items() if n in results.variables}).items():
-        said = _bent(results, name, shape, kind)
-        if said:
-            return said
+    for name in map(str, results.variables):
+        variable = VARIABLES.get(name)
+        if variable and (message := _fault_of(results[name], variable)):
+            return message
     for begin, count in _TOGETHER:
         if 0 < len(have := [n for n in results.variables if str(n).startswith(begin)]) < count:
             return f"of {begin}… it holds {', '.join(map(str, have))} only"
-    return _bent_axes(results) or _bent_attributes(results)
+    return _fault_of_axes(results) or _fault_of_attributes(results)
 
 
-def _bent(results: xr.Dataset, name: str, dims: tuple[str, ...], kind: str) -> str:
-    found = results[name]
-    if found.dims != dims:
-        over = ", ".join(map(str, found.dims)) or "nothing"
-        return f"{name} is over {over}: expected {', '.join(dims) or 'one number'}"
-    if found.dtype.kind not in _DTYPES[kind]:
-        return f"{name} holds values of type {found.dtype}: expected {_NAMED[kind]}"
-    if found.dtype.kind == "O" and not all(isinstance(x, str) for x in found.values.flat):
-        return f"{name} holds other things than text"
+def _fault_of(array: xr.DataArray, variable: Variable) -> str:
+    """Why an array has not the dimensions or type of a variable; empty where it has."""
+    if variable.dims is not None and array.dims != variable.dims:
+        over = ", ".join(map(str, array.dims)) or "nothing"
+        return f"{array.name} is over {over}: expected {', '.join(variable.dims) or 'one number'}"
+    if array.dtype.kind not in _DTYPES[variable.values]:
+        return f"{array.name} holds values of type {array.dtype}: expected {_NAMED[variable.values]}"
+    if array.dtype.kind == "O" and not all(isinstance(x, str) for x in array.values.flat):
+        return f"{array.name} holds other things than text"
     return ""
 
 
-def _bent_axes(results: xr.Dataset) -> str:
+def _fault_of_axes(results: xr.Dataset) -> str:
     for name, least in (("attribute", 1), ("estimator", 1), ("sigma", 2), ("draw", 2)):
         if results.sizes.get(name, 0) < least:
             return f"it has {results.sizes.get(name, 0)} along {name}: expected at least {least}"
@@ -210,17 +135,17 @@ def _bent_axes(results: xr.Dataset) -> str:
     return f"a kind in it is {shown(unknown[0])!r}: expected {', '.join(KINDS)}" if unknown else ""
 
 
-def _bent_attributes(results: xr.Dataset) -> str:
-    of = results.attrs
-    if any(isinstance(x, str) and len(x) > _MOST_TEXT for x in of.values()):
+def _fault_of_attributes(results: xr.Dataset) -> str:
+    attrs = results.attrs
+    if any(isinstance(x, str) and len(x) > _MOST_TEXT for x in attrs.values()):
         return f"a text in it is longer than {_MOST_TEXT:,} characters"
-    seed = of.get("seed", 0)
+    seed = attrs.get("seed", 0)
     if isinstance(seed, str) or np.size(seed) != 1 or not _whole(seed):
         return f"its seed is {shown(seed)!r}: expected a whole number, not negative"
     return ""
 
 
-def _bent_main(results: xr.Dataset) -> str:
+def _fault_of_main(results: xr.Dataset) -> str:
     main = results.attrs.get("main_estimator")
     if main is not None and str(main) not in results.estimator.values:
         return f"its main estimator {shown(main)!r} is not among its estimators"
@@ -235,7 +160,7 @@ def _whole(x: object) -> bool:
 
 
 def _not_finite(results: xr.Dataset) -> str:
-    """A level that was not measured holds NaN in all of its draws; an infinity is no measurement."""
+    """Why values are no measurements.  NaN is allowed: it marks a level that was not measured."""
     for name in ("information", "stderr", "quadrature_error", "information_per_draw"):
         if np.isinf(results[name].values).any():
             return f"{name} in it holds an infinity"

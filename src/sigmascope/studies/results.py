@@ -13,8 +13,8 @@ from torch import Tensor
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Attribute, Curve, InputError
-from sigmascope.information.conditional import conditional as chain_rule
 from sigmascope.information.gaps import agreement
+from sigmascope.information.pairs import conditional as chain_rule
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 
@@ -22,56 +22,38 @@ from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 def to_dataset(
     curves: Sequence[Curve], data: Any, attributes: Sequence[Attribute], items: Int64[Tensor, " columns"], spec: Spec
 ) -> xr.Dataset:
-    """Arrange curves as a Dataset.
+    """The curves of a study as a Dataset (:mod:`sigmascope.studies.glossary` explains its variables).
 
     Args:
         curves: one per estimator and attribute, over the same levels and columns; those of other attributes are left
             out.
-        data: what was studied: its name, words, event, unit and fingerprint stand in the Dataset.
-        attributes: those studied.
-        items: that the columns are named by.
-        spec: the resolved specification.
-
-    Returns: variables information, stderr, quadrature_error, information_per_draw, ceiling, kind, information_limit and
-        information_limit_stderr (NaN until an extra knows them) and item over attribute, estimator, sigma
-        (decreasing) and draw, in nats; where columns of curves are means of several draws, draws_per_column, over
-        attribute and estimator.
+        data: with name, words, event, unit and fingerprint.
+        attributes: the attributes studied.
+        items: index of the item of each column.
+        spec: the specification, with all options filled in.
     """
-    names, of = [a.name for a in attributes], {a.name: a for a in attributes}
-    curves = [c for c in curves if c.attribute in of]
+    names = [a.name for a in attributes]
+    curves = [c for c in curves if c.attribute in names]
     estimators = list(dict.fromkeys(c.estimator for c in curves))
-    by = {(c.attribute, c.estimator): c for c in curves}
-    grid = [[by[n, e] for e in estimators] for n in names]
+    by_name = {(c.attribute, c.estimator): c for c in curves}
+    grid = [[by_name[n, e] for e in estimators] for n in names]
+    axes = ("attribute", "estimator", "sigma")
     per_column = np.array([[c.draws_per_column for c in row] for row in grid])
-    several = {"draws_per_column": (("attribute", "estimator"), per_column)} if per_column.max() > 1 else {}
+    columns = {"draws_per_column": (axes[:2], per_column)} if per_column.max() > 1 else {}
     return xr.Dataset(
         {
-            **several,
-            "information": (("attribute", "estimator", "sigma"), [[c.value for c in row] for row in grid]),
-            "stderr": (("attribute", "estimator", "sigma"), [[c.stderr for c in row] for row in grid]),
-            "information_per_draw": (
-                ("attribute", "estimator", "sigma", "draw"),
-                np.stack([[c.per_draw for c in row] for row in grid]),
-            ),
-            "quadrature_error": (
-                ("attribute", "estimator", "sigma"),
-                [
-                    [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in r]
-                    for r in grid
-                ],
-            ),
-            "ceiling": ("attribute", [of[n].entropy for n in names]),
-            "kind": ("estimator", [by[names[0], e].kind for e in estimators]),
+            **columns,
+            "information": (axes, [[c.value for c in row] for row in grid]),
+            "stderr": (axes, [[c.stderr for c in row] for row in grid]),
+            "information_per_draw": ((*axes, "draw"), np.stack([[c.per_draw for c in row] for row in grid])),
+            "quadrature_error": (axes, [[further_error(c) for c in row] for row in grid]),
+            "ceiling": ("attribute", [a.entropy for a in attributes]),
+            "kind": ("estimator", [c.kind for c in grid[0]]),
             "information_limit": ("attribute", np.full(len(names), np.nan)),
             "information_limit_stderr": ("attribute", np.full(len(names), np.nan)),
             "item": ("draw", items.numpy()),
         },
-        coords={
-            "attribute": names,
-            "estimator": estimators,
-            "sigma": curves[0].sigma,
-            "draw": np.arange(len(items)),
-        },
+        coords={"attribute": names, "estimator": estimators, "sigma": curves[0].sigma, "draw": np.arange(len(items))},
         attrs={
             "title": f"Information that the noisy image carries about each attribute: {data.name}",
             "units": "nats",
@@ -79,7 +61,7 @@ def to_dataset(
             "data_name": data.name,
             "data_words": data.words,
             "data_event": list(data.event),
-            "joint_attributes": [n for n in names if of[n].parts],
+            "joint_attributes": [a.name for a in attributes if a.parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
             "seed": spec.sampling.seed,
@@ -90,16 +72,21 @@ def to_dataset(
     )
 
 
-def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "") -> Curve:
-    r"""Information about one attribute when another is known, from a study of their joint value.
+def further_error(curve: Curve) -> np.ndarray:
+    """The error of a curve beyond its standard error; 0 where there is none."""
+    return np.zeros_like(curve.value) if curve.quadrature_error is None else curve.quadrature_error
+
+
+def conditional(results: xr.Dataset, attribute: str, given: str, estimator: str = "") -> Curve:
+    r"""Information about one attribute given another, from a study of their joint attribute.
 
     .. math:: I(B; Y_\sigma \mid A) = I(A, B; Y_\sigma) - I(A; Y_\sigma)
 
     Args:
-        results: of a study with the attributes ``given`` and ``given+of`` (or ``of+given``).
-        of: B.
+        results: of a study with the attributes ``given`` and ``given+attribute`` (or ``attribute+given``).
+        attribute: B.
         given: A.
-        estimator: which estimator; empty: ``posterior`` where the study has it, else its main one.
+        estimator: name of the estimator; empty: ``posterior`` where the study has it, else its main one.
 
     Returns: Curve with ceiling H(B | A).
 
@@ -109,46 +96,46 @@ def conditional(results: xr.Dataset, of: str, given: str, estimator: str = "") -
         estimator = "posterior"
     curves = {c.attribute: c for c in to_curves(results, estimator)}
     joints = _joints(results)
-    joint = next((curves[n] for n in (f"{of}+{given}", f"{given}+{of}") if n in joints), None)
+    joint = next((curves[n] for n in (f"{attribute}+{given}", f"{given}+{attribute}") if n in joints), None)
     if joint is None or given not in curves:
         raise InputError(
-            f"the study has not both {given!r} and {given}+{of}: run it with --attributes {given},{given}+{of}"
+            f"the study lacks {given!r} or {given}+{attribute}: run it with --attributes {given},{given}+{attribute}"
         )
     try:
-        return chain_rule(joint, curves[given], f"{of} | {given}")
+        return chain_rule(joint, curves[given], f"{attribute} | {given}")
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
 def _joints(results: xr.Dataset) -> set[str]:
-    """Names of the joint attributes (a column may be called a+b without being one)."""
+    """Names of the joint attributes (an attribute of the data may also be called a+b)."""
     return {str(n) for n in np.atleast_1d(results.attrs.get("joint_attributes", []))}
 
 
 def conditionals(results: xr.Dataset) -> list[tuple[Curve, Curve]]:
-    """For each joint of two attributes that were studied too: each given the other, beside it when nothing is given."""
+    """For each joint attribute whose parts were studied: the curve of each part given the other, and without it."""
     curves = {c.attribute: c for c in to_curves(results)}
-    found = []
+    pairs = []
     for name in sorted(_joints(results)):
-        for of in curves:
-            given = next((g for g in curves if name in (f"{of}+{g}", f"{g}+{of}")), None)
+        for part in curves:
+            given = next((g for g in curves if name in (f"{part}+{g}", f"{g}+{part}")), None)
             if given is not None and curves[name].kind == "exact":
-                found.append((conditional(results, of, given), curves[of]))
-    return [(c, alone) for c, alone in found if c.ceiling > 1e-9]  # a function of the other has nothing left to tell
+                pairs.append((conditional(results, part, given), curves[part]))
+    return [(c, alone) for c, alone in pairs if c.ceiling > 1e-9]  # without functions of the other part
 
 
 def main_estimator(results: xr.Dataset) -> str:
-    """The estimator that a study is about: what its results name, else ``posterior``."""
+    """The main estimator of a study: the one that its results name, else ``posterior``."""
     return str(results.attrs.get("main_estimator", "posterior"))
 
 
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
-    """The curves of one estimator; of a study's main one where none is named.
+    """The curves of one estimator, by default the main one.
 
-    Raises: InputError if the Dataset is not that of a study.
+    Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """
-    if said := fault(results):
-        raise InputError(f"{said}: pass a Dataset that a study has made")
+    if message := fault(results):
+        raise InputError(f"{message}: pass a Dataset that a study has made")
     estimator = estimator or main_estimator(results)
     if estimator not in results.estimator.values:
         raise InputError(
@@ -178,7 +165,7 @@ def table_of(results: xr.Dataset) -> list[Onset]:
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:
-    """How far the other estimators of a study are from its main one, where that is exact."""
+    """The differences of the other estimators of a study from its main one, where that is exact."""
     base = {c.attribute: c for c in to_curves(results) if c.kind == "exact"}
     if not base:
         return []
@@ -186,5 +173,5 @@ def agreements_of(results: xr.Dataset) -> list[Agreement]:
 
 
 def others(results: xr.Dataset) -> list[str]:
-    """The estimators of a study beside its main one."""
+    """The estimators of a study except its main one."""
     return [str(e) for e in results.estimator.values if e != main_estimator(results)]

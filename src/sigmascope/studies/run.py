@@ -1,4 +1,4 @@
-"""The one run of a study: opens the subject and the folder, advances the jobs, and writes what was found.
+"""The run of a study: opens the subject and the folder, advances the jobs, and writes the results and the page.
 
 spec → subject → problem → jobs → curves → results → page
 """
@@ -24,9 +24,10 @@ from sigmascope.report.page import write_page
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
+from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.scales import say_notes
+from sigmascope.studies.scales import print_notes
 from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
@@ -40,7 +41,7 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 
     Args:
         spec: the study.
-        out: its folder; a half-done study goes on, a finished one is left as it is.
+        out: its folder; an interrupted study goes on, a finished one is left as it is.
         progress: show a bar on stderr.
 
     Returns: results, onsets of the main estimator in order, and whether the study was already finished.
@@ -53,16 +54,13 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 
 
 def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
-    """The subject of a specification, and the specification with all that it leaves open filled in.
-
-    Raises: InputError.
-    """
+    """The subject of a specification, and the specification with all options filled in (raises InputError)."""
     spec = spec.resolve()
     if isinstance(spec, SpecOfModel) and distributed.world() > 1:
-        raise InputError("a study of a model runs in one process: leave torchrun out")
+        raise InputError("a study of a model runs in one process: run it without torchrun")
     subject, spec = opening_of(spec).open(spec, out, progress)
     if progress:
-        say_notes(subject.data)
+        print_notes(subject.data)
     return subject, spec
 
 
@@ -91,26 +89,28 @@ def run_subject(
         folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
         if "value_information" in results:
             folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
-        rest = [c for e in others(results) for c in to_curves(results, e)]
-        found = Findings(
-            results, subject.kind, to_curves(results), rest, table, agreements_of(results), conditionals(results),
-            doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
+        other_curves = [c for e in others(results) for c in to_curves(results, e)]
+        curves = {c.attribute: c for c in to_curves(results)}
+        findings = Findings(
+            results, subject.kind, list(curves.values()), other_curves, table, agreements_of(results),
+            conditionals(results), doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
             page_advice(results, getattr(spec, "model", "")),
+            subject.explored(problem, [curves[row.attribute] for row in table]),
         )  # fmt: skip
-        write_page(folder.write, found)
+        write_page(folder.write, findings)
     return results, table, False
 
 
 def measure(
     subject: Subject[Any], problem: Any, spec: Spec, folder: StudyFolder | None, progress: bool
 ) -> xr.Dataset:  # fmt: skip
-    """The results of a problem: its jobs are done, and turned into curves and what else they leave.
+    """The results of a problem: advances its jobs, and turns them into curves and extras.
 
     Args:
-        subject: what is studied.
+        subject: the subject of the study.
         problem: of the subject.
-        spec: of the study, filled in.
-        folder: of the study, where a checkpoint is kept on the way; None keeps none.
+        spec: of the study, with all options filled in.
+        folder: of the study, where checkpoints are kept; None: none are kept.
         progress: show a bar on stderr.
     """
     estimators = [*problem.estimators, *subject.beside(problem)]
@@ -128,34 +128,31 @@ def measure(
     results = to_dataset(curves, subject.data, subject.attributes, problem.column_items, spec)
     for part in extras:
         results = part.add(results, problem, jobs, curves)
-    return results
+    return described(results)
 
 
-def advance(work: Job, name: str, folder: StudyFolder | None, progress: bool) -> None:
-    """Step to the end, from the folder's checkpoint where there is one, leaving new ones on the way."""
+def advance(job: Job, name: str, folder: StudyFolder | None, progress: bool) -> None:
+    """Advance a job to its end, from the checkpoint of the folder where there is one, and keep new checkpoints."""
     if folder is not None:
-        _restore(work, folder.checkpoint())
+        _restore(job, folder.checkpoint())
     shown = progress and distributed.rank() == 0
-    with progress_bar(name, work.total, "steps", initial=work.position, disable=not shown) as bar:
+    with progress_bar(name, job.total, "steps", initial=job.position, disable=not shown) as bar:
         last = time.monotonic()
-        while not work.done:
-            work.step()
-            bar.total = work.total  # a job may find that it needs more
-            bar.update(work.position - bar.n)
+        while not job.done:
+            job.step()
+            bar.total = job.total  # a job may find that it needs more
+            bar.update(job.position - bar.n)
             if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
-                folder.store_checkpoint(work.state())
+                folder.store_checkpoint(job.state())
                 last = time.monotonic()
 
 
-def _restore(work: Job, state: Mapping[str, Any] | None) -> None:
-    """Go on from a checkpoint, where any rank has one.
-
-    Raises: InputError for one of another study.
-    """
+def _restore(job: Job, state: Mapping[str, Any] | None) -> None:
+    """Go on from a checkpoint, where any rank has one."""
     if not any(distributed.gathered(state is not None)):
         return
     try:
-        work.restore(state or {})
+        job.restore(state or {})
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:

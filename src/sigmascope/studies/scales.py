@@ -1,4 +1,4 @@
-"""What is said before work starts: notes of how the data were read, and scales at which there is nothing to find."""
+"""Checks of the noise levels before a study starts, and notes on how the data were read."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from sigmascope.studies.spec import HeldoutSpec, Spec
 
 
 def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None:
-    """Refuse, before work starts, levels or attributes of which every answer would be empty.
-
-    Raises: InputError.
-    """
+    """Refuse levels and attributes with which all curves would be trivial (raises InputError)."""
     if isinstance(data, LabelledData):
-        if spec.what.data.startswith("<"):  # readers of files have looked
+        if spec.inputs.data.startswith("<"):  # readers of files have checked the others
             require_different(data)
         require_levels(data, spec.sampling.sigma_max, spec.sampling.sigma_min)
         if isinstance(spec, HeldoutSpec):
             require_shared(data, studied)
 
 
-def say_notes(data: object) -> None:
-    """Say on stderr, a line each, what whoever reads the numbers must know of how the data were read."""
+def print_notes(data: object) -> None:
+    """Print the notes on how the data were read, on stderr."""
     if isinstance(data, LabelledData) and not distributed.rank():
         for note in data.notes:
             print(f"sigmascope: note: {note}", file=sys.stderr)

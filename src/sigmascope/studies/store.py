@@ -1,4 +1,4 @@
-"""Folders of results: whose they are, what is finished, what is half done.  Every file is written and then renamed."""
+"""Folders of results and their checkpoints.  Every file is written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sigmascope.studies.tasks import Task, difference, to_toml
 _RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
 _CHECKPOINTS = "checkpoint*.npz"
 IMAGES = "generated.npz"
-"""In the folder of a study whose images a pipeline makes; written before it is known what the study is of."""
+"""File of the images that a pipeline makes; written before the specification of the study is complete."""
 _PART = ".part-"
 
 
 class Folder:
-    """A folder of results: files are written whole, and a checkpoint is kept on the way, by each rank its own.
+    """A folder of results, with a checkpoint for each rank.
 
     Args:
-        path: made if it does not exist.
-        marker: name of the file that says whose the folder is.
-        text: what that file holds.
+        path: is made if it does not exist.
+        marker: name of the file that identifies the run.
+        text: content of that file.
 
     Raises: InputError if the folder cannot be written.
     """
@@ -53,7 +53,7 @@ class Folder:
                 leftover.unlink(missing_ok=True)
 
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
-        """Write a file through a temporary name, so that it is whole or not there."""
+        """Write a file completely, or not at all."""
         _write(self.path, name, writer)
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -61,44 +61,44 @@ class Folder:
         _write_arrays(self.path, name, arrays)
 
     def store_checkpoint(self, state: Mapping[str, np.ndarray]) -> None:
-        """Keep the state of a run, of this rank."""
+        """Keep the state of this rank."""
         self.write_arrays(_checkpoint(), state)
 
     def drop_checkpoint(self) -> None:
-        """Forget it, once the results are written."""
+        """Delete the checkpoint of this rank."""
         (self.path / _checkpoint()).unlink(missing_ok=True)
 
     def checkpoint(self) -> dict[str, np.ndarray] | None:
-        """The state of an interrupted run, or None (also when it cannot be read: the run then starts anew).
+        """The state of an interrupted run; None where there is none, or where it is damaged.
 
-        Raises: InputError where it is of another number of processes.
+        Raises: InputError for a run with another number of processes.
         """
-        mine = self.path / _checkpoint()
+        own = self.path / _checkpoint()
         for kept in self.path.glob(_CHECKPOINTS):
-            of = int(kept.stem.rpartition("-of-")[2]) if re.fullmatch(r"checkpoint-\d+-of-\d+", kept.stem) else 1
-            if of != distributed.world():
-                began, how = f"{of} processes", f"torchrun --nproc-per-node {of}"
-                if of == 1:
+            ranks = int(kept.stem.rpartition("-of-")[2]) if re.fullmatch(r"checkpoint-\d+-of-\d+", kept.stem) else 1
+            if ranks != distributed.world():
+                began, how = f"{ranks} processes", f"torchrun --nproc-per-node {ranks}"
+                if ranks == 1:
                     began, how = "one process", "no torchrun"
                 raise InputError(
-                    f"{self.path}: the run that stopped here had {began}: go on with {how}, or delete {_CHECKPOINTS} "
-                    "in it to begin anew"
+                    f"{self.path}: the interrupted run had {began}: go on with {how}, or delete {_CHECKPOINTS} in it "
+                    "to start again"
                 )
         try:
-            with mine.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with own.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {k: file[k] for k in file.files}
         except FileNotFoundError:
             return None
         except Exception:  # an archive that is damaged raises anything
-            mine.unlink()
+            own.unlink()
             return None
 
 
 class TaskFolder(Folder):
-    """A folder that holds what one ``generate`` or ``fork`` made.
+    """The folder of a ``generate`` or ``fork``.
 
     Args:
-        path: made if it does not exist.
+        path: is made if it does not exist.
         task: with the fingerprint of its data.
 
     Raises: InputError if the folder cannot be written, or holds another task.
@@ -107,28 +107,28 @@ class TaskFolder(Folder):
     def __init__(self, path: Path, task: Task) -> None:
         marker = path / f"{task.kind}.toml"
         if marker.exists():
-            apart = difference(marker.read_text(encoding="utf-8", errors="replace"), task)
-            if apart:
-                raise InputError(f"{path}: it holds something else ({apart}): choose another --out")
+            differs = difference(marker.read_text(encoding="utf-8", errors="replace"), task)
+            if differs:
+                raise InputError(f"{path}: it holds another run ({differs}): choose another --out")
         super().__init__(path, marker.name, to_toml(task))
         self._last = f"{task.kind}.npz"
 
     @property
     def finished(self) -> bool:
-        """Arrays are written last: with them the task is finished."""
+        """Whether the arrays are there, which are written last."""
         return (self.path / self._last).exists()
 
     def finish(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the arrays and forget the checkpoint."""
+        """Write the arrays and delete the checkpoint."""
         self.write_arrays(self._last, arrays)
         self.drop_checkpoint()
 
 
 class StudyFolder(Folder):
-    """A folder that holds one study.
+    """The folder of a study.
 
     Args:
-        path: made if it does not exist.
+        path: is made if it does not exist.
         spec: the study, with the fingerprint of its data.
 
     Raises: InputError if the folder cannot be written, holds something else, or holds another study.
@@ -157,17 +157,17 @@ class StudyFolder(Folder):
 
     @property
     def has_page(self) -> bool:
-        """The page is written last: with it the study is finished."""
+        """Whether the page is there, which is written last."""
         return (self.path / _PAGE).exists()
 
 
 def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) -> None:
-    """Refuse a path that is a file, holds something else than its marker says, or cannot be written; nothing is made.
+    """Refuse a path that is a file, a folder of something else, or not writable.  Nothing is made.
 
     Args:
         path: of the folder.
-        marker: name of the file that says whose the folder is.
-        also: names that may be there without it.
+        marker: name of the file that identifies the run.
+        also: names of files that may be there without it.
 
     Raises: InputError.
     """
@@ -176,8 +176,10 @@ def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) ->
     if path.exists():
         foreign = [p.name for p in path.iterdir() if not p.name.startswith(_PART) and p.name not in also]
         if foreign and marker not in foreign:
-            what = "study" if marker == _SPEC else f"{marker} of an earlier run"
-            raise InputError(f"{path}: it is not empty and holds no {what}: choose an empty or a new folder for --out")
+            expected = "study" if marker == _SPEC else f"{marker} of an earlier run"
+            raise InputError(
+                f"{path}: it is not empty and holds no {expected}: choose an empty or a new folder for --out"
+            )
     nearest = path
     while not nearest.exists():
         nearest = nearest.parent
@@ -186,35 +188,29 @@ def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) ->
 
 
 def check_study_folder(path: Path, spec: Spec) -> None:
-    """The same for a study, whose generated images may lie there before all else.
-
-    Raises: InputError.
-    """
-    check_folder(path, also=(IMAGES,) if spec.what.data == GENERATED else ())
+    """:func:`check_folder` for a study, whose generated images may be there first (raises InputError)."""
+    check_folder(path, also=(IMAGES,) if spec.inputs.data == GENERATED else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:
-    """Refuse the folder of another study; a fingerprint or attributes that are not known yet are not compared.
-
-    Raises: InputError.
-    """
+    """Refuse the folder of another study; unknown fingerprints and attributes are not compared (raises InputError)."""
     if not (path / _SPEC).exists():
         return
-    found = read_spec(path / _SPEC)
+    stored = read_spec(path / _SPEC)
     full = changed(
         spec,
-        fingerprint=spec.fingerprint or found.fingerprint,
-        attributes=spec.what.attributes or found.what.attributes,
+        fingerprint=spec.fingerprint or stored.fingerprint,
+        attributes=spec.inputs.attributes or stored.inputs.attributes,
     )
-    apart = found.difference(full)
-    if not apart and (found.what.data == GENERATED) != (spec.what.data == GENERATED):
-        apart = "of other data"
-    if apart:
-        raise InputError(f"{path}: it holds another study ({apart}): choose another --out")
+    differs = stored.difference(full)
+    if not differs and (stored.inputs.data == GENERATED) != (spec.inputs.data == GENERATED):
+        differs = "of other data"
+    if differs:
+        raise InputError(f"{path}: it holds another study ({differs}): choose another --out")
 
 
 def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep images that a pipeline made in the folder of a study, before it is known to be one.
+    """Keep images that a pipeline made, before the folder is that of a study.
 
     Raises: InputError if they cannot be written.
     """
@@ -229,7 +225,7 @@ def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def netcdf(results: xr.Dataset | xr.DataTree) -> memoryview:
     """The bytes of a file of results.
 
-    They are made in memory: HDF5 that finds the disk full while it writes a file ends the process.
+    They are made in memory, since HDF5 ends the process where the disk is full while it writes a file.
     """
     return memoryview(results.to_netcdf(engine="h5netcdf"))
 
@@ -247,7 +243,7 @@ def _write(folder: Path, name: str, writer: Callable[[Path], object]) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:  # a write does not say to what, and the temporary name says nothing to anyone
+    except OSError as error:  # with the name of the target, not the temporary one
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
@@ -266,7 +262,7 @@ def _checkpoint() -> str:
 
 
 def _alive(pid: str) -> bool:
-    """Whether the process that a half-written file belongs to still runs."""
+    """Whether the process that writes a temporary file still runs."""
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError, OverflowError):

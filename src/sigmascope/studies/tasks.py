@@ -1,4 +1,4 @@
-"""What ``generate``, ``fork``, ``reproduce`` and ``train`` are told: each option once.  Imports nothing heavy."""
+"""The options of ``generate``, ``fork``, ``reproduce`` and ``train``.  Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ import tomli_w
 from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, arg, group
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
-from sigmascope.limits import (
-    MOST_SEED,
-    MOST_STEPS,
-    check_levels,
-    check_of_scenes,
-    check_text,
-    refuse,
-    shown,
-    within,
-)
+from sigmascope.limits import MOST_SEED, MOST_STEPS, check_levels, check_of_scenes, check_text, refuse, shown, within
 from sigmascope.studies.options import DataOptions
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
@@ -30,17 +21,17 @@ FORK_SAMPLERS = ("exact", "sde", "ode")
 
 @dataclass(frozen=True)
 class GenerateTask(DataOptions):
-    """Images from noise, with what the filter knows on the way."""
+    """Images generated from noise, with the posteriors of attributes on the way."""
 
     n: int = 16
-    """Images."""
+    """Number of images."""
     sampler: Annotated[str, arg("SAMPLER", None)] = "sde"
-    """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter: the noisy image and the
-    filter's belief simulated together, with the denoiser computed from that belief alone."""
+    """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter (simulates the noisy
+    image and the belief of the filter together; the denoiser is computed from the belief alone)."""
     about: Annotated[str, arg("A", "(default: the items, or the root of a hierarchy)")] = ""
-    """For --sampler filter: the attribute on whose values the belief lives."""
+    """For --sampler filter: the attribute whose values the belief is about."""
     steps: int = 30
-    """Steps between --sigma-max and --sigma-min, even in ln sigma."""
+    """Steps between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
     sigma_max: float = 90.0
     """First noise level: well above the standard deviation of the data."""
     sigma_min: float = 0.02
@@ -49,7 +40,7 @@ class GenerateTask(DataOptions):
     """Seed of the noise; each image has its own stream."""
     device: Device = "auto"
     fingerprint: Hidden = ""
-    """Of the data, once they have been read."""
+    """Fingerprint of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -67,7 +58,7 @@ class GenerateTask(DataOptions):
         if self.sampler not in GENERATE_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(GENERATE_SAMPLERS)}")
         if self.about and self.sampler != "filter":
-            raise InputError("--about says what the filter holds a belief on: it goes with --sampler filter")
+            raise InputError("--about is the attribute of the filter's belief: it goes with --sampler filter")
         return self
 
 
@@ -78,23 +69,23 @@ class ForkTask(DataOptions):
     sigma: float = 3.0
     """Noise level of the parents."""
     forks: int = 16
-    """Children of each parent."""
+    """Continuations of each parent."""
     seeds: int = 8
-    """Parents: images of the data under noise."""
+    """Number of parents: noisy images of the data."""
     sampler: Annotated[str, arg("SAMPLER", None)] = "exact"
-    """exact (children drawn at once from the posterior), sde (followed down the levels; labels are then drawn from the
-    posterior at --sigma-min), or ode, which is deterministic and forks only with --renoise."""
+    """exact (draws clean images from the posterior in one step), sde (follows the generative SDE down the levels, and
+    draws labels from the posterior at --sigma-min), or ode (deterministic, so it needs --renoise)."""
     renoise: float = 0.0
-    """Noise the parent further, up to this level, before going down (the U-turn); 0: do not."""
+    """Add noise to the parent, up to this level, before going down (a U-turn); 0: do not."""
     steps: int = 30
-    """Steps down to --sigma-min, even in ln sigma."""
+    """Steps down to --sigma-min, evenly spaced in ln sigma."""
     sigma_min: float = 0.02
     """Last noise level above 0."""
     seed: int = 0
-    """Seed of parents and noise; each child has its own stream."""
+    """Seed of parents and noise; each continuation has its own stream."""
     device: Device = "auto"
     fingerprint: Hidden = ""
-    """Of the data, once they have been read."""
+    """Fingerprint of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -111,21 +102,21 @@ class ForkTask(DataOptions):
         _check_common(self)
         if self.forks < 2 or self.seeds < 2 or self.forks * self.seeds > 1 << 16:
             raise InputError(
-                f"forks is {shown(self.forks)} and seeds {shown(self.seeds)}: at least 2 of each are needed to "
-                "compare, and at most 65,536 children in all; pass e.g. --forks 16 --seeds 8"
+                f"forks is {shown(self.forks)} and seeds {shown(self.seeds)}: expected at least 2 of each, and at "
+                "most 65,536 continuations in all; pass e.g. --forks 16 --seeds 8"
             )
         if self.sampler not in FORK_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(FORK_SAMPLERS)}")
         if self.sampler == "ode" and not self.renoise:
             raise InputError(
-                "the ode is deterministic, all forks of an image would be the same: use --sampler sde, or noise the "
-                f"image further first with --renoise {2 * self.sigma:g}"
+                "the ode is deterministic, so all continuations of an image would be the same: use --sampler sde, or "
+                f"add noise first, with --renoise {2 * self.sigma:g}"
             )
         if self.renoise and not (math.isfinite(self.renoise) and self.renoise > self.sigma):
             raise InputError(f"renoise is {self.renoise:g}: it must be above sigma, which is {self.sigma:g}")
         if self.sampler == "exact":
             if self.renoise:
-                raise InputError("exact children are drawn at once, without a path: --renoise goes with sde and ode")
+                raise InputError("--sampler exact draws continuations in one step: --renoise goes with sde and ode")
             refuse(self, dict.fromkeys(("steps", "sigma_min"), "the samplers sde and ode"), "--sampler exact")
             return self
         _check_path("sigma", self.renoise or self.sigma, self.sigma_min, self.steps)
@@ -136,26 +127,26 @@ class ForkTask(DataOptions):
 
 @dataclass(frozen=True)
 class ReproduceTask:
-    """The paper's experiments."""
+    """The experiments of the paper."""
 
     data: Annotated[str, arg("DATA", None)] = "scenes"
     """The word 'scenes', or a data file as for a study, e.g. 3dshapes.h5."""
     model: Annotated[str, arg("MODEL", None)] = "exact"
-    """exact (the exact filter of the data alone), or beside it 'bundled' or a folder of sigmascope train."""
+    """exact (only the exact filter of the data); or also measure 'bundled' or a folder of sigmascope train."""
     quick: Flag = False
-    """Fewer draws: minutes in place of a quarter of an hour, wider bands."""
+    """Use fewer draws: minutes instead of a quarter of an hour, with wider bands."""
     second: Annotated[str, arg("FILE", "(default: none)")] = ""
-    """Another data file whose curves are shown under both laws; of the ten classes of CIFAR-10 also whether they are
+    """Another data file, whose curves are shown under both laws; for the classes of CIFAR-10, also whether they are
     animals or vehicles."""
     attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, as for a study."""
     size: int = 16
-    """Side in pixels of the scenes, or to which larger pictures of a file are reduced by averaging; 0 leaves those as
-    they are. With a model: the model's."""
+    """Side of the scenes in pixels; larger pictures of a file are averaged down to it, 0 keeps their size. With a
+    model: the side of its training images."""
     seed: int = 0
-    """Seed of everything: the same seed gives the same numbers."""
+    """Seed; the same seed gives the same numbers."""
     fingerprint: Hidden = ""
-    """Of the data, once they have been read."""
+    """Fingerprint of the data, once they have been read."""
 
     @property
     def kind(self) -> str:
@@ -173,25 +164,25 @@ class ReproduceTask:
             raise InputError(f"size is {shown(self.size)}: it must not be negative; pass e.g. --size 16")
         within("size", self.size, 0, 100_000, "pass e.g. --size 16")
         if not 0 <= self.seed < 2**31:
-            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^31")
+            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^31")
         return self
 
 
 @dataclass(frozen=True)
 class TrainSpec(DataOptions):
-    """A training: the data, how, and where."""
+    """The options of a training."""
 
     settings: Annotated[Settings, Flat, group("training")] = field(default_factory=Settings)
     classifier_steps: int = 0
-    """Train a classifier of noisy values first, for so many steps: it bounds the information from below, and guesses
-    for the denoiser what that is not told, which makes its gaps far less biased."""
+    """First train a classifier of noisy images, for this many steps. Its lower bound checks the score gaps; and where
+    an attribute is unknown, the denoiser uses its predictions, which makes the gaps far less biased."""
     half: Flag = False
     """Store the finished model in 16 bits."""
     checkpoint_seconds: float = 60.0
     """Seconds between two checkpoints."""
     device: Device = "auto"
     fingerprint: Hidden = ""
-    """Of the data, once they have been read."""
+    """Fingerprint of the data, once they have been read."""
 
     def to_toml(self) -> str:
         """The text of a file that holds it."""
@@ -200,23 +191,22 @@ class TrainSpec(DataOptions):
         return tomli_w.dumps({"train": table, "settings": settings})
 
     def differs(self, text: str) -> str:
-        """How the training of a file's text differs from this; empty: not.  Device and place do not matter."""
+        """The first difference from the training in the text of a file; empty: none that changes the result."""
         try:
-            held = tomllib.loads(text)
-            found: dict[str, Any] = (
-                {"ground": DataOptions.ground} | dict(held["train"]) | {"settings": dict(held["settings"])}
-            )
+            file = tomllib.loads(text)
+            stored: dict[str, Any] = {"ground": DataOptions.ground} | dict(file["train"])
+            stored["settings"] = dict(file["settings"])
         except (KeyError, TypeError, ValueError, RecursionError):
             return "its settings cannot be read"
-        mine = tomllib.loads(self.to_toml())
-        wanted = mine["train"] | {"settings": mine["settings"]}
+        own = tomllib.loads(self.to_toml())
+        wanted = own["train"] | {"settings": own["settings"]}
         for name in ("attributes", "classifier_steps", "size", "grain", "ground", "half"):
-            if found.get(name) != wanted[name]:
-                return f"its {name} is {found.get(name)!r}, not {wanted[name]!r}"
+            if stored.get(name) != wanted[name]:
+                return f"its {name} is {stored.get(name)!r}, not {wanted[name]!r}"
         for name, value in wanted["settings"].items():
-            if found["settings"].get(name) != value:
+            if stored["settings"].get(name) != value:
                 return f"its {name} is {found['settings'].get(name)!r}, not {value!r}"
-        return "" if found.get("fingerprint") == wanted["fingerprint"] else "of other data"
+        return "" if stored.get("fingerprint") == wanted["fingerprint"] else "of other data"
 
 
 Task = GenerateTask | ForkTask | ReproduceTask
@@ -228,17 +218,17 @@ def to_toml(task: Task) -> str:
 
 
 def difference(text: str, task: Task) -> str:
-    """How the task of a file's text differs from another (device and place of the data do not matter); empty: not."""
+    """The first difference from the task in the text of a file; empty: none that changes the result."""
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
-        found = asdict(type(task)(**(table | {"attributes": tuple(table["attributes"])})))
+        stored = asdict(type(task)(**(table | {"attributes": tuple(table["attributes"])})))
     except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
     wanted = asdict(task)
     for name in wanted:
-        if name not in ("device", "data", "fingerprint") and found[name] != wanted[name]:
-            return f"its {name} is {found[name]!r}, not {wanted[name]!r}"
-    return "" if found["fingerprint"] == wanted["fingerprint"] else "of other data"
+        if name not in ("device", "data", "fingerprint") and stored[name] != wanted[name]:
+            return f"its {name} is {stored[name]!r}, not {wanted[name]!r}"
+    return "" if stored["fingerprint"] == wanted["fingerprint"] else "of other data"
 
 
 def _check_common(task: GenerateTask | ForkTask) -> None:
@@ -247,7 +237,7 @@ def _check_common(task: GenerateTask | ForkTask) -> None:
     check_text(task)
     check_of_scenes(task.data, task.size, task.grain)
     if not 0 <= task.seed <= MOST_SEED:
-        raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")
+        raise InputError(f"seed is {shown(task.seed)}: expected 0 or more, and less than 2^63")
 
 
 def _check_path(name: str, first: float, last: float, steps: int) -> None:

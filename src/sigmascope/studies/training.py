@@ -1,4 +1,4 @@
-"""Train a denoiser into a folder: progress, losses, pictures, checkpoints; the same command goes on from there."""
+"""Train a denoiser into a folder, with losses, pictures and checkpoints; the same command resumes it."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data
-from sigmascope.studies.scales import say_notes
+from sigmascope.studies.scales import print_notes
 from sigmascope.studies.store import Folder, check_folder
 from sigmascope.studies.tasks import TrainSpec
 
 SPEC = "train.toml"
 _STATES = {"denoiser": "training.safetensors", "classifier": "training-classifier.safetensors"}
-_REPORTS = 40  # times that losses are noted
-_PICTURES = 8  # of which pictures are made
+_REPORTS = 40  # of the losses
+_PICTURES = 8  # of these reports, with pictures
 _SHOWN, _SAMPLING_STEPS = 24, 32
 
 
 def source_of(data: Data, settings: Settings, names: Sequence[str] = ()) -> Source:
-    """What a training of these data draws from; of a law, with these of its attributes."""
+    """The source of values and labels of a training; of a law, with these of its attributes."""
     if isinstance(data, LabelledData):
         return Items(data, holdout=settings.holdout, null=settings.null, seed=settings.seed)
     chosen = tuple(a for a in data.attributes if not names or a.name in names)
@@ -64,17 +64,17 @@ def _of_tree(data: Hierarchy, n: int, g: torch.Generator) -> tuple[Tensor, dict[
 
 
 def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]:
-    """Train into a folder; a half-done training goes on, a finished one is left as it is.
+    """Train into a folder; an interrupted training goes on, a finished one is left as it is.
 
     Args:
         spec: the training.
         out: its folder.
         progress: show a bar on stderr.
 
-    Returns: what to print, and whether it was already finished.
+    Returns: the text to print, and whether the training was already finished.
 
     Raises:
-        InputError: something that cannot be used.
+        InputError: for options or data that cannot be used.
         Stopped: another process of the run was lost.
     """
     check_folder(out, SPEC)
@@ -86,28 +86,28 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     check_text(spec)
     check_of_scenes(spec.data, spec.size, spec.grain)
     device = resolve_device(spec.device)
-    if settings.precision == "auto":  # said in full: another device must not go on in another precision
+    if settings.precision == "auto":  # stored, so that another device resumes in the same precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
     data = load_any(spec.data, spec.attributes, size=spec.size, grain=spec.grain, ground=spec.ground)
     if isinstance(data, Hierarchy):
-        refuse(settings, {"holdout": "a set of items"}, "a hierarchy, which has new ones without end")
+        refuse(settings, {"holdout": "data with items"}, "a hierarchy, whose values are drawn without limit")
     if isinstance(data, LabelledData):
         require_levels(data, settings.sigma_max, settings.sigma_min)
     if progress:
-        say_notes(data)
+        print_notes(data)
     spec = replace(spec, fingerprint=data.fingerprint, settings=settings)
     marker = out / SPEC
     if marker.exists():
-        apart = spec.differs(marker.read_text(encoding="utf-8", errors="replace"))
-        if apart:
-            raise InputError(f"{out}: it holds another training ({apart}): choose another --out")
+        difference = spec.differs(marker.read_text(encoding="utf-8", errors="replace"))
+        if difference:
+            raise InputError(f"{out}: it holds another training ({difference}): choose another --out")
     folder = Folder(out, SPEC, spec.to_toml())
     if _finished(folder):
         _forget_states(out)
         return "", True
     source = source_of(data, settings, spec.attributes)
     if spec.classifier_steps and not source.attributes:
-        raise InputError(f"{spec.data}: it has no attribute that a classifier could tell: leave out --classifier-steps")
+        raise InputError(f"{spec.data}: it has no attribute for a classifier: leave out --classifier-steps")
     classifier: ClassifierTrainer | None = None
     if spec.classifier_steps and source.attributes:
         classifier = ClassifierTrainer(source, replace(settings, steps=spec.classifier_steps, width=0, depth=0), device)
@@ -137,21 +137,13 @@ def folder_write(folder: Folder, name: str, writer: Any) -> None:
     distributed.by_first(lambda: folder.write(name, writer))
 
 
-def _run(
-    trainer: Training,
-    folder: Folder,
-    what: str,
-    steps: int,
-    spec: TrainSpec,
-    progress: bool,
-    keep: Any,
-) -> None:
-    """Step to the end, noting losses, making pictures and leaving checkpoints on the way."""
+def _run(trainer: Training, folder: Folder, part: str, steps: int, spec: TrainSpec, progress: bool, keep: Any) -> None:
+    """Train to the end, with reports of the losses, pictures and checkpoints."""
     every = max(1, steps // _REPORTS)
     begun = time.monotonic() - trainer.seconds
     due = time.monotonic() + spec.checkpoint_seconds
     hidden = not progress or distributed.rank() > 0
-    bar = progress_bar(what, steps, "steps", initial=trainer.done, disable=hidden)
+    bar = progress_bar(part, steps, "steps", initial=trainer.done, disable=hidden)
     with bar:
         while trainer.done < steps:
             loss = trainer.step()
@@ -159,32 +151,32 @@ def _run(
             if trainer.done % every == 0 or trainer.done == steps:
                 trainer.losses()
                 bar.set_postfix(loss=f"{loss:.3g}")
-                folder_write(folder, f"losses-{what}.csv", lambda p: p.write_text(_csv(trainer), encoding="utf-8"))
+                folder_write(folder, f"losses-{part}.csv", lambda p: p.write_text(_csv(trainer), encoding="utf-8"))
                 if trainer.done % (every * (_REPORTS // _PICTURES)) == 0 or trainer.done == steps:
-                    _pictures(folder, trainer, what)
+                    _pictures(folder, trainer, part)
             late = time.monotonic() > due
             if distributed.gathered(late)[0] or trainer.done == steps:
                 trainer.seconds = time.monotonic() - begun
-                folder_write(folder, _STATES[what], trainer.store)
+                folder_write(folder, _STATES[part], trainer.store)
                 if keep is not None:
                     keep()
                 due = time.monotonic() + spec.checkpoint_seconds
 
 
-def _restore(trainer: Training, folder: Folder, what: str) -> None:
-    path = folder.path / _STATES[what]
+def _restore(trainer: Training, folder: Folder, part: str) -> None:
+    path = folder.path / _STATES[part]
     if path.exists():
         trainer.restore(path)
     if len(set(distributed.gathered(trainer.done))) > 1:
-        raise InputError(f"{path}: not all processes see it: use a folder that all of them share")
+        raise InputError(f"{path}: not all processes can read it: use a folder that all of them share")
 
 
-def _pictures(folder: Folder, trainer: Training, what: str) -> None:
-    """The losses; of images, some generated by the averaged network, told nothing, from the same noise each time."""
+def _pictures(folder: Folder, trainer: Training, part: str) -> None:
+    """Figures of the losses and of images that the unconditional averaged network generates from fixed noise."""
     if distributed.rank():
         return
-    picture = rendered(losses_figure(trainer.history, trainer.decades, what), "png")
-    folder.write(f"losses-{what}.png", lambda p: p.write_bytes(picture))
+    picture = rendered(losses_figure(trainer.history, trainer.decades, part), "png")
+    folder.write(f"losses-{part}.png", lambda p: p.write_bytes(picture))
     if not isinstance(trainer, Trainer) or len(trainer.averaged.event) != 3:
         return
     model, event = trainer.averaged, trainer.averaged.event
@@ -202,7 +194,7 @@ def _pictures(folder: Folder, trainer: Training, what: str) -> None:
 def _store_model(
     folder: Folder, trainer: Trainer, spec: TrainSpec, data: Data, seconds: float, *, half: bool, finished: bool = False
 ) -> None:
-    """The averaged network with its card, which is written first: with the weights the model is there."""
+    """Write the averaged network and its card; the weights come first, since the card marks a finished model."""
     model = trainer.averaged
     model.card = {
         "data": data.name,
@@ -250,9 +242,9 @@ def _csv(trainer: Training) -> str:
 def _words(trainer: Trainer, classifier: ClassifierTrainer | None, seconds: float) -> str:
     entry = trainer.history[-1]
     lines = [f"{trainer.model.count():,} parameters, {trainer.done:,} steps, {seconds:,.0f} s"]
-    lines.append(f"{'sigma':<16}{'held-out loss':>14}{'told all':>10}")
-    for d, free, told in zip(trainer.decades, entry["held_out"], entry["held_out_conditional"], strict=True):
-        lines.append(f"{10.0**d:<6g} to {10.0 ** (d + 1):<6g}{free:>14.4f}{told:>10.4f}")
+    lines.append(f"{'sigma':<16}{'held-out loss':>14}{'conditional':>13}")
+    for d, free, conditional in zip(trainer.decades, entry["held_out"], entry["held_out_conditional"], strict=True):
+        lines.append(f"{10.0**d:<6g} to {10.0 ** (d + 1):<6g}{free:>14.4f}{conditional:>13.4f}")
     if classifier is not None:
         lines.append(f"classifier: {classifier.done:,} steps")
     return "\n".join(lines)

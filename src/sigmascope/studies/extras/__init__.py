@@ -1,3 +1,3 @@
-"""What a study leaves beside its curves."""
+"""What results hold beside the curves of a study."""
 
 __all__: list[str] = []

@@ -1,33 +1,26 @@
-"""Verdicts on the curves of a network, and which of them the study is about."""
+"""Verdicts on the curves of a network, and the choice of the main curve."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import xarray as xr
 
 from sigmascope.analysis.trust import TOLERANCE, Trust, judge, rule
 from sigmascope.core import Curve
-from sigmascope.information.jobs import Job
 from sigmascope.information.problems import ModelProblem, SamplerProblem
 from sigmascope.learn.settings import NULL
-from sigmascope.studies.extras.models import LOSSES
+from sigmascope.studies.extras.models import LOSSES, OfGaps
 from sigmascope.studies.marks import with_marks
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 _GAPS = ("score_gap", "mmse_gap")
 
 
-class MarksOfModel(Extra):
-    """Gaps against bounds, calibration, random labels, the data's own bound and the denoising loss."""
+class MarksOfModel(OfGaps):
+    """Verdicts on gaps: by bounds, calibration, random labels, the bound from the data alone, and denoising losses."""
 
-    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
-        return {"gaps": problem.job("gaps", problem.gap_job)}
-
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured, by = done["gaps"].curves(), {(c.attribute, c.estimator): c for c in curves}
         null, trusts = measured.get(NULL), list[Trust]()
         for a in problem.attributes:
@@ -39,34 +32,31 @@ class MarksOfModel(Extra):
                         calibration=measured[a.name].calibration,
                         null=None if null is None else getattr(null, name),
                         data_bound=by.get((a.name, "heldout")),
-                        wrapping=done[LOSSES].say(),
+                        wrapping=done[LOSSES].warning(),
                     )
                 )
         results = with_marks(results, trusts, ("bound", "score_gap", "heldout", "mmse_gap"))
-        held = list(map(str, results.estimator.values))
+        names = set(map(str, results.estimator.values))
         results.attrs |= {
-            "trust_rule": rule(bound="bound" in held, null=null is not None, data_bound="heldout" in held, losses=True),
+            "trust_rule": rule(
+                bound="bound" in names, null=null is not None, data_bound="heldout" in names, losses=True
+            ),
             "trust_tolerance": TOLERANCE,
         }
         return results
 
 
 class MarksOfSampler(Extra):
-    """Forks against the denoising loss, and against the proportions in which the images are made.
+    """Verdicts on forks: by denoising losses, and by the proportions of the images that the model makes.
 
     Args:
-        against: after the extras before it, what speaks against the forks of each attribute.
+        against: for each attribute, the reason against its curve by forks, which :class:`Made` fills in.
     """
 
     def __init__(self, against: Mapping[str, str]) -> None:
         self._against = against
 
-    def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
-        return {}
-
-    def add(
-        self, results: xr.Dataset, problem: SamplerProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
-        wrapping = done[LOSSES].say()
+    def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        wrapping = done[LOSSES].warning()
         trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
         return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))

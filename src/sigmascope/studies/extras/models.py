@@ -1,4 +1,4 @@
-"""What is left beside the curves of a network, told attributes or nothing."""
+"""What the results of a network hold beside its curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sigmascope.core import Curve
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ChainJob
@@ -17,19 +17,16 @@ from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.results import further_error
+from sigmascope.studies.subjects.extra import Extra, Jobs
 
 LOSSES = "losses"
-"""Key of the job of denoising losses."""
+"""Key of the job of the denoising losses."""
 _PROBES = "probes:"
 
 
 class Losses(Extra):
-    """The denoising losses, each per coordinate, and what they say of how the network is wrapped.
-
-    Args:
-        make: makes the job.
-    """
+    """The denoising losses per coordinate, and whether they show that the network is wrapped wrongly."""
 
     first = True
 
@@ -39,53 +36,51 @@ class Losses(Extra):
     def jobs(self, problem: Any) -> Mapping[str, Job]:
         return {LOSSES: problem.job(LOSSES, self._make)}
 
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         job: LossJob = done[LOSSES]
         losses = job.losses()
-        results.attrs["wrapping"] = job.say()
+        results.attrs["wrapping"] = job.warning()
         if losses is None:  # too few items
             return results
         each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
-        each["_over_untold"] = losses.network - losses.network[:1]
+        each["_over_unconditional"] = losses.network - losses.network[:1]
         alone = {"_linear": losses.linear, "_mean": np.broadcast_to(losses.mean, losses.linear.shape)}
-        found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+        variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
         for names, axes in ((each, ("loss_condition", "loss_sigma")), (alone, ("loss_sigma",))):
             for name, x in names.items():
-                found[f"loss{name}"] = (axes, x.mean(-1))
-                found[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
-        return results.assign(found).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
+                variables[f"loss{name}"] = (axes, x.mean(-1))
+                variables[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
+        return results.assign(variables).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
 
 
 class OwnPath(Extra):
-    """What was found along the model's own path."""
+    """Curves along the model's own path."""
 
-    def jobs(self, problem: Any) -> Mapping[str, Job]:
-        return {}
-
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
-        if OF_PATH not in done:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        if PATH_ESTIMATOR not in done:
             return results
-        found = [done[OF_PATH].of_attribute(a) for a in problem.attributes]
+        paths = [done[PATH_ESTIMATOR].result_for(a) for a in problem.attributes]
         each, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
-        of_path = [f.curve for f in found]
-        gauges = [np.zeros_like(c.value) if c.quadrature_error is None else c.quadrature_error for c in of_path]
-        of = {
+        of_path = [p.curve for p in paths]
+        variables = {
             "path_information": (each, np.stack([c.value for c in of_path])),
             "path_stderr": (each, np.stack([c.stderr for c in of_path])),
-            "path_quadrature_error": (each, np.stack(gauges)),
+            "path_quadrature_error": (each, np.stack([further_error(c) for c in of_path])),
             "path_information_per_draw": (drawn, np.stack([c.per_draw for c in of_path])),
             "path_ceiling": (("attribute",), np.array([c.ceiling for c in of_path])),
         }
-        kept, sure = [f.kept for f in found if f.kept is not None], [f.sure for f in found if f.sure is not None]
+        kept, sure = [p.kept for p in paths if p.kept is not None], [p.sure for p in paths if p.sure is not None]
         if kept and sure:
-            of |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
-        results = results.assign({name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in of.items()})
+            variables |= {"path_kept_per_draw": (drawn, np.stack(kept)), "path_sure_per_draw": (drawn, np.stack(sure))}
+        results = results.assign(
+            {name: (axes, values, {"law": OWN_PATH}) for name, (axes, values) in variables.items()}
+        )
         results["path_information"].attrs["by"] = "forks" if kept else "gap"
         return results
 
 
 class Chain(Extra):
-    """The chain rule's residual of each attribute, integrated from the top down, nats."""
+    """The residual of the chain rule for each attribute, integrated from the top down."""
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         if len(problem.attributes) < 2:
@@ -96,9 +91,7 @@ class Chain(Extra):
 
         return {"chain": problem.job("chain", make)}
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         if "chain" not in done:
             return results
         weights, sigma = integral_from_the_top(problem.sigma), problem.sigma
@@ -116,14 +109,9 @@ class Chain(Extra):
 
 
 class OfProbes(Extra):
-    """How often probes are right, and what they learn from fewer draws."""
+    """The accuracy of probes, and their bounds with fewer draws to train on."""
 
-    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
-        return {}
-
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         names = [a.name for a in problem.attributes]
         for job in (job for key, job in done.items() if key.startswith(_PROBES)):
             accuracy = np.stack([job.accuracy(n) for n in names])
@@ -137,20 +125,22 @@ class OfProbes(Extra):
         return results
 
 
-class Calibration(Extra):
-    """How far the two gaps are apart, and what the network says it knows of random labels."""
+class OfGaps(Extra):
+    """An extra that reads the job of the gaps."""
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {"gaps": problem.job("gaps", problem.gap_job)}
 
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
+
+class Calibration(OfGaps):
+    """The difference of the two gaps, and the gap and bound of random labels."""
+
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured = done["gaps"].curves()
-        found = [measured[a.name].calibration for a in problem.attributes]
+        differences = [measured[a.name].calibration for a in problem.attributes]
         results = results.assign(
-            calibration=(("attribute", "sigma"), np.stack([c.value for c in found])),
-            calibration_stderr=(("attribute", "sigma"), np.stack([c.stderr for c in found])),
+            calibration=(("attribute", "sigma"), np.stack([c.value for c in differences])),
+            calibration_stderr=(("attribute", "sigma"), np.stack([c.stderr for c in differences])),
         )
         best = next((c for c in curves if c.attribute == NULL and c.estimator == "bound"), None)
         for name, c in (
@@ -162,18 +152,12 @@ class Calibration(Extra):
         return results
 
 
-class Allocation(Extra):
-    """Which draws the gaps were measured on, so that another model can be measured on the same."""
+class Allocation(OfGaps):
+    """The draws that the gaps were measured on, so that another model can be measured on the same."""
 
-    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
-        return {"gaps": problem.job("gaps", problem.gap_job)}
-
-    def add(
-        self, results: xr.Dataset, problem: ModelProblem, done: Mapping[str, Any], curves: Sequence[Curve]
-    ) -> xr.Dataset:
-        found = done["gaps"].allocation
-        if found is None:
-            return results
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        allocation = done["gaps"].allocation
+        state = {} if allocation is None else allocation.state()
         return results.assign(
-            {f"allocation_{k}": ([f"allocation_{k}_{i}" for i in range(v.ndim)], v) for k, v in found.state().items()}
+            {f"allocation_{k}": ([f"allocation_{k}_{i}" for i in range(v.ndim)], v) for k, v in state.items()}
         )

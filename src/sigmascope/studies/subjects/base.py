@@ -1,4 +1,4 @@
-"""What a subject is, all that a study knows of it, and the register of how subjects are opened."""
+"""Subjects of studies, and the registry of the ways to open them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from sigmascope.core import Attribute, Curve, InputError
 from sigmascope.information.estimator import Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.problem import Problem
+from sigmascope.report.explorer import Explored
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.subjects.extra import Extra
 
 P = TypeVar("P", bound=Problem[Any])
-Found = Sequence[tuple[Estimator[Any], Sequence[Curve]]]
+Measured = Sequence[tuple[Estimator[Any], Sequence[Curve]]]
 
 
 class Subject(ABC, Generic[P]):
-    """What is studied.
-
-    Everything that a study does with it is here; nothing else in the house asks what kind it is.
+    """What a study measures: an exact law, a population, a conditional model, a sampler.
 
     Attributes:
-        kind: one of :data:`~sigmascope.information.estimator.SUBJECTS`: which estimators can measure it.
-        data: what draws are made of; its name, words, unit and fingerprint stand in results.
-        attributes: those studied.
+        kind: one of :data:`~sigmascope.information.estimator.SUBJECTS`, which decides the estimators that apply.
+        data: the data; results hold their name, words, unit and fingerprint.
+        attributes: the attributes studied.
     """
 
     kind: str
@@ -36,73 +35,81 @@ class Subject(ABC, Generic[P]):
 
     @abstractmethod
     def problem(self, spec: Spec) -> P:
-        """Draws of it and levels, as the specification asks for."""
+        """Draws, levels, seed and estimators of the specification."""
 
     @abstractmethod
     def extras(self, problem: P) -> Sequence[Extra]:
-        """What a study of it leaves beside its curves, in the order in which the results get them."""
+        """What results hold beside the curves, in the order in which it is added."""
 
     @abstractmethod
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
-        """What a study of it would take, a line each.
+        """The lines of a dry run: data, cost, time, memory.
 
         Args:
             spec: the study.
-            reading: seconds that it took to open the subject.
+            reading: seconds it took to open the subject.
         """
 
-    @abstractmethod
-    def beside(self, problem: P) -> Sequence[Estimator[Any]]:
-        """Estimators that measure it whatever is asked for; none, as a rule."""
+    def explored(self, problem: P, curves: Sequence[Curve]) -> Explored | None:
+        """One image at many levels for the page's slider; None where the posterior is not known exactly.
 
-    @abstractmethod
+        Args:
+            problem: whose first draw is shown.
+            curves: of the study's main estimator, in order of emergence.
+        """
+        return None
+
+    def beside(self, problem: P) -> Sequence[Estimator[Any]]:
+        """Estimators that every study of it has, in addition to those of the specification; none by default."""
+        return ()
+
     def joining(self, problem: P) -> Joins:
-        """What joins the curves of its estimators; :class:`AsTheyAre`, as a rule."""
+        """How the curves of estimators become those of the study; unchanged by default."""
+        return Unjoined()
 
     def estimators(self, spec: Spec) -> tuple[Estimator[Any], ...]:
-        """Those that the specification names.
+        """The estimators that the specification names.
 
-        Raises: InputError for one that cannot measure it.
+        Raises: InputError for one that cannot measure this subject.
         """
-        found = [named(name, self.kind) for name in spec.estimators]
-        for e in found:
+        chosen = [named(name, self.kind) for name in spec.estimators]
+        for e in chosen:
             if why := e.refusal(self):
                 raise InputError(why)
-        return tuple(found)
+        return tuple(chosen)
 
 
 @runtime_checkable
 class Joins(Protocol):
-    """Functions from the curves of estimators to those of a study."""
+    """A function from the curves of estimators to the curves of a study, and the jobs that it needs."""
 
     def jobs(self) -> Mapping[str, Job]:
-        """What they wait for."""
+        """Its jobs."""
 
-    def curves(self, found: Found, done: Mapping[str, Any]) -> list[Curve]:
-        """The curves of the study, in its order."""
+    def curves(self, measured: Measured, done: Mapping[str, Any], /) -> list[Curve]:
+        """The curves of the study, in order."""
 
 
-class AsTheyAre:
-    """The curves of every estimator, in its order."""
+class Unjoined:
+    """The curves of every estimator, unchanged."""
 
     def jobs(self) -> Mapping[str, Job]:
         return {}
 
-    def curves(self, found: Found, done: Mapping[str, Any]) -> list[Curve]:
-        return [c for _, curves in found for c in curves]
+    def curves(self, measured: Measured, done: Mapping[str, Any], /) -> list[Curve]:
+        return [c for _, curves in measured for c in curves]
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a kind of subject is opened.
+    """A way to open a kind of subject.
 
     Args:
-        words: what it is, in a few words, for complaints.
-        claims: whether a specification is of it.
-        open: the subject and the specification, filled in; given the folder of the study where images may be kept, and
-            whether to show progress.
-        about: what can be said of it before it is opened, where opening makes images: lines of a dry run; None: opening
-            is cheap.
+        words: the kind of subject, for messages.
+        claims: whether a specification is for this kind.
+        open: opens the subject, and fills in the specification.  It takes the specification, the folder of the study
+            (where images may be kept) and whether to show progress.
+        about: the lines of a dry run without opening the subject, where opening makes images; None: open it.
     """
 
     words: str
@@ -115,28 +122,28 @@ _OPENINGS: list[Opening] = []
 
 
 def register(opening: Opening, *, last: bool = False) -> Opening:
-    """Make a kind of subject known: it is asked before those that were registered earlier, or after all of them."""
+    """Register a kind of subject, before those registered earlier or after all of them."""
     _OPENINGS.insert(len(_OPENINGS) if last else 0, opening)
     return opening
 
 
 def unregister(opening: Opening) -> None:
-    """Forget a kind of subject."""
+    """Remove a kind of subject."""
     _OPENINGS.remove(opening)
 
 
 def opening_of(spec: Spec) -> Opening:
-    """How the subject of a specification is opened.
+    """The way to open the subject of a specification.
 
-    Raises: InputError where nothing claims it.
+    Raises: InputError where there is none.
     """
-    found = next((o for o in _OPENINGS if o.claims(spec)), None)
-    if found is None:
-        known = ", ".join(o.words for o in _OPENINGS)
-        raise InputError(f"{spec.what.data}: no kind of subject takes this specification: expected one of {known}")
-    return found
+    for opening in _OPENINGS:
+        if opening.claims(spec):
+            return opening
+    words = ", ".join(o.words for o in _OPENINGS)
+    raise InputError(f"{spec.inputs.data}: no kind of subject fits this specification: expected one of {words}")
 
 
 def filled(spec: Spec, data: Any, names: Sequence[str]) -> Any:
     """The specification with the fingerprint of its data and the attributes studied."""
-    return replace(spec, what=replace(spec.what, attributes=tuple(names)), fingerprint=data.fingerprint)
+    return replace(spec, inputs=replace(spec.inputs, attributes=tuple(names)), fingerprint=data.fingerprint)

@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sigmascope.core import Denoiser, LabelledData
+import sigmascope.distributed as distributed
+from sigmascope.core import Curve, Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
-from sigmascope.information.estimator import EXACT, POPULATION, Estimator
+from sigmascope.information.estimator import EXACT, POPULATION
 from sigmascope.information.laws import law_of
 from sigmascope.information.problems import ExactProblem, PopulationProblem
 from sigmascope.noise import sigma_grid
+from sigmascope.report.explorer import Explored
 from sigmascope.studies.costs import lines_of_exact
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
+from sigmascope.studies.exploring import explore
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
-from sigmascope.studies.subjects.base import AsTheyAre, Extra, Joins, Subject
+from sigmascope.studies.subjects.base import Extra, Subject
 
 
 class ExactSubject(Subject[ExactProblem]):
-    """A law whose posterior is known.
+    """A law with an exact posterior.
 
     Args:
-        data: what it is of: with ``attributes``, ``draw`` (or items, of a finite set), ``event``, ``name``,
-            ``words``, ``unit`` and ``fingerprint``.
+        data: with ``attributes``, ``draw`` (or items, for a finite set), ``event``, ``name``, ``words``, ``unit`` and
+            ``fingerprint``.
         denoiser: its exact filter.
-        names: of the attributes studied.
+        names: names of the attributes studied.
     """
 
     kind = EXACT
@@ -44,19 +47,20 @@ class ExactSubject(Subject[ExactProblem]):
             seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
         )  # fmt: skip
 
-    def beside(self, problem: ExactProblem) -> Sequence[Estimator[Any]]:
-        return ()
-
-    def joining(self, problem: ExactProblem) -> Joins:
-        return AsTheyAre()
+    def explored(self, problem: ExactProblem, curves: Sequence[Curve]) -> Explored | None:
+        if distributed.world() > 1:  # a rank alone does not hold all items
+            return None
+        by_name = {a.name: a for a in self.attributes}
+        attributes = [by_name[c.attribute] for c in curves]
+        return explore(self.denoiser, attributes, problem.draws, curves, problem.seed)
 
     def extras(self, problem: ExactProblem) -> Sequence[Extra]:
-        found: list[Extra] = [Limits(), Values(), Keeping()]
+        extras: list[Extra] = [Limits(), Values(), Keeping()]
         if isinstance(self.denoiser, FiniteDenoiser):
-            found += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
+            extras += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
         if isinstance(self.denoiser, HierarchyDenoiser):
-            found.append(Tree(self.denoiser))
-        return found
+            extras.append(Tree(self.denoiser))
+        return extras
 
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
         return lines_of_exact(self, spec, reading)
@@ -83,12 +87,6 @@ class Population(Subject[PopulationProblem]):
             sigma=sigma_grid(s.sigma_max, s.sigma_min, s.levels), seed=s.seed, estimators=self.estimators(spec),
             denoiser=self.denoiser,
         )  # fmt: skip
-
-    def beside(self, problem: PopulationProblem) -> Sequence[Estimator[Any]]:
-        return ()
-
-    def joining(self, problem: PopulationProblem) -> Joins:
-        return AsTheyAre()
 
     def extras(self, problem: PopulationProblem) -> Sequence[Extra]:
         return ()

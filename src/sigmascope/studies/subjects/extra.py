@@ -1,4 +1,4 @@
-"""What a study leaves beside its curves."""
+"""What results hold beside the curves of a study."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ import xarray as xr
 from sigmascope.core import Curve
 from sigmascope.information.jobs import Job
 
+Jobs = Mapping[str, Any]
+"""The finished jobs of a study, by key."""
+
 
 class Extra(ABC):
-    """What a study leaves beside its curves: variables of the results, and a section of the page that shows them.
+    """Variables of the results beside the curves; a section of the page shows them.
 
     Attributes:
-        first: whether its jobs are done before those of the estimators.
+        first: whether its jobs come before those of the estimators.
     """
 
     first: bool = False
 
-    @abstractmethod
     def jobs(self, problem: Any) -> Mapping[str, Job]:
-        """What it waits for; nothing, as a rule."""
+        """The jobs that it needs; none by default."""
+        return {}
 
     @abstractmethod
-    def add(self, results: xr.Dataset, problem: Any, done: Mapping[str, Any], curves: Sequence[Curve]) -> xr.Dataset:
-        """The results with it.
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        """The results with its variables.
 
         Args:
-            results: with all curves, and the extras before it.
+            results: with all curves, and the extras before this one.
             problem: of the study.
-            done: all jobs, done.
+            done: all jobs, finished.
             curves: of the study.
         """

@@ -1,4 +1,4 @@
-"""Images that a pipeline makes itself, kept in the folder of a study until it is done."""
+"""Images that a pipeline makes itself; they are kept in the folder of a study until it is finished."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sigmascope.studies.spec import PipelineSpec
 from sigmascope.studies.store import IMAGES, check_study, keep_images
 from sigmascope.studies.subjects.pipelines import Opened
 
-_ROWS = 256  # images that are made at once
+_ROWS = 256  # images made at once
 
 
 def images_of(spec: PipelineSpec, probed: int) -> int:
-    """How many images a study of generated ones needs: its draws, and those that probes are trained on."""
+    """Number of images of a study of generated ones: its draws, and those to train probes on."""
     return spec.sampling.draws + probed
 
 
@@ -42,7 +42,7 @@ def kept_images(
             with np.load(out / IMAGES, allow_pickle=False) as file:
                 same, values = str(file["made_by"]) == made_by, file["values"]
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise InputError(f"{out / IMAGES}: no images of a study, or broken: delete it and run again") from error
+            raise InputError(f"{out / IMAGES}: no images of a study, or damaged: delete it and run again") from error
         if not same or values.shape != (count, *event):
             raise InputError(f"{out}: it holds images of another study: choose another --out")
         return torch.from_numpy(values)
@@ -55,15 +55,7 @@ def kept_images(
 def _generated(
     opened: Opened, spec: PipelineSpec, count: int, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
-    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own.
-
-    Args:
-        opened: the pipeline.
-        spec: with seed, steps and the first level.
-        count: how many.
-        progress: show a bar on stderr.
-        look: is shown the first of them, before the others are made.
-    """
+    """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own."""
     s = spec.sampling
     denoiser, top = opened.unconditional(s.seed), s.sigma_max
     parts = []

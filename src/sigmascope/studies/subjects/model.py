@@ -1,4 +1,4 @@
-"""A network that can be told attributes: gaps, bounds whatever its error, and what to believe."""
+"""A conditional network as the subject of a study: score gaps, lower bounds, and checks of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, Estimator, named, usual
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, Estimator, named, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.jobs.losses import LossJob, loss_calls
 from sigmascope.information.joining import Joining
@@ -30,7 +30,7 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
 from sigmascope.streams import Use
 from sigmascope.studies.alike import allocation_of
-from sigmascope.studies.costs import lines_of_costs, table_of_classes
+from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
 from sigmascope.studies.extras.marks import MarksOfModel
 from sigmascope.studies.extras.models import Allocation, Calibration, Chain, Losses, OfProbes, OwnPath
 from sigmascope.studies.options import GapOptions, Sampling
@@ -40,26 +40,26 @@ from sigmascope.studies.subjects.entries import attributes_of
 from sigmascope.studies.subjects.extra import Extra
 from sigmascope.studies.training import source_of
 
-_TEST, _FIT, _PROBED, _MORE, _MORE_FIT = range(5)
+_TEST, _FIT, _PROBED, _CHEAP, _CHEAP_FIT = range(5)
 _PROBE_DRAWS = 1024  # to train probes on
 _BATCH = 1024  # rows of a call of the network
 BOUNDS = ("filter", "likelihood", "classifier")
-"""Estimators of which a study of a network has one, or the score gap."""
+"""Lower bounds; a study of a network needs one of them, or the score gap."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network that can be told attributes, and how it came to be.
+    """A conditional network, and how it was trained.
 
     Args:
         model: the denoiser.
-        classifier: of noisy values, if there is one.
-        null: its spare attribute of random labels, if it was told one.
-        highest: the largest noise level that it knows; None: there is none.
-        kind: what kind of network it is, in a word.
-        parameters: how many it has.
-        steps: of its training; 0 where that is not known.
-        classes: of a pipeline, each value of the attribute with the index and the name of its class.
+        classifier: classifier of noisy values, if there is one.
+        null: its attribute of random labels, if it was trained with one.
+        highest: its largest noise level; None: unlimited.
+        kind: the kind of network, in a word.
+        parameters: their number.
+        steps: steps of its training; 0: not known.
+        classes: for a pipeline, each value of the attribute with the index and the name of its class.
         unconditional_calls: network calls of an unconditional output; more than 1 for a mixture over classes.
     """
 
@@ -75,15 +75,15 @@ class Network:
 
 
 class ConditionalModel(Subject[ModelProblem]):
-    """A network that can be told attributes, with the data that it is measured on.
+    """A conditional network with the data that it is measured on.
 
     Args:
-        network: it can be told each of the attributes.
-        source: draws of the data, of items kept out of training where these are known.
+        network: can be conditioned on each of the attributes.
+        source: draws of the data; of items kept out of training, where these are known.
         data: the data.
         attributes: those studied.
-        held_out: whether the draws are of items that were kept out.
-        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+        held_out: whether the draws are of items kept out of training.
+        scale: root of the mean squared distance of the data from their mean, per coordinate.
     """
 
     kind = CONDITIONAL
@@ -109,8 +109,8 @@ class ConditionalModel(Subject[ModelProblem]):
         return Sampling.sigma_max if highest is None else highest * (1.0 - 1e-9)
 
     @property
-    def asked(self) -> tuple[Attribute, ...]:
-        """The attributes that the network is told: those studied, and the null."""
+    def measured(self) -> tuple[Attribute, ...]:
+        """The attributes whose gaps are measured: those studied, and that of random labels."""
         return self.attributes if self.network.null is None else (*self.attributes, self.network.null)
 
     def draws(self, n: int, seed: int, use: int, first: int = 0) -> Draws:
@@ -139,12 +139,12 @@ class ConditionalModel(Subject[ModelProblem]):
         )  # fmt: skip
 
     def _gaps(self, spec: ModelSpec | PipelineSpec, sigma: Any) -> GapJob:
-        """Half of its calls are without knowledge, which may take several calls of the network each."""
-        g, names = spec.gaps, [a.name for a in self.asked]
+        """The job of the gaps.  Half of its outputs are unconditional, and may take several network calls each."""
+        g, names = spec.gaps, [a.name for a in self.measured]
         return GapJob(
             self.network.model,
             self.source.held_out if self.held_out else self.source.draw,
-            {a.name: a.entropy for a in self.asked},
+            {a.name: a.entropy for a in self.measured},
             sigma,
             target_stderr=g.target_stderr or None,
             budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
@@ -158,55 +158,40 @@ class ConditionalModel(Subject[ModelProblem]):
         return (DataBoundOf(REPLICATES),)
 
     def joining(self, problem: ModelProblem) -> Joining:
-        def more(each: int, of_fit: bool, group: int) -> Draws:
-            return self.draws(each, problem.seed, _MORE_FIT if of_fit else _MORE, group * each)
+        def further(each: int, of_fit: bool, group: int) -> Draws:
+            return self.draws(each, problem.seed, _CHEAP_FIT if of_fit else _CHEAP, group * each)
 
-        return Joining(problem, more)
+        return Joining(problem, further)
 
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
         return (
             Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(), OfProbes(),
-            Said(self), Allocation(),
+            NetworkFacts(self), Allocation(),
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
         net = self.network
         return LossJob(
-            net.model,
-            self.source,
-            problem.sigma,
-            self.attributes,
-            bool(net.classes),
-            net.unconditional_calls,
+            net.model, self.source, problem.sigma, self.attributes, bool(net.classes), net.unconditional_calls,
             problem.seed,
-        )
+        )  # fmt: skip
 
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
         net, problem = self.network, self.problem(spec)
         out = ", items kept out of training" if self.held_out else ""
-        lines = [f"data        {self.data.words}{out}"]
-        lines.append(
-            f"model       {net.kind}, {net.parameters:,} parameters{unconditional_words(net.unconditional_calls)}"
-        )
-        lines += table_of_classes(net.classes)
-        asked = self.joining(problem).classified
-        more = [("classifier", f"at most {asked:,} calls")] if asked else []
+        model = f"{net.kind}, {net.parameters:,} parameters{unconditional_words(net.unconditional_calls)}"
+        lines = [line("data", self.data.words + out), line("model", model), *table_of_classes(net.classes)]
+        classified = self.joining(problem).classified
+        others = [("classifier", f"at most {classified:,} calls")] if classified else []
         calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.unconditional_calls)[1]
-        return lines + lines_of_costs(problem, [*more, ("losses", f"{calls:,} network calls")], self.beside(problem))
+        return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
 
-class Said(Extra):
-    """What is said of the network and of its calls.
-
-    Args:
-        subject: the network with its data.
-    """
+class NetworkFacts(Extra):
+    """Facts about the network and its calls, as attributes of the results."""
 
     def __init__(self, subject: ConditionalModel) -> None:
         self._subject = subject
-
-    def jobs(self, problem: ModelProblem) -> dict[str, Any]:
-        return {}
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Any, curves: Sequence[Curve]) -> xr.Dataset:
         s, net = self._subject, self._subject.network
@@ -214,9 +199,9 @@ class Said(Extra):
             "model_parameters": net.parameters,
             "model_steps": net.steps,
             "model_network": net.kind,
-            # Half of those of the gaps are without knowledge.
+            # Half of the outputs of the gaps are unconditional.
             "network_calls": done["gaps"].calls * (1 + net.unconditional_calls) // 2
-            + (done[OF_PATH].calls(net.unconditional_calls) if OF_PATH in done else 0),
+            + (done[PATH_ESTIMATOR].calls(net.unconditional_calls) if PATH_ESTIMATOR in done else 0),
             "classified_draws": s.joining(problem).others,
             "held_out": int(s.held_out or not isinstance(s.source, Items)),
         }
@@ -228,97 +213,89 @@ class Said(Extra):
 
 
 def aim_of(gaps: GapOptions) -> str:
-    """How many calls are made for the gaps, in words."""
+    """The number of calls for the gaps, in words."""
     return (
         f"{gaps.budget:,} network calls" if gaps.budget else f"until the standard error is {gaps.target_stderr:g} nats"
     )
 
 
 def unconditional_words(calls: int) -> str:
-    """What is said of a network that must be told a class; nothing of others."""
-    return "" if calls == 1 else f"; no empty class: unconditional, the mixture over its classes, {calls} calls each"
+    """Words for a network without an unconditional output of its own; empty for others."""
+    return "" if calls == 1 else f"; unconditional: the mixture over its classes, {calls} calls per output"
 
 
 def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel, ModelSpec]:
-    """Load the model of a specification and its data, and fill in what the specification leaves open.
+    """Load the model and the data of a specification, and fill in its defaults.
 
-    Raises: InputError, also where model and data do not fit.
+    Raises: InputError, also where model and data do not fit together.
     """
     folder = model_folder(spec.model)
     model = NeuralDenoiser.load(folder, device)
-    own = [a for a in model.attributes if a.name != NULL]
-    if not own:
-        raise InputError(f"{spec.model}: the model can be told no attribute: train one with labels")
-    names = tuple(a.name for a in own)
-    settings, asked = _read_card(model, spec.model)
+    trained = [a for a in model.attributes if a.name != NULL]
+    if not trained:
+        raise InputError(f"{spec.model}: the model is not conditional on any attribute: train one with labels")
+    names = tuple(a.name for a in trained)
+    settings, entries = _read_card(model, spec.model)
     spec = _as_trained(spec, model, names)
-    w = spec.what
-    data = load_any(w.data, asked or names, size=w.size, grain=w.grain, ground=w.ground)
-    _check_fit(spec, data, model, own)
-    chosen = attributes_of(w.attributes, asked, names)
+    w = spec.inputs
+    data = load_any(w.data, entries or names, size=w.size, grain=w.grain, ground=w.ground)
+    _check_fit(spec, data, model, trained)
+    chosen = attributes_of(w.attributes, entries, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
     null = next((a for a in model.attributes if a.name == NULL), None)
     if isinstance(source, Items) and same and not held_out:
-        null = None  # its labels were trained on: of them the network does know something
+        null = None  # the network was trained on these random labels, so the true gap is not 0
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     spec = _within(_estimated(spec, classifier is not None), settings)
     digest = weights_digest(folder)
     check_same_data(spec, data)
     check_same_model(spec, digest)
     spec = replace(
-        spec, what=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
+        spec, inputs=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
         sampling=in_groups(spec.sampling),
     )  # fmt: skip
-    mine = tuple(next(a for a in data.attributes if a.name == n) for n in chosen)
+    studied = tuple(next(a for a in data.attributes if a.name == n) for n in chosen)
     network = Network(
         model, classifier, null, settings.sigma_max, model.architecture.kind, model.count(),
         int(model.card.get("steps", 0)),
     )  # fmt: skip
-    return ConditionalModel(network, source, data, mine, held_out=held_out, scale=model.scale), spec
+    return ConditionalModel(network, source, data, studied, held_out=held_out, scale=model.scale), spec
 
 
 def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) -> ModelSpec:
-    """The specification with the side, texture and ground of the data that the model was trained on.
-
-    Raises: InputError where others are asked for.
-    """
-    w, ground = spec.what, str(model.card.get("ground", WHITE))
+    """The specification with the size, grain and ground of the data that the model was trained on."""
+    w, ground = spec.inputs, str(model.card.get("ground", WHITE))
     if w.data == "scenes":
         side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
         if w.size not in (32, side) or (w.grain and not grain):
             texture = "with" if grain else "without"
             raise InputError(
-                f"size is {w.size} and grain {w.grain}: {spec.model} is of scenes of {side} × {side} pixels "
-                f"{texture} a grain: leave out --size and --grain"
+                f"size is {w.size} and grain {w.grain}: {spec.model} was trained on scenes of {side} × {side} "
+                f"pixels {texture} grain: leave out --size and --grain"
             )
         w = replace(w, size=side, grain=grain)
     if w.ground not in (WHITE, ground):
         raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {w.ground}: leave --ground out")
-    return replace(spec, what=replace(w, ground=ground))
+    return replace(spec, inputs=replace(w, ground=ground))
 
 
-def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, own: Sequence[Attribute]) -> None:
-    """Refuse data that the model is not of.
-
-    Raises: InputError.
-    """
-    of, name = {a.name: a for a in data.attributes}, spec.what.data
-    if {a.name for a in own} - set(of) or (isinstance(data, LabelledData) and len(of) > len(own)):
-        raise InputError(f"{name}: it has other attributes than the model was told: pass its own data")
+def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, trained: Sequence[Attribute]) -> None:
+    """Refuse data that do not fit the model."""
+    by_name, name = {a.name: a for a in data.attributes}, spec.inputs.data
+    further = isinstance(data, LabelledData) and len(by_name) > len(trained)
+    if {a.name for a in trained} - set(by_name) or further:
+        raise InputError(f"{name}: its attributes are not those of the model's training: pass the training data")
     if data.event != model.event:
-        raise InputError(f"{name}: items of shape {data.event}, the model is of {model.event}: pass its own data")
-    for a in own:
-        if a.values != of[a.name].values:
-            raise InputError(f"{name}: {a.name!r} has other values than the model was told: pass its own data")
+        raise InputError(f"{name}: items have shape {data.event}, the model has {model.event}: pass the training data")
+    for a in trained:
+        if a.values != by_name[a.name].values:
+            raise InputError(f"{name}: values of {a.name!r} are not those of the training: pass the training data")
 
 
 def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
-    """The specification without the classifier's bound where that is only the usual one and there is none.
-
-    Raises: InputError for a classifier that was asked for, or where nothing else stands to be believed.
-    """
+    """The specification without the bound of the classifier, where it is a default and the model has no classifier."""
     if "classifier" in spec.estimators and not classifier:
         if set(spec.estimators) != set(usual(CONDITIONAL)):
             raise InputError(f"{spec.model}: it has no classifier: leave it out of --estimators, or train with one")
@@ -328,10 +305,7 @@ def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
 
 
 def require_measure(estimators: Sequence[str]) -> None:
-    """Refuse estimators that are neither a score gap nor a bound.
-
-    Raises: InputError.
-    """
+    """Refuse estimators that are neither a score gap nor a bound (raises InputError)."""
     chosen = [named(e, CONDITIONAL) for e in estimators]
     if not any(e.name == "score_gap" or e.columns == "all" for e in chosen):
         raise InputError(f"estimators are {', '.join(estimators)}: add score_gap or a bound, {', '.join(BOUNDS)}")
@@ -340,55 +314,47 @@ def require_measure(estimators: Sequence[str]) -> None:
 def _within(spec: ModelSpec, settings: Settings) -> ModelSpec:
     """The specification with the levels that the model was trained at.
 
-    The denoiser is asked above the first level, too: by a factor of the square root of 2.
-
-    Raises: InputError where there are none.
+    The gaps also need the denoiser above the first level, by a factor of the square root of 2.
     """
     s, top = spec.sampling, settings.sigma_max / 2**0.5
     s = replace(s, sigma_max=min(s.sigma_max, top), sigma_min=max(s.sigma_min, settings.sigma_min))
     if s.sigma_min >= s.sigma_max:
         raise InputError(
-            f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the study "
-            "is among these"
+            f"the model was trained at sigma {settings.sigma_min:g} to {settings.sigma_max:g}: no level of the "
+            "study is in this range"
         )
     return replace(spec, sampling=s)
 
 
 def in_groups(sampling: Sampling) -> Sampling:
-    """As many draws as the columns of a model's curves divide."""
+    """The number of draws, rounded up to a multiple of the columns of a model's curves."""
     return replace(sampling, draws=-(-sampling.draws // REPLICATES) * REPLICATES)
 
 
 def check_same_data(spec: Spec, data: Any) -> None:
-    """Refuse data that are not those of the specification.
-
-    Raises: InputError.
-    """
+    """Refuse data that are not those of the specification (raises InputError)."""
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
-            f"{spec.what.data}: the data are not those of the specification: restore them, or start a new study"
+            f"{spec.inputs.data}: the data are not those of the specification: restore them, or start a new study"
         )
 
 
 def check_same_model(spec: ModelSpec | PipelineSpec, digest: str) -> None:
-    """Refuse weights that are not those of the specification.
-
-    Raises: InputError.
-    """
+    """Refuse weights that are not those of the specification (raises InputError)."""
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
 
 
 def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
-    """How the model was trained, and the attributes as they were asked for (perhaps with bins)."""
+    """The settings of the training, and its attributes as they were passed (possibly with bins)."""
     try:
         return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("attributes", ())))
     except (KeyError, TypeError, InputError) as error:
-        raise InputError(f"{name}: its card does not say how it was trained ({error}): train it again") from error
+        raise InputError(f"{name}: its card lacks the settings of its training ({error}): train it again") from error
 
 
 def weights_digest(folder: Path) -> str:
-    """Of all weights of a model."""
+    """Digest of all weights of a model."""
     digest = hashlib.blake2b(digest_size=16)
     for name in (WEIGHTS, CLASSIFIER):
         if (folder / name).exists():

@@ -1,4 +1,4 @@
-"""How the subjects that come with the package are opened from a specification.  A new one is a record here."""
+"""The ways to open the built-in kinds of subject from a specification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.information.jobs.pairs import pairs_among
+from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.studies.exact_law import chosen, denoiser_of
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.scales import require_scales
@@ -28,28 +28,28 @@ DataSpec = ExactSpec | HeldoutSpec
 
 
 def open_data(spec: DataSpec, out: Path | None = None, progress: bool = False) -> tuple[Subject[Any], DataSpec]:
-    """The exact law of data that are named, or the population that they come from.
+    """The exact law of named data, or the population that they come from.
 
-    Raises: InputError, also when the data are not those that the specification was made with.
+    Raises: InputError, also when the data are not those of the specification.
     """
-    w = spec.what
+    w = spec.inputs
     if w.data.startswith("<"):
-        raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study from there")
+        raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study there")
     data = load_any(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground)
     return of_data(_with_data_path(spec), data)
 
 
 def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[Any], DataSpec]:
-    """The subject of data that are loaded, and the specification with their fingerprint and all attributes studied.
+    """The subject of loaded data, and the specification with their fingerprint and the attributes studied.
 
     Args:
         spec: the study.
         data: labelled data, or a hierarchy.
-        denoiser: their exact filter; None: it is made.
+        denoiser: their exact filter; None: it is made here.
 
-    Raises: InputError for what such data cannot be asked.
+    Raises: InputError for options that do not apply to such data.
     """
-    w = spec.what
+    w = spec.inputs
     if spec.fingerprint and spec.fingerprint != data.fingerprint:
         raise InputError(
             f"{w.data}: the data are not those of the specification (fingerprint {data.fingerprint}, expected "
@@ -63,8 +63,8 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     require_scales(data, spec, studied)
     if isinstance(spec, ExactSpec) and spec.pairs:
         if tree:
-            raise InputError(f"{w.data}: pairs are of attributes of a finite set: leave out --pairs for a hierarchy")
-        pairs_among(studied)
+            raise InputError(f"{w.data}: pairs need a finite set of items: leave out --pairs for a hierarchy")
+        attribute_pairs(studied)
     if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
     spec = filled(spec, data, names)
@@ -76,9 +76,9 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
     spec = _with_paths(spec)
-    subject, found = open_model(spec, resolve_device(spec.device))
-    check_range(spec, found)
-    return subject, found
+    subject, opened = open_model(spec, resolve_device(spec.device))
+    check_range(spec, opened)
+    return subject, opened
 
 
 def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
@@ -90,8 +90,8 @@ def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tupl
 
 
 def _before_images(spec: PipelineSpec) -> tuple[list[str], Spec] | None:
-    """A dry run of a study whose images the pipeline makes, without making them; None for another."""
-    if spec.what.data != GENERATED:
+    """The dry run of a study whose images the pipeline makes, without making them; None for other studies."""
+    if spec.inputs.data != GENERATED:
         return None
     spec = _with_paths(spec)
     opened = open_pipe(spec, resolve_device(spec.device))
@@ -100,7 +100,7 @@ def _before_images(spec: PipelineSpec) -> tuple[list[str], Spec] | None:
 
 
 def _with_paths(spec: Any) -> Any:
-    """The specification of a model with paths that hold from anywhere."""
+    """The specification of a model with full paths."""
     assert isinstance(spec, SpecOfModel)
     if isinstance(spec, PipelineSpec):
         spec = replace(spec, model=as_path(spec.model))
@@ -112,40 +112,40 @@ def _with_paths(spec: Any) -> Any:
 
 
 def _with_data_path(spec: Any) -> Any:
-    """The specification with the whole path of its data, unless a word names them: it may be read from elsewhere."""
-    data = spec.what.data
+    """The specification with the full path of its data, unless a word names them."""
+    data = spec.inputs.data
     if by_word(data) is not None or not Path(data).exists():
         return spec
-    return replace(spec, what=replace(spec.what, data=str(Path(data).resolve())))
+    return replace(spec, inputs=replace(spec.inputs, data=str(Path(data).resolve())))
 
 
 def check_use(spec: PipelineSpec, opened: Opened) -> bool:
-    """Whether a pipeline is told classes; refuses what such a study, or one by forks, cannot use.
+    """Whether a study conditions the pipeline on classes; refuses options that this kind of study cannot use.
 
     Raises: InputError.
     """
-    told = is_conditional(spec, opened)
-    spec.validate_conditional() if told else spec.validate_forked()
-    null = spec.pipeline.null_class
-    if null >= 0 and null != (own := opened.pipe.denoiser.null):
-        why = "knows no classes" if not opened.pipe.denoiser.attributes else f"has class {own} for none"
-        raise InputError(f"--null-class {null} came, but {spec.model} {why}: leave it out")
+    conditional = is_conditional(spec, opened)
+    spec.validate_conditional() if conditional else spec.validate_forked()
+    null, network = spec.pipeline.null_class, opened.pipe.denoiser
+    if null >= 0 and null != network.null:
+        why = f"has the empty class {network.null}" if network.attributes else "has no classes"
+        raise InputError(f"--null-class is {null}, but {spec.model} {why}: leave it out")
     check_range(spec, opened.levels(spec))
-    return told
+    return conditional
 
 
-def check_range(asked: ModelSpec | PipelineSpec, found: ModelSpec | PipelineSpec) -> None:
-    """Refuse noise levels that were asked for and that the model does not know; the usual ones are cut to its range.
+def check_range(passed: ModelSpec | PipelineSpec, opened: ModelSpec | PipelineSpec) -> None:
+    """Refuse noise levels outside the range of the model that a user passed; default levels are cut to the range.
 
     Raises: InputError.
     """
-    usual = {f.name: f.default for f in fields(Sampling)}
+    defaults = {f.name: f.default for f in fields(Sampling)}
     for name in ("sigma_max", "sigma_min"):
-        came, has = getattr(asked.sampling, name), getattr(found.sampling, name)
-        if came not in (usual[name], has):
+        value, limit = getattr(passed.sampling, name), getattr(opened.sampling, name)
+        if value not in (defaults[name], limit):
             raise InputError(
-                f"{name} is {came:g}: {asked.model} can be measured from {found.sampling.sigma_max:g} down to "
-                f"{found.sampling.sigma_min:g}: pass --{name.replace('_', '-')} {has:g}, or leave it out"
+                f"{name} is {value:g}: {passed.model} can be measured from {opened.sampling.sigma_max:g} down to "
+                f"{opened.sampling.sigma_min:g}: pass --{name.replace('_', '-')} {limit:g}, or leave it out"
             )
 
 

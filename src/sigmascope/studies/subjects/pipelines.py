@@ -1,4 +1,4 @@
-"""A pipeline of diffusers as the model of a study: its classes are an attribute of the data, or it knows none."""
+"""A pipeline of diffusers as the model of a study, with or without classes."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from sigmascope.studies.subjects.model import check_same_model
 _ENCODED = 64  # pictures that are encoded at once
 _ROOT2 = 2**0.5
 _NODES, _PAIRS = 6, 2  # of a mixture's likelihood
-_BELOW = 4.0  # times below the last level of a study clean values are read
+_BELOW = 4.0  # clean values are read below the last level of a study, by this factor
 _OF_PIXELS = 0.25  # standard deviation of pixels between 0 and 1, about
 _BLOCK = re.compile(r"(^|\.)((down|up)_blocks\.\d+|mid_block|transformer_blocks\.\d+)$")
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A pipeline with what a study of it needs.
+    """An open pipeline.
 
     Args:
         pipe: the pipeline.
-        lowest: the smallest noise level that it knows, in the unit of its values.
-        highest: the largest; None: there is none.
-        digest: of its weights and its schedule.
+        lowest: its smallest noise level, in the unit of its values.
+        highest: its largest noise level; None: unlimited.
+        digest: digest of its weights and its schedule.
     """
 
     pipe: Pipeline
@@ -52,34 +52,34 @@ class Opened:
 
     @property
     def needs_class(self) -> bool:
-        """Whether its network has classes, and none that stands for an unknown one."""
+        """Whether its network has classes, and no empty class."""
         return bool(self.pipe.denoiser.attributes) and self.pipe.denoiser.null is None
 
     @property
-    def asked_up_to(self) -> float | None:
-        """The largest level at which its denoiser is asked; a mixture asks its network at levels above that, too."""
+    def highest_output(self) -> float | None:
+        """The largest level of its unconditional denoiser; a mixture evaluates its network above that level."""
         return self.highest / _ROOT2 if self.highest is not None and self.needs_class else self.highest
 
-    def mixed(self, told: Denoiser, span: float, seed: int) -> Mixture:
-        """A network that must be told a class, as a denoiser that may be left unconditional.
+    def mixed(self, conditional: Denoiser, span: float, seed: int) -> Mixture:
+        """A network without an empty class, with the mixture over its classes as its unconditional output.
 
         Args:
-            told: the network, told the values of one attribute.
-            span: scale of the data, the square root of the trace of its covariance.
-            seed: of the noise of its likelihood.
+            conditional: the network, conditioned on one attribute.
+            span: square root of the trace of the covariance of the data.
+            seed: of the noise of the likelihood.
         """
         top = float("inf") if self.highest is None else self.highest
-        name = told.attributes[0].name
-        return Mixture(told, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
+        name = conditional.attributes[0].name
+        return Mixture(conditional, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
 
     @property
     def unconditional_calls(self) -> int:
-        """Network calls of an answer without knowledge."""
+        """Network calls of an unconditional output."""
         classes = self.pipe.denoiser.attributes
         return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.needs_class else 1
 
     def unconditional(self, seed: int) -> Denoiser:
-        """The network as it is told nothing: itself, or the mixture over its classes at equal shares."""
+        """The unconditional denoiser: the network, or the mixture over its classes at equal shares."""
         network = self.pipe.denoiser
         if not self.needs_class:
             return network
@@ -88,49 +88,49 @@ class Opened:
 
     @property
     def words(self) -> str:
-        """What it is, in a word."""
+        """Its kind, in words."""
         return f"{self.pipe.kind} of diffusers"
 
     @property
     def parameters(self) -> int:
-        """How many its network has."""
+        """Number of parameters of its network."""
         return sum(p.numel() for p in self.pipe.denoiser.parameters())
 
     def levels(self, spec: PipelineSpec) -> PipelineSpec:
         """The specification within the pipeline's levels.
 
-        Raises: InputError where none of them is studied.
+        Raises: InputError where no level of the study is in their range.
         """
-        highest = self.asked_up_to
+        highest = self.highest_output
         s = spec.sampling
         top = s.sigma_max if highest is None else min(s.sigma_max, highest / _ROOT2)
         low = max(s.sigma_min, self.lowest)
         if low >= top:
             raise InputError(
                 f"{spec.model}: its noise levels, in the unit of the data, go from {self.lowest:.3g} to "
-                f"{self.highest or float('inf'):.3g}: no level of the study is among these"
+                f"{self.highest or float('inf'):.3g}: no level of the study is in this range"
             )
         return replace(spec, sampling=replace(s, sigma_min=low, sigma_max=top))
 
     def reads_at(self, sampling: Sampling) -> float:
-        """The level from which its clean values are read, below the last one of the study where it knows a lower one.
+        """The level at which clean values are read: below the last level of the study, where the pipeline goes lower.
 
-        What is open at the last level is decided below it: continuations that ended there would all be the same.  A
-        quarter of it leaves a sixteenth of the noise's variance.
+        Attributes that are open at the last level are decided below it, so continuations must not end there.  A
+        quarter of the level leaves a sixteenth of the variance of the noise.
         """
         return max(self.lowest, min(sampling.sigma_min / _BELOW, Sampling.sigma_min))
 
     def values(self, data: LabelledData) -> LabelledData:
-        """The data as the network's values: themselves, or the latents of all of them.
+        """The data as values of the network: pixels, or latents.
 
-        Raises: InputError where they are not of its size.
+        Raises: InputError where their shape is not that of the network.
         """
         event = self.pipe.denoiser.event
         data = as_pixels(data)
         if self.pipe.encode is None:
             if data.event != event:
                 raise InputError(
-                    f"{data.name}: items of shape {data.event}, the pipeline makes {event}: resize or crop them first"
+                    f"{data.name}: items have shape {data.event}, the pipeline's {event}: resize or crop them first"
                 )
             return data
         parts = []
@@ -140,16 +140,16 @@ class Opened:
         latents = torch.cat(parts)
         if latents.shape[1:] != event:
             raise InputError(
-                f"{data.name}: its latents are of shape {tuple(latents.shape[1:])}, the pipeline's of {event}: resize "
-                "or crop the images first"
+                f"{data.name}: its latents have shape {tuple(latents.shape[1:])}, the pipeline's {event}: resize or "
+                "crop the images first"
             )
         named = {a.name: [a.values[i] for i in data.labels[a.name].tolist()] for a in data.attributes}
-        found = from_array(latents.numpy(), named, weights=data.weights, name=data.name)
-        return replace(found, unit=f"{LATENTS} of {self.pipe.name}", notes=data.notes)
+        encoded = from_array(latents.numpy(), named, weights=data.weights, name=data.name)
+        return replace(encoded, unit=f"{LATENTS} of {self.pipe.name}", notes=data.notes)
 
 
 def as_pixels(data: LabelledData) -> LabelledData:
-    """Pictures with pixels from 0 to 1, as a pipeline takes them; those from -1 to 1 are converted, and say so.
+    """Pictures with pixels from 0 to 1, as a pipeline takes them; those from -1 to 1 are converted, with a note.
 
     Raises: InputError for values beyond 0 and 1 that are no such pictures.
     """
@@ -162,14 +162,14 @@ def as_pixels(data: LabelledData) -> LabelledData:
             "rescale them"
         )
     pixels = torch.cat([data.source.read(i, min(i + _ENCODED, len(data))) for i in range(0, len(data), _ENCODED)])
-    note = "the pixels go from -1 to 1: they are taken as pixels from 0 to 1, and the noise levels are in that unit"
+    note = "pixels from -1 to 1 were converted to pixels from 0 to 1, which is also the unit of the noise levels"
     unit = unit_of((len(data), *data.event), False, (0.0, 1.0))
     source = ArraySource(((pixels + 1) / 2).numpy())
     return replace(data, source=source, unit=unit, notes=(*data.notes, note), span=(0.0, 1.0))
 
 
-def seeing(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with what the blocks of its network see, for probes, where they have diffusers' names."""
+def with_features(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with the features of its blocks, for probes, where they have the names of diffusers."""
     blocks = [name for name, _ in denoiser.named_modules() if _BLOCK.search(name)]
     return Featured(denoiser, blocks, module=denoiser) if blocks else denoiser
 
@@ -182,13 +182,13 @@ def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
     o = spec.pipeline
     null = o.null_class if o.null_class >= 0 else None
     pipe = load_pipeline(spec.model, allow_pickle=o.allow_pickle, null=null, variant=o.variant, device=device)
-    own, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
-    low, high = (float(own.sigma(t)) / unit for t in (own.least, own.most))
-    given: Mapping[str, object] = pipe.scheduler.config
-    if own.name == "edm":
-        low, high = (float(str(given[k])) / unit for k in ("sigma_min", "sigma_max"))
+    schedule, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
+    low, high = (float(schedule.sigma(t)) / unit for t in (schedule.least, schedule.most))
+    config: Mapping[str, object] = pipe.scheduler.config
+    if schedule.name == "edm":
+        low, high = (float(str(config[k])) / unit for k in ("sigma_min", "sigma_max"))
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(dict(given), default=str, sort_keys=True).encode())
+    digest.update(json.dumps(dict(config), default=str, sort_keys=True).encode())
     for name, x in sorted(pipe.denoiser.state_dict().items()):
         digest.update(name.encode())
         digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -198,7 +198,7 @@ def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
 
 
 def as_path(model: str) -> str:
-    """The model's name with the full path of its folder, where there is one: a specification may be read elsewhere."""
+    """The name of a model, with the full path where it is a folder, so that it holds from anywhere."""
     if model.removeprefix(PIPELINE).startswith(HUB):
         return model
     folder = Path(model.removeprefix(PIPELINE))
