@@ -67,8 +67,8 @@ def test_a_total_that_grows(bars, data, tmp_path):
     """A model's gaps are allotted after a pilot: how many network calls there are is known only then."""
     assert main(["train", str(data), *MLP, "--steps", "80", "--out", str(tmp_path / "model")]) == 0
     bars.clear()
-    study = ["study", str(data), "--model", str(tmp_path / "model"), "--draws", "8", "--levels", "5", "--budget", "2000"]
-    assert main([*study, "--estimators", "score_gap", "--out", str(tmp_path / "out")]) == 0
+    study = ["study", str(data), "--model", str(tmp_path / "model"), "--draws", "8", "--levels", "5"]
+    assert main([*study, "--budget", "2000", "--estimators", "score_gap", "--out", str(tmp_path / "out")]) == 0
     ended(bars, 1)
 
 
