@@ -253,7 +253,7 @@ class _Thing:
         self.half = {"cube": 0.50, "cylinder": 0.58, "sphere": 0.66, "capsule": 0.77}[self.shape] * scale
         self.radius = {"cube": 0.50, "cylinder": 0.52, "sphere": 0.66, "capsule": 0.44}[self.shape] * scale
 
-    def near(self, origins: Rays, rays: Rays) -> np.ndarray:
+    def near(self, origins: Float[np.ndarray, "#rays 3"], rays: Rays) -> np.ndarray:
         """Whether the line of each ray passes through a sphere around the thing."""
         reach = 1.01 * {"cube": np.sqrt(3.0) * self.half, "cylinder": np.hypot(self.half, self.radius)}.get(
             self.shape, self.half

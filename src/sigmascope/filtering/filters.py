@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -54,8 +54,7 @@ class Filter(ABC, Generic[State]):
 
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
-        mean: Tensor = state.mean
-        return mean
+        return cast(Tensor, state.mean)
 
     def drift(self, state: State, t: float) -> Float[Tensor, "paths dim"]:
         r""":math:`\pi_t(H)`, the expected drift of the measurement; H at the mean where H is linear in the state."""
@@ -63,8 +62,7 @@ class Filter(ABC, Generic[State]):
 
     def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
         """Logarithm of the likelihood ratio of the measurements so far."""
-        log_evidence: Tensor = state.log_evidence
-        return log_evidence
+        return cast(Tensor, state.log_evidence)
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse for the system or for this filter's scheme."""

@@ -141,8 +141,8 @@ def choose(surrogate: Surrogate, draw: Draw, a: Allocation, use: int, columns: r
         weight = (_cells(a.edges)[1] / offered)[cell[picked]] / (count * chance[picked])
         tensors = [x[picked] for x in (v, noise, sigma, *(labels[n] for n in surrogate.names))]
         parts.append((tensors, np.full(draws, column), np.full(draws, k), weight, cell[picked], expected[picked]))
-    tensors, *arrays = zip(*parts, strict=True)
-    v, noise, sigma, *known = (torch.cat(x) for x in zip(*tensors, strict=True))
+    drawn, *arrays = zip(*parts, strict=True)
+    v, noise, sigma, *known = (torch.cat(x) for x in zip(*drawn, strict=True))
     return Chosen(v, noise, sigma, dict(zip(surrogate.names, known, strict=True)), *map(np.concatenate, arrays))
 
 

@@ -94,8 +94,8 @@ def gaps_of_columns(
         )  # fmt: skip
 
     score, mmse, calibration = columns[:, :-1]
-    gaps = (curve(way, x + correction, error) for way, x in zip(GAPS, (score, mmse), strict=True))
-    return Gaps(*gaps, curve("calibration", calibration, None))
+    score_gap, mmse_gap = (curve(way, x + correction, error) for way, x in zip(GAPS, (score, mmse), strict=True))
+    return Gaps(score_gap, mmse_gap, curve("calibration", calibration, None))
 
 
 def agreement(posterior: Curve, other: Curve) -> Agreement:

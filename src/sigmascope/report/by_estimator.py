@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -93,9 +94,9 @@ def model_figure(findings: Findings) -> Figure:
             _curve(ax, row, e, findings, 2.4 if e == "bound" else 1.4)
         for e in gaps:
             gap = row.sel(estimator=e)
-            biased, line = ~gap.trusted.values.astype(bool), {"linewidth": 1.5, "label": e}
-            colour = _colour(findings, e)
-            band(ax, gap.sigma.values, gap.information.values, half_interval(gap), colour, biased=biased, **line)
+            biased, colour = ~gap.trusted.values.astype(bool), _colour(findings, e)
+            values, half = gap.information.values, half_interval(gap)
+            band(ax, gap.sigma.values, values, half, colour, biased=biased, linewidth=1.5, label=e)
 
     return _panels(findings.results, draw, "information, nats", 3)
 
@@ -117,7 +118,7 @@ def sampler_figure(findings: Findings) -> Figure:
             _curve(ax, row, e, findings, 2.4 if e == "forks" else 1.4)
         if "path_information" in row:
             half = 1.96 * np.hypot(row.path_stderr.values, row.path_quadrature_error.values)
-            line = {"linewidth": 1.8, "linestyle": "-.", "label": "forks along the model's own path"}
+            line: dict[str, Any] = {"linewidth": 1.8, "linestyle": "-.", "label": "forks along the model's own path"}
             band(ax, row.sigma.values, row.path_information.values, half, style_of(_OWN_PATH)[0], 0.18, **line)
 
     return _panels(findings.results, draw, "information, nats", 3)

@@ -202,7 +202,7 @@ def draw_curves(
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
         label = label_of(labels[i] if labels else short(c.attribute, 26))
-        line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2, "label": label}
+        line: dict[str, Any] = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2, "label": label}
         band(ax, c.sigma if x is None else x, c.value, 1.96 * c.error, colors[i] if colors else colour, 0.2, **line)
     for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
         ceiling_line(ax, ceiling)

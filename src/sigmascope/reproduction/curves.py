@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -62,7 +63,7 @@ def three_figure(
     for i, (g, f) in enumerate(zip(gap, forks, strict=True)):
         colour, dash = style_of(i)
         mark = (biased or {}).get(g.attribute)
-        line = {"linestyle": dash, "linewidth": 1.4, "label": label_of(g.attribute)}
+        line: dict[str, Any] = {"linestyle": dash, "linewidth": 1.4, "label": label_of(g.attribute)}
         band(panels[0], intensity(g.sigma, ends), g.value, 1.96 * g.error, colour, 0.18, biased=mark, **line)
         band(panels[1], intensity(f.sigma, ends), f.ceiling - f.value, 1.96 * f.error, colour, 0.18, **line)
     for i, name in enumerate(probes.attribute.values):
@@ -100,7 +101,7 @@ def one_axis_figure(
                 continue
             sigma, value, error = rows[c.attribute]
             mark = (biased or {}).get(name, {}).get(c.attribute)
-            line = {
+            line: dict[str, Any] = {
                 "linestyle": _DASHES[k % 4],
                 "linewidth": 1.4,
                 "marker": "o" if len(sigma) < 20 else None,
@@ -132,7 +133,7 @@ def probes_figure(probes: xr.Dataset, ends: Ends) -> Figure:
             for i, where in enumerate(WHERE):
                 probe = probes.sel(where=where, attribute=name)
                 half = 1.96 * probe.stderr.values if kind == "log_score" else np.zeros(len(probes.tau))
-                line = {"linestyle": ("-", "--", ":")[i], "linewidth": 1.4, "label": WHERE[where]}
+                line: dict[str, Any] = {"linestyle": ("-", "--", ":")[i], "linewidth": 1.4, "label": WHERE[where]}
                 band(ax, probes.tau.values, probe[kind].values, half, style_of(i)[0], 0.18, **line)
             ax.set_xlim(1.0, 0.0)
             ax.set_title(label_of(name) if row is panels[0] else "", fontsize=9, loc="left")
@@ -210,7 +211,11 @@ def second_figure(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     left, right = fig.subplots(1, 2)
     for k, (law, rows) in enumerate(curves.items()):
         for i, c in enumerate(rows):
-            line = {"linestyle": _DASHES[k % 2], "linewidth": 1.4, "label": label_of(f"{c.attribute}, {law}")}
+            line: dict[str, Any] = {
+                "linestyle": _DASHES[k % 2],
+                "linewidth": 1.4,
+                "label": label_of(f"{c.attribute}, {law}"),
+            }
             band(left, c.sigma, c.value, 1.96 * c.error, style_of(i)[0], 0.18, **line)
             band(right, c.sigma, c.ceiling - c.value, 1.96 * c.error, style_of(i)[0], 0.18, **line)
     for ax, words in ((left, "information, nats"), (right, "entropy that is left: H(A) − I, nats")):
