@@ -107,7 +107,7 @@ class _Fit:
         at = np.interp(-entropy, -np.minimum.accumulate(seen), np.arange(len(seen)))
         low = np.minimum(at.astype(int), len(seen) - 2)
         share = (at - low)[:, None]
-        return (1.0 - share) * self.channel[low] + share * self.channel[low + 1]
+        return np.asarray((1.0 - share) * self.channel[low] + share * self.channel[low + 1])
 
 
 def _grid() -> Float64[np.ndarray, " grid"]:
