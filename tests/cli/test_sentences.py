@@ -90,7 +90,7 @@ TABLE = [
         r"the lower end is not reached, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
     ),
     ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
-    ("early", ["advise"], r"left out: no training range, since 95 % of the information of a clean image is not reached"),
+    ("early", ["advise"], r"no training range, since 95 % of the information of a clean image is not reached"),
     ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
     ("heldout", ["advise"], r"^All advice holds for noised images of the population that the data come from"),
     ("heldout", ["advise"], r"from a lower bound: the true curve reaches the same shares at these levels or above"),
