@@ -39,7 +39,7 @@ from sigmascope.core import Attribute, Curve
 from sigmascope.exact.gaussian import MixtureDenoiser
 from sigmascope.information.above import CoarseTopWarning
 from sigmascope.information.adaptive import GapJob
-from sigmascope.information.forks import FITTED, forks
+from sigmascope.information.forks import forks
 from sigmascope.information.keeping import kept_of_counts
 from sigmascope.studies.advising import Advisor
 
@@ -177,12 +177,12 @@ def by_bound(p: Problem, sigma: np.ndarray, log_posterior: np.ndarray, own: np.n
     return Curve.of_draws(p.name, "bound", sigma, gains, p.entropy, kind="lower bound")
 
 
-def by_forks(correction: str = FITTED) -> Estimator:
+def by_forks() -> Estimator:
     """Forks, with labels of the children drawn from p(a | y)."""
 
     def curve(p: Problem, sigma: np.ndarray, log_posterior: np.ndarray, _: np.ndarray, g: np.random.Generator) -> Curve:
         counts = g.multinomial(CHILDREN, np.exp(log_posterior))
-        return forks(p.attribute(), sigma, torch.from_numpy(counts), correction)
+        return forks(p.attribute(), sigma, torch.from_numpy(counts))
 
     return curve
 

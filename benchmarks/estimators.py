@@ -15,7 +15,7 @@ and noise, and a call of D and of D_A for each attribute:
   g² = beta and sigma_t² = 1 - e^-B, the integral of beta/(1 - e^-B) is ln(e^B - 1) = 2 ln sigma: it is uniform in
   ln sigma, hence *the same law* as ``uniform tau``.  (Over its own t in [1e-5, 1] the range is 12 instead of 9.1.)
 - ``levels``: ours with levels allocated by a pilot, to each attribute its own, and draws at a level as they come;
-- ``ours``: with a surrogate's guess of which draws matter as well.
+- ``ours``: with the gap that a surrogate expects of each draw as well.
 
 Calls of ours hold the pilot.  Of the others, calls are the variance of a sample over the squared standard error that
 ours reached, times the calls of a sample, one for D and one for each attribute; the variance comes from samples that
@@ -184,10 +184,10 @@ def measured(name: str, problem: Problem, state: Path | None, end: float) -> lis
     """A row for each attribute."""
     held = dict(np.load(state)) if state and state.exists() else {}
     reached: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
-    for guess in (True, False) if problem.seeds > 1 else (True,):
+    for informed in (True, False) if problem.seeds > 1 else (True,):
         errors, calls = [], []
         for seed in range(1, problem.seeds + 1):
-            options = {"target_stderr": problem.target * (1 if guess else 2), "seed": seed, "guess": guess}
+            options = {"target_stderr": problem.target * (1 if informed else 2), "seed": seed, "informed": informed}
             work = GapJob(problem.denoiser, problem.draw, problem.ceilings, SIGMA, **options)  # type: ignore[arg-type]
             if "gaps.position" in held:
                 work.restore({k: v for k, v in held.items() if k.startswith("gaps.")})
@@ -201,7 +201,7 @@ def measured(name: str, problem: Problem, state: Path | None, end: float) -> lis
                 np.savez(state, **held)
             errors.append([g.score_gap.stderr[-1] for g in work.curves().values()])
             calls.append(work.calls)
-        reached[guess] = np.array(errors), np.array(calls)
+        reached[informed] = np.array(errors), np.array(calls)
     x = np.log(SIGMA[-1]) + SPAN * (np.arange(problem.plain) + 0.5) / problem.plain
     block = problem.plain if problem.seeds > 1 else 64
     parts = []
@@ -221,7 +221,7 @@ def measured(name: str, problem: Problem, state: Path | None, end: float) -> lis
     for k, attribute in enumerate(problem.ceilings):
         error = np.sqrt((reached[True][0][:, k] ** 2).mean())
         # Calls times variance is what a way costs, whatever the error that a run ended at.
-        cost = {guess: float((calls * errors[:, k] ** 2).mean()) for guess, (errors, calls) in reached.items()}
+        cost = {informed: float((calls * errors[:, k] ** 2).mean()) for informed, (errors, calls) in reached.items()}
         row: dict[str, float | str] = {"model": name, "attribute": attribute, "stderr": float(error)}
         row |= {way: float(each * v[k] / error**2) for way, v in plain.items()}
         if False in reached:

@@ -29,8 +29,9 @@ from torch import Tensor
 
 from sigmascope.core import Draws, LabelledData
 from sigmascope.data import draw_items, from_array, load, load_scenes
-from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.threads import in_threads, workers
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.screened import ScreenedDenoiser
 from sigmascope.information.gaps import GAPS

@@ -1,8 +1,8 @@
-r"""At which noise level does a DDPM of handwritten digits decide the digit?  A model that we did not train.
+r"""At which noise level does a public DDPM of handwritten digits decide the digit?
 
     python examples/mnist_ddpm.py mnist-ddpm.pth mnist-10k.npz OUT [--draws 64] [--quick]
 
-Forks of the model (from noised real digits and from noised values of its own), probes of what it sees, a classifier of
+Forks of the model (from noised real digits and from noised values of its own), probes of its features, a classifier of
 noisy digits, and the exact filter of the data stand side by side in one figure.  OUT gets ``report/*.png``,
 ``results.csv`` and ``results.json``; the same command gives the same numbers.
 
@@ -67,7 +67,7 @@ def train(source: Items, steps: int, width: int, highest: float, seed: int) -> N
 
 
 class Reader:
-    """Labels clean values by the classifier, and remembers what it said and how sure it was."""
+    """Labels clean images by the classifier, and keeps its labels and how sure it was of each."""
 
     def __init__(self, classifier: NoisyClassifier) -> None:
         self.classifier = classifier
@@ -114,9 +114,9 @@ class Forked:
         labels = torch.where(self.sure < clear, len(self.digit.values), self.labels)
         counts = count_labels(labels.permute(2, 0, 1), len(self.digit.values) + 1)
         of = Attribute("digit", (*self.digit.values, "none"), prior)
-        found = forks(of, self.sigma, counts)
-        return Curve.of_draws("digit", f"{self.curve.estimator}, or none", self.sigma, found.per_draw, of.entropy,
-                              kind="estimate", quadrature_error=found.quadrature_error)  # fmt: skip
+        entropies = forks(of, self.sigma, counts)
+        return Curve.of_draws("digit", f"{self.curve.estimator}, or none", self.sigma, entropies.per_draw, of.entropy,
+                              kind="estimate", quadrature_error=entropies.quadrature_error)  # fmt: skip
 
     def agreement(self, clear: float) -> dict[str, list[list[float]]]:
         """Shares with their standard errors, by level: of children with their parent's digit, of pairs of siblings with
@@ -136,13 +136,13 @@ class Forked:
 
 
 def steps(sigma: float, step: float) -> int:
-    """Of a continuation: each at most ``step`` in ln sigma."""
+    """Levels of a continuation, each at most ``step`` in ln sigma below the one before."""
     return max(2, math.ceil(math.log(sigma / LOWEST) / step))
 
 
 def generate(model: Featured, schedule: Discrete, count: int, step: float, seed: int) -> Tensor:
     """Values of the model from noise alone, at its last timestep."""
-    top = float(schedule.sigma(schedule.most)) * (1 - 1e-9)
+    top = float(schedule.sigma(schedule.noise_time)) * (1 - 1e-9)
     parts = []
     for i in range(0, count, 64):
         some = min(64, count - i)
@@ -174,8 +174,8 @@ def onset_of(curve: Curve, schedule: Discrete, seed: int) -> dict[str, Any]:
 
     Few children make labels look too alike; ``half, at the least`` has all of the gauge of that taken off.
     """
-    found = sigmascope.onsets([curve], seed=seed)[0].at
-    table = {f"{share:g}": _quantity(q, schedule) for share, q in zip(SHARES, found, strict=True)}
+    levels = sigmascope.onsets([curve], seed=seed)[0].at
+    table = {f"{share:g}": _quantity(q, schedule) for share, q in zip(SHARES, levels, strict=True)}
     if curve.quadrature_error is not None:
         lower = curve.per_draw - curve.quadrature_error[:, None]
         least = replace(curve, per_draw=lower, value=lower.mean(1))
@@ -184,7 +184,7 @@ def onset_of(curve: Curve, schedule: Discrete, seed: int) -> dict[str, Any]:
 
 
 def _quantity(q: Quantity, schedule: Discrete) -> dict[str, list[float | None]]:
-    inside = [x if LOWEST < x < schedule.sigma(schedule.most) else None for x in (q.value, q.low, q.high)]
+    inside = [x if LOWEST < x < schedule.sigma(schedule.noise_time) else None for x in (q.value, q.low, q.high)]
     return {"sigma": inside, "timestep": [None if x is None else float(schedule.time(x)) for x in inside]}
 
 
@@ -236,8 +236,8 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
     sigma = sigma_grid(HIGH, LOW, levels)
     coarse = sigma[1:-1] if quick else sigma[[3, 6, 8, 10, 12, 14, 16, 18, 21]]  # forks cost most
 
-    guessed = losses(args.model, real_draws(source, 16 if quick else 64, seed, 1, out=True).v, seed)
-    say(f"epsilon loss at {TIMES}: {', '.join(f'{x:.4f}' for x in guessed['as in the docstring'])}")
+    variant_losses = losses(args.model, real_draws(source, 16 if quick else 64, seed, 1, out=True).v, seed)
+    say(f"epsilon loss at {TIMES}: {', '.join(f'{x:.4f}' for x in variant_losses['as in the docstring'])}")
     classifier = train(source, 180 if quick else 400, 12 if quick else 16, FAINT, seed)  # of clean values
     kept = torch.from_numpy(np.flatnonzero(source.kept_out))
     reader = Reader(classifier)
@@ -259,15 +259,15 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
         for name, of, d in (("forks of real digits", digit, real), ("forks of its own values", own, made))
     }
     with_none = frequencies(torch.where(sure < clear, 10, labels), 11)
-    mine = forked["forks of its own values"]
+    own_forks = forked["forks of its own values"]
     curves = [*exact_filter(data, levels, quick, seed), *bounds(model, source, coarse, sigma, quick, seed)]
-    curves += [*(f.curve for f in forked.values()), mine.with_none(clear, with_none)]
+    curves += [*(f.curve for f in forked.values()), own_forks.with_none(clear, with_none)]
     if (clean := (sure[:draws] >= clear).numpy()).sum() >= 2:
         of_clean = float(zhang(torch.bincount(labels[sure >= clear], minlength=10)[None])[0])
-        parts = mine.curve.per_draw[:, clean] - own.entropy + of_clean
+        parts = own_forks.curve.per_draw[:, clean] - own.entropy + of_clean
         curves.append(Curve.of_draws("digit", "forks of its clear values", coarse, parts, of_clean, kind="estimate"))
     results = {
-        "epsilon_loss": {"timesteps": TIMES, "guesses": guessed},
+        "epsilon_loss": {"timesteps": TIMES, "variants": variant_losses},
         "classifier": {"accuracy": accuracy, "held_out": len(kept), "clear_from": clear},
         "samples": {
             "count": len(values),
@@ -290,7 +290,7 @@ def run(args: argparse.Namespace, draws: int, levels: int, quick: bool, seed: in
 
 def exact_filter(data: LabelledData, levels: int, quick: bool, seed: int) -> list[Curve]:
     """What the filter of exactly these digits knows, and what one of the others knows of digits held out."""
-    found = []
+    curves = []
     for law, name in (("empirical", "exact filter of these digits"), ("heldout", "filter, digits held out")):
         say(f"exact filter: {law}")
         study = sigmascope.study(
@@ -299,8 +299,8 @@ def exact_filter(data: LabelledData, levels: int, quick: bool, seed: int) -> lis
             sampling=sigmascope.Sampling(64 if quick else 1024, levels, sigma_min=LOW, sigma_max=HIGH, seed=seed),
             options=sigmascope.ExactOptions(law=law),
         )
-        found.append(replace(sigmascope.to_curves(study)[0], estimator=name))
-    return found
+        curves.append(replace(sigmascope.to_curves(study)[0], estimator=name))
+    return curves
 
 
 def bounds(
@@ -310,13 +310,13 @@ def bounds(
     digit = source.attributes[0]
     training = real_draws(source, 600 if quick else 3000, seed, 4, out=False)
     test = real_draws(source, 300 if quick else 1000, seed, 5, out=True)
-    found = []
+    curves = []
     for where in ("noisy", "features"):
         say(f"probes of {where}")
         reader = model if where == "features" else None
-        found.append(probes([digit], training, test, coarse, where, denoiser=reader, shares=(1.0,))["digit"].curve)
+        curves.append(probes([digit], training, test, coarse, where, denoiser=reader, shares=(1.0,))["digit"].curve)
     classifier = train(source, 80 if quick else 700, 12 if quick else 16, HIGH, seed)
-    return [*found, classifier_bound(classifier, [digit], test, sigma)["digit"]]
+    return [*curves, classifier_bound(classifier, [digit], test, sigma)["digit"]]
 
 
 def report(

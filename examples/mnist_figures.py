@@ -43,12 +43,12 @@ def timestep_axis(ax: Axes, schedule: Schedule) -> None:
     top.set_xlabel("timestep of the model")
 
 
-def curves(found: Sequence[Curve], results: Mapping[str, Any], schedule: Schedule) -> Figure:
+def curves(estimates: Sequence[Curve], results: Mapping[str, Any], schedule: Schedule) -> Figure:
     """All estimators with 95 % bands, and below how children agree."""
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(8.6, 7.4), layout="constrained")
         ax, below = fig.subplots(2, 1, sharex=True, height_ratios=[2.1, 1])
-        by_name = {c.estimator: c for c in found}
+        by_name = {c.estimator: c for c in estimates}
         for name, (colour, dash, words) in LOOK.items():
             c = by_name[name]
             shown = c.value > -0.25  # a bound far below 0 says nothing
@@ -104,14 +104,14 @@ def _picture(ax: Axes, image: Any, colour: Any = None, width: float = 1.8, low: 
         side.set_linewidth(width)
 
 
-def trees(found: Sequence[tuple[str, Sequence[Any]]], schedule: Schedule) -> Figure:
-    """For each value, at falling levels: what is seen, the model's mean of what it may be, and continuations."""
-    children = len(found[0][1][0][3])
-    rows, columns = len(found[0][1]), children + 2
+def trees(groups: Sequence[tuple[str, Sequence[Any]]], schedule: Schedule) -> Figure:
+    """For each image, at falling levels: the noisy image, the model's posterior mean, and continuations."""
+    children = len(groups[0][1][0][3])
+    rows, columns = len(groups[0][1]), children + 2
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(0.66 * columns + 1.0, (0.66 * rows + 0.65) * len(found)), layout="constrained")
+        fig = Figure(figsize=(0.66 * columns + 1.0, (0.66 * rows + 0.65) * len(groups)), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
-        for sub, (name, levels) in zip(np.atleast_1d(fig.subfigures(len(found), 1)), found, strict=True):
+        for sub, (name, levels) in zip(np.atleast_1d(fig.subfigures(len(groups), 1)), groups, strict=True):
             sub.suptitle(f"Continuations of {name}", fontsize=10, x=0.02, ha="left")
             axes = sub.subplots(rows, columns, squeeze=False)
             for row, (sigma, y, mean, ends, labels, clear) in zip(axes, levels, strict=True):

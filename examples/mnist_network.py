@@ -1,14 +1,14 @@
 r"""The network of sdaloglu/diffusion_with_entropy (6d0b2c7, MIT): an unconditional DDPM of handwritten digits.
 
-Only its state dict came, so what is done with the tensors was guessed and checked.  With h_0 = x and t from 0 to 1,
+Only its state dict is available, so the network was reconstructed from it and checked.  With h_0 = x and t from 0 to 1,
 
     e = MLP([sin(t f), cos(t f) - 1]),   h_k = GELU(LayerNorm(conv7x7(h_{k-1}))) (+ e once, after the first),
     epsilon = conv3x3(h_4),   x = sqrt(a_t) (v - 1/2) + sqrt(1 - a_t) n,   v from 0 to 1,
 
-its mean squared error of n on real digits is .063 at timestep 50, .012 at 400, .0005 at 950.  Each other guess of
-:data:`GUESSES` is worse by more than a factor of two at some of six timesteps (``results.json`` has the numbers).  The
-second check are its samples: about as many are digits as its authors say.  What this cannot tell apart makes no
-difference: GELU or its tanh approximation, t from 0 or from 1.
+its mean squared error of n on real digits is .063 at timestep 50, .012 at 400, .0005 at 950.  Each other variant in
+:data:`VARIANTS` is worse by more than a factor of two at some of six timesteps (``results.json`` has the numbers).  The
+samples are a second check: the share of clear digits is the one that its authors report.  Variants that these checks
+cannot separate make no difference: GELU or its tanh approximation, t from 0 or from 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sigmascope.adapters import Unit
 from sigmascope.core import InputError, generator
 from sigmascope.noise import Discrete
 
-TIMES = (50, 200, 400, 600, 800, 950)  # timesteps at which guesses are compared
+TIMES = (50, 200, 400, 600, 800, 950)  # timesteps at which variants are compared
 _LOSS = 73  # use of the seed
 
 
@@ -42,7 +42,7 @@ class Network(nn.Module):
         of_time = [nn.Linear(a, b) for a, b in ((32, 128), (128, 128), (128, 128), (128, 16))]
         self.time_embed = nn.ModuleDict({str(2 * k): layer for k, layer in enumerate(of_time)})
         self.register_buffer("frequencies", torch.zeros(16))
-        # What a state dict does not hold: GUESSES tries others.
+        # Not part of a state dict: VARIANTS tries others.
         self.activation, self.of_time = functional.gelu, functional.gelu
         self.less, self.sine_first, self.normed_first, self.time_first = 1.0, True, True, False
 
@@ -59,9 +59,9 @@ class Network(nn.Module):
         for k, layer in self.time_embed.items():
             e = layer(e if k == "0" else self.of_time(e))
         for k in range(4):
-            told = e[:, :, None, None] if k == 0 else 0.0
-            x = self.blocks[k](x, self.activation, self.normed_first, told if self.time_first else 0.0)
-            x = x if self.time_first else x + told
+            time = e[:, :, None, None] if k == 0 else 0.0
+            x = self.blocks[k](x, self.activation, self.normed_first, time if self.time_first else 0.0)
+            x = x if self.time_first else x + time
         return self.blocks[4](x)
 
 
@@ -73,7 +73,7 @@ class Block(nn.ModuleDict):
         return activation(norm(convolution(x)) + added) if normed_first else norm(activation(convolution(x)))
 
 
-GUESSES: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "as in the docstring": {},
     "ReLU": {"activation": functional.relu},
     "SiLU": {"activation": functional.silu},
@@ -83,7 +83,7 @@ GUESSES: dict[str, dict[str, Any]] = {
     "time before the activation": {"time_first": True},
     "cosine without - 1": {"less": 0.0},
     "cosine before sine": {"sine_first": False},
-    "time from 0 to 1000": {"told": 1.0},
+    "time from 0 to 1000": {"time_unit": 1.0},
     "data from 0 to 1": {"unit": Unit(1.0, 0.0)},
     "data from -1 to 1": {"unit": Unit(2.0, -1.0)},
 }
@@ -98,24 +98,24 @@ def read_model(path: Path) -> tuple[Network, Discrete]:
         network = Network()
         network.load_state_dict({k.removeprefix("gt."): v for k, v in state.items()})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, pickle.PickleError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no state dict of this model ({said}): pass mnist-ddpm.pth") from error
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: no state dict of this model ({message}): pass mnist-ddpm.pth") from error
     return network.eval().requires_grad_(False), Discrete(table, "mnist-ddpm")
 
 
 def losses(path: Path, v: Tensor, seed: int) -> dict[str, list[float]]:
-    """For each guess the mean squared error of epsilon on real digits at :data:`TIMES`."""
-    found = {}
-    for name, guess in GUESSES.items():
+    """For each variant the mean squared error of epsilon on real digits at :data:`TIMES`."""
+    table = {}
+    for name, variant in VARIANTS.items():
         network, schedule = read_model(path)
-        unit, told = guess.get("unit", Unit(1.0, -0.5)), guess.get("told", 1000.0)
-        for key in guess.keys() - {"unit", "told"}:
-            setattr(network, key, guess[key])
+        unit, time_unit = variant.get("unit", Unit(1.0, -0.5)), variant.get("time_unit", 1000.0)
+        for key in variant.keys() - {"unit", "time_unit"}:
+            setattr(network, key, variant[key])
         each = []
         for t in TIMES:
             n = torch.randn(v.shape, generator=generator(seed, _LOSS, t))
             a = schedule.alphas_cumprod[t]
             x = math.sqrt(a) * (unit.scale * v + unit.offset) + math.sqrt(1 - a) * n
-            each.append(float(((network(x, torch.full((len(v),), t / told)) - n) ** 2).mean()))
-        found[name] = each
-    return found
+            each.append(float(((network(x, torch.full((len(v),), t / time_unit)) - n) ** 2).mean()))
+        table[name] = each
+    return table

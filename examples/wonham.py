@@ -1,8 +1,8 @@
-"""A Wonham filter follows a hidden chain, and what its measurements tell: one figure.
+"""A Wonham filter follows a hidden chain: the path, the filter, and the information that the path carries, as a figure.
 
     python examples/wonham.py wonham.png
 
-A hidden switch jumps between three positions.  All that is seen is a path Y whose slope is the position's, buried in a
+A hidden switch jumps between three positions.  Only a path Y is observed.  Its slope is that of the position, under a
 Brownian motion.  Upper panel: the path.  Middle: the hidden position, and the probabilities that the filter gives.
 Lower: the information, in nats, that the measurements carry about where the switch began and about its whole path: two
 estimates of each, which must agree.
@@ -59,9 +59,9 @@ def main() -> None:
     axes[1].set_ylabel("position (slope of $Y$)")
     axes[1].legend(loc="upper right", fontsize="small")
     fig.colorbar(shades, ax=axes[1], label="probability given $Y$")
-    for row, (name, told) in enumerate(knowing.items()):
-        gap = filtering.information_by_gap(path, account, told)
-        ratio = filtering.information_by_ratio(path, account, told)
+    for row, (name, conditional) in enumerate(knowing.items()):
+        gap = filtering.information_by_gap(path, account, conditional)
+        ratio = filtering.information_by_ratio(path, account, conditional)
         axes[2].plot(times, gap.value, color=f"C{row}", label=f"{name}: ½∫E‖E[H|φ,Y] − E[H|Y]‖² ds")
         low, high = ratio.value - 1.96 * ratio.stderr, ratio.value + 1.96 * ratio.stderr
         axes[2].fill_between(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook("sigmascope", "typechecking.check")
+import blank
+import scheduling
+import typechecking
+
+typechecking.install()
 
 # The same command gives the same numbers, also here.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -18,6 +22,51 @@ hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only files that are quick, and one study of each kind")
+    parser.addoption("--store-seconds", action="store_true", help="write what each file takes to tests/seconds.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # of xdist: the order is that of pytest_collection_modifyitems
+    if config.getoption("--store-seconds") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(scheduling.Clock())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    file = collection_path
+    if config.getoption("--fast") and file.is_file() and file.is_relative_to(ROOT):
+        return None if scheduling.holds_fast(file.relative_to(ROOT).as_posix()) else True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if not scheduling.is_fast(item.nodeid)])
+        items[:] = [item for item in items if scheduling.is_fast(item.nodeid)]
+    if hasattr(config, "workerinput"):
+        scheduling.longest_first(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    typechecking.next_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """What the tests of a file share is made without drawing its figures, in the files that say so."""
+    with blank.undrawn_figures(request.scope == "module" and blank.shared(request.node.nodeid)):
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are blank in tests that ask for other things than what is drawn."""
+    with blank.undrawn_figures(blank.blank(request.node.nodeid)):
+        yield
 
 
 def lacking(reason: str) -> None:

@@ -36,8 +36,8 @@ class Case:
 _PLOT = """
 import sys, xarray, sigmascope
 results = xarray.load_dataset(sys.argv[1], engine="h5netcdf")
-sigmascope.plot(results).savefig(sys.argv[2])
-sigmascope.plot(results, sys.argv[3]).savefig(sys.argv[4])
+sigmascope.plot(results).figure.savefig(sys.argv[2])
+sigmascope.plot(results, estimator=sys.argv[3]).figure.savefig(sys.argv[4])
 """
 _STUDIES = {
     "study-blocks": f"study IN/blocks.npz --attributes place,colour,slant:bins=3 --pairs --draws 8 --levels 5 "

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sigmascope.core import Denoiser, LabelledData
+from sigmascope.core import Denoiser, Draws, Gap, LabelledData
 from sigmascope.data import from_array
 from sigmascope.exact.gaussian import MixtureDenoiser
-from sigmascope.information.adaptive import GapJob, Gaps
+from sigmascope.information.adaptive import GapJob
+from sigmascope.information.direct import as_gap, gaps_at
+from sigmascope.information.gaps import Gaps
 from sigmascope.information.importance import Draw
 from sigmascope.learn.sources import Law
 
@@ -188,3 +190,10 @@ def measure_gaps(
     while not work.done:
         work.step()
     return work.curves()
+
+
+def direct_gap(denoiser: Denoiser, draws: Draws, sigma: np.ndarray, attribute: str, average: bool = True) -> Gap:
+    """Gaps at all levels, in the whole space: no sketch, no random directions."""
+    gaps = [gaps_at(denoiser, draws, float(s), attribute, average) for s in sigma]
+    score, mmse = (torch.stack(x).cpu().numpy() for x in zip(*gaps, strict=True))
+    return as_gap(score, mmse, sigma)

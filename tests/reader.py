@@ -51,6 +51,8 @@ def spec_of_my_images(path: Path) -> None:
     import sigmascope
 
     few = sigmascope.Sampling(draws=16, levels=6)
+    if not (path.parent / "my-images.npz").exists():
+        my_images(path.parent / "my-images.npz")
     sigmascope.study(path.parent / "my-images.npz", attributes=["digit"], sampling=few, out=path.parent / "was")
     shutil.copy(path.parent / "was" / path.name, path)
 

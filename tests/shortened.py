@@ -228,7 +228,7 @@ def _make(words: list[str], folder: Folder, how: How) -> Done:
     for name in ("python", "sigmascope", "ruff", "mypy"):
         (bin_ / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "{noted}"\n')
         (bin_ / name).chmod(0o755)
-    for name in (".installed", ".tested"):
+    for name in (".installed", ".tested", ".documented"):
         (folder.path / ".venv" / name).touch()
     noted.unlink(missing_ok=True)
     unmade = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}  # the tests may run under make
@@ -236,8 +236,8 @@ def _make(words: list[str], folder: Folder, how: How) -> Done:
     done = Done(made.returncode, made.stdout, made.stderr)
     for line in noted.read_text().splitlines() if noted.exists() else ():
         asked = shlex.split(line)
-        if asked[0] in ("ruff", "mypy") or asked[:3] == ["python", "-m", "pytest"]:
-            continue  # the suite itself, and its style and types, which a test of its own runs
+        if asked[0] in ("ruff", "mypy") or asked[:3] in (["python", "-m", "pytest"], ["python", "-m", "sphinx"]):
+            continue  # the suite itself, its style and types, and the site: each has a test of its own
         if not done.status:
             done = _one(asked, folder, how)
     return done

@@ -38,7 +38,8 @@ class Shown:
 
 def documents(root: Path = ROOT) -> dict[str, str]:
     """The pages that are held to what they show, by their path."""
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md")), root / "benchmarks" / "README.md"]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", root / "SECURITY.md"]
+    pages += [*sorted((root / "docs").rglob("*.md")), root / "benchmarks" / "README.md"]
     return {str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in pages}
 
 

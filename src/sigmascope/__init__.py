@@ -2,7 +2,7 @@
 
 >>> import sigmascope
 >>> results = sigmascope.study("scenes")
->>> sigmascope.plot(results).savefig("scenes.png")
+>>> sigmascope.plot(results).figure.savefig("scenes.png")
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from sigmascope.studies.options import PipelineOptions as PipelineOptions
     from sigmascope.studies.options import Sampling as Sampling
     from sigmascope.studies.plotting import plot as plot
-    from sigmascope.studies.plotting import to_pandas as to_pandas
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.study import study as study
+    from sigmascope.studies.tables import to_pandas as to_pandas
 
 __version__ = VERSION
 
@@ -58,7 +58,7 @@ _HOME = {
     "pointwise": "sigmascope.information.pointwise",
     "study": "sigmascope.studies.study",
     "to_curves": "sigmascope.studies.results",
-    "to_pandas": "sigmascope.studies.plotting",
+    "to_pandas": "sigmascope.studies.tables",
 }
 _HOME |= dict.fromkeys(
     ("DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used: the command line answers before torch is loaded."""
+"""Names of a package that are imported at their first use, so that the command line answers before torch is loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+__all__ = ["late"]
 
 
 def late(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

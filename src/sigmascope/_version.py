@@ -1,5 +1,7 @@
-"""The version of the package, as it is installed."""
+"""The version of the installed package."""
 
 from importlib.metadata import version
+
+__all__ = ["VERSION"]
 
 VERSION = version("sigmascope")

@@ -8,22 +8,25 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-"""True where the option is there."""
-Flat = tyro.conf.OmitArgPrefixes
-"""Of a group of options: they go by their own names."""
+__all__ = ["AsText", "Device", "Flag", "Flat", "Hidden", "Names", "Place", "arg", "group", "listed"]
+
+Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="")]
+"""An option without a value: True where it is given."""
+Flat: Any = tyro.conf.OmitArgPrefixes
+"""Marks a group of options whose names stand without the name of the group."""
 Hidden = tyro.conf.Suppress[str]
-"""A text that the command line does not have."""
-Place = tyro.conf.Positional
-"""Of an argument that stands without a name."""
+"""A field that is no option of the command line."""
+Place: Any = tyro.conf.Positional
+"""Marks an argument that is given without a name."""
 
 
 def arg(metavar: str, hint: str | Callable[[str], str] | None = "") -> Any:
-    """An option with a word for its value, and what is said of its default.
+    """How the help shows an option.
 
     Args:
-        metavar: the word.
-        hint: said in place of the default, or made of its text; empty: nothing; None: the default itself.
+        metavar: the word that stands for its value.
+        hint: the text in place of the default, or a function that makes it of the default; empty: no text; None: the
+            default itself.
     """
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
@@ -34,7 +37,7 @@ def group(name: str) -> Any:
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """A tuple of names, which may come as one string separated by commas."""
+    """A tuple of names; a string is split at its commas."""
     return tuple(n.strip() for n in names.split(",") if n.strip()) if isinstance(names, str) else tuple(names)
 
 
@@ -60,4 +63,4 @@ AsText = PrimitiveConstructorSpec(
     is_instance=lambda value: True,
     str_from_instance=lambda value: [str(value)],
 )
-"""Of an option that is a text on the command line, and more from Python."""
+"""Marks an option that is text on the command line and may be an object from Python."""

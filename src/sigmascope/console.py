@@ -1,10 +1,10 @@
-"""Standard output and standard error as they may be: closed, full, gone, or without Greek letters.
+"""Standard output and standard error, which may be closed, full, gone, or without Greek letters; and progress bars.
 
-Conventions, those of Python and of the shell: what is printed to a stream that was closed at the start (``>&-``) is not
-printed, and the status is that of the work; a reader that leaves early (``| head -1``) ends the command with 141, as
-SIGPIPE would (128 + 13), and without a word; a standard output that takes no more, on a full disk say, is an error of
-one line.  Results are written before anything is printed, so none of these costs them.  Messages and progress on
-standard error are best effort: what cannot be written there is dropped.
+The conventions are those of Python and of the shell.  A stream that was closed at the start (``>&-``) prints nothing,
+and the status is that of the command.  A reader that leaves early (``| head -1``) ends the command silently with 141,
+as SIGPIPE would (128 + 13).  A standard output that takes no more, for example on a full disk, is an error of one line.
+Results are written before anything is printed, so none of these loses them.  Messages and progress on standard error
+that cannot be written are dropped.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
+__all__ = ["BROKEN_PIPE", "prepared", "progress_bar", "silence", "spelled"]
+
 BROKEN_PIPE = 141
-"""Status of a command whose reader has left."""
+"""Exit status of a command whose output nobody reads any more."""
 _WORDS = "sigmascope.words"
 _ASCII = {
     **{"σ": "sigma", "Σ": "Sum", "Δ": "Delta", "π": "pi", "²": "^2", "³": "^3", "½": "1/2", "⁻": "^-", "√": "sqrt "},
@@ -30,26 +34,26 @@ _ASCII = {
 
 
 def _in_words(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What an encoding cannot say, in ASCII: Greek letters by name, signs by likeness, the rest escaped."""
+    """In ASCII what an encoding does not have: Greek letters by name, signs by similar ones, the rest escaped."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    said = []
+    parts = []
     for c in error.object[error.start : error.end]:
         greek = unicodedata.name(c, "").split(" LETTER ")
         if c in _ASCII:
-            said.append(_ASCII[c])
+            parts.append(_ASCII[c])
         elif greek[0].startswith("GREEK") and len(greek) == 2:
-            said.append(greek[1].split()[0].lower())
+            parts.append(greek[1].split()[0].lower())
         else:
-            said.append(c.encode("ascii", "backslashreplace").decode())
-    return "".join(said), error.end
+            parts.append(c.encode("ascii", "backslashreplace").decode())
+    return "".join(parts), error.end
 
 
 codecs.register_error(_WORDS, _in_words)
 
 
 def spelled(text: str) -> str:
-    """A text as standard output can print it, for tables whose columns are to stay aligned."""
+    """A text as standard output can print it; for the cells of tables, whose columns must stay aligned."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         return text.encode(encoding, _WORDS).decode(encoding)
@@ -84,8 +88,8 @@ def _nowhere() -> TextIO:
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Standard streams that nothing which is printed can break, for the time of a command."""
-    for descriptor in (0, 1, 2):  # else the next file that is opened takes its place, and gets what is printed
+    """Make the standard streams safe for the time of a command: nothing that is printed can break it."""
+    for descriptor in (0, 1, 2):  # else the next file to be opened takes its number, and receives what is printed
         try:
             os.fstat(descriptor)
         except OSError:
@@ -98,8 +102,28 @@ def prepared() -> Iterator[None]:
         yield
 
 
+def progress_bar(
+    words: str, total: int, unit: str, *, initial: int = 0, disable: bool | None = False, leave: bool = True
+) -> tqdm[Any]:
+    """A bar on standard error: ``scenes:  12 %|██      | 27 of 235 steps [00:12, 01:30 left]``.
+
+    Args:
+        words: what is being done.
+        total: how many units there are; the caller may set ``bar.total`` where more turn out to be needed.
+        unit: the name of a unit, in the plural.
+        initial: how many are done already.
+        disable: True: show nothing; None: show it on a terminal only.
+        leave: keep the bar on the screen at the end.
+    """
+    form = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} {unit} [{elapsed}, {remaining} left{postfix}]"
+    return tqdm(
+        desc=words, total=total, unit=unit, initial=initial, disable=disable, leave=leave, file=sys.stderr,
+        bar_format=form,
+    )  # fmt: skip
+
+
 def silence() -> None:
-    """Let what is still to be printed go nowhere, so that the end of the process does not stumble over it."""
+    """Discard what is still to be printed, so that the process can end without an error."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

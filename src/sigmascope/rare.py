@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
-from scipy.special import stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
 _HALVINGS = 30
 _RARE_LOSS = 3.0  # nats below H(A): in simulations, the least with which 2.5 to 4 % of lower ends lie above the truth
@@ -33,7 +32,7 @@ def lower_allowance(per_draw: Float[np.ndarray, "levels draws"], ceiling: float)
     n, mean = per_draw.shape[1], per_draw.mean(1)
     variance = per_draw.var(1, ddof=1) / n
     lost = np.maximum(mean - np.minimum(per_draw.min(1), ceiling - _RARE_LOSS), 0.0) / (n + 1)
-    reach = (lost + stats.t.ppf(0.975, n - 1) * np.sqrt(variance + lost**2)) / stats.norm.ppf(0.975)
+    reach = (lost + stdtrit(n - 1, 0.975) * np.sqrt(variance + lost**2)) / ndtri(0.975)
     allowance: np.ndarray = np.where((per_draw != 0).any(1), np.sqrt(np.maximum(reach**2 - variance, 0.0)), 0.0)
     return allowance
 
@@ -72,7 +71,7 @@ def skew_allowance(per_draw: Float[np.ndarray, "levels draws"], *, even: bool = 
     unbiased = np.sqrt(n * (n - 1.0)) / (n - 2.0) if n > 2 else 0.0
     e = np.sqrt(np.maximum((third / spread * unbiased) ** 2 - 6.0 / n, 0.0) / n)
     e = np.maximum(e, 1e-6)  # where the transform is the identity to nine digits
-    reach = (_even_reach(e, n - 1) if even else _reach(e, float(stats.t.ppf(0.975, n - 1)))) / stats.norm.ppf(0.975)
+    reach = (_even_reach(e, n - 1) if even else _reach(e, float(stdtrit(n - 1, 0.975)))) / ndtri(0.975)
     allowance: np.ndarray = np.sqrt(second / (n - 1.0) * np.maximum(reach**2 - 1.0, 0.0))
     return allowance
 
@@ -87,7 +86,7 @@ def _reach(
 
 def _even_reach(e: Float[np.ndarray, " levels"], degrees: int) -> Float[np.ndarray, " levels"]:
     """The ratio beyond which both sides together leave out 5 %, by bisection."""
-    low, high = (_reach(e, float(stats.t.ppf(p, degrees))) for p in (0.95, 0.975))
+    low, high = (_reach(e, float(stdtrit(degrees, p))) for p in (0.95, 0.975))
     for _ in range(_HALVINGS):
         x = 0.5 * (low + high)
         tail, other = (side * x - e * x**2 / 3.0 + side * e**2 * x**3 / 27.0 - e / 6.0 for side in (1.0, -1.0))

@@ -51,7 +51,7 @@ def test_a_learned_classifier_tells_an_exact_denoiser():
 def test_what_cannot_be_bridged():
     exact = FiniteDenoiser(two_points().data())
     y, level = torch.zeros(2, 1, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    with pytest.raises(InputError, match="does not tell 'hue'"):
+    with pytest.raises(InputError, match="has no attribute 'hue'"):
         ByPosterior(exact, exact)(y, level, {"hue": torch.zeros(2, dtype=torch.int64)})
 
     class Silent:

@@ -134,7 +134,7 @@ DAMAGED = [
     (edited(UNET, block_out_channels=[10**30, 8]), "block_out_channels is 1000000000000000"),
     (edited(UNET, sample_size=10**9), "sample_size is 1000000000: expected at most 131,072"),
     (edited(UNET, sample_size=10**5), "sample_size is 100000, of 1 channels: it is too large"),
-    (edited(UNET, sample_size=None), "does not say the size of its images"),
+    (edited(UNET, sample_size=None), "has no sample_size, the size of its images"),
     (edited(UNET, sample_size=[4, 4, 4]), "no images are of that size"),
     (edited(UNET, sample_size="4"), "no images are of that size"),
     (edited(UNET, class_embed_type="timestep"), "its weights lack 'class_embedding.linear_1.weight'"),
@@ -235,7 +235,7 @@ def test_parts_beside_the_index(whole, tmp_path):
         load_pipeline(tmp_path / "flat")
 
 
-def test_one_class_is_always_told(tmp_path):
+def test_one_class_is_always_given(tmp_path):
     DDPMPipeline(unet(num_class_embeds=1), DDPMScheduler()).save_pretrained(tmp_path)
     denoiser = load_pipeline(tmp_path).denoiser
     assert not denoiser.attributes
@@ -262,7 +262,7 @@ def test_a_network_that_answers_with_nothing(data, tmp_path, capsys):
     torch.nn.init.constant_(net.conv_out.bias, float("nan"))
     DDPMPipeline(net, DDPMScheduler()).save_pretrained(tmp_path / "pipe")
     assert main(["study", str(data), "--model", f"diffusers:{tmp_path / 'pipe'}", *SHORT, "--dry-run"]) == 2
-    assert "what is not a finite number" in capsys.readouterr().err
+    assert "output of its network is not finite" in capsys.readouterr().err
 
 
 def test_networks_are_no_larger_than_their_files(whole):

@@ -129,13 +129,13 @@ def test_a_plain_function_without_classes():
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ({"hue": torch.zeros(2, dtype=torch.int64)}, "cannot be told 'hue'"),
+        ({"hue": torch.zeros(2, dtype=torch.int64)}, "has no attribute 'hue'"),
         ({"side": torch.tensor([0, 2])}, "one index of 2 values"),
-        ({"side": torch.tensor([0, -1])}, "must always be told 'side'"),
-        (None, "must always be told 'side'"),
+        ({"side": torch.tensor([0, -1])}, "always needs 'side'"),
+        (None, "always needs 'side'"),
     ],
 )
-def test_what_it_cannot_be_told(known, said):
+def test_what_it_cannot_be_given(known, said):
     model = Foreign(lambda x, t, a: x, (3,), SCHEDULES["ve"](), "sample", attribute=SIDE)
     with pytest.raises(InputError, match=said):
         model(torch.zeros(2, 3), torch.ones(2), known)

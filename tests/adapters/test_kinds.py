@@ -15,7 +15,7 @@ from torch import nn
 
 from sigmascope.adapters.diffusers import kinds
 from sigmascope.adapters.diffusers.folders import INDEX
-from sigmascope.adapters.diffusers.kinds import Asked, Kind, Read
+from sigmascope.adapters.diffusers.kinds import Kind, PipelineNetwork, PipelineRequest
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.cli import main
 from sigmascope.core import Attribute, InputError
@@ -69,10 +69,10 @@ class _Painter(nn.Module):
         return self.painter(x, time, label)
 
 
-def read(pipe: Any, asked: Asked) -> Read:
+def read(pipe: Any, asked: PipelineRequest) -> PipelineNetwork:
     side = pipe.painter.config.side
     a = Attribute("shade", SHADES, torch.full((3,), 1 / 3, dtype=torch.float64))
-    return Read(_Painter(pipe.painter), (1, side, side), a, 3)
+    return PipelineNetwork(_Painter(pipe.painter), (1, side, side), a, 3)
 
 
 BLOBS = Kind("blobs", "painter", read, networks=("Blobs",), latent=False, own=(BlobPipeline, Blobs))

@@ -184,7 +184,7 @@ def video() -> AutoencoderKLCogVideoX:
     ("made", "said"),
     [
         (lambda: DDPMPipeline(unet(4), DDIMScheduler()), "takes latents of 4 channels, and the pipeline has no"),
-        (lambda: dit(video()), "its autoencoder (AutoencoderKLCogVideoX) is not known here"),
+        (lambda: dit(video()), "its autoencoder has the class AutoencoderKLCogVideoX"),
         (lambda: dit(kl(shift_factor=float("inf"))), "expected finite numbers"),
         (lambda: dit(kl(latents_mean=[0.0] * 4, latents_std=[0.0] * 3)), "its parts do not fit each other"),
         (lambda: LDMPipeline(kl(), unet(channels=2), DDIMScheduler()), "its parts do not fit each other"),

@@ -137,7 +137,7 @@ def test_classes_of_a_unet(tmp_path):
     y, sigma = torch.rand(3, 3, 8, 8), torch.full((3,), 0.5)
     pipe = load_pipeline(folder)
     assert pipe.denoiser.attributes[0].values == ("0", "1", "2", "3")
-    with pytest.raises(InputError, match="must always be told 'class'"):
+    with pytest.raises(InputError, match="always needs 'class'"):
         pipe.denoiser(y, sigma)
     label = torch.tensor([0, 3, 1])
     told = pipe.denoiser(y, sigma, {"class": label})

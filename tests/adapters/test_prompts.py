@@ -137,7 +137,7 @@ def test_many_rows_at_once_are_those_one_by_one(folders, kind):
     empty = pipe.denoiser(y, sigma, {"prompt": torch.zeros(7, dtype=torch.int64)})
     assert torch.allclose(pipe.denoiser(y, sigma), empty, atol=1e-6)  # unconditional: the empty prompt
     both = opened(folders, kind, (A, B))
-    with pytest.raises(InputError, match="must always be told 'prompt'"):
+    with pytest.raises(InputError, match="always needs 'prompt'"):
         both.denoiser(y, sigma)
 
 
@@ -281,7 +281,7 @@ def test_the_mixture_of_two_prompts():
     mixed = mixture(y, sigma, {"prompt": some})
     assert torch.equal(mixed[some == 1], each[1][some == 1])
     assert torch.allclose(mixed[some == -1], mixture(y, sigma)[some == -1], atol=1e-9)
-    with pytest.raises(InputError, match="cannot be told 'hue'"):
+    with pytest.raises(InputError, match="cannot be conditioned on 'hue'"):
         mixture(y, sigma, {"hue": some})
     with pytest.raises(InputError, match="choose among prompt"):
         Mixture(model, "hue", span=1.0)
@@ -302,7 +302,7 @@ def test_prompts_that_cannot_be_used(folders):
     assert "sequence of texts" in said(folder, A)
     assert "multiple of 2 pixels" in said(folder, size=15)
     assert "multiple of 4 pixels" in said(folders["flux"][0], size=18)
-    with pytest.raises(InputError, match="is told prompts: pass prompts="):
+    with pytest.raises(InputError, match="takes prompts: pass prompts="):
         load_pipeline(folder)
 
 
@@ -319,7 +319,7 @@ def test_folders_that_cannot_be_opened(tmp_path):
     index.write_text(json.dumps(whole | {"unet": ["my_code", "UNet"]}))
     assert "its unet is code of its own (my_code)" in said(folder)
     index.write_text(json.dumps(whole | {"_class_name": "PixArtAlphaPipeline"}))
-    assert "PixArtAlphaPipeline is not told prompts here: pass a StableDiffusionPipeline" in said(folder)
+    assert "PixArtAlphaPipeline takes no prompts here: pass a StableDiffusionPipeline" in said(folder)
     index.write_text(json.dumps(whole))
     weights = next((folder / "text_encoder").glob("*.safetensors"))
     torch.save(pipes.CLIPTextModel(pipes.clip_config()).state_dict(), folder / "text_encoder" / "pytorch_model.bin")
@@ -350,7 +350,7 @@ def test_parts_that_do_not_fit(tmp_path):
     assert "its parts do not fit each other" in said(tmp_path / "pipe", ("qq", A))
 
 
-def test_a_network_told_more_than_a_prompt(tmp_path):
+def test_a_network_given_more_than_a_prompt(tmp_path):
     net = pipes.UNet2DConditionModel(
         sample_size=8, in_channels=9, out_channels=4, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=16,
@@ -364,7 +364,7 @@ def test_what_is_cut_off_is_said(folders, kind):
     long = "abc " * 12
     pipe = opened(folders, kind, (A, long))
     assert len(pipe.notes) == 1
-    assert "has 38 tokens, a CLIP text encoder reads 24: it does not see 'bc abc abc abc abc'" in pipe.notes[0]
+    assert "has 38 tokens, a CLIP text encoder reads 24: 'bc abc abc abc abc' is cut off" in pipe.notes[0]
     assert opened(folders, kind, (A, B)).notes == ()
 
 

@@ -77,7 +77,7 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     assert "By the lower bound of the data alone. In order" in page
     assert "forks is biased (the model does not make its values in the proportions" in page
     capsys.readouterr()
-    assert main(["advise", str(out), "--estimator", "forks"]) == 0
+    assert main(["advise", str(out), "--words", "--estimator", "forks"]) == 0
     words = capsys.readouterr().out
     assert "guide towards bright" in words
     assert "guide towards colour" not in words
@@ -116,7 +116,7 @@ def test_the_check_would_see_children_of_another_level(dressed, monkeypatch):
     assert np.abs(apart(results, "forks")).max() > 8
 
 
-def test_told_classes_by_name(dressed):
+def test_given_classes_by_name(dressed):
     """Gaps and the filter of a class-conditional network whose classes stand in another order than the data's."""
     results = study(
         dressed(True), attributes="colour", model="diffusers:x", draws=128, levels=7, sigma_max=8.0,
@@ -150,7 +150,7 @@ def test_network_calls_are_those_that_the_network_answers(dressed, monkeypatch, 
     assert results.attrs["network_calls"] == sum(asked) - loss_calls(3, 1, True, unconditional)[1]
 
 
-def test_the_own_path_of_a_told_network(dressed, tmp_path, capsys):
+def test_the_own_path_of_a_conditional_network(dressed, tmp_path, capsys):
     """Of an exact one it carries what noised data do; its generations are the model's, and the results say so."""
     options = ["--attributes", "colour", "--model", "diffusers:x", "--draws", "96", "--levels", "5"]
     options += ["--sigma-max", "8", "--sigma-min", ".06", "--budget", "3000"]
@@ -187,7 +187,7 @@ def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dresse
     assert results.attrs["unconditional_calls"] == 3 * 25
     assert 100_000 < results.attrs["network_calls"] <= 150_000
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Its network has no empty class: what it says unconditional is the mixture over its classes" in page
+    assert "The network has no empty class: its unconditional output is the mixture over its classes" in page
     assert "Which class is which" in page
     assert '<tr><th scope="row">blue</th><td>0</td><td>blue</td></tr>' in page
 
@@ -295,7 +295,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "σ at 50 %" in capsys.readouterr().out
     page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
-    assert "told nothing" in page
+    assert "parameters, unconditional" in page
     assert "the nearest item of the data" in page
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
     assert "finished; nothing was done" in capsys.readouterr().err

@@ -113,14 +113,14 @@ def test_each_wrong_wrapping_is_said_before_the_numbers(wrong, wrapped, path, tm
     assert said in lines[0]
     assert "sigmascope: note: score_gap is biased: heldout is shown instead" in captured.err
     page = (out / "report.html").read_text(encoding="utf-8")
-    first = page.index("Nothing that this study says of the model can be believed")
+    first = page.index("Do not rely on what this page says about the model")
     assert first < page.index("By the lower bound of the data alone")
     results = xr.load_dataset(out / "results.nc", engine="h5netcdf")
     assert not results.trusted.sel(estimator="score_gap").any()
     assert results.attrs["wrapping"] in against(results, "colour", "score_gap")
     gap, ceiling = results.information.sel(estimator="score_gap").values[0], float(results.ceiling[0])
     highest, at = float(gap.max()), float(results.sigma[gap.argmax()])
-    number = f"score_gap is {highest:.1f} of {ceiling:.1f} nats at σ {at:.3g}, more than there is to know"
+    number = f"score_gap is {highest:.1f} of {ceiling:.1f} nats at σ {at:.3g}, more than its entropy"
     assert (number in page) == (highest > 1.1 * ceiling)
     assert highest > 5 * ceiling or wrong != "empty class"
     assert results.attrs["main_estimator"] == "heldout"
@@ -133,9 +133,9 @@ def test_a_right_wrapping_says_nothing(wrapped, path, tmp_path, capsys):
     assert main([*command, "--estimators", "score_gap"]) == 0
     assert "warning" not in capsys.readouterr().err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Nothing that this study says" not in page
+    assert "Do not rely on what this page says" not in page
     assert "Does the network denoise?" in page
-    assert ">network, told classes at random</th>" in page
+    assert ">network, given classes at random</th>" in page
     assert main([*command[:-2], "--estimators", "score_gap", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert f"losses      {64 * 7 * 6:,} network calls" in out
@@ -157,7 +157,7 @@ def test_what_the_data_prove_marks_a_weak_network(wrapped, path):
     assert judge(gap).trusted.all()
     marked = judge(gap, data_bound=bound)
     assert not marked.trusted.any(where=gap.sigma < 1.0)
-    assert "a bound that the data give without any network" in marked.words
+    assert "a lower bound that the data give without any network" in marked.words
     right = next(c for c in to_curves(found[1.0], "score_gap"))
     assert judge(right, data_bound=next(c for c in to_curves(found[1.0], "heldout"))).trusted.all()
     assert found[1.0].trusted.all()
@@ -183,7 +183,7 @@ def test_losses_are_those_of_the_network(wrapped, path):
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(None, ""), ("sign", "what it predicts")])
-def test_a_network_that_is_told_nothing(wrong, said, wrapped, path, capsys):
+def test_a_network_that_is_given_nothing(wrong, said, wrapped, path, capsys):
     """Measured by forks: the same losses, and forks of a network that is worse than linear are biased."""
     wrapped(classes=False, **(WRONG[wrong][0] if wrong else {}))
     r = study(
@@ -206,7 +206,7 @@ def test_the_bundled_model_is_wrapped_rightly(capsys):
     work = LossJob(learned.network.model, learned.source, sigma, learned.attributes[:2], False, 1, 0)
     while not work.done:
         work.step()
-    assert work.say() == ""
+    assert work.warning() == ""
     assert capsys.readouterr().err == ""
     losses = work.losses()
     assert (losses.network[0].mean(1) < 0.5 * losses.linear.mean(1))[-4:].all()
@@ -228,7 +228,7 @@ def test_a_ddpm_of_digits_that_nobody_here_trained(shared, monkeypatch):
         work = LossJob(told, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
         while not work.done:
             work.step()
-        return work.say()
+        return work.warning()
 
     assert said(Unit(1.0, -0.5)) == ""
     assert "check the pixel range" in said(Unit(2.0, -1.0))

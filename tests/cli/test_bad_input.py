@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sigmascope.cli import main
+from sigmascope.commands import COMMANDS
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 255, (30, 5, 5), dtype=np.uint8)
@@ -64,8 +65,9 @@ def test_no_data_and_no_folder(good, tmp_path, capsys):
     refused(capsys, "study", "--out", tmp_path / "out", words="no data are named")
     refused(capsys, "study", good, "--attributes", "digit", words="pass --out FOLDER")
     refused(capsys, "study", tmp_path / "none.npz", "--out", tmp_path / "out", words="no such file")
-    commands = "study, train, compare, generate, fork, check, reproduce, translate, advise, prompts"
-    refused(capsys, words=f"Expected one of {{{commands}}}: see sigmascope --help")
+    refused(capsys, words=f"no command is named: expected one of {', '.join(COMMANDS)}; see sigmascope --help")
+    refused(capsys, "stuby", words="no command 'stuby': did you mean study? see sigmascope --help")
+    refused(capsys, "--spec", words="no command '--spec': expected one of study, ")
     assert not (tmp_path / "out").exists()
 
 

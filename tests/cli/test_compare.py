@@ -211,7 +211,7 @@ def test_half_outside_the_common_levels_is_not_compared():
     assert [q.value for q in c.half] == [0.0, 0.0]
     assert math.isnan(c.shift.value)
     assert math.isnan(c.a_earlier)
-    assert words(c) == "sign: neither knows half within the levels that both have"
+    assert words(c) == "sign: neither reaches half within the levels that both have"
     (c,) = comparisons(known(two_points(2.0), "sign", one), known(two_points(1.0), "sign", two), resamples=20)
     assert c.half[0].value == pytest.approx(1.958, rel=4e-3)
     assert (c.a_earlier, c.earlier, c.half[1].value) == (1.0, "A", 0.0)
@@ -358,7 +358,8 @@ def test_the_figure_shows_both_and_their_difference(studies):
     one, two = (xr.load_dataset(studies / n / "results.nc", engine="h5netcdf") for n in ("clear", "faint"))
     found = comparisons(one, two, resamples=100)
     figure = comparison_figure(found, ("A: clear", "B: faint"))
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["A: clear", "B: faint"]
+    names = ["A: clear", "B: faint", "A − B, with its 95 % band", "dotted: entropy H", "bar: σ at half of H, 95 %"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == names
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == 2 * len(found)
     for c, upper in zip(found, drawn[: len(found)], strict=True):

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,7 @@ def shown(page):
             name: c.querySelector('b').textContent})),
         read: [...document.querySelectorAll('#explorer-read span')].map((e) => e.textContent),
         spoken: document.getElementById('explorer-level').getAttribute('aria-valuetext'),
-        agreed: [...document.querySelectorAll('#explorer-agreed .said')].map((e) => e.textContent),
+        agreed: [...document.querySelectorAll('#explorer-agreed .value')].map((e) => e.textContent),
         sentence: document.getElementById('explorer-agreed').textContent,
         noised: document.getElementById('explorer-noised').src,
         denoised: document.getElementById('explorer-denoised').src,
@@ -273,6 +273,26 @@ def test_without_scripts_it_says_what_it_would_show(opened):
     page = opened(explorer_section(explored(), curves()), scripts=False).page
     assert "With JavaScript, a slider over the noise level" in page.locator("noscript").inner_text()
     assert not page.locator("#explorer-body").is_visible()
+
+
+def test_large_values_are_reduced():
+    for event in ((3, 200, 130), (5000,)):
+        ex = explored(event)
+        section = explorer_section(ex, curves())
+        assert len(section) < 1.5e6
+        assert ("reduced in size" in section) == (len(event) == 3)
+    first = data_of(explorer_section(explored((3, 200, 130)), curves()))
+    assert pixels(first["pictures"][first["levels"][0]["noised"]]).shape == (50, 32, 3)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_without_labels_or_a_schedule_nothing_is_said_of_them(opened):
+    ex = replace(explored(), labels={}, tau=None)
+    o = opened(explorer_section(ex, curves()))
+    now = shown(o.page)
+    assert now["read"][2] == ""
+    assert now["sentence"] == ""
+    assert o.messages == []
 
 
 def test_contrast_of_noisy_pictures_is_that_of_clean_ones():

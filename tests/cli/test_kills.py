@@ -47,6 +47,7 @@ def test_faults_are_seen(tmp_path, monkeypatch):
 
         return before
 
+    kills.load()  # once, and not in every process that is forked
     found = kills.inputs(tmp_path, ["study"])
     monkeypatch.setattr(kills, "_fill", careless)
     faults = kills.full("study", found, tmp_path, 2)

@@ -269,7 +269,7 @@ def test_every_estimator_on_one_page(blocks, tmp_path):
     assert float(base.max()) > 1.0
     page = (out / "report.html").read_text()
     for e in ways.split(",")[1:]:
-        assert f"{e}: the largest difference is" in page
+        assert f"{e} minus posterior: the largest difference is" in page
     assert (out / "figures" / "estimators.svg").exists()
 
 
@@ -295,7 +295,7 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
         (["generate", "DATA", "--sampler", "magic"], "sampler is 'magic': expected sde, ode, filter"),
         (["generate", "DATA", "--about", "place"], "goes with --sampler filter"),
         (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "--about 'smell': choose among"),
-        (["study", SMALL, "--attributes", "root+leaf"], "joint attributes, a+b, are of data files"),
+        (["study", SMALL, "--attributes", "root+leaf"], "only data files have joint attributes"),
         (["generate", "DATA", "--sigma-max", "0.01"], "the last above 0 and lower"),
         (["generate", "DATA", "--steps", "0"], "steps is 0"),
         (["generate", "DATA", "--seed", "-1"], "must not be negative"),

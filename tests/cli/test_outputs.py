@@ -276,7 +276,8 @@ def test_words_for_signs(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "no_backend"])
 def test_the_backend_of_a_notebook(good, tmp_path, backend):
-    code = "import sys, sigmascope as s; s.plot(s.study(sys.argv[1], sampling=s.Sampling(4, 4))).savefig(sys.argv[2])"
+    code = "import sys, sigmascope as s; ax = s.plot(s.study(sys.argv[1], sampling=s.Sampling(4, 4)))\n"
+    code += "ax.figure.savefig(sys.argv[2])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(good), str(tmp_path / "x.png")], capture_output=True, text=True, check=False,
         env=os.environ | {"MPLBACKEND": backend},

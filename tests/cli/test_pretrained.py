@@ -45,7 +45,7 @@ def test_the_five_commands(tmp_path, monkeypatch, capsys):
     assert "holds for noised images of the population that the data come from" in said[3]
     assert json.loads(said[4])["sigma"] == 0.8
     page = (tmp_path / "studies" / "mine" / "report.html").read_text(encoding="utf-8")
-    assert "told nothing" in page
+    assert "parameters, unconditional" in page
     assert "forks is biased" in page
 
 

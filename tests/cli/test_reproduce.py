@@ -18,7 +18,7 @@ from asked import study
 from sigmascope.cli import main
 from sigmascope.core import Curve, InputError
 from sigmascope.data import from_array, load
-from sigmascope.data.held import held
+from sigmascope.data.in_memory import in_memory
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.noise import VarianceExploding
 from sigmascope.reproduction import experiments
@@ -90,7 +90,7 @@ def test_all_figures_and_tables(shapes):
     assert len(list((out / "tables").glob("*.csv"))) == 6
     data = table(out, "1")
     assert {r["attribute"]: r["values"] for r in data}["shape"] == "4"
-    assert next(r["which"] for r in data if r["attribute"] == "shape") == "capsule, cube, cylinder, sphere"
+    assert next(r["names"] for r in data if r["attribute"] == "shape") == "capsule, cube, cylinder, sphere"
     assert {r["agrees"] for r in table(out, "5")} == {"yes"}
     assert len(table(out, "5")) == 5 * 6  # two gaps, forks, two probes, of six attributes
     text = (out / "report.html").read_text(encoding="utf-8")
@@ -104,7 +104,7 @@ def test_curves_are_those_of_the_reduced_pictures(shapes):
     with h5py.File(path) as file:
         images = file["images"][:].astype(np.float64) / 255
     small = images.reshape(-1, 16, 4, 16, 4, 3).mean((2, 4)).transpose(0, 3, 1, 2).astype(np.float32)
-    mine = held(load(str(path)), 16)
+    mine = in_memory(load(str(path)), 16)
     assert np.abs(mine.source.read(0, len(small)).numpy() - small).max() < 1e-6
     own = from_array(small, {n: x.numpy() for n, x in mine.labels.items()})
     again = study(own, draws=TINY.draws, levels=TINY.levels, estimators="posterior")
@@ -133,7 +133,7 @@ def test_every_number_of_the_third_table_is_in_the_results(shapes):
 def test_probability_that_children_agree(shapes):
     """Of the forks' figure: from the posterior of the parent, drawn on the path of the first figure."""
     path, out = shapes
-    data = held(load(str(path)), 16)
+    data = in_memory(load(str(path)), 16)
     exact = FiniteDenoiser(data)
     with tree(out) as found:
         forks, systems = found["forks"].to_dataset().load(), found["systems"].to_dataset().load()
@@ -264,7 +264,7 @@ def test_a_learned_model_stands_beside_the_exact_filter(tmp_path):
         assert found["model"].attrs["network_calls"] > 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "marks its score gap as biased" in page
-    assert "forks are labelled by the nearest item of the data except the parent&#x27;s item" in page
+    assert "Labels of the model's forks: the nearest item of the data but the parent&#x27;s own" in page
     assert (out / "model" / "report.html").exists()
     assert json.loads((made / "model.json").read_text())["card"]["steps"] == 800
 
@@ -344,7 +344,7 @@ def test_bad_input(options, said, tmp_path, monkeypatch, capsys):
 def test_sides_that_do_not_divide():
     data = from_array(np.zeros((4, 9, 9), dtype=np.uint8), {"a": [0, 1, 0, 1]})
     with pytest.raises(InputError, match="do not divide into blocks"):
-        held(data, 4)
-    assert held(data, 3).event == (1, 3, 3)
-    assert held(data, 3).fingerprint != data.fingerprint
-    assert held(data).fingerprint == data.fingerprint
+        in_memory(data, 4)
+    assert in_memory(data, 3).event == (1, 3, 3)
+    assert in_memory(data, 3).fingerprint != data.fingerprint
+    assert in_memory(data).fingerprint == data.fingerprint

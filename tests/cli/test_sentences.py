@@ -36,7 +36,7 @@ def test_the_pattern_sees_what_is_hollow():
 
 def text_of(page: str) -> str:
     """The text of a page, without figures, styles and the specification."""
-    page = re.sub(r"<(style|pre|figure)\b.*?</\1>", " ", page, flags=re.S)
+    page = re.sub(r"<(style|script|pre|figure)\b.*?</\1>", " ", page, flags=re.S)
     return html.unescape(re.sub(r"<[^>]+>", " ", page))
 
 
@@ -72,7 +72,11 @@ def folders(tmp_path_factory):
 LEVEL = r"σ \d[\d.]* \([^)]*\d[^)]*\)"
 
 TABLE = [
-    ("exact", ["advise"], rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d"),
+    (
+        "exact",
+        ["advise"],
+        rf"guide towards colour from {LEVEL} down to {LEVEL}; a redraw from there changes it in \d",
+    ),
     (
         "exact",
         ["advise"],
@@ -92,8 +96,16 @@ TABLE = [
     ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
     ("early", ["advise"], r"no training range, since 95 % of the information of a clean image is not reached"),
     ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
-    ("heldout", ["advise"], r"^All advice holds for noised images of the population that the data come from"),
-    ("heldout", ["advise"], r"from a lower bound: the true curve reaches the same shares at these levels or above"),
+    (
+        "heldout",
+        ["advise"],
+        r"^All advice holds for noised images of the population that the data come from",
+    ),
+    (
+        "heldout",
+        ["advise"],
+        r"from a lower bound: the true curve reaches the same shares at these levels or above",
+    ),
     (
         "unconditional",
         ["advise"],
@@ -124,7 +136,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("name", "command", "said"), TABLE, ids=lambda x: x if isinstance(x, str) else " ".join(x))
 def test_sentences(folders, capsys, name, command, said):
-    assert main([command[0], str(folders / name), *command[1:]]) == 0
+    words = ["--words"] if command[0] == "advise" else []  # beside the table
+    assert main([command[0], str(folders / name), *command[1:], *words]) == 0
     words = capsys.readouterr().out
     assert re.search(said, words, re.M), words
     assert not (hollow := HOLLOW.search(words)), words[hollow.start() - 80 : hollow.end() + 40]
@@ -153,14 +166,14 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
     spec = re.sub(r"^model = .*$", 'model = "hub:owner/name"', spec, flags=re.M)
     (study / "spec.toml").write_text(spec, encoding="utf-8")
     monkeypatch.setattr(units, "described", lambda _: folders / "pipeline")
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     assert "of 50 (timestep" in capsys.readouterr().out
 
     def away(_):
         raise InputError("hub:owner/name: it cannot be fetched")
 
     monkeypatch.setattr(units, "described", away)
-    assert main(["advise", str(study)]) == 0
+    assert main(["advise", str(study), "--words"]) == 0
     said = capsys.readouterr()
     assert "guide towards colour" in said.out
     assert "of 50 (timestep" not in said.out
@@ -198,7 +211,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     results.to_netcdf(folder / "results.nc", engine="h5netcdf")
 
 
-BIASED = "biased at all levels: it lies above the entropy, which nothing can"
+BIASED = "biased at all levels: it lies above the entropy, which information cannot"
 
 
 def test_advice_reads_the_marks(tmp_path, capsys):
@@ -208,7 +221,7 @@ def test_advice_reads_the_marks(tmp_path, capsys):
     marked(tmp_path / "part", half, "trusted at σ 20 to 3; biased elsewhere: it lies below a bound")
     said = {}
     for name in ("good", "bad", "part"):
-        assert main(["advise", str(tmp_path / name)]) == 0
+        assert main(["advise", str(tmp_path / name), "--words"]) == 0
         said[name] = capsys.readouterr().out
         assert not HOLLOW.search(said[name])
     assert "guide towards sign from" in said["good"]
@@ -250,7 +263,7 @@ def test_plot_draws_the_main_curve(folders):
     import sigmascope
 
     results = xr.load_dataset(folders / "unconditional" / "results.nc", engine="h5netcdf")
-    drawn = [x for x in sigmascope.plot(results).axes[0].lines if len(x.get_ydata()) == results.sizes["sigma"]]
+    drawn = [x for x in sigmascope.plot(results).lines if len(x.get_ydata()) == results.sizes["sigma"]]
     main_curve = results.information.sel(estimator="forks").values[0]
     assert any(np.allclose(x.get_ydata(), main_curve) for x in drawn)
     exact = results.information.sel(estimator="posterior").values[0]

@@ -275,7 +275,7 @@ def test_two_classes_of_one_name_stay_apart(tmp_path):
 
 def test_labels_of_one_item_each(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", images=PIXELS, name=[f"n{i}" for i in range(N)], label=CLASS)
-    words = "40 of 40 items have a 'name' that no other has, which tells of single items"
+    words = "40 of 40 items have a 'name' that no other item has, so that this attribute"
     options = ["--draws", "16", "--levels", "4"]
     assert main(["study", str(tmp_path / "x.npz"), *options, "--out", str(tmp_path / "o")]) == 0
     assert words in capsys.readouterr().err

@@ -12,12 +12,12 @@ import xarray as xr
 
 from sigmascope.cli import main
 from sigmascope.core import InputError
-from sigmascope.data import Loader, Wanted, from_array, load, loaders
+from sigmascope.data import Loader, LoadOptions, from_array, load, loaders
 
 WORDS = "a .toy file with a number and a name a line"
 
 
-def _read(data: str, wanted: Wanted):
+def _read(data: str, wanted: LoadOptions):
     rows = [line.split() for line in Path(data).read_text(encoding="utf-8").splitlines()]
     if not all(len(row) == 2 for row in rows):
         raise InputError(f"{data}: a line does not hold a number and a name: correct it")

@@ -153,7 +153,7 @@ def test_feedback_is_of_order_one_where_increments_allow_it():
 
 
 @pytest.mark.filterwarnings("ignore::sigmascope.filtering.CoarseStepWarning")
-def test_a_told_path_with_feedback_is_of_order_one():
+def test_a_given_path_with_feedback_is_of_order_one():
     system = FiniteSystem(torch.tensor([1.0]), lambda y, t: torch.sin(3.0 * y[..., None, :]), dim=1)
     fine = simulate(system, uniform_times(1.0, 2048), 500, gen(14))
     exact, errors = known_path(fine).log_evidence[-1], []
@@ -163,7 +163,7 @@ def test_a_told_path_with_feedback_is_of_order_one():
     assert -np.polyfit(np.log([16, 64, 256]), np.log(errors), 1)[0] > 0.85
 
 
-def test_told_is_the_conditional_prior():
+def test_given_is_the_conditional_prior():
     system, labels = chain(), torch.tensor([1, 0, 1])
     path = simulate(system, uniform_times(0.5, 10), 30, gen(7))
     value = labels[path.state[0]]
@@ -280,7 +280,7 @@ def test_edges():
     with pytest.raises(ValueError, match="rows of probabilities"):
         WonhamFilter(system, torch.tensor([[1.5, -0.5, 0.0]]))
     wild = FiniteSystem(system.prior, lambda y, t: -1e9 * y[..., None, :].expand(*y.shape[:-1], 3, 1), dim=1)
-    with pytest.warns(CoarseStepWarning), pytest.raises(ValueError, match="left the numbers"):
+    with pytest.warns(CoarseStepWarning), pytest.raises(ValueError, match="overflowed"):
         simulate(wild, uniform_times(1.0, 50), 2, gen(2))
     absorbing = FiniteSystem(
         system.prior, system.h, torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])

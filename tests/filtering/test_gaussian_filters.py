@@ -191,7 +191,7 @@ def test_time_varying_is_second_order():
     assert 3.5 < errors[0] / errors[1] < 4.5
 
 
-def test_told_part_of_the_state():
+def test_given_part_of_the_state():
     """Knowing X_0 is a filter with that mean and no covariance."""
     system = plane()
     path = simulate(system, uniform_times(1.0, 50), 2000, gen(8))
@@ -392,7 +392,7 @@ def test_riccati_of_many_states_on_its_way():
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_an_unstable_mode_that_is_not_seen_leaves_the_numbers(noise):
+def test_an_unstable_mode_that_is_not_measured_overflows(noise):
     system = LinearSystem(
         torch.diag(torch.tensor([1.0, -1.0])),
         noise * torch.eye(2),
@@ -404,11 +404,11 @@ def test_an_unstable_mode_that_is_not_seen_leaves_the_numbers(noise):
     assert float(early[0, 0]) == pytest.approx(np.exp(100.0) * (1.0 + 0.5 * noise) - 0.5 * noise, rel=1e-10)
     assert float(early[1, 1]) == pytest.approx(_closed(-1.0, noise, 1.0, 1.0, 50.0)[0], rel=1e-8)
     for times in (torch.tensor([0.0, 1000.0]), uniform_times(1000.0, 50)):
-        with pytest.raises(ArithmeticError, match=r"left the numbers before t = \d+"):
+        with pytest.raises(ArithmeticError, match=r"overflowed before t = \d+"):
             riccati(system, times)
-        with pytest.raises(ArithmeticError, match="left the numbers"):
+        with pytest.raises(ArithmeticError, match="overflowed"):
             gaussian_information(system, times)
-    with pytest.raises(ArithmeticError, match="left the numbers"):
+    with pytest.raises(ArithmeticError, match="overflowed"):
         run(KalmanBucyFilter(system), Path(system, uniform_times(1000.0, 500), torch.zeros(501, 1, 1)))
-    with pytest.raises(ArithmeticError, match="the numbers"):
+    with pytest.raises(ArithmeticError, match="the state overflow"):
         simulate(system, uniform_times(1000.0, 100), 2, gen(3))

@@ -21,7 +21,7 @@ from conftest import ROOT
 from fingerprints import Normal, difference, normalised, summary, tree_leaves, whole_difference
 from gold_cases import CASES, FAST
 from gold_inputs import MAKERS, REAL
-from sigmascope.cli import main
+from sigmascope.commands import COMMANDS
 
 KEPT = ROOT / "tests" / "gold.json"
 TOLERANCE = 1e-9  # CPUs differ in the order of their sums
@@ -110,11 +110,8 @@ def test_what_a_run_does_not_repeat_is_replaced():
     )  # fmt: skip
 
 
-def test_the_battery_names_every_command_once_what_it_reads_is_there(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    commands = set(re.search(r"\{([a-z,]+)\}", capsys.readouterr().out)[1].split(","))
-    assert commands >= {"study", "advise"}
+def test_the_battery_names_every_command_once_what_it_reads_is_there():
+    commands = set(COMMANDS) - {"doctor"}  # what it prints is of the machine
     assert {case.line.split()[0] for case in CASES.values() if not case.python} == commands
     place = {name: k for k, name in enumerate(CASES)}
     for name, case in CASES.items():

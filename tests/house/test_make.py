@@ -1,8 +1,9 @@
-"""The Makefile says in one line what is wanting."""
+"""The Makefile says in one line what is wanting; workflows and hooks run what it runs."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -50,3 +51,22 @@ def test_no_python_at_all(tmp_path):
     done = make(tmp_path, tmp_path / "nothing")
     assert done.returncode != 0
     assert "is not found: install Python 3.11 or newer" in done.stdout
+
+
+def test_workflows_run_targets_that_exist():
+    """On each Python that the package is for; the hooks before a commit are those of `make lint`."""
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    asked = {step["run"] for job in jobs.values() for step in job["steps"] if step.get("run", "").startswith("make ")}
+    assert {"make test", "make lint", "make docs"} <= asked
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    assert {line.split()[1] for line in asked} <= targets
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert [hook["entry"].split("/")[-1] for hook in hooks] == ["ruff check", "ruff format --check", "mypy"]
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(form.read_text(encoding="utf-8"))
+
+
+def test_docs_are_built_without_warnings():
+    assert "sphinx -W --keep-going" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The figures of the README are there, and its examples give the numbers that they should."""
+"""The README is short, its links lead somewhere, and the examples give the numbers that they should."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")}
 
 
-def test_figures_of_the_readme_are_there():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert any(link.endswith(".png") for link in links)
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    """Those of the documentation are followed where it is built."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGES[name])
+    assert name != "README.md" or any(link.endswith(".png") for link in links)
     for link in links:
         if not link.startswith("http"):
             assert (ROOT / link).exists(), link
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].split()) <= 900
 
 
 def test_example_of_the_filter_runs(tmp_path):

@@ -148,17 +148,17 @@ def test_the_tail_above_a_low_first_level():
         check(work.curves()[name].score_gap, truth, truth.max(), 0.02)
 
 
-@pytest.mark.parametrize("guess", [True, False], ids=["surrogate", "levels"])
-def test_the_standard_error_covers(guess):
+@pytest.mark.parametrize("informed", [True, False], ids=["surrogate", "levels"])
+def test_the_standard_error_covers(informed):
     """Columns are independent, so that one long measurement is as many as there are groups of 32."""
     line, runs = two_points(), 300
     denoiser, names = exact(line), ceilings(line, "sign")
     sigma = np.array([1.5, 0.7, 0.2])
     truth = np.array([line.information("sign", s) for s in sigma])
     draw = points(exact(line))
-    first = finished(GapJob(denoiser, draw, names, sigma, budget=4000, guess=guess)).allocation
+    first = finished(GapJob(denoiser, draw, names, sigma, budget=4000, informed=informed)).allocation
     many = replace(first, columns=first.columns * runs)
-    work = finished(GapJob(denoiser, draw, names, sigma, allocation=many, batch=16384, guess=guess))
+    work = finished(GapJob(denoiser, draw, names, sigma, allocation=many, batch=16384, informed=informed))
     per_run = np.split(work.curves()["sign"].score_gap.per_draw, runs, 1)
     curves = [Curve.of_draws("sign", "score_gap", sigma, x, np.log(2)) for x in per_run]
     off = np.stack([np.abs(c.value - truth) / c.stderr for c in curves])
@@ -168,7 +168,7 @@ def test_the_standard_error_covers(guess):
     means = np.stack([c.value for c in curves])
     error = means.std(0) / runs**0.5
     assert np.all(np.abs(means.mean(0) - truth) < 4 * error)
-    assert np.all(error < (0.001 if guess else 0.004))
+    assert np.all(error < (0.001 if informed else 0.004))
 
 
 def test_the_pilot_predicts_the_error():
@@ -220,7 +220,7 @@ def test_one_allocation_pairs_two_denoisers():
     line = two_points()
     denoiser, other = exact(line), Wrong(exact(line), 1.05)
     work = finished(GapJob(denoiser, points(denoiser), ceilings(line, "sign"), GRID, target_stderr=0.02))
-    stored = Allocation.of_state(work.allocation.state())
+    stored = Allocation.from_state(work.allocation.state())
     again = finished(GapJob(other, points(denoiser), ceilings(line, "sign"), GRID, allocation=stored))
     a, b = (w.curves()["sign"].score_gap for w in (work, again))
     assert a.same_draws(b)
@@ -303,8 +303,8 @@ def test_fewer_calls_than_levels_drawn_evenly():
     work = finished(GapJob(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.007))
     calls_of_plain = 2 * float(plain.var()) / work.curves()["sign"].score_gap.stderr[-1] ** 2
     assert calls_of_plain > 10 * work.calls
-    # without the guess at a level, with levels allocated alone, the gain is smaller
-    levels = finished(GapJob(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.014, guess=False))
+    # without the informed at a level, with levels allocated alone, the gain is smaller
+    levels = finished(GapJob(denoiser, draw, ceilings(line, "sign"), GRID, target_stderr=0.014, informed=False))
     of_levels = 2 * float(plain.var()) / levels.curves()["sign"].score_gap.stderr[-1] ** 2 / levels.calls
     assert 2 < of_levels < 0.7 * calls_of_plain / work.calls
 
@@ -376,4 +376,4 @@ def test_bad_input():
     with pytest.raises(InputError, match="other levels"):
         GapJob(denoiser, draw, names, GRID[1:], allocation=work.allocation)
     with pytest.raises(InputError, match="without share"):
-        Allocation.of_state({k: v for k, v in work.allocation.state().items() if k != "share"})
+        Allocation.from_state({k: v for k, v in work.allocation.state().items() if k != "share"})

@@ -18,13 +18,13 @@ from sigmascope.sample import Streams, rows
 
 def finished(denoiser, draws, path, sigma, sketch, stop=None):
     work = PathPass(denoiser, draws.items, path, sigma, sketch)
-    while not work.done and work.next_tile != stop:
+    while not work.done and work.position != stop:
         work.step()
     return work
 
 
 @pytest.mark.parametrize("tile", [7, 400])
-def test_one_pass_is_the_filter_told_each_value(tile, monkeypatch):
+def test_one_pass_is_the_filter_given_each_value(tile, monkeypatch):
     """Along all directions, with duplicates, near-duplicates and unequal weights, down to where classes are lost."""
     monkeypatch.setattr("sigmascope.exact.finite.path.ROWS", tile)
     data = random_set(4, items=120, event=(1, 3, 4))
@@ -70,7 +70,7 @@ def test_a_broken_pass_goes_on():
     broken = finished(denoiser, draws, path, sigma, sketch, stop=2)
     again = PathPass(denoiser, draws.items, path, sigma, sketch)
     again.restore(broken.state())
-    assert again.next_tile == 2
+    assert again.position == 2
     while not again.done:
         again.step()
     for name, both in again.log_q().items():

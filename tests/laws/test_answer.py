@@ -352,7 +352,7 @@ def test_items_without_weight_never_appear():
         alone = from_array(x[::5], {"a": [0, 1, 2, 3]}, weights=weights[::5])
         assert torch.allclose(found.mean, answer(FiniteDenoiser(alone), y, levels(sigma, 4)).mean, atol=1e-12)
         known = [{"a": torch.ones(4).long()}, {"b": torch.tensor([0, -1, 3, 0])}]
-        with pytest.raises(InputError, match="row 2: no item has the attributes that known\\[1\\] says"):
+        with pytest.raises(InputError, match="row 2: no item has the attributes of known\\[1\\]"):
             answer(FiniteDenoiser(data), y, levels(sigma, 4), known=known)
 
 

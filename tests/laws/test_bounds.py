@@ -32,7 +32,7 @@ def bound_of(data, seed=0, draws=400):
     while not work.done:
         work.step()
     own = data.labels["a"][chosen.items].numpy()
-    return heldout_bound(data.attribute("a"), SIGMA, [j for j, _ in work.pairs], work.own_probability("a"), own), work
+    return heldout_bound(data.attribute("a"), SIGMA, [j for j, _ in work.kernels], work.own_probability("a"), own), work
 
 
 def test_below_the_truth_and_near_it():
@@ -51,7 +51,8 @@ def test_below_the_truth_and_near_it():
 
 def test_does_not_fall_where_the_raw_bound_does():
     curve, work = bound_of(population(0, items=1500, size=40), draws=300)
-    raw = np.log(work.own_probability("a")[[i for i, (j, w) in enumerate(work.pairs) if w == SIGMA[j]]] / 0.5 + 1e-300)
+    own = [i for i, (j, width) in enumerate(work.kernels) if width == SIGMA[j]]
+    raw = np.log(work.own_probability("a")[own] / 0.5 + 1e-300)
     assert raw.mean(1)[-1] < -1.0  # the filter of the empirical law is sure of the wrong item
     best = np.maximum.accumulate(curve.value)
     assert np.all(curve.value >= best - 2 * curve.stderr)
@@ -92,7 +93,7 @@ def test_classifier_is_the_dense_one_without_the_drawn_items(monkeypatch):
     label = data.labels["a"].numpy()
     found = work.own_probability("a")
     assert np.all(found >= 0)
-    for i, (j, width) in enumerate(work.pairs):
+    for i, (j, width) in enumerate(work.kernels):
         y = y0 + SIGMA[j] * draws.noise.double().numpy()
         logit = -((y[:, None] - x[kept]) ** 2).sum(2) / (2 * width**2)
         p = np.exp(logit - logit.max(1, keepdims=True))
@@ -102,8 +103,8 @@ def test_classifier_is_the_dense_one_without_the_drawn_items(monkeypatch):
 
 def test_widths_are_never_narrower_than_the_noise():
     _, work = bound_of(population(0, items=100), draws=10)
-    assert all(width >= SIGMA[j] for j, width in work.pairs)
-    assert {j for j, _ in work.pairs} == set(range(16))
+    assert all(width >= SIGMA[j] for j, width in work.kernels)
+    assert {j for j, _ in work.kernels} == set(range(16))
 
 
 def test_a_value_without_items_is_said():

@@ -9,8 +9,8 @@ import torch
 from problems import mixture
 from sigmascope.checks.systems import two_points_information
 from sigmascope.core import Attribute, Curve, Draws, InputError
-from sigmascope.information.combined import best_bound, grouped
-from sigmascope.information.controls import controlled, said
+from sigmascope.information.bounds import best_bound, grouped
+from sigmascope.information.controls import classifier_controls, controlled
 from sigmascope.information.estimator import CONDITIONAL, named
 from sigmascope.information.joining import Joining
 from sigmascope.information.posterior import entropy_of
@@ -53,8 +53,8 @@ def run(kind: str, classifier, rng: np.random.Generator) -> tuple[Curve, Curve]:
         per_draw = (log_posterior(y, 0.8)[:, torch.arange(DRAWS), own] - HALF.prior.log()[own]).numpy()
     curve = Curve.of_draws("side", kind, SIGMA, per_draw, HALF.entropy, kind=of)
     others, y_others = sides(MORE * DRAWS, rng)
-    many = said(HALF, classifier(y_others), others).reshape(2, len(SIGMA), GROUPS, -1).mean(3)
-    return grouped(curve, GROUPS), controlled(curve, said(HALF, classifier(y), own), many)
+    many = classifier_controls(HALF, classifier(y_others), others).reshape(2, len(SIGMA), GROUPS, -1).mean(3)
+    return grouped(curve, GROUPS), controlled(curve, classifier_controls(HALF, classifier(y), own), many)
 
 
 def bound_of_many() -> np.ndarray:
@@ -162,15 +162,15 @@ def test_what_says_the_same_of_all_draws_changes_nothing():
 
 def test_what_a_classifier_says():
     never = torch.tensor([[[0.0, -torch.inf], [-torch.inf, 0.0]]], dtype=torch.float64)
-    found = said(HALF, never, torch.tensor([1, 1]))
+    found = classifier_controls(HALF, never, torch.tensor([1, 1]))
     assert found.shape == (2, 1, 2)
     assert np.allclose(found[0, 0], np.log([1e-3, 1e-3 + 2 * (1 - 1e-3)]))  # never, always
     assert np.allclose(found[1], np.log(2))
     own = torch.tensor([0, 1, 1, 0])
-    assert np.allclose(said(HALF, torch.full((3, 4, 2), np.log(0.5)), own), 0.0)
+    assert np.allclose(classifier_controls(HALF, torch.full((3, 4, 2), np.log(0.5)), own), 0.0)
     broken = torch.full((3, 4, 2), np.log(0.5))
     broken[1, 2, 0] = torch.nan
-    assert np.allclose(said(HALF, broken, own), 0.0)
+    assert np.allclose(classifier_controls(HALF, broken, own), 0.0)
 
 
 def test_where_hardly_a_draw_is_undecided():

@@ -16,8 +16,7 @@ from scipy import stats
 from sigmascope import rare
 from sigmascope.core import Curve
 from sigmascope.information import adaptive, allocation
-from sigmascope.information.entropies import zhang
-from sigmascope.information.unseen import unseen
+from sigmascope.information.entropies import omitted_tail, zhang
 from sigmascope.rare import skew_allowance, unmet_allowance
 from sigmascope.studies.extras.exact import with_tree
 
@@ -90,7 +89,7 @@ def test_the_fit_takes_the_bias_off(table, index, children):
     at = [int(np.abs(truth / problem.entropy - q).argmin()) for q in (0.1, 0.5, 0.9)]
     p, _ = problem.posteriors(rng, 20_000, sigma[at])
     counts = torch.from_numpy(rng.multinomial(children, np.exp(p)))
-    left, gauge = unseen(counts, torch.from_numpy(problem.prior))
+    left, gauge = omitted_tail(counts, torch.from_numpy(problem.prior))
     known = problem.entropy - (zhang(counts).numpy() + left)
     error = np.abs(known.mean(1) - truth[at])
     assert np.all(error < 4 * known.std(1) / 20_000**0.5 + 2 * gauge)

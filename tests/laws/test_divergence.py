@@ -93,7 +93,7 @@ def test_which_of_the_two_it_was():
         p = np.exp(-((x - 1) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
         truth.append(math.log(2) - np.trapezoid(p * np.logaddexp(0, -2 * x / variance), x))
     by_posterior = np.concatenate([d.log_q.mean(2) for d in found], 1) + math.log(2)
-    by_gap = np.concatenate([d.which.mean(2) for d in found], 1)
+    by_gap = np.concatenate([d.information_by_scores.mean(2) for d in found], 1)
     for each, off in ((by_posterior, 0.02), (by_gap, 0.03)):
         error = each.std(1, ddof=1) / each.shape[1] ** 0.5
         assert np.all(np.abs(each.mean(1) - truth) < 4 * error + off)

@@ -128,7 +128,7 @@ def test_half_information_of_four_points():
     assert row.at[1].value == pytest.approx(6.163, abs=2e-3)
 
 
-def test_levels_not_reached_are_told_apart():
+def test_levels_not_reached_are_distinguished():
     sigma = sigma_grid(10, 1, 10)
     low = certain("low", sigma, np.linspace(0.0, 0.3, 10), 1.0)
     high = certain("high", sigma, np.linspace(0.6, 1.0, 10), 1.0)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from problems import four_points, mixture, points, two_points
+from problems import direct_gap, four_points, mixture, points, two_points
 from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.information.direct import direct_gap
 from sigmascope.information.estimator import EXACT, names
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.laws import measure, problem_of
@@ -165,7 +164,7 @@ def test_a_float32_model_is_measured():
     log_q, _ = path_posterior(Single(problem.denoiser()), "side", path, sigma)
     exact, _ = path_posterior(problem.denoiser(), "side", path, sigma)
     assert np.allclose(log_q, exact, atol=1e-2)
-    with pytest.raises(InputError, match="at least 2 are needed"):
+    with pytest.raises(InputError, match="pass at least 2"):
         direct_gap(problem.denoiser(), draws, sigma[:1], "side")
 
 

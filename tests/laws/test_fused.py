@@ -134,7 +134,7 @@ def test_gaps_do_not_depend_on_compiler_threads_or_labels_in_runs(part, held_bac
     data = made()
     draws = draw_items(data, 30, 0)
     sketch = make_sketch(data.source.read(0, 500), 12, 6, torch.Generator().manual_seed(0))
-    assert SIGMA[-1] < sketch.first_above < SIGMA[0]
+    assert SIGMA[-1] < sketch.coarse_above < SIGMA[0]
     exact = finished(data, draws, sketch=sketch, dtype=torch.float64).gaps()
     if sparse > 1:
         monkeypatch.setattr("sigmascope.exact.finite.kernel.with_torch._SPARSE_MEANS", sparse)
@@ -244,16 +244,17 @@ def test_sketch_sorts_what_is_known_along_its_mixed_directions():
     sketch = make_sketch(x, 12, 6, torch.Generator().manual_seed(0)).of_draws(50)
     along = x @ sketch.mixed
     own = sketch.columns(50)[:1].expand(200, -1)
-    joined = torch.cat([along[:, : sketch.few], torch.zeros(200, 1), along[:, sketch.few :]], 1).take_along_dim(own, 1)
-    known = torch.cat([joined[:, : sketch.few], joined[:, sketch.few + 1 :]], 1)
+    coarse = sketch.coarse
+    joined = torch.cat([along[:, :coarse], torch.zeros(200, 1), along[:, coarse:]], 1).take_along_dim(own, 1)
+    known = torch.cat([joined[:, :coarse], joined[:, coarse + 1 :]], 1)
     assert torch.allclose(sketch.sorted(known, 0), x @ sketch.directions, atol=1e-5)
     assert torch.allclose(along[:, sketch.exact_columns], x @ sketch.directions[:, :12], atol=1e-5)
     every = sketch.sorted(along)
     assert torch.allclose(every[:, :18], x @ sketch.directions, atol=1e-5)
     assert every.shape == (200, 24)
-    few = sketch.mixed[:, : sketch.few].double()
-    inner = few[:, : sketch.first].T @ few[:, sketch.first :]
-    assert sketch.few == sketch.first + 6
+    few = sketch.mixed[:, : sketch.coarse].double()
+    inner = few[:, : sketch.coarse_exact].T @ few[:, sketch.coarse_exact :]
+    assert sketch.coarse == sketch.coarse_exact + 6
     assert float(inner.abs().max()) < 1e-6  # the wide random ones are on the complement of the first exact ones
 
 
@@ -277,7 +278,7 @@ def test_a_step_is_one_tile_on_one_thread(monkeypatch):
     monkeypatch.setattr(work, "_add", lambda tile, *rest: (added.append(tile), add(tile, *rest))[1])
     work.step()
     assert added == [0]
-    assert work.next_tile == 1
+    assert work.position == 1
 
 
 def test_results_are_for_a_pass_that_is_done(monkeypatch):

@@ -17,9 +17,9 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
-from sigmascope.information.conditional import conditional
 from sigmascope.information.gaps import agreement, mmse_gap, score_gap
 from sigmascope.information.jobs.passes import Collected
+from sigmascope.information.pairs import conditional
 from sigmascope.information.posterior import posterior
 from sigmascope.noise import integral_coarse, integral_from_the_top, integration_grid, sigma_grid
 from sigmascope.studies.results import agreements_of
@@ -239,7 +239,7 @@ def test_each_part_of_the_draws_is_measured_along_its_own_directions():
     items = data.source.read(0, 200).flatten(1)
     sketch = make_sketch(items, 20, 8, torch.Generator().manual_seed(0), 4).of_draws(30)
     assert sketch.parts == 4
-    assert sigma[-1] < sketch.first_above < sigma[0]
+    assert sigma[-1] < sketch.coarse_above < sigma[0]
     joined = finished(data, draws, sigma, sketch).gaps()["many"]
     assert joined.score_directions.shape == (12, 16)
     said = np.zeros((2, 12))

@@ -94,7 +94,7 @@ def test_the_denoiser_is_that_of_the_enumerated_data(listed):
     assert (truth - listed.finite(listed.flat, 2 * listed.sigma)).abs().max() > 0.1
 
 
-def test_told_nodes_condition_as_in_the_enumerated_data(listed):
+def test_given_nodes_condition_as_in_the_enumerated_data(listed):
     names = [a.name for a in listed.grammar.attributes]
     n = len(listed.y)
     # A datum that need not be the one that was drawn says what is known, so that the combination exists.
@@ -341,7 +341,7 @@ def test_chunks_do_not_change_the_numbers(middle):
     grammar, whole = middle
     y, level, symbols = noisy(grammar, 9, 0.6)
     cut = exact(grammar)
-    cut.work_bytes = 4 * 8 * 64 * 15  # four rows at a time
+    cut.table_bytes = 4 * 8 * 64 * 15  # four rows at a time
     known = {"level 1": symbols[1][:, 0]}
     assert (cut(y, level, known) - whole(y, level, known)).abs().max() < 1e-12
     assert (cut.level_entropies(y, level) - whole.level_entropies(y, level)).abs().max() < 1e-12
@@ -389,10 +389,10 @@ def test_a_symbol_that_never_comes_first():
     assert float(log_p[:, absent].max()) <= math.log(5e-324)
     drawn = denoiser.sample_symbols(y, level, 200, torch.Generator().manual_seed(0))
     assert not bool((drawn[1][:, :, 0] == absent).any())
-    with pytest.raises(InputError, match="row 2: no datum agrees"):
+    with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
-    denoiser.work_bytes = 1  # one row at a time
-    with pytest.raises(InputError, match="row 2: no datum agrees"):
+    denoiser.table_bytes = 1  # one row at a time
+    with pytest.raises(InputError, match="row 2: no datum has the known"):
         denoiser(y, level, {"level 1": torch.tensor([-1, -1, absent])})
     y[1, 2, 3] = torch.nan
     with pytest.raises(InputError, match=r"row 1 of y or sigma holds a number that is not finite"):

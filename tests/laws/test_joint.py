@@ -137,7 +137,7 @@ def test_first_belief_favours_no_spread():
     assert abs(float(found.mean()) - 0.5) < 1e-3
 
 
-def test_means_told_do_not_depend_on_the_tiles(monkeypatch):
+def test_conditional_means_do_not_depend_on_the_tiles(monkeypatch):
     data = random_set(5, items=400, event=(1, 2, 3))
     denoiser = FiniteDenoiser(data)
     y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -146,7 +146,7 @@ def test_means_told_do_not_depend_on_the_tiles(monkeypatch):
     assert torch.allclose(mean_of_each_value(denoiser, y, 0.4, "many"), whole, atol=1e-10)
 
 
-def test_means_told_in_one_pass_are_those_told_one_by_one():
+def test_conditional_means_in_one_pass_are_those_found_one_by_one():
     data = random_set(5, items=92, event=(1, 2, 3))
     denoiser = FiniteDenoiser(data)
     y = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -18,6 +18,7 @@ from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.learn.conditions import Continuous
 from sigmascope.learn.frames import PrincipalFrame, RoundFrame
 from sigmascope.learn.levels import Levels
+from sigmascope.learn.networks import check_batch
 from sigmascope.learn.neural import WEIGHTS, Architecture, NeuralDenoiser
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Law
@@ -45,7 +46,7 @@ def denoiser(kind: str = "mlp", event=(3, 8, 8)) -> NeuralDenoiser:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
-def test_any_subset_can_be_told(kind):
+def test_any_subset_can_be_given(kind):
     d = denoiser(kind)
     y, sigma = torch.rand(4, 3, 8, 8), torch.tensor([0.1, 1.0, 3.0, 10.0])
     a, b = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 0, 1])
@@ -129,7 +130,7 @@ def test_preconditioning(kind):
         ({"where": torch.zeros(2)}, "one index per row"),
     ],
 )
-def test_what_cannot_be_told(known, said):
+def test_what_cannot_be_given(known, said):
     with pytest.raises(InputError, match=said):
         denoiser()(torch.rand(2, 3, 8, 8), torch.ones(2), known)
 
@@ -138,7 +139,7 @@ def test_rows_of_another_shape():
     with pytest.raises(InputError, match=r"expected \(3, 8, 8\)"):
         denoiser()(torch.rand(2, 3, 9, 8), torch.ones(2))
     with pytest.raises(InputError, match="one level per row"):
-        denoiser()._check(torch.rand(2, 3, 8, 8), torch.ones(3))
+        check_batch(torch.rand(2, 3, 8, 8), torch.ones(3), (3, 8, 8))
 
 
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
@@ -297,12 +298,12 @@ def test_settings_that_train_nothing(wrong):
         replace(SMALL, **wrong).check()
 
 
-def test_what_is_told_in_training():
-    """Three tenths of the rows are told nothing, half exactly one attribute, the rest a random subset."""
+def test_attributes_that_are_known_in_training():
+    """No attribute is known in three tenths of the rows, exactly one in half of them, a random subset in the others."""
     source = Items(pictures(), null=3)
     trainer = Trainer(source, SMALL)
     _, labels = source.draw(20_000, generator(0))
-    told = torch.stack([x >= 0 for x in trainer._told(labels, generator(1)).values()]).sum(0)
+    told = torch.stack([x >= 0 for x in trainer._random_subset(labels, generator(1)).values()]).sum(0)
     share = torch.bincount(told, minlength=4) / 20_000
     wanted = torch.tensor([0.3 + 0.2 / 8, 0.5 + 0.2 * 3 / 8, 0.2 * 3 / 8, 0.2 / 8])
     assert float((share - wanted).abs().max()) < 4 * (0.25 / 20_000) ** 0.5

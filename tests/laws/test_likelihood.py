@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from problems import mixture, random_set
+from problems import direct_gap, mixture, random_set
 from sigmascope.core import Attribute, Denoiser, InputError, generator
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import MixtureDenoiser
-from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.likelihood import (
     fitted_temperature,
@@ -82,7 +81,7 @@ def test_nodes_need_room():
     for bad in ((0.0, 1.0, 3), (1.0, 0.0, 3), (1.0, 1.0, 0)):
         with pytest.raises(InputError, match="must be positive"):
             likelihood_nodes(*bad)
-    with pytest.raises(InputError, match="asked up to level 2 only"):
+    with pytest.raises(InputError, match="called up to level 2 only"):
         likelihood_nodes(2.0, 1.0, 3, highest=2.0)
 
 

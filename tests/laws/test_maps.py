@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import random_set
+from problems import direct_gap, random_set
 from sigmascope.core import Attribute, Denoiser, Draws, InputError, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.information.direct import direct_gap
 from sigmascope.information.gaps import score_gap
 from sigmascope.information.maps import information_maps
 from sigmascope.noise import sigma_grid

@@ -121,7 +121,7 @@ def test_closed_form_is_where_the_channel_carries_the_name_of_the_item():
         assert sigma == pytest.approx(math.sqrt(math.expm1(2 * time)), rel=1e-12)
 
 
-def test_copies_are_never_told_apart():
+def test_copies_are_never_distinguished():
     v = np.repeat(np.random.default_rng(0).normal(size=(20, 4)), 3, 0)
     draws = Draws(torch.arange(60), torch.tensor(v).float(), torch.ones(60, 4))
     rows = effective(v, np.array([1.0, 0.1, 0.001]), draws)

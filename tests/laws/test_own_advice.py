@@ -84,7 +84,7 @@ def test_what_it_cannot_advise_is_left_out_with_its_reason(study, monkeypatch, c
         assert "look at never" not in text
 
 
-def test_it_is_told_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
+def test_it_is_given_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
     from diffusers import DDIMScheduler
 
     folder, _ = study

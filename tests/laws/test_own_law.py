@@ -333,10 +333,10 @@ def along_conditional(denoiser: Denoiser, sigma: np.ndarray, draws: int = 128):
     work = ConditionalPathJob(denoiser, 40.0, sigma, denoiser.attributes, draws, 0)
     while not work.done:
         work.step()
-    return work.of_attribute(denoiser.attributes[0]).curve
+    return work.result_for(denoiser.attributes[0]).curve
 
 
-def test_the_gap_along_told_generations_is_the_information_of_an_exact_model():
+def test_the_gap_along_conditional_generations_is_the_information_of_an_exact_model():
     """Levels a factor of 5 apart are refined; what lies above the first of them is counted."""
     sigma = np.array([2.5, 0.5, 0.1])
     curve = along_conditional(Conditional(), sigma)

@@ -18,7 +18,7 @@ from sigmascope.core import Curve, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
-from sigmascope.information.jobs.pairs import columns_of_pairs, of_pairs, pair_block, pair_memory
+from sigmascope.information.jobs.pairs import joint_columns, joint_data, pair_block, pair_memory
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.pairs import interaction
 from sigmascope.information.posterior import posterior
@@ -199,9 +199,9 @@ def test_effective_items_of_a_study_are_dense_ones(both_ways):
 def test_combinations_that_do_not_occur_have_no_column():
     pixels, labels, _ = images()
     data = from_array(pixels, labels)
-    joint = of_pairs(data, data.attributes)
+    joint = joint_data(data, data.attributes)
     assert [len(a.values) for a in joint.attributes] == [6, 6, 6]
-    assert columns_of_pairs(data, data.attributes) == 18
+    assert joint_columns(data, data.attributes) == 18
     for a in joint.attributes:
         first, second = a.parts
         for k, value in enumerate(a.values):
@@ -231,7 +231,7 @@ def test_blocks_and_memory_count_the_joint_values():
     more = predict(data, spec_of(data="x", draws=256, pairs=True)).additional - predict(data, spec).additional
     whole = pair_memory(data, data.attributes, 40, 256)
     assert 0.5 * whole < more <= whole  # of a peak over phases, of which that of the passes becomes the highest
-    assert more > 3 * 8 * 41 * pair_block(columns_of_pairs(data, data.attributes), 40, 256) * 700
+    assert more > 3 * 8 * 41 * pair_block(joint_columns(data, data.attributes), 40, 256) * 700
     assert predict(data, spec_of(data="x", draws=256, pairs=True)).products == 2 * predict(data, spec).products
 
 
@@ -244,7 +244,7 @@ def test_pairs_from_the_command_and_again(tmp_path, monkeypatch, capsys):
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     page = (tmp_path / "whole" / "report.html").read_text(encoding="utf-8")
     assert "<h2>Pairs of attributes</h2>" in page
-    assert "Most is told twice of a and b: 0." in page
+    assert "The most redundant information is on a and b: 0." in page
     assert (tmp_path / "whole" / "figures" / "pair_curves.svg").exists()
     assert read_spec(tmp_path / "whole" / "spec.toml").pairs
 

@@ -250,7 +250,7 @@ def test_guidance_acts_within_its_interval():
     guided = Guided(normal(), 2.0, 0.8, 2.0)(y, sigma, told)
     assert torch.allclose(guided[[0, 2]], plain[[0, 2]])
     assert torch.allclose(guided[1], plain[1] + 2.0 * (plain[1] - free[1]))
-    with pytest.raises(InputError, match="something to guide to"):
+    with pytest.raises(InputError, match="known attributes to guide to"):
         Guided(normal(), 1.0)(y, sigma)
     with pytest.raises(InputError, match="expected a finite weight"):
         Guided(normal(), 1.0, 3.0, 2.0)

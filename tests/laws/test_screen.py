@@ -17,6 +17,7 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel import pairs
 from sigmascope.exact.finite.kernel import projection_bounds as bands
 from sigmascope.exact.finite.kernel.projection_bounds import BLOCK, TILE, Bands
+from sigmascope.exact.finite.kernel.threads import compiled_module
 from sigmascope.exact.finite.screened import ScreenedDenoiser
 
 EVENT, ITEMS, DIRECTIONS = (3, 5, 5), 500, (8, 40)
@@ -333,8 +334,8 @@ def test_it_works_where_numba_cannot_be_imported(monkeypatch):
     monkeypatch.delitem(sys.modules, "sigmascope.exact.finite.kernel.with_numba", raising=False)
     monkeypatch.delattr("sigmascope.exact.finite.kernel.pair_loops", raising=False)
     monkeypatch.delattr("sigmascope.exact.finite.kernel.with_numba", raising=False)
-    assert pairs.compiler.__wrapped__() is None
-    monkeypatch.setattr(pairs, "compiler", pairs.compiler.__wrapped__)
+    assert compiled_module.__wrapped__("pair_loops") is None
+    monkeypatch.setattr(pairs, "compiled_module", compiled_module.__wrapped__)
     denoiser = finite()
     y = around(denoiser, 0.05)
     found = ScreenedDenoiser(denoiser, DIRECTIONS).certified(y, level(0.05, len(y)))
@@ -349,7 +350,7 @@ def test_pairs_against_loops(compiled):
     scores = torch.randint(0, 50, (3, 5, TILE // BLOCK, BLOCK), generator=g).float()
     scores[1, 2] = -torch.inf
     least = torch.tensor([48.0, 49.0, 47.5, -1.0, 48.5])
-    row, item, count = pairs.living(scores, scores.amax(3), least, 3 * TILE - 1, loops)
+    row, item, count = pairs.scores_above(scores, scores.amax(3), least, 3 * TILE - 1, loops)
     flat = scores.transpose(0, 1).flatten(1).numpy()
     wanted = flat > least.numpy()[:, None]
     assert count.tolist() == wanted.sum(1).tolist()
@@ -435,7 +436,7 @@ def test_messages(screened):
         screened.certified(y, torch.ones(3))
     with refused("row 1 of y or sigma holds a number that is not finite (NaN or infinite): expected finite numbers"):
         screened.certified(torch.stack([y[0], y[0] + torch.nan]), sigma)
-    with refused("row 0: |y - v|² / sigma² overflows: pass other numbers"):
+    with refused("row 0: |y - v|² / sigma² overflows: pass a larger sigma or smaller values"):
         screened.certified(y.double() + 1e100, torch.tensor([1e-60, 1.0], dtype=torch.float64))
     with refused("known['half'] must lie between -1 (unknown) and 1"):
         screened.certified(y, sigma, {"half": torch.tensor([0, 2])})
@@ -453,7 +454,7 @@ def test_no_item_is_as_said():
     ours = ScreenedDenoiser(FiniteDenoiser(from_array(images(), labels, weights=w / w.sum())), DIRECTIONS)
     y, told = torch.zeros(3, *EVENT), {"rare": torch.tensor([0, -1, 1])}
     for sigma in (0.01, 9.0):
-        with refused("row 2: no item has the attributes that are said to be known: leave one unknown (-1)"):
+        with refused("row 2: no item has the attributes of known: pass -1 (unknown) for one of them"):
             ours(y, torch.full((3,), sigma), told)
     with refused("the directions are orthonormal to 1: expected 1e-8, pass an orthonormal basis"):
         Bands(torch.eye(4, dtype=torch.float64)[:, :1] * 2**0.5, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from sigmascope.analysis.trust import judge, rule
 from sigmascope.core import Curve, InputError
-from sigmascope.information.combined import best_bound, grouped
+from sigmascope.information.bounds import best_bound, grouped
 
 SIGMA = np.geomspace(10.0, 0.1, 8)
 TRUE = 2.0 / (1.0 + SIGMA**2)  # of an entropy of 2 nats
@@ -34,7 +34,7 @@ def test_a_right_curve_is_trusted():
     ("change", "said"),
     [
         ({"curve": curve(TRUE + np.where(SIGMA < 1, 0.5, 0.0))}, "above the entropy"),
-        ({"curve": curve(TRUE * np.where(SIGMA < 1, 0.6, 1.0))}, "below a bound"),
+        ({"curve": curve(TRUE * np.where(SIGMA < 1, 0.6, 1.0))}, "below a lower bound"),
         ({"calibration": curve(np.where(SIGMA < 1, -0.5, 0.0))}, "calibration"),
         ({"calibration": curve(np.where(SIGMA < 1, 0.5, 0.0))}, "calibration"),
         ({"null": curve(np.where(SIGMA < 1, 0.4, 0.0))}, "random labels"),
@@ -42,7 +42,7 @@ def test_a_right_curve_is_trusted():
             {"bound": curve(TRUE - np.where(SIGMA < 1, 0.6, 0.0)), "null": curve(np.where(SIGMA < 1, 0.15, 0.0))},
             "does not confirm",
         ),
-        ({"curve": curve(TRUE - np.where(SIGMA < 1, 0.2, 0.0))}, "below a bound"),
+        ({"curve": curve(TRUE - np.where(SIGMA < 1, 0.2, 0.0))}, "below a lower bound"),
     ],
 )
 def test_each_sign_of_bias(change, said):
@@ -101,7 +101,7 @@ def test_a_bound_of_the_data_alone_marks_what_lies_below_it():
     assert judge(low).trusted.all()
     marked = judge(low, data_bound=bound)
     assert np.array_equal(marked.trusted, SIGMA >= 1)
-    assert "biased elsewhere: it lies below a bound that the data give without any network" in marked.words
+    assert "biased elsewhere: it lies below a lower bound that the data give without any network" in marked.words
     assert judge(curve(low.value, error=0.1), data_bound=bound).trusted.all()
     assert judge(curve(TRUE - 0.015, error=0.001), data_bound=curve(TRUE, error=0.001)).trusted.all()
     assert "bound of the data alone by more than 1 % of H(A) and by more than 3 standard" in rule(data_bound=True)

@@ -14,8 +14,7 @@ from sigmascope.core import Attribute, Denoiser, InputError, generator
 from sigmascope.data import draw_items
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.pointwise import pointwise
-from sigmascope.information.posterior import posterior
-from sigmascope.information.values import by_value
+from sigmascope.information.posterior import by_value, posterior
 
 LEVELS = np.array([20.0, 8.0, 4.0, 2.0, 1.0, 0.4])
 

@@ -24,7 +24,7 @@ def noise(v, seed):
 
 def test_of_many_items_it_is_the_conditional_mean_of_a_gaussian():
     scales = torch.logspace(0.5, -1.5, 12, dtype=torch.float64)
-    linear = LinearDenoiser.of_items(gaussian(6000, scales, 0).float())
+    linear = LinearDenoiser.fit(gaussian(6000, scales, 0).float())
     v = gaussian(4000, scales, 1)
     errors = linear.parts(v, noise(v, 2))
     for sigma in SIGMA:
@@ -37,7 +37,7 @@ def test_of_many_items_it_is_the_conditional_mean_of_a_gaussian():
 def test_errors_are_those_of_the_denoiser_itself():
     """Against the matrix of the denoiser, where directions are fewer than coordinates."""
     v = gaussian(5, torch.ones(30, dtype=torch.float64), 1)
-    linear = LinearDenoiser.of_items(gaussian(12, torch.ones(30, dtype=torch.float64), 0))
+    linear = LinearDenoiser.fit(gaussian(12, torch.ones(30, dtype=torch.float64), 0))
     u, n = linear.directions, noise(v, 2)
     assert u.shape == (30, 8)
     across = torch.eye(30, dtype=torch.float64) - u @ u.T
@@ -51,7 +51,7 @@ def test_of_fewer_items_than_coordinates_it_is_not_deceived():
     """Isotropic, 40 items of 200 coordinates: near the best; variances of the same items as the directions are not."""
     scales = torch.ones(200, dtype=torch.float64)
     items = gaussian(40, scales, 0)
-    linear = LinearDenoiser.of_items(items)
+    linear = LinearDenoiser.fit(items)
     v = gaussian(200, scales, 1)
     n = noise(v, 2)
     least = 200 * 0.25 / 1.25
@@ -61,7 +61,7 @@ def test_of_fewer_items_than_coordinates_it_is_not_deceived():
     naive = LinearDenoiser(items.mean(0), right[:39].T, singular[:39] ** 2 / 40, 0.0)
     assert naive.parts(v, n).linear(0.5).mean() > 2 * least
     with pytest.raises(InputError, match="3 items came: pass 4 or more"):
-        LinearDenoiser.of_items(items[:3])
+        LinearDenoiser.fit(items[:3])
 
 
 def losses(network, conditions=(UNCONDITIONAL, "a"), linear=(1.0, 0.5, 0.09, 0.01), classes=True) -> Losses:
@@ -87,27 +87,27 @@ GOOD = [1.0, 0.9, 0.7, 0.5]
         ([[1.0, 0.9, 2.0, 0.5], [1.0, 0.9, 2.0, 0.5]], "σ 0.3: squared error 0.179, against 0.089"),
         ([[1.0, 0.9, np.nan, 0.5], [1.0, 0.9, np.nan, 0.5]], "squared error nan"),
         ([[1.0, 0.9, 2.0, 0.5], GOOD], "check which class is the empty one"),
-        ([GOOD, [1.0, 0.9, 0.7, 0.9]], "told the right a denoises worse than told nothing"),
+        ([GOOD, [1.0, 0.9, 0.7, 0.9]], "given the right a denoises worse than the unconditional one"),
         ([GOOD, [1.0, 0.9, 2.0, 0.5]], "check the order of its classes"),
     ],
 )
 def test_each_fault_has_its_line(network, said):
-    found = losses(network).said()
+    found = losses(network).warning()
     assert bool(found) == bool(said)
     assert said in found
     assert "\n" not in found
-    assert "check the order" not in losses(network, classes=False).said()
+    assert "check the order" not in losses(network, classes=False).warning()
 
 
-def test_told_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
-    assert losses([GOOD, [0.8, 0.6, 0.69, 0.52]], linear=(1.0, 0.5, 0.01, 1e-4)).said() == ""
+def test_conditional_a_little_worse_where_nothing_is_left_to_know_is_no_fault():
+    assert losses([GOOD, [0.8, 0.6, 0.69, 0.52]], linear=(1.0, 0.5, 0.01, 1e-4)).warning() == ""
 
 
-def test_untold_must_beat_classes_drawn_at_random():
+def test_unconditional_must_beat_classes_drawn_at_random():
     three = (UNCONDITIONAL, "a", RANDOM)
-    said = losses([[1.0, 1.1, 0.9, 0.9], GOOD, [1.0, 0.6, 2.0, 3.0]], three).said()
-    assert "worse than the mean of its answers to classes drawn at random (σ 1" in said
-    assert losses([GOOD, [0.9, 0.7, 0.6, 0.4], [1.0, 0.95, 2.0, 3.0]], three).said() == ""
+    said = losses([[1.0, 1.1, 0.9, 0.9], GOOD, [1.0, 0.6, 2.0, 3.0]], three).warning()
+    assert "worse than the mean of its outputs for classes drawn at random (σ 1" in said
+    assert losses([GOOD, [0.9, 0.7, 0.6, 0.4], [1.0, 0.95, 2.0, 3.0]], three).warning() == ""
 
 
 def test_what_chance_explains_is_no_fault():
@@ -119,4 +119,4 @@ def test_what_chance_explains_is_no_fault():
         0.1 + rng.normal(size=(4, 16)),
         rng.normal(size=16) + 1,
     )
-    assert wide.said() == ""
+    assert wide.warning() == ""

@@ -1,4 +1,4 @@
-"""Networks of other programs as denoisers: each adapter holds all of a foreign convention."""
+"""Networks of other programs as denoisers.  Each adapter holds all of one foreign convention."""
 
 from sigmascope.adapters.bridge import ByPosterior
 from sigmascope.adapters.foreign import PREDICTIONS, Foreign, Unit

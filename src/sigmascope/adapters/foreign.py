@@ -2,16 +2,16 @@ r"""A network of another program as a denoiser of :math:`y = v + \sigma n`.
 
 .. math:: x = \alpha(t)\,(v + \sigma(t)\, n), \qquad D(y, \sigma, a) = E[V \mid Y_\sigma = y, A = a]
 
-with t the schedule's time of sigma.  What networks say of x, and the D that follows (s = alpha sigma):
+with t the schedule's time at sigma.  D from the output f of a network at x, with s = alpha sigma:
 
 =================== =============================== =========================================
-prediction          the network's target            D
+prediction          target of the network           D
 =================== =============================== =========================================
 ``epsilon``         n                               :math:`y - \sigma f`
 ``sample``          v                               :math:`f`
 ``v_prediction``    :math:`\alpha n - s v`          :math:`(\alpha x - s f) / (\alpha^2 + s^2)`
 ``flow_prediction`` :math:`n - v`                   :math:`(x - s f) / (\alpha + s)`
-``denoiser``        v, told y itself                :math:`f`
+``denoiser``        v, from y instead of x          :math:`f`
 =================== =============================== =========================================
 
 References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); Lipman et al. (2023) for the flow.
@@ -23,27 +23,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.noise import Schedule
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
-"""What a network may have been trained to say."""
+"""Targets that a network may have been trained on."""
 
+Values = Float[Tensor, "batch *event"]
+"""Values, one per row."""
+LevelPerRow = Float[Tensor, " batch"]
+"""Noise levels, one per row."""
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From x, shape (batch, *event), a time for each row, and the index of each row's class (None: no classes)."""
-_CHUNK = 256  # rows of one call, at most
+"""From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes)."""
+_CHUNK = 256  # largest number of rows of one call
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The network's values are ``scale`` times ours plus ``offset``: of pixels from -1 to 1, 2 and -1.
+    """The unit of a network's values, which are ``scale`` times ours plus ``offset``: 2 and -1 for pixels from -1 to 1.
 
     Args:
-        scale: above 0; our noise level times it is the network's.
-        offset: likewise of values.
+        scale: above 0; the network's noise level is ``scale`` times ours.
+        offset: of values.
     """
 
     scale: float = 1.0
@@ -58,13 +62,13 @@ class Foreign(Denoiser):
     """A denoiser made of a network, its schedule and its parametrisation.
 
     Args:
-        network: a callable or module; see :data:`Network`.
+        network: a function or module; see :data:`Network`.
         event: shape of a value.
-        schedule: the network's; noise levels in its own unit.
-        prediction: one of :data:`PREDICTIONS`.
-        clock: from the schedule's time to what the network is told of it; None tells the time itself.
-        attribute: what it can be told, if it can: the class.
-        null: index that stands for an unknown class; None: the network has none, and an unknown class is refused.
+        schedule: of the network, with noise levels in the network's unit.
+        prediction: target of the network, one of :data:`PREDICTIONS`.
+        clock: from the schedule's time to the time that the network takes; None: they are equal.
+        attribute: the class, of a conditional network.
+        null: index that stands for an unknown class; None: there is none, and an unknown class is refused.
         unit: of the network's values.
 
     Raises: InputError for an unknown prediction.
@@ -90,21 +94,16 @@ class Foreign(Denoiser):
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
-        """E[V | Y_sigma = y, what is known] as the network has it, in the dtype of y.
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
+        """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
 
         Args:
             y: noisy values, in our unit.
             sigma: one noise level per row, in our unit.
             known: of the class, its index in each row, -1 where unknown.
 
-        Raises: InputError for shapes that do not fit, levels outside the schedule, a class that the network cannot be
-            told, or an unknown one where it must be told.
+        Raises: InputError for shapes that do not fit, levels outside the schedule, a class that the network does not
+            have, or an unknown one where it needs one.
         """
         if y.shape[1:] != self.event or sigma.shape != (len(y),):
             raise InputError(
@@ -118,17 +117,15 @@ class Foreign(Denoiser):
             parts.append(self._rows(y[rows], sigma[rows], None if labels is None else labels[rows]))
         return torch.cat(parts)
 
-    def _labels(
-        self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device
-    ) -> Int64[Tensor, " batch"] | None:
+    def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
+        names = [a.name for a in self.attributes]
+        unknown = next((n for n in known or {} if n not in names), None)
+        if unknown is not None:
+            remedy = f"pass {names[0]!r}" if names else "it is unconditional, pass none"
+            raise InputError(f"this network has no attribute {unknown!r}: {remedy}")
         if not self.attributes:
-            if known:
-                raise InputError(f"this network cannot be told {next(iter(known))!r}: it knows no classes")
             return None
         a = self.attributes[0]
-        unknown = [n for n in known or {} if n != a.name]
-        if unknown:
-            raise InputError(f"this network cannot be told {unknown[0]!r}: only {a.name!r}")
         given = (known or {}).get(a.name)
         label = torch.full((rows,), UNKNOWN, device=device) if given is None else given.to(device)
         if label.shape != (rows,) or int(label.min()) < UNKNOWN or int(label.max()) >= len(a.values):
@@ -141,8 +138,8 @@ class Foreign(Denoiser):
             return label
         if self.null is None:
             raise InputError(
-                f"this network must always be told {a.name!r}: it has no index for an unknown one. Measure it by forks "
-                "and probes, or name the index of its empty class"
+                f"this network always needs {a.name!r}: it has no index for an unknown one. Measure it by forks and "
+                "probes, or name the index of its empty class"
             )
         return torch.where(missing, self.null, label)
 
@@ -150,15 +147,16 @@ class Foreign(Denoiser):
         unit, shape = self.unit, (-1, *[1] * len(self.event))
         own = unit.scale * y.double() + unit.offset
         level = unit.scale * sigma.double()
-        time = self.schedule.time(level.cpu().numpy())
-        alpha = torch.from_numpy(self.schedule.alpha(time)).to(level).reshape(shape)
-        told = torch.from_numpy(time).to(level)
-        told = told if self.clock is None else self.clock(told)
+        schedule_time = self.schedule.time(level.cpu().numpy())
+        alpha = torch.from_numpy(self.schedule.alpha(schedule_time)).to(level).reshape(shape)
+        time = torch.from_numpy(schedule_time).to(level)
+        time = time if self.clock is None else self.clock(time)
         level = level.reshape(shape)
-        # x = alpha y without a division: where nothing but noise is left, alpha y is the noise itself.
+        # x = alpha y without a division: at noise alone, alpha y is the noise itself.
         x, s = alpha * own, alpha * level
-        dtype = self._dtype()
-        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), told.to(dtype), label).double()
+        parameter = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
+        dtype = torch.float32 if parameter is None else parameter.dtype
+        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), time.to(dtype), label).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":
@@ -171,30 +169,16 @@ class Foreign(Denoiser):
             clean = f
         return ((clean - unit.offset) / unit.scale).to(y)
 
-    def _dtype(self) -> torch.dtype:
-        """In which the network works: that of its first parameter; float32 for a function."""
-        of = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
-        return torch.float32 if of is None else of.dtype
 
-
-def try_out(denoiser: Foreign, name: str) -> None:
-    """Ask a network once, so that one that cannot answer is refused before work starts.
-
-    Args:
-        denoiser: the network, as a denoiser.
-        name: what to call it in complaints.
-
-    Raises: InputError where it answers with what is not finite; and whatever the network raises.
-    """
+def require_finite_output(denoiser: Foreign, name: str) -> None:
+    """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
-    low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
-    place = next(denoiser.parameters(), torch.empty(0)).device
-    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=place)
-    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=place)
-    told = {a.name: torch.zeros(1, dtype=torch.int64, device=place) for a in denoiser.attributes}
+    low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
+    device = next(denoiser.parameters(), torch.empty(0)).device
+    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=device)
+    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=device)
+    known = {a.name: torch.zeros(1, dtype=torch.int64, device=device) for a in denoiser.attributes}
     with torch.no_grad():
-        said = denoiser(y, sigma, told)
-    if not bool(torch.isfinite(said).all()):
-        raise InputError(
-            f"{name}: its network answers with what is not a finite number: its weights or its settings are damaged"
-        )
+        out = denoiser(y, sigma, known)
+    if not bool(torch.isfinite(out).all()):
+        raise InputError(f"{name}: the output of its network is not finite: its weights or its settings are damaged")

@@ -1,4 +1,4 @@
-"""What named parts of another program's network see, for probes: a denoiser with features, by hooks on its modules."""
+"""The outputs of blocks of another program's network as features for probes, by hooks on its modules."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sigmascope.adapters.foreign import LevelPerRow, Values
 from sigmascope.core import Denoiser, InputError
 
 
 class Featured(Denoiser):
-    r"""A denoiser that also says what blocks of its network put out.
+    r"""A denoiser with features: the outputs of blocks of its network.
 
-    It denoises as before.  Of a block's output, an image of shape (batch, channels, height, width), features are means
-    over its pixels, or over each of ``cells`` × ``cells`` parts of it: where things are is then kept roughly.  Of
-    tokens, shape (batch, tokens, channels), they are means over tokens; a vector is taken as it is.  Of an output with
-    several parts (the down blocks of diffusers also give what skips to the other side) the first is read.
+    The features of an image, shape (batch, channels, height, width), are means over its pixels, or over each of
+    ``cells`` × ``cells`` parts of it, which keep rough positions.  Those of tokens, shape (batch, tokens, channels),
+    are means over tokens; a vector is taken as it is.  Of an output with several parts (the down blocks of diffusers
+    also give skip connections) the first is taken.
 
     Args:
         denoiser: e.g. a :class:`~sigmascope.adapters.foreign.Foreign`.
-        blocks: names of modules as ``named_modules`` has them, from ``module`` on: ``down_blocks.0``, ``mid_block``.
+        blocks: names of modules within ``module``, as in ``named_modules``: ``down_blocks.0``, ``mid_block``.
         module: the network that holds them; None: the network of a Foreign.
-        cells: parts along a side, 1 or more.
+        cells: number of parts along a side, 1 or more.
 
-    Raises: InputError for a denoiser whose network is not a module, no block, a name that is none, or a bad ``cells``.
+    Raises: InputError for a network that is not a module, no block, an unknown name, or ``cells`` below 1.
 
     References: Alain & Bengio (2016).
     """
@@ -46,59 +47,49 @@ class Featured(Denoiser):
             raise InputError(f"blocks are {blocks!r}: pass a list of names of modules, as ['mid_block']")
         if cells < 1:
             raise InputError(f"cells is {cells}: at least 1 part along a side is needed")
-        held = dict(network.named_modules())
+        modules = dict(network.named_modules())
         for name in blocks:
-            if not name or name not in held:
-                near = difflib.get_close_matches(name, held, 4, 0.3) or [n for n in held if n][:4]
+            if not name or name not in modules:
+                near = difflib.get_close_matches(name, modules, 4, 0.3) or [n for n in modules if n][:4]
                 raise InputError(f"no block is called {name!r}: there are, among others, {', '.join(near)}")
         self.denoiser, self.blocks, self.cells = denoiser, tuple(blocks), cells
         self.event, self.attributes = denoiser.event, denoiser.attributes
         self._inner = module  # None: the denoiser's own network
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
-        """What the denoiser says."""
-        return self.denoiser(y, sigma, known)
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
+        """The output of the denoiser."""
+        out: Tensor = self.denoiser(y, sigma, known)
+        return out
 
-    def features(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch numbers"]]:
-        """What each block puts out when the denoiser is told nothing, float32, by its name.
+    def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch numbers"]]:
+        """The output of each block by its name, float32, when no attribute is known.
 
-        Raises: InputError for a block that the network does not call once for each row, or puts out no numbers; and
-            what the denoiser raises.
+        Raises: InputError for a block that the network does not call once for each row, or whose output is no tensor;
+            and whatever the denoiser raises.
         """
-        seen: dict[str, list[Tensor]] = {name: [] for name in self.blocks}
+        outputs: dict[str, list[Tensor]] = {name: [] for name in self.blocks}
         network: Any = self.denoiser.network if self._inner is None else self._inner
-        handles = [
-            network.get_submodule(name).register_forward_hook(self._reader(name, parts)) for name, parts in seen.items()
-        ]
+        handles = [network.get_submodule(n).register_forward_hook(self._hook(n, parts)) for n, parts in outputs.items()]
         try:
             with torch.no_grad():
                 self.denoiser(y, sigma)
         finally:
             for handle in handles:
                 handle.remove()
-        found = {}
-        for name, parts in seen.items():
-            rows = sum(len(p) for p in parts)
+        for name, parts in outputs.items():
+            rows = sum(map(len, parts))
             if rows != len(y):
                 raise InputError(
-                    f"the block {name!r} was given {rows} rows for {len(y)} values: its features cannot be told apart; "
-                    "choose blocks that the network calls once"
+                    f"the block {name!r} was given {rows} rows for {len(y)} values: expected one row per value; choose "
+                    "blocks that the network calls once"
                 )
-            found[name] = torch.cat(parts)
-        return found
+        return {name: torch.cat(parts) for name, parts in outputs.items()}
 
-    def _reader(self, name: str, into: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
-        def read(module: nn.Module, given: Any, output: Any) -> None:
-            into.append(self._pooled(name, _first(name, output)).float())  # small at once: outputs are not kept
+    def _hook(self, name: str, parts: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+        def append(module: nn.Module, given: Any, output: Any) -> None:
+            parts.append(self._pooled(name, _first(name, output)).float())  # pooled at once: outputs are not kept
 
-        return read
+        return append
 
     def _pooled(self, name: str, x: Tensor) -> Tensor:
         if x.ndim == 4 and self.cells > 1:

@@ -1,4 +1,4 @@
-"""What is read off curves alone."""
+"""Onsets, comparisons, advice and verdicts, computed from curves alone."""
 
 from __future__ import annotations
 

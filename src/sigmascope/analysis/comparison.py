@@ -1,4 +1,4 @@
-"""Two curves of one attribute compared: which decides it earlier, with paired errors where the draws are the same.
+"""Comparison of two curves of one attribute: which study decides it earlier, with paired errors for the same draws.
 
 References: Efron & Tibshirani (1993), percentile intervals of paired differences; Hesterberg (2015), their ends for few
 draws.
@@ -21,7 +21,7 @@ from sigmascope.core import Curve, InputError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; NaN where there is none, an infinite end where the levels do not hold it."""
+    """A number with its 95 % interval: NaN where there is none, an infinite end where it lies beyond the levels."""
 
     value: float
     low: float
@@ -30,35 +30,21 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    r"""What two studies, A and B, say of one attribute.
+    """The curves of one attribute in two studies, A and B."""
 
-    Args:
-        a: the curve of A, on its own levels.
-        b: that of B.
-        paired: whether column i of both is of the same draw, and the errors of differences are those of paired ones.
-        interpolated: whether the levels differed.
-        sigma: decreasing levels of the differences, in the range that both have, shape (levels,).
-        difference: :math:`I_A - I_B` in nats, with the ends of its 95 % interval at each level by itself.
-        half: sigma where half of H(A) is known, in A and in B, as far as within the common range.
-        shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
-        a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
-        same_data: whether both are of the same data.
-        doubts: of A and of B, why the level of half cannot be relied upon; empty where it can.
-    """
-
-    a: Curve
+    a: Curve  # each on its own levels
     b: Curve
-    paired: bool
-    interpolated: bool
-    sigma: Float[np.ndarray, " levels"]
-    difference: Float[np.ndarray, " levels"]
-    low: Float[np.ndarray, " levels"]
+    paired: bool  # whether column i of both is the same draw; errors of differences are then paired
+    interpolated: bool  # whether the levels differed
+    sigma: Float[np.ndarray, " levels"]  # decreasing levels of the differences, in the common range
+    difference: Float[np.ndarray, " levels"]  # I_A - I_B in nats
+    low: Float[np.ndarray, " levels"]  # ends of its 95 % interval at each level alone
     high: Float[np.ndarray, " levels"]
-    half: tuple[Quantity, Quantity]
-    shift: Estimate
-    a_earlier: float
+    half: tuple[Quantity, Quantity]  # sigma where half of H(A) is known, in A and in B, within the common range
+    shift: Estimate  # ln sigma_A - ln sigma_B at half; above 0 where A decides earlier (generation runs down)
+    a_earlier: float  # probability over resamples that A reaches half at a higher level; NaN where neither does
     same_data: bool = True
-    doubts: tuple[str, str] = ("", "")
+    doubts: tuple[str, str] = ("", "")  # for A and B, why the level of half is not reliable; empty where it is
 
     @property
     def attribute(self) -> str:
@@ -66,19 +52,19 @@ class Comparison:
 
     @property
     def largest(self) -> tuple[Estimate, float]:
-        """The largest difference, with the interval of its level by itself, and that level."""
+        """The largest difference, with the interval of its level alone, and that level."""
         j = int(np.abs(self.difference).argmax())
         return Estimate(float(self.difference[j]), float(self.low[j]), float(self.high[j])), float(self.sigma[j])
 
     @property
     def estimator(self) -> str:
-        """Of both, or ``that of A : that of B``."""
-        one, two = self.a.estimator, self.b.estimator
-        return one if one == two else f"{one}:{two}"
+        """The estimator of both, or ``A:B`` where they differ."""
+        a, b = self.a.estimator, self.b.estimator
+        return a if a == b else f"{a}:{b}"
 
     @property
     def kind(self) -> str:
-        """Of both, or ``that of A : that of B``."""
+        """The kind of both, or ``A:B`` where they differ."""
         return self.a.kind if self.a.kind == self.b.kind else f"{self.a.kind}:{self.b.kind}"
 
     @property
@@ -88,9 +74,9 @@ class Comparison:
 
     @property
     def earlier(self) -> str:
-        """``A`` or ``B`` where the 95 % interval of the shift leaves no doubt which decides earlier; else nothing.
+        """``A`` or ``B``, whichever decides earlier by the 95 % interval of the shift; empty where that holds 0.
 
-        A lower bound beside another kind of curve shows no order, and neither does a curve that is biased there.
+        A lower bound beside another kind of curve gives no order, and neither does a curve that is biased there.
         """
         if self.mixed or any(self.doubts):
             return ""
@@ -102,24 +88,14 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A curve of one study, at the levels and draws that hold numbers, and which draws those are.
-
-    Args:
-        curve: at these levels and draws.
-        trusted: at which levels it is not marked as biased.
-        verdict: the words of the marks.
-        seed: of the study.
-        drawn: identifies the draws: their items and seed, and which were chosen for a model; empty where it is not
-            known.
-        data: identifies the data.
-    """
+    """A curve of one study, at the levels and draws that have numbers."""
 
     curve: Curve
-    trusted: Bool[np.ndarray, " levels"]
-    verdict: str
-    seed: int
-    drawn: bytes
-    data: str
+    trusted: Bool[np.ndarray, " levels"]  # where it is not marked as biased
+    verdict: str  # the marks in words
+    seed: int  # of the study
+    drawn: bytes  # identifies the draws: items, seed, and the choice for a model; empty where it is not known
+    data: str  # identifies the data
 
 
 Sides = dict[str, dict[str, Side]]
@@ -129,50 +105,45 @@ Sides = dict[str, dict[str, Side]]
 def matched(a: Sides, b: Sides, estimator: str, mains: tuple[str, str]) -> list[tuple[Side, Side]]:
     """The curves to compare, of each attribute that both studies have, in the order of A.
 
-    They are those that were asked for, the main ones, or the best that both have.
-
-    Args:
-        a: the curves of A.
-        b: those of B.
-        estimator: which, in both, or ``NAME:NAME`` for one in each; empty: the main ones.
-        mains: the estimator that each study is about.
+    They are of the requested estimator (a name for both, or ``NAME:NAME`` for A and B), else of the main estimators of
+    the studies, else of the best that both have.
 
     Raises: InputError where the studies have no attribute in common, or lack an estimator.
     """
-    in_a, in_b = (list(dict.fromkeys(n for of in s.values() for n in of)) for s in (a, b))
-    both = [n for n in in_a if n in in_b]
-    if not both:
+    in_a, in_b = (list(dict.fromkeys(n for curves in s.values() for n in curves)) for s in (a, b))
+    common = [n for n in in_a if n in in_b]
+    if not common:
         raise InputError(
             f"no attribute is in both studies: A has {', '.join(in_a) or 'none'}, B has "
             f"{', '.join(sorted(in_b)) or 'none'}; compare studies of the same attributes"
         )
-    found = []
-    for name in both:
-        mine, theirs = ([e for e, of in s.items() if name in of] for s in (a, b))
-        alike = [e for e in mine if e in theirs]
-        one, two = mains
+    pairs = []
+    for name in common:
+        have = [[e for e, curves in s.items() if name in curves] for s in (a, b)]
+        first, second = mains
         if estimator:
-            one, _, two = estimator.partition(":")
-            two = two or one
-            for which, wanted, have in (("A", one, mine), ("B", two, theirs)):
-                if wanted not in have:
+            first, _, second = estimator.partition(":")
+            second = second or first
+            for study, wanted, names in zip("AB", (first, second), have, strict=True):
+                if wanted not in names:
                     raise InputError(
-                        f"study {which} has no estimator {wanted!r} of {name!r}: choose among {', '.join(have)}"
+                        f"study {study} has no estimator {wanted!r} of {name!r}: choose among {', '.join(names)}"
                     )
-        elif one not in mine or two not in theirs:
-            if not alike:
+        elif first not in have[0] or second not in have[1]:
+            shared = [e for e in have[0] if e in have[1]]
+            if not shared:
                 raise InputError(
-                    f"{name!r} has no estimator in both studies (A: {', '.join(mine)}; B: {', '.join(theirs)}): pass "
-                    f"one of each, e.g. --estimator {mine[0]}:{theirs[0]}"
+                    f"{name!r} has no estimator in both studies (A: {', '.join(have[0])}; B: {', '.join(have[1])}): "
+                    f"pass one of each, e.g. --estimator {have[0][0]}:{have[1][0]}"
                 )
-            one = two = min(alike, key=lambda e: _order(a[e][name], b[e][name]))
-        found.append((a[one][name], b[two][name]))
-    return found
+            first = second = min(shared, key=lambda e: _order(a[e][name], b[e][name]))
+        pairs.append((a[first][name], b[second][name]))
+    return pairs
 
 
 def _order(a: Side, b: Side) -> tuple[int, float]:
-    """The least is the pair to compare: exact curves, the first; estimates that are believed at all levels, the most
-    certain; lower bounds, those that show most; other estimates, the most certain."""
+    """A rank, of which the least is compared: exact curves, then the surest of the estimates that are trusted at all
+    levels, then the largest lower bounds, then the surest of the other estimates."""
     ranks = {"exact": 0, "trusted": 1, "lower bound": 2, "estimate": 3}
     trusted = ("trusted" if s.curve.kind == "estimate" and s.trusted.all() else s.curve.kind for s in (a, b))
     if a.curve.kind == "exact":
@@ -184,55 +155,53 @@ def _order(a: Side, b: Side) -> tuple[int, float]:
     return max(ranks[k] for k in trusted), merit
 
 
-def compared(one: Side, two: Side, resamples: int = RESAMPLES, pair: bool | None = None) -> Comparison:
-    r"""What two curves say of one attribute.
+def compared(first: Side, second: Side, resamples: int = RESAMPLES, pair: bool | None = None) -> Comparison:
+    r"""Differences between two curves of one attribute, with intervals.
 
     .. math:: I_A(\sigma) - I_B(\sigma), \qquad \ln\sigma_A - \ln\sigma_B
               \ \text{ where } I_A(\sigma_A) = \tfrac12 H,\ I_B(\sigma_B) = \tfrac12 H
 
     Draws are resampled with replacement.  Where both curves have the same draws (items and seed) a resample takes the
-    same ones of both, and what they share falls out of the difference; where they are other draws, each has its own
-    resamples.  Pairs are needed only to be alike and independent of each other, so the data, the model and the levels
-    of the curves may differ.  Levels: the same, or those of the coarser grid in the common range, to which curves are
-    interpolated in ln sigma by a cubic spline (linear in each draw); onsets are read on each curve's own levels.
-    Errors common to all draws and of quadrature are added in squares to the intervals of differences of I, and move
-    the resamples of the shift.
+    same ones of both, so that what they share cancels; otherwise each has its own resamples.  Pairs need only be
+    independent of each other and have one law, so the data, the model and the levels of the curves may differ.  Levels
+    are the same, or those of the coarser grid in the common range, to which curves are interpolated in ln sigma by a
+    cubic spline (linear in each draw); onsets are read on each curve's own levels.  Errors that all draws share, and
+    those of quadrature, are added in squares to the intervals of differences of I, and move the resamples of the shift.
 
     Args:
-        one: the curve of A.
-        two: that of B.
+        first, second: the curves of A and B.
         resamples: of the bootstrap.
-        pair: whether to pair the draws; None finds out.
+        pair: whether to pair the draws; None: where they are the same.
 
     Raises: InputError where the curves have no range of levels in common.
     """
-    a, b = one.curve, two.curve
+    a, b = first.curve, second.curve
     sigma, interpolated = _levels(a, b)
-    paired = one.drawn == two.drawn != b"" if pair is None else pair
+    paired = first.drawn == second.drawn != b"" if pair is None else pair
     n, m = a.per_draw.shape[1], b.per_draw.shape[1]
     # The counts of A are those of the onsets of its own page; so are those of B where the draws are the same.
-    counts = counts_of(np.random.default_rng(one.seed), n, resamples)
-    others = counts if paired else counts_of(np.random.default_rng([two.seed, 1]), m, resamples)
+    counts = counts_of(np.random.default_rng(first.seed), n, resamples)
+    others = counts if paired else counts_of(np.random.default_rng([second.seed, 1]), m, resamples)
     x, y = _at(sigma, a) @ a.per_draw, _at(sigma, b) @ b.per_draw
     drawn = counts @ (x - y).T / n if paired else counts @ x.T / n - others @ y.T / m
     difference = x.mean(1) - y.mean(1)
     quantiles = ends_of(min(n, m))
     low, high = np.quantile(drawn, quantiles, axis=0)
     missed = 1.96**2 * sum(_common_variance(sigma, c, paired) for c in (a, b))
-    half_a, half_b = _halves(a, counts, sigma, mover(a, one.seed)), _halves(b, others, sigma, mover(b, two.seed))
-    # What draws do not show of B is no error of A: it moves the resamples of B by itself.
-    shift, earlier = _shift(half_a, _halves(b, others, sigma, mover(b, two.seed, 1)), quantiles)
+    half_a, half_b = _halves(a, counts, sigma, mover(a, first.seed)), _halves(b, others, sigma, mover(b, second.seed))
+    # Errors of B that draws do not show are independent of those of A: they move the resamples of B by themselves.
+    shift, earlier = _shift(half_a, _halves(b, others, sigma, mover(b, second.seed, 1)), quantiles)
     return Comparison(
         a, b, paired, interpolated, sigma, difference,
         difference - np.hypot(difference - low, np.sqrt(missed)),
         difference + np.hypot(high - difference, np.sqrt(missed)),
-        (quantity(half_a, n), quantity(half_b, m)), shift, earlier, one.data == two.data,
-        (_doubt(one, half_a[0]), _doubt(two, half_b[0])),
+        (quantity(half_a, n), quantity(half_b, m)), shift, earlier, first.data == second.data,
+        (_doubt(first, half_a[0]), _doubt(second, half_b[0])),
     )  # fmt: skip
 
 
 def _doubt(side: Side, half: float) -> str:
-    """Why the level where half is known cannot be relied upon; empty where nothing speaks against it."""
+    """Why the level where half is known is not reliable; empty where it is."""
     at = math.exp(half) if math.isfinite(half) else None
     if side.curve.kind == "exact" or not side.verdict or not biased_around(side.trusted, side.curve.sigma, at):
         return ""
@@ -240,7 +209,7 @@ def _doubt(side: Side, half: float) -> str:
 
 
 def _levels(a: Curve, b: Curve) -> tuple[Float[np.ndarray, " levels"], bool]:
-    """Levels that both can be read at, and whether that takes interpolation."""
+    """Levels at which both can be read, and whether that needs interpolation."""
     if a.sigma.shape == b.sigma.shape and np.allclose(a.sigma, b.sigma, rtol=1e-9, atol=0.0):
         return a.sigma, False
     top, bottom = min(a.sigma[0], b.sigma[0]), max(a.sigma[-1], b.sigma[-1])
@@ -265,7 +234,7 @@ def _at(sigma: Float[np.ndarray, " levels"], curve: Curve) -> Float[np.ndarray, 
 
 
 def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve, paired: bool) -> Float[np.ndarray, " levels"]:
-    """Squares of the errors that the spread of draws does not show; what paired draws missed, both missed."""
+    """Squares of the errors that the spread of draws does not show; paired draws share the error of their tail."""
     shared, tail = c.beyond_draws
     extra = shared**2 + (0.0 if paired else tail**2)
     return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
@@ -290,11 +259,11 @@ def _shift(
     probability = float(np.mean((a > b)[1:] + 0.5 * (a == b)[1:]))
     if not (np.isfinite(a[0]) and np.isfinite(b[0])):
         return Estimate(nan, nan, nan), nan if a[0] == b[0] else probability
-    unknown = (a == b) & ~np.isfinite(a)  # both beyond the same end: their difference may be anything
+    unknown = (a == b) & ~np.isfinite(a)  # both beyond the same end: their difference can have any value
     with np.errstate(invalid="ignore"):
-        apart = a - b
+        difference = a - b
     ends = [
-        float(np.quantile(np.where(unknown, beyond, apart)[1:], q, method="closest_observation"))
+        float(np.quantile(np.where(unknown, beyond, difference)[1:], q, method="closest_observation"))
         for q, beyond in zip(quantiles, (-np.inf, np.inf), strict=True)
     ]
-    return Estimate(float(apart[0]), *ends), probability
+    return Estimate(float(difference[0]), *ends), probability

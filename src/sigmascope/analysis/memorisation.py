@@ -1,9 +1,9 @@
-r"""When an exact filter has identified the item: the collapse of its posterior on one item of the set.
+r"""Identification: the noise level at which the posterior of an exact filter collapses on one item of the set.
 
 .. math:: n_{\mathrm{eff}}(\sigma) = \frac{1}{\sum_k p(k \mid y)^2}
 
-counts the items that the filter still holds for possible: all of them at high noise, one once it has identified the
-item that the noisy image was made of.
+is the effective number of items that remain possible: all of them at high noise, one once the filter has identified
+the item that was noised.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import bdtrik
 
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import InputError
@@ -32,16 +32,8 @@ def identified_at(
 ) -> Float[np.ndarray, " draws"]:
     """The noise level of each draw below which its effective number of items stays under the threshold.
 
-    Interpolated in ln sigma and ln n_eff.
-
-    Args:
-        sigma: decreasing levels.
-        effective_items: at least 1.
-        threshold: more than 1.
-
-    Returns: 0 where the last level does not get there, infinity where the first is there already.
-
-    Raises: InputError for shapes, levels or a threshold that do not fit.
+    It is interpolated in ln sigma and ln n_eff; 0 where the last level is not under the threshold, infinity where all
+    levels are.  Arguments and exceptions are those of :func:`collapse`.
     """
     shape = np.shape(effective_items)
     if len(shape) != 2 or shape[0] != len(sigma) or len(sigma) < 2 or 0 in shape or np.any(np.diff(sigma) >= 0):
@@ -52,18 +44,18 @@ def identified_at(
     if not (threshold > 1.0 and np.all(effective_items > 1.0 - 1e-6)):
         raise InputError(f"threshold is {threshold:g}: it must be greater than 1, and no effective number below 1")
     log_n, at = np.log(effective_items), math.log(threshold)
-    x, found = np.log(sigma), np.empty(shape[1])
-    for i, mine in enumerate(log_n.T):
-        open_levels = np.flatnonzero(mine >= at)
-        if not len(open_levels):
-            found[i] = math.inf
-        elif open_levels[-1] + 1 == len(sigma):
-            found[i] = 0.0
+    x, levels = np.log(sigma), np.empty(shape[1])
+    for i, row in enumerate(log_n.T):
+        above = np.flatnonzero(row >= at)
+        if not len(above):
+            levels[i] = math.inf
+        elif above[-1] + 1 == len(sigma):
+            levels[i] = 0.0
         else:
-            k = open_levels[-1]
-            share = (mine[k] - at) / (mine[k] - mine[k + 1])
-            found[i] = math.exp(x[k] + share * (x[k + 1] - x[k]))
-    return found
+            k = above[-1]
+            share = (row[k] - at) / (row[k] - row[k + 1])
+            levels[i] = math.exp(x[k] + share * (x[k + 1] - x[k]))
+    return levels
 
 
 def collapse(
@@ -75,7 +67,7 @@ def collapse(
 
     .. math:: \sigma_C = \operatorname{median}_i\, \sup\{\sigma : n_{\mathrm{eff}}(\sigma; y_i) \ge 2\}
 
-    Where each draw's number falls with sigma, it is where the median number falls below the threshold.
+    Where the number of each draw falls with sigma, this is where the median number falls below the threshold.
 
     Args:
         sigma: decreasing levels, in the unit of the data.
@@ -96,7 +88,7 @@ def collapse(
     n = len(each)
     low, high = each[(n - 1) // 2], each[n // 2]
     middle = math.sqrt(low * high) if low > 0.0 and high < math.inf else float(low if low < math.inf else high)
-    rank = int(stats.binom.ppf(0.025, n, 0.5))
+    rank = int(np.nan_to_num(np.ceil(bdtrik(0.025, n, 0.5))))  # quantile of a binomial; NaN for the smallest n is 0
     if rank == 0:
         return Quantity(middle, 0.0, math.inf)
     return Quantity(middle, float(each[rank - 1]), float(each[n - rank]))

@@ -1,8 +1,8 @@
-r"""When an attribute emerges: shares of its entropy, window, peak rate and order, from curves alone.
+r"""Onsets: at which noise levels an attribute emerges, its window, peak rate and order, from curves alone.
 
 The onset at share q is the noise level where I(A; Y_sigma) crosses q H(A) on the way down; the window runs from 10 to
-90 %.  The peak rate is the maximum of :math:`-dI/d\ln\sigma`.  (These are not the only transitions that are named in
-the literature: see the README.)
+90 %.  The peak rate is the maximum of :math:`-dI/d\ln\sigma`.  (The literature names other transitions, too: see the
+README.)
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.optimize import isotonic_regression
+from scipy.special import ndtr, stdtrit
 
 from sigmascope.core import Curve
 
 SHARES = (0.1, 0.5, 0.9)
 RESAMPLES, RESAMPLES_OF_ADVICE = 2000, 1000
-"""Of the bootstrap: of a table of onsets or a comparison; of advice, which resamples three curves of each attribute."""
+"""Resamples for a table of onsets or a comparison, and for advice, which resamples three curves of each attribute."""
 _FINE = 32  # points per interval between levels
 RESAMPLED_BYTES = 64_000_000
-"""Of what is resampled at once."""
+"""Memory of the curves that are resampled at once."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Quantity:
     """A noise level with its 95 % interval.
 
     0 stands for a level below the last one studied (the curve does not reach it), infinity for one above the first (the
-    curve begins beyond it), NaN for a peak that does not stand out.
+    curve begins beyond it), NaN for a peak that is not clear.
     """
 
     value: float
@@ -76,8 +76,9 @@ def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0
     two attributes is judged by their paired difference.  True information never falls as sigma falls; each resampled
     curve is projected on that constraint (isotonic regression) and interpolated monotonically in ln sigma.  An error
     that all draws share (random directions, an integral over levels, the gauge of a bias) moves a resampled curve up or
-    down as a whole, as a normal number that is its own for each attribute and resample.  What few, skewed draws may
-    have missed (:func:`~sigmascope.rare.tail_allowance`) moves half of the resamples, to the side of the tail alone.
+    down as a whole, as a normal number that is its own for each attribute and resample.  An
+    allowance for a rare tail that few, skewed draws may lack (:func:`~sigmascope.rare.tail_allowance`) moves half of
+    the resamples, to the side of the tail alone.
 
     Args:
         curves: of one estimator, over the same levels and draws.
@@ -108,16 +109,15 @@ def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0
     for i, (c, levels, peaks, rates) in enumerate(table):
         probability = float("nan")
         if i + 1 < len(table):
-            mine, following = levels[1], table[i + 1][1][1]
-            if np.isfinite(mine[0]) and np.isfinite(following[0]):
-                probability = float(np.mean((mine > following)[1:] + 0.5 * (mine == following)[1:]))
+            this, following = levels[1], table[i + 1][1][1]
+            if np.isfinite(this[0]) and np.isfinite(following[0]):
+                probability = float(np.mean((this > following)[1:] + 0.5 * (this == following)[1:]))
         half = levels[1, 0]
         state = "reached" if np.isfinite(half) else ("beyond" if half > 0 else "not reached")
         at = (quantity(levels[0], draws), quantity(levels[1], draws), quantity(levels[2], draws))
-        peak = quantity(peaks, draws)
         rises = float(c.value.max() - c.value.min()) > 0.05 * c.ceiling
-        if not rises or not x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9:
-            peak = Quantity(float("nan"), float("nan"), float("nan"))
+        clear = rises and x[-1] + 1e-9 < peaks[0] < x[0] - 1e-9
+        peak = quantity(peaks, draws) if clear else Quantity(float("nan"), float("nan"), float("nan"))
         result.append(Onset(c.attribute, c.ceiling, at, peak, float(rates[0]), probability, state))
     return result
 
@@ -125,57 +125,37 @@ def onsets(curves: Sequence[Curve], *, resamples: int = RESAMPLES, seed: int = 0
 def _resampled(
     curves: Sequence[Curve], draws: int, resamples: int, seed: int
 ) -> Iterator[Float[np.ndarray, "curves levels"]]:
-    """The means of each curve: as they are, then of each resample; few resamples at a time where draws are many.
-
-    An error that resampling does not show moves each resample as a whole.
-    """
+    """The mean of each curve, then of each resample with its other errors; few resamples at a time for many draws."""
     rng = np.random.default_rng(seed)
     rows = max(RESAMPLED_BYTES // (8 * draws), 1)
-    if rows >= resamples:
-        counts = counts_of(rng, draws, resamples)
-        for c in curves:
-            yield moved(c, counts @ c.per_draw.T / draws, mover(c, seed))
-        return
-    found: list[list[np.ndarray]] = [[] for _ in curves]
+    means: list[list[np.ndarray]] = [[] for _ in curves]
     for first in range(0, resamples, rows):
         counts = counts_of(rng, draws, min(rows, resamples - first))
-        for of, c in zip(found, curves, strict=True):
-            of.append(counts @ c.per_draw.T / draws)
-    for c, of in zip(curves, found, strict=True):
-        yield moved(c, np.concatenate(of), mover(c, seed))
+        for parts, c in zip(means, curves, strict=True):
+            parts.append(counts @ c.per_draw.T / draws)
+    for c, parts in zip(curves, means, strict=True):
+        yield moved(c, np.concatenate(parts), mover(c, seed))
 
 
 def counts_of(rng: np.random.Generator, draws: int, resamples: int) -> Float[np.ndarray, "resamples draws"]:
-    """How often each draw is in each resample; resamples are drawn with replacement, as many as there are draws."""
+    """How often each draw is in each resample, drawn with replacement."""
     return rng.multinomial(draws, np.full(draws, 1.0 / draws), size=resamples).astype(np.float64)
 
 
 def rising(means: Float[np.ndarray, "curves levels"]) -> Float[np.ndarray, "curves levels"]:
-    """The nearest curves that do not fall as sigma falls, as true information does not (isotonic regression)."""
+    """The nearest curves that do not fall as sigma falls, like true information (isotonic regression)."""
     return np.stack([isotonic_regression(m).x for m in means])
 
 
-def mover(c: Curve, seed: int, *more: int) -> np.random.Generator:
-    """What moves the resamples of a curve: its own, wherever the curve stands among others.
-
-    Args:
-        c: the curve.
-        seed: of the bootstrap.
-        more: tell several of one curve apart.
-    """
-    return np.random.default_rng([seed, *more, *c.attribute.encode()])
+def mover(c: Curve, seed: int, *streams: int) -> np.random.Generator:
+    """The generator that moves the resamples of a curve, the same beside whatever curves; streams are independent."""
+    return np.random.default_rng([seed, *streams, *c.attribute.encode()])
 
 
 def moved(
     c: Curve, resampled: Float[np.ndarray, "resamples levels"], rng: np.random.Generator
 ) -> Float[np.ndarray, "curves levels"]:
-    """The curve, then its resamples with the error that all draws share, and towards the tail of few, skewed draws.
-
-    Args:
-        c: the curve.
-        resampled: means over resamples of its draws.
-        rng: moves each resample.
-    """
+    """The curve, then its resamples, moved by the error that all draws share and by the allowance for a rare tail."""
     shared, tail = c.beyond_draws
     if shared.max() > 1e-9 * c.ceiling:
         resampled = resampled + rng.normal(size=(len(resampled), 1)) * shared
@@ -185,29 +165,21 @@ def moved(
 def towards_tail(
     resampled: Float[np.ndarray, "resamples levels"], tail: Float[np.ndarray, " levels"], rng: np.random.Generator
 ) -> Float[np.ndarray, "resamples levels"]:
-    """Half of the resamples moved to the side of the tail, which few draws may have missed.
+    """Resamples, half of them moved to the side of a tail that few draws may lack.
 
-    Args:
-        resampled: means over resamples.
-        tail: of what was resampled (:func:`~sigmascope.rare.tail_allowance`).
-        rng: moves each resample.
+    ``tail`` is the :func:`~sigmascope.rare.tail_allowance` of the resampled curve.
     """
     return resampled + np.maximum(rng.normal(size=(len(resampled), 1)), 0.0) * tail
 
 
 def ends_of(draws: int) -> list[float]:
-    """Ends of a 95 % percentile interval, moved out by what few draws take from it (Student's t, and n for n - 1)."""
-    out = float(stats.norm.cdf(-stats.t.ppf(0.975, draws - 1) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
-    return [out, 1.0 - out]
+    """Ends of a 95 % percentile interval, corrected for few draws (Student's t, and n for n - 1)."""
+    end = float(ndtr(-stdtrit(draws - 1, 0.975) * (draws / (draws - 1)) ** 0.5)) if draws > 1 else 0.0
+    return [end, 1.0 - end]
 
 
 def quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity:
-    """Estimate (first entry) and percentile interval of exp; the ends of the line are 0 and infinity.
-
-    Args:
-        log_sigma: of the estimate, then of each resample.
-        draws: that were resampled.
-    """
+    """The level of an estimate with its percentile interval; ``log_sigma`` holds the estimate, then each resample."""
     low, high = np.quantile(log_sigma[1:], ends_of(draws), method="closest_observation")
     return Quantity(float(np.exp(log_sigma[0])), float(np.exp(low)), float(np.exp(high)))
 
@@ -216,7 +188,7 @@ def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
     """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
-    rows = max(RESAMPLED_BYTES // (64 * len(x)), 1)  # splines take several times as much as what they go through
+    rows = max(RESAMPLED_BYTES // (64 * len(x)), 1)  # splines take several times the memory of their points
     if len(rising) > rows:
         return np.concatenate([crossings(x, rising[i : i + rows], target) for i in range(0, len(rising), rows)])
     out = np.full(len(rising), -np.inf)

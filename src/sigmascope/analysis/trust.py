@@ -1,12 +1,12 @@
-r"""Whether a learned curve can be believed, from what can be known without the truth.
+r"""Whether a learned curve can be trusted, from what is known without the truth.
 
 A learned score gap is a bound in neither direction: with :math:`\delta` the error of the difference,
-:math:`E\|\hat D_A - \hat D\|^2` adds :math:`E\|\delta\|^2` and :math:`2 E\langle D_A - D, \delta\rangle`.  Six things
-tell on it: the network's denoising loss, which a linear denoiser must not beat
-(:mod:`sigmascope.information.wrapping`); the entropy, which information cannot pass; a lower bound, which holds
-whatever the network's error; a lower bound that the labelled data give with no network; the calibration
+:math:`E\|\hat D_A - \hat D\|^2` adds :math:`E\|\delta\|^2` and :math:`2 E\langle D_A - D, \delta\rangle`.  Six
+quantities show such a bias: the network's denoising loss, which must not be above that of a linear denoiser
+(:mod:`sigmascope.information.wrapping`); the entropy, which information cannot exceed; a lower bound, which holds
+whatever the network's error; a lower bound that the labelled data give without a network; the calibration
 :math:`2 E\langle D_A - D, v - D_A\rangle`, which is zero for the true conditional means; and the gap of a spare
-attribute of random labels, which is nothing but :math:`E\|\delta\|^2`.
+attribute of random labels (the null), which is :math:`E\|\delta\|^2` alone.
 
 References: Barber & Agakov (2003); Franzese et al. (2025).
 """
@@ -22,10 +22,10 @@ from jaxtyping import Bool, Float
 from sigmascope.core import Curve
 
 TOLERANCE = 0.1
-"""A curve is called biased where it is thought to be off by more than this share of H(A)."""
-_SURE = 3.0  # standard errors of a sign of bias
-_SOME = 0.01  # share of H(A) by which a curve must at least lie below a bound of the data alone
-_NEAR = 0.5  # share of the tolerance at which two weak signs together count, or a bound that is itself below the truth
+"""A curve is called biased where its error is likely to be larger than this share of H(A)."""
+_SURE = 3.0  # standard errors from which on a difference counts
+_LEAST = 0.01  # share of H(A) by which a curve must at least lie below a bound of the data alone
+_NEAR = 0.5  # share of the tolerance from which on two weak signs count together, or a bound that is below the truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,10 @@ class Trust:
     """A verdict on one learned curve, level by level.
 
     Args:
-        attribute: name of A.
-        estimator: whose curve it is.
-        sigma: decreasing levels.
-        trusted: whether nothing speaks against the curve.
-        reasons: why not, in words; empty where it is trusted.
-        note: of what would count against it but for its standard error; empty where there is nothing.
+        attribute, estimator, sigma: of the curve.
+        trusted: at which levels no sign of bias was found.
+        reasons: the sign of bias at each level, in words; empty where it is trusted.
+        note: on a level that exceeds H(A) within its standard error; empty where there is none.
     """
 
     attribute: str
@@ -50,25 +48,19 @@ class Trust:
 
     @property
     def words(self) -> str:
-        """From where to where the curve is trusted, the commonest reason against it elsewhere, and the note."""
-        return self._words + (f"; {self.note}" if self.note else "")
+        """The levels at which the curve is trusted, the commonest sign of bias elsewhere, and the note."""
+        return self._verdict() + (f"; {self.note}" if self.note else "")
 
-    @property
-    def _words(self) -> str:
+    def _verdict(self) -> str:
         if self.trusted.all():
             return "trusted at all levels"
         against = [r for r in self.reasons if r]
-        most = max(dict.fromkeys(against), key=against.count)
+        commonest = max(dict.fromkeys(against), key=against.count)
         if not self.trusted.any():
-            return f"biased at all levels: {most}"
-        spans, start = [], None
-        for k, good in enumerate([*self.trusted, False]):
-            if good and start is None:
-                start = k
-            elif not good and start is not None:
-                spans.append(f"σ {self.sigma[start]:.3g} to {self.sigma[k - 1]:.3g}")
-                start = None
-        return f"trusted at {', '.join(spans)}; biased elsewhere: {most}"
+            return f"biased at all levels: {commonest}"
+        ends = np.flatnonzero(np.diff([False, *self.trusted, False])).reshape(-1, 2)
+        spans = ", ".join(f"σ {self.sigma[first]:.3g} to {self.sigma[after - 1]:.3g}" for first, after in ends)
+        return f"trusted at {spans}; biased elsewhere: {commonest}"
 
 
 def judge(
@@ -84,23 +76,25 @@ def judge(
     r"""Trusted or biased, at every level.
 
     Args:
-        curve: of a learned score gap or MMSE gap.
+        curve: a learned score gap or MMSE gap.
         bound: a lower bound of the same information (:math:`\hat I_b \le I \le H(A)`).
         calibration: MMSE gap less score gap, of the same draws: zero for the true conditional means.
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
-        data_bound: a lower bound that the labelled data give with no network.
-        wrapping: what the network's denoising losses say against it, in words; empty: nothing.
-        tolerance: share of H(A) that an error must have to count.
+        data_bound: a lower bound that the labelled data give without a network.
+        wrapping: the warning from the network's denoising losses; empty where there is none.
+        tolerance: share of H(A) from which on an error counts.
 
-    Returns: the verdict.  A curve is biased at all levels where the network's losses speak against it, and at a level
-        where it lies above H(A) by more than the tolerance and three standard errors, where it lies below the bound of
-        the data alone by three standard errors and a hundredth of H(A), where its calibration or its null are off by
-        as much as the tolerance, where it lies above the bound by as much and its calibration or null are off by half
-        of it, or where it lies below the bound by half of it and three standard errors, since the truth lies above the
-        bound.
+    Returns: the verdict.  A curve is biased at all levels if there is such a warning.  It is biased at a level where
 
-    All curves are over the same levels.  Necessary, not sufficient: a network that is wrong in a way that none of these
-    sees is trusted.
+        - it lies above H(A) by more than the tolerance and three standard errors;
+        - it lies below the bound of the data alone by three standard errors and a hundredth of H(A);
+        - it lies below the bound by half of the tolerance and three standard errors, since the truth lies above it;
+        - its calibration or its null is off zero by the tolerance and three standard errors;
+        - it lies above the bound by the tolerance and three standard errors, and its calibration or its null is off by
+          half of the tolerance.
+
+    Valid when: all curves are over the same levels.  The conditions are necessary and not sufficient: a network whose
+        error shows in none of them is trusted.
     """
     h, value, error = curve.ceiling, curve.value, curve.error
     limit = tolerance * h
@@ -112,41 +106,42 @@ def judge(
 
     if wrapping:
         mark(np.ones(len(value), dtype=bool), wrapping)
-    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which nothing can")
+    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which information cannot")
     if bound is not None:
-        apart = np.hypot(error, bound.error)
+        joint = np.hypot(error, bound.error)
         below = bound.value - value
-        mark((below > _NEAR * limit) & (below > _SURE * apart), "it lies below a bound that holds for any network")
+        mark(
+            (below > _NEAR * limit) & (below > _SURE * joint), "it lies below a lower bound that holds for any network"
+        )
     if data_bound is not None:
         below = data_bound.value - value
         surely = below > _SURE * np.hypot(error, data_bound.error)
-        mark((below > _SOME * h) & surely, "it lies below a bound that the data give without any network")
+        mark((below > _LEAST * h) & surely, "it lies below a lower bound that the data give without any network")
     off = _off(calibration, len(value))
     noise = _off(null, len(value))
-    mark(off > limit, "calibration: its error is correlated with what it predicts")
-    mark(noise > limit, "noise of the network: random labels seem to be told as much")
+    mark(off > limit, "calibration: the network's error is correlated with the difference that it predicts")
+    mark(noise > limit, "noise of the network: the gap of random labels, which should be zero, is as large")
     if bound is not None:
         above = value - bound.value
         suspicious = (off > _NEAR * limit) | (noise > _NEAR * limit) | (value > h)
         mark(
-            (above > limit) & (above > _SURE * apart) & suspicious,
-            "the best bound does not confirm it, nor calibration",
+            (above > limit) & (above > _SURE * joint) & suspicious,
+            "the best lower bound does not confirm it, and its calibration, random labels or H(A) speak against it",
         )
     trusted = np.array([not r for r in reasons])
-    return Trust(
-        curve.attribute, curve.estimator, curve.sigma, trusted, tuple(reasons), _excused(curve, trusted, limit)
-    )
+    note = _excess(curve, trusted, limit)
+    return Trust(curve.attribute, curve.estimator, curve.sigma, trusted, tuple(reasons), note)
 
 
-def _excused(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float) -> str:
-    """Where a trusted level lies above H(A) by more than the tolerance, which its standard error excuses."""
+def _excess(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float) -> str:
+    """On the trusted level farthest above H(A) by more than the tolerance, which its standard error allows."""
     over = np.where(trusted, curve.value - curve.ceiling, 0.0)
     k = int(over.argmax())
     if over[k] <= limit:
         return ""
     return (
         f"at σ {curve.sigma[k]:.3g} it lies {100 * over[k] / curve.ceiling:.0f} % above H(A), within {_SURE:g} "
-        f"standard errors ({curve.error[k]:.2g} nats each): more draws would tell"
+        f"standard errors ({curve.error[k]:.2g} nats each): use more draws to decide"
     )
 
 
@@ -159,12 +154,9 @@ def rule(
     data_bound: bool = False,
     losses: bool = False,
 ) -> str:
-    """The rule of :func:`judge` in words, made of its own numbers.
+    """The rule of :func:`judge` in words, with its own numbers, for the curves that it was given.
 
-    Args:
-        tolerance: as there.
-        bound, calibration, null, data_bound: which of these it was given.
-        losses: whether the network's denoising losses were looked at.
+    ``losses`` is whether the network's denoising losses were checked.
     """
     share, half = f"{100 * tolerance:g} % of H(A)", f"{100 * _NEAR * tolerance:g} % of H(A)"
     sure = f"{_SURE:g} standard errors"
@@ -175,11 +167,13 @@ def rule(
         parts.append(f"where {off} is further from zero than {share} and than {sure}")
     if losses:
         parts.insert(
-            0, "at all levels if the network denoises worse than a linear denoiser, or told right than unconditional"
+            0,
+            "at all levels if the network denoises worse than a linear denoiser, or worse given the right value than "
+            "unconditionally",
         )
     if data_bound:
         parts.append(
-            f"where it lies below the bound of the data alone by more than {100 * _SOME:g} % of H(A) and by more than "
+            f"where it lies below the bound of the data alone by more than {100 * _LEAST:g} % of H(A) and by more than "
             f"{sure} of both"
         )
     if bound:
@@ -203,12 +197,9 @@ def _off(curve: Curve | None, levels: int) -> Float[np.ndarray, " levels"]:
 def biased_around(
     trusted: Bool[np.ndarray, " levels"], levels: Float[np.ndarray, " levels"], sigma: float | None
 ) -> bool:
-    """Whether a curve is marked as biased at one of the two levels around σ; without σ, at all levels.
+    """Whether a curve is marked as biased at one of the two levels around σ, or without σ at all levels.
 
-    Args:
-        trusted: at which levels it is not marked.
-        levels: decreasing.
-        sigma: 0 and infinity, which stand for a level that is not reached, count as not marked; None: all levels.
+    0 and infinity, which stand for a level that is not reached, count as not marked.
     """
     if sigma is None:
         return not trusted.any()

@@ -1,37 +1,24 @@
-"""The filters against what others have written, and against one another."""
+"""The filters, compared with published closed forms and with one another."""
 
 from __future__ import annotations
 
 import torch
 from scipy.linalg import solve_continuous_are
 
+import sigmascope.filtering as f
 from sigmascope.checks.rows import Effort, Outcome, check
 from sigmascope.checks.systems import oscillator
-from sigmascope.filtering import (
-    BenesFilter,
-    BenesSystem,
-    KalmanBucyFilter,
-    ParticleFilter,
-    WonhamFilter,
-    grid_system,
-    run,
-    simulate,
-    uniform_times,
-)
 
 
 @check(
-    "riccati",
-    "The covariance of Kalman and Bucy settles at the solution of the algebraic Riccati equation: largest difference",
-    "Kalman & Bucy 1961; Laub 1979",
-    "linear, two dimensions",
-    "the measurement is taken for half as strong",
+    "riccati", "Kalman & Bucy 1961; Laub 1979", "linear, two dimensions", "the measurement is assumed half as strong"
 )
 def _riccati(effort: Effort) -> Outcome:
+    """The Kalman–Bucy covariance converges to the solution of the algebraic Riccati equation: largest difference"""
     system = oscillator()
     a, b, c = system.coefficients(0.0)
-    path = simulate(system, uniform_times(12.0, 6000), 2, effort.generator())
-    p = run(KalmanBucyFilter(system), path).final.covariance
+    path = f.simulate(system, f.uniform_times(12.0, 6000), 2, effort.generator())
+    p = f.run(f.KalmanBucyFilter(system), path).final.covariance
     c = 0.5 * c if effort.broken else c
     exact = solve_continuous_are(a.T.numpy(), c.T.numpy(), (b @ b.T).numpy(), torch.eye(1).numpy())
     return Outcome(float((p - torch.from_numpy(exact)).abs().max()), 0.0, allowance=1e-5)
@@ -39,38 +26,39 @@ def _riccati(effort: Effort) -> Outcome:
 
 @check(
     "benes",
-    "Beneš' closed form is what Zakai's equation gives on a grid: largest difference of the posterior means",
     "Beneš 1981; Zakai 1969; Scharfetter & Gummel 1969",
     "dX = 1.5 tanh(1.5 X + 0.2) dt + dV, dY = X dt + dW",
-    "the closed form forgets its tilt",
+    "the tilt of the closed form is left out",
 )
 def _benes(effort: Effort) -> Outcome:
-    system = BenesSystem(1.5, torch.ones(1), shift=0.2, mean=0.1, variance=0.3)
-    path = simulate(system, uniform_times(1.0, 500), 40, effort.generator())
+    """Beneš' closed form agrees with Zakai's equation solved on a grid: largest difference of posterior means"""
+    system = f.BenesSystem(1.5, torch.ones(1), shift=0.2, mean=0.1, variance=0.3)
+    path = f.simulate(system, f.uniform_times(1.0, 500), 40, effort.generator())
     x = torch.linspace(-8.0, 8.0, 321, dtype=torch.float64)
     density = torch.cosh(1.5 * x + 0.2) * torch.exp(-0.5 * (x - 0.1) ** 2 / 0.3)
-    grid = grid_system(x, lambda v: 1.5 * torch.tanh(1.5 * v + 0.2), 1.0, x[:, None], density)
-    closed = run(BenesFilter(system), path)
+    grid = f.grid_system(x, lambda v: 1.5 * torch.tanh(1.5 * v + 0.2), 1.0, x[:, None], density)
+    closed = f.run(f.BenesFilter(system), path)
     mean = closed.final.untilted[:, None] if effort.broken else closed.mean[-1]
     # Second order in the spacing, first in the time step.
-    return Outcome(float((run(WonhamFilter(grid), path).mean[-1] @ x - mean[:, 0]).abs().max()), 0.0, allowance=0.006)
+    return Outcome(
+        float((f.run(f.WonhamFilter(grid), path).mean[-1] @ x - mean[:, 0]).abs().max()), 0.0, allowance=0.006
+    )
 
 
 @check(
     "particle",
-    "The particle filter is the Kalman–Bucy filter but for its own chance: mean squared difference, in units of it",
     "Gordon, Salmond & Smith 1993; Crisan & Lyons 1999",
     "linear, two dimensions",
-    "the particles see the measurement with the wrong sign",
+    "the measurement has the wrong sign",
 )
 def _particle(effort: Effort) -> Outcome:
+    """The particle filter agrees with Kalman–Bucy within its Monte Carlo error: squared difference over its variance"""
     system, repeats, count = oscillator(), 8, 500
-    path = simulate(system, uniform_times(1.0, 200), effort.paths(320), effort.generator())
-    exact = run(KalmanBucyFilter(system), path).mean[-1, :, 0]
-    seen = path if not effort.broken else type(path)(system, path.times, -path.y, path.state)
-    means = torch.stack(
-        [run(ParticleFilter(system, count, effort.generator(r)), seen).mean[-1, :, 0] for r in range(1, repeats + 1)]
-    )
+    path = f.simulate(system, f.uniform_times(1.0, 200), effort.paths(320), effort.generator())
+    exact = f.run(f.KalmanBucyFilter(system), path).mean[-1, :, 0]
+    shown = path if not effort.broken else type(path)(system, path.times, -path.y, path.state)
+    filters = (f.ParticleFilter(system, count, effort.generator(r)) for r in range(1, repeats + 1))
+    means = torch.stack([f.run(each, shown).mean[-1, :, 0] for each in filters])
     # Independent clouds give the variance: with their mean, F(1, repeats - 1), whose own mean is not quite one.
     ratio = (means.mean(0) - exact) ** 2 / (means.var(0) / repeats)
     expected = (repeats - 1) / (repeats - 3)

@@ -1,4 +1,4 @@
-"""Generation as filtering: estimators, the joint process, forks, clones, guidance, a hierarchy."""
+"""Statements on generation: estimators, the joint process, forks, clones, guidance, a hierarchy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _quadrature(denoiser: MixtureDenoiser, name: str, sigma: float) -> float:
 
 
 def _largest(effort: Effort, denoiser: MixtureDenoiser, truth: dict[str, dict[float, float]]) -> Outcome:
-    """The largest difference of any estimator from the truth, in standard errors, less what its steps may lose."""
+    """The largest difference of any estimator from the truth, less its quadrature error, in standard errors."""
     worst, draws = 0.0, denoiser.draw(effort.paths(16_000), effort.seed)
     for name, at in truth.items():
         sigma = np.array(sorted(at, reverse=True))
@@ -73,43 +73,28 @@ def _largest(effort: Effort, denoiser: MixtureDenoiser, truth: dict[str, dict[fl
             known = np.array([at[s] for s in sigma.tolist()])
             extra = 0.0 if curve.quadrature_error is None else curve.quadrature_error[where]
             z = np.maximum(np.abs(value - known) - extra - _ROUNDED, 0.0) / np.maximum(curve.stderr[where], 1e-9)
-            # Near the ceiling the few draws that are undecided carry what is missing; no standard error sees them.
+            # Near the ceiling a few undecided draws carry the difference, so the standard error is not reliable there.
             worst = max(worst, float(z[known < 0.99 * curve.ceiling].max()))
     return Outcome(worst, 0.0, error=1.0)
 
 
-@check(
-    "estimators-two",
-    "Posterior, score gap, MMSE gap, filter and forks agree with quadrature: largest difference, in standard errors",
-    _REFERENCE,
-    "two points, five levels",
-    "the score gap counts double",
-)
+@check("estimators-two", _REFERENCE, "two points, five levels", "the score gap is doubled")
 def _two(effort: Effort) -> Outcome:
+    """Posterior, score gap, MMSE gap, filter and forks give the same I(A; Y_σ) as quadrature: largest z-score"""
     return _largest(effort, _points(-1.0, 1.0), {"point": _TWO})
 
 
-@check(
-    "estimators-four",
-    "… on four points, of the point and of every other one",
-    _REFERENCE,
-    "four points at −8, −4, 6, 8, six levels",
-    "the score gap counts double",
-)
+@check("estimators-four", _REFERENCE, "four points at −8, −4, 6, 8, six levels", "the score gap is doubled")
 def _four(effort: Effort) -> Outcome:
+    """All estimators agree with quadrature on four points, for the point and its parity: largest z-score"""
     denoiser = _points(-8.0, -4.0, 6.0, 8.0)
     alternate = {s: _quadrature(denoiser, "alternate", s) for s in _FOUR}
     return _largest(effort, denoiser, {"point": _FOUR, "alternate": alternate})
 
 
-@check(
-    "estimators-mixture",
-    "… on a mixture of overlapping normal laws, of two attributes",
-    _REFERENCE,
-    "four normal components on a line, five levels",
-    "the score gap counts double",
-)
+@check("estimators-mixture", _REFERENCE, "four normal components on a line, five levels", "the score gap is doubled")
 def _mixture(effort: Effort) -> Outcome:
+    """All estimators agree with quadrature on overlapping normal laws, for two attributes: largest z-score"""
     denoiser = _overlapping()
     truth = {n: {s: _quadrature(denoiser, n, s) for s in (3.0, 1.5, 0.8, 0.4, 0.2)} for n in ("side", "width")}
     return _largest(effort, denoiser, truth)
@@ -122,12 +107,12 @@ def _start(denoiser: MixtureDenoiser, sigma: float, count: int, g: torch.Generat
 
 @check(
     "joint-generation",
-    "(Y, π) from the filter alone: π, driven by Kushner–Stratonovich, is p(a | Y_σ): order of its error in the step",
     "Kushner 1967; Franzese et al. 2025",
     "four points; σ from 40 to 0.5, 64 and 1,024 steps",
-    "π starts from the prior although Y_0 tells more, at σ = 5",
+    "π starts from the prior at σ = 5, where Y_0 is already informative",
 )
 def _joint(effort: Effort) -> Outcome:
+    """Generating (Y, π) from the filter alone keeps π at p(a | Y_σ): order of convergence of its error in the step"""
     denoiser, count = _points(-8.0, -4.0, 6.0, 8.0), effort.paths(4000)
     first = 5.0 if effort.broken else 40.0
     y = _start(denoiser, first, count, effort.generator())
@@ -135,24 +120,21 @@ def _joint(effort: Effort) -> Outcome:
     for steps in (64, 1024):
         belief = ValueBelief(denoiser, "alternate")
         log_pi = torch.full((count, 2), -math.log(2.0), dtype=torch.float64) if effort.broken else None
-        apart = []
+        distances = []
         states = joint(belief, y, np.geomspace(first, 0.5, steps + 1), Streams(effort.seed, rows(count), (1,)), log_pi)
         for s in states:
             if s.step % (steps // 16) == 0:
                 exact = denoiser.log_posterior(s.y, torch.full((count,), s.sigma, dtype=torch.float64), "alternate")
-                apart.append(((s.log_pi.exp() - exact.exp()) ** 2).sum(1).mean())
-        errors.append(float(torch.stack(apart).mean().sqrt()))
+                distances.append(((s.log_pi.exp() - exact.exp()) ** 2).sum(1).mean())
+        errors.append(float(torch.stack(distances).mean().sqrt()))
     return Outcome(math.log2(errors[0] / errors[1]) / 4, 0.5, allowance=0.15)
 
 
 @check(
-    "joint-law",
-    "… and Y has the law of the data: probability of one half of them at the end",
-    "Franzese et al. 2025",
-    "overlapping normal components; 200 steps",
-    "π starts from other weights than p(a | Y_0)",
+    "joint-law", "Franzese et al. 2025", "overlapping normal components; 200 steps", "π does not start from p(a | Y_0)"
 )
 def _law(effort: Effort) -> Outcome:
+    """Generating (Y, π) from the filter alone gives Y the law of the data: probability of one value at the end"""
     denoiser, count = _overlapping(), effort.paths(16_000)
     y = _start(denoiser, 30.0, count, effort.generator())
     belief = ValueBelief(denoiser, "side")
@@ -166,12 +148,12 @@ def _law(effort: Effort) -> Outcome:
 
 @check(
     "forks",
-    "Labels of continuations of the generative SDE are draws of p(a | Y_σ): difference of their mean from it",
     "Anderson 1982; Franzese et al. 2025",
     "overlapping normal components at σ = 1, 40 steps",
     "the sampler is the probability-flow ODE",
 )
 def _forks(effort: Effort) -> Outcome:
+    """Labels of continuations by the generative SDE are draws of p(a | Y_σ): covariance of their error with it"""
     denoiser, parents, children = _overlapping(), effort.paths(2000), 8
     y = _start(denoiser, 1.0, parents, effort.generator())
     levels = levels_below(1.0, 0.02, 40, zero=False)
@@ -181,18 +163,18 @@ def _forks(effort: Effort) -> Outcome:
         ends = final(fork(denoiser, y, levels, children, effort.seed, StochasticHeun())).y
     p = denoiser.log_posterior(ends, torch.full((len(ends),), 0.02, dtype=torch.float64), "side").exp()[:, 0]
     pi = denoiser.log_posterior(y, torch.full((parents,), 1.0, dtype=torch.float64), "side").exp()[:, 0]
-    # Weighed by π itself: a sampler that always takes the likelier value has the right mean, but not this one.
+    # The weight π tells apart a sampler that always ends at the likelier value, whose plain mean is right.
     return average((p.reshape(parents, children).mean(1) - pi) * (pi - pi.mean()), 0.0, allowance=1e-3)
 
 
 @check(
     "clones",
-    "Two clones that part at time t of an Ornstein–Uhlenbeck process end in the same class with probability φ(t)",
     "Biroli, Bonnaire, de Bortoli & Mézard 2024",
     "½N(m, 1) + ½N(−m, 1), m = 16, t = 2.5, 60 steps of weak order 2",
-    "the clones share their noise",
+    "the copies share their noise",
 )
 def _clones(effort: Effort) -> Outcome:
+    """Two copies of an Ornstein–Uhlenbeck process that part at time t end in one class with probability φ(t)"""
     means = torch.tensor([[-16.0], [16.0]])
     denoiser = MixtureDenoiser(torch.full((2,), 0.5), means, torch.ones(2), {"class": [0, 1]})
     first, pairs = math.sqrt(math.expm1(5.0)), effort.paths(16_000)
@@ -205,14 +187,14 @@ def _clones(effort: Effort) -> Outcome:
 
 @check(
     "guidance",
-    "Guidance inflates information: of A in the guided image, by the flow from p(y | A), weight 2",
     "Ho & Salimans 2022; closed form for a normal law",
     "X ~ N(0, 1), A = X + N(0, 1)",
-    "guidance is left out",
+    "there is no guidance",
 )
 def _guidance(effort: Effort) -> Outcome:
-    one, top = torch.ones(1, 1), 200.0
-    base = GaussianDenoiser(torch.zeros(1), one, one, one)
+    """Guidance of weight 2 inflates the information about A in the generated image: nats, against a closed form"""
+    unit, top = torch.ones(1, 1), 200.0
+    base = GaussianDenoiser(torch.zeros(1), unit, unit, unit)
     denoiser = base if effort.broken else Guided(base, 2.0)
     y = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
     known = {"a": torch.tensor([[0.0], [1.0]], dtype=torch.float64)}
@@ -224,32 +206,32 @@ def _guidance(effort: Effort) -> Outcome:
 
 @check(
     "conditional-pathway",
-    "The conditional flow carries the information that noised data do: difference in nats",
     "Song et al. 2021; Franzese et al. 2025",
     "overlapping normal components at σ = 0.8, from σ = 12",
-    "the flow is told nothing",
+    "the flow is unconditional",
 )
 def _pathway(effort: Effort) -> Outcome:
+    """A state on the conditional flow carries the same information as noised data: nats, compared with quadrature"""
     denoiser = _overlapping()
     draws = denoiser.draw(effort.paths(16_000), effort.seed)
     y, own = draws.v + 12.0 * draws.noise, draws.labels["side"]
     known = None if effort.broken else {"side": own}
     end = final(sample(denoiser, y, np.geomspace(12.0, 0.8, 61), Heun(), known=known)).y
     log_p = denoiser.log_posterior(end, torch.full((len(end),), 0.8, dtype=torch.float64), "side")
-    told = torch.gather(log_p, 1, own[:, None])[:, 0] - denoiser.attribute("side").prior.log()[own]
-    return average(told, _quadrature(denoiser, "side", 0.8), allowance=1e-3)
+    gain = torch.gather(log_p, 1, own[:, None])[:, 0] - denoiser.attribute("side").prior.log()[own]
+    return average(gain, _quadrature(denoiser, "side", 0.8), allowance=1e-3)
 
 
 @check(
     "hierarchy",
-    "Belief propagation on a random grammar: mean belief of the root's symbol, evidence 0.3 on the leaves' own",
     "Cagnetta et al. 2024; Sclocchi et al. 2025",
     "32 symbols of 8 rules, 7 levels of 2 children; 8 grammars",
-    "the evidence is on symbols of another tree",
+    "the evidence is that of another tree",
 )
 def _hierarchy(effort: Effort) -> Outcome:
+    """Belief propagation on a random grammar: mean probability of the true root, from evidence 0.3 on the leaves"""
     epsilon, grammars, trees = 0.7, 8, effort.paths(256)
-    found = []
+    beliefs = []
     for seed in range(grammars):
         h = random_hierarchy(32, 8, 2, 7, seed=1000 * effort.seed + seed)
         denoiser = HierarchyDenoiser(h.rules, h.vectors, h.attributes)
@@ -258,6 +240,6 @@ def _hierarchy(effort: Effort) -> Outcome:
         evidence = torch.full((trees, h.leaves, 32), epsilon / 32, dtype=torch.float64)
         evidence.scatter_add_(2, leaves[:, :, None], torch.full((trees, h.leaves, 1), 1 - epsilon, dtype=torch.float64))
         root = denoiser.beliefs(evidence.log()).nodes[0][:, 0]
-        found.append(root[torch.arange(trees), symbols[0][:, 0]].mean())
-    # Grammars scatter by about 0.02; with few trees each mean has its own error too, which their spread holds.
-    return average(torch.stack(found), 0.678, allowance=0.01)
+        beliefs.append(root[torch.arange(trees), symbols[0][:, 0]].mean())
+    # The spread over grammars is about 0.02; it includes the error of each mean over few trees.
+    return average(torch.stack(beliefs), 0.678, allowance=0.01)

@@ -1,4 +1,4 @@
-"""What a check is, how it is judged, and the table of all of them."""
+"""How a statement of the theory is tested and judged, and the table of all statements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 
 import torch
@@ -19,12 +19,12 @@ from sigmascope.streams import Alone
 
 _MODULES = ("laws", "equations", "information", "attributes", "crosschecks", "diffusion", "generation")
 SIGMAS = 4.0
-"""A row is red where it is more than so many standard errors off."""
+"""A row is red if it is off by more than this many standard errors."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to simulate, and whether to spoil the named ingredient."""
+    """How much a trial simulates, its random stream, and whether it must corrupt one ingredient on purpose."""
 
     fast: bool
     seed: int
@@ -32,24 +32,24 @@ class Effort:
     stream: int
 
     def paths(self, full: int) -> int:
-        """Number of paths: an eighth of the full run's where it should be fast."""
+        """The number of paths: an eighth of the full number in a fast run."""
         return full // 8 if self.fast else full
 
     def generator(self, *stream: int) -> torch.Generator:
-        """A generator of this row alone."""
+        """A random generator that no other row uses."""
         return generator(self.seed, Alone.CHECKS, self.stream, *stream)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A measured statistic and what it should be.
+    """A measured statistic and its expected value.
 
     Args:
-        statistic: measured.
-        expected: by theory.
-        error: standard error of the statistic; 0 for a number without chance.
-        allowance: what discretisation or rounding may add to the difference.
-        at_least: the statistic should be the expected one or more.
+        statistic: the measured value.
+        expected: the value that the theory predicts.
+        error: standard error of the statistic; 0 for a deterministic one.
+        allowance: how much discretisation or rounding may add to the difference.
+        at_least: whether the statistic may also exceed the expected value.
     """
 
     statistic: float
@@ -59,11 +59,16 @@ class Outcome:
     at_least: bool = False
 
     @property
+    def margin(self) -> float:
+        """The largest difference that is accepted."""
+        return SIGMAS * self.error + self.allowance
+
+    @property
     def green(self) -> bool:
-        off = self.statistic - self.expected
-        if not math.isfinite(off) or not math.isfinite(self.error):
+        difference = self.statistic - self.expected
+        if not math.isfinite(difference) or not math.isfinite(self.error):
             return False
-        return (min(off, 0.0) if self.at_least else off) ** 2 <= (SIGMAS * self.error + self.allowance) ** 2
+        return abs(min(difference, 0.0) if self.at_least else difference) <= self.margin
 
 
 def average(values: Tensor, expected: float = 0.0, *, allowance: float = 0.0, at_least: bool = False) -> Outcome:
@@ -71,21 +76,33 @@ def average(values: Tensor, expected: float = 0.0, *, allowance: float = 0.0, at
     return Outcome(float(values.mean()), expected, float(values.std()) / len(values) ** 0.5, allowance, at_least)
 
 
+Trial = Callable[[Effort], Outcome]
+
+
 @dataclass(frozen=True)
 class Row:
-    """A statement, where it is from, the system it is tried on, what spoils it, and the trial."""
+    """A statement and its trial.
+
+    Args:
+        name: short, unique.
+        statement: the claim, and what is measured.
+        reference: where it is proved.
+        system: what is simulated.
+        spoiled: which ingredient is corrupted when the row is meant to fail.
+        trial: simulates and measures.
+    """
 
     name: str
     statement: str
     reference: str
     system: str
     spoiled: str
-    trial: Callable[[Effort], Outcome]
+    trial: Trial
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judged row."""
+    """A row with its outcome."""
 
     row: Row
     outcome: Outcome
@@ -99,23 +116,13 @@ class Verdict:
 _ROWS: dict[str, Row] = {}
 
 
-def check(
-    name: str, statement: str, reference: str, system: str, spoiled: str
-) -> Callable[[Callable[[Effort], Outcome]], Callable[[Effort], Outcome]]:
-    """Register a trial as a row.
+def check(name: str, reference: str, system: str, spoiled: str, statement: str = "") -> Callable[[Trial], Trial]:
+    """Register the decorated trial as a :class:`Row`; the statement is its docstring unless it is passed."""
 
-    Args:
-        name: short, unique.
-        statement: what is claimed.
-        reference: who proved it.
-        system: what is simulated.
-        spoiled: which ingredient is corrupted where the row is told to fail.
-    """
-
-    def register(trial: Callable[[Effort], Outcome]) -> Callable[[Effort], Outcome]:
+    def register(trial: Trial) -> Trial:
         if name in _ROWS and _ROWS[name].trial.__qualname__ != trial.__qualname__:
             raise ValueError(f"two rows are called {name!r}")
-        _ROWS[name] = Row(name, statement, reference, system, spoiled, trial)
+        _ROWS[name] = Row(name, statement or trial.__doc__ or "", reference, system, spoiled, trial)
         return trial
 
     return register
@@ -134,19 +141,19 @@ def names() -> tuple[str, ...]:
 
 
 def run_checks(*, fast: bool = False, seed: int = 0, spoil: str = "") -> Iterator[Verdict]:
-    """Try every statement, one after the other.
+    """Test every statement, one after the other.
 
     Args:
-        fast: an eighth of the paths.
-        seed: of everything random; each row has its own stream.
-        spoil: name of a row whose ingredient is to be corrupted: it must turn red.
+        fast: simulate an eighth of the paths.
+        seed: of all random numbers; each row has a stream of its own.
+        spoil: name of a row whose ingredient is corrupted, so that it must turn red.
 
-    Raises: InputError for a name that is no row's.
+    Raises: InputError for a name that no row has.
     """
-    found = rows()
+    table = rows()
     if spoil and spoil not in names():
         raise InputError(f"no check is called {spoil!r}: choose among {', '.join(names())}")
-    return (_judged(row, Effort(fast, seed, row.name == spoil, i)) for i, row in enumerate(found))
+    return (_judged(row, Effort(fast, seed, row.name == spoil, i)) for i, row in enumerate(table))
 
 
 def _judged(row: Row, effort: Effort) -> Verdict:
@@ -159,21 +166,19 @@ _MEASURED = "measured ± error"
 
 
 def header() -> str:
-    """Over the table."""
-    return f"{'verdict':7}  {'row':21}{spelled(_MEASURED):>17}    expected (margin)\n"
+    """The heading of the table."""
+    return f"{'verdict':7}  {'row':22}{spelled(_MEASURED):>17}    expected (margin)\n"
 
 
 def table(verdict: Verdict) -> str:
-    """One row of the table, as text: numbers, the statement, whose it is and where it was tried."""
-    o, sign = verdict.outcome, "≥" if verdict.outcome.at_least else "="
-    margin = SIGMAS * o.error + o.allowance
+    """One row of the table as text: the numbers, the statement, the simulated system and the reference."""
+    o, row = verdict.outcome, verdict.row
     colour = "green" if verdict.green else "RED"
-    measured = f"{_short(o.statistic)} ± {o.error:.1g}" if o.error else _short(o.statistic)
+    measured = spelled(f"{_short(o.statistic)} ± {o.error:.1g}" if o.error else _short(o.statistic))
     width = max(17, len(spelled(_MEASURED)))
-    sign = spelled(sign).ljust(len(spelled("≥")))
-    numbers = f"{spelled(measured):>{width}}  {sign} {_short(o.expected):<7} (within {margin:.1g})"
-    row = verdict.row
-    return f"{colour:7}  {row.name:21}{numbers}\n         {row.statement}\n         [{row.system}; {row.reference}]"
+    sign = spelled("≥" if o.at_least else "=").ljust(len(spelled("≥")))
+    numbers = f"{measured:>{width}}  {sign} {_short(o.expected):<7} (within {o.margin:.1g})"
+    return f"{colour:7}  {row.name:22}{numbers}\n         {row.statement}\n         [{row.system}; {row.reference}]"
 
 
 def _short(x: float) -> str:
@@ -184,23 +189,12 @@ def to_json(verdicts: list[Verdict], *, fast: bool, seed: int) -> str:
     """All rows as JSON; a statistic that is not finite becomes null."""
     entries = []
     for v in verdicts:
-        o = v.outcome
-        numbers = {
-            "statistic": o.statistic,
-            "error": o.error,
-            "expected": o.expected,
-            "allowance": o.allowance,
-        }
+        numbers = asdict(v.outcome)
+        relation = "at least" if numbers.pop("at_least") else "equal"
         entries.append(
-            {
-                "name": v.row.name,
-                "verdict": "green" if v.green else "red",
-                **{k: x if math.isfinite(x) else None for k, x in numbers.items()},
-                "relation": "at least" if o.at_least else "equal",
-                "statement": v.row.statement,
-                "reference": v.row.reference,
-                "system": v.row.system,
-                "seconds": round(v.seconds, 3),
-            }
+            {"name": v.row.name, "verdict": "green" if v.green else "red", "relation": relation}
+            | {k: x if math.isfinite(x) else None for k, x in numbers.items()}
+            | {k: getattr(v.row, k) for k in ("statement", "reference", "system")}
+            | {"seconds": round(v.seconds, 3)}
         )
     return json.dumps({"rows": entries, "fast": fast, "seed": seed}, indent=1, ensure_ascii=False) + "\n"

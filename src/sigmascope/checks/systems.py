@@ -1,4 +1,4 @@
-"""The systems that the checks are tried on."""
+"""The systems that the checks simulate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import expm
 from torch import Tensor
 
-from sigmascope.filtering import Filtered, FiniteSystem, LinearSystem, Path, WonhamFilter, prior_given, run
+import sigmascope.filtering as f
 
 
 def column(*values: float) -> Tensor:
@@ -15,31 +15,33 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def chain() -> FiniteSystem:
-    """Three states that the chain visits unevenly, measured in one dimension, each state with its own size of H."""
+def chain() -> f.FiniteSystem:
+    """A chain of three unevenly visited states, measured in one dimension; |H| differs between states."""
     rates = torch.tensor([[-1.0, 0.7, 0.3], [0.5, -1.0, 0.5], [0.2, 1.3, -1.5]], dtype=torch.float64)
     prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    return FiniteSystem(prior, column(-1.0, 0.5, 2.0), rates)
+    return f.FiniteSystem(prior, column(-1.0, 0.5, 2.0), rates)
 
 
-def four_points() -> FiniteSystem:
-    """A static state, four values on a line, of unequal probability."""
-    return FiniteSystem(torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64), column(-2.0, -0.5, 1.0, 2.0))
+def four_points() -> f.FiniteSystem:
+    """A static state with four values on a line, of unequal probabilities."""
+    return f.FiniteSystem(torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64), column(-2.0, -0.5, 1.0, 2.0))
 
 
-def oscillator() -> LinearSystem:
-    """A damped oscillator, its position measured with feedback."""
+def oscillator() -> f.LinearSystem:
+    """A damped oscillator whose position is measured with feedback."""
     a = torch.tensor([[0.0, 1.0], [-2.0, -0.6]], dtype=torch.float64)
     b = torch.tensor([[0.2, 0.0], [0.0, 1.0]], dtype=torch.float64)
     c = torch.tensor([[1.5, 0.5]], dtype=torch.float64)
-    return LinearSystem(a, b, c, torch.zeros(2), torch.diag(torch.tensor([1.0, 0.5])), feedback=-0.3 * torch.ones(1, 1))
+    return f.LinearSystem(
+        a, b, c, torch.zeros(2), torch.diag(torch.tensor([1.0, 0.5])), feedback=-0.3 * torch.ones(1, 1)
+    )
 
 
-def forward(system: FiniteSystem, path: Path) -> Tensor:
-    """Forward algorithm of a chain seen at the middle of equal steps, written apart from the filters: p(x | Y)."""
+def forward(system: f.FiniteSystem, path: f.Path) -> Tensor:
+    """p(x | Y) of a chain measured at the middle of equal steps, by the forward algorithm, not by a filter of ours."""
     q, h = system.rates, system.h
     if q is None or not isinstance(h, Tensor):
-        raise ValueError("a chain with a table of H is needed")
+        raise ValueError("expected a chain (rates are given) whose H is a table")
     p, dt = system.prior.expand(path.paths, -1), float(path.times.diff().mean())
     half = torch.from_numpy(expm(0.5 * dt * q.numpy()))
     for dy in path.increments:
@@ -49,14 +51,21 @@ def forward(system: FiniteSystem, path: Path) -> Tensor:
     return p
 
 
-def knowing(system: FiniteSystem, path: Path, labels: Tensor, values: Tensor | None = None) -> Filtered:
-    """The account of who is prior_given a function of X_0: its value on each path, or the values given."""
-    of = labels[path.state[0]] if values is None else values
-    return run(WonhamFilter(system, prior_given(system, labels, of)), path)
+def conditional(system: f.FiniteSystem, path: f.Path, labels: Tensor, values: Tensor | None = None) -> f.Filtered:
+    """The filter given a function of X_0: ``labels`` of the path's first state, or other values."""
+    value = labels[path.state[0]] if values is None else values
+    return f.run(f.WonhamFilter(system, f.prior_given(system, labels, value)), path)
+
+
+def information(system: f.FiniteSystem, path: f.Path, labels: Tensor, time: int = -1) -> Tensor:
+    """I(Y; labels of X_0) at one time, nats: the contribution of each path, by the integral."""
+    return f.information_by_gap(path, f.run(f.WonhamFilter(system), path), conditional(system, path, labels)).per_path[
+        time
+    ]
 
 
 def two_points_information(snr: float) -> float:
-    """I of a sign seen in Gaussian noise at this signal-to-noise ratio, by quadrature.
+    """I of a sign in Gaussian noise at this signal-to-noise ratio, nats, by quadrature.
 
     ln 2 − E ln(1 + exp(−2 (snr + √snr n))), n standard normal.
     """

@@ -2,58 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from sigmascope.arguments import Flag, Place, arg
-from sigmascope.commands.common import write_whole
+from sigmascope.arguments import Flag, Flat, Place, arg, group
+from sigmascope.commands.common import SAMPLER, Sampler, write_whole
+from sigmascope.console import spelled
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_STEPS, within
+
+if TYPE_CHECKING:
+    from sigmascope.studies.advice_kinds import Advice
+
+__all__ = ["HEADS", "AttributeOptions", "Command", "OutputOptions", "as_table", "run"]
+
+HEADS = {
+    "guidance_interval": "guide between",
+    "training_range": "train between",
+    "negative_prompt": "negative prompt above",
+    "sdedit_strength": "edit from at most",
+    "fork_point": "fork from",
+    "early_exit": "check from",
+}
+"""The columns of the table: kinds of advice, in words."""
+
+
+@dataclass(frozen=True)
+class AttributeOptions:
+    """Which attributes the advice is about, and which curves it is read off."""
+
+    keep: Annotated[str, arg("A", "(default: each)")] = ""
+    """The attribute to guide towards, to edit around, to fork at."""
+    redraw: Annotated[str, arg("B", "(default: all others)")] = ""
+    """The attribute that an edit or a fork is to change."""
+    probability: float = 0.9
+    """The probability with which an edit or a fork keeps the attribute."""
+    estimator: Annotated[str, arg("NAME", "(default: the study's main one)")] = ""
+    """The estimator whose curves to read."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is printed and written; by default a table is printed."""
+
+    words: Flag = False
+    """Print sentences, with 95 % intervals, formulas, and the reason where no advice can be given."""
+    json: Flag = False
+    """Print JSON."""
+    out: Annotated[str, arg("FILE", "(default: none)")] = ""
+    """Write the advice as JSON into this file, too."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to do with what a study found: guidance, editing, forking, training, stopping early.
+    """Turn a study into settings: guidance, editing, forking, training.
 
-    Reads off the curves of a finished study, for each attribute: between which noise levels guidance acts, how late a
-    negative prompt can, how strongly an image may be edited so that the attribute stays, from which step on forks share
-    it, where to train it, from where on it can be checked, and where to put the sampler's steps. With 95 % intervals,
-    and in the units of a pipeline's scheduler.
+    Prints, for each attribute: the noise levels between which guidance acts on it and a model learns it; down to which
+    level a negative prompt still changes it; how much noise an edit may add so that it stays; from which level on the
+    continuations of one image share it; and from which level on it can be checked. With --words also the best levels
+    for the steps of a sampler. Levels are noise levels sigma in the unit of the study, or steps, timesteps and
+    strengths where a pipeline is known.
 
     Try it: sigmascope advise studies/scenes --keep floor_hue --redraw shape
     """
 
     study: Annotated[str, Place, arg("STUDY")] = ""
     """Folder of a finished study."""
-    keep: Annotated[str, arg("A", "(default: each)")] = ""
-    """The attribute that the advice is about."""
-    redraw: Annotated[str, arg("B", "(default: all others)")] = ""
-    """The attribute that is to change."""
-    probability: float = 0.9
-    """With which what is to be kept is kept."""
     model: Annotated[str, arg("FOLDER", "(default: the study's own pipeline)")] = ""
-    """diffusers:FOLDER, a pipeline whose scheduler's units are told (timestep, step, strength, percent)."""
-    steps: int = 50
-    """Steps of the sampler."""
-    timesteps: Annotated[str, arg("T,T", "(default: by --steps)")] = ""
-    """Your own list of timesteps, which the pipeline is run with."""
-    sigmas: Annotated[str, arg("S,S", "(default: by --steps)")] = ""
-    """Your own list of sigmas, as the scheduler counts them."""
-    height: Annotated[int, arg("PIXELS", "(default: the pipeline's own)")] = 0
-    """Height of the images, which shifts the levels of some pipelines."""
-    width: Annotated[int, arg("PIXELS", "(default: the pipeline's own)")] = 0
-    """Width of the images."""
-    estimator: Annotated[str, arg("NAME", "(default: the study's main one)")] = ""
-    """Whose curves to read."""
-    json: Flag = False
-    """Print JSON in place of words."""
-    out: Annotated[str, arg("FILE")] = ""
-    """A file that receives the advice as JSON, too."""
+    """diffusers:FOLDER, a pipeline: give the advice in the units of its scheduler."""
+    about: Annotated[AttributeOptions, Flat, group("attribute")] = AttributeOptions()
+    sampler: Sampler = SAMPLER
+    output: Annotated[OutputOptions, Flat, group("output")] = OutputOptions()
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Print the advice.
 
     Returns: the exit status.
 
@@ -61,14 +86,54 @@ def run(command: Command) -> int:
     """
     if not command.study:
         raise InputError("no study is named: pass the --out of sigmascope study")
-    if command.steps > MOST_STEPS:
-        within("steps", command.steps, 2, MOST_STEPS, "pass e.g. --steps 50")
+    if command.sampler.steps > MOST_STEPS:
+        within("steps", command.sampler.steps, 2, MOST_STEPS, "pass e.g. --steps 50")
+    if command.output.words and command.output.json:
+        raise InputError("--words and --json came together: pass one of them")
     from sigmascope.studies.advice_of import advise  # torch is loaded here
     from sigmascope.studies.advice_words import as_json, as_words
 
-    given = {f.name: getattr(command, f.name) for f in fields(command) if f.name not in ("study", "json", "out")}
-    found = advise(command.study, **given)
-    if command.out:
-        write_whole(Path(command.out), as_json(found))
-    print(as_json(found) if command.json else as_words(found))
+    advice = advise(command.study, model=command.model, **asdict(command.about), **asdict(command.sampler))
+    if command.output.out:
+        write_whole(Path(command.output.out), as_json(advice))
+    form = as_json if command.output.json else as_words if command.output.words else as_table
+    print(form(advice))
     return 0
+
+
+def as_table(advice: Sequence[Advice]) -> str:
+    """A row for each attribute and a column for each kind of advice, in steps where a scheduler is known."""
+    from sigmascope.report.table import aligned
+    from sigmascope.studies.advice_words import as_words
+
+    cells = {(a.attribute, a.kind): _cell(a) for a in advice if a.kind in HEADS}
+    laws = {a.kind: a.law for a in advice if a.kind in HEADS}
+    kinds = [kind for kind in HEADS if kind in laws]
+    if not kinds:
+        return as_words(advice)
+    letters = dict(zip(dict.fromkeys(laws[kind] for kind in kinds), "abc", strict=False))
+    head = ["attribute", *(HEADS[kind] + (f" ({letters[laws[kind]]})" if len(letters) > 1 else "") for kind in kinds)]
+    names = list(dict.fromkeys(a.attribute for a in advice if a.attribute))
+    rows = [[name, *(cells.get((name, kind), "–") for kind in kinds)] for name in names]
+    steps = {int(u["steps"]) for a in advice for u in a.units.values()}
+    notes = [f"{a.attribute}: {a.words}." for a in advice if a.kind == "which_to_trust"]
+    notes += [f"{f'({x})' if len(letters) > 1 else 'All of this'} is true of {law}." for law, x in letters.items()]
+    notes += [f"Steps are those of a run of {steps.pop()}." if steps else "Levels are σ, in the unit of the study."]
+    notes += ["A dash stands where none can be given; --words prints why."] if any("–" in row for row in rows) else []
+    notes += ["Add --words for sentences with 95 % intervals and formulas, and for the steps of a sampler."]
+    return "\n".join([*aligned([head, *rows]), "", *map(spelled, notes)])
+
+
+def _cell(a: Advice) -> str:
+    """One advice in a few words."""
+    from sigmascope.report.table import number
+    from sigmascope.studies.advising import KINDS
+
+    if a.units:
+        words = KINDS[a.kind].in_units(a.units.get("high"), a.units.get("low")).removeprefix(" — ")
+        steps = int(next(iter(a.units.values()))["steps"])
+        return words.partition(" (")[0].replace("to timestep", "to").removesuffix(" steps").removesuffix(f" of {steps}")
+    high = f"{number(a.high.value)}" if a.high is not None and a.high.reached else "the start"
+    if a.kind not in ("guidance_interval", "training_range"):
+        return high
+    return f"{high} and {number(a.low.value) if a.low is not None and a.low.reached else 'the end'}"

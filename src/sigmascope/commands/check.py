@@ -12,14 +12,17 @@ from sigmascope.commands.common import write_whole
 from sigmascope.errors import InputError
 from sigmascope.limits import MOST_SEED, shown
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command:
-    """Are the statements of the theory true, as this program computes them?
+    """Test the theory on systems whose answer is known.
 
-    Simulates small systems whose answer is known, one row for each statement (Bayes, innovation, change of measure,
-    Kushner-Stratonovich, Zakai, information theorem, sufficiency, time reversal, denoiser = filter, ...), and compares
-    what is measured with what the theory demands. Exit status 1 if any row is red.
+    Simulates small systems and compares what is measured with what the theory demands, one row for each statement:
+    Bayes' rule, innovations, change of measure, the equations of Kushner-Stratonovich and Zakai, information,
+    sufficiency, time reversal, the denoiser as a filter, and more. A row is green where the two agree within the error
+    of the simulation, else red. The exit status is 1 if any row is red.
 
     Try it: sigmascope check --fast
     """
@@ -27,14 +30,14 @@ class Command:
     out: Annotated[str, arg("FILE", "(default: none)")] = ""
     """Write the table as JSON into this file."""
     fast: Flag = False
-    """An eighth of the paths: seconds in place of minutes, wider margins."""
+    """Simulate an eighth of the paths: takes seconds in place of minutes, with wider margins."""
     seed: int = 0
     """Seed of the simulations: the same seed gives the same numbers."""
     spoil: Hidden = ""
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Print the table, row by row.
 
     Returns: the exit status.
 
@@ -44,7 +47,7 @@ def run(command: Command) -> int:
         raise InputError(f"seed is {shown(command.seed)}: it must not be negative, and less than 2^63")
     out = Path(command.out) if command.out else None
     if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
-        raise InputError(f"{out}: it is a folder, or in none that can be written: pass --out a file's name")
+        raise InputError(f"{out} cannot be written: pass --out the name of a file, in a folder that can be written")
     from sigmascope.checks import header, run_checks, table, to_json  # torch is loaded here
 
     verdicts = []

@@ -12,16 +12,18 @@ from sigmascope.commands.common import Folder
 from sigmascope.errors import InputError
 from sigmascope.limits import check_text
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command:
-    """Which of two finished studies decides each attribute earlier?
+    """Compare two finished studies: which decides each attribute earlier?
 
-    Takes two studies (of two models, two checkpoints, or two sets of data) and gives, for each attribute that both
-    have, where half of it is known in each, the ratio of these noise levels with its 95 % interval, the probability
-    that the first decides it earlier, and the difference in information at every level. Where both have the same draws,
-    differences are taken draw by draw. The folder named by --out receives comparison.png, comparison.svg,
-    comparison.csv and comparison.json.
+    The studies may be of two models, two checkpoints or two data sets. For each attribute that both have, prints the
+    noise levels at which half of its information is known, their ratio with a 95 % interval, and the probability that
+    the first study decides it earlier. Where both studies have the same draws, differences are taken draw by draw,
+    which makes the intervals narrower. The folder named by --out receives comparison.png, comparison.svg,
+    comparison.csv and comparison.json; the figures show the difference at every level.
 
     Try it: sigmascope compare studies/one studies/two --out compared
     """
@@ -29,23 +31,23 @@ class Command:
     a: Annotated[str, Place, arg("STUDY_A")] = ""
     """The first study: its folder, or its results.nc."""
     b: Annotated[str, Place, arg("STUDY_B")] = ""
-    """The second."""
+    """The second study."""
     out: Folder = ""
     """Folder for the results: new, empty, or that of the same comparison."""
     estimator: Annotated[str, arg("NAME", "(default: the main one of each)")] = ""
-    """Which estimator to compare; NAME:NAME for another one in each, e.g. posterior:likelihood. By default the one
-    that each study is about: the exact filter, a model's best bound, a pipeline's forks."""
+    """The estimator whose curves are compared; NAME:NAME takes another one of each study, e.g. posterior:likelihood. By
+    default it is the main one: the exact filter, the best bound of a model, or the forks of a pipeline."""
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Compare, and print the table.
 
     Returns: the exit status.
 
     Raises: InputError for what cannot be used.
     """
     if not (command.a and command.b and command.out):
-        raise InputError("two studies and a folder are wanted: sigmascope compare STUDY_A STUDY_B --out FOLDER")
+        raise InputError("two studies and a folder are needed: sigmascope compare STUDY_A STUDY_B --out FOLDER")
     check_text(command)
     from sigmascope.studies.compare import compare  # torch is loaded here
 

@@ -1,4 +1,4 @@
-"""What a study is going to be and to take, printed before it starts."""
+"""The specification of a study and its predicted cost, printed before it starts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import time
 
 from sigmascope.studies.spec import Spec
 
+__all__ = ["dry_run"]
+
 
 def dry_run(spec: Spec) -> int:
-    """Print the resolved specification, and the predicted work, time and memory of a study.
+    """Print the resolved specification, and the predicted cost, time and memory of a study.
 
     Args:
         spec: the study.

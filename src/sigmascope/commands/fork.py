@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import ForkTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(ForkTask):
-    """Continue noisy images several times each: what do the continuations agree in?
+    """Continue noisy images several times, and count what they share.
 
-    Where all children of a noisy image share an attribute, its noise level has decided it. The folder named by --out
-    receives forks.png (each noisy parent, its children, and what they agree in), forks.csv (per parent and attribute:
-    the commonest value, its share, the entropy of the children and the exact one), and fork.npz.
+    Images of the data are noised up to one level (the parents), and each is continued to a clean image several times
+    (its children). Where all children of a parent share an attribute, that noise level has decided it. The folder named
+    by --out receives forks.png (each parent, its children, and what they share), forks.csv (for each parent and
+    attribute: the commonest value, its share, the entropy over the children and the exact one), and fork.npz.
 
-    Interrupted? Run the same command again: it goes on where it stopped.
+    Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope fork hierarchy --sigma 0.4 --forks 32 --out forked
     """
@@ -26,7 +29,7 @@ class Command(ForkTask):
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Draw the children and print what they share.
 
     Returns: the exit status.
 
@@ -37,4 +40,4 @@ def run(command: Command) -> int:
     from sigmascope.studies import making  # torch is loaded here
 
     words, finished = making.make_forks(task, out)
-    return finish(words, finished, out, "forks.png")
+    return finish(words, finished, out / "forks.png")

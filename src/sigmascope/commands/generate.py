@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import GenerateTask
 
+__all__ = ["Command", "run"]
+
 
 @dataclass(frozen=True)
 class Command(GenerateTask):
-    """Generate images by the exact filter of a data set, and see when each attribute of them was decided.
+    """Generate images by the exact filter, and show when each is decided.
 
-    The folder named by --out receives images.png (the images, with their attributes), decisions.png (what was still
-    open of each attribute along the way), images.csv, and generate.npz (images, and posteriors at up to 16 levels).
+    No network is involved: the denoiser is the exact one of the data set, so every image ends at one of its items. The
+    folder named by --out receives images.png (the images, with their attributes), decisions.png (what is still
+    undecided of each attribute along the way), images.csv, and generate.npz (images, and posteriors at up to 16
+    levels).
 
-    Interrupted? Run the same command again: it goes on where it stopped.
+    Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope generate hierarchy --sampler filter --out made
     """
@@ -25,7 +29,7 @@ class Command(GenerateTask):
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Generate, and print a summary.
 
     Returns: the exit status.
 
@@ -36,4 +40,4 @@ def run(command: Command) -> int:
     from sigmascope.studies import making  # torch is loaded here
 
     words, finished = making.generate(task, out)
-    return finish(words, finished, out, "images.png")
+    return finish(words, finished, out / "images.png")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from sigmascope.commands.common import Folder, folder, options_of
+from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.prompt_task import PromptTask
+
+__all__ = ["Command", "run"]
 
 
 @dataclass(frozen=True)
 class Command(PromptTask):
-    """At which noise level does a prompt decide what a text-to-image pipeline makes, and where in the image?
+    """Measure at which noise level a prompt decides the image.
 
-    Measures, in nats, how far noisy images of a prompt are from those of the empty prompt, or of another one, down to
-    each noise level: where guidance has something to act on. Nothing is guided. The folder named by --out receives
+    Measures, in nats, how much the noisy images that a text-to-image pipeline makes of a prompt differ from those of
+    the empty prompt, or of another prompt, down to each noise level, and where in the image. This shows between which
+    levels guidance has an effect. The images are made without guidance. The folder named by --out receives
     prompts.png, prompts.svg, prompts.json and results.nc.
 
     Try it: sigmascope prompts --model diffusers:my-stable-diffusion --prompt "a red cube" --out prompts/red
@@ -25,7 +27,7 @@ class Command(PromptTask):
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Measure, and print the table.
 
     Returns: the exit status.
 
@@ -35,6 +37,4 @@ def run(command: Command) -> int:
     out = folder(command.out)
     from sigmascope.studies.prompting import prompts  # torch is loaded here
 
-    print(prompts(task, out))
-    print(f"\nSee {out / 'prompts.png'}", file=sys.stderr)
-    return 0
+    return finish(prompts(task, out), False, out / "prompts.png")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from sigmascope.commands.common import Folder, folder, options_of
+from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.studies.tasks import ReproduceTask
+
+__all__ = ["Command", "run"]
 
 
 @dataclass(frozen=True)
 class Command(ReproduceTask):
-    """The experiments of the paper behind this program, all figures and tables, on one page.
+    """Run the experiments of the paper; all results go on one page.
 
-    Runs "Latent Abstractions in Generative Diffusion Models" (Entropy 27(4):371, 2025): the two systems, the schedule,
-    three measurements of one information, forks, probes; and what goes beyond it. The folder named by --out receives
-    report.html (with a slider over the noise level), figures/ (SVG and PDF), tables/ (CSV), results.nc (a group for
-    each stage) and stages/.
+    The paper is "Latent Abstractions in Generative Diffusion Models" (Entropy 27(4):371, 2025). Its experiments: the
+    two systems, the schedule, three measurements of one information, forks and probes; others go beyond it. The folder
+    named by --out receives report.html (with a slider over the noise level), figures/ (SVG and PDF), tables/ (CSV),
+    results.nc (a group for each stage) and stages/.
 
     Interrupted? Run the same command again: finished stages are kept.
 
@@ -32,7 +33,7 @@ class Command(ReproduceTask):
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Run the stages, and print the main results.
 
     Returns: the exit status.
 
@@ -43,9 +44,4 @@ def run(command: Command) -> int:
     from sigmascope.reproduction import stages  # torch is loaded here
 
     words, finished = stages.reproduce(task, out)
-    if finished:
-        print(f"{out}: this is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
-        return 0
-    print(words)
-    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
-    return 0
+    return finish(words, finished, out / "report.html", "Open")

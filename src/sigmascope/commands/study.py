@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 from sigmascope.arguments import Flag, arg
-from sigmascope.commands.common import Folder, folder, options_of
+from sigmascope.commands.common import Folder, finish, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.options import StudyOptions, changed, code_that_runs, flat
 from sigmascope.studies.spec import Spec, read_spec, spec_of
 
+__all__ = ["Command", "from_file", "run"]
+
 
 @dataclass(frozen=True)
 class Command(StudyOptions):
-    """At which noise level is each attribute of a data set decided?
+    """Measure at which noise level each attribute is decided.
 
-    Computes, exactly, the information (in nats) that an image under Gaussian noise of level sigma carries about
-    each of its attributes, for a range of sigma, and when each attribute emerges as noise falls. The folder
-    named by --out receives report.html (open it in a browser), figures/, onset.csv, results.nc (an xarray
-    Dataset) and spec.toml.
+    Computes the information, in nats, that an image under Gaussian noise of level sigma carries about each of its
+    attributes, over a range of noise levels, and the levels at which each attribute emerges as the noise falls. With
+    data alone the numbers are those of the exact filter of the data; --model measures a learned model. The folder named
+    by --out receives report.html (open it in a browser), figures/, onset.csv, results.nc (an xarray Dataset) and
+    spec.toml.
 
-    Interrupted? Run the same command again: it goes on where it stopped.
+    Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope study scenes --out studies/scenes
 
@@ -38,11 +40,11 @@ class Command(StudyOptions):
     spec: Annotated[str, arg("FILE")] = ""
     """A spec.toml that a study has written: repeat that study, to the same numbers. Options beside it override it."""
     dry_run: Flag = False
-    """Print the resolved specification and the predicted work and memory, and stop."""
+    """Print the complete specification and the predicted time and memory, and stop."""
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Do the study and print its table.
 
     Returns: the exit status.
 
@@ -63,34 +65,29 @@ def run(command: Command) -> int:
 
     if distributed.rank():
         return 0
-    if finished:
-        print(f"{out}: this study is finished; nothing was done. See {out / 'report.html'}", file=sys.stderr)
-        return 0
-    print(onset_text(table, doubts(results)))
-    print(f"\nOpen {out / 'report.html'}", file=sys.stderr)
-    return 0
+    return finish(onset_text(table, doubts(results)), finished, out / "report.html", "Open")
 
 
-def asked_by(file: str) -> Command:
-    """What the file of ``--spec`` says, but for what runs code: that is taken from the command line alone.
+def from_file(file: str) -> Command:
+    """The options of the file of ``--spec``, without those that run code: these count on the command line alone.
 
     Raises: InputError for a file that is no specification.
     """
     stored, usual = read_spec(Path(file)).options(), flat(StudyOptions())
-    of_file = changed(stored, **{name: usual[name] for name in code_that_runs(stored)})
-    return Command(**{f.name: getattr(of_file, f.name) for f in fields(of_file)})
+    safe = changed(stored, **{name: usual[name] for name in code_that_runs(stored)})
+    return Command(**{f.name: getattr(safe, f.name) for f in fields(safe)})
 
 
 def _spec(command: Command) -> Spec:
-    """The specification; fingerprints of a file hold for the data and the model that it names."""
-    asked = options_of(StudyOptions, command)
+    """The specification; the fingerprints in a file hold for the data and the model that the file names."""
+    options = options_of(StudyOptions, command)
     if command.spec:
         stored = read_spec(Path(command.spec)).options()
-        for name, said in code_that_runs(stored).items():
-            if not flat(asked)[name]:
-                raise InputError(f"{command.spec}: {said}")
-        if asked.inputs != stored.inputs:
-            asked = changed(asked, fingerprint="")
-        if asked.model != stored.model:
-            asked = changed(asked, model_fingerprint="")
-    return spec_of(**flat(changed(asked, classes=read_classes(asked.pipeline.classes))))
+        for name, consequence in code_that_runs(stored).items():
+            if not flat(options)[name]:
+                raise InputError(f"{command.spec}: {consequence}")
+        if options.inputs != stored.inputs:
+            options = changed(options, fingerprint="")
+        if options.model != stored.model:
+            options = changed(options, model_fingerprint="")
+    return spec_of(**flat(changed(options, classes=read_classes(options.pipeline.classes))))

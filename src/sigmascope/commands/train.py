@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from sigmascope.commands.common import Folder, options_of
+from sigmascope.commands.common import Folder, folder, options_of
 from sigmascope.errors import InputError
 from sigmascope.studies.tasks import TrainSpec
+
+__all__ = ["Command", "run"]
 
 
 @dataclass(frozen=True)
 class Command(TrainSpec):
-    """Train a denoiser that can be told any subset of the attributes.
+    """Train a denoiser that can be conditioned on any of the attributes.
 
-    One network learns E[V | Y_sigma = y, what is known] for nothing known, for each attribute, and for any of them
-    together; a spare attribute of random labels is trained along, as a null. The folder named by --out receives
-    model.safetensors and model.json, losses-*.csv and .png (by decade of sigma, on the batches and on items kept
-    out of training), samples/ and, with --classifier-steps, classifier.safetensors.
+    One network learns E[V | Y_sigma = y, known attributes], for no attribute, for each one, and for any set of them. It
+    also learns an attribute of random labels, whose information is known to be zero. The folder named by --out receives
+    model.safetensors and model.json, losses-*.csv and .png (by decade of sigma, on the batches and on items kept out
+    of training), samples/ and, with --classifier-steps, classifier.safetensors.
 
-    Interrupted? Run the same command again: it goes on where it stopped, with the same stream.
+    Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope train scenes --size 16 --network mlp --steps 2000 --out models/scenes
 
@@ -35,7 +36,7 @@ class Command(TrainSpec):
 
 
 def run(command: Command) -> int:
-    """Run it.
+    """Train, and print the final losses.
 
     Returns: the exit status.
 
@@ -45,9 +46,7 @@ def run(command: Command) -> int:
     spec.settings.check()
     if not spec.data:
         raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
-    if not command.out:
-        raise InputError("no folder for the model was named: pass --out FOLDER")
-    out = Path(command.out)
+    out = folder(command.out)
     import sigmascope.distributed as distributed
     from sigmascope.studies import training  # torch is loaded here
 
@@ -55,7 +54,7 @@ def run(command: Command) -> int:
     if distributed.rank():
         return 0
     if finished:
-        print(f"{out}: this training is finished; nothing was done", file=sys.stderr)
+        print(f"{out} holds this model already; nothing was done", file=sys.stderr)
         return 0
     print(words)
     print(f"\nMeasure it: sigmascope study {spec.data} --model {out} --out FOLDER", file=sys.stderr)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sigmascope.data.hierarchy import random_hierarchy as random_hierarchy
     from sigmascope.data.labels import grouped as grouped
     from sigmascope.data.loaders import Loader as Loader
-    from sigmascope.data.loaders import Wanted as Wanted
+    from sigmascope.data.loaders import LoadOptions as LoadOptions
     from sigmascope.data.loaders import register as register
     from sigmascope.data.loading import load as load
     from sigmascope.data.loading import load_any as load_any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Hierarchy": "sigmascope.data.hierarchy",
     "Loader": "sigmascope.data.loaders",
-    "Wanted": "sigmascope.data.loaders",
+    "LoadOptions": "sigmascope.data.loaders",
     "draw_items": "sigmascope.data.draws",
     "from_array": "sigmascope.data.arrays",
     "grouped": "sigmascope.data.labels",

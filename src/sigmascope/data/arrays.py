@@ -1,4 +1,4 @@
-"""Items in an array: from Python, or read from a file."""
+"""Labelled data from an array of items, which came from Python or was read from a file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
-from sigmascope.data.scales import Look, alone_notes, together
+from sigmascope.data.scales import PixelScan, merge_scans, single_item_notes
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 from sigmascope.data.sigma_units import unit_of
 
+_KINDS = {
+    "truth values": (bool, np.bool_), "numbers": (int, float, np.integer, np.floating), "text": (str,),
+    "bytes": (bytes,),
+}  # fmt: skip
+
 
 class ArraySource:
-    """An array of shape (items, ...) as float32 rows; 8-bit values are divided by 255.
+    """An array of shape (items, ...) as a source of float32 items; 8-bit values are divided by 255.
 
     Images (items, height, width) become events (1, height, width), and (items, height, width, 1 or 3) become
     (channels, height, width); any other shape is kept.
@@ -28,36 +33,25 @@ class ArraySource:
 
     def __init__(self, array: Rows) -> None:
         self._array = array
-        self._scale = 255.0 if array.dtype == np.uint8 else None
         shape = array.shape
-        self._to_front = len(shape) == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
-        self._grey = len(shape) == 3
-        if self._to_front:
-            self._event: tuple[int, ...] = (shape[3], shape[1], shape[2])
-        elif self._grey:
-            self._event = (1, *shape[1:])
+        self._channels_last = len(shape) == 4 and shape[-1] in (1, 3) and shape[1] not in (1, 3)
+        self.resident_bytes = int(array.nbytes)
+        if self._channels_last:
+            self.event: tuple[int, ...] = (shape[3], shape[1], shape[2])
         else:
-            self._event = tuple(shape[1:])
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._event
-
-    @property
-    def resident_bytes(self) -> int:
-        return int(self._array.nbytes)
+            self.event = (1, *shape[1:]) if len(shape) == 3 else tuple(shape[1:])
 
     def __len__(self) -> int:
         return len(self._array)
 
     def _convert(self, rows: np.ndarray) -> Tensor:
         if not rows.dtype.isnative or rows.dtype.itemsize > 8:
-            rows = rows.astype(np.float32)  # torch does not know them
+            rows = rows.astype(np.float32)  # torch has no such types
         if not rows.flags.writeable:
             rows = rows.copy()  # torch would warn
         x = torch.from_numpy(np.ascontiguousarray(rows))
-        x = x.movedim(-1, 1).contiguous() if self._to_front else x.reshape(-1, *self._event)
-        return x.float() if self._scale is None else x.float().div_(self._scale)
+        x = x.movedim(-1, 1).contiguous() if self._channels_last else x.reshape(-1, *self.event)
+        return x.float().div_(255.0) if self._array.dtype == np.uint8 else x.float()
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._convert(self._array[start:stop])
@@ -75,18 +69,18 @@ def from_array(
     name: str = "array",
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> LabelledData:
-    """Labelled data of an array and a mapping of labels.
+    """Labelled data from an array of items and a mapping of labels.
+
+    A label that is None, NaN or masked is missing, and so is −1 in a column whose classes have names: items that lack a
+    label of one of the attributes are left out.
 
     Args:
         images: shape (items, ...): uint8 (divided by 255) or floating (kept, as float32).
         labels: for each attribute, one label per item.
-        weights: one non-negative weight per item; None for equal ones.
-        attributes: which attributes, e.g. ``("digit", "slant:bins=8")``; empty means all.
-        name: how to call the data in titles.
+        weights: one non-negative weight per item; None: equal weights.
+        attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8")``; empty: all.
+        name: of the data, for titles.
         names: names of the classes of an integer column.
-
-    Labels that are None, NaN or masked are missing: items that lack one of an attribute that was asked for are left
-    out.  So is −1 in a column whose classes have names.
 
     Raises: InputError for a shape, a type or a value that cannot be used.
     """
@@ -96,15 +90,15 @@ def from_array(
     check_kind(array.shape, array.dtype, name)
     if not isinstance(labels, Mapping):
         raise InputError(f"labels are a {type(labels).__name__}: pass a mapping, labels={{'name': one label per item}}")
-    found = select(as_columns(labels), len(array), attributes, names)
-    return labelled(found.of(array), found, weights=weights, attributes=attributes, name=name, names=names)
+    if len({str(k) for k in labels}) < len(labels):
+        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
+    columns = {str(k): _column(str(k), v) for k, v in labels.items()}
+    selected = select(columns, len(array), attributes, names)
+    return labelled(selected.rows(array), selected, weights=weights, attributes=attributes, name=name, names=names)
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
-    """Refuse what cannot be images, by shape and type.
-
-    Raises: InputError.
-    """
+    """Refuse an array that cannot hold images, by its shape and type."""
     if dtype.hasobject:
         raise InputError(f"{name}: the images differ in size: give all the same shape")
     if len(shape) < 2 or 0 in shape:
@@ -123,75 +117,55 @@ def labelled(
     names: Mapping[str, Sequence[str]] | None = None,
     share: range | None = None,
     from_file: bool = False,
-    seen: Callable[[np.ndarray], None] | None = None,
+    on_block: Callable[[np.ndarray], None] | None = None,
     notes: Sequence[str] = (),
 ) -> LabelledData:
-    """Labelled data of images of a good kind, once their pixels are checked.
+    """Labelled data from images that :func:`check_kind` accepts, once their pixels are checked.
 
-    Args:
-        images: the items that have all labels, or those of them that this rank holds.
-        selected: their columns.
-        weights: of all items, also of those that were left out.
-        attributes: which attributes; empty means all.
-        name: how to call the data.
-        names: names of the classes of an integer column.
-        share: which of the items ``images`` holds, where every rank of the run passes its own; None: all of them.
-        from_file: whether every rank of the run reads the same file: what they find in it is agreed.
-        seen: called with every block of images that is looked through, in order.
-        notes: of how the images were read.
-
-    Raises: InputError for a value that cannot be used.
+    ``images`` are the items of ``selected``, or the ``share`` of them that this rank holds; ``weights`` are those of
+    all items.  With ``from_file`` every rank reads the same file, and the ranks agree on its contents.  ``on_block`` is
+    called with every block of images that is checked, in order.  InputError for a value that cannot be used.
     """
     n = selected.items
-    w = None if weights is None else selected.of(_all_weights(weights, selected))
+    w = None if weights is None else selected.rows(_all_weights(weights, selected))
     made, codes, prior = encode(selected.columns, n, attributes, w, names)
     digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
-    def check() -> Look:
-        look = Look(name, 0 if share is None else share.start)
-        for block in (b for _, b in blocks(images)):
-            look.at(block)
-            if seen is not None:
-                seen(block)
+    def check() -> PixelScan:
+        scan = PixelScan(name, 0 if share is None else share.start)
+        for _, block in blocks(images):
+            scan.add(block)
+            if on_block is not None:
+                on_block(block)
             if share is None:
                 digest.update(as_bytes(block))
-        return look
+        return scan
 
     if not from_file:
-        look = check()
+        scan = check()
     elif share is None:
-        look = distributed.by_first(check)
+        scan = distributed.by_first(check)
     else:
-        look = together(distributed.together(check))
+        scan = merge_scans(distributed.together(check))
         for part in distributed.streamed(block for _, block in blocks(images)):
             digest.update(as_bytes(part))
-    if from_file:  # an array of equal items is a law like any other, of which a study refuses to be made
-        look.require_different(n, notes)
+    if from_file:  # equal items in an array are a law like any other; a study of them is refused later
+        scan.require_different(n, notes)
     update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
     fingerprint = distributed.by_first(digest.hexdigest) if from_file else digest.hexdigest()
-    unit = unit_of(images.shape, images.dtype == np.uint8, look.span())
+    unit = unit_of(images.shape, images.dtype == np.uint8, scan.span())
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)
-    said = (*selected.notes, *notes, *look.notes(), *alone_notes(made, codes))
-    return LabelledData(name, source, made, codes, prior, fingerprint, unit, said, look.span())
+    all_notes = (*selected.notes, *notes, *scan.notes(), *single_item_notes(made, codes))
+    return LabelledData(name, source, made, codes, prior, fingerprint, unit, all_notes, scan.span())
 
 
 def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray:
-    """The weights of all items, where some of them were left out."""
+    """The weights as an array, with at least as many rows as the items that are kept need."""
     w = _numpy(weights) if isinstance(weights, Tensor) else np.asarray(weights)
     if selected.kept is not None and (w.ndim != 1 or len(w) <= int(selected.kept[-1])):
         raise InputError(f"weights have shape {w.shape}: expected one finite, non-negative weight per image")
     return w
-
-
-def as_columns(labels: Mapping[str, np.ndarray | Tensor | Sequence[object]]) -> dict[str, np.ndarray]:
-    """Columns of labels as arrays, masked where None or NaN says that a label is missing.
-
-    Raises: InputError where one is ragged or of mixed kinds, or two have one name.
-    """
-    if len({str(k) for k in labels}) < len(labels):
-        raise InputError(f"labels have two attributes of one name among {', '.join(map(repr, labels))}: rename one")
-    return {str(k): _column(str(k), v) for k, v in labels.items()}
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
@@ -200,6 +174,7 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 
 def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.ndarray:
+    """A column of labels as an array, masked where None or NaN stands for a missing label."""
     if isinstance(values, Tensor):
         return _numpy(values)
     try:
@@ -209,51 +184,45 @@ def _column(name: str, values: np.ndarray | Tensor | Sequence[object]) -> np.nda
             array[:] = values
     except ValueError as error:
         raise InputError(f"attribute {name!r} is ragged: expected one label per image") from error
-    return of_objects(name, array) if array.dtype.hasobject and array.ndim == 1 else array
+    return column_of_objects(name, array) if array.dtype.hasobject and array.ndim == 1 else array
 
 
-def of_objects(name: str, values: np.ndarray) -> np.ndarray:
-    """A column of Python objects as an array of one kind, masked where one is None or NaN.
-
-    Args:
-        name: of the attribute.
-        values: objects, shape (items,).
-
-    Raises: InputError where they are not all numbers, all truth values or all text.
-    """
-    missing = np.ma.getmaskarray(values) | np.array([_nothing(v) for v in np.ma.getdata(values)], dtype=bool)
-    held = [v for v, m in zip(np.ma.getdata(values).tolist(), missing, strict=True) if not m]
-    kinds = {next((k for k, of in _KINDS.items() if isinstance(v, of)), "") for v in held}
+def column_of_objects(name: str, values: np.ndarray) -> np.ndarray:
+    """A column of Python objects as an array of one kind, masked where an object is None or NaN."""
+    missing = np.ma.getmaskarray(values) | np.array([_is_missing(v) for v in np.ma.getdata(values)], dtype=bool)
+    present = [v for v, m in zip(np.ma.getdata(values).tolist(), missing, strict=True) if not m]
+    kinds = {next((k for k, types in _KINDS.items() if isinstance(v, types)), "") for v in present}
     if "" in kinds or len(kinds) > 1:
-        odd = next((v for v in held if not isinstance(v, tuple(_KINDS.values()))), None)
-        what = f"a {type(odd).__name__}" if "" in kinds else " and ".join(sorted(kinds))
-        raise InputError(f"attribute {name!r} holds {what}: expected all numbers, all text or all truth values")
+        odd = next((v for v in present if not isinstance(v, tuple(_KINDS.values()))), None)
+        came = f"a {type(odd).__name__}" if "" in kinds else " and ".join(sorted(kinds))
+        raise InputError(f"attribute {name!r} holds {came}: expected all numbers, all text or all truth values")
     try:
-        found = np.asarray(held) if held else np.zeros(0)
+        array = np.asarray(present) if present else np.zeros(0)
     except (ValueError, OverflowError) as error:
         raise InputError(f"attribute {name!r} holds labels of no use ({error_words(error)}): mend them") from error
-    if found.dtype.hasobject or found.ndim != 1:
+    if array.dtype.hasobject or array.ndim != 1:
         raise InputError(f"attribute {name!r} holds numbers beyond 64 bits: store them as text")
-    whole = np.zeros(len(values), dtype=found.dtype)
-    whole[~missing] = found
-    return np.ma.MaskedArray(whole, missing) if missing.any() else whole
+    return with_missing(array, missing)
 
 
-_KINDS = {
-    "truth values": (bool, np.bool_), "numbers": (int, float, np.integer, np.floating), "text": (str,),
-    "bytes": (bytes,),
-}  # fmt: skip
+def with_missing(present: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """A column from the labels that are present, masked where a label is missing."""
+    if not missing.any():
+        return present
+    whole = np.zeros(len(missing), dtype=present.dtype)
+    whole[~missing] = present
+    return np.ma.MaskedArray(whole, missing)
 
 
-def _nothing(value: object) -> bool:
-    """Whether a label is missing: None, NaN, and what pandas has in their place, which is not equal to itself."""
+def _is_missing(value: object) -> bool:
+    """Whether a label is None, NaN, or one of the objects that stand for them in pandas."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def update_labels(digest: hashlib.blake2b, codes: Mapping[str, np.ndarray], weights: np.ndarray | None) -> None:
-    """Add names, label indices and weights to a fingerprint, whatever their order."""
+    """Add names, label indices and weights to a fingerprint, in the order of the names."""
     for key in sorted(codes):
         digest.update(key.encode())
         digest.update(np.ascontiguousarray(codes[key]).tobytes())

@@ -1,6 +1,8 @@
-"""Draws of an item and of noise, one independent stream each."""
+"""Random items of a data set with noise, each from a random stream of its own."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 
@@ -8,25 +10,30 @@ from sigmascope.core import Draws, InputError, LabelledData
 from sigmascope.core import generator as generator
 
 
-def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = False) -> Draws:
-    """Draw items by weight, with replacement, and standard normal noise.
-
-    Draw i depends on ``seed`` and ``i`` alone: more draws, other levels or another device leave it as it is.
-
-    Args:
-        data: where to draw from.
-        draws: how many.
-        seed: not negative.
-        distinct: skip items that were drawn before (a sample of a population holds each of its members once); more
-            draws still leave the earlier ones as they are.
-
-    Raises: InputError for fewer than two draws (one has no standard error), a negative seed, or more distinct draws
-        than half of the items.
-    """
+def check_draws(draws: int, seed: int) -> None:
+    """Refuse fewer than two draws, which have no standard error, and a negative seed."""
     if draws < 2:
         raise InputError(f"draws is {draws}: at least 2 are needed for a standard error; pass e.g. --draws 256")
     if seed < 0:
         raise InputError(f"seed is {seed}: it must not be negative")
+
+
+def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = False) -> Draws:
+    """Draw items by weight, with replacement, and standard normal noise.
+
+    Draw i depends on ``seed`` and ``i`` alone: it is the same for more draws, other levels or another device.
+
+    Args:
+        data: the items.
+        draws: number of draws.
+        seed: not negative.
+        distinct: skip items that were drawn before, as in a sample of a population; more draws do not change the
+            earlier ones.
+
+    Raises: InputError for fewer than two draws (one has no standard error), a negative seed, or more distinct draws
+        than half of the items.
+    """
+    check_draws(draws, seed)
     possible = torch.nonzero(data.weights)[:, 0]
     if distinct and bool((data.weights[possible] != data.weights[possible[0]]).any()):
         raise InputError("the items have unequal weights: the held-out law is a sample without weights; leave them out")
@@ -36,20 +43,19 @@ def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = Fa
             f"{max(len(possible) // 4, 1)}, or more data"
         )
     cumulative = torch.cumsum(data.weights, 0)
-    found: list[int] = []
-    seen: set[int] = set()
+    drawn: list[int] = []
+    before: set[int] = set()
     noise = []
-    stream = 0
-    while len(found) < draws:
+    for stream in itertools.count():
+        if len(drawn) == draws:
+            break
         g = generator(seed, stream)
-        stream += 1
         u = torch.rand((), generator=g, dtype=torch.float64) * cumulative[-1]
         item = min(int(torch.searchsorted(cumulative, u, right=True)), int(possible[-1]))
-        if distinct and item in seen:
-            continue
-        seen.add(item)
-        found.append(item)
-        noise.append(torch.randn(data.event, generator=g))
-    items = torch.tensor(found)
+        if not (distinct and item in before):
+            before.add(item)
+            drawn.append(item)
+            noise.append(torch.randn(data.event, generator=g))
+    items = torch.tensor(drawn)
     labels = {name: label[items] for name, label in data.labels.items()}
     return Draws(items, data.source.take(items), torch.stack(noise), labels)

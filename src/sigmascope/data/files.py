@@ -1,4 +1,4 @@
-"""Files and folders that data are read from: what is left aside, and what is refused before it is opened."""
+"""Checks of files and folders before they are opened, and text that messages can show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from sigmascope.core import InputError
 from sigmascope.data.memory import require
 
-_LEFT = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+_SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 _CACHE_DEPTH = 3  # folders from the data up to the one that holds ``blobs`` in a cache of the Hugging Face hub
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -17,20 +17,13 @@ _KINDS = (
 )  # fmt: skip
 
 
-def left_aside(name: str) -> bool:
-    """Whether a name is of a file or folder that systems and programs leave between the user's own."""
-    return name.startswith(".") or name.lower() in _LEFT
+def is_system_file(name: str) -> bool:
+    """Whether a name is hidden, or of a file or folder that operating systems leave beside the user's own."""
+    return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def require_plain(path: Path, shown: str = "") -> None:
-    """Refuse what is no plain file: reading a pipe or a device may never end.
-
-    Args:
-        path: perhaps a link to the file.
-        shown: how to call it in the message; empty: its path.
-
-    Raises: InputError.
-    """
+def require_file(path: Path, shown: str = "") -> None:
+    """Refuse what is no regular file or link to one: reading a pipe or a device may never end."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -41,18 +34,10 @@ def require_plain(path: Path, shown: str = "") -> None:
 
 
 def require_inside(path: Path, home: Path, root: Path, shown: str) -> None:
-    """Refuse a link that leads out of the data: whoever made the data could show any file of this machine by it.
+    """Refuse a link out of ``home``: through it, whoever made the data could show any file of this machine.
 
-    Links into the folder ``blobs`` beside the data's folder, or up to three folders above, are followed: a cache of
-    the Hugging Face hub keeps its files there.
-
-    Args:
-        path: of a file, perhaps a link.
-        home: the folder that it must lie in, resolved.
-        root: the data's folder, resolved.
-        shown: how to call the file in the message.
-
-    Raises: InputError.
+    Links into a folder ``blobs`` beside the data's folder ``root``, or up to three folders above it, are followed: a
+    cache of the Hugging Face hub keeps its files there.
     """
     try:
         real = path.resolve(strict=True)
@@ -66,11 +51,8 @@ def require_inside(path: Path, home: Path, root: Path, shown: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a plain file in UTF-8, with or without a byte-order mark.
-
-    Raises: InputError.
-    """
-    require_plain(path)
+    """The text of a regular file in UTF-8, with or without a byte-order mark."""
+    require_file(path)
     require(4 * path.stat().st_size, f"{path.name} in memory", "use a machine with more, or a smaller table")
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -81,24 +63,17 @@ def read_text(path: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """Text with escapes in place of what cannot be printed on one line."""
+    """Text with escapes in place of characters that cannot be printed on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def error_words(error: BaseException) -> str:
-    """The first line of what an exception says, or its kind where it says nothing."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(said.splitlines()[0]) if said.strip() else type(error).__name__
+    """The first line of the message of an exception, or its class where it has no message."""
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(message.splitlines()[0]) if message.strip() else type(error).__name__
 
 
-def require_text(text: str, what: str) -> None:
-    """Refuse text that no file of results can hold.
-
-    Args:
-        text: a label or a name.
-        what: what it is, for the message.
-
-    Raises: InputError where it holds a NUL or half of a surrogate pair.
-    """
+def require_text(text: str, meaning: str) -> None:
+    """Refuse text that no file of results can hold: with a NUL or half of a surrogate pair."""
     if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise InputError(f"{what} is {text!a}, which holds a character that is no text: rename it")
+        raise InputError(f"{meaning} is {text!a}, which holds a character that is no text: rename it")

@@ -1,4 +1,4 @@
-r"""The random hierarchy model: data that a random grammar writes on a tree, far too many to list.
+r"""The random hierarchy model: data that a random grammar writes on a tree, too many to list.
 
 A root symbol is replaced by s symbols, each of these by s others, and so on for L levels; at every level each of v
 symbols has m rules, of which one is chosen uniformly, and no two rules of a level write the same tuple, so that the
@@ -6,7 +6,7 @@ children determine their parent.  There are
 
 .. math:: v \, m^{(s^L - 1)/(s - 1)}
 
-data, all equally likely: the s^L symbols of the last level, each shown as a vector.
+data, all equally likely.  A datum is the s^L symbols of the last level, each as a vector.
 
 References: Cagnetta, Petrini, Tomasini, Favero, Wyart, Phys. Rev. X 14, 031001 (2024); Sclocchi, Favero, Wyart, PNAS
 122 (2025).
@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Draws, InputError, generator
+from sigmascope.data.draws import check_draws
 from sigmascope.streams import Alone
 
 _FEW_TUPLES = 1 << 20
@@ -34,14 +35,14 @@ _MOST_RULES = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    r"""A grammar and what its leaves look like: the law of a vector per leaf.
+    r"""A grammar with a vector for each symbol of a leaf: the law of the vectors of all leaves.
 
     Args:
         rules: for each level above the leaves, from the root down, the children of symbol a by rule j, int64, shape
             (v, m, s); the v m tuples of a level are distinct.
-        vectors: what a leaf with symbol b looks like, float32, shape (v, dim).
+        vectors: of a leaf by its symbol, float32, shape (v, dim).
 
-    Raises: InputError for rules that are no such tensors, that share a tuple, or vectors that do not fit them.
+    Raises: InputError for rules of another shape or type, rules that share a tuple, or vectors that do not fit them.
     """
 
     rules: tuple[Tensor, ...]
@@ -53,19 +54,15 @@ class Hierarchy:
         v, m, s = self.rules[0].shape
         for level, rules in enumerate(self.rules):
             if rules.shape != (v, m, s) or rules.dtype != torch.int64:
-                raise InputError(
-                    f"rules of level {level} are {rules.dtype} of shape {tuple(rules.shape)}: expected int64 of shape "
-                    f"{(v, m, s)}"
-                )
+                came = f"{rules.dtype} of shape {tuple(rules.shape)}"
+                raise InputError(f"rules of level {level} are {came}: expected int64 of shape {(v, m, s)}")
             if int(rules.min()) < 0 or int(rules.max()) >= v:
                 raise InputError(f"rules of level {level} must hold symbols between 0 and {v - 1}")
             if len(torch.unique(rules.reshape(-1, s), dim=0)) < v * m:
                 raise InputError(f"rules of level {level} write one tuple twice: children must determine their parent")
         if self.vectors.ndim != 2 or len(self.vectors) != v or self.vectors.dtype != torch.float32:
-            raise InputError(
-                f"vectors are {self.vectors.dtype} of shape {tuple(self.vectors.shape)}: expected float32, one row for "
-                f"each of {v} symbols"
-            )
+            came = f"{self.vectors.dtype} of shape {tuple(self.vectors.shape)}"
+            raise InputError(f"vectors are {came}: expected float32, one row for each of {v} symbols")
 
     @property
     def symbols(self) -> int:
@@ -89,8 +86,8 @@ class Hierarchy:
 
     @property
     def leaves(self) -> int:
-        """s^L."""
-        return self.branching**self.depth
+        """s^L, the number of leaves."""
+        return int(self.branching**self.depth)
 
     @property
     def event(self) -> tuple[int, int]:
@@ -101,7 +98,7 @@ class Hierarchy:
     def log_size(self) -> float:
         """Natural logarithm of the number of data, which is also their entropy in nats."""
         inner = sum(self.branching**level for level in range(self.depth))
-        return math.log(self.symbols) + inner * math.log(self.choices)
+        return math.log(self.symbols) + int(inner) * math.log(self.choices)
 
     @property
     def size(self) -> int:
@@ -110,38 +107,35 @@ class Hierarchy:
 
     @property
     def words(self) -> str:
-        """How many data of what shape."""
+        """The number of data and their shape, in words."""
         leaves, dim = self.event
         return f"10^{self.log_size / math.log(10):.0f} data of {leaves} leaves of {dim} numbers"
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Refuse names that are no attribute's, or come twice.
-
-        Raises: InputError.
-        """
+        """Refuse names that no attribute has, or that come twice, by InputError."""
         known = [a.name for a in self.attributes]
         for name in names:
             if name not in known:
-                more = " (joint attributes, a+b, are of data files)" if "+" in name else ""
-                raise InputError(f"no attribute is called {name!r}: choose among {', '.join(known)}{more}")
+                hint = " (only data files have joint attributes, a+b)" if "+" in name else ""
+                raise InputError(f"no attribute is called {name!r}: choose among {', '.join(known)}{hint}")
             if list(names).count(name) > 1:
                 raise InputError(f"attribute {name!r} is asked for twice: name each once")
 
     @property
     def name(self) -> str:
-        """How to call the data in titles."""
+        """Name of the data in titles."""
         return f"hierarchy (v={self.symbols}, m={self.choices}, s={self.branching}, L={self.depth})"
 
     @property
     def unit(self) -> str:
-        """What one unit of sigma is, in words."""
+        """The unit of noise levels, in words."""
         if torch.allclose(self.vectors.norm(dim=1), torch.ones(self.symbols), atol=1e-5):
             return "the length of the vector of a leaf's symbol"
         return "the unit of the vectors of the leaves' symbols"
 
     @property
     def fingerprint(self) -> str:
-        """Identifies rules and vectors."""
+        """A digest of rules and vectors."""
         digest = hashlib.blake2b(f"{self.depth}{tuple(self.rules[0].shape)}".encode(), digest_size=16)
         for tensor in (*self.rules, self.vectors):
             digest.update(f"{tuple(tensor.shape)}".encode())
@@ -179,16 +173,13 @@ class Hierarchy:
         return self.vectors[symbols[-1]], symbols
 
     def draw(self, draws: int, seed: int) -> Draws:
-        """Data and standard normal noise, one independent stream each: draw i depends on ``seed`` and ``i`` alone.
+        """Data and standard normal noise; draw i has a stream of its own and depends on ``seed`` and ``i`` alone.
 
-        Returns: draws, labelled by the symbol of the first node of each level.
+        Returns: draws, labelled with the symbol of the first node of each level.
 
         Raises: InputError for fewer than two draws (one has no standard error) or a negative seed.
         """
-        if draws < 2:
-            raise InputError(f"draws is {draws}: at least 2 are needed for a standard error; pass e.g. --draws 256")
-        if seed < 0:
-            raise InputError(f"seed is {seed}: it must not be negative")
+        check_draws(draws, seed)
         values, noise, first = [], [], []
         for i in range(draws):
             g = generator(seed, i)
@@ -202,12 +193,7 @@ class Hierarchy:
 
 
 def random_hierarchy(
-    symbols: int = 32,
-    choices: int = 8,
-    branching: int = 2,
-    depth: int = 6,
-    seed: int = 0,
-    embedding: int | None = None,
+    symbols: int = 32, choices: int = 8, branching: int = 2, depth: int = 6, seed: int = 0, embedding: int | None = None
 ) -> Hierarchy:
     """A random grammar: at each level the tuples that rules write are drawn without replacement.
 
@@ -219,18 +205,13 @@ def random_hierarchy(
         seed: of the grammar and of its embedding, not negative.
         embedding: dimension of random unit vectors that stand for the symbols; None for one-hot vectors.
 
-    Raises: InputError for sizes below two, a depth or a dimension below one, more rules than tuples, or sizes that no
-        machine holds.
+    Raises: InputError for sizes below two, a depth or a dimension below one, more rules than tuples, or sizes beyond
+        the memory of a machine.
     """
-    for name, value in (("v", symbols), ("m", choices), ("s", branching)):
-        if value < 2:
-            raise InputError(f"hierarchy: {name} is {value}: at least 2 are needed")
-    if depth < 1:
-        raise InputError(f"hierarchy: L is {depth}: at least one level below the root is needed")
-    if seed < 0:
-        raise InputError(f"hierarchy: seed is {seed}: it must not be negative")
-    if embedding is not None and embedding < 1:
-        raise InputError(f"hierarchy: dim is {embedding}: at least one dimension is needed")
+    sizes = {"v": (symbols, 2), "m": (choices, 2), "s": (branching, 2), "L": (depth, 1), "seed": (seed, 0)}
+    for name, (value, least) in (sizes | ({} if embedding is None else {"dim": (embedding, 1)})).items():
+        if value < least:
+            raise InputError(f"hierarchy: {name} is {value}: expected at least {least}")
     if depth * math.log2(branching) > math.log2(_MOST_LEAVES):
         raise InputError(f"hierarchy: {branching}^{depth} leaves are too many: at most {_MOST_LEAVES}; lower L or s")
     if symbols * choices * branching > _MOST_RULES:
@@ -255,15 +236,15 @@ def random_hierarchy(
 
 
 def _distinct_tuples(count: int, symbols: int, size: int, g: torch.Generator) -> Int64[Tensor, "count size"]:
-    """Distinct tuples, uniformly and in uniform order."""
+    """Distinct tuples, drawn uniformly, in uniform order."""
     if symbols**size <= max(_FEW_TUPLES, 4 * count):
         number = torch.randperm(symbols**size, generator=g)[:count]
         return torch.stack([number // symbols**place % symbols for place in range(size)], 1)
-    found: dict[tuple[int, ...], None] = {}  # at most a quarter of the tuples: few come twice
-    while len(found) < count:
+    tuples: dict[tuple[int, ...], None] = {}  # at most a quarter of the tuples: few come twice
+    while len(tuples) < count:
         rows = torch.randint(symbols, (count, size), generator=g)
-        found.update(dict.fromkeys(map(tuple, rows.tolist())))
-    return torch.tensor(list(found)[:count])
+        tuples.update(dict.fromkeys(map(tuple, rows.tolist())))
+    return torch.tensor(list(tuples)[:count])
 
 
 _LETTERS = {"v": "symbols", "m": "choices", "s": "branching", "L": "depth", "seed": "seed", "dim": "embedding"}
@@ -274,11 +255,11 @@ def parse_hierarchy(text: str) -> Hierarchy:
 
     Raises: InputError, in one line, for anything else.
     """
-    word, colon, rest = text.partition(":")
-    if word != "hierarchy" or (colon and not rest):
+    word, colon, settings = text.partition(":")
+    if word != "hierarchy" or (colon and not settings):
         raise InputError(f"{text!r} is no hierarchy: pass 'hierarchy' or e.g. 'hierarchy:v=16,m=4,s=2,L=6,seed=1'")
     sizes: dict[str, int] = {}
-    for part in rest.split(",") if rest else []:
+    for part in settings.split(",") if settings else []:
         letter, _, number = part.strip().partition("=")
         if letter not in _LETTERS:
             raise InputError(f"{text!r}: {part.strip()!r} is not known: pass some of {', '.join(_LETTERS)}, as v=16")

@@ -1,10 +1,10 @@
-"""From columns of a table to attributes."""
+"""From columns of labels to attributes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,90 +18,79 @@ _BINS = re.compile(r":bins=\d+$")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One entry of ``--attributes``: a column, and into how many quantile bins to cut it (None: its own values).
-
-    ``parts`` are the entries of a joint one, ``a+b``.
-    """
+class Entry:
+    """One entry of ``--attributes``: a column and its number of quantile bins, or the parts of a joint attribute."""
 
     name: str
     bins: int | None = None
-    parts: tuple[Wanted, ...] = ()
+    parts: tuple[Entry, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Entry, ...]:
+        """The entries of single columns that this one is made of."""
+        return self.parts or (self,)
 
 
-def parse_wanted(entry: str, columns: Collection[str] = ()) -> Wanted:
-    """Read ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more (unless a column is called so).
-
-    Raises: InputError.
-    """
-    if entry in columns:
-        return Wanted(entry)
-    entry = entry.strip()
-    if "+" in entry and _BINS.sub("", entry) not in columns:
-        parts = tuple(parse_wanted(p, columns) for p in _pieces(entry, columns))
+def parse_entry(text: str, columns: Collection[str] = ()) -> Entry:
+    """Parse ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more columns."""
+    if text in columns:
+        return Entry(text)
+    text = text.strip()
+    if "+" in text and _BINS.sub("", text) not in columns:
+        parts = tuple(parse_entry(p, columns) for p in _split_joint(text, columns))
         if len({p.name for p in parts}) < len(parts):
-            raise InputError(f"attribute {entry!r} joins an attribute with itself: name each once")
-        return Wanted("+".join(p.name for p in parts), None, parts)
-    match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d{1,9}))?", entry, re.DOTALL)
+            raise InputError(f"attribute {text!r} joins an attribute with itself: name each once")
+        return Entry("+".join(p.name for p in parts), None, parts)
+    match = re.fullmatch(r"(?P<name>.+?)(?::bins=(?P<bins>\d{1,9}))?", text, re.DOTALL)
     if match is None or ":bins" in match["name"]:
-        raise InputError(f"attribute {entry!r} cannot be read: write a column's name, or name:bins=8")
+        raise InputError(f"attribute {text!r} cannot be read: write a column's name, or name:bins=8")
     bins = None if match["bins"] is None else int(match["bins"])
     if bins is not None and bins < 2:
-        raise InputError(f"attribute {entry!r} asks for {bins} bins: at least 2 are needed")
-    return Wanted(match["name"], bins)
+        raise InputError(f"attribute {text!r} asks for {bins} bins: at least 2 are needed")
+    return Entry(match["name"], bins)
 
 
-def _pieces(entry: str, columns: Collection[str]) -> list[str]:
-    """The entries that a joint one joins; a column whose name has a plus sign in it is one of them."""
-    words, found = entry.split("+"), []
+def _split_joint(text: str, columns: Collection[str]) -> list[str]:
+    """The entries of a joint one; a column whose name has a plus sign in it is one of them."""
+    words, entries = text.split("+"), []
     while words:
         ends = range(len(words), 1, -1)
         end = next((j for j in ends if _BINS.sub("", "+".join(words[:j]).strip()) in columns), 1)
-        found.append("+".join(words[:end]))
+        entries.append("+".join(words[:end]))
         words = words[end:]
-    return found
+    return entries
 
 
 def attribute_of(entry: str, names: Collection[str]) -> str:
-    """The name of the attribute that an entry of ``--attributes`` asks for, among attributes that were made.
-
-    Args:
-        entry: e.g. ``slant:bins=8``, or a name itself.
-        names: of the attributes of the data.
-
-    Raises: InputError where the entry cannot be read.
-    """
-    return entry if entry in names else parse_wanted(entry, names).name
+    """The name of the attribute that an entry of ``--attributes`` stands for, such as ``slant:bins=8``."""
+    return entry if entry in names else parse_entry(entry, names).name
 
 
-def asked(wanted: Sequence[str], columns: Collection[str]) -> list[Wanted]:
-    """The entries of ``--attributes`` as they are read, each column with the bins that any of them says of it.
-
-    Args:
-        wanted: entries; empty means all columns.
-        columns: names of the columns.
-
-    Raises: InputError for what is asked for twice, in two ways, or is not there.
-    """
+def parse_entries(entries: Sequence[str], columns: Collection[str]) -> list[Entry]:
+    """Parse the entries of ``--attributes``; without any, all columns.  Bins of a column hold in all entries."""
     if not columns:
         raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
-    chosen = [parse_wanted(e, columns) for e in wanted] or [Wanted(n) for n in columns]
-    doubled = {str(c.name) for c in chosen if sum(c.name == d.name for d in chosen) > 1}
+    parsed = [parse_entry(e, columns) for e in entries] or [Entry(n) for n in columns]
+    doubled = {str(e.name) for e in parsed if sum(e.name == other.name for other in parsed) > 1}
     if doubled:
         raise InputError(f"attribute {sorted(doubled)[0]!r} is asked for twice: name each once")
-    cuts: dict[str, int] = {}
-    for part in (p for entry in chosen for p in entry.parts or (entry,)):
-        _check_name(part.name, columns)
-        if part.bins is not None and cuts.setdefault(part.name, part.bins) != part.bins:
-            raise InputError(f"attribute {part.name!r} is asked for with different bins: use one number of bins for it")
-    return [_cut(entry, cuts) for entry in chosen]
+    bins: dict[str, int] = {}
+    for column in (c for entry in parsed for c in entry.columns):
+        _check_name(column.name, columns)
+        if column.bins is not None and bins.setdefault(column.name, column.bins) != column.bins:
+            raise InputError(f"attribute {column.name!r} is asked for with different bins: use one number of bins")
+    return [_with_bins(entry, bins) for entry in parsed]
 
 
-def _cut(entry: Wanted, cuts: Mapping[str, int]) -> Wanted:
-    """The entry with the bins of its columns."""
+def columns_of(entries: Iterable[Entry]) -> dict[str, int | None]:
+    """The columns that some entries need, in order, and the bins of each."""
+    return {c.name: c.bins for entry in entries for c in entry.columns}
+
+
+def _with_bins(entry: Entry, bins: Mapping[str, int]) -> Entry:
     if entry.parts:
-        return replace(entry, parts=tuple(_cut(p, cuts) for p in entry.parts))
-    return replace(entry, bins=cuts.get(entry.name))
+        return replace(entry, parts=tuple(_with_bins(p, bins) for p in entry.parts))
+    return replace(entry, bins=bins.get(entry.name))
 
 
 def _check_name(name: str, columns: Collection[str]) -> None:
@@ -114,13 +103,9 @@ def _check_name(name: str, columns: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class Selected:
-    """The columns that were asked for, of the items that have a label in each of them.
+    """The columns that a study needs, of the items that have a label in each of them.
 
-    Args:
-        columns: without what is missing.
-        kept: indices of these items, increasing, int64; None: all.
-        items: how many there are.
-        notes: what was left out, and how many items lack each attribute.
+    ``kept`` are the indices of these items, increasing, or None for all; ``notes`` tell the user what is left out.
     """
 
     columns: dict[str, np.ndarray]
@@ -128,57 +113,51 @@ class Selected:
     items: int
     notes: tuple[str, ...]
 
-    def of(self, values: np.ndarray) -> np.ndarray:
-        """What the kept items have, of an array over all."""
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """The rows of the kept items, of an array with one row for every item."""
         return values if self.kept is None else values[self.kept]
 
 
 def select(
     columns: Mapping[str, np.ndarray],
     items: int,
-    wanted: Sequence[str] = (),
+    entries: Sequence[str] = (),
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> Selected:
-    """Leave out the items that lack a label of an attribute that was asked for.
+    """Leave out the items that lack a label of an attribute that the study needs; InputError where no item is left.
 
-    A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.  Where all
-    columns are wanted, those of one value are left out, too.
-
-    Args:
-        columns: one value per item and attribute.
-        items: how many there are.
-        wanted: entries of ``--attributes``; empty means all columns.
-        names: for a column of class indices 0, 1, …, what the classes are called.
-
-    Raises: InputError, also where no item is left.
+    A label is missing where a column is masked, is NaN, or holds −1 as the index of a class with a name.  Where no
+    entries are given, columns of one value are left out as well.
     """
-    needed = dict.fromkeys(p.name for entry in asked(wanted, columns) for p in entry.parts or (entry,))
-    lack: dict[str, np.ndarray] = {}
+    needed = columns_of(parse_entries(entries, columns))
+    lacking: dict[str, np.ndarray] = {}
     for name in needed:
-        column = columns[name]
-        if column.shape != (items,):
-            raise InputError(
-                f"attribute {name!r} has shape {column.shape} for {items} images: expected one label per image, "
-                f"({items},)"
-            )
-        missing = _missing(column, name in (names or {}))
+        _check_length(name, columns[name], items)
+        missing = _missing(columns[name], name in (names or {}))
         if missing.any():
-            lack[name] = missing
-    constant = [] if wanted else [n for n in needed if _constant(columns[n], lack.get(n))]
+            lacking[name] = missing
+    constant = [] if entries else [n for n in needed if _constant(columns[n], lacking.get(n))]
     if len(constant) == len(needed):
-        constant = []  # they are refused one by one
-    said = tuple(f"{n!r} has one value and is left out" for n in constant)
-    lack = {n: m for n, m in lack.items() if n not in constant}
-    held = {n: np.ma.getdata(columns[n]) for n in needed if n not in constant}
-    if not lack:
-        return Selected(held, None, items, said)
-    kept = np.flatnonzero(~np.any(list(lack.values()), axis=0))
-    counts = {n: int(m.sum()) for n, m in lack.items()}
+        constant = []  # each of them is refused later, by name
+    notes = [f"{n!r} has one value and is left out" for n in constant]
+    lacking = {n: missing for n, missing in lacking.items() if n not in constant}
+    labels = {n: np.ma.getdata(columns[n]) for n in needed if n not in constant}
+    if not lacking:
+        return Selected(labels, None, items, tuple(notes))
+    kept = np.flatnonzero(~np.any(list(lacking.values()), axis=0))
+    counts = {n: int(missing.sum()) for n, missing in lacking.items()}
     if not len(kept):
-        which = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
-        raise InputError(f"none of {items} items has all labels ({which}): choose attributes with --attributes")
-    notes = tuple(f"{c} of {items} items have no {n!r} and are left out" for n, c in counts.items())
-    return Selected({n: c[kept] for n, c in held.items()}, kept, len(kept), said + notes)
+        reasons = ", ".join(f"{c} lack {n!r}" for n, c in counts.items())
+        raise InputError(f"none of {items} items has all labels ({reasons}): choose attributes with --attributes")
+    notes += [f"{c} of {items} items have no {n!r} and are left out" for n, c in counts.items()]
+    return Selected({n: x[kept] for n, x in labels.items()}, kept, len(kept), tuple(notes))
+
+
+def _check_length(name: str, column: np.ndarray, items: int) -> None:
+    if column.shape != (items,):
+        raise InputError(
+            f"attribute {name!r} has shape {column.shape} for {items} images: expected one label per image, ({items},)"
+        )
 
 
 def _constant(column: np.ndarray, missing: np.ndarray | None) -> bool:
@@ -200,29 +179,20 @@ def _missing(column: np.ndarray, named: bool) -> np.ndarray:
 def encode(
     columns: Mapping[str, np.ndarray],
     items: int,
-    wanted: Sequence[str] = (),
+    entries: Sequence[str] = (),
     weights: np.ndarray | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[tuple[Attribute, ...], dict[str, Tensor], Tensor]:
-    """Make attributes, label indices and weights of columns.
+    """Attributes, label indices by name, and weights that sum to one (float64), from columns of labels.
 
-    Args:
-        columns: one value per item and attribute; integers, strings and booleans are values, a real-valued column
-            needs ``name:bins=8``.  Bins that one entry says of a column hold in all of them.
-        items: how many items there are.
-        wanted: entries of ``--attributes``; empty means all columns.
-        weights: one non-negative weight per item, or None for equal ones.
-        names: for a column of class indices 0, 1, …, what the classes are called.
-
-    Returns: attributes, label indices by name, weights that sum to one (float64).
-
-    Raises: InputError.
+    Integers, texts and booleans are values themselves; a real-valued column needs ``name:bins=8``.  ``names`` are those
+    of the classes in columns of indices 0, 1, ….  InputError for labels or weights that cannot be used.
     """
-    chosen = asked(wanted, columns)
-    w = _weights(weights, items)
+    parsed = parse_entries(entries, columns)
+    w = _normalised(weights, items)
     attributes, labels = [], {}
-    for entry in chosen:
-        values, codes = _joint(entry, columns, items, names or {})
+    for entry in parsed:
+        values, codes = _values_and_codes(entry, columns, items, names or {})
         prior = torch.from_numpy(np.bincount(codes, weights=w, minlength=len(values)))
         parts = tuple(p.name for p in entry.parts)
         attributes.append(Attribute(entry.name, values, prior / prior.sum(), parts))
@@ -230,7 +200,7 @@ def encode(
     return tuple(attributes), labels, torch.from_numpy(w)
 
 
-def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
+def _normalised(weights: np.ndarray | None, items: int) -> np.ndarray:
     if weights is None:
         return np.full(items, 1.0 / items)
     try:
@@ -243,49 +213,45 @@ def _weights(weights: np.ndarray | None, items: int) -> np.ndarray:
             f"weights have shape {w.shape} for {items} images: expected one finite, non-negative weight per image, "
             "not all zero"
         )
-    return w / w.sum()
+    normalised: np.ndarray = w / w.sum()
+    return normalised
 
 
-def _joint(
-    entry: Wanted, columns: Mapping[str, np.ndarray], items: int, names: Mapping[str, Sequence[str]]
+def _values_and_codes(
+    entry: Entry, columns: Mapping[str, np.ndarray], items: int, names: Mapping[str, Sequence[str]]
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Values and codes of an entry; a joint one has the combinations that occur."""
+    """Values of an entry, and the index of each item's value; a joint entry has the combinations that occur."""
     if not entry.parts:
         column = np.asarray(columns[entry.name])
-        if column.shape != (items,):
-            raise InputError(
-                f"attribute {entry.name!r} has shape {column.shape} for {items} images: expected one label per image, "
-                f"({items},)"
-            )
-        return _values(entry, column, names.get(entry.name))
-    found = [_joint(part, columns, items, names) for part in entry.parts]
+        _check_length(entry.name, column, items)
+        return _of_column(entry, column, names.get(entry.name))
+    parts = [_values_and_codes(part, columns, items, names) for part in entry.parts]
     code = np.zeros(items, dtype=np.int64)
-    for values, codes in found:
+    for values, codes in parts:
         code = code * len(values) + codes
     kept, code = np.unique(code, return_inverse=True)
-    sizes = [len(values) for values, _ in found]
-    combinations = np.stack(np.unravel_index(kept, sizes), 1)
-    return tuple(" + ".join(found[j][0][i] for j, i in enumerate(row)) for row in combinations), code
+    combinations = np.stack(np.unravel_index(kept, [len(values) for values, _ in parts]), 1)
+    return tuple(" + ".join(parts[j][0][i] for j, i in enumerate(row)) for row in combinations), code
 
 
-def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequence[str]]) -> LabelledData:
-    """The data with one more attribute: a coarser view of an existing one.
+def grouped(data: LabelledData, attribute: str, name: str, groups: Mapping[str, Sequence[str]]) -> LabelledData:
+    """The data with one more attribute, whose values are groups of the values of another.
 
     Args:
         data: labelled data.
-        of: the attribute whose values are grouped.
+        attribute: whose values are grouped.
         name: of the new attribute.
-        groups: for each new value, the values of ``of`` that it joins; every one exactly once.
+        groups: for each new value, the values that it joins; each value of the attribute exactly once.
 
     Raises: InputError where a value is missing or named twice.
     """
-    fine = data.attribute(of)
-    home = {value: g for g, members in enumerate(groups.values()) for value in members}
-    if sorted(home) != sorted(fine.values) or sum(map(len, groups.values())) != len(home):
-        raise InputError(f"groups of {of!r} must hold each of {', '.join(fine.values)} exactly once")
-    table = torch.tensor([home[v] for v in fine.values])
+    fine = data.attribute(attribute)
+    group = {value: g for g, members in enumerate(groups.values()) for value in members}
+    if sorted(group) != sorted(fine.values) or sum(map(len, groups.values())) != len(group):
+        raise InputError(f"groups of {attribute!r} must hold each of {', '.join(fine.values)} exactly once")
+    table = torch.tensor([group[v] for v in fine.values])
     prior = torch.zeros(len(groups), dtype=torch.float64).index_add_(0, table, fine.prior)
-    codes = table[data.labels[of]]
+    codes = table[data.labels[attribute]]
     digest = hashlib.blake2b(f"{data.fingerprint} {name}".encode(), digest_size=16)
     digest.update(codes.numpy().tobytes())
     return replace(
@@ -296,7 +262,7 @@ def grouped(data: LabelledData, of: str, name: str, groups: Mapping[str, Sequenc
     )
 
 
-def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+def _of_column(entry: Entry, column: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
     if column.dtype.kind == "f":
         if not np.all(np.isfinite(column)):
             raise InputError(f"attribute {entry.name!r} has labels that are not finite: remove those items")
@@ -321,7 +287,7 @@ def _values(entry: Wanted, column: np.ndarray, names: Sequence[str] | None) -> t
 
 
 def _named(name: str, unique: np.ndarray, names: Sequence[str] | None) -> tuple[str, ...]:
-    """What the values of a column are called."""
+    """The distinct values of a column as texts that differ."""
     if unique.dtype.kind == "S":
         try:
             unique = np.char.decode(unique, "utf-8")
@@ -331,14 +297,14 @@ def _named(name: str, unique: np.ndarray, names: Sequence[str] | None) -> tuple[
         if unique[0] < 0 or unique[-1] >= len(names):
             bad = unique[0] if unique[0] < 0 else unique[-1]
             raise InputError(f"attribute {name!r} holds the class {bad}, names go from 0 to {len(names) - 1}: mend it")
-        found = tuple(str(names[int(u)]) for u in unique)
+        values = tuple(str(names[int(u)]) for u in unique)
     else:
-        found = tuple(str(u) for u in unique)
-    for value in found:
+        values = tuple(str(u) for u in unique)
+    for value in values:
         require_text(value, f"a label of {name!r}")
-    if len(set(found)) == len(found):
-        return found
-    return tuple(v if found.count(v) == 1 else f"{v} ({u})" for u, v in zip(unique.tolist(), found, strict=True))
+    if len(set(values)) == len(values):
+        return values
+    return tuple(v if values.count(v) == 1 else f"{v} ({u})" for u, v in zip(unique.tolist(), values, strict=True))
 
 
 def _quantiles(name: str, column: np.ndarray, bins: int) -> tuple[tuple[str, ...], np.ndarray]:

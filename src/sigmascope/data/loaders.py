@@ -1,14 +1,15 @@
-"""Sources of data: of each one record, by which ``--help``, messages and :func:`~sigmascope.data.load` know it.
+"""Sources of data.  Each is one record, from which ``--help``, messages and :func:`~sigmascope.data.load` are made.
 
-Imports nothing heavy: what reads the data is imported when there are data to read.
+This module imports nothing heavy: the module that reads a source is imported when the source is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sigmascope.core import LabelledData
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of the data.
+class LoadOptions:
+    """Options of loading data.
 
     Args:
-        attributes: which attributes; empty means all.
+        attributes: entries of ``--attributes``; empty: all.
         size: side of rendered pictures in pixels.
-        grain: give them a fine texture, one more attribute.
-        ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
+        grain: whether rendered pictures get a fine texture, which is one more attribute.
+        ground: colour behind the transparent pixels of pictures: ``white``, ``black`` or ``#rrggbb``.
     """
 
     attributes: tuple[str, ...]
@@ -34,24 +35,24 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """A source of data, which is named by a word, by the suffix of a file, or by what a folder holds.
+    """A source of data, which is chosen by a word, by the suffix of a file, or by the contents of a folder.
 
     Args:
-        name: how a message calls it: the word itself, ``.npz`` of a file, ``a folder of pictures``.
-        words: how ``--help`` describes it.
-        load: from the name of the data and what is wanted of them to the data; InputError for what cannot be used.
-        word: that names the data; empty: they lie in a file or a folder.
-        settings: whether the word may be followed by a colon and settings.
+        name: of the source in messages: the word itself, ``.npz`` for a file, ``a folder of pictures``.
+        words: its description in ``--help``.
+        load: from the name of the data and the options to the data; raises InputError for data that cannot be used.
+        word: that chooses it; empty: the data are a file or a folder.
+        settings: whether a colon and settings may follow the word.
         suffixes: of its files, in small letters.
-        holds: whether a folder is one of its own; None: it reads no folders.
-        finite: whether the data are a finite set of items, and not a hierarchy.
-        rendered: whether they are rendered, with a size and a grain.
-        pictures: whether they are encoded pictures, whose transparent pixels want a ground.
+        holds: whether a folder is one of this source; None: it reads no folders.
+        finite: whether the data are a finite set of items, in contrast to a hierarchy.
+        rendered: whether the data are rendered, with a size and a grain.
+        pictures: whether the data are encoded pictures, whose transparent pixels need a ground.
     """
 
     name: str
     words: str
-    load: Callable[[str, Wanted], LabelledData | Hierarchy]
+    load: Callable[[str, LoadOptions], LabelledData | Hierarchy]
     word: str = ""
     settings: bool = False
     suffixes: tuple[str, ...] = ()
@@ -60,20 +61,16 @@ class Loader:
     rendered: bool = False
     pictures: bool = False
 
-    def is_called(self, data: str) -> bool:
-        """Whether the name of the data is its word."""
-        return bool(self.word) and (data == self.word or (self.settings and data.startswith(f"{self.word}:")))
-
 
 _LOADERS: dict[str, Loader] = {}
 
 
 def register(loader: Loader) -> Loader:
-    """Make a source known; data that are of several sources are read by the last of them.
+    """Add a source; data that fit several sources are read by the last one added.
 
     Returns: the loader.
 
-    Raises: ValueError for a name that another source has already.
+    Raises: ValueError for a name that another source has.
     """
     if loader.name in _LOADERS:
         raise ValueError(f"{loader.name!r} is a loader already: choose another name")
@@ -82,7 +79,7 @@ def register(loader: Loader) -> Loader:
 
 
 def unregister(loader: Loader) -> None:
-    """Forget a source."""
+    """Remove a source."""
     _LOADERS.pop(loader.name, None)
 
 
@@ -92,94 +89,66 @@ def loaders() -> tuple[Loader, ...]:
 
 
 def by_word(data: str) -> Loader | None:
-    """The source that a name is a word of; None where it is the path of a file or a folder."""
-    return next((x for x in loaders() if x.is_called(data)), None)
+    """The source whose word is the name of the data; None where the name is a path."""
+    word, colon, _ = data.partition(":")
+    return next((x for x in loaders() if x.word and x.word == word and (x.settings or not colon)), None)
 
 
 def data_words() -> str:
-    """What data can be, for ``--help``."""
+    """All sources in words, for ``--help``."""
     *others, last = (x.words for x in _LOADERS.values())
     return f"{', '.join(others)}, or {last}"
 
 
 def known_kinds() -> str:
-    """What data can be, for messages."""
+    """All sources by name, for messages."""
     known = tuple(_LOADERS.values())
-    named = " or ".join(repr(x.word) for x in known if x.word)
+    words = " or ".join(repr(x.word) for x in known if x.word)
     *others, last = (x.name for x in known if x.suffixes)
     folders = [x.name for x in known if x.holds is not None]
-    return f"the word {named}, an {', '.join(others)} or {last} file, or {' or '.join(folders)}"
+    return f"the word {words}, an {', '.join(others)} or {last} file, or {' or '.join(folders)}"
 
 
-def _scenes(data: str, wanted: Wanted) -> LabelledData:
+def _reader(module: str, *fields: str) -> Callable[[str, LoadOptions], LabelledData]:
+    """The function ``load_*`` of a module of this package, on a path and some of the options."""
+
+    def load(data: str, options: LoadOptions) -> LabelledData:
+        function: Any = getattr(import_module(f"sigmascope.data.{module}"), f"load_{module}")
+        loaded: LabelledData = function(Path(data), *(getattr(options, field) for field in fields))
+        return loaded
+
+    return load
+
+
+def _scenes(data: str, options: LoadOptions) -> LabelledData:
     from sigmascope.data.scenes import load_scenes
 
-    return load_scenes(wanted.size, wanted.attributes, grain=wanted.grain)
+    return load_scenes(options.size, options.attributes, grain=options.grain)
 
 
-def _npz(data: str, wanted: Wanted) -> LabelledData:
-    from sigmascope.data.npz import load_npz
-
-    return load_npz(Path(data), wanted.attributes)
-
-
-def _parquet(data: str, wanted: Wanted) -> LabelledData:
-    from sigmascope.data.parquet import load_parquet
-
-    return load_parquet(Path(data), wanted.attributes, wanted.ground)
-
-
-def _folder(data: str, wanted: Wanted) -> LabelledData:
-    from sigmascope.data.folder import load_folder
-
-    return load_folder(Path(data), wanted.attributes, wanted.ground)
-
-
-def _shapes3d(data: str, wanted: Wanted) -> LabelledData:
-    from sigmascope.data.shapes3d import load_shapes3d
-
-    return load_shapes3d(Path(data), wanted.attributes)
-
-
-def _hierarchy(data: str, wanted: Wanted) -> Hierarchy:
+def _hierarchy(data: str, options: LoadOptions) -> Hierarchy:
     from sigmascope.data.hierarchy import parse_hierarchy
 
     hierarchy = parse_hierarchy(data)
-    hierarchy.check_names(wanted.attributes)
+    hierarchy.check_names(options.attributes)
     return hierarchy
 
 
-register(Loader("scenes", "the word 'scenes' (480,000 rendered images)", _scenes, word="scenes", rendered=True))
-register(Loader(".npz", "an .npz file with 'images' and one array per attribute", _npz, suffixes=(".npz",)))
-register(
-    Loader(
-        ".parquet",
-        "a .parquet file with encoded pictures and label columns",
-        _parquet,
-        suffixes=(".parquet",),
-        pictures=True,
-    )
+_NPZ = "an .npz file with 'images' and one array per attribute"
+_PARQUET = "a .parquet file with encoded pictures and label columns"
+_FOLDER = "a folder of pictures (a folder per class, or with metadata.csv or metadata.jsonl)"
+_SHAPES3D = "a file in the .h5 layout of 3D Shapes"
+_GRAMMAR = (
+    "'hierarchy', data that a random grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, rules, "
+    "children, depth and grammar)"
 )
-register(
-    Loader(
-        "a folder of pictures",
-        "a folder of pictures (a folder per class, or with metadata.csv or metadata.jsonl)",
-        _folder,
-        holds=lambda folder: True,
-        pictures=True,
-    )
-)
-register(
-    Loader("3D Shapes .h5", "a file in the .h5 layout of 3D Shapes", _shapes3d, suffixes=(".h5", ".hdf5")),
-)
-register(
-    Loader(
-        "hierarchy",
-        "'hierarchy', data that a random grammar writes on a tree (hierarchy:v=16,m=4,s=2,L=6,seed=1 sets symbols, "
-        "rules, children, depth and grammar)",
-        _hierarchy,
-        word="hierarchy",
-        settings=True,
-        finite=False,
-    )
-)
+_ENCODED = ("attributes", "ground")
+for _loader in (
+    Loader("scenes", "the word 'scenes' (480,000 rendered images)", _scenes, "scenes", rendered=True),
+    Loader(".npz", _NPZ, _reader("npz", "attributes"), suffixes=(".npz",)),
+    Loader(".parquet", _PARQUET, _reader("parquet", *_ENCODED), suffixes=(".parquet",), pictures=True),
+    Loader("a folder of pictures", _FOLDER, _reader("folder", *_ENCODED), holds=lambda folder: True, pictures=True),
+    Loader("3D Shapes .h5", _SHAPES3D, _reader("shapes3d", "attributes"), suffixes=(".h5", ".hdf5")),
+    Loader("hierarchy", _GRAMMAR, _hierarchy, "hierarchy", settings=True, finite=False),
+):
+    register(_loader)

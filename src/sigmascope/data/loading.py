@@ -7,78 +7,70 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.files import printable, require_plain, require_text
+from sigmascope.data.files import printable, require_file, require_text
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.loaders import Loader, Wanted, by_word, known_kinds, loaders
+from sigmascope.data.loaders import Loader, LoadOptions, by_word, known_kinds, loaders
 from sigmascope.data.pictures import WHITE, ground_colour
 
 
 def load_any(
     data: str, attributes: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
 ) -> LabelledData | Hierarchy:
-    """Load what ``data`` names, as :func:`load`, or make a hierarchy.
+    """Load data by their name, like :func:`load`, or make a hierarchy.
 
-    Args:
-        data: also ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
-        attributes: which attributes; empty means all.
-        size: side of the scenes in pixels.
-        grain: give the floor of the scenes a fine texture, one more attribute.
-        ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
+    ``data`` may also be ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
 
-    Raises: InputError, in one line, for anything that cannot be used.
+    Raises: InputError, in one line, for data that cannot be used.
     """
-    return _loaded(data, by_word(data), Wanted(tuple(attributes), size, grain, ground))
+    return _loaded(data, by_word(data), LoadOptions(tuple(attributes), size, grain, ground))
 
 
 def load(
     data: str | Path, attributes: Sequence[str] = (), *, size: int = 32, grain: bool = False, ground: str = WHITE
 ) -> LabelledData:
-    """Load what ``data`` names.
+    """Load data by their name.
 
     Args:
         data: ``scenes``, or the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.
-        attributes: which attributes; empty means all.
+        attributes: entries of ``--attributes``; empty: all.
         size: side of the scenes in pixels.
-        grain: give the floor of the scenes a fine texture, one more attribute.
-        ground: ``white``, ``black`` or ``#rrggbb``: what transparent pixels of pictures are laid on.
+        grain: whether the floor of the scenes has a fine texture, which is one more attribute.
+        ground: colour behind the transparent pixels of pictures: ``white``, ``black`` or ``#rrggbb``.
 
-    Raises: InputError, in one line, for anything that cannot be used.
+    Raises: InputError, in one line, for data that cannot be used.
     """
-    named = by_word(str(data))
-    finite = named if named is None or named.finite else None
-    found = _loaded(str(data), finite, Wanted(tuple(attributes), size, grain, ground))
-    if not isinstance(found, LabelledData):
+    loader = by_word(str(data))
+    if loader is not None and not loader.finite:
+        loader = None
+    loaded = _loaded(str(data), loader, LoadOptions(tuple(attributes), size, grain, ground))
+    if not isinstance(loaded, LabelledData):
         raise InputError(f"{data}: it is no finite set of items: pass {known_kinds()}")
-    return found
+    return loaded
 
 
-def _loaded(data: str, named: Loader | None, wanted: Wanted) -> LabelledData | Hierarchy:
-    """What the loader of a word, or else that of a path, gives."""
+def _loaded(data: str, by_name: Loader | None, options: LoadOptions) -> LabelledData | Hierarchy:
     try:
         require_text(data, "the path of the data")
-        if wanted.grain and not (named and named.rendered):
+        if options.grain and not (by_name and by_name.rendered):
             raise InputError(f"{data}: --grain is a texture of the scenes: leave it out for other data")
-        loader = named or _of_path(data)
-        ground_colour(wanted.ground)
-        if wanted.ground != WHITE and not loader.pictures:
+        loader = by_name or _of_path(data)
+        ground_colour(options.ground)
+        if options.ground != WHITE and not loader.pictures:
             raise InputError(f"{data}: --ground is what transparent pictures are laid on: leave it out for other data")
-        return loader.load(data, wanted)
+        return loader.load(data, options)
     except InputError as error:  # names from a file may hold line breaks
         raise InputError(printable(str(error))) from error
 
 
 def _of_path(data: str) -> Loader:
-    """The loader of a file or a folder.
-
-    Raises: InputError for what is not there or is not read.
-    """
+    """The loader of a file or a folder; InputError where there is none."""
     path = Path(data)
     if not os.path.lexists(path):
         raise InputError(f"{data}: there is no such file: pass {known_kinds()}")
     folder, suffix = path.is_dir(), path.suffix.lower()
     if not folder:
-        require_plain(path)
+        require_file(path)
     for loader in loaders():
-        if (folder and loader.holds is not None and loader.holds(path)) or (not folder and suffix in loader.suffixes):
+        if (loader.holds is not None and loader.holds(path)) if folder else suffix in loader.suffixes:
             return loader
     raise InputError(f"{data}: files that end in {path.suffix or 'nothing'!r} are not read: pass {known_kinds()}")

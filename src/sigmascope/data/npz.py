@@ -1,4 +1,4 @@
-"""Items of an ``.npz`` file: uncompressed images stay in it, others are unpacked, by each rank its own."""
+"""Items of an ``.npz`` file.  Uncompressed images stay in the file; each rank unpacks its share of compressed ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import check_kind, labelled
-from sigmascope.data.files import error_words, require_plain
-from sigmascope.data.labels import Selected, asked, select
+from sigmascope.data.files import error_words, require_file
+from sigmascope.data.labels import Selected, columns_of, parse_entries, select
 from sigmascope.data.memory import require
 from sigmascope.data.shards import Rows, StoredRows, as_bytes, block_rows, blocks, chosen_rows
 
@@ -33,21 +34,25 @@ _LABEL_KINDS = "biufUS"
 
 @dataclass(frozen=True)
 class _Header:
-    """What a member of the file says of its array."""
+    """The header of an array in the file; ``before`` are the bytes that precede its first entry."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     fortran: bool
-    before: bytes  # what comes before the first entry
+    before: bytes
 
 
 def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     """An ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
 
-    Images that :func:`numpy.savez` wrote, uncompressed, are read from the file when they are wanted: they may be larger
+    Images that :func:`numpy.savez` wrote, uncompressed, are read from the file when they are needed: they may be larger
     than the memory.  Compressed ones are unpacked; in a run of several processes each holds only its share.  Items
-    whose label of an attribute that was asked for is NaN are left out.  What the file says of sizes is compared with
-    the lengths of what it holds before anything is read.
+    with NaN as a label of one of the attributes are left out.  The sizes in the headers are compared with the lengths
+    of the members before any array is read.
+
+    Args:
+        path: of the file.
+        attributes: entries of ``--attributes``; empty: all.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
@@ -62,41 +67,33 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
             stored = info.compress_type == zipfile.ZIP_STORED and not header.fortran
             share = None if stored or distributed.world() == 1 else distributed.rows(selected.items)
             own = _span(selected, share)
-            require(0 if stored else info.file_size * (n if header.fortran else len(own)) // n,
-                    f"{path.name} unpacked", "use a machine with more")  # fmt: skip
+            needed = 0 if stored else info.file_size * (n if header.fortran else len(own)) // n
+            require(needed, f"{path.name} unpacked", "use a machine with more")
             images: Rows
             if stored:
-                images = StoredRows(path, _place(path, info, header), header.shape, header.dtype)
+                images = StoredRows(path, _offset(path, info, header), header.shape, header.dtype)
             else:
                 images = _unpacked(archive, info, header, own, path)
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(
-            f"{path}: not a readable .npz file: {error_words(error)}; write it again with numpy.savez"
-        ) from error
-    if selected.kept is None:
-        seen = _checksum(path, info, header) if stored else None
-    else:
-        if stored:
-            distributed.by_first(lambda: _compare(images, _checksum(path, info, header)))
+        message = f"{path}: not a readable .npz file: {error_words(error)}; write it again with numpy.savez"
+        raise InputError(message) from error
+    on_block = _checksum(path, info, header) if stored else None
+    if selected.kept is not None:
+        if on_block is not None:
+            distributed.by_first(partial(_for_each_block, images, on_block))
         rows = selected.kept if share is None else selected.kept[share.start : share.stop]
-        images, seen = chosen_rows(images, rows - (0 if stored else own.start)), None
+        images, on_block = chosen_rows(images, rows - (0 if stored else own.start)), None
     return labelled(
         images, selected, weights=weights, attributes=attributes, name=path.stem, share=share, from_file=True,
-        seen=seen,
+        on_block=on_block,
     )  # fmt: skip
 
 
 def images_of(path: Path) -> np.ndarray:
-    """The images of an ``.npz`` file, in memory, without labels.
-
-    Args:
-        path: of a plain file with an array ``images``.
-
-    Raises: InputError, in one line, for a file that cannot be used.
-    """
-    require_plain(path)
+    """The images of an ``.npz`` file, in memory, without labels; InputError where there are none."""
+    require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("images.npy")
@@ -107,42 +104,39 @@ def images_of(path: Path) -> np.ndarray:
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(
-            f"{path}: no 'images' can be read from it ({error_words(error)}): pass an .npz with them"
-        ) from error
+        message = f"{path}: no 'images' can be read from it ({error_words(error)}): pass an .npz with them"
+        raise InputError(message) from error
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     """The arrays of the file, by name."""
-    found: dict[str, zipfile.ZipInfo] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         if name == info.filename:
             continue  # no array
-        if name in found:
+        if name in members:
             raise InputError(f"{path}: it holds two arrays called {name!r}: write it again with numpy.savez")
-        found[name] = info
-    if "images" not in found:
-        held = ", ".join(found) or "nothing"
-        raise InputError(f"{path}: it holds {held}: expected an array called 'images'")
-    return found
+        members[name] = info
+    if "images" not in members:
+        raise InputError(f"{path}: it holds {', '.join(members) or 'nothing'}: expected an array called 'images'")
+    return members
 
 
 def _labels(
     archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], n: int, attributes: Sequence[str], path: Path
 ) -> tuple[Selected, np.ndarray | None]:
-    """The columns that are asked for, and the weights."""
+    """The columns of the attributes, and the weights."""
     known = [name for name in members if name not in ("images", "weights")]
-    wanted = {p.name for entry in asked(attributes, known) for p in entry.parts or (entry,)}
+    needed = columns_of(parse_entries(attributes, known))
     weights = _read(archive, members["weights"], "weights", n, path) if "weights" in members else None
-    columns: dict[str, np.ndarray] = {}
-    for name in known:  # of those that were not asked for only the names count
-        columns[name] = _read(archive, members[name], name, n, path) if name in wanted else np.empty(0)
+    # Of the other columns only the names count.
+    columns = {k: _read(archive, members[k], k, n, path) if k in needed else np.empty(0) for k in known}
     return select(columns, n, attributes), weights
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, n: int, path: Path) -> np.ndarray:
-    """One array of labels or weights, of one dimension."""
+    """An array of labels or of weights."""
     header = _header(archive, info, name)
     if header.shape != (n,):
         raise InputError(
@@ -158,25 +152,25 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, n: int, pa
         with archive.open(info) as file:
             file.read(len(header.before))
             _fill(file.read, as_bytes(out))
-            file.read(1)  # at the end its checksum is compared
+            file.read(1)  # zipfile compares the checksum at the end
     return out
 
 
 def _span(selected: Selected, share: range | None) -> range:
-    """From the first to the last of the items of this rank, among all of the file."""
+    """Rows of the file from the first to the last item of this rank."""
     first, last = (0, selected.items) if share is None else (share.start, share.stop)
     if selected.kept is None or first == last:
         return range(first, last)
     return range(int(selected.kept[first]), int(selected.kept[last - 1]) + 1)
 
 
-def _compare(images: Rows, seen: Callable[[np.ndarray], None]) -> None:
+def _for_each_block(images: Rows, on_block: Callable[[np.ndarray], None]) -> None:
     for _, block in blocks(images):
-        seen(block)
+        on_block(block)
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Header:
-    """Read it, and check that what follows has the length that it says."""
+    """The header of a member, once its shape and type fit the length of the member."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _READERS:
@@ -185,7 +179,7 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Head
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of headers that Python 2 wrote
                 shape, fortran, dtype = _READERS[version](file)
-        except Exception as error:  # numpy reads it as Python, which fails in any way
+        except Exception as error:  # numpy evaluates it as Python, which can raise anything
             raise ValueError(f"array {name!r} has a header that cannot be read") from error
         length = file.tell()
         file.seek(0)
@@ -198,13 +192,13 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Head
             f"{name}.astype(str), or numbers"
         )
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != info.file_size - length:
-        of = "its images have" if name == "images" else f"array {name!r} has"
-        raise ValueError(f"{of} shape {shape} and type {dtype}, which does not fit their length")
+        subject = "its images have" if name == "images" else f"array {name!r} has"
+        raise ValueError(f"{subject} shape {shape} and type {dtype}, which does not fit their length")
     return _Header(shape, dtype, fortran, before)
 
 
-def _place(path: Path, info: zipfile.ZipInfo, header: _Header) -> int:
-    """Where in the file the first entry lies, from the header at the member's own place."""
+def _offset(path: Path, info: zipfile.ZipInfo, header: _Header) -> int:
+    """Offset of the first entry in the file, from the local header of the member."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         signature, _, flags, method, *_, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
@@ -214,7 +208,7 @@ def _place(path: Path, info: zipfile.ZipInfo, header: _Header) -> int:
     whole = info.compress_size == info.file_size and start + info.file_size <= end
     if signature != b"PK\x03\x04" or method != zipfile.ZIP_STORED or flags & 1 or not whole:
         raise ValueError("its directory does not fit what it holds")
-    return start + len(header.before)
+    return int(start) + len(header.before)
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: _Header, own: range, path: Path) -> np.ndarray:
@@ -236,32 +230,32 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: _Header, 
             skip -= len(part)
         if len(own):
             _fill(file.read, as_bytes(out))
-        if own.stop == shape[0] and file.read(1):  # at the end its checksum is compared
+        if own.stop == shape[0] and file.read(1):  # zipfile compares the checksum at the end
             raise ValueError("its images are longer than they say")
     return out
 
 
-def _fill(read: Callable[[int], bytes], place: memoryview) -> None:
-    while place:
-        part = read(min(len(place), 1 << 20))
+def _fill(read: Callable[[int], bytes], target: memoryview) -> None:
+    while target:
+        part = read(min(len(target), 1 << 20))
         if not part:
             raise EOFError("its images end early")
-        place[: len(part)] = part
-        place = place[len(part) :]
+        target[: len(part)] = part
+        target = target[len(part) :]
 
 
 def _checksum(path: Path, info: zipfile.ZipInfo, header: _Header) -> Callable[[np.ndarray], None]:
-    """A function that compares the checksum once it has seen all blocks."""
-    found, left = zlib.crc32(header.before), info.file_size - len(header.before)
+    """A function that takes all blocks, in order, and then compares their checksum with that of the file."""
+    checksum, left = zlib.crc32(header.before), info.file_size - len(header.before)
 
-    def seen(block: np.ndarray) -> None:
-        nonlocal found, left
-        found = zlib.crc32(as_bytes(block), found)
+    def update(block: np.ndarray) -> None:
+        nonlocal checksum, left
+        checksum = zlib.crc32(as_bytes(block), checksum)
         left -= block.nbytes
-        if not left and found != info.CRC:
+        if not left and checksum != info.CRC:
             raise InputError(
                 f"{path}: not a readable .npz file: its images are damaged (their checksum is wrong); write it again "
                 "with numpy.savez"
             )
 
-    return seen
+    return update

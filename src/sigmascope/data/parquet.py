@@ -1,4 +1,4 @@
-"""Parquet in the Hugging Face image layout: a struct column of bytes and path, and label columns."""
+"""Parquet files in the image layout of Hugging Face: a struct column of bytes and path, and columns of labels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import labelled, of_objects
+from sigmascope.data.arrays import column_of_objects, labelled
 from sigmascope.data.files import error_words
-from sigmascope.data.labels import asked, select
+from sigmascope.data.labels import columns_of, parse_entries, select
 from sigmascope.data.memory import require
 from sigmascope.data.pictures import WHITE, decode_all
 
-_PER_LABEL = 160  # bytes, of a label on its way
+_PER_LABEL = 160  # bytes of memory that reading a label takes
 _BATCH = 256  # rows read at once
 
 
@@ -25,12 +25,12 @@ def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE
     """A ``.parquet`` file with one struct column (bytes, path) of encoded pictures; other columns are attributes.
 
     Names of classes are read from the schema's metadata: ``huggingface`` (features of type ClassLabel), or
-    ``class_names`` separated by commas, which serves the one integer column.  A null is a missing label, and so is −1
-    where classes have names: rows that lack an attribute that was asked for are left out.
+    ``class_names`` separated by commas, for a file with one integer column.  A null is a missing label, and so is −1
+    where classes have names: rows that lack a label of one of the attributes are left out.
 
     Args:
         path: of the file.
-        attributes: which attributes; empty means all.
+        attributes: entries of ``--attributes``; empty: all.
         ground: colour behind transparent pixels.
 
     Raises: InputError, in one line, for a file that cannot be used, or where pyarrow is not installed.
@@ -39,27 +39,23 @@ def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(
-            f"{path}: reading parquet needs pyarrow: install it with pip install 'sigmascope[parquet]'"
-        ) from error
+        message = f"{path}: reading parquet needs pyarrow: install it with pip install 'sigmascope[parquet]'"
+        raise InputError(message) from error
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
         image = _image_column(schema, pa, path)
         labels = [f for f in schema if f.name != image and _is_label(f.type, pa)]
         known = [f.name for f in labels]
-        n, wanted = (
-            file.metadata.num_rows,
-            {p.name for e in asked(attributes, dict.fromkeys(known)) for p in e.parts or (e,)},
-        )
-        require(_PER_LABEL * n * len(wanted), f"the labels of {path.name}", "choose fewer with --attributes")
-        columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in wanted else np.empty(0) for c in known}
+        n, needed = file.metadata.num_rows, columns_of(parse_entries(attributes, dict.fromkeys(known)))
+        require(_PER_LABEL * n * len(needed), f"the labels of {path.name}", "choose fewer with --attributes")
+        columns = {c: _to_numpy(file, c, n, known.count(c), path) if c in needed else np.empty(0) for c in known}
         integers = [f.name for f in labels if pa.types.is_integer(f.type)]
         numbers = integers + [f.name for f in labels if pa.types.is_floating(f.type)]  # pandas makes these of nulls
         names = _class_names(schema, integers, numbers)
         selected = select(columns, n, attributes, names)
         kept = np.arange(n) if selected.kept is None else selected.kept
-        found = decode_all(
+        decoded = decode_all(
             len(kept), lambda rows: _pictures(file, image, path, kept[rows.start : rows.stop]), path.name, ground
         )
     except InputError:
@@ -67,18 +63,18 @@ def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE
     except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: not a readable parquet file ({error_words(error)}): write it again") from error
     return labelled(
-        found.images, selected, weights=None, attributes=attributes, name=path.stem, names=names,
-        share=found.share, from_file=True, notes=found.notes,
+        decoded.images, selected, weights=None, attributes=attributes, name=path.stem, names=names,
+        share=decoded.share, from_file=True, notes=decoded.notes,
     )  # fmt: skip
 
 
 def _image_column(schema: Any, pa: Any, path: Path) -> str:
     structs = [f for f in schema if pa.types.is_struct(f.type) and "bytes" in {g.name for g in f.type}]
     if len(structs) != 1:
-        found = ", ".join(f"{f.name} ({f.type})" for f in schema)
+        columns = ", ".join(f"{f.name} ({f.type})" for f in schema)
         raise InputError(
             f"{path}: {len(structs)} columns hold encoded pictures: expected one struct column (bytes, path); it has "
-            f"{found}"
+            f"{columns}"
         )
     image = str(structs[0].name)
     kind = next(g.type for g in structs[0].type if g.name == "bytes")
@@ -90,9 +86,8 @@ def _image_column(schema: Any, pa: Any, path: Path) -> str:
 
 
 def _is_label(kind: Any, pa: Any) -> bool:
-    types = pa.types
-    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    return bool(plain or types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
+    tests = ("is_integer", "is_floating", "is_boolean", "is_string", "is_large_string", "is_dictionary")
+    return any(getattr(pa.types, test)(kind) for test in tests)
 
 
 def _to_numpy(file: Any, name: str, n: int, count: int, path: Path) -> np.ndarray:
@@ -100,15 +95,15 @@ def _to_numpy(file: Any, name: str, n: int, count: int, path: Path) -> np.ndarra
     if count > 1:
         raise InputError(f"{path}: {count} columns are called {name!r}: rename them, or choose others")
     values = np.empty(n, dtype=object)
-    read = file.read([name], use_threads=False).column(name).to_pylist()
-    if len(read) != n:
-        raise InputError(f"{path}: column {name!r} holds {len(read)} of {n} rows: the file is damaged; write it again")
-    values[:] = read
-    return of_objects(name, values)
+    cells = file.read([name], use_threads=False).column(name).to_pylist()
+    if len(cells) != n:
+        raise InputError(f"{path}: column {name!r} holds {len(cells)} of {n} rows: the file is damaged; write it again")
+    values[:] = cells
+    return column_of_objects(name, values)
 
 
 def _pictures(file: Any, image: str, path: Path, rows: np.ndarray) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The pictures of some rows, which increase."""
+    """The encoded pictures of some rows, whose numbers increase."""
     stop, due = 0, 0
     for group in range(file.num_row_groups):
         row, stop = stop, stop + file.metadata.row_group(group).num_rows
@@ -119,10 +114,10 @@ def _pictures(file: Any, image: str, path: Path, rows: np.ndarray) -> Iterator[t
         for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=[image], use_threads=False):
             while due < len(rows) and rows[due] < row + len(batch):
                 entry = batch.column(0)[int(rows[due]) - row].as_py()
-                held = None if entry is None else entry["bytes"]
-                if held is None:
+                encoded = None if entry is None else entry["bytes"]
+                if encoded is None:
                     raise InputError(f"{path}: row {rows[due]} holds no picture's bytes: embed the pictures")
-                yield f"row {rows[due]}", partial(bytes, held)
+                yield f"row {rows[due]}", partial(bytes, encoded)
                 due += 1
             row += len(batch)
             if due == len(rows):
@@ -132,7 +127,7 @@ def _pictures(file: Any, image: str, path: Path, rows: np.ndarray) -> Iterator[t
 
 
 def _class_names(schema: Any, integers: Sequence[str], numbers: Sequence[str]) -> dict[str, list[str]]:
-    """What the classes of columns are called."""
+    """Names of the classes of each column that has them."""
     metadata = schema.metadata or {}
     names: dict[str, list[str]] = {}
     try:

@@ -1,4 +1,4 @@
-"""Encoded pictures: decoded by pillow, upright, without transparency, all of one size."""
+"""Decoding of encoded pictures with pillow: upright, without transparency, all of one size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sigmascope.data.memory import require
 
 Pictures = Callable[[range], Iterable[tuple[str, Callable[[], bytes]]]]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What is decoded; other formats that pillow knows can start programs."""
+"""Formats that are decoded; others that pillow supports can start programs."""
 WHITE = "white"
 _GROUNDS = {WHITE: (255, 255, 255), "black": (0, 0, 0)}
 _PIXELS = 1 << 25  # of one picture; a header can say any number
@@ -30,13 +30,7 @@ _BITS = 258  # tag of a TIFF file: bits of each channel
 
 
 class Decoded(NamedTuple):
-    """Pictures of one size.
-
-    Attributes:
-        images: uint8, shape (items, height, width, channels), those of this rank.
-        share: which of all they are; None: all.
-        notes: how they were decoded, where that leaves a choice.
-    """
+    """Pictures of one size, uint8, shape (items, height, width, channels); a share of None stands for all of them."""
 
     images: np.ndarray
     share: range | None
@@ -44,29 +38,23 @@ class Decoded(NamedTuple):
 
 
 @dataclass
-class _Seen:
-    """Ranges of the channels, of the files and of what was decoded, over pictures."""
+class _ChannelRanges:
+    """Smallest and largest value of each channel over pictures, in the files and after decoding."""
 
     transparent: int = 0
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)
     decoded: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, other: _Seen) -> None:
+    def add(self, other: _ChannelRanges) -> None:
         self.transparent += other.transparent
-        for mine, theirs in ((self.stored, other.stored), (self.decoded, other.decoded)):
-            for channel, (low, high) in theirs.items():
-                before = mine.get(channel, (low, high))
-                mine[channel] = min(low, before[0]), max(high, before[1])
+        for ranges, more in ((self.stored, other.stored), (self.decoded, other.decoded)):
+            for channel, (low, high) in more.items():
+                before = ranges.get(channel, (low, high))
+                ranges[channel] = min(low, before[0]), max(high, before[1])
 
 
 def ground_colour(ground: str) -> tuple[int, int, int]:
-    """The colour that a ground names.
-
-    Args:
-        ground: ``white``, ``black`` or ``#rrggbb``.
-
-    Raises: InputError.
-    """
+    """The colour of ``white``, ``black`` or ``#rrggbb``, red, green and blue from 0 to 255."""
     if ground in _GROUNDS:
         return _GROUNDS[ground]
     if re.fullmatch(r"#[0-9a-fA-F]{6}", ground):
@@ -76,35 +64,28 @@ def ground_colour(ground: str) -> tuple[int, int, int]:
 
 
 def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -> Decoded:
-    """Decode pictures into one uint8 array (items, height, width, channels): in a run of several, each rank its share.
+    """Decode pictures into one uint8 array (items, height, width, channels), on each rank its share of them.
 
-    Pictures are turned as their EXIF orientation says, and transparency is laid on the ground.  Grey pictures have one
-    channel, all others three.  Memory is checked once the size of the first is known.
-
-    Args:
-        count: how many pictures there are.
-        pictures: of a range of them, what to call each and a function that gives its bytes.
-        name: of the data, for messages.
-        ground: colour behind transparent pixels, as of :func:`ground_colour`.
-
-    Raises: InputError, naming the picture, where one cannot be decoded, would lose what it holds, or differs in size.
+    Pictures are turned by their EXIF orientation, and transparent pixels are laid on the ground.  Grey pictures have
+    one channel, all others three.  Memory is checked once the size of the first is known.  InputError, with the name of
+    the picture, where one cannot be decoded, would lose a channel, or differs in size.
     """
     if not count:
         raise InputError(f"{name}: there is no picture")
     share, colour = distributed.rows(count), ground_colour(ground)
     first, read = next(iter(pictures(range(1))))
-    picture = _decode(first, read, name, colour, _Seen())
+    picture = _decode(first, read, name, colour, _ChannelRanges())
     require(len(share) * picture.nbytes, f"{name} decoded", "use a machine with more, or smaller pictures")
-    own, seen = np.empty((0, 0, 0, 0), dtype=np.uint8), _Seen()
+    own, ranges = np.empty((0, 0, 0, 0), dtype=np.uint8), _ChannelRanges()
 
-    def decode() -> tuple[int, _Seen]:
+    def decode() -> tuple[int, _ChannelRanges]:
         nonlocal own
-        own = _decoded(share, pictures, (first, picture), name, colour, seen)
-        return own.shape[3], seen
+        own = _decoded(share, pictures, (first, picture), name, colour, ranges)
+        return own.shape[3], ranges
 
-    found = distributed.together(decode)
-    channels, whole = max(c for c, _ in found), _Seen()
-    for _, part in found:
+    by_rank = distributed.together(decode)
+    channels, whole = max(c for c, _ in by_rank), _ChannelRanges()
+    for _, part in by_rank:
         whole.add(part)
     if own.shape[3] < channels:
         own = np.repeat(own, channels, axis=3)
@@ -113,18 +94,15 @@ def decode_all(count: int, pictures: Pictures, name: str, ground: str = WHITE) -
     return Decoded(own, None if distributed.world() == 1 else share, notes)
 
 
-def _require_kept(seen: _Seen, name: str, notes: Sequence[str]) -> None:
-    """Refuse pictures of which decoding has emptied a channel, over all of them.
-
-    Raises: InputError.
-    """
-    flat = {c for c, (low, high) in seen.decoded.items() if low == high}
-    varied = [c for c, (low, high) in seen.stored.items() if low < high]
-    lost = [c for c in varied if c in flat] or (varied if varied and len(flat) == len(seen.decoded) else [])
+def _require_kept(ranges: _ChannelRanges, name: str, notes: Sequence[str]) -> None:
+    """Refuse pictures where a channel varies in the files and is constant after decoding."""
+    flat = {c for c, (low, high) in ranges.decoded.items() if low == high}
+    varied = [c for c, (low, high) in ranges.stored.items() if low < high]
+    lost = [c for c in varied if c in flat] or (varied if varied and len(flat) == len(ranges.decoded) else [])
     if lost:
-        how = f" ({'; '.join(notes)})" if notes else ""
+        reason = f" ({'; '.join(notes)})" if notes else ""
         raise InputError(
-            f"{name}: the channel {lost[0]} holds something in the files and nothing once they are decoded{how}: "
+            f"{name}: the channel {lost[0]} holds something in the files and nothing once they are decoded{reason}: "
             f"{'choose another --ground' if notes else 'store the pictures as plain RGB or grey ones'}"
         )
 
@@ -135,13 +113,13 @@ def _decoded(
     first: tuple[str, np.ndarray],
     name: str,
     colour: tuple[int, int, int],
-    seen: _Seen,
+    ranges: _ChannelRanges,
 ) -> np.ndarray:
     """The pictures of this rank."""
     shown, like = first
     out = np.empty((len(share), *like.shape), dtype=np.uint8)
     for i, (label, read) in enumerate(pictures(share)):
-        picture = _decode(label, read, name, colour, seen)
+        picture = _decode(label, read, name, colour, ranges)
         if picture.shape[2] == 1 and out.shape[3] == 3:
             picture = np.repeat(picture, 3, axis=2)
         if picture.shape[2] == 3 and out.shape[3] == 1:  # a grey picture came first: all become colour ones
@@ -155,16 +133,18 @@ def _decoded(
     return out
 
 
-def _decode(label: str, read: Callable[[], bytes], name: str, colour: tuple[int, int, int], seen: _Seen) -> np.ndarray:
+def _decode(
+    label: str, read: Callable[[], bytes], name: str, colour: tuple[int, int, int], ranges: _ChannelRanges
+) -> np.ndarray:
     """One picture, uint8, shape (height, width, channels)."""
     data = read()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of a picture is said by an error, in one line
+            warnings.simplefilter("ignore")  # a picture that matters raises an error
             with Image.open(io.BytesIO(data), formats=_formats()) as opened:
                 _check_header(opened, data)
                 image = ImageOps.exif_transpose(opened)
-                return _flat(image, colour, seen)
+                return _pixels(image, colour, ranges)
     except MemoryError:
         raise
     except Exception as error:  # a damaged picture raises anything
@@ -173,18 +153,15 @@ def _decode(label: str, read: Callable[[], bytes], name: str, colour: tuple[int,
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of the formats that this pillow was built with."""
+    """The formats that this build of pillow supports."""
     Image.init()
     return tuple(f for f in FORMATS if f in Image.OPEN)
 
 
 def _check_header(image: Image.Image, data: bytes) -> None:
-    """Refuse, before anything is decoded, what would take much memory or lose what it holds.
-
-    Raises: ValueError.
-    """
+    """Refuse, before decoding, a picture that would take much memory or lose precision, by ValueError."""
     if image.width * image.height > _PIXELS:
-        raise ValueError(f"it says that it is {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
+        raise ValueError(f"its header gives {image.width} × {image.height}: at most {_PIXELS:,} pixels are read")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph with its preview
         raise ValueError(f"it holds {getattr(image, 'n_frames', 1)} pictures: store each in a file of its own")
     if image.mode not in _COLOURS or _deep(image, data):
@@ -199,32 +176,32 @@ def _deep(image: Any, data: bytes) -> bool:
         return data[24] > 8
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS, (1,))
-        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+        return bool(max(bits if isinstance(bits, tuple) else (bits,)) > 8)
     if image.format == "PPM" and image.tile:
         args = image.tile[0][3]
         return isinstance(args, tuple) and isinstance(args[-1], int) and args[-1] > 255
     return False
 
 
-def _flat(image: Image.Image, colour: tuple[int, int, int], seen: _Seen) -> np.ndarray:
-    """Its pixels, on the ground where it is transparent."""
-    grey, mine = image.mode in _GREY, _Seen()
+def _pixels(image: Image.Image, colour: tuple[int, int, int], ranges: _ChannelRanges) -> np.ndarray:
+    """The pixels of a picture, on the ground where it is transparent."""
+    grey, own = image.mode in _GREY, _ChannelRanges()
     if _transparent(image):
         layer = image.convert("RGBA")
         stored = np.asarray(layer)
         visible = stored[stored[:, :, 3] > 0]
         if not len(visible) and np.ptp(stored[:, :, :3], axis=(0, 1)).any():
             raise ValueError("it is transparent everywhere, and its colours would be lost; remove its transparency")
-        mine.transparent = int(stored[:, :, 3].min() < 255)
-        mine.stored = _ranges(visible, ("R", "G", "B")) | _ranges(stored[:, :, 3:].reshape(-1, 1), ("A",))
+        own.transparent = int(stored[:, :, 3].min() < 255)
+        own.stored = _ranges(visible, ("R", "G", "B")) | _ranges(stored[:, :, 3:].reshape(-1, 1), ("A",))
         grey = grey and len(set(colour)) == 1
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (*colour, 255)), layer)
-    elif image.mode not in ("1", "L", "RGB"):  # of these nothing is lost
-        mine.stored = _ranges(np.asarray(image).reshape(image.width * image.height, -1), image.getbands())
+    elif image.mode not in ("1", "L", "RGB"):  # these lose nothing
+        own.stored = _ranges(np.asarray(image).reshape(image.width * image.height, -1), image.getbands())
     pixels = np.asarray(image.convert("L" if grey and image.mode != "RGBA" else "RGB"))
     pixels = pixels[:, :, None] if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, : 1 if grey else 3])
-    mine.decoded = _ranges(pixels.reshape(-1, pixels.shape[2]), ("grey",) if grey else ("R", "G", "B"))
-    seen.add(mine)
+    own.decoded = _ranges(pixels.reshape(-1, pixels.shape[2]), ("grey",) if grey else ("R", "G", "B"))
+    ranges.add(own)
     return pixels
 
 
@@ -237,7 +214,7 @@ def _ranges(values: np.ndarray, channels: Sequence[str]) -> dict[str, tuple[int,
 
 
 def _transparent(image: Image.Image) -> bool:
-    """Whether it has an alpha channel, or a colour or entries of its palette that are transparent."""
+    """Whether a picture has an alpha channel, or a transparent colour or entry of its palette."""
     palette = image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
     return image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info or palette
 

@@ -1,4 +1,4 @@
-"""3D Shapes in its own file format (Burgess & Kim 2018), read through h5py without loading it whole."""
+"""3D Shapes in its own file format (Burgess & Kim 2018); images are read from the file when they are needed."""
 
 from __future__ import annotations
 
@@ -8,63 +8,44 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
-from sigmascope.data.arrays import update_labels
+from sigmascope.data.arrays import ArraySource, update_labels, with_missing
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import encode, select
 from sigmascope.data.memory import require
-from sigmascope.data.scales import Look, alone_notes
-from sigmascope.data.shards import ChosenRows
+from sigmascope.data.scales import PixelScan, single_item_notes
+from sigmascope.data.shards import ChosenRows, Rows
 from sigmascope.data.sigma_units import unit_of
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 _SAMPLED = 1024  # images that enter the fingerprint
 _PIXELS = 1 << 24  # of one image
-_PER_ITEM = 1024  # bytes, of the labels of an item on their way
+_PER_ITEM = 1024  # bytes of memory that reading the labels of an item takes
 
 
-class H5Source:
-    """Dataset ``images`` (items, height, width, channels) uint8 of an HDF5 file, as (channels, height, width)."""
+class _StoredImages:
+    """Dataset ``images`` (items, height, width, channels) of an HDF5 file, whose rows are read when they are needed."""
 
-    def __init__(self, images: h5py.Dataset | ChosenRows) -> None:
+    nbytes = 0  # no row is kept in memory
+
+    def __init__(self, images: h5py.Dataset) -> None:
         self._images = images
-        n, height, width, channels = images.shape
-        self._n, self._event = n, (channels, height, width)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._event
-
-    @property
-    def resident_bytes(self) -> int:
-        return 0
+        self.shape: tuple[int, ...] = images.shape
+        self.dtype: np.dtype = images.dtype
 
     def __len__(self) -> int:
-        return int(self._n)
+        return self.shape[0]
 
-    def _convert(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).movedim(-1, 1).contiguous().float().div_(255.0)
-
-    def raw(self, start: int, stop: int) -> np.ndarray:
-        """Images as they are stored.
-
-        Raises: InputError where the file is damaged.
-        """
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        if isinstance(rows, np.ndarray):
+            return np.concatenate([self[int(i) : int(i) + 1] for i in rows])
         try:
-            return np.asarray(self._images[start:stop])
+            return np.asarray(self._images[rows])
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"images {start} to {stop} cannot be read ({error}): the file is damaged") from error
-
-    def read(self, start: int, stop: int) -> Tensor:
-        return self._convert(self.raw(start, stop))
-
-    def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
-        return torch.cat([self.read(int(i), int(i) + 1) for i in items])
+            message = f"images {rows.start} to {rows.stop} cannot be read ({error}): the file is damaged"
+            raise InputError(message) from error
 
 
 def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
@@ -73,6 +54,10 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     The columns of ``labels`` are floor hue, wall hue, object hue, scale, shape and orientation; every distinct number
     of a column is a value, and NaN is a missing label.  The fingerprint covers all labels and 1,024 images evenly
     spaced.
+
+    Args:
+        path: of the file.
+        attributes: entries of ``--attributes``; empty: all.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """
@@ -85,77 +70,60 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     factors = _factors(file, images, path)
     selected = select({n: _named(n, factors[:, j]) for j, n in enumerate(FACTORS)}, len(factors), attributes)
     made, labels, weights = encode(selected.columns, selected.items, attributes)
-    source = H5Source(images if selected.kept is None else ChosenRows(images, selected.kept))
+    stored: Rows = _StoredImages(images)
+    rows = stored if selected.kept is None else ChosenRows(stored, selected.kept)
     digest = hashlib.blake2b(f"{(selected.items, *images.shape[1:])}".encode(), digest_size=16)
-    look = Look(path.stem)
-    for i in np.unique(np.linspace(0, len(source) - 1, _SAMPLED).astype(np.int64)):
-        image = source.raw(int(i), int(i) + 1)
+    scan = PixelScan(path.stem)
+    for i in np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64)):
+        image = rows[int(i) : int(i) + 1]
         digest.update(image.tobytes())
-        look.at(image)
-    look.require_different(look.items)
+        scan.add(image)
+    scan.require_different(scan.items)
     update_labels(digest, {a.name: labels[a.name].numpy() for a in made}, None)
-    notes = (*selected.notes, *look.notes(), *alone_notes(made, labels))
-    unit = unit_of((len(source), *source.event), True, look.span())
-    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, look.span())
+    notes = (*selected.notes, *scan.notes(), *single_item_notes(made, labels))
+    source = ArraySource(rows)
+    unit = unit_of((len(source), *source.event), True, scan.span())
+    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, scan.span())
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    expected = "expected HDF5 with datasets 'images' and 'labels'"
+    return InputError(f"{path}: not a readable 3D Shapes file ({reason}): {expected}")
 
 
 def _opened(path: Path) -> h5py.File:
-    """The file, open.
-
-    Raises: InputError.
-    """
     try:
         return h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:
-        said = error_words(error)
         if "lock file" in str(error) or "already open" in str(error):
             raise InputError(
                 f"{path}: it is locked by a program that has it open: close that, or set the variable "
                 "HDF5_USE_FILE_LOCKING=FALSE"
             ) from error
-        raise InputError(
-            f"{path}: not a readable 3D Shapes file ({said}): expected HDF5 with datasets 'images' and 'labels'"
-        ) from error
+        raise _unreadable(path, error_words(error)) from error
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """An array that lies in this file itself.
-
-    Raises: InputError.
-    """
+    """An array that lies in this file itself; InputError where there is none, or it is kept in another file."""
     try:
-        link = file.get(name, getlink=True) if name in file else None
-        found = file[name] if isinstance(link, h5py.HardLink) else None
-        elsewhere = isinstance(found, h5py.Dataset) and (bool(found.external) or bool(found.is_virtual))
-        sized = isinstance(found, h5py.Dataset) and found.shape is not None
+        link = file.get(name, getlink=True)
+        member = file[name] if isinstance(link, h5py.HardLink) else None
+        elsewhere = isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) or (
+            isinstance(member, h5py.Dataset) and (bool(member.external) or bool(member.is_virtual))
+        )
+        sized = isinstance(member, h5py.Dataset) and member.shape is not None
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a readable 3D Shapes file ({error_words(error)}): expected HDF5 with datasets 'images' and "
-            "'labels'"
-        ) from error
-    if elsewhere or (found is None and _is_link(file, name)):
+        raise _unreadable(path, error_words(error)) from error
+    if elsewhere:
         raise InputError(f"{path}: {name!r} is kept elsewhere: expected a dataset in the file itself; copy it there")
     if not sized:
-        what = "nothing" if found is None else f"a {type(found).__name__.lower()} without a shape"
-        raise InputError(
-            f"{path}: not a readable 3D Shapes file ({name!r} is {what}): expected HDF5 with datasets 'images' and "
-            "'labels'"
-        )
-    return found
-
-
-def _is_link(file: h5py.File, name: str) -> bool:
-    try:
-        return isinstance(file.get(name, getlink=True), (h5py.SoftLink, h5py.ExternalLink))
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError):
-        return False
+        kind = "nothing" if member is None else f"a {type(member).__name__.lower()} without a shape"
+        raise _unreadable(path, f"{name!r} is {kind}")
+    return member
 
 
 def _factors(file: h5py.File, images: h5py.Dataset, path: Path) -> np.ndarray:
-    """The labels, shape (N, 6), after their size and that of the images are known to be sound.
-
-    Raises: InputError.
-    """
+    """The labels, shape (N, 6), once the sizes of labels and images are checked."""
     labels = _dataset(file, "labels", path)
     if labels.ndim != 2 or labels.shape[1] != len(FACTORS) or labels.dtype.kind not in "fiu":
         raise InputError(
@@ -175,12 +143,10 @@ def _factors(file: h5py.File, images: h5py.Dataset, path: Path) -> np.ndarray:
     return factors
 
 
-def _named(name: str, factor: np.ndarray) -> np.ma.MaskedArray:
+def _named(name: str, factor: np.ndarray) -> np.ndarray:
     """A column of labels as the names of its values, masked where it is NaN."""
     missing = np.isnan(factor)
     unique, codes = np.unique(factor[~missing], return_inverse=True)
     in_order = name == "shape" and np.array_equal(unique, np.arange(len(SHAPES)))
     values = np.asarray(SHAPES) if in_order else np.char.mod("%.4g", unique)
-    whole = np.full(len(factor), "", dtype=values.dtype if len(values) else "U1")
-    whole[~missing] = values[codes]
-    return np.ma.MaskedArray(whole, missing)
+    return with_missing(values[codes] if len(values) else np.empty(0, dtype="U1"), missing)

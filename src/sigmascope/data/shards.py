@@ -1,4 +1,4 @@
-"""Items of which every rank of a run holds a share, and arrays that stay in their file."""
+"""Sources of items that are divided over the ranks of a run, and arrays that stay in their file."""
 
 from __future__ import annotations
 
@@ -18,38 +18,21 @@ from torch import Tensor
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError, ItemSource
 
-_BLOCK_BYTES = 1 << 22  # of what is read at once on the way through a file
+_BLOCK_BYTES = 1 << 22  # read at once
 
 
 class ShardedSource:
-    """The share of the items that this rank holds, as part of the whole; the others' can be taken, not read.
-
-    Args:
-        own: the items that this rank holds; perhaps none.
-        start: index of the first of them.
-        total: items of all ranks.
-    """
+    """A source of items of which this rank holds a share.  Items of other ranks can be taken, not read."""
 
     def __init__(self, own: ItemSource, start: int, total: int) -> None:
         self._own, self._start, self._total = own, start, total
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        return self._own.event
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that this rank holds."""
-        return self._own.resident_bytes
+        self.event, self.resident_bytes = own.event, own.resident_bytes
 
     def __len__(self) -> int:
         return self._total
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Items of this rank.
-
-        Raises: InputError for those of another.
-        """
+        """Items of this rank; InputError for those of another."""
         first, last = start - self._start, stop - self._start
         if first < 0 or last > len(self._own):
             raise InputError(
@@ -60,11 +43,11 @@ class ShardedSource:
 
     def take(self, items: Int64[Tensor, " rows"]) -> Tensor:
         """Any items; every rank must ask for the same ones."""
-        mine = (items >= self._start) & (items < self._start + len(self._own))
-        found = torch.zeros(len(items), *self.event)
-        if bool(mine.any()):
-            found[mine] = self._own.take(items[mine] - self._start)
-        return distributed.add_up(found)
+        own = (items >= self._start) & (items < self._start + len(self._own))
+        values = torch.zeros(len(items), *self.event)
+        if bool(own.any()):
+            values[own] = self._own.take(items[own] - self._start)
+        return distributed.add_up(values)
 
 
 @runtime_checkable
@@ -78,9 +61,7 @@ class Rows(Protocol):
     def dtype(self) -> np.dtype: ...
 
     @property
-    def nbytes(self) -> int:
-        """Memory that they take."""
-        ...
+    def nbytes(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -88,25 +69,15 @@ class Rows(Protocol):
 
 
 class StoredRows:
-    """An array that lies uncompressed in a file: rows are read when they are asked for.
+    """An array in C order that lies uncompressed in a file, whose rows are read when they are needed."""
 
-    Args:
-        path: of the file.
-        offset: of the first byte of the array.
-        shape: of the array, rows first, in C order.
-        dtype: of its entries.
-    """
+    nbytes = 0  # no row is kept in memory
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self._path, self._offset = path.absolute(), offset
         self._row = math.prod(shape[1:]) * dtype.itemsize
         self._version = _version(os.stat(path))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that they take: none."""
-        return 0
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -136,21 +107,11 @@ class StoredRows:
 
 
 class ChosenRows:
-    """Some of the rows of others, which are read when they are asked for.
-
-    Args:
-        rows: all.
-        kept: indices of those chosen, increasing.
-    """
+    """Rows with some indices, which increase; they are read when they are needed."""
 
     def __init__(self, rows: Rows, kept: np.ndarray) -> None:
-        self.shape, self.dtype = (len(kept), *rows.shape[1:]), rows.dtype
+        self.shape, self.dtype, self.nbytes = (len(kept), *rows.shape[1:]), rows.dtype, rows.nbytes
         self._rows, self._kept = rows, kept
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that they take."""
-        return self._rows.nbytes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -167,17 +128,12 @@ class ChosenRows:
 
 
 def chosen_rows(rows: Rows, kept: np.ndarray) -> Rows:
-    """Some rows: of an array in memory a copy of them, of others a view.
-
-    Args:
-        rows: all.
-        kept: indices of those chosen, increasing.
-    """
+    """The rows with some indices, which increase: a copy where the rows are in memory, else a view."""
     return rows[kept] if isinstance(rows, np.ndarray) else ChosenRows(rows, kept)
 
 
-def _version(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
@@ -188,7 +144,7 @@ def blocks(rows: Rows) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def block_rows(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Rows of a block."""
+    """Number of rows of a block."""
     return max(1, _BLOCK_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
 
 

@@ -1,29 +1,22 @@
-"""Units of noise levels, as studies name them: when two are the same, and how one becomes the other."""
+"""Units of noise levels, as studies name them, and the factors between them."""
 
 from __future__ import annotations
 
 PIXELS = "the full range of a pixel, black to white"
-"""Of pictures: 1 is from black to white."""
+"""Of pictures with pixels from 0 to 1."""
 HALF = "half the range of a pixel (pictures from -1 to 1)"
-"""Of pictures from -1 to 1: 2 is from black to white."""
+"""Of pictures with pixels from -1 to 1."""
 LATENTS = "scaled latents"
-"""Of an autoencoder's values; the name of its pipeline follows."""
-
-
+"""Of the latents of an autoencoder; the name of its pipeline follows."""
 STORED = "the unit in which the data are stored"
 """Of floats that are no pictures."""
-_NEAR = 0.5  # how far from the middle the darkest and lightest pixel of pictures reach, at least
+_NEAR = 0.5  # the lightest pixel of pictures is at least this, and the darkest at most minus this
 
 
 def unit_of(shape: tuple[int, ...], whole: bool, span: tuple[float, float]) -> str:
-    """The unit of noise levels of some data, in words.
+    """The unit of noise levels of data, in words, by their shape (items, ...) and the span of their coordinates.
 
-    Floats are recognised as pictures by their shape and by their range: from 0 to 1, or from -1 to 1.
-
-    Args:
-        shape: of all items, (items, ...).
-        whole: whether they are 8-bit pixels.
-        span: smallest and largest coordinate.
+    Floats count as pictures by their shape and by their range: from 0 to 1, or from -1 to 1.
     """
     low, high = span
     if whole:
@@ -36,22 +29,13 @@ def unit_of(shape: tuple[int, ...], whole: bool, span: tuple[float, float]) -> s
 
 
 def range_of(unit: str) -> float | None:
-    """What one unit is of the full range of a pixel, black to white; None where it is not known.
-
-    Args:
-        unit: in words, ``unit_of_sigma`` of the results of a study.
-    """
+    """Size of a unit, as a share of the range of a pixel from black to white; None where it is not known."""
     return 1.0 if unit.startswith(PIXELS) else 0.5 if unit.startswith(HALF) else None
 
 
 def factor(unit: str, other: str) -> float | None:
-    """What a noise level in one unit must be multiplied by to be one in the other; None where that is not known.
-
-    Args:
-        unit: in words.
-        other: likewise.
-    """
-    own, their = range_of(unit), range_of(other)
-    if own is not None and their is not None:
-        return own / their
+    """The factor that converts a noise level in one unit to another; None where it is not known."""
+    ranges = range_of(unit), range_of(other)
+    if ranges[0] is not None and ranges[1] is not None:
+        return ranges[0] / ranges[1]
     return 1.0 if unit == other else None

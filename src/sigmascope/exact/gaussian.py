@@ -15,17 +15,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, Draws, InputError, generator
-from sigmascope.exact.checks import check_rows
+from sigmascope.exact.common import ExactDenoiser, Known, Levels, Values, check_possible, check_rows, set_buffers
 
 
 def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """y as float64 rows and sigma in float64, checked."""
+    """y and sigma in float64, checked; y as rows."""
     check_rows(y, sigma, event)
     return y.reshape(len(y), -1).double(), sigma.double()
 
 
 class GaussianDenoiser(Denoiser):
-    r"""Exact denoiser of :math:`V \sim N(m, \Sigma)` that can be told :math:`A = B V + N(0, R)`.
+    r"""Exact denoiser of :math:`V \sim N(m, \Sigma)` with the attribute :math:`A = B V + N(0, R)`.
 
     Args:
         mean: m, shape (size,).
@@ -50,30 +50,32 @@ class GaussianDenoiser(Denoiser):
         b, sigma_v, r = gain.double(), covariance.double(), noise.double()
         cross = sigma_v @ b.T
         regression = torch.linalg.solve(b @ cross + r, cross.T).T  # of V on A
-        self.register_buffer("mean", mean.double(), persistent=False)
-        self.register_buffer("covariance", sigma_v, persistent=False)
-        self.register_buffer("gain", b, persistent=False)
-        self.register_buffer("noise", r, persistent=False)
-        self.register_buffer("regression", regression, persistent=False)
-        self.register_buffer("conditional_covariance", sigma_v - regression @ cross.T, persistent=False)
+        set_buffers(
+            self,
+            mean=mean.double(),
+            covariance=sigma_v,
+            gain=b,
+            noise=r,
+            regression=regression,
+            conditional_covariance=sigma_v - regression @ cross.T,
+        )
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
-        """E[V | Y_sigma = y], and given A where it is known."""
+    def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
+        """E[V | Y_sigma = y], or E[V | Y_sigma = y, A] where A is known."""
         flat, level = _rows(y, sigma, self.event)
         mean, covariance = self.mean.expand_as(flat), self.covariance
         for name, value in (known or {}).items():
             if name != self.name or value.shape != (len(y), len(self.gain)):
-                raise InputError(f"known[{name!r}] came: expected {self.name!r} of shape ({len(y)}, {len(self.gain)})")
+                raise InputError(
+                    f"known[{name!r}] has shape {tuple(value.shape)}: expected known[{self.name!r}] of shape "
+                    f"({len(y)}, {len(self.gain)})"
+                )
             mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
             covariance = self.conditional_covariance
         values, vectors = torch.linalg.eigh(covariance)
-        shrink = values / (values + level[:, None] ** 2)
-        return (mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T).to(y.dtype)
+        shrink: Tensor = values / (values + level[:, None] ** 2)
+        denoised: Tensor = mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T
+        return denoised.to(y.dtype)
 
     def information(self, sigma: float) -> float:
         r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""
@@ -81,18 +83,18 @@ class GaussianDenoiser(Denoiser):
         return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.conditional_covariance + unit))
 
     def draw(self, draws: int, seed: int) -> tuple[Draws, Float[Tensor, "draws dim"]]:
-        """Draws of V with noise, and A."""
+        """Draws of V with noise, and of A."""
         g = generator(seed)
         white = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
         values, vectors = torch.linalg.eigh(self.covariance)
         v = self.mean + (white * values.clamp_min(0.0).sqrt()) @ vectors.T
-        extra = torch.randn(draws, len(self.gain), generator=g, dtype=torch.float64)
-        a = v @ self.gain.T + extra @ torch.linalg.cholesky(self.noise).T
+        noise_of_a = torch.randn(draws, len(self.gain), generator=g, dtype=torch.float64)
+        a = v @ self.gain.T + noise_of_a @ torch.linalg.cholesky(self.noise).T
         noise = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
         return Draws(torch.arange(draws), v, noise), a
 
 
-class MixtureDenoiser(Denoiser):
+class MixtureDenoiser(ExactDenoiser):
     r"""Exact filter of :math:`V \sim \sum_k w_k N(m_k, \Sigma_k)` with labelled components.
 
     .. math:: p(k \mid y) \propto w_k\, N(y; m_k, \Sigma_k + \sigma^2 I), \qquad
@@ -102,9 +104,9 @@ class MixtureDenoiser(Denoiser):
         weights: :math:`w_k`, shape (components,), non-negative; they are normalised.
         means: :math:`m_k`, shape (components, size).
         covariances: :math:`\Sigma_k`, shape (components, size, size), or variances of isotropic ones, shape
-            (components,); zero makes points.
+            (components,); zero for points.
         labels: for each attribute, the index of the value of each component.
-        values: names of the values of attributes; 0, 1, ... where not given.
+        values: names of the values of each attribute; None: 0, 1, ...
 
     Raises: InputError for shapes that do not fit.
     """
@@ -135,10 +137,13 @@ class MixtureDenoiser(Denoiser):
             axes = torch.eye(size, dtype=torch.float64).expand(count, size, size)
         else:
             variances, axes = torch.linalg.eigh(covariances.double())
-        self.register_buffer("means", means.double(), persistent=False)
-        self.register_buffer("log_weight", (weights.double() / weights.double().sum()).log(), persistent=False)
-        self.register_buffer("variances", variances.clamp_min(0.0), persistent=False)
-        self.register_buffer("axes", axes, persistent=False)
+        set_buffers(
+            self,
+            means=means.double(),
+            log_weight=(weights.double() / weights.double().sum()).log(),
+            variances=variances.clamp_min(0.0),
+            axes=axes,
+        )
         self.labels = {n: torch.as_tensor(list(label)) for n, label in labels.items()}
         self.attributes = tuple(self._attribute(n, (values or {}).get(n)) for n in self.labels)
 
@@ -163,12 +168,7 @@ class MixtureDenoiser(Denoiser):
         shrink = self.variances[:, None] / (self.variances[:, None] + (level.double() ** 2)[:, None])
         return self.means[:, None] + torch.einsum("kbj,kij->kbi", shrink * along, self.axes)
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
         """E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Raises: InputError for shapes that do not fit, unknown names or values, or a combination that no component has.
@@ -178,44 +178,24 @@ class MixtureDenoiser(Denoiser):
             self.attribute(name)
             possible = (value == UNKNOWN) | (self.labels[name][:, None] == value)
             logit = logit.masked_fill(~possible, -torch.inf)
-        if bool((logit.max(0).values == -torch.inf).any()):
-            raise InputError("no component has the attributes that are said to be known: leave one unknown (-1)")
+        check_possible(logit.max(0).values > -torch.inf, "component")
         return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y.dtype)
 
-    def log_density(self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def log_density(self, y: Values, sigma: Levels) -> Float[Tensor, " batch"]:
         """ln p(Y_sigma = y), float64."""
         return self._components(y, sigma)[0].logsumexp(0)
 
-    def attribute(self, name: str) -> Attribute:
-        """The attribute of that name.
-
-        Raises: InputError, naming those that exist.
-        """
-        for a in self.attributes:
-            if a.name == name:
-                return a
-        raise InputError(f"no attribute is called {name!r}: choose among {', '.join(self.labels)}")
-
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64."""
-        self.attribute(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
-
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, float64."""
         logit = self._components(y, sigma)[0]
-        found = {}
+        posteriors = {}
         for a in self.attributes:
-            out = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
-            found[a.name] = torch.stack(out, 1).log_softmax(1)
-        return found
+            by_value = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
+            posteriors[a.name] = torch.stack(by_value, 1).log_softmax(1)
+        return posteriors
 
     def sample_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+        self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given y, float64."""
         logit, along = self._components(y, sigma)
@@ -227,7 +207,7 @@ class MixtureDenoiser(Denoiser):
         return self._means(along, sigma)[pick, row] + torch.einsum("nbj,nbij->nbi", white, self.axes[pick])
 
     def draw(self, draws: int, seed: int) -> Draws:
-        """Independent draws of V, with labels and noise, float64; the component is the item."""
+        """Independent draws of V with labels and noise, float64; an item is a component."""
         g = generator(seed)
         pick = torch.multinomial(self.log_weight.exp(), draws, replacement=True, generator=g)
         white = torch.randn(draws, *self.event, generator=g, dtype=torch.float64) * self.variances[pick].sqrt()

@@ -1,14 +1,14 @@
 r"""The exact filter of a random hierarchy: belief propagation on the tree of its grammar.
 
-Every leaf is seen in Gaussian noise.  Messages :math:`\mu` go up, beliefs :math:`b` come down, over rules (a, j) that
+Every leaf is measured in Gaussian noise.  Messages :math:`\mu` go up, beliefs :math:`b` go down, over rules (a, j) that
 write the children c_1 ... c_s of symbol a:
 
 .. math:: \mu_i(a) = \frac1m \sum_j \prod_k \mu_{ik}(c_k), \qquad
           p(j \mid a, y) = \frac{\prod_k \mu_{ik}(c_k)}{\sum_{j'} \prod_k \mu_{ik}(c'_k)}, \qquad
           b_{ik}(c) = \sum_{a, j:\, c_k = c} b_i(a)\, p(j \mid a, y),
 
-from :math:`\ln\mu(b) = -\|y_{leaf} - x_b\|^2 / 2\sigma^2`, so that nothing is divided on the way down.  The denoiser is
-:math:`D = \sum_b p(leaf = b \mid y)\, x_b` at every leaf, and :math:`D_a` is the same with a node held at a.
+from :math:`\ln\mu(b) = -\|y_{leaf} - x_b\|^2 / 2\sigma^2`, with no division on the way down.  The denoiser is
+:math:`D = \sum_b p(leaf = b \mid y)\, x_b` at every leaf, and :math:`D_a` is the same with a node fixed at a.
 
 References: Mossel (2001); Sclocchi, Favero, Wyart, PNAS 122 (2025); Cagnetta et al., Phys. Rev. X 14, 031001 (2024).
 """
@@ -25,10 +25,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
-from sigmascope.exact.checks import check_rows
+from sigmascope.core import UNKNOWN, Attribute, InputError
+from sigmascope.exact.common import (
+    ExactDenoiser,
+    Known,
+    Levels,
+    Values,
+    check_known,
+    check_rows,
+    grouped_logsumexp,
+    set_buffers,
+)
 
-_WORK_BYTES = 1 << 25  # less is as fast alone, but threads that wait for each other suffer under load
+_TABLE_BYTES = 1 << 25  # smaller chunks are as fast on an idle machine, but not on a busy one
 _LEAST_LOG = math.log(5e-324)  # of the smallest positive double
 
 Evidence = Callable[[slice], Tensor]
@@ -36,7 +45,7 @@ Evidence = Callable[[slice], Tensor]
 
 
 class Beliefs(NamedTuple):
-    r"""What belief propagation knows given the evidence.
+    r"""The result of belief propagation.
 
     Attributes:
         nodes: p(symbol of node | evidence) for every level from the root to the leaves, shape (batch, nodes, v).
@@ -52,10 +61,10 @@ class Beliefs(NamedTuple):
 
 @dataclass
 class _Upward:
-    """One chunk after the upward pass; of each level above the leaves, from the root, and with N = nodes * batch.
+    """One chunk after the upward pass: for each level above the leaves, from the root, with N = nodes * batch.
 
-    weight: p(j | a, y) times mass, shape (v, m, N); mass: at least 1, shape (v, N), or where a is impossible 1 with
-    weights 0; path: ln p(j | a, y) of the first node, shape (v, m, batch); root: ln p(a, evidence), shape (v, batch).
+    weight: p(j | a, y) times mass, shape (v, m, N); mass: at least 1, shape (v, N); where a is impossible it is 1, and
+    the weights are 0; path: ln p(j | a, y) of the first node, (v, m, batch).  root: ln p(a, evidence), (v, batch).
     """
 
     weight: list[Tensor]
@@ -64,22 +73,22 @@ class _Upward:
     root: Tensor
 
 
-class HierarchyDenoiser(Denoiser):
-    r"""Exact denoiser and posterior of data that a grammar writes on a tree.
+class HierarchyDenoiser(ExactDenoiser):
+    r"""Exact denoiser and posterior of data that a grammar generates on a tree.
 
     Args:
         rules: for each level above the leaves, from the root down, the children of symbol a by rule j, int64, shape
             (v, m, s); the v m tuples of a level are distinct.
-        vectors: what a leaf with symbol b looks like, shape (v, dim).
+        vectors: the value of a leaf with symbol b, shape (v, dim).
         attributes: for each level from the root to the leaves, the symbol of its first node.
         dtype: of the computation; ``double()`` and ``float()`` change it.
 
-    Everything is exact at every sigma, within the rounding of the dtype.  No gradient flows through the methods.
+    Exact at every sigma, within the rounding of the dtype.  No gradient flows through the methods.
 
     Raises: InputError for rules, vectors or attributes that do not fit one another.
 
-    Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch goes in chunks whose tables
-    stay within 32 MiB (``work_bytes``), or hold one row.
+    Cost: one exponential and 2 s additions, :math:`O(v m s)`, per node and datum; the batch is processed in chunks
+    whose tables stay within 32 MiB (``table_bytes``), or have one row.
     """
 
     vectors: Tensor
@@ -101,44 +110,41 @@ class HierarchyDenoiser(Denoiser):
         self.inner = sum(self.branching**level for level in range(self.depth))
         self.event = (self.leaves, vectors.shape[1])
         self.attributes = attributes
-        self.register_buffer("vectors", vectors.to(dtype), persistent=False)
-        self.register_buffer("rules", torch.stack(tuple(rules)), persistent=False)
+        tables = torch.stack(tuple(rules))
         # writes[level, k] is the k-th child of each rule, over (a, j) flattened.
-        writes = self.rules.flatten(1, 2).transpose(1, 2).contiguous()
-        self.register_buffer("writes", writes, persistent=False)
-        self.work_bytes = _WORK_BYTES
+        writes = tables.flatten(1, 2).transpose(1, 2).contiguous()
+        set_buffers(self, vectors=vectors.to(dtype), rules=tables, writes=writes)
+        self.table_bytes = _TABLE_BYTES
 
     @torch.no_grad()
     def beliefs(self, log_evidence: Tensor, known: Mapping[str, Tensor] | None = None) -> Beliefs:
-        r"""The posterior of every node, the evidence, and the entropy of every level.
+        r"""The posterior of every node, the log-evidence, and the entropy of every level.
 
         Args:
             log_evidence: ln of the likelihood of each symbol at each leaf, up to a constant, shape (batch, leaves, v);
                 it need not come from Gaussian noise.
             known: as in :meth:`forward`.
 
-        Children determine their parents, so the symbols A_l of a level hold those above, and with the rules J_i that
-        the nodes i above level l chose
+        Children determine their parents, so the symbols A_l of a level determine those above, and with the rules J_i of
+        the nodes i above level l
 
         .. math:: H(A_l \mid y) = H(A_0 \mid y) + \sum_{i \text{ above } l} H(J_i \mid A_i, y),
 
-        which are the entropies of all (A_i, J_i) less those of the nodes below the root, without cancellation.
+        without cancellation.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or what no datum has.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         if tuple(log_evidence.shape[1:]) != (self.leaves, self.symbols):
             raise InputError(
                 f"log_evidence has shape {tuple(log_evidence.shape)}: expected (batch, {self.leaves}, {self.symbols})"
             )
-        told = self._known(known or {}, len(log_evidence))
-        return self._beliefs(lambda rows: log_evidence[rows].to(self.vectors), len(log_evidence), told, nodes=True)
+        values = self._known(known or {}, len(log_evidence))
+        return self._beliefs(lambda rows: log_evidence[rows].to(self.vectors), len(log_evidence), values, nodes=True)
 
     @torch.no_grad()
-    def level_entropies(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "levels batch"]:
+    def level_entropies(self, y: Values, sigma: Levels) -> Float[Tensor, "levels batch"]:
         """H(A_l | Y_sigma = y), nats, of all symbols A_l of each level together, from the root to the leaves."""
-        return self._beliefs(self._seen(y, sigma), len(y), {}, nodes=False).level_entropies
+        return self._beliefs(self._evidence(y, sigma), len(y), {}, nodes=False).level_entropies
 
     def level_prior_entropies(self) -> Float[Tensor, " levels"]:
         r""":math:`H(A_l) = \ln v + \frac{s^l - 1}{s - 1} \ln m`, nats, the ceiling of :math:`I(A_l; Y)`."""
@@ -146,12 +152,7 @@ class HierarchyDenoiser(Denoiser):
         return math.log(self.symbols) + torch.tensor(above, dtype=torch.float64) * math.log(self.choices)
 
     @torch.no_grad()
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
         """E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Args:
@@ -159,55 +160,46 @@ class HierarchyDenoiser(Denoiser):
             sigma: one noise level per row.
             known: for some attributes, the symbol of the first node of that level, int64, -1 where unknown.
 
-        Raises: InputError for shapes that do not fit, an unknown attribute or value, or what no datum has.
+        Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
-        seen, told = self._seen(y, sigma), self._known(known or {}, len(y))
+        evidence, values = self._evidence(y, sigma), self._known(known or {}, len(y))
         out = torch.empty(y.shape, dtype=y.dtype, device=self.vectors.device)
-        for rows, up in self._chunks(seen, len(y), told):
+        for rows, up in self._chunks(evidence, len(y), values):
             *_, leaf = self._downward(up)
             mean = self.vectors.T @ leaf.flatten(1)
             out[rows] = mean.reshape(len(mean), *leaf.shape[1:]).permute(2, 1, 0).to(y.dtype)
         return out
 
     @torch.no_grad()
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, float64, from one upward pass.
 
-        Finite even where p underflows; a symbol that its node never has is given no more than the smallest double and
-        no more than any other symbol of the row.
+        Finite even where p underflows: a symbol that its node never has gets at most the smallest double, and at most
+        as much as any other symbol of the row.
         """
         parts: list[list[Tensor]] = [[] for _ in self.attributes]
-        for _, up in self._chunks(self._seen(y, sigma), len(y), {}, path=True):
+        for _, up in self._chunks(self._evidence(y, sigma), len(y), {}, path=True):
             log_belief = up.root.log_softmax(0)
             parts[0].append(log_belief)
             for level, choice in enumerate(up.path):
                 joint = (log_belief[:, None] + choice).flatten(0, 1)
-                log_belief = _grouped_logsumexp(joint, self.writes[level, 0], self.symbols)
+                log_belief = grouped_logsumexp(joint, self.writes[level, 0], self.symbols)
                 parts[level + 1].append(log_belief)
         joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
         return {a.name: log_p for a, log_p in zip(self.attributes, joined, strict=True)}
 
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64, as :meth:`all_log_posteriors` gives it."""
-        self._level(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
-
     @torch.no_grad()
     def sample_symbols(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+        self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> list[Int64[Tensor, "n batch nodes"]]:
         """n independent trees given Y_sigma = y: the symbols of all nodes, for every level from the root to the leaves.
 
         Column 0 of a level is the value of its attribute.
         """
-        # One uniform number per choice, drawn before the batch is cut in chunks.
+        # One uniform number per choice, drawn for the whole batch, so that chunks do not matter.
         u = torch.rand(n, len(y), 1 + self.inner, generator=generator, dtype=torch.float64).to(self.vectors.device)
         parts: list[list[Tensor]] = [[] for _ in range(self.depth + 1)]
-        for rows, up in self._chunks(self._seen(y, sigma), len(y), {}):
+        for rows, up in self._chunks(self._evidence(y, sigma), len(y), {}):
             symbol = _pick(up.root.softmax(0).T, u[:, rows, 0])[:, :, None]
             parts[0].append(symbol)
             row = torch.arange(rows.stop - rows.start, device=u.device)[:, None]
@@ -222,77 +214,68 @@ class HierarchyDenoiser(Denoiser):
         return [torch.cat(part, 1) for part in parts]
 
     def sample_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+        self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given Y_sigma = y, exact, in the dtype of y."""
         return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
 
-    def _level(self, name: str) -> int:
-        names = [a.name for a in self.attributes]
-        if name not in names:
-            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(names)}")
-        return names.index(name)
-
     def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
-        told = {}
+        values = {}
         for name, value in known.items():
-            level = self._level(name)
-            if value.shape != (batch,):
-                raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
-            if bool(((value < UNKNOWN) | (value >= self.symbols)).any()):
-                raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {self.symbols - 1}")
-            told[level] = value.to(self.vectors.device)
-        return told
+            level = self.attributes.index(self.attribute(name))
+            check_known(name, value, batch, self.symbols)
+            values[level] = value.to(self.vectors.device)
+        return values
 
-    def _seen(self, y: Tensor, sigma: Tensor) -> Evidence:
+    def _evidence(self, y: Tensor, sigma: Tensor) -> Evidence:
         check_rows(y, sigma, self.event)
 
         def evidence(rows: slice) -> Tensor:
             x = self.vectors
-            some, level = y[rows].to(x), sigma[rows].to(x)
-            distance2 = (some**2).sum(2, keepdim=True) + (x**2).sum(1) - 2.0 * (some @ x.T)
+            leaves, level = y[rows].to(x), sigma[rows].to(x)
+            distance2 = (leaves**2).sum(2, keepdim=True) + (x**2).sum(1) - 2.0 * (leaves @ x.T)
             return distance2 * (-0.5 / level**2)[:, None, None]
 
         return evidence
 
-    def _beliefs(self, evidence: Evidence, batch: int, told: dict[int, Tensor], nodes: bool) -> Beliefs:
-        found: list[list[Tensor]] = [[] for _ in range(self.depth + 1)]
+    def _beliefs(self, evidence: Evidence, batch: int, known: dict[int, Tensor], nodes: bool) -> Beliefs:
+        by_level: list[list[Tensor]] = [[] for _ in range(self.depth + 1)]
         log_evidence, entropies = [], []
-        for _, up in self._chunks(evidence, batch, told):
+        for _, up in self._chunks(evidence, batch, known):
             log_evidence.append(up.root.logsumexp(0))
             levels = [torch.special.entr(up.root.softmax(0)).sum(0)]
             for level, belief in enumerate(self._downward(up)):
                 if nodes:
-                    found[level].append(belief.permute(2, 1, 0))
+                    by_level[level].append(belief.permute(2, 1, 0))
                 if level < self.depth:
                     choice = torch.special.entr(up.weight[level] / up.mass[level][:, None]).sum(1)
                     levels.append(levels[-1] + (belief * choice.reshape(belief.shape)).sum((0, 1)))
             entropies.append(torch.stack(levels))
-        joined = [torch.cat(part) for part in found] if nodes else []
+        joined = [torch.cat(part) for part in by_level] if nodes else []
         return Beliefs(joined, torch.cat(log_evidence), torch.cat(entropies, 1))
 
     def _chunks(
-        self, evidence: Evidence, batch: int, told: dict[int, Tensor], path: bool = False
+        self, evidence: Evidence, batch: int, known: dict[int, Tensor], path: bool = False
     ) -> Iterator[tuple[slice, _Upward]]:
         row_bytes = self.inner * self.symbols * self.choices * self.vectors.element_size()
-        size = max(self.work_bytes // row_bytes, 1)
+        size = max(self.table_bytes // row_bytes, 1)
         for start in range(0, max(batch, 1), size):  # an empty batch is one empty chunk
             rows = slice(start, min(start + size, batch))
-            up = self._upward(evidence(rows), {level: value[rows] for level, value in told.items()}, path)
+            up = self._upward(evidence(rows), {level: value[rows] for level, value in known.items()}, path)
             possible = up.root.amax(0) > -torch.inf  # false for NaN too
             if not bool(possible.all()):
                 row = start + int(torch.nonzero(~possible)[0])
                 raise InputError(
-                    f"row {row}: no datum agrees with what is known, or y is not finite: leave one unknown (-1)"
+                    f"row {row}: no datum has the known attributes, or y is not finite: pass -1 (unknown) for one"
                 )
             yield rows, up
 
-    def _upward(self, evidence: Tensor, told: dict[int, Tensor], path: bool) -> _Upward:
+    def _upward(self, evidence: Tensor, known: dict[int, Tensor], path: bool) -> _Upward:
         v, m, s, batch = self.symbols, self.choices, self.branching, len(evidence)
         up = _Upward([], [], [], evidence)
-        # a copy, so that holding a leaf does not write into the caller's evidence
+        # a copy, so that fixing a leaf does not change the caller's evidence
         message = evidence.permute(2, 1, 0).clone(memory_format=torch.contiguous_format)
-        message = _held(message, told.get(self.depth))
+        message = _fixed(message, known.get(self.depth))
         for level in reversed(range(self.depth)):
             width = s**level * batch
             of_child = message.reshape(v, s**level, s, batch)
@@ -312,12 +295,12 @@ class HierarchyDenoiser(Denoiser):
                 up.path.insert(0, first - mass[:, None, :batch].log())
             up.weight.insert(0, weight)
             up.mass.insert(0, mass)
-            message = _held(message.reshape(v, s**level, batch), told.get(level))
+            message = _fixed(message.reshape(v, s**level, batch), known.get(level))
         up.root = message[:, 0] - math.log(v)
         return up
 
     def _downward(self, up: _Upward) -> Iterator[Float[Tensor, "v nodes batch"]]:
-        """Beliefs of every level from the root; weights are overwritten once the next level is asked for."""
+        """Beliefs of every level from the root; asking for the next level overwrites the weights."""
         batch = up.root.shape[1]
         belief = up.root.softmax(0)[:, None]
         yield belief
@@ -345,31 +328,22 @@ def _check(rules: Sequence[Tensor], vectors: Tensor, attributes: tuple[Attribute
         raise InputError(f"expected {len(rules) + 1} attributes of {v} values, the first node of each level")
 
 
-def _held(message: Float[Tensor, "v nodes batch"], value: Tensor | None) -> Float[Tensor, "v nodes batch"]:
-    """The message with its first node held at a value, in place."""
+def _fixed(message: Float[Tensor, "v nodes batch"], value: Tensor | None) -> Float[Tensor, "v nodes batch"]:
+    """The message with its first node fixed at a value, in place."""
     if value is not None:
         symbol = torch.arange(len(message), device=message.device)[:, None]
         message[:, 0].masked_fill_((value != UNKNOWN) & (symbol != value), -torch.inf)
     return message
 
 
-def _grouped_logsumexp(
-    x: Float[Tensor, "rules batch"], group: Int64[Tensor, " rules"], groups: int
-) -> Float[Tensor, "groups batch"]:
-    empty = x.new_full((groups, x.shape[1]), -torch.inf)
-    top = empty.scatter_reduce(0, group[:, None].expand_as(x), x, "amax")
-    safe = torch.where(torch.isfinite(top), top, 0.0)
-    return safe + torch.zeros_like(safe).index_add_(0, group, (x - safe[group]).exp()).log()
-
-
 def _finite(log_p: Float[Tensor, "batch v"]) -> Float[Tensor, "batch v"]:
-    """Normalised, with a finite value for what is impossible."""
+    """Normalised, with a finite value for impossible symbols."""
     log_p = log_p - log_p.logsumexp(1, keepdim=True)
     possible = torch.where(torch.isneginf(log_p), 0.0, log_p)
     return torch.where(torch.isneginf(log_p), possible.amin(1, keepdim=True).clamp_max(_LEAST_LOG), log_p)
 
 
 def _pick(weight: Float[Tensor, "*shape choices"], u: Float[Tensor, "*uniforms"]) -> Int64[Tensor, "*uniforms"]:
-    """A choice with probability in proportion to its weight, from a uniform number; leading shapes broadcast."""
+    """A choice with probability proportional to its weight, from a uniform number; leading shapes broadcast."""
     ladder = weight.double().cumsum(-1)  # in float32 a uniform number could be rounded to 1
     return (u[..., None] * ladder[..., -1:] >= ladder).sum(-1).clamp_max(weight.shape[-1] - 1)

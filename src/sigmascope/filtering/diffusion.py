@@ -65,16 +65,14 @@ class DiffusionSystem(System):
 
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
         white = torch.randn(*state.shape[:-1], self.b_matrix.shape[1], generator=generator, dtype=torch.float64)
-        return state + self.f(state, t) * dt + dt**0.5 * white.to(state.device) @ self.b_matrix.double().T
+        noise: Tensor = dt**0.5 * white.to(state.device) @ self.b_matrix.double().T
+        return state + self.f(state, t) * dt + noise
 
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         h = self.h(y, state, t)
         if h.shape[-1] != self.dim:
             raise ValueError(f"h gave shape {tuple(h.shape)}: expected the last dimension to be {self.dim}")
         return h
-
-    def start_log_density(self, y: Tensor, state: Tensor) -> Tensor:
-        return y.new_zeros(state.shape[:-1])
 
     def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:
         device = self.b_matrix.device
@@ -95,7 +93,7 @@ class DiffusionSystem(System):
         y0 = x.new_zeros(x.shape[1], self.dim)
         y = euler(lambda v, k: self.drift(v, x[k], grid[k]), y0, times, drawn.measurement)
         if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
-            raise ValueError("the solution left the numbers: use smaller steps, or a drift that does not explode")
+            raise ValueError("the solution overflowed: use smaller steps, or a drift that does not explode")
         return Path(self, times, y, x, drawn)
 
 
@@ -137,21 +135,12 @@ class BenesSystem(System):
     def feeds_back(self) -> bool:
         return False
 
-    def fastest(self, times: Float[Tensor, " times"]) -> float:
-        return 0.0
-
     def with_drift(self, slope: float) -> LinearSystem:
         """The linear system with a constant drift in place of the hyperbolic tangent."""
         one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
-        return LinearSystem(
-            zero,
-            one,
-            self.gain.double()[:, None],
-            torch.tensor([self.mean + slope * self.variance], dtype=torch.float64),
-            self.variance * one,
-            offset=torch.tensor([slope], dtype=torch.float64),
-            measured_offset=self.offset,
-        )
+        mean, offset = self.mean + slope * self.variance, slope * one[0]
+        gain = self.gain.double()[:, None]
+        return LinearSystem(zero, one, gain, mean * one[0], self.variance * one, None, offset, self.offset)
 
     def _up(self) -> float:
         """Probability that the hidden drift is positive."""
@@ -160,20 +149,19 @@ class BenesSystem(System):
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
         up = torch.rand(paths, generator=generator, dtype=torch.float64) < self._up()
         white = torch.randn(paths, generator=generator, dtype=torch.float64)
-        return (self.mean + torch.where(up, self.mu, -self.mu) * self.variance + self.variance**0.5 * white)[:, None]
+        x: Tensor = self.mean + torch.where(up, self.mu, -self.mu) * self.variance + self.variance**0.5 * white
+        return x[:, None]
 
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
         up = torch.rand(state.shape, generator=generator, dtype=torch.float64).to(state.device)
         white = torch.randn(state.shape, generator=generator, dtype=torch.float64).to(state.device)
         slope = torch.where(up < torch.sigmoid(2.0 * (self.mu * state + self.shift)), self.mu, -self.mu)
-        return state + slope * dt + dt**0.5 * white
+        noise: Tensor = dt**0.5 * white
+        return state + slope * dt + noise
 
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         h = state * self.gain
         return h if self.offset is None else h + self.offset
-
-    def start_log_density(self, y: Tensor, state: Tensor) -> Tensor:
-        return y.new_zeros(state.shape[:-1])
 
     def simulate(self, times: Float[Tensor, " times"], paths: int, generator: torch.Generator) -> Path:
         up = torch.rand(paths, generator=generator, dtype=torch.float64) < self._up()

@@ -27,7 +27,7 @@ from torch import Tensor
 from sigmascope.filtering.systems import NoInformation, Path, System, feedback_gain, known_state
 from sigmascope.paths import check_times
 
-State = TypeVar("State")
+State = TypeVar("State", bound=Any)
 
 
 class Filter(ABC, Generic[State]):
@@ -37,7 +37,7 @@ class Filter(ABC, Generic[State]):
         system: what is filtered.
         rate: from the times to the fastest rate that the filter's own scheme must resolve; None: no more than the
             system's.
-        watched: what else is worth knowing at each time, by name: from the state to a tensor of shape (paths,).
+        watched: diagnostics at each time, by name: functions from the state to a tensor of shape (paths,).
     """
 
     system: System
@@ -52,17 +52,19 @@ class Filter(ABC, Generic[State]):
     def step(self, state: State, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> State:
         """The filter at t + dt, after the increment dy of the measurement over that step."""
 
-    @abstractmethod
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
+        mean: Tensor = state.mean
+        return mean
 
-    @abstractmethod
     def drift(self, state: State, t: float) -> Float[Tensor, "paths dim"]:
-        r""":math:`\pi_t(H)`, what the filter expects of the measurement."""
+        r""":math:`\pi_t(H)`, the expected drift of the measurement; H at the mean where H is linear in the state."""
+        return self.system.drift(state.y, state.mean, t)
 
-    @abstractmethod
     def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
         """Logarithm of the likelihood ratio of the measurements so far."""
+        log_evidence: Tensor = state.log_evidence
+        return log_evidence
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse for the system or for this filter's scheme."""
@@ -71,7 +73,7 @@ class Filter(ABC, Generic[State]):
 
 @dataclass(frozen=True, eq=False)
 class Filtered:
-    """A filter's account of a path.
+    """The results of a filter on a path.
 
     Args:
         times: shape (times,).
@@ -95,10 +97,10 @@ def run(filter: Filter[Any], path: Path) -> Filtered:
 
     Args:
         filter: of the same number of measured coordinates.
-        path: measurements; the states in it are not looked at.
+        path: measurements; its states are not used.
 
-    Raises: ValueError for measurements that are not finite or of another dimension; ArithmeticError where the filter
-        itself leaves the numbers, naming the time.
+    Raises: ValueError for measurements that are not finite or of another dimension; ArithmeticError with the
+        time where the filter itself overflows.
     Warns: CoarseStepWarning.
     """
     times = check_times(path.times)
@@ -121,12 +123,12 @@ def drive(
     y0: Float[Tensor, "paths dim"],
     increment: Callable[[int, Tensor], Tensor],
 ) -> Filtered:
-    """Step a filter along a checked grid, keeping its account.
+    """Step a filter along a checked grid, keeping its results.
 
     Args:
-        increment: of the measurement over step k, given k and what the filter expects at its left end.
+        increment: of the measurement over step k, from k and the filter's drift at its left end.
 
-    Raises: ArithmeticError where the filter leaves the numbers, naming the time.
+    Raises: ArithmeticError with the time where the filter overflows.
     """
     grid, state = times.tolist(), filter.init(y0)
     first = filter.mean(state)
@@ -142,25 +144,23 @@ def drive(
             kept.setdefault(name, []).append(look(state))
     fine = torch.isfinite(mean).flatten(1).all(1) & torch.isfinite(evidence).all(1)
     if not bool(fine.all()):
-        raise ArithmeticError(
-            f"the filter left the numbers at t = {grid[int((~fine).nonzero()[0])]:g}: use smaller steps"
-        )
+        raise ArithmeticError(f"the filter overflowed at t = {grid[int((~fine).nonzero()[0])]:g}: use smaller steps")
     return Filtered(times, mean, drift, evidence, {k: torch.stack(v) for k, v in kept.items()}, state)
 
 
 def known_path(path: Path) -> Filtered:
-    r"""The account of one who knows the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
+    r"""The filter given the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
 
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
     :math:`\ln p(Y_0 | X_0)`.  In the sums Y is taken at the left of a step (the integral is Itô's), and of the state,
     which is independent of W, both ends are.  A feedback adds what Milstein's scheme does, see
     :func:`~sigmascope.filtering.systems.feedback_gain`.
 
-    Raises: NoInformation for correlated noises (the state's path then tells of W too); ValueError where the state is
+    Raises: NoInformation for correlated noises (the state's path then depends on W too); ValueError where the state is
         not known.
     """
     if path.system.correlated:
-        raise NoInformation("the noises are correlated: the state's path tells of the measurement's noise too")
+        raise NoInformation("the noises are correlated: the state's path depends on the measurement's noise too")
     grid, system, state = path.times.tolist(), path.system, known_state(path)
     drift = torch.stack([system.drift(path.y[k], state[k], t) for k, t in enumerate(grid)])
     ahead = torch.stack([system.drift(path.y[k], state[k + 1], t) for k, t in enumerate(grid[:-1])])

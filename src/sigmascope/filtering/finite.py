@@ -117,7 +117,7 @@ class FiniteSystem(System):
         return log_normal(y[:, None] - self.start_mean, torch.linalg.cholesky(self.start_covariance))
 
     def fastest(self, times: Float[Tensor, " times"]) -> float:
-        """How fast H moves along the chain, relative to its range; how soon a step tells a jump; a feedback's slope."""
+        """The largest rate: of H along the chain, relative to its range, of detecting a jump, or a feedback's slope."""
         if not isinstance(self.h, Tensor):
             y, small, t = self.prior.new_zeros(1, self.dim), 1e-4, float(times[0])
             moved = [self.drifts(y + small * e, t) for e in torch.eye(self.dim, dtype=y.dtype, device=y.device)]
@@ -135,7 +135,7 @@ class FiniteSystem(System):
         return max(drift, spreading, 0.1 * float(jump[off > 0].square().max()) if bool((off > 0).any()) else 0.0)
 
     def stiffness(self, times: Float[Tensor, " times"]) -> float:
-        """How fast measurements tell two states apart: max ‖H_x − H_x'‖² at the first time, at Y = 0 for a feedback."""
+        """How fast measurements separate two states: max ‖H_x − H_x'‖² at the first time, at Y = 0 for a feedback."""
         h = self.drifts(self.prior.new_zeros(self.dim), float(times[0]))
         return float((h[:, None] - h).square().sum(2).max())
 
@@ -177,7 +177,7 @@ class FiniteSystem(System):
         return self._solved(drawn.noise.refined(times, generator), drawn.jumps, drawn.states, path.y[0])
 
     def _jumps(self, x0: Tensor, start: float, end: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Times of jumps and the states from then on, by competing exponential clocks."""
+        """Times of jumps and the states after them, by competing exponential clocks."""
         now = torch.full(x0.shape, start, dtype=torch.float64)
         state, times, states = x0.cpu(), [now], [x0.cpu()]
         while self.rates is not None:
@@ -188,7 +188,7 @@ class FiniteSystem(System):
             if bool((now > end).all()):
                 break
             to = (q - torch.diag(torch.diagonal(q)))[state].clamp_min(0.0)
-            to[out[state] <= 0, 0] = 1.0  # never jumps: any target will do
+            to[out[state] <= 0, 0] = 1.0  # no jump: the target does not matter
             state = torch.where(now <= end, torch.multinomial(to, 1, generator=generator)[:, 0], state)
             times.append(now.clone())
             states.append(state)
@@ -206,7 +206,7 @@ class FiniteSystem(System):
             share, grid = spent / times.diff()[:, None, None], times.tolist()
             y = euler(lambda v, k: (share[k, :, None] @ self.drifts(v, grid[k]))[:, 0], y0, times, noise)
         if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement left the numbers: use smaller steps, or a feedback that does not explode")
+            raise ValueError("the measurement overflowed: use smaller steps, or a feedback that does not explode")
         return Path(self, times, y, state, _Drawn(noise, jumps, states))
 
     def _spent(self, times: Tensor, jumps: Tensor, states: Tensor) -> Float[Tensor, "steps paths states"]:

@@ -28,21 +28,21 @@ _EULER_RATE = 8.0  # times max ‖H_x - H_x'‖²: at the step that is then call
 
 
 class FiniteState(NamedTuple):
-    """Log weights (normalised for Wonham and Kushner), their normalisation, the measurement and the log evidence."""
+    """Log weights (normalised for Wonham and Kushner), probabilities, the measurement and the log evidence."""
 
     log_weight: Float[Tensor, "paths states"]
-    probability: Float[Tensor, "paths states"]
+    mean: Float[Tensor, "paths states"]
     y: Float[Tensor, "paths dim"]
     log_evidence: Float[Tensor, " paths"]
 
 
 class _FiniteFilter(Filter[FiniteState]):
-    """What the three have in common.
+    """The common part of the three filters.
 
     Args:
         system: the chain.
-        prior: law of :math:`X_0` for each path, shape (paths, states), in place of the system's: so a filter is told
-            something of the state.
+        prior: law of :math:`X_0` for each path, shape (paths, states), in place of the system's; it may hold
+            knowledge of the state.
         scheme: ``log`` or ``euler``, of those that have both.
     """
 
@@ -76,31 +76,26 @@ class _FiniteFilter(Filter[FiniteState]):
         carried = log_pi if self._normalised else log_pi + evidence[:, None]
         return FiniteState(carried, log_pi.exp(), y0, evidence)
 
-    def mean(self, state: FiniteState) -> Float[Tensor, "paths states"]:
-        return state.probability
-
-    def log_evidence(self, state: FiniteState) -> Float[Tensor, " paths"]:
-        return state.log_evidence
-
     def drift(self, state: FiniteState, t: float) -> Float[Tensor, "paths dim"]:
         h = self.system.drifts(state.y, t)
-        return state.probability @ h if h.ndim == 2 else (state.probability[:, None] @ h)[:, 0]
+        return state.mean @ h if h.ndim == 2 else (state.mean[:, None] @ h)[:, 0]
 
     def _log_likelihood(self, y: Tensor, dy: Tensor, t: float, dt: float) -> Float[Tensor, "paths states"]:
         """H · dy − ½ ‖H‖² dt of every state."""
         h = self.system.drifts(y, t)
-        found = _along(h, dy) - (0.5 * dt) * (h**2).sum(-1)
+        value = _along(h, dy) - (0.5 * dt) * (h**2).sum(-1)
         if self.system.feeds_back:
-            found = found + feedback_gain(lambda v: self.system.drifts(v, t), h, y, dy, dt)
-        return found
+            value = value + feedback_gain(lambda v: self.system.drifts(v, t), h, y, dy, dt)
+        return value
 
 
 class WonhamFilter(_FiniteFilter):
     r"""The filter of a finite chain, in the log domain; Bayes' rule for a static state.
 
     Each step moves by :math:`e^{Q\,dt/2}`, weighs by :math:`e^{H_x \cdot dY - \frac12\|H_x\|^2 dt}` and moves again:
-    the forward algorithm of the chain seen at the middles of the steps.  Of strong order one in the step, as any scheme
-    that knows increments alone, but with no bias of that order; exact for a static state whose H is a table.
+    the forward algorithm of the chain measured at the middles of the steps.  It has strong order one in the step, the
+    best for a scheme that uses increments alone, with no bias of that order, and is exact for a static state whose H is
+    a table.
 
     Args:
         system: the chain.
@@ -117,7 +112,7 @@ class WonhamFilter(_FiniteFilter):
 
     def step(self, state: FiniteState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> FiniteState:
         half = self.system.transition(0.5 * dt)
-        weight = state.log_weight if half is None else (state.probability @ half).log()
+        weight = state.log_weight if half is None else (state.mean @ half).log()
         weight = weight + self._log_likelihood(state.y, dy, t, dt)
         gain = torch.logsumexp(weight, 1, keepdim=True)
         log_pi = weight - gain
@@ -180,16 +175,16 @@ class KushnerFilter(_FiniteFilter):
         pi, h = log_pi.exp(), self.system.drifts(state.y, t)
         expected = (pi[:, None] @ h)[:, 0] if h.ndim == 3 else pi @ h
         centred = (h if h.ndim == 3 else h[None]) - expected[:, None]
-        told = (centred @ (dy - expected * dt)[:, :, None])[:, :, 0]
+        gain = (centred @ (dy - expected * dt)[:, :, None])[:, :, 0]
         square = (centred**2).sum(2) * dt
         evidence = state.log_evidence + (expected * dy).sum(1) - 0.5 * (expected**2).sum(1) * dt
         if self._scheme == "log":
-            weight = log_pi + told - 0.5 * square
+            weight = log_pi + gain - 0.5 * square
             if self.system.feeds_back:
                 weight = weight + feedback_gain(lambda v: self.system.drifts(v, t), h, state.y, dy, dt)
             weight = _moved(weight, half)
         else:
-            weight = _euler_step(log_pi, told, square, self.system.rates, dt)
+            weight = _euler_step(log_pi, gain, square, self.system.rates, dt)
         mass = torch.logsumexp(weight, 1)
         if self._scheme == "log":
             evidence = evidence + mass
@@ -199,18 +194,18 @@ class KushnerFilter(_FiniteFilter):
 
 def _euler_step(
     log_weight: Float[Tensor, "paths states"],
-    told: Float[Tensor, "paths states"],
+    gain: Float[Tensor, "paths states"],
     square: Tensor,
     rates: Tensor | None,
     dt: float,
 ) -> Float[Tensor, "paths states"]:
-    """ln of weight · (1 + told) + (weights @ rates) dt, with exp(told − ½ square) where that factor is nearly used up.
+    """ln of weight · (1 + gain) + (weights @ rates) dt, with exp(gain − ½ square) where that factor is nearly 0.
 
     A factor set to zero would lose the state for good, and a static state cannot come back.
     """
     if rates is not None:
-        told = told + torch.diagonal(rates) * dt
-    kept = log_weight + torch.where(told > _LEAST - 1.0, torch.log1p(told.clamp_min(_LEAST - 1.0)), told - 0.5 * square)
+        gain = gain + torch.diagonal(rates) * dt
+    kept = log_weight + torch.where(gain > _LEAST - 1.0, torch.log1p(gain.clamp_min(_LEAST - 1.0)), gain - 0.5 * square)
     if rates is None:
         return kept
     top = log_weight.max(1, keepdim=True).values
@@ -232,7 +227,7 @@ def _moved(log_weight: Float[Tensor, "paths states"], move: Tensor | None) -> Fl
 
 
 def prior_given(system: FiniteSystem, labels: Tensor, values: Tensor) -> Float[Tensor, "paths states"]:
-    """The law of :math:`X_0` given the value of a function of it, for each path: a prior for a filter that is told.
+    """The law of :math:`X_0` given the value of a function of it, for each path: the prior of a conditional filter.
 
     Args:
         system: the chain.

@@ -1,4 +1,4 @@
-"""The Kalman–Bucy filter, and that of Beneš, which is one in disguise."""
+"""The Kalman–Bucy filter, and the filter of Beneš, which is a Kalman–Bucy filter with a tilt."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class KalmanBucyFilter(Filter[GaussianState]):
 
     Args:
         system: linear.
-        mean: of :math:`X_0` for each path, shape (paths, n), in place of the system's: so a filter is told something.
+        mean: of :math:`X_0` for each path, shape (paths, n), in place of the system's.
         covariance: of :math:`X_0`, shape (n, n), for all paths.
 
     Raises: ValueError for a covariance that is none, or shapes that disagree; ArithmeticError where the covariance
-        leaves the numbers.
+        overflows.
     References: Kalman & Bucy (1961); Bucy & Joseph (1968); Liptser & Shiryaev (2001), ch. 10.
     """
 
@@ -80,8 +80,8 @@ class KalmanBucyFilter(Filter[GaussianState]):
             chol = torch.linalg.cholesky(spread)
         except torch.linalg.LinAlgError as error:
             raise ArithmeticError(
-                f"the filter's covariance left the numbers before t = {t + dt:g}: an unstable mode of A that C does "
-                "not see grows without bound; leave it out, or end earlier"
+                f"the filter's covariance overflowed before t = {t + dt:g}: an unstable mode of A that C does "
+                "not measure grows without bound; leave it out, or end earlier"
             ) from error
         gain = torch.cholesky_solve((to_x @ p @ to_y.T + both).T, chol).T
         left = to_x - gain @ to_y
@@ -94,23 +94,14 @@ class KalmanBucyFilter(Filter[GaussianState]):
         evidence = state.log_evidence + (0.5 * square - log_volume)
         return GaussianState(mean, 0.5 * (p + p.T), state.y + dy, evidence)
 
-    def mean(self, state: GaussianState) -> Float[Tensor, "paths n"]:
-        return state.mean
-
     def covariance(self, state: GaussianState) -> Float[Tensor, "n n"]:
         """Covariance of the state given the measurements; the same for every path."""
         return state.covariance
 
-    def drift(self, state: GaussianState, t: float) -> Float[Tensor, "paths dim"]:
-        return self.system.drift(state.y, state.mean, t)
-
-    def log_evidence(self, state: GaussianState) -> Float[Tensor, " paths"]:
-        return state.log_evidence
-
 
 class BenesState(NamedTuple):
-    """Of the Brownian motion in disguise: mean of each path and their variance; what the tilt makes of them; the
-    measurement, and the log evidence without the tilt."""
+    """Mean of each path and their variance without the tilt; the tilted mean and the log tilt; the measurement, and the
+    log evidence without the tilt."""
 
     untilted: Float[Tensor, " paths"]
     variance: float
@@ -141,12 +132,12 @@ class BenesFilter(Filter[BenesState]):
         self.system: BenesSystem = system
         gain = system.gain.double()
         self._strength = float(gain.norm())
-        self._along = gain / self._strength if self._strength else gain  # the measured combination that tells of X
+        self._along = gain / self._strength if self._strength else gain  # the measured combination that depends on X
         offset = torch.zeros_like(gain) if system.offset is None else system.offset.double()
         self._offset = float(offset @ self._along)
-        rest = offset - self._offset * self._along
-        self._rest = rest if bool((rest != 0).any()) else None
-        self._known = 0.5 * float(rest @ rest + system.mu**2)
+        across = offset - self._offset * self._along
+        self._across = across if bool((across != 0).any()) else None
+        self._constant = 0.5 * float(across @ across + system.mu**2)
 
     def init(self, y0: Float[Tensor, "paths dim"]) -> BenesState:
         start = torch.full_like(y0[:, 0], self.system.mean)
@@ -162,20 +153,17 @@ class BenesFilter(Filter[BenesState]):
 
     def step(self, state: BenesState, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> BenesState:
         h, p = self._strength, state.variance
-        told = dy @ self._along
-        residual = (told - self._offset * dt) - state.untilted * (h * dt)
+        measured = dy @ self._along
+        residual = (measured - self._offset * dt) - state.untilted * (h * dt)
         # (X, h ∫X + W) after a step of a Brownian motion X, given its start: covariances dt, h dt²/2, dt + h² dt³/3.
         to_y, both, noise = h * dt, 0.5 * h * dt**2, dt + h**2 * dt**3 / 3.0
         spread = to_y**2 * p + noise
         gain = (p * to_y + both) / spread
         left = (1.0 - gain * to_y) ** 2 * p + dt - 2.0 * gain * both + gain**2 * noise
-        gained = 0.5 * (told**2 / dt - residual**2 / spread) - (0.5 * math.log(spread / dt) + self._known * dt)
-        if self._rest is not None:
-            gained = gained + dy @ self._rest
+        gained = 0.5 * (measured**2 / dt - residual**2 / spread) - (0.5 * math.log(spread / dt) + self._constant * dt)
+        if self._across is not None:
+            gained = gained + dy @ self._across
         return self._tilted(state.untilted + gain * residual, left, state.y + dy, state.log_evidence + gained)
-
-    def mean(self, state: BenesState) -> Float[Tensor, "paths 1"]:
-        return state.mean
 
     def variance(self, state: BenesState) -> Float[Tensor, " paths"]:
         """Variance of the state given the measurements."""
@@ -195,9 +183,6 @@ class BenesFilter(Filter[BenesState]):
         arm = self.system.mu * x + self.system.shift
         normal = -0.5 * (x - state.untilted[:, None]) ** 2 / p - 0.5 * math.log(2 * math.pi * p)
         return normal + torch.logaddexp(arm, -arm) - math.log(2) - state.log_tilt[:, None]
-
-    def drift(self, state: BenesState, t: float) -> Float[Tensor, "paths dim"]:
-        return self.system.drift(state.y, state.mean, t)
 
     def log_evidence(self, state: BenesState) -> Float[Tensor, " paths"]:
         return state.log_evidence + state.log_tilt

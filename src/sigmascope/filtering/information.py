@@ -1,4 +1,4 @@
-r"""What the measurements tell of an attribute φ, as a curve in time.
+r"""The information that the measurements carry about an attribute φ, as a curve in time.
 
 .. math:: I(Y_{[0,t]}; \phi) = I(Y_0; \phi) + \tfrac12 E \int_0^t \| E[H \mid R_s] - E[H \mid F_s] \|^2 ds,
           \qquad R_s = F_s \vee \sigma(\phi)
@@ -41,52 +41,53 @@ class InformationInTime:
     @property
     def stderr(self) -> Float[Tensor, " times"]:
         """Standard error of the mean over independent paths."""
-        return self.per_path.std(1) / self.per_path.shape[1] ** 0.5
+        stderr: Tensor = self.per_path.std(1) / self.per_path.shape[1] ** 0.5
+        return stderr
 
 
-def information_by_gap(path: Path, unknown: Filtered, told: Filtered) -> InformationInTime:
-    r"""Information by the integral of the squared gap between what the two expect, trapezoidal in time.
+def information_by_gap(path: Path, unconditional: Filtered, conditional: Filtered) -> InformationInTime:
+    r"""Information by the integral of the squared gap between the two expected drifts, trapezoidal in time.
 
     Args:
         path: the measurements.
-        unknown: a filter of the measurements alone.
-        told: one that also knows φ (see :func:`~sigmascope.filtering.finite_filters.prior_given`,
+        unconditional: the filter of the measurements alone.
+        conditional: the filter of the measurements and φ (see :func:`~sigmascope.filtering.finite_filters.prior_given`,
             :func:`~sigmascope.filtering.filters.known_path`).
 
     Errors: of the paths (``stderr``) and of the filters' step.  A particle filter adds its own variance to the gap, a
         bias upward of order 1 / particles.
     Raises: NoInformation where the noises of state and measurement are correlated: the theorem fails; ValueError for
-        accounts of other grids.
+        filters of other grids.
     """
-    _check(path, unknown, told)
-    rate = 0.5 * ((told.drift - unknown.drift) ** 2).sum(2)
+    _check(path, unconditional, conditional)
+    rate = 0.5 * ((conditional.drift - unconditional.drift) ** 2).sum(2)
     area = (0.5 * (rate[1:] + rate[:-1]) * path.times.diff()[:, None]).cumsum(0)
-    first = (told.log_evidence[0] - unknown.log_evidence[0])[None]
+    first = (conditional.log_evidence[0] - unconditional.log_evidence[0])[None]
     return InformationInTime(path.times, torch.cat([first, first + area]))
 
 
-def information_by_ratio(path: Path, unknown: Filtered, told: Filtered) -> InformationInTime:
+def information_by_ratio(path: Path, unconditional: Filtered, conditional: Filtered) -> InformationInTime:
     r"""Information by the likelihood ratio, :math:`E \ln \frac{dP(Y_{[0,t]} \mid \phi)}{dP(Y_{[0,t]})}`.
 
-    Arguments as for :func:`information_by_gap`, whose variance is smaller.  Sampled measurements tell less than the
+    Arguments as for :func:`information_by_gap`, whose variance is smaller.  Sampled measurements carry less than the
     path: for a moving state the ratio is low by a first-order amount in the step (with
     :func:`~sigmascope.filtering.filters.known_path`, about :math:`\|C B\|^2\, t\, dt / 8` nats for a linear system),
     where the gap errs at second order.
     """
-    _check(path, unknown, told)
-    return InformationInTime(path.times, told.log_evidence - unknown.log_evidence)
+    _check(path, unconditional, conditional)
+    return InformationInTime(path.times, conditional.log_evidence - unconditional.log_evidence)
 
 
-def _check(path: Path, unknown: Filtered, told: Filtered) -> None:
+def _check(path: Path, unconditional: Filtered, conditional: Filtered) -> None:
     if path.system.correlated:
         raise NoInformation(
             "the noises of state and measurement are correlated: the information theorem needs a measurement noise "
             "that is independent of the state; leave the correlation out"
         )
-    if unknown.drift.shape != path.y.shape or told.drift.shape != path.y.shape:
+    if unconditional.drift.shape != path.y.shape or conditional.drift.shape != path.y.shape:
         raise ValueError(
-            f"the filters' accounts have shapes {tuple(unknown.drift.shape)} and {tuple(told.drift.shape)}, the path "
-            f"{tuple(path.y.shape)}: run both on this path"
+            f"the filters have shapes {tuple(unconditional.drift.shape)} and {tuple(conditional.drift.shape)}, "
+            f"the path {tuple(path.y.shape)}: run both on this path"
         )
 
 
@@ -97,7 +98,7 @@ def gaussian_information(system: LinearSystem, times: Tensor) -> Float[Tensor, "
 
     Exact for constant coefficients; else these are taken at the middle of each step (second order).
 
-    Raises: NoInformation for correlated noises; ArithmeticError where the covariance leaves the numbers.
+    Raises: NoInformation for correlated noises; ArithmeticError where the covariance overflows.
     """
     if system.correlated:
         raise NoInformation("the noises of state and measurement are correlated: the information theorem fails")
@@ -120,24 +121,15 @@ def gaussian_state_information(system: LinearSystem, times: Tensor) -> Float[Ten
     """
     grid = torch.as_tensor(times, dtype=torch.float64)
     posterior = riccati(system, grid)
-    n, free, found = len(system.mean), system.covariance, []
+    n, free, values = len(system.mean), system.covariance, []
     for k, t in enumerate(grid.tolist()):
         if k:
             move = system.transition(float(grid[k - 1]), t - float(grid[k - 1]))
             free = move.matrix[:n, :n] @ free @ move.matrix[:n, :n].T + move.covariance[:n, :n]
         if not bool(free.any()):
-            found.append(free.new_zeros(()))
+            values.append(free.new_zeros(()))
         elif float(torch.linalg.det(free)) <= 0.0:
             raise ValueError(f"at t = {t:g} a part of the state is known for certain: use a definite covariance")
         else:
-            found.append(0.5 * (torch.logdet(free) - torch.logdet(posterior[k])))
-    return torch.stack(found)
-
-
-__all__ = [
-    "InformationInTime",
-    "gaussian_information",
-    "gaussian_state_information",
-    "information_by_gap",
-    "information_by_ratio",
-]
+            values.append(0.5 * (torch.logdet(free) - torch.logdet(posterior[k])))
+    return torch.stack(values)

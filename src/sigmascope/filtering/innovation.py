@@ -2,8 +2,8 @@ r"""The innovation of a filtration, and tests of its being a Brownian motion.
 
 .. math:: W_t = Y_t - Y_0 - \int_0^t E[H_s \mid R_s]\,ds
 
-is a Brownian motion of the filtration R, for the measurements' own as for any that knows more of the state.
-Each test returns its statistic and p-value; many paths are tested at once, each an independent sample.
+is a Brownian motion of the filtration R: the measurements' own, or any larger one.  Each test returns its statistic and
+p-value; many paths are tested at once, each an independent sample.
 
 References: Kailath (1968); Bain & Crisan (2009), Prop. 2.30; Ljung & Box (1978); Jarque & Bera (1980).
 """
@@ -35,8 +35,8 @@ TestResult.__test__ = False  # type: ignore[attr-defined]  # not a test of pytes
 def innovation(path: Path, account: Filtered) -> Float[Tensor, "times paths dim"]:
     """The innovation at the grid's times, from the drift that a filter expected, trapezoidal in time.
 
-    Errors: second order in the step.  On a coarse grid, or for very many paths, the tests see it: they ask whether this
-        process is a Brownian motion, not whether its limit is.
+    Errors: second order in the step.  On a coarse grid, or with very many paths, the tests detect it: they ask whether
+        this process is a Brownian motion, not whether its limit is.
     """
     expected = 0.5 * (account.drift[:-1] + account.drift[1:])
     pushed = (expected * path.times.diff()[:, None, None]).cumsum(0)
@@ -46,7 +46,7 @@ def innovation(path: Path, account: Filtered) -> Float[Tensor, "times paths dim"
 def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestResult:
     """Whether Σ (ΔW)²/Δt is chi-squared: z-score of that sum, two-sided.
 
-    Blind, on a fine grid, to any drift: thin the grid to see one.
+    On a fine grid it detects no drift: thin the grid to detect one.
     """
     z = _standard(w, times)
     count = z.numel()
@@ -81,14 +81,12 @@ def normality_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestRe
 
 
 def martingale_test(
-    w: Float[Tensor, "times paths dim"],
-    times: Float[Tensor, " times"],
-    predictor: Tensor,
+    w: Float[Tensor, "times paths dim"], times: Float[Tensor, " times"], predictor: Tensor
 ) -> TestResult:
     r"""Whether a process that is known at each time predicts the next increment: z-score of :math:`\int P \cdot dW`.
 
-    The sharpest of the four against a wrong filter: take as predictor what the filtration knows, e.g. the drift that
-    another filter expects.
+    The most powerful of the four against a wrong filter.  Use as predictor a process of the filtration, e.g. the drift
+    that another filter expects.
     """
     if predictor.shape != w.shape:
         raise ValueError(f"predictor has shape {tuple(predictor.shape)}, w {tuple(w.shape)}: they must agree")

@@ -3,7 +3,7 @@ r"""The pair (Y, π) from the filter alone: the hidden state is never drawn.
 .. math:: dY_t = \pi_t(H)\,dt + dW^F_t, \qquad d\pi_t = \text{the filter's equation, driven by this } Y
 
 The innovation is a Brownian motion of the measurements' own filtration, so the law of Y is that of the system with the
-hidden state.  A diffusion model that generates does precisely this.
+hidden state.  A diffusion model does precisely this when it generates.
 
 References: Franzese et al. (2025); Bain & Crisan (2009), Prop. 2.30.
 """

@@ -57,7 +57,7 @@ class LinearSystem(System):
     Coefficients that depend on time are taken at the middle of each step (second order).
 
     Raises: ValueError for shapes that disagree, a covariance that is none, a correlation above one; ArithmeticError,
-        when simulated, for a state that leaves the numbers.
+        when simulated, for a state that overflows.
     References: Kalman & Bucy (1961); Van Loan (1978); Liptser & Shiryaev (2001), ch. 10-12.
     """
 
@@ -103,7 +103,7 @@ class LinearSystem(System):
             r, _ = covariance_factor(self.start_covariance, "start_covariance", dim, definite=True)
             object.__setattr__(self, "start_covariance", r)
         if self.correlation is not None and float(torch.linalg.matrix_norm(self.correlation, 2)) > 1 + 1e-9:
-            raise ValueError("correlation has a singular value above 1: no two standard Brownian motions are so")
+            raise ValueError("correlation has a singular value above 1: two standard Brownian motions have none")
         object.__setattr__(self, "dim", dim)
         object.__setattr__(self, "correlated", self.correlation is not None and bool((self.correlation != 0).any()))
 
@@ -118,8 +118,8 @@ class LinearSystem(System):
 
     def coefficients(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
         """A, B, C at a time, float64."""
-        found = ((c(t) if callable(c) else c) for c in (self.a_matrix, self.b_matrix, self.c_matrix))
-        a, b, c = (torch.as_tensor(x, dtype=torch.float64) for x in found)
+        values = ((c(t) if callable(c) else c) for c in (self.a_matrix, self.b_matrix, self.c_matrix))
+        a, b, c = (torch.as_tensor(x, dtype=torch.float64) for x in values)
         return a, b, c
 
     def transition(self, t: float, dt: float) -> Transition:
@@ -153,17 +153,17 @@ class LinearSystem(System):
             matrix = matrix @ matrix
         if not bool(torch.isfinite(matrix).all() and torch.isfinite(covariance).all()):
             raise ArithmeticError(
-                f"the state leaves the numbers within a step of {dt:g}: its unstable mode grows too far; end earlier"
+                f"the state overflows within a step of {dt:g}: its unstable mode grows too far; end earlier"
             )
         covariance = 0.5 * (covariance + covariance.T)[:z, :z]
         _, factor = covariance_factor(covariance, "covariance", z)
         _, state_factor = covariance_factor(covariance[:n, :n], "covariance", n)
-        found = Transition(matrix[:z, :z], matrix[:z, z], covariance, factor, state_factor)
+        transition = Transition(matrix[:z, :z], matrix[:z, z], covariance, factor, state_factor)
         if self.constant:
             if len(self._cache) >= 4096:
                 self._cache.clear()
-            self._cache[dt] = found
-        return found
+            self._cache[dt] = transition
+        return transition
 
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         if self.constant:
@@ -217,10 +217,7 @@ class LinearSystem(System):
             right = int(place[ends[k]])
             if right == k:
                 continue
-            one, two = (
-                self.transition(grid[k - 1], grid[k] - grid[k - 1]),
-                self.transition(grid[k], grid[right] - grid[k]),
-            )
+            one, two = (self.transition(grid[i], grid[j] - grid[i]) for i, j in ((k - 1, k), (k, right)))
             mean = z[k - 1] @ one.matrix.T + one.offset
             total = two.matrix @ one.covariance @ two.matrix.T + two.covariance
             gain = one.covariance @ two.matrix.T @ torch.linalg.pinv(total, hermitian=True)
@@ -235,7 +232,7 @@ class LinearSystem(System):
     def _path(self, times: Tensor, z: Tensor) -> Path:
         n = len(self.mean)
         if not bool(torch.isfinite(z).all()):
-            raise ArithmeticError("the state left the numbers: its unstable mode grows too far; end earlier")
+            raise ArithmeticError("the state overflowed: its unstable mode grows too far; end earlier")
         return Path(self, times, z[:, :, n:], z[:, :, :n])
 
 
@@ -256,7 +253,7 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
     Solved by doubling (:mod:`~sigmascope.filtering.doubling`): the time that it takes grows with the logarithm of the
     step and of the coefficients, and the error is that of rounding.
 
-    Raises: ArithmeticError where the covariance leaves the numbers, naming the time.
+    Raises: ArithmeticError where the covariance overflows, naming the time.
     """
     return riccati_and_gain(system, times, covariance)[0]
 
@@ -266,10 +263,10 @@ def riccati_and_gain(
 ) -> tuple[Float[Tensor, "times n n"], Float[Tensor, " times"]]:
     r"""The covariance, and :math:`\int \mathrm{tr}(C P C^\top)\,ds` up to each time, both from one flow.
 
-    Raises: ArithmeticError where the covariance leaves the numbers, naming the time.
+    Raises: ArithmeticError where the covariance overflows, naming the time.
     """
     p = start_posterior(system)[1] if covariance is None else torch.as_tensor(covariance, dtype=torch.float64)
-    root, found, gained = square_root(_numbers(p)), [_numbers(p)], [0.0]
+    root, covariances, gained = square_root(_numbers(p)), [_numbers(p)], [0.0]
     flows: dict[float, Flow] = {}
     for t, following in pairwise(torch.as_tensor(times, dtype=torch.float64).tolist()):
         key = same_step(following - t)
@@ -281,22 +278,22 @@ def riccati_and_gain(
             root, gain = advance(step, root)
         except ArithmeticError as error:
             raise ArithmeticError(
-                f"the filter's covariance left the numbers before t = {following:g}: an unstable mode of A that C does "
-                "not see grows without bound; leave it out, or end earlier"
+                f"the filter's covariance overflowed before t = {following:g}: an unstable mode of A that C does "
+                "not measure grows without bound; leave it out, or end earlier"
             ) from error
-        found.append(root @ root.T)
+        covariances.append(root @ root.T)
         gained.append(gained[-1] + gain)
-    return torch.from_numpy(np.stack(found)).to(p), torch.tensor(gained).to(p)
+    return torch.from_numpy(np.stack(covariances)).to(p), torch.tensor(gained).to(p)
 
 
 def _riccati_terms(system: LinearSystem, t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A and roots of B Bᵀ and Cᵀ C of the equation, the part of the noise that the measurement shares taken off."""
+    """A and roots of B Bᵀ and Cᵀ C of the equation, less the part of the noise that the measurement shares."""
     a, b, c = system.coefficients(t)
     if system.correlation is None:
         return _numbers(a), _numbers(b), _numbers(c.T)
     s = system.correlation
-    rest = torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T
-    return _numbers(a - b @ s @ c), _numbers(b) @ square_root(_numbers(rest)), _numbers(c.T)
+    own = torch.eye(b.shape[1], dtype=torch.float64, device=b.device) - s @ s.T
+    return _numbers(a - b @ s @ c), _numbers(b) @ square_root(_numbers(own)), _numbers(c.T)
 
 
 def _numbers(matrix: Tensor) -> np.ndarray:

@@ -47,7 +47,7 @@ class Path:
         y: measurement, shape (times, paths, dim).
         state: of a finite system the index of the state, int64, shape (times, paths); else shape (times, paths, n);
             empty where it is not known.
-        drawn: what else was drawn, by which the path is refined; depends on the system.
+        drawn: the other random numbers of the simulation, needed to refine the path; depends on the system.
     """
 
     system: System
@@ -81,7 +81,7 @@ class Path:
         return replace(finer, times=finer.times.to(finer.y.device))
 
     def at(self, index: Tensor) -> Path:
-        """The path seen at some of its times only; what was drawn between is forgotten."""
+        """The path at some of its times only; it can no longer be refined."""
         state = self.state[index] if len(self.state) else self.state
         return replace(self, times=self.times[index], y=self.y[index], state=state, drawn=None)
 
@@ -122,13 +122,13 @@ class System(ABC):
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         """H(y, x, t), shape (..., dim), for y of shape (..., dim) and states with the same leading dimensions."""
 
-    @abstractmethod
     def start_log_density(self, y: Tensor, state: Tensor) -> Tensor:
         r""":math:`\ln p(y_0 \mid x_0)` with respect to Lebesgue measure; zero where :math:`Y_0` is not random."""
+        return y.new_zeros(state.shape[:-1])
 
-    @abstractmethod
     def fastest(self, times: Float[Tensor, " times"]) -> float:
         """The fastest rate that a step must resolve, per unit of time; 0 where the scheme is exact."""
+        return 0.0
 
     def check_steps(self, times: Float[Tensor, " times"], least: float = 0.0) -> None:
         """Warn where a step is too coarse for the system's rates, or for the rate ``least`` of a filter's scheme."""
@@ -196,13 +196,13 @@ def feedback_gain(
     dy: Float[Tensor, "*batch dim"],
     dt: float,
 ) -> Tensor:
-    r"""What :math:`H(Y_t) \cdot dY` lacks of :math:`\int H(Y_s) \cdot dY_s` over a step, as Milstein's scheme adds it.
+    r"""The difference of :math:`\int H(Y_s) \cdot dY_s` over a step from :math:`H(Y_t) \cdot dY`, by Milstein's scheme.
 
     .. math:: \tfrac12 \sum_{ij} \partial_j H_i\,(dY_i\,dY_j - \delta_{ij}\,dt)
 
     With it the integral has strong order one where :math:`\partial_j H_i = \partial_i H_j` (one coordinate, or a
-    gradient).  Else the increments do not hold the areas between two coordinates: the order is ½ and no scheme that
-    knows increments alone has a better one (Clark & Cameron, 1980).
+    gradient).  Otherwise the areas between two coordinates matter, which increments do not determine: the order is
+    ½, the best for a scheme that uses increments alone (Clark & Cameron, 1980).
 
     Args:
         h: maps y to H, whose shape may have a dimension of states before its last one.
@@ -214,7 +214,7 @@ def feedback_gain(
     References: Milstein (1974); Kloeden & Platen (1992), ch. 10.
     """
     ahead = h(y + dy)
-    if torch.equal(ahead, here):  # this H does not look at the measurement
+    if torch.equal(ahead, here):  # H does not depend on the measurement here
         return torch.zeros_like(here[..., 0])
     half = 0.5 * dt**0.5
     along = dy if here.ndim == dy.ndim else dy[..., None, :]
@@ -225,7 +225,7 @@ def feedback_gain(
 
 
 def same_step(dt: float) -> float:
-    """The step to twelve digits: those of a uniform grid are then one, and what is made for a step is made once."""
+    """The step to twelve digits, so that all steps of a uniform grid are equal and share cached matrices."""
     return float(f"{dt:.12g}")
 
 
@@ -245,12 +245,12 @@ def known_state(path: Path) -> Tensor:
 
 
 def was_drawn(path: Path) -> Any:
-    """What a path was drawn with.
+    """The random numbers of a simulated path.
 
     Raises: ValueError for one that was not simulated, or was thinned.
     """
     if path.drawn is None:
-        raise ValueError("this path cannot be refined: refine one that simulate gave, before it is thinned")
+        raise ValueError("this path cannot be refined: refine a path from simulate, before it is thinned")
     return path.drawn
 
 
@@ -258,7 +258,7 @@ def log_normal(residual: Float[Tensor, "*batch n"], chol: Float[Tensor, "n n"]) 
     """Log density of a centred normal law with covariance ``chol @ chol.T``."""
     white = torch.linalg.solve_triangular(chol, residual.reshape(-1, residual.shape[-1]).T, upper=False)
     log_det = torch.diagonal(chol).log().sum()
-    value = -0.5 * (white**2).sum(0) - log_det - 0.5 * residual.shape[-1] * math.log(2 * math.pi)
+    value: Tensor = -0.5 * (white**2).sum(0) - log_det - 0.5 * residual.shape[-1] * math.log(2 * math.pi)
     return value.reshape(residual.shape[:-1])
 
 

@@ -1,12 +1,13 @@
-r"""Curves of a few costly draws made sharper by many cheap ones: control variates.
+r"""Control variates: curves of a few costly draws get smaller errors through many cheap ones.
 
-A classifier of noisy values costs little and sees much of what the exact posterior, or a better bound, sees.  With
-:math:`x_i` what it says of draw i, n costly draws and m others of the same law,
+A classifier of noisy values costs little, and its posterior varies with the exact one, or with that of a better bound.
+With :math:`x_i` its numbers for draw i, n costly draws and m others of the same law,
 
 .. math:: \hat I = \frac1n \sum_{i \le n} \left(e_i - \beta^\top x_i\right) + \frac1m \sum_{j \le m} \beta^\top x_j,
           \qquad \mathrm{Var} = \frac{\mathrm{Var}(e - \beta^\top x)}{n} + \frac{\mathrm{Var}(\beta^\top x)}{m}
 
-has the mean of e whatever the classifier says.  A bad one helps less, and at few draws may cost a little.
+has the mean of e whatever the classifier.  A poor classifier helps less, and with few draws may increase the error a
+little.
 
 References: Glasserman (2003), Section 4.1.
 """
@@ -24,25 +25,21 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, InputError
 from sigmascope.information.posterior import entropy_of
 
-_SHARE = 1e-3  # of the prior, so that no draw says more than the others together
-_RIDGE = 0.3  # in H(A)^2: where hardly a draw of a half is undecided, its slope says nothing of the other half
+_SHARE = 1e-3  # of the prior, so that no draw outweighs the others together
+_RIDGE = 0.3  # in H(A)^2: where hardly a draw of a half is undecided, its slope does not fit the other half
 _USUAL = {"lower bound": (1.0, 0.0), "exact": (0.0, 0.0), "estimate": (0.0, 0.0)}
-"""Coefficients where draws to fit on say nothing: those of a bound by the classifier itself, or none."""
+"""Coefficients where the draws to fit on hardly vary: those of a bound by the classifier itself, or none."""
 
 
-def said(
+def classifier_controls(
     attribute: Attribute, log_q: Float[Tensor, "*levels draws values"], own: Int64[Tensor, " draws"]
 ) -> Float[np.ndarray, "2 *levels draws"]:
-    r"""What a classifier says of draws, in two numbers, nats.
+    r"""The two control variates of each draw from a classifier, nats.
 
     .. math:: x = \left(\ln[(1 - \epsilon)\,q(a)/p(a) + \epsilon],\; H(A) - H(q)\right)
 
-    The first follows other log-probabilities of the true label, the second other posteriors' entropies.
-
-    Args:
-        attribute: A, with its prior.
-        log_q: ln q(a | y), normalised; a row with what is no number counts as the prior.
-        own: the true labels.
+    The first varies with other log-probabilities of the true label, the second with other posteriors' entropies.
+    ``log_q`` is normalised; a row that holds NaN counts as the prior.
     """
     log_q, prior = log_q.double().cpu(), attribute.prior.log()
     log_q = torch.where(log_q.isnan().any(-1, keepdim=True), prior, log_q)
@@ -57,25 +54,25 @@ def controlled(
     many: Float[np.ndarray, "2 levels groups"],
     fit: tuple[Float[np.ndarray, "levels draws_fit"], Float[np.ndarray, "2 levels draws_fit"]] | None = None,
 ) -> Curve:
-    r"""The curve of the same mean with the controls' chance taken away; its columns are independent groups of draws.
+    r"""The curve of the same mean after subtraction of control variates; its columns are independent groups of draws.
 
     Coefficients are those of a ridge regression at each level, on other draws or on one half of the groups for the
-    other: fitted on the same draws they would bias the estimate.  Those of a lower bound are drawn to what they are for
-    the classifier's own, others to 0.
+    other, since a fit on the same draws would bias the estimate.  Those of a lower bound shrink to the coefficients of
+    the classifier's own bound, others to 0.
 
     Args:
         curve: of independent draws, whose number the number of groups divides.
-        controls: what is said of its draws, by :func:`said`.
-        many: means of the same numbers over other draws of the same law, a group each.
-        fit: of other draws, what the curve has of each, and what is said; None: halves of the groups fit each other.
+        controls: :func:`classifier_controls` of its draws.
+        many: means of the controls over other draws of the same law, a group each.
+        fit: values of the curve and controls of other draws; None: halves of the groups fit each other.
 
     Returns: the curve with a column for each group; its standard error is that of their mean.  By chance it may lie
         above H(A).
 
     Raises: InputError for numbers of draws or levels that do not fit.
 
-    Valid when: the draws of ``many`` are others, as many in each group.  Where halves fit each other, a choice among
-        curves on one half is no choice on other draws: with ``fit`` it is.
+    Valid when: the draws of ``many`` are others, as many in each group.  Without ``fit`` the halves depend on each
+        other, so that one half must not choose among curves for the other.
     """
     levels, draws = curve.per_draw.shape
     groups = many.shape[2]
@@ -93,8 +90,8 @@ def controlled(
         else:
             from_e, from_x = fit
         beta = _coefficients(from_x, from_e, ridge, usual)
-        chance = x[:, :, judged].mean(3) - many[:, :, judged]
-        columns[:, judged] = e[:, judged].mean(2) - np.einsum("lc,clg->lg", beta, chance)
+        deviation = x[:, :, judged].mean(3) - many[:, :, judged]
+        columns[:, judged] = e[:, judged].mean(2) - np.einsum("lc,clg->lg", beta, deviation)
     error = columns.std(1, ddof=1) / groups**0.5
     return replace(curve, value=columns.mean(1), stderr=error, per_draw=columns)
 
@@ -105,7 +102,7 @@ def _coefficients(
     ridge: float,
     usual: Float[np.ndarray, "2"],
 ) -> Float[np.ndarray, "levels 2"]:
-    """Of a ridge regression at each level; near the usual ones for what hardly varies."""
+    """Coefficients of a ridge regression at each level, close to the usual ones where x hardly varies."""
     x, e = x - x.mean(2, keepdims=True), e - e.mean(1, keepdims=True)
     spread = np.einsum("cld,bld->lcb", x, x) + ridge * np.eye(2)
     both = np.einsum("cld,ld->lc", x, e) + ridge * usual

@@ -1,6 +1,8 @@
-"""Squared gaps of any denoiser, by calling it at every draw and level."""
+"""Squared gaps of any denoiser at given draws, by calling it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
+from sigmascope.information.allocation import Chosen
+from sigmascope.information.together import home_of, together
 from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Model
 
@@ -17,36 +21,43 @@ def gaps_at(
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
     r"""Squared gaps at one level: of means, :math:`\|D_a - D\|^2`, and of errors, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
 
-    Args:
-        denoiser: exact or learned.
-        draws: with labels.
-        sigma: noise level.
-        attribute: A.
-        average: take the mean of :math:`\|D_a - D\|^2` over the posterior where the denoiser knows it, in place of the
-            drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
+    With ``average``, and where the denoiser has a posterior, the first is averaged over the posterior in place of the
+    drawn label: the same mean, two to three times less spread, at the cost of a denoising for each value.
     """
     y, own = draws.v.double() + sigma * draws.noise.double(), draws.labels[attribute]
-    free = Model(denoiser).denoise(y, sigma)
+    unconditional = Model(denoiser).denoise(y, sigma)
     if average and isinstance(denoiser, HasPosterior):
         each = mean_of_each_value(denoiser, y, sigma, attribute)
-        told = each[own, torch.arange(len(own))]
+        conditional = each[own, torch.arange(len(own))]
         level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
         pi = denoiser.log_posterior(y, level, attribute).to(y.device).exp()
-        score = (pi.T * _norm2(each - free, 2)).sum(0)
+        score = (pi.T * _norm2(each - unconditional, 2)).sum(0)
     else:
-        told = Model(denoiser, {attribute: own}).denoise(y, sigma)
-        score = _norm2(told - free, 1)
-    mmse = _norm2(draws.v.double() - free, 1) - _norm2(draws.v.double() - told, 1)
+        conditional = Model(denoiser, {attribute: own}).denoise(y, sigma)
+        score = _norm2(conditional - unconditional, 1)
+    mmse = _norm2(draws.v.double() - unconditional, 1) - _norm2(draws.v.double() - conditional, 1)
     return score, mmse
 
 
-def direct_gap(
-    denoiser: Denoiser, draws: Draws, sigma: Float[np.ndarray, " levels"], attribute: str, average: bool = True
-) -> Gap:
-    """Gaps at all levels, in the whole space: no sketch, no random directions."""
-    found = [gaps_at(denoiser, draws, float(s), attribute, average) for s in sigma]
-    score, mmse = (torch.stack(x).cpu().numpy() for x in zip(*found, strict=True))
-    return as_gap(score, mmse, sigma)
+def gaps_of_draws(
+    denoiser: Denoiser, draws: Chosen, names: Sequence[str], batch: int
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """The same over sigma squared, for each draw at its own level and for its own attribute, in batches."""
+    score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
+    device, dtype = home_of(denoiser)
+    for k, name in enumerate(names):
+        for rows in torch.from_numpy(np.flatnonzero(draws.attribute == k)).split(batch):
+            if len(rows) == 0:
+                continue
+            v, sigma = draws.v[rows].double(), draws.sigma[rows]
+            y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
+            conditions = [None, {name: draws.labels[name][rows].to(device)}]
+            with torch.no_grad():
+                means = together(denoiser, y.to(device, dtype), sigma.to(device, dtype), conditions)
+            unconditional, conditional = (mean.to("cpu", torch.float64) for mean in means)
+            score[rows] = (_norm2(conditional - unconditional, 1) / sigma**2).numpy()
+            mmse[rows] = ((_norm2(v - unconditional, 1) - _norm2(v - conditional, 1)) / sigma**2).numpy()
+    return score, mmse
 
 
 def as_gap(
@@ -54,14 +65,14 @@ def as_gap(
     mmse: Float[np.ndarray, "levels draws"],
     sigma: Float[np.ndarray, " levels"],
 ) -> Gap:
-    r"""Gaps without random directions.
+    r"""A Gap from squared gaps in the whole space, without random directions.
 
-    What the series above the first level needs is read off the first two: :math:`E\|D_a - D\|^2 = s_0 - \lambda F`.
+    The series above the first level, :math:`E\|D_a - D\|^2 = s_0 - \lambda F`, is fitted to the first two levels.
 
     Raises: InputError for fewer than two levels.
     """
     if len(sigma) < 2:
-        raise InputError(f"{len(sigma)} level came: a gap is integrated over levels, at least 2 are needed")
+        raise InputError(f"{len(sigma)} level came: a gap is integrated over levels; pass at least 2")
     none = np.zeros((len(sigma), 0))
     snr, mean = sigma[:2] ** -2.0, score[:2].mean(1)
     frobenius = float((mean[0] - mean[1]) / (snr[1] - snr[0]))

@@ -1,4 +1,4 @@
-"""What an estimator is, and the register of all of them.  Imports nothing heavy: help and specifications read it."""
+"""The class of estimators, and the register of all of them.  Imports nothing heavy: help and specifications read it."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ Kind = Literal["exact", "estimate", "lower bound"]
 EXACT = "exact law"
 """A subject whose posterior is known exactly: a finite set, or a hierarchy."""
 POPULATION = "population"
-"""The population that a finite set comes from: it is known by items held out."""
+"""The population that a finite set comes from, measured with items held out."""
 CONDITIONAL = "conditional model"
-"""A network that can be told attributes."""
+"""A network that can be conditioned on attributes."""
 SAMPLER = "sampler"
-"""A network that is told nothing: it makes images, which are labelled."""
-OF_PATH = "own_path"
+"""An unconditional network, whose images are labelled."""
+PATH_ESTIMATOR = "own_path"
 """Name of the estimators along the model's own path, and key of their jobs."""
 SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
 
 
 P = TypeVar("P", contravariant=True)
-"""The kind of problem that an estimator sees."""
+"""The kind of problem that an estimator is given."""
 
 
 class Estimator(ABC, Generic[P]):
     r"""One way to measure :math:`I(A; Y_\sigma)` of a kind of subject.
 
-    It asks a problem for jobs and turns them into curves once they are done.  Two estimators that need the same pass
-    ask for the same key, and get the same job.
+    It requests jobs from a problem, and turns them into curves once they are done.  Two estimators that need the same
+    pass request the same key, and get the same job.
 
     Attributes:
         name: in specifications, files and messages.
         subjects: the kinds of subject that it can measure.
         kind: of its curves.
-        words: what it measures and how, a sentence or two, for the page.
-        help: the same in a few words, for ``--help``; empty: its name says enough.
+        words: a sentence or two for the page: what it measures, and how.
+        help: the same in a few words, for ``--help``; empty where the name is enough.
         label: in the legend of a figure; empty: its name.
-        called: how a sentence names it; empty: its name.
+        called: its name within a sentence; empty: its name.
         colour: index of its colour in figures.
-        usual: the kinds of subject that are measured with it where nothing else is asked for.
-        integrates: whether it integrates over levels, which must then be near to each other.
-        needs: what its pass must hold besides posteriors, ``gaps``, or nothing.
-        columns: of a model, what its curves hold a column of: each ``tested`` draw; ``all`` draws, those that choices
-            are made on among them; or its ``own``, as many as curves of a model have.
-        controls: of a model, what a classifier would say of the same draws: of their own noise, or along ``paths``.
+        usual: the kinds of subject that are measured with it by default.
+        integrates: whether it integrates over levels, which must then be close to each other.
+        needs: what its pass must hold besides posteriors: ``gaps``, or nothing.
+        columns: for a model, what the columns of its curves are: the ``tested`` draws, ``all`` draws (those on which
+            choices are made among them), or its ``own`` replicates, as many as curves of a model have.
+        controls: for a model, where the classifier's control variates are evaluated: at the noisy ``draws`` or along
+            ``paths``.
     """
 
     name: str
@@ -71,17 +72,17 @@ class Estimator(ABC, Generic[P]):
     def __str__(self) -> str:
         return self.name
 
-    @abstractmethod
     def refusal(self, subject: Any) -> str:
-        """Why it cannot measure a subject of its kinds, in one line that says what to do; empty where it can."""
+        """Why it cannot measure a subject of its kinds, and what to do, in one line; empty where it can."""
+        return ""
 
     @abstractmethod
     def jobs(self, problem: P) -> Mapping[str, Job]:
-        """The pieces of work that it waits for, by their key, made with its ``job`` so that they are shared."""
+        """The jobs that it waits for, by key, made with the problem's ``job`` so that they are shared."""
 
-    @abstractmethod
     def cost(self, problem: P) -> tuple[str, str] | None:
-        """What a dry run says of its work: of what, and how much; None: it shares the work of others."""
+        """The name and the size of its jobs for a dry run; None where other lines count them."""
+        return None
 
     @abstractmethod
     def curves(self, problem: P, done: Mapping[str, Job]) -> Sequence[Curve]:
@@ -90,16 +91,9 @@ class Estimator(ABC, Generic[P]):
 
 @dataclass(frozen=True)
 class Derived:
-    """A curve that is made of others, or beside them: it is shown like an estimator's, and cannot be asked for.
+    """A curve that is made from others or measured beside them.
 
-    Args:
-        name: of the curve, as it stands in results.
-        subjects: the kinds of subject whose studies hold it.
-        kind: of the curve.
-        words: for the page.
-        label: in legends; empty: its name.
-        called: in sentences; empty: its name.
-        colour: index of its colour.
+    It is shown like an estimator's, with the same fields, and cannot be requested.
     """
 
     name: str
@@ -120,7 +114,7 @@ def register(estimator: Estimator[Any]) -> Estimator[Any]:
 
     Returns: the estimator.
 
-    Raises: ValueError for a name that a kind of subject has already.
+    Raises: ValueError for a name that is registered for a kind of subject already.
     """
     for subject in estimator.subjects:
         if (estimator.name, subject) in _REGISTER:
@@ -143,31 +137,31 @@ def derived(curve: Derived) -> Derived:
 
 def names(subject: str) -> tuple[str, ...]:
     """Names of the estimators of a kind of subject, in the order in which they were registered."""
-    return tuple(name for name, of in _REGISTER if of == subject)
+    return tuple(name for name, kind in _REGISTER if kind == subject)
 
 
 def usual(subject: str) -> tuple[str, ...]:
-    """Those that a kind of subject is measured with where nothing else is asked for."""
+    """Those that a kind of subject is measured with by default."""
     return tuple(name for name in names(subject) if subject in _REGISTER[name, subject].usual)
 
 
 def named(name: str, subject: str) -> Estimator[Any]:
     """The estimator of that name.
 
-    Raises: InputError, with those that there are.
+    Raises: InputError that lists the names, if there is none.
     """
     if (name, subject) not in _REGISTER:
         raise InputError(f"no estimator is called {name!r}: choose among {', '.join(names(subject))}")
     return _REGISTER[name, subject]
 
 
-def in_order(found: Iterable[str], subject: str) -> list[str]:
-    """Names of curves in the order in which they were registered; those that nothing made known come last."""
-    places = {n: k for k, (n, of) in enumerate((*_REGISTER, *_DERIVED)) if of == subject}
-    return sorted(found, key=lambda name: places.get(name, len(_REGISTER) + len(_DERIVED)))
+def in_order(curves: Iterable[str], subject: str) -> list[str]:
+    """Names of curves in the order in which they were registered; unknown ones come last."""
+    places = {n: k for k, (n, kind) in enumerate((*_REGISTER, *_DERIVED)) if kind == subject}
+    return sorted(curves, key=lambda name: places.get(name, len(_REGISTER) + len(_DERIVED)))
 
 
 def look(name: str, subject: str = "") -> Estimator[Any] | Derived | None:
-    """How a curve is shown: an estimator's, or a derived one; of any kind of subject where none is named."""
+    """The estimator or derived curve of that name; of any kind of subject where none is given."""
     every: dict[tuple[str, str], Estimator[Any] | Derived] = {**_REGISTER, **_DERIVED}
     return every.get((name, subject)) or next((e for (n, _), e in every.items() if n == name), None)

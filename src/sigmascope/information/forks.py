@@ -16,24 +16,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError
-from sigmascope.information.entropies import CORRECTIONS, zhang
-from sigmascope.information.unseen import unseen
+from sigmascope.information.entropies import omitted_tail, zhang
 from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Scheme, final
-
-FITTED = "fitted"
-"""The correction of the entropy's bias that is fitted to the counts of all draws."""
 
 Labeller = Callable[[Tensor], Tensor]
 """From clean values, shape (rows, *event), to the index of each one's value, int64."""
 LabelAll = Callable[[Tensor], dict[str, Tensor]]
 """From clean values, shape (rows, *event), to the index of the value of each attribute, int64."""
 LabelChildren = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
-"""The same from clean values and the items that their parents are, int64, shape (rows,); None where they are none."""
+"""The same from clean values and the items of their parents, int64, shape (rows,), or None."""
 
 
 def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Tensor, "*batch values"]:
-    """How often each value occurs among the children."""
+    """Counts of each value among the children."""
     shape = (*labels.shape[1:], values)
     ones = torch.ones_like(labels).movedim(0, -1)
     return torch.zeros(shape, dtype=torch.int64, device=labels.device).scatter_add_(-1, labels.movedim(0, -1), ones)
@@ -42,14 +38,14 @@ def count_labels(labels: Int64[Tensor, "forks *batch"], values: int) -> Int64[Te
 def draw_labels(
     log_posterior: Float[Tensor, "*batch values"], uniform: Float[Tensor, "*batch forks"]
 ) -> Int64[Tensor, "forks *batch"]:
-    """Labels of continuations of the exact process, drawn at once from p(a | y), by inversion of uniform numbers."""
+    """Labels of continuations of the exact process, drawn at once from p(a | y) by inversion of uniform numbers."""
     ladder = log_posterior.double().exp().cumsum(-1)
     u = (uniform * ladder[..., -1:]).expand(*ladder.shape[:-1], uniform.shape[-1])
     return torch.searchsorted(ladder, u.contiguous(), right=True).clamp_max(ladder.shape[-1] - 1).movedim(-1, 0)
 
 
 def enough(attribute: Attribute, forks: int) -> bool:
-    """Whether so many children can show the entropy of an attribute: at least as many as it has values."""
+    """Whether there are as many children as the attribute has values, so that they can show its entropy."""
     return forks >= int((attribute.prior > 0).sum())
 
 
@@ -57,7 +53,6 @@ def forks(
     attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     counts: Int64[Tensor, "levels draws values"],
-    correction: str = FITTED,
 ) -> Curve:
     r"""Information from the labels of the children of draws of Y.
 
@@ -65,15 +60,13 @@ def forks(
         attribute: A.
         sigma: decreasing levels.
         counts: labels of the children of each draw, by value.
-        correction: of the entropy's bias: ``fitted`` (Zhang's, and what it leaves out as fitted to the counts of all
-            draws, see :mod:`~sigmascope.information.unseen`), or a name in
-            :data:`~sigmascope.information.entropies.CORRECTIONS`.
 
-    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`; the standard error is that over
-        draws, which holds the chance of the children and of the fit too. ``quadrature_error`` holds a gauge of the bias
-        that is left: that of the fit, and how far another correction is from the fitted one.
+    Returns: Curve of kind ``estimate``, ``per_draw`` = :math:`H(A) - \hat H(y_i)`, with Zhang's entropies and the tail
+        that they omit, fitted to the counts of all draws (:mod:`~sigmascope.information.entropies`).  The standard
+        error over draws includes the chance of the children and of the fit; ``quadrature_error`` is a gauge of the
+        remaining bias of the fit.
 
-    Raises: InputError where children are fewer than values: no correction then helps.
+    Raises: InputError where children are fewer than values, which no correction can mend.
     """
     children = int(counts[0, 0].sum())
     if not enough(attribute, children):
@@ -81,22 +74,12 @@ def forks(
             f"{children} forks cannot show the entropy of {attribute.name!r}, which has {len(attribute.values)} "
             "values: use at least as many forks as values"
         )
-    if correction != FITTED and correction not in CORRECTIONS:
-        raise InputError(f"correction is {correction!r}: expected {', '.join((FITTED, *CORRECTIONS))}")
-    left, bias = unseen(counts, attribute.prior)
-    entropy = fitted = zhang(counts).cpu().numpy() + left
-    if correction != FITTED:
-        entropy = CORRECTIONS[correction](counts).cpu().numpy()
-        bias = bias + np.abs((entropy - fitted).mean(1))
+    tail, bias = omitted_tail(counts, attribute.prior)
+    entropy = zhang(counts).cpu().numpy() + tail
     return Curve.of_draws(
-        attribute.name,
-        "forks",
-        sigma,
-        attribute.entropy - entropy,
-        attribute.entropy,
-        kind="estimate",
+        attribute.name, "forks", sigma, attribute.entropy - entropy, attribute.entropy, kind="estimate",
         quadrature_error=bias,
-    )
+    )  # fmt: skip
 
 
 def forks_at_once(
@@ -105,14 +88,7 @@ def forks_at_once(
     log_posterior: Float[Tensor, "levels draws values"],
     uniform: Float[Tensor, "draws children"],
 ) -> Curve:
-    """:func:`forks` of an exact filter, whose children's labels are drawn at once from p(a | y).
-
-    Args:
-        attribute: A.
-        sigma: decreasing levels.
-        log_posterior: ln p(a | y) of draws of Y.
-        uniform: uniform numbers of each draw's children, shared by levels.
-    """
+    """:func:`forks` of an exact filter, with labels drawn at once from p(a | y) by uniform numbers of each child."""
     counts = [count_labels(draw_labels(p, uniform), len(attribute.values)) for p in log_posterior]
     return forks(attribute, sigma, torch.stack(counts))
 
@@ -130,24 +106,22 @@ def forks_by_sampling(
     lowest: float = 0.01,
     steps: int = 40,
     renoise: float | None = None,
-    correction: str = FITTED,
 ) -> Curve:
-    """Information by continuing noisy draws with a sampler: for any denoiser, learned ones too.
+    """Information from continuations of noisy draws by a sampler, for any denoiser.
 
     Args:
         denoiser: any.
-        attribute: A, whose labels are read off the children.
-        draws: values and noise; y = v + sigma n is continued.
+        attribute: A.
+        draws: values and noise; the parents are y = v + sigma n.
         sigma: decreasing levels.
         children: continuations of each draw.
-        labeller: from clean values, shape (rows, *event), to indices of values, int64, shape (rows,): any function.
-        seed: each child of each draw has its own stream.
+        labeller: any function from clean values, shape (rows, *event), to indices of values, int64, shape (rows,).
+        seed: of the streams, one for each child of each draw.
         scheme: a stochastic one; None is :class:`~sigmascope.sample.schemes.StochasticHeun`.
         lowest: last level above 0.
         steps: of each continuation, even in ln sigma.
-        renoise: factor by which the level is raised first, for a deterministic scheme: then what is measured is the
-            U-turn's entropy, more than that of p(a | y).
-        correction: of the entropy's bias.
+        renoise: factor by which the level is raised first, for a deterministic scheme; the entropy is then that of the
+            U-turn, more than that of p(a | y).
 
     Returns: as of :func:`forks`.
 
@@ -167,4 +141,4 @@ def forks_by_sampling(
                 f"expected one index of the {len(attribute.values)} values for each of {len(y) * children} rows"
             )
         counts.append(count_labels(labels.reshape(len(y), children).T, len(attribute.values)))
-    return forks(attribute, sigma, torch.stack(counts), correction)
+    return forks(attribute, sigma, torch.stack(counts))

@@ -1,4 +1,4 @@
-r"""Information from gaps between denoisers: the paper's own measure, and its sibling in squared errors.
+r"""Information from gaps between denoisers: the paper's measure, and the same in squared errors.
 
 .. math:: I(A; Y_\sigma) = \int_{\ln\sigma}^{\infty} \frac{E\|D_A - D\|^2}{\sigma'^2}\, d\ln\sigma'
           = \int_{\ln\sigma}^{\infty} \frac{E\|V - D\|^2 - E\|V - D_A\|^2}{\sigma'^2}\, d\ln\sigma'
@@ -9,11 +9,13 @@ References: Guo, Shamai, Verdú (2005); Franzese et al. (2025).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from sigmascope.core import Agreement, Attribute, Curve, Gap
+from sigmascope.information.above import left_out
 from sigmascope.noise import integral_coarse, integral_from_the_top
 
 _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as much
@@ -46,8 +48,8 @@ def mmse_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap
 
     .. math:: \tfrac12 \int_0^\lambda \left(\mathrm{mmse}(V|Y) - \mathrm{mmse}(V|Y,A)\right) d\lambda'
 
-    The same mean as :func:`score_gap` where the denoisers are exact, with a larger variance: what the two differ by is
-    a calibration test.  Arguments and result as there.
+    For exact denoisers it has the same mean as :func:`score_gap`, with a larger variance; a difference of the means
+    shows a miscalibrated denoiser.  Arguments and result as there.
     """
     return _integrated(attribute, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
 
@@ -56,21 +58,57 @@ GAPS: dict[str, Callable[[Attribute, np.ndarray, Gap], Curve]] = {"score_gap": s
 """Both, by name."""
 
 
-def agreement(posterior: Curve, other: Curve) -> Agreement:
-    """Paired difference of two estimates of one curve, on the same draws.
+@dataclass(frozen=True)
+class Gaps:
+    """Curves of one attribute from the same draws; the columns of ``per_draw`` are independent replicates.
 
-    Args:
-        posterior: the curve compared with.
-        other: another estimator's curve of the same attribute, levels and draws.
+    ``calibration`` is the MMSE gap less the score gap, 0 for true conditional means (and not only for them).
+    """
+
+    score_gap: Curve
+    mmse_gap: Curve
+    calibration: Curve
+
+
+def gaps_of_columns(
+    name: str,
+    ceiling: float,
+    sigma: Float[np.ndarray, " levels"],
+    columns: Float[np.ndarray, "3 levels_and_top columns"],
+    draws_per_column: int,
+    spread: float,
+    highest: float,
+) -> Gaps:
+    """The curves from columns of the three integrals at each level and above the highest one that was measured.
+
+    That part is corrected from E|E[V|A] - E V|² (``spread``), see :mod:`sigmascope.information.above`; the gauge of the
+    error that remains is in ``quadrature_error``.
+    """
+    correction, gauge = left_out(name, float(columns[0, -1].mean()), spread / highest**2, ceiling, highest)
+    error = np.full(len(sigma), gauge) if gauge else None
+
+    def curve(way: str, values: np.ndarray, error: np.ndarray | None) -> Curve:
+        return Curve.of_draws(
+            name, way, sigma, values, ceiling, kind="estimate", quadrature_error=error,
+            draws_per_column=draws_per_column,
+        )  # fmt: skip
+
+    score, mmse, calibration = columns[:, :-1]
+    gaps = (curve(way, x + correction, error) for way, x in zip(GAPS, (score, mmse), strict=True))
+    return Gaps(*gaps, curve("calibration", calibration, None))
+
+
+def agreement(posterior: Curve, other: Curve) -> Agreement:
+    """Paired difference of another estimator's curve from that by the posterior, on the same levels and draws.
 
     Raises: ValueError if they are not over the same levels and draws.
     """
     if not posterior.same_draws(other):
         raise ValueError("the curves are not over the same levels and draws")
-    apart = other.per_draw - posterior.per_draw
+    difference = other.per_draw - posterior.per_draw
     quadrature = np.zeros_like(other.value) if other.quadrature_error is None else other.quadrature_error
-    stderr = np.sqrt(apart.var(1, ddof=1) / apart.shape[1] + other.common_variance + quadrature**2)
-    return Agreement(other.attribute, other.estimator, other.sigma, apart.mean(1), stderr, other.ceiling)
+    stderr = np.sqrt(difference.var(1, ddof=1) / difference.shape[1] + other.common_variance + quadrature**2)
+    return Agreement(other.attribute, other.estimator, other.sigma, difference.mean(1), stderr, other.ceiling)
 
 
 def _integrated(
@@ -90,15 +128,9 @@ def _integrated(
     if random > 1:
         shares = 0.5 * snr * gap.spread_directions + fine @ (directions / sigma[:, None] ** 2)
         common = shares.var(1, ddof=1) / random
-    # What the series leaves out is of the next order: a factor lambda E|V - E V|^2 or so below its last term.
+    # The series omits terms of the next order, about lambda E|V - E V|^2 times its last term.
     series = np.abs(0.25 * snr**2 * gap.frobenius) * min(1.0, snr * np.sqrt(np.abs(gap.frobenius)))
     return Curve.of_draws(
-        attribute.name,
-        estimator,
-        sigma,
-        tail + fine @ rate,
-        attribute.entropy,
-        kind="estimate",
-        common_variance=common,
-        quadrature_error=np.abs((fine - coarse) @ rate.mean(1)) / _RICHARDSON + series,
-    )
+        attribute.name, estimator, sigma, tail + fine @ rate, attribute.entropy, kind="estimate",
+        common_variance=common, quadrature_error=np.abs((fine - coarse) @ rate.mean(1)) / _RICHARDSON + series,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Laws that are known exactly, as estimators see them: a finite set, or any denoiser that has a posterior."""
+"""The jobs of laws that are known exactly: a finite set, or any denoiser that has a posterior."""
 
 from __future__ import annotations
 
@@ -18,19 +18,15 @@ from sigmascope.information.jobs.passes import Collected, sketch_of
 from sigmascope.information.problems import ExactLaw, ExactProblem
 
 FEW_VALUES = 16
-"""Values of an attribute of a law whose posterior costs a denoising each: of more the gap is that of the drawn one."""
+"""Most values over which the score gap is averaged where each costs a denoising; else the drawn value alone is used."""
 
 
 class FiniteLaw:
-    """A finite set: one pass over its items serves all draws, levels and attributes.
-
-    Args:
-        denoiser: its exact filter.
-    """
+    """A finite set, by its exact filter: one pass over the items serves all draws, levels and attributes."""
 
     def __init__(self, denoiser: FiniteDenoiser) -> None:
         self.denoiser = denoiser
-        self._sketches: dict[int, Sketch] = {}  # by seed: both passes of a problem look along the same directions
+        self._sketches: dict[int, Sketch] = {}  # by seed: both passes of a problem use the same directions
 
     def _sketch(self, problem: ExactProblem) -> Sketch:
         if problem.seed not in self._sketches:
@@ -38,51 +34,35 @@ class FiniteLaw:
         return self._sketches[problem.seed]
 
     def posteriors(self, problem: ExactProblem) -> Collected:
-        """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
-
-        def make() -> Collected:
-            sketch = self._sketch(problem) if problem.needs("gaps") else None
-            return Collected(self.denoiser, problem.draws, problem.nodes, sketch)
-
-        return problem.job("posteriors", make)
+        """The pass for posteriors, with gaps where an estimator of the problem needs them."""
+        sketch = self._sketch(problem) if problem.needs("gaps") else None
+        return problem.job("posteriors", lambda: Collected(self.denoiser, problem.draws, problem.nodes, sketch))
 
     def paths(self, problem: ExactProblem) -> FinitePathJob:
         """The filters along paths."""
-
-        def make() -> FinitePathJob:
-            sketch = self._sketch(problem)
-            return FinitePathJob(self.denoiser, problem.draws, problem.nodes, sketch, problem.seed)
-
-        return problem.job("paths", make)
+        p, sketch = problem, self._sketch(problem)
+        return p.job("paths", lambda: FinitePathJob(self.denoiser, p.draws, p.nodes, sketch, p.seed))
 
 
 class DenoiserLaw:
-    """Any denoiser that has a posterior, asked at every draw and level.
-
-    Args:
-        denoiser: exact.
-    """
+    """Any exact denoiser that has a posterior, called at every draw and level."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
 
     def posteriors(self, problem: ExactProblem) -> LevelJob:
         """Posteriors level by level, with gaps where an estimator of the problem needs them."""
+        p, few = problem, max(len(a.values) for a in problem.attributes) <= FEW_VALUES
 
         def make() -> LevelJob:
-            few = max(len(a.values) for a in problem.attributes) <= FEW_VALUES
-            gaps = problem.needs("gaps")
-            return LevelJob(self.denoiser, problem.draws, problem.nodes, problem.attributes, gaps, average=few)
+            return LevelJob(self.denoiser, p.draws, p.nodes, p.attributes, p.needs("gaps"), average=few)
 
-        return problem.job("posteriors", make)
+        return p.job("posteriors", make)
 
     def paths(self, problem: ExactProblem) -> PathJob:
         """The filters along paths."""
-
-        def make() -> PathJob:
-            return PathJob(self.denoiser, problem.draws, problem.nodes, problem.attributes, problem.seed)
-
-        return problem.job("paths", make)
+        p = problem
+        return p.job("paths", lambda: PathJob(self.denoiser, p.draws, p.nodes, p.attributes, p.seed))
 
 
 def law_of(denoiser: Denoiser) -> ExactLaw:
@@ -105,32 +85,27 @@ def problem_of(
     Args:
         denoiser: with a posterior.
         draws: with labels.
-        sigma: decreasing levels; where an estimator integrates, near enough to each other (steps of ln sigma of 0.3 or
-            less), from one at which little is known down.
-        attributes: names of those to measure.
-        estimators: names of those of an exact law.
+        sigma: decreasing levels; where an estimator integrates, in steps of ln sigma of 0.3 or less, from a level at
+            which little is known.
+        attributes, estimators: names.
         seed: of the noise of paths, of sketches, and of the labels of children.
         children: of each draw, for ``forks``.
 
-    Raises: InputError for an attribute or an estimator that there is not.
+    Raises: InputError for an unknown attribute or estimator.
     """
-    of = {a.name: a for a in denoiser.attributes}
-    missing = [n for n in attributes if n not in of]
+    by_name = {a.name: a for a in denoiser.attributes}
+    missing = [n for n in attributes if n not in by_name]
     if missing or not isinstance(denoiser, (HasPosterior, HasAllPosteriors)):
         name = (missing or list(attributes))[0]
         raise InputError(f"a {type(denoiser).__name__} has no posterior of {name!r}: measure an exact denoiser")
     return ExactProblem(
-        subject=law_of(denoiser), attributes=tuple(of[n] for n in attributes), draws=draws, sigma=sigma, seed=seed,
+        subject=law_of(denoiser), attributes=tuple(by_name[n] for n in attributes), draws=draws, sigma=sigma, seed=seed,
         estimators=tuple(named(e, EXACT) for e in estimators), nodes=sigma, at=np.arange(len(sigma)), children=children,
     )  # fmt: skip
 
 
 def measure(problem: ExactProblem) -> list[Curve]:
-    """The curves of every estimator of a problem, whose jobs are done one after the other.
-
-    Args:
-        problem: with its estimators.
-    """
+    """The curves of every estimator of a problem, once its jobs are done, one after the other."""
     estimators = [e for e in problem.estimators if isinstance(e, Estimator)]
     jobs: dict[str, Job] = {}
     for e in estimators:

@@ -1,4 +1,4 @@
-r"""Where in one image an attribute is written: the score gap pixel by pixel, not summed.
+r"""Where in an image an attribute shows: the score gap pixel by pixel, not summed.
 
 .. math:: r_i(\sigma) = E_n \frac{\left(D_a(y, \sigma) - D(y, \sigma)\right)_i^2}{\sigma^2}, \qquad y = v + \sigma n
 """
@@ -14,23 +14,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, InputError, generator
-from sigmascope.information.together import together
+from sigmascope.information.likelihood import attribute_of
+from sigmascope.information.pointwise import check_image
+from sigmascope.information.problem import checked_levels
+from sigmascope.information.together import home_of, together
 from sigmascope.noise import integral_from_the_top
-from sigmascope.sample.schemes import Model
 
 
 @dataclass(frozen=True, eq=False)
 class InformationMap:
-    r"""The score gap of one image by pixel, in nats, float64; its sum over pixels is that of the image.
+    r"""The score gap of one image by pixel, in nats, float64; its sum over pixels is the score gap of the image.
 
     .. math:: m_i(\sigma) = \int_{\ln\sigma}^{\infty} r_i \, d\ln\sigma', \qquad
               E_{(V, A)} \sum_i m_i(\sigma) = I(A; Y_\sigma)
 
     The mean is over images, each with its own label, and holds for exact denoisers.  A map is a density over pixels:
-    how much of the difference that knowing a makes to the denoiser falls on each.  It is not the information that the
-    pixel by itself has about A (pixels may all tell the same), nor is its sum the pointwise information
-    :math:`\ln p(a|y)/p(a)` of the image; only the means over images agree.  It is never negative, but for the
-    rounding of a spline.
+    how much of the difference between the conditional and the unconditional denoiser falls on each.  It is not the
+    information that the pixel alone has about A (pixels may carry the same information), nor is its sum the pointwise
+    information :math:`\ln p(a|y)/p(a)` of the image; only the means over images agree.  It is never negative, but for
+    the rounding of a spline.
 
     Args:
         attribute: name of A.
@@ -52,7 +54,7 @@ class InformationMap:
 
     @property
     def total(self) -> Float[np.ndarray, " levels"]:
-        """Over all pixels: the share of this image and label in the score gap's I(A; Y_sigma)."""
+        """The sum over pixels: the contribution of this image and label to the score gap's I(A; Y_sigma)."""
         return self.total_per_noise.mean(1)
 
     @property
@@ -71,7 +73,7 @@ def information_maps(
     seed: int = 0,
     batch: int = 256,
 ) -> dict[str, InformationMap]:
-    r"""Where in an image, and at which noise level, its attributes are written.
+    r"""Where in an image, and at which noise level, its attributes show.
 
     The drawn-label score gap :math:`\|D_a - D\|^2/\sigma^2` of this image and these labels, not summed over pixels,
     and its integral over ln sigma from the top down: of the cubic spline through the levels, with the part above the
@@ -80,8 +82,8 @@ def information_maps(
     Args:
         denoiser: exact or learned.
         v: the image, an item or not, shape (*event); of an event of three axes the first is taken for channels.
-        labels: for each attribute to map, the index of the image's value (of a continuous one, its value, float,
-            shape (dim,)).  Another value than the image's own may be asked for: what telling the denoiser that changes.
+        labels: for each attribute to map, the index of the image's value (for a continuous one its value, float,
+            shape (dim,)).  With another value than the image's own the map shows the effect of that condition.
         sigma: decreasing levels, near enough for an integral (steps of ln sigma of 0.3 or less), from one at which
             little is known down.
         noises: standard normal noises, shared by all levels and attributes; more of them leave the earlier ones as
@@ -94,22 +96,20 @@ def information_maps(
     Raises: InputError for an unknown attribute or value, an image of another shape or that is not finite, fewer than
         two levels or noises, or levels that do not fall or are not positive.
 
-    Valid when: the denoisers are exact; the map of a learned one is of what *it* does, biased in either direction.
+    Valid when: the denoisers are exact; the map of a learned one can be biased in either direction.
 
-    Cost: levels · noises · (attributes + 1) rows of the denoiser; memory of some five maps of all levels for each
-        attribute, and of a batch.
+    Cost: levels · noises · (attributes + 1) rows of the denoiser; memory of five maps of all levels for each attribute,
+        and of a batch.
 
     References: Guo, Shamai, Verdú (2005); Franzese et al. (2025); Kong et al. (2024) for maps of a learned model.
     """
     levels = _checked(denoiser, v, labels, sigma, noises, batch)
     sums = {name: _Sums(levels, tuple(v.shape[1:] if v.ndim == 3 else v.shape)) for name in labels}
-    together = max(1, batch // len(levels))
-    for start in range(0, noises, together):
-        some = range(start, min(start + together, noises))
-        noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in some])
+    for numbers in torch.arange(noises).split(max(1, batch // len(levels))):
+        noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in numbers.tolist()])
         for name, gap in _gaps(denoiser, v, labels, levels, noise, batch).items():
             sums[name].add(gap)
-    return {name: of.map(name) for name, of in sums.items()}
+    return {name: s.map(name) for name, s in sums.items()}
 
 
 class _Sums:
@@ -127,12 +127,11 @@ class _Sums:
         self._totals.extend(above.sum(2))
 
     def map(self, name: str) -> InformationMap:
-        n = len(self._totals)
-        found = []
+        n, maps = len(self._totals), []
         for total, squares in (self._sums[:2], self._sums[2:]):
             variance = np.maximum(squares - total**2 / n, 0.0) / (n - 1)
-            found += [x.reshape(-1, *self._pixels) for x in (total / n, np.sqrt(variance / n))]
-        rate, rate_stderr, information, stderr = found
+            maps += [x.reshape(-1, *self._pixels) for x in (total / n, np.sqrt(variance / n))]
+        rate, rate_stderr, information, stderr = maps
         return InformationMap(name, self._sigma, rate, rate_stderr, information, stderr, np.stack(self._totals, 1))
 
 
@@ -145,19 +144,18 @@ def _gaps(
     batch: int,
 ) -> dict[str, Float[np.ndarray, "noises levels pixels"]]:
     """(D_a - D)^2, channels summed; rows of all levels share calls, D is shared by the attributes."""
-    dtype = Model(denoiser).dtype
-    where = next((x.device for x in (*denoiser.parameters(), *denoiser.buffers())), v.device)
+    device, dtype = home_of(denoiser, v.device)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in labels}
     for rows in torch.arange(len(noise) * len(levels)).split(batch):
         level = torch.from_numpy(levels)[rows % len(levels)]
         y = v.cpu().double() + level.view(-1, *[1] * v.ndim) * noise[rows // len(levels)].double()
-        y, level = y.to(where, dtype), level.to(where, dtype)
+        y, level = y.to(device, dtype), level.to(device, dtype)
         with torch.no_grad():
-            known = {name: torch.as_tensor(value).to(where) for name, value in labels.items()}
+            known = {name: torch.as_tensor(value).to(device) for name, value in labels.items()}
             each = [{name: x.expand(len(rows), *x.shape).contiguous()} for name, x in known.items()]
-            free, *told = (mean.double() for mean in together(denoiser, y, level, [None, *each]))
-            for name, mean in zip(labels, told, strict=True):
-                gap = (mean - free) ** 2
+            unconditional, *conditional = (mean.double() for mean in together(denoiser, y, level, [None, *each]))
+            for name, mean in zip(labels, conditional, strict=True):
+                gap = (mean - unconditional) ** 2
                 parts[name].append((gap.sum(1) if v.ndim == 3 else gap).flatten(1).cpu().numpy())
     return {name: np.concatenate(x).reshape(len(noise), len(levels), -1) for name, x in parts.items()}
 
@@ -184,26 +182,16 @@ def _checked(
     noises: int,
     batch: int,
 ) -> Float[np.ndarray, " levels"]:
-    """The levels, of a question that can be answered."""
+    """The levels, once all arguments are valid."""
     if noises < 2 or batch < 1:
         raise InputError(f"noises is {noises}, batch {batch}: at least 2 noises and rows are needed; pass noises=32")
-    if tuple(v.shape) != tuple(denoiser.event):
-        raise InputError(f"the image has shape {tuple(v.shape)}: expected one of shape {tuple(denoiser.event)}")
-    if not bool(torch.isfinite(v).all()):
-        raise InputError("the image holds a number that is not finite: pass finite ones")
+    check_image(denoiser, v)
     if not labels:
         raise InputError("labels name no attribute: pass e.g. labels={'shape': 2}, the value of the image")
-    by_name = {a.name: a for a in denoiser.attributes}
     for name, value in labels.items():
         if isinstance(value, Tensor) and value.ndim:  # of a continuous attribute, which the denoiser itself checks
             continue
-        if name not in by_name:
-            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(by_name)}")
-        if not 0 <= int(value) < len(by_name[name].values):
-            raise InputError(f"labels[{name!r}] is {int(value)}: expected 0 to {len(by_name[name].values) - 1}")
-    levels = np.asarray(sigma, dtype=np.float64)
-    if levels.ndim != 1 or len(levels) < 2 or not np.all(np.isfinite(levels) & (levels > 0)):
-        raise InputError("sigma must hold 2 or more noise levels, finite and greater than 0: pass noise.sigma_grid()")
-    if np.any(np.diff(levels) >= 0):
-        raise InputError("sigma must decrease: sort it from the largest level down")
-    return levels
+        values = len(attribute_of(denoiser, name).values)
+        if not 0 <= int(value) < values:
+            raise InputError(f"labels[{name!r}] is {int(value)}: expected 0 to {values - 1}")
+    return checked_levels(sigma, 2)

@@ -1,4 +1,4 @@
-r"""What a denoiser that must be told says when it is not: the mixture over the values, by its own likelihood.
+r"""An unconditional denoiser made from one that needs a condition: the mixture over the values, by its own likelihood.
 
 .. math:: D(y, \sigma) = \sum_a q(a \mid y)\, D_a(y, \sigma), \qquad q(a \mid y) \propto p(a)\, e^{g_a(y)}
 
@@ -18,27 +18,27 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
-from sigmascope.information.likelihood import finite_gains, gain_of, likelihood_nodes
+from sigmascope.information.likelihood import attribute_of, finite_gains, gain_of, likelihood_nodes
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf, Streams
 
 
 class Mixture(Denoiser):
-    """A denoiser that may be left unconditional, made of one that must be told.
+    """A denoiser that may be called without a condition, made from one that needs it.
 
     Args:
-        denoiser: told the attribute.
+        denoiser: conditional on the attribute.
         attribute: its name.
         span: scale of the data, the square root of the trace of its covariance; a factor of ten changes little.
-        nodes: levels of further noise in the likelihood.
-        pairs: opposite noises at each.
-        highest: level above which the denoiser is not asked.
-        seed: of that noise, which is the same for every row: D is a function of y and sigma.
+        nodes: levels of added noise in the likelihood.
+        pairs: pairs of opposite noises at each.
+        highest: level above which the denoiser is not called.
+        seed: of that noise, which is the same for every row, so that D is a function of y and sigma.
 
     Raises: InputError for an unknown attribute; levels as for
         :func:`~sigmascope.information.likelihood.likelihood_nodes`.
 
-    Errors: those of q, which noise and quadrature leave less certain than the exact posterior; see there.
+    Errors: those of q, which noise and quadrature make less certain than the exact posterior; see there.
 
     Cost: of an unconditional row, values · (1 + 2 · nodes · pairs) denoisings.
     """
@@ -55,11 +55,7 @@ class Mixture(Denoiser):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        a = next((x for x in denoiser.attributes if x.name == attribute), None)
-        if a is None:
-            known = ", ".join(x.name for x in denoiser.attributes) or "none"
-            raise InputError(f"no attribute is called {attribute!r}: choose among {known}")
-        self.denoiser, self.event, self.attributes = denoiser, denoiser.event, (a,)
+        self.denoiser, self.event, self.attributes = denoiser, denoiser.event, (attribute_of(denoiser, attribute),)
         self._span, self._nodes, self._pairs, self._highest, self._seed = span, nodes, pairs, highest, seed
 
     @property
@@ -73,26 +69,25 @@ class Mixture(Denoiser):
         sigma: Float[Tensor, " batch"],
         known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
-        """D_a where a is told, the mixture where it is not.
+        """D_a where a is given, the mixture where it is not.
 
         Raises: InputError for another attribute.
         """
         a = self.attributes[0]
         other = [n for n in known or {} if n != a.name]
         if other:
-            raise InputError(f"this denoiser cannot be told {other[0]!r}: only {a.name!r}")
+            raise InputError(f"this denoiser cannot be conditioned on {other[0]!r}: pass {a.name!r} alone")
         own = (known or {}).get(a.name)
         label: Int64[Tensor, " batch"] = torch.full((len(y),), UNKNOWN, device=y.device) if own is None else own
         out = torch.empty_like(y)
-        told = label != UNKNOWN
-        if bool(told.any()):
-            out[told] = self.denoiser(y[told], sigma[told], {a.name: label[told]})
-        rest = ~told
-        if bool(rest.any()):
-            own, level = y[rest].double(), sigma[rest].double()
-            q = self._log_posterior(own, level).exp()
-            each = self._mean_of_each_value(own, level)
-            out[rest] = (q.T.reshape(*each.shape[:2], *[1] * (y.ndim - 1)) * each).sum(0).to(y)
+        given = label != UNKNOWN
+        if bool(given.any()):
+            out[given] = self.denoiser(y[given], sigma[given], {a.name: label[given]})
+        if not bool(given.all()):
+            rows, level = y[~given].double(), sigma[~given].double()
+            q = self._log_posterior(rows, level).exp()
+            each = self._mean_of_each_value(rows, level)
+            out[~given] = (q.T.reshape(*each.shape[:2], *[1] * (y.ndim - 1)) * each).sum(0).to(y)
         return out
 
     def log_posterior(
@@ -102,30 +97,27 @@ class Mixture(Denoiser):
 
         Raises: InputError for another attribute.
         """
-        a = self.attributes[0]
-        if attribute != a.name:
-            raise InputError(f"no attribute is called {attribute!r}: choose among {a.name}")
+        attribute_of(self, attribute)
         return self._log_posterior(y.double(), sigma.double())
 
     def _log_posterior(
         self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch values"]:
-        """The same of rows that are each at a level of its own."""
+        """ln q(a | y) of rows that are each at a level of their own."""
         prior = self.attributes[0].prior.to(y.device)
         noise = Streams(self._seed, [(NoiseOf.ROWS,)], tuple(self.event))
         shape = (-1, *[1] * (y.ndim - 1))
-        found, at = np.unique(sigma.cpu().numpy(), return_inverse=True)
-        # The nodes of each level, and their weights.
-        nodes = np.stack([likelihood_nodes(float(x), self._span, self._nodes, self._highest) for x in found])
+        levels, at = np.unique(sigma.cpu().numpy(), return_inverse=True)
+        nodes = np.stack([likelihood_nodes(float(x), self._span, self._nodes, self._highest) for x in levels])
         further, weights = torch.from_numpy(nodes[at]).to(y).unbind(1)
         gains = torch.zeros(len(y), len(prior), dtype=torch.float64, device=y.device)
         for s, weight in zip(further.T, weights.T, strict=True):
             level = torch.hypot(sigma, s)
             share = ((s / level) ** 2)[:, None]
             for _ in range(self._pairs):
-                one = s.reshape(shape) * noise().to(y)
+                added = s.reshape(shape) * noise().to(y)
                 for sign in (1, -1):
-                    after = y + sign * one
+                    after = y + sign * added
                     gain = gain_of(self._mean_of_each_value(after, level), prior, y, after, share)
                     gains += weight[:, None] / (2 * self._pairs) * gain
         gains[:, prior == 0] = 0.0

@@ -1,7 +1,8 @@
-r"""A bound at every noise level from one Markov path: the filter carried from the top, on denoisers alone.
+r"""A lower bound at every noise level from one Markov path: a filter that runs from the top, with denoisers alone.
 
-Noise v along one Markov path, :math:`y_k = y_{k-1} + \sqrt{\sigma_k^2 - \sigma_{k-1}^2}\,\varepsilon_k`, and read it
-back from the top, gathering for each value a the likelihood of the bridge to what the denoiser told a expects:
+Add noise to v along one Markov path, :math:`y_k = y_{k-1} + \sqrt{\sigma_k^2 - \sigma_{k-1}^2}\,\varepsilon_k`, and
+read it back from the top.  For each value a multiply the likelihoods of the bridge to the mean that the denoiser
+conditional on a predicts:
 
 .. math:: q_j(a) \propto p(a) \prod_{k > j} N(y_{k-1}; m_a(y_k), v_k I), \qquad
           I(A; Y_{\sigma_j}) \ge H(A) + E \ln q_j(A)
@@ -27,15 +28,10 @@ from sigmascope.sample.schemes import Noise
 def markov_path(
     v: Float[Tensor, "draws *event"], sigma: Float[np.ndarray, " levels"], noise: Noise
 ) -> Float[Tensor, "levels draws *event"]:
-    """Noisier and noisier versions of v, float64: y at decreasing levels, each noised from the one below.
+    """y at decreasing levels, float64: v with noise added from level to level.
 
-    At each level its law is that of v + sigma n; over levels it is a Markov chain, which draws that share their noise
-    are not.
-
-    Args:
-        v: clean values.
-        sigma: decreasing levels.
-        noise: called once for each level, the lowest first.
+    At each level the law is that of v + sigma n; over levels it is a Markov chain, unlike draws that share their noise.
+    ``noise`` is called once for each level, the lowest first.
     """
     steps = np.sqrt(np.diff(np.concatenate([[0.0], sigma[::-1] ** 2])))
     out, y = [], v.double()
@@ -51,33 +47,30 @@ def path_posterior(
     path: Float[Tensor, "levels draws *event"],
     sigma: Float[np.ndarray, " levels"],
 ) -> tuple[Float[Tensor, "levels draws values"], Float[Tensor, "levels draws values"]]:
-    """ln q_j(a) along a path, and the same from every other level only, for a gauge of the steps' error.
+    """ln q_j(a) along a path, and the same by steps over two levels, whose difference shows the error of the steps.
 
-    At the first level the filter has taken one step from the prior.
-
-    Cost: levels · values · draws denoisings.
+    At the first level the filter has taken one step from the prior.  Cost: levels · values · draws denoisings.
     """
     fine = coarse = from_prior(denoiser, attribute, path[0], float(sigma[0]))
-    found, rough = [fine], [coarse]
-    told = before = mean_of_each_value(denoiser, path[0], float(sigma[0]), attribute)
-    anchor = 0  # the last level at which the coarse filter has looked
+    fines, coarses = [fine], [coarse]
+    means = anchored = mean_of_each_value(denoiser, path[0], float(sigma[0]), attribute)
+    anchor = 0  # the level from which the double steps are taken
     for k in range(1, len(sigma)):
         y, after_y, s, after = path[k - 1], path[k], float(sigma[k - 1]), float(sigma[k])
-        fine = gather(fine, told, y, s, after_y, after)
-        reached = gather(coarse, before, path[anchor], float(sigma[anchor]), after_y, after)
-        found.append(fine)
-        rough.append(reached)
-        told = mean_of_each_value(denoiser, after_y, after, attribute)
+        fine = gather(fine, means, y, s, after_y, after)
+        fines.append(fine)
+        coarses.append(gather(coarse, anchored, path[anchor], float(sigma[anchor]), after_y, after))
+        means = mean_of_each_value(denoiser, after_y, after, attribute)
         if k - anchor == 2:
-            coarse, before, anchor = reached, told, k
-    return torch.stack(found), torch.stack(rough)
+            coarse, anchored, anchor = coarses[-1], means, k
+    return torch.stack(fines), torch.stack(coarses)
 
 
 def path_bound(
     attribute: Attribute,
     sigma: Float[np.ndarray, " levels"],
     log_q: Float[Tensor, "levels draws values"],
-    rough: Float[Tensor, "levels draws values"],
+    coarse: Float[Tensor, "levels draws values"],
     own: Int64[Tensor, " draws"],
 ) -> Curve:
     r"""The bound :math:`E[\ln q_j(A) - \ln p(A)]` at every level.
@@ -85,22 +78,15 @@ def path_bound(
     Args:
         attribute: A.
         sigma: decreasing levels.
-        log_q: of :func:`path_posterior`.
-        rough: its coarser twin.
+        log_q, coarse: of :func:`path_posterior`.
         own: the true label of each draw.
 
-    Returns: Curve of kind ``lower bound``, named ``filter``; ``quadrature_error`` is what the steps lose, by
-        comparison with twice as long ones (the loss is of first order).
+    Returns: Curve of kind ``lower bound``, named ``filter``; ``quadrature_error`` is the loss of the steps, of first
+        order, by comparison with steps twice as long.
     """
     pick = torch.arange(len(own))
-    gain, less = (q[:, pick, own] - attribute.prior.log()[own] for q in (log_q, rough))
-    lost = (gain - less).mean(1).abs().cpu().numpy()
+    gain, coarse_gain = (q[:, pick, own] - attribute.prior.log()[own] for q in (log_q, coarse))
     return Curve.of_draws(
-        attribute.name,
-        "filter",
-        sigma,
-        gain.cpu().numpy(),
-        attribute.entropy,
-        kind="lower bound",
-        quadrature_error=lost,
-    )
+        attribute.name, "filter", sigma, gain.cpu().numpy(), attribute.entropy, kind="lower bound",
+        quadrature_error=(gain - coarse_gain).mean(1).abs().cpu().numpy(),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-r"""Information about one image: what its noisy versions say of it, level by level.
+r"""Pointwise information: that of the noisy versions of one image about its attributes, level by level.
 
 .. math:: \ln \frac{p(a \mid y)}{p(a)}, \qquad y = v + \sigma n
 """
@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, HasAllPosteriors, InputError, generator
+from sigmascope.information.likelihood import attribute_of
+from sigmascope.information.problem import checked_levels
 
 
 @runtime_checkable
@@ -36,8 +38,8 @@ class Pointwise:
         attribute: name of A.
         values: names of its values.
         sigma: decreasing levels, shape (levels,).
-        per_noise: :math:`\ln p(a|y)/p(a)` under each noise, shape (levels, noises, values); 0 for a value that nothing
-            has.  At most :math:`-\ln p(a)`; negative where the noisy image speaks against the value.
+        per_noise: :math:`\ln p(a|y)/p(a)` under each noise, shape (levels, noises, values); 0 for a value without
+            items.  At most :math:`-\ln p(a)`; negative where the noisy image makes the value less likely.
     """
 
     attribute: str
@@ -47,12 +49,12 @@ class Pointwise:
 
     @property
     def mean(self) -> Float[np.ndarray, "levels values"]:
-        """Over the noises."""
+        """The mean over noises."""
         return self.per_noise.mean(1)
 
     @property
     def spread(self) -> Float[np.ndarray, "levels values"]:
-        """Standard deviation over the noises: how much the noise at hand decides; not an error."""
+        """Standard deviation over noises: how much depends on the noise; it is not an error."""
         return self.per_noise.std(1, ddof=1)
 
     @property
@@ -70,13 +72,13 @@ def pointwise(
     noises: int = 64,
     seed: int = 0,
 ) -> dict[str, Pointwise]:
-    r"""What noisy versions of one image say of the values of its attributes.
+    r"""The pointwise information of one image about each value of its attributes.
 
     .. math:: \ln \frac{p(a \mid v + \sigma n)}{p(a)}, \qquad
               E\left[\ln \frac{p(A \mid V + \sigma n)}{p(A)}\right] = I(A; Y_\sigma)
 
-    The mean over images, each with its own value, is the information of a study; this is the share of one image, which
-    may be early or late, and misled.
+    The mean over images, each with its own value, is the information of a study.  This is the contribution of one
+    image, which may become known earlier or later, or point to another value.
 
     Args:
         denoiser: exact (:class:`~sigmascope.core.HasAllPosteriors`).
@@ -86,7 +88,7 @@ def pointwise(
         noises: standard normal noises, shared by all levels; more of them leave the earlier ones as they are.
         seed: of the noises.
 
-    Returns: by attribute, its :class:`Pointwise`.
+    Returns: a :class:`Pointwise` for each attribute.
 
     Raises: InputError for a denoiser without posteriors, an unknown name, an image of another shape or that is not
         finite, levels that do not fall or are not positive, or fewer than two noises.
@@ -99,28 +101,28 @@ def pointwise(
         raise InputError(f"a {type(denoiser).__name__} has no posterior: use an exact denoiser")
     if noises < 2:
         raise InputError(f"noises is {noises}: at least 2 are needed to differ; pass e.g. noises=64")
+    check_image(denoiser, v)
+    levels = checked_levels(sigma)
+    chosen = [attribute_of(denoiser, name) for name in attributes] or denoiser.attributes
+    noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in range(noises)])
+    log_p = _posteriors(denoiser, v.cpu(), noise, levels)
+    results = {}
+    for a in chosen:
+        occurs = a.prior > 0
+        ratio = torch.where(occurs, log_p[a.name] - torch.where(occurs, a.prior, 1.0).log(), 0.0)
+        results[a.name] = Pointwise(a.name, a.values, levels, ratio.numpy())
+    return results
+
+
+def check_image(denoiser: Denoiser, v: Tensor) -> None:
+    """Refuse an image of another shape than the denoiser's, or with a number that is not finite.
+
+    Raises: InputError.
+    """
     if tuple(v.shape) != tuple(denoiser.event):
         raise InputError(f"the image has shape {tuple(v.shape)}: expected one of shape {tuple(denoiser.event)}")
     if not bool(torch.isfinite(v).all()):
         raise InputError("the image holds a number that is not finite: pass finite ones")
-    levels = np.asarray(sigma, dtype=np.float64)
-    if levels.ndim != 1 or not len(levels) or not np.all(np.isfinite(levels) & (levels > 0)):
-        raise InputError("sigma must hold noise levels, finite and greater than 0: pass e.g. noise.sigma_grid()")
-    if np.any(np.diff(levels) >= 0):
-        raise InputError("sigma must decrease: sort it from the largest level down")
-    by_name = {a.name: a for a in denoiser.attributes}
-    for name in attributes:
-        if name not in by_name:
-            raise InputError(f"no attribute is called {name!r}: choose among {', '.join(by_name)}")
-    noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in range(noises)])
-    log_p = _posteriors(denoiser, v.cpu(), noise, levels)
-    found = {}
-    for name in attributes or by_name:
-        a = by_name[name]
-        some = a.prior > 0
-        ratio = torch.where(some, log_p[name] - torch.where(some, a.prior, 1.0).log(), 0.0)
-        found[name] = Pointwise(name, a.values, levels, ratio.numpy())
-    return found
 
 
 def _posteriors(
@@ -129,8 +131,8 @@ def _posteriors(
     """ln p(a | v + sigma n) of all attributes, noises and levels."""
     with torch.no_grad():
         if isinstance(denoiser, HasPosteriorLevels):
-            same = v.expand_as(noise).contiguous()
-            return {k: x.cpu() for k, x in denoiser.posterior_levels(same, noise, torch.from_numpy(levels)).items()}
+            values = v.expand_as(noise).contiguous()
+            return {k: x.cpu() for k, x in denoiser.posterior_levels(values, noise, torch.from_numpy(levels)).items()}
         each = [
             denoiser.all_log_posteriors(v.double() + s * noise.double(), torch.full((len(noise),), s).double())
             for s in levels.tolist()

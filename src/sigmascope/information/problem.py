@@ -1,8 +1,8 @@
-"""What an estimator sees: a subject, draws of it, noise levels, and jobs that are shared."""
+"""The problem that an estimator is given: a subject, draws of it, noise levels, and jobs that are shared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Attribute, Draws
+from sigmascope.core import Attribute, Draws, InputError
 from sigmascope.information.jobs import Job
 
 S = TypeVar("S")
@@ -19,9 +19,25 @@ J = TypeVar("J", bound=Job)
 Levels = Float[np.ndarray, " levels"]
 
 
+def checked_levels(sigma: Levels, least: int = 1) -> Levels:
+    """Noise levels in float64.
+
+    Raises: InputError for fewer than ``least``, or some that are not finite, not above 0 or do not decrease.
+    """
+    levels: np.ndarray = np.asarray(sigma, dtype=np.float64)
+    if levels.ndim != 1 or len(levels) < least or not np.all(np.isfinite(levels) & (levels > 0)):
+        raise InputError(
+            f"sigma has shape {levels.shape}: it must hold {least} or more noise levels, finite and greater than 0; "
+            "pass e.g. noise.sigma_grid()"
+        )
+    if np.any(np.diff(levels) >= 0):
+        raise InputError("sigma must decrease: sort it from the largest level down")
+    return levels
+
+
 @runtime_checkable
-class Asking(Protocol):
-    """What a problem knows of an estimator (:class:`~sigmascope.information.estimator.Estimator`)."""
+class EstimatorLike(Protocol):
+    """The part of an :class:`~sigmascope.information.estimator.Estimator` that a problem uses."""
 
     name: str
     needs: frozenset[str]
@@ -29,16 +45,9 @@ class Asking(Protocol):
 
 @dataclass(eq=False, kw_only=True)
 class Problem(Generic[S]):
-    """A subject, draws and levels.
+    """A subject, draws that all levels share, and decreasing levels.
 
-    Args:
-        subject: what is studied.
-        attributes: which of its attributes.
-        draws: shared by all levels.
-        sigma: decreasing levels of the study.
-        seed: of the study.
-        estimators: those of the study.
-        items: that the columns of curves are named by; None: those of the draws.
+    The columns of curves are named by ``items``, or by those of the draws.
     """
 
     subject: S
@@ -46,49 +55,37 @@ class Problem(Generic[S]):
     draws: Draws
     sigma: Levels
     seed: int
-    estimators: tuple[Asking, ...] = ()
+    estimators: tuple[EstimatorLike, ...] = ()
     items: Tensor | None = None
     shared: dict[str, Job] = field(default_factory=dict, repr=False)
 
     def job(self, key: str, make: Callable[[], J]) -> J:
-        """The job of this key, made where nobody has asked for it yet.
-
-        Args:
-            key: the same for the same work.
-            make: makes it.
-        """
+        """The job of this key, made at the first request; the same job must have the same key."""
         if key not in self.shared:
             self.shared[key] = make()
-        found: Any = self.shared[key]
-        return found
+        job: Any = self.shared[key]
+        return job
 
     @property
     def column_items(self) -> Tensor:
-        """The items that the columns of curves are named by."""
+        """The items that name the columns of curves."""
         return self.draws.items if self.items is None else self.items
 
-    def needs(self, what: str) -> bool:
-        """Whether an estimator of the problem needs this of a pass."""
-        return any(what in e.needs for e in self.estimators)
+    def needs(self, content: str) -> bool:
+        """Whether an estimator of the problem needs this in a pass."""
+        return any(content in e.needs for e in self.estimators)
 
-    def asks(self, name: str) -> bool:
+    def uses(self, name: str) -> bool:
         """Whether an estimator of this name is among those of the problem."""
         return any(e.name == name for e in self.estimators)
 
 
-def part(draws: Draws, which: slice) -> Draws:
+def part(draws: Draws, rows: slice) -> Draws:
     """Some of the draws."""
-    labels: Mapping[str, Tensor] = {k: x[which] for k, x in draws.labels.items()}
-    return Draws(draws.items[which], draws.v[which], draws.noise[which], labels)
+    return Draws(draws.items[rows], draws.v[rows], draws.noise[rows], {k: x[rows] for k, x in draws.labels.items()})
 
 
 def joined(first: Draws, second: Draws) -> Draws:
     """Two sets of draws, one after the other."""
-
-    def both(of: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(of))
-
-    labels = {k: both([x, second.labels[k]]) for k, x in first.labels.items()}
-    return Draws(
-        both([first.items, second.items]), both([first.v, second.v]), both([first.noise, second.noise]), labels
-    )
+    items, v, noise = (torch.cat([getattr(d, n) for d in (first, second)]) for n in ("items", "v", "noise"))
+    return Draws(items, v, noise, {k: torch.cat([x, second.labels[k]]) for k, x in first.labels.items()})

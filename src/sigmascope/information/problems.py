@@ -1,4 +1,4 @@
-"""The problems of each kind of subject, and what a subject must be able to do for them, as protocols."""
+"""The problems of each kind of subject, and protocols for what they need of a subject."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sigmascope.information.problem import Problem, part
 
 @runtime_checkable
 class PosteriorJob(Job, Protocol):
-    """Posteriors of all draws at all nodes of a problem, and their gaps where they are asked for."""
+    """Posteriors of all draws at all nodes of a problem, and their gaps where an estimator needs them."""
 
     def log_posterior(self, name: str) -> Float[Tensor, "nodes draws values"]:
-        """ln p(a | y); a finite set has one more row, its limit at sigma → 0."""
+        """ln p(a | y); a finite set has one more row, the limit sigma → 0."""
 
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""
@@ -34,7 +34,7 @@ class PathsJob(Job, Protocol):
     """Filters along Markov paths of all draws."""
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
-        """ln q along the paths, and its coarser twin, each of shape (nodes, draws, values)."""
+        """ln q along the paths, by single and by double steps, each of shape (nodes, draws, values)."""
 
 
 @runtime_checkable
@@ -50,111 +50,73 @@ class ExactLaw(Protocol):
 
 @dataclass(eq=False, kw_only=True)
 class ExactProblem(Problem[ExactLaw]):
-    """Of a law that is known exactly.
+    """The problem of a law that is known exactly."""
 
-    Args:
-        nodes: levels to work at: those of the study, and others between and above them where an integral asks for it.
-        at: where among the nodes the levels of the study are.
-        children: of each draw, for forks.
-        pairs: whether pairs of attributes are studied, too.
-    """
-
-    nodes: Float[np.ndarray, " nodes"]
-    at: Int64[np.ndarray, " levels"]
-    children: int = 0
-    pairs: bool = False
+    nodes: Float[np.ndarray, " nodes"]  # levels of the study, and between and above them those that an integral needs
+    at: Int64[np.ndarray, " levels"]  # where among the nodes the levels of the study are
+    children: int = 0  # of each draw, for forks
+    pairs: bool = False  # whether pairs of attributes are studied, too
 
     def on_levels(self, curve: Curve) -> Curve:
-        """A curve over the nodes at the levels of the study."""
+        """A curve over the nodes, read at the levels of the study."""
         return curve.at_levels(self.at)
 
 
 @dataclass(eq=False, kw_only=True)
 class PopulationProblem(Problem[LabelledData]):
-    """Of the population that items come from: the draws are items, held out.
+    """The problem of the population that items come from; the draws are items, held out."""
 
-    Args:
-        denoiser: the exact filter of all items.
-    """
-
-    denoiser: Denoiser
+    denoiser: Denoiser  # the exact filter of all items
 
 
 @dataclass(eq=False, kw_only=True)
 class ModelProblem(Problem[Any]):
-    """Of a network that can be told attributes.
-
-    Args:
-        model: the network.
-        classifier: of noisy values, if there is one.
-        data: what it is measured on.
-        tested: how many draws, from the first on, curves are of; temperatures and choices are made on the others.
-        null: the spare attribute of random labels, if the network was told one.
-        train: makes draws to train probes on.
-        gap_job: makes the job that measures gaps.
-        scale: square root of the trace of the data's covariance.
-        highest: the largest noise level that the network knows; infinity: there is none.
-        begins_at: the level at which its generations begin.
-        unconditional_calls: network calls of an answer without knowledge.
-        aim: how many calls are made for the gaps, in words.
-    """
+    """The problem of a network that can be conditioned on attributes."""
 
     model: Denoiser
-    classifier: HasAllPosteriors | None
-    data: Any
-    tested: int
-    null: Attribute | None
-    train: Callable[[], Draws]
-    gap_job: Callable[[], GapJob]
-    scale: float
-    highest: float
-    begins_at: float
-    unconditional_calls: int = 1
-    aim: str = ""
+    classifier: HasAllPosteriors | None  # of noisy values
+    data: Any  # that it is measured on
+    tested: int  # curves are of the first so many draws; temperatures and choices are made on the others
+    null: Attribute | None  # the spare attribute of random labels, if the network was trained with one
+    train: Callable[[], Draws]  # makes draws to train probes on
+    gap_job: Callable[[], GapJob]  # makes the job that measures gaps
+    scale: float  # square root of the trace of the data's covariance
+    highest: float  # the largest noise level that the network was trained on; infinity: there is none
+    begins_at: float  # the level at which its generations begin
+    unconditional_calls: int = 1  # network calls of an unconditional output
+    aim: str = ""  # how many calls are made for the gaps, in words
 
     @property
-    def asked(self) -> tuple[Attribute, ...]:
-        """The attributes that the network is told: those studied, and the null."""
+    def with_null(self) -> tuple[Attribute, ...]:
+        """The attributes studied, and the null."""
         return self.attributes if self.null is None else (*self.attributes, self.null)
 
     @property
     def test(self) -> Draws:
-        """The draws that curves are of."""
+        """The draws of the curves."""
         return part(self.draws, slice(0, self.tested))
 
 
 @dataclass(eq=False, kw_only=True)
 class SamplerProblem(Problem[Any]):
-    """Of a network that is told nothing.
-
-    Args:
-        model: the network.
-        data: images, labelled.
-        train: makes draws to train probes on.
-        label: labels of clean values, given the items that their parents are.
-        of_items: whether the draws are items of the data, whose own labels the children's must not be read off.
-        down: how continuations go down.
-        children: of each draw.
-        top: the level at which its generations begin.
-        unconditional_calls: network calls of an answer.
-    """
+    """The problem of an unconditional network."""
 
     model: Denoiser
     data: LabelledData
-    train: Callable[[], Draws]
+    train: Callable[[], Draws]  # makes draws to train probes on
     label: LabelChildren
-    of_items: bool
-    down: Descent
-    children: int
-    top: float
-    unconditional_calls: int = 1
+    draws_are_items: bool  # then the labels of children must not be read off the item of their parent
+    down: Descent  # levels of continuations
+    children: int  # of each draw
+    top: float  # the level at which its generations begin
+    unconditional_calls: int = 1  # network calls of one output
 
     @property
     def calls_of_forks(self) -> int:
-        """Network calls of the children of all draws, about: two a step, of half the way on average."""
+        """Network calls for the children of all draws, about: two a step, over half of the steps on average."""
         return len(self.draws) * len(self.sigma) * self.children * self.down.steps * self.unconditional_calls
 
     @property
     def test(self) -> Draws:
-        """The draws that curves are of."""
+        """The draws of the curves."""
         return self.draws

@@ -1,10 +1,11 @@
-"""Several questions about the same noisy values, asked of a denoiser together."""
+"""Several conditions for the same noisy values, answered by a denoiser together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,10 +14,10 @@ from sigmascope.core import Denoiser
 
 @runtime_checkable
 class AnswersTogether(Protocol):
-    """Denoisers for which several questions about the same noisy values cost less than as many calls."""
+    """Denoisers for which several conditions of the same noisy values cost less than as many calls."""
 
     def together(self, y: Tensor, sigma: Tensor, questions: Sequence[Mapping[str, Tensor] | None]) -> list[Tensor]:
-        """E[V | Y_sigma = y, what is known] for each question."""
+        """E[V | Y_sigma = y, condition] for each condition."""
         ...
 
 
@@ -26,18 +27,25 @@ def together(
     sigma: Float[Tensor, " batch"],
     questions: Sequence[Mapping[str, Tensor] | None],
 ) -> list[Float[Tensor, "batch *event"]]:
-    r"""The posterior means :math:`E[V \mid Y_\sigma = y, \text{what is known}]` for several things known.
+    r"""The posterior means :math:`E[V \mid Y_\sigma = y, \text{condition}]` for several conditions.
 
     Args:
         denoiser: any.
         y: noisy values.
         sigma: one noise level per row.
-        questions: what is known in each, as a call of the denoiser takes it.
+        questions: the conditions, each as a call of the denoiser takes it; None: unconditional.
 
-    Returns: of each question what a call would say.
+    Returns: for each condition the output of a call.
 
-    Cost: a call for each question; of an :class:`AnswersTogether`, what they share is done once.
+    Cost: a call for each condition; an :class:`AnswersTogether` does what they share once.
     """
     if isinstance(denoiser, AnswersTogether):
         return denoiser.together(y, sigma, questions)
     return [denoiser(y, sigma, known) for known in questions]
+
+
+def home_of(denoiser: Denoiser, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
+    """Device of a denoiser's parameters or buffers, else the default, and type of its parameters, else float64."""
+    first = next(denoiser.parameters(), None)
+    held = first if first is not None else next(denoiser.buffers(), None)
+    return torch.device(default) if held is None else held.device, torch.float64 if first is None else first.dtype

@@ -1,4 +1,4 @@
-"""Networks that are trained here: denoisers that can be told any subset of the attributes, and classifiers."""
+"""Training of networks: denoisers given any subset of the attributes, and classifiers of noisy data."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-r"""A learned classifier of noisy data: the posteriors of all attributes at any noise level.
+r"""A learned classifier of noisy data, which gives the posteriors of all attributes at any noise level.
 
 .. math:: \ln q(a \mid y, \sigma) = \ln p(a) + g(\sigma) F_a(x, \ln\sigma) + c, \qquad
           g = \sqrt{\tfrac{k}{1 + k}}, \; k(\sigma) = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}
 
-with :math:`\lambda_j` the variances of the data along their principal directions.  k counts the directions that can be
-seen through the noise, and falls as :math:`\sigma^{-2}`; g is how large the logits of classes that lie a standard
-deviation apart can be.  So with weights of order one the classifier is right at every level, and it falls back to the
-prior as the noise grows.  A perceptron reads y along these directions, each shrunk by Wiener's gain and whitened,
+with :math:`\lambda_j` the variances of the data along their principal directions.  k counts the directions that stand
+out of the noise, and falls as :math:`\sigma^{-2}`; g is the size of the logits of classes whose means differ by a
+standard deviation.  So weights of order one serve every level, and the posterior becomes the prior as the noise grows.
+The input of a perceptron is y along these directions, each shrunk by Wiener's gain and whitened,
 
 .. math:: x_j = \frac{1}{\sqrt{k / J}} \frac{\sqrt{\lambda_j}}{\lambda_j + \sigma^2} \langle u_j, y - m \rangle,
 
-in which the best linear rule of Gaussian classes has weights that do not depend on the noise; a convolutional network
-reads the pixels, :math:`(y - m) / \sqrt{s^2 + \sigma^2}`.
+in which the best linear rule for Gaussian classes has weights that do not depend on the noise.  The input of a
+convolutional network is the pixels, :math:`(y - m) / \sqrt{s^2 + \sigma^2}`.
 
 References: Barber & Agakov (2003) for the bound that such a classifier gives.
 """
@@ -19,7 +19,7 @@ References: Barber & Agakov (2003) for the bound that such a classifier gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -32,33 +32,35 @@ from torch import Tensor, nn
 from sigmascope.core import Attribute, InputError
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import directions
-from sigmascope.learn.networks import Architecture, waves
+from sigmascope.learn.networks import (
+    Architecture,
+    LevelPerRow,
+    Values,
+    check_batch,
+    is_image,
+    modulated,
+    small_weights,
+    waves,
+)
 from sigmascope.learn.sources import Source, mean_and_scale
 
 CLASSIFIER = "classifier.safetensors"
 _FORMAT = 1
-_DIRECTIONS = 256  # principal directions that a perceptron reads, at most
-_EMBEDDING = 32  # numbers that tell a network the noise level
+_DIRECTIONS = 256  # largest number of principal directions in the input of a perceptron
+_EMBEDDING = 32  # width of the embedding of the noise level
 _CHUNK = 4096  # rows of one call of the network, at most
 _KEPT = ("mean", "spread")  # tensors that are not rounded to half precision
 
 
 def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
-    """The network for values of this shape, as :func:`~sigmascope.learn.neural.architecture` has it for denoisers.
+    """The network of a classifier for values of this shape, with defaults in place of ``auto`` and 0.
 
-    Args:
-        kind: ``mlp``, ``unet`` (read as: convolutional) or ``auto``.
-        width: units of a hidden layer, or channels of the first convolution; 0 chooses.
-        depth: residual blocks, or halvings of the image; 0 chooses.
-        event: shape of a value.
-
-    Raises: InputError for a convolutional network of what is no image.
+    ``unet`` stands for a convolutional network, whose depth is the number of halvings of the image.
     """
-    image = len(event) == 3 and min(event[1:]) >= 4
     if kind == "auto":
-        kind = "unet" if image else "mlp"
+        kind = "unet" if is_image(event) else "mlp"
     if kind == "unet":
-        if not image:
+        if not is_image(event):
             raise InputError(f"values of shape {event} are no images of 4 x 4 or more: pass --network mlp")
         halvings = int(math.log2(min(event[1:]))) - 1
         return Architecture(kind, width or 32, min(depth or 3, halvings))
@@ -66,17 +68,11 @@ def classifier_architecture(kind: str, width: int, depth: int, event: tuple[int,
 
 
 class VectorTrunk(nn.Module):
-    r"""A residual perceptron, whose first layer also reaches the last one by a linear path with gains.
+    r"""A residual perceptron with a linear path, with gains, from its first to its last layer.
 
     .. math:: h_0 = W x, \quad h_{i+1} = h_i + B_i\,\mathrm{silu}(C_i\,m_i(h_i)), \quad F = O\,(m(h_n) + e^{r} h_0)
 
-    m normalises and modulates by the noise level, and so does r, a number for each unit.
-
-    Args:
-        inputs: numbers read.
-        width: units of a hidden layer.
-        depth: residual blocks.
-        outputs: logits.
+    m normalises and modulates by the noise level; r is a function of the noise level, one number per unit.
     """
 
     def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
@@ -88,31 +84,21 @@ class VectorTrunk(nn.Module):
         self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.leave = nn.Linear(width, outputs)
-        _quieten([*self.modulate, *self.down, self.gain])
-        _silence(self.leave)
+        small_weights([*self.modulate, *self.down, self.gain])
+        _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch inputs"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         first = h = self.enter(x)
         for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            h = h + down(nn.functional.silu(up(self._modulated(k, h, e))))
-        return self.leave(self._modulated(-1, h, e) + self.gain(e).exp() * first)
-
-    def _modulated(self, k: int, h: Tensor, e: Tensor) -> Tensor:
-        scale, shift = self.modulate[k](e).chunk(2, 1)
-        return nn.functional.layer_norm(h, h.shape[1:]) * (1 + scale) + shift
+            h = h + down(nn.functional.silu(up(modulated(self.modulate[k], h, e))))
+        out: Tensor = self.leave(modulated(self.modulate[-1], h, e) + self.gain(e).exp() * first)
+        return out
 
 
 class ImageTrunk(nn.Module):
-    """A convolutional network: blocks that halve the image and double the channels, and the mean over what is left.
-
-    Args:
-        channels: of an image.
-        width: channels of the first block.
-        depth: halvings.
-        outputs: logits.
-    """
+    """A convolutional network: blocks that halve the image and double the channels, then a mean over pixels."""
 
     def __init__(self, channels: int, width: int, depth: int, outputs: int) -> None:
         super().__init__()
@@ -125,10 +111,10 @@ class ImageTrunk(nn.Module):
         self.norm = nn.ModuleList(nn.GroupNorm(groups, w) for w in widths[1:])
         self.same = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths[1:])
         self.leave = nn.Linear(widths[-1], outputs)
-        _quieten(self.modulate)
-        _silence(self.leave)
+        small_weights(self.modulate)
+        _start_at_prior(self.leave)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: Float[Tensor, " batch"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels height width"], log_sigma: LevelPerRow) -> Tensor:
         """Logits F, shape (batch, outputs)."""
         e = self.noise(waves(log_sigma))
         h = self.enter(x)
@@ -136,7 +122,8 @@ class ImageTrunk(nn.Module):
             h = halve(nn.functional.silu(h))
             scale, shift = modulate(e)[:, :, None, None].chunk(2, 1)
             h = h + same(nn.functional.silu(norm(h) * (1 + scale) + shift))
-        return self.leave(nn.functional.silu(h).mean((2, 3)))
+        out: Tensor = self.leave(nn.functional.silu(h).mean((2, 3)))
+        return out
 
 
 def _noise() -> nn.Module:
@@ -144,34 +131,26 @@ def _noise() -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU())
 
 
-def _quieten(layers: Iterable[nn.Module]) -> None:
-    """Begin near a network of one layer."""
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.bias)
-            nn.init.normal_(layer.weight, std=0.02)
-
-
-def _silence(layer: nn.Linear) -> None:
-    """Begin at the prior."""
+def _start_at_prior(layer: nn.Linear) -> None:
+    """Set the last layer to zero, so that the posterior starts as the prior."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 
 
 class NoisyClassifier(nn.Module):
-    """A network as a posterior of every attribute (:class:`~sigmascope.core.HasPosterior`).
+    """A network that gives the posterior of every attribute (:class:`~sigmascope.core.HasPosterior`).
 
     Args:
         event: shape of a value.
-        attributes: what it tells.
-        network: which.
+        attributes: the attributes.
+        network: kind and size of the network.
         mean: of the data, shape (*event).
         scale: of the data: the root of their mean squared distance from the mean, per coordinate.
-        basis: principal directions of the data, shape (directions, *event); those that a perceptron reads are trained.
+        basis: principal directions of the data, shape (directions, *event); a perceptron trains them.
         spread: standard deviations of the data along them, shape (directions,).
-        card: what is known of its making, kept with it.
+        card: record of the training, kept with the weights.
 
-    Raises: InputError where there is nothing to tell.
+    Raises: InputError where there is no attribute.
     """
 
     mean: Tensor
@@ -208,29 +187,25 @@ class NoisyClassifier(nn.Module):
         prior = torch.cat([a.prior for a in self.attributes]).log().float()
         self.register_buffer("log_prior", prior, persistent=False)
 
-    def logits(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch all_values"]:
+    def logits(self, y: Values, sigma: LevelPerRow) -> Float[Tensor, "batch all_values"]:
         """Logits of all values of all attributes side by side, not normalised, float32."""
         level = sigma.to(self.mean)
         centred = (y.to(self.mean) - self.mean).flatten(1)
         total = self.spread**2 + level[:, None] ** 2
-        seen = (self.spread**2 / total).sum(1, keepdim=True)
+        k = (self.spread**2 / total).sum(1, keepdim=True)  # directions that stand out of the noise
         if self.basis is None:
             x = centred.reshape(y.shape) / (self.scale**2 + level**2).sqrt().reshape(-1, 1, 1, 1)
         else:
-            x = centred @ self.basis.flatten(1).T * (self.spread / total) / (seen / len(self.spread)).sqrt()
-        f = self.network(x, (level / self.scale).log())
-        return self.log_prior + (seen / (1 + seen)).sqrt() * f
+            x = centred @ self.basis.flatten(1).T * (self.spread / total) / (k / len(self.spread)).sqrt()
+        f: Tensor = self.network(x, (level / self.scale).log())
+        return self.log_prior + (k / (1 + k)).sqrt() * f
 
     def split(self, logits: Float[Tensor, "batch all_values"]) -> dict[str, Float[Tensor, "batch values"]]:
         """Normalised log-probabilities of each attribute."""
-        parts = logits.split(self._sizes, 1)
+        parts = torch.split(logits, self._sizes, 1)
         return {a.name: x.log_softmax(1) for a, x in zip(self.attributes, parts, strict=True)}
 
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch values"]]:
         """ln q(a | y) of every attribute, float64, normalised.
 
         Args:
@@ -239,20 +214,12 @@ class NoisyClassifier(nn.Module):
 
         Raises: InputError for shapes that do not fit.
         """
-        if y.shape[1:] != self.event:
-            raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {self.event}")
-        if sigma.shape != (len(y),):
-            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
+        check_batch(y, sigma, self.event)
         rows = range(0, max(len(y), 1), _CHUNK)
         return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
 
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln q(a | y) of one attribute, float64, normalised.
-
-        Raises: InputError for a name that it does not know, or shapes that do not fit.
-        """
+    def log_posterior(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "batch values"]:
+        """ln q(a | y) of one attribute, float64, normalised; InputError for an unknown name."""
         names = [a.name for a in self.attributes]
         if attribute not in names:
             raise InputError(f"no attribute is called {attribute!r}: choose among {', '.join(names)}")
@@ -265,7 +232,7 @@ class NoisyClassifier(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def description(self) -> dict[str, Any]:
-        """All but the weights, as JSON can hold it."""
+        """The description of the model without its weights, as JSON can hold it."""
         return {
             "classifier": _FORMAT,
             "event": list(self.event),
@@ -277,7 +244,7 @@ class NoisyClassifier(nn.Module):
         }
 
     def save(self, path: Path, *, half: bool = False) -> None:
-        """Write the weights, and in the file's header all that is needed to make the classifier again.
+        """Write the weights, with the description of the classifier in the header of the file.
 
         Args:
             path: a .safetensors file.
@@ -287,30 +254,27 @@ class NoisyClassifier(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
-        """The classifier of a folder that a training has made, or of its .safetensors file; its weights are fixed.
+        """Load the classifier of a folder that a training has made, or of its .safetensors file, with fixed weights.
 
         Raises: InputError for a path that holds none.
         """
         path = Path(folder)
         path = path / CLASSIFIER if path.is_dir() else path
-        return read_model(path, "classifier", cls._described, device).requires_grad_(False)
 
-    @classmethod
-    def _described(cls, of: Mapping[str, Any]) -> NoisyClassifier:
-        check_format(of["classifier"], _FORMAT)
-        event, kept = tuple(of["event"]), int(of["directions"])
-        basis, spread = torch.zeros(kept, *event), torch.ones(kept)
-        attributes, network = attributes_of_json(of["attributes"]), Architecture(**of["network"])
-        return cls(event, attributes, network, torch.zeros(event), of["scale"], basis, spread, of["card"])
+        def make(described: Mapping[str, Any]) -> NoisyClassifier:
+            check_format(described["classifier"], _FORMAT)
+            event, kept = tuple(described["event"]), int(described["directions"])
+            attributes, network = attributes_of_json(described["attributes"]), Architecture(**described["network"])
+            mean, basis, spread = torch.zeros(event), torch.zeros(kept, *event), torch.ones(kept)
+            return cls(event, attributes, network, mean, described["scale"], basis, spread, described["card"])
+
+        return read_model(path, "classifier", make, device).requires_grad_(False)
 
 
 def new_classifier(source: Source, network: Architecture, seed: int) -> NoisyClassifier:
-    """A classifier of all attributes of a source that have a list of values, at the prior.
-
-    Raises: InputError where it has none, or where all its values are the same.
-    """
+    """An untrained classifier of all discrete attributes of a source; its posteriors are the priors."""
     mean, scale = mean_and_scale(source, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = directions(source, seed, _DIRECTIONS)
-        return NoisyClassifier(source.event, source.attributes, network, mean, scale, *found)
+        basis, spread = directions(source, seed, _DIRECTIONS)
+        return NoisyClassifier(source.event, source.attributes, network, mean, scale, basis, spread)

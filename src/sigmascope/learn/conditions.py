@@ -1,11 +1,11 @@
-r"""What a network is told: the sum of one embedding for each attribute, each of which may be unknown.
+r"""The condition of a network: the sum of one embedding for each attribute, each of which may be unknown.
 
 .. math:: c = \sum_A \begin{cases} E_A[a] & A = a \text{ is known} \\ \sum_b q(b \mid y) E_A[b] & \text{otherwise}
           \end{cases}
 
-So one network gives D, D_a, D_ab and the rest.  q is what a classifier makes of the noisy value; without one, what is
-unknown adds nothing.  Where the classifier is certain, being told adds nothing to being left to see: the difference of
-the two denoisers goes to zero as that of the true ones does, which two answers of a network without it never do.
+So one network gives D, D_a, D_ab and so on.  q is the posterior of a classifier of noisy data; without one, an unknown
+attribute adds nothing to the sum.  Where the classifier is certain, the conditional and the unconditional denoiser get
+the same sum: their difference goes to zero like that of the true denoisers.  Without a classifier it never does.
 """
 
 from __future__ import annotations
@@ -22,14 +22,7 @@ from sigmascope.core import UNKNOWN, Attribute, InputError
 
 @dataclass(frozen=True)
 class Continuous:
-    """An attribute whose value is a vector.
-
-    Args:
-        name: how it is called.
-        dim: numbers of a value.
-        mean: of each, over the data.
-        scale: standard deviation of each.
-    """
+    """An attribute whose value is a vector, with the mean and standard deviation of each coordinate over the data."""
 
     name: str
     dim: int
@@ -38,20 +31,14 @@ class Continuous:
 
 
 class Conditions(nn.Module):
-    """Embeddings of what is known, added up.
-
-    Args:
-        attributes: discrete attributes.
-        continuous: attributes whose values are vectors.
-        width: numbers of an embedding.
-    """
+    """The sum of the embeddings of the known attributes, discrete ones and those with vectors as values."""
 
     def __init__(self, attributes: tuple[Attribute, ...], continuous: tuple[Continuous, ...], width: int) -> None:
         super().__init__()
         self.width = width
         self._values = {a.name: len(a.values) for a in attributes}
         self._dims = {c.name: c.dim for c in continuous}
-        # Modules are kept by number: a name of the user's may hold a dot, which torch refuses.
+        # Modules have numbers for names: a name from the user may hold a dot, which torch refuses.
         self.tables = nn.ModuleList(nn.Embedding(len(a.values), width) for a in attributes)
         self.maps = nn.ModuleList(nn.Linear(c.dim, width) for c in continuous)
         for k, c in enumerate(continuous):
@@ -66,16 +53,12 @@ class Conditions(nn.Module):
     def forward(
         self, known: Mapping[str, Tensor] | None, rows: int, probabilities: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "rows width"]:
-        """The sum of the embeddings of what each row knows, and the means of those of what it guesses.
+        """The sum over the attributes of the embedding of the known value, or of the mean under the probabilities.
 
-        Args:
-            known: by name, the index of a value, int64, shape (rows,), -1 where unknown; of a continuous attribute its
-                value, float, shape (rows, dim), NaN where unknown.
-            rows: how many.
-            probabilities: by name, the probabilities of the values of a discrete attribute where it is unknown, shape
-                (rows, values).
-
-        Raises: InputError for an unknown name, another shape, or a value that does not exist.
+        ``known`` holds by name the index of a value, int64, shape (rows,), -1 where unknown, or for a continuous
+        attribute the value itself, float, shape (rows, dim), NaN where unknown.  ``probabilities``, shape (rows,
+        values), are those of the values of a discrete attribute that is unknown.  InputError for an unknown name,
+        another shape, or an unknown value.
         """
         some = next(self.parameters(), None)
         out = torch.zeros(rows, self.width) if some is None else some.new_zeros(rows, self.width)
@@ -89,20 +72,20 @@ class Conditions(nn.Module):
         for name, q in (probabilities or {}).items():
             table = self.tables[list(self._values).index(name)]
             mean = q.to(out) @ next(table.parameters())
-            told = (known or {}).get(name)
-            out = out + (mean if told is None else mean * (told.to(out.device) == UNKNOWN)[:, None])
+            index = (known or {}).get(name)
+            out = out + (mean if index is None else mean * (index.to(out.device) == UNKNOWN)[:, None])
         return out
 
     def _discrete(self, name: str, value: Tensor, rows: int) -> Tensor:
         table = self.tables[list(self._values).index(name)]
-        place = next(table.parameters()).device
         if value.shape != (rows,) or value.is_floating_point():
             raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: pass one index per row, ({rows},)")
         count = self._values[name]
         if rows and (int(value.min()) < UNKNOWN or int(value.max()) >= count):
             raise InputError(f"known[{name!r}] must be from 0 to {count - 1}, or {UNKNOWN} where unknown")
-        value = value.to(place)
-        return table(value.clamp_min(0)) * (value != UNKNOWN)[:, None]
+        value = value.to(next(table.parameters()).device)
+        embedding: Tensor = table(value.clamp_min(0))
+        return embedding * (value != UNKNOWN)[:, None]
 
     def _continuous(self, name: str, value: Tensor, rows: int) -> Tensor:
         k = list(self._dims).index(name)
@@ -113,6 +96,6 @@ class Conditions(nn.Module):
         layer = self.maps[k]
         weight = next(layer.parameters())
         value = value.to(weight.device, weight.dtype)
-        there = ~value.isnan().any(1, keepdim=True)
         scaled = (value.nan_to_num() - getattr(self, f"mean{k}")) / getattr(self, f"scale{k}")
-        return layer(scaled) * there
+        embedding: Tensor = layer(scaled)
+        return embedding * ~value.isnan().any(1, keepdim=True)

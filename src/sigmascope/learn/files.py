@@ -1,4 +1,4 @@
-"""Learned models as files: weights as safetensors, and in the header, as JSON, all else that makes the model again."""
+"""Learned models as files: weights as safetensors, and a description of the model as JSON in the header."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sigmascope.core import Attribute, InputError
+from sigmascope.data.files import error_words
 
 _HEADER = "sigmascope"
 M = TypeVar("M", bound=nn.Module)
@@ -25,20 +26,15 @@ def write_model(
     *,
     half: bool,
     exact: Collection[str],
-    apart: str | None = None,
+    excluded: str | None = None,
 ) -> None:
-    """Write a model.
+    """Write the weights of a model, and its description in the header of a .safetensors file.
 
-    Args:
-        model: its weights are written.
-        path: a .safetensors file.
-        description: all but the weights, as JSON can hold it.
-        half: round weights to float16.
-        exact: names of tensors that are not rounded.
-        apart: how the names of tensors begin that are kept elsewhere.
+    ``half`` rounds weights to float16, except ``exact`` ones.  Tensors with the prefix ``excluded`` have a file of
+    their own.
     """
-    mine = {k: x for k, x in model.state_dict().items() if apart is None or not k.startswith(apart)}
-    weights = {k: x.detach().cpu().contiguous() for k, x in mine.items()}
+    weights = {k: x for k, x in model.state_dict().items() if excluded is None or not k.startswith(excluded)}
+    weights = {k: x.detach().cpu().contiguous() for k, x in weights.items()}
     if half:
         weights = {k: x if k in exact else x.half() for k, x in weights.items()}
     path.write_bytes(save(weights, {_HEADER: json.dumps(description)}))
@@ -46,44 +42,34 @@ def write_model(
 
 def read_model(
     path: Path,
-    what: str,
+    kind: str,
     make: Callable[[Mapping[str, Any]], M],
     device: torch.device | str,
-    apart: str | None = None,
+    excluded: str | None = None,
 ) -> M:
-    """Read a model that :func:`write_model` has written, in evaluation mode.
+    """Read a model that :func:`write_model` has written, in evaluation mode; InputError for another file.
 
-    Args:
-        path: the file.
-        what: how to call such a model.
-        make: makes it of its description, with any weights, and with those that are kept elsewhere.
-        device: where it goes.
-        apart: how the names of these begin.
-
-    Raises: InputError for a file that is none.
+    ``make`` makes the model from its description, with any weights but those that are excluded.
     """
     try:
         with safe_open(path, "pt") as file:
             model = make(json.loads((file.metadata() or {})[_HEADER]))
             weights: dict[str, Tensor] = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-        if apart is not None:
-            weights |= {k: x for k, x in model.state_dict().items() if k.startswith(apart)}
+        if excluded is not None:
+            weights |= {k: x for k, x in model.state_dict().items() if k.startswith(excluded)}
         model.load_state_dict(weights)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file: pass a folder that sigmascope train has made") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no {what} of sigmascope ({said}): pass a folder that train has made") from error
+        message = f"{path}: no {kind} of sigmascope ({error_words(error)}): pass a folder that train has made"
+        raise InputError(message) from error
     return model.to(device).eval()
 
 
-def check_format(found: object, expected: int) -> None:
-    """Refuse the description of another version.
-
-    Raises: ValueError.
-    """
-    if found != expected:
-        raise ValueError(f"format {found}, expected {expected}")
+def check_format(version: object, expected: int) -> None:
+    """Refuse a description of another version, by ValueError."""
+    if version != expected:
+        raise ValueError(f"format {version}, expected {expected}")
 
 
 def attributes_to_json(attributes: Sequence[Attribute]) -> list[dict[str, Any]]:
@@ -94,9 +80,9 @@ def attributes_to_json(attributes: Sequence[Attribute]) -> list[dict[str, Any]]:
     ]
 
 
-def attributes_of_json(held: Sequence[Mapping[str, Any]]) -> tuple[Attribute, ...]:
-    """Attributes that :func:`attributes_to_json` has described."""
+def attributes_of_json(described: Sequence[Mapping[str, Any]]) -> tuple[Attribute, ...]:
+    """Attributes from their description by :func:`attributes_to_json`."""
     return tuple(
         Attribute(a["name"], tuple(a["values"]), torch.tensor(a["prior"], dtype=torch.float64), tuple(a["parts"]))
-        for a in held
+        for a in described
     )

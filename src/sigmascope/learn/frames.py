@@ -1,13 +1,13 @@
-r"""In which coordinates a network sees a noisy value, and how what it says becomes an estimate.
+r"""Coordinates of the input of a network, and the estimate from its output.
 
 .. math:: D = m + w \circ (y - m) + c_{out} \circ F(c_{in} \circ (y - m)), \quad w = \frac{s^2}{s^2 + \sigma^2},\;
           c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}}
 
-with m the mean of the data.  For a convolution s is one number, the scale of the data, and
-:math:`c_{in} = (s^2 + \sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data,
-each with its own s, and :math:`c_{in} = s / (s^2 + \sigma^2)`: it sees the best linear estimate, whitened, from which
-directions that are all noise are gone.  F = 0 is then the best linear denoiser, so that a network of few units need not
-spend them on taking away noise where the data do not vary.
+with m the mean of the data.  For a convolution s is one number, the scale of the data, and :math:`c_{in} = (s^2 +
+\sigma^2)^{-1/2}`.  For a perceptron the coordinates are the principal directions of the data, each with its own s, and
+:math:`c_{in} = s / (s^2 + \sigma^2)`: its input is the best linear estimate, whitened, where directions that are all
+noise are zero.  F = 0 is then the best linear denoiser: a network needs no units to remove noise where the data do not
+vary.
 
 References: Karras, Aittala, Aila, Laine (2022) for one s.
 """
@@ -20,29 +20,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import generator
+from sigmascope.learn.networks import LevelPerRow, Values
 from sigmascope.learn.sources import Source, mean_and_scale
 from sigmascope.streams import Use
 
-_LOOKED_AT, _LOOKED_NUMBERS = 8192, 1 << 25  # values, and numbers in them, whose directions stand for the data's
-_EXACTLY = 1024  # numbers in a value up to which the whole covariance is decomposed
+_SAMPLED, _SAMPLED_NUMBERS = 8192, 1 << 25  # values in the sample, and coordinates in all of them, at most
+_EXACTLY = 1024  # coordinates of a value up to which the whole covariance is decomposed
 
 
-def directions(
-    source: Source, seed: int, most: int
-) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
-    """Principal directions of a sample of the values, and the standard deviations along them, the largest first.
-
-    Args:
-        source: of the values.
-        seed: of the sample.
-        most: directions that are kept, at most.
-    """
+def directions(source: Source, seed: int, limit: int) -> tuple[Tensor, Tensor]:
+    """At most ``limit`` principal directions of a sample of the values, and the standard deviations along them."""
     size = math.prod(source.event)
-    rows = max(min(_LOOKED_AT, _LOOKED_NUMBERS // size), 2)
+    rows = max(min(_SAMPLED, _SAMPLED_NUMBERS // size), 2)
     v, _ = source.draw(rows, generator(seed, Use.DIRECTIONS))
     x = v.flatten(1)
     x = x - x.mean(0)
@@ -52,19 +44,17 @@ def directions(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            _, singular, vectors = torch.svd_lowrank(x, min(most, rows), niter=4)
+            _, singular, vectors = torch.svd_lowrank(x, min(limit, rows), niter=4)
         values = singular.double() ** 2 / rows
-    kept = min(most, len(values))
+    kept = min(limit, len(values))
     basis = vectors.T[:kept].float().reshape(kept, *source.event).contiguous()
     return basis, values[:kept].clamp_min(0).sqrt().float()
 
 
 class Frame(nn.Module, ABC):
-    """Coordinates for a network.
+    """Coordinates for the input of a network, from the mean of the data, shape (*event), and their scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: of the data: the root of their mean squared distance from the mean, per coordinate.
+    The scale is the root of the mean squared distance from the mean, per coordinate.
     """
 
     mean: Tensor
@@ -76,34 +66,30 @@ class Frame(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def seen(self) -> tuple[int, ...]:
-        """Shape of what the network is given, and gives."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the input of the network, and of its output."""
 
     @abstractmethod
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
-        """D, in the dtype of y, of F."""
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
+        """D from F, the network, in the dtype of y."""
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What :func:`empty_frame` needs."""
+        """The description that :func:`empty_frame` takes."""
 
 
 class RoundFrame(Frame):
     """One scale for all coordinates."""
 
     @property
-    def seen(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.reshape(-1, *[1] * self.mean.ndim).to(self.mean)
         total = (self.scale**2 + level**2).sqrt()
         f = network((y.to(self.mean) - self.mean) / total).float()
-        # Where y is and in its type: at small sigma the noise is a small part of y, and float32 would round it.
+        # In the dtype of y: at small sigma the noise is a small part of y, and float32 would round it.
         centre, share = self.mean.to(y), ((self.scale / total) ** 2).to(y)
         return centre + share * (y - centre) + (self.scale * level / total * f).to(y)
 
@@ -112,36 +98,25 @@ class RoundFrame(Frame):
 
 
 class PrincipalFrame(Frame):
-    """The principal directions of the data, each with its own scale; beyond them the data count as round.
+    """The principal directions of the data, each with its own scale; all other directions share one scale.
 
-    Args:
-        mean: of the data, shape (*event).
-        scale: likewise, of all coordinates.
-        basis: orthonormal directions, shape (directions, *event).
-        spread: standard deviations along them.
+    ``basis`` holds orthonormal directions, shape (directions, *event), and ``spread`` the standard deviations along
+    them.
     """
 
     basis: Tensor
     spread: Tensor
 
-    def __init__(
-        self,
-        mean: Tensor,
-        scale: float,
-        basis: Float[Tensor, "directions *event"],
-        spread: Float[Tensor, " directions"],
-    ) -> None:
+    def __init__(self, mean: Tensor, scale: float, basis: Tensor, spread: Tensor) -> None:
         super().__init__(mean, scale)
         self.register_buffer("basis", basis.float().flatten(1).contiguous())
         self.register_buffer("spread", spread.float())
 
     @property
-    def seen(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:
         return (len(self.spread),)
 
-    def forward(
-        self, y: Float[Tensor, "batch *event"], level: Float[Tensor, " batch"], network: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Values, level: LevelPerRow, network: Callable[[Tensor], Tensor]) -> Values:
         level = level.to(self.mean)[:, None]
         with torch.autocast(y.device.type, enabled=False):
             along = (y.to(self.mean) - self.mean).flatten(1) @ self.basis.T
@@ -150,34 +125,31 @@ class PrincipalFrame(Frame):
         lost, beyond = (level / total) ** 2, self._lost_beyond(level)
         with torch.autocast(y.device.type, enabled=False):
             change = ((beyond - lost) * along + self.spread * level / total * f) @ self.basis
-        # From y and in its type: at small sigma the noise is a small part of y, and float32 would round it.
+        # In the dtype of y: at small sigma the noise is a small part of y, and float32 would round it.
         share = beyond.reshape(-1, *[1] * self.mean.ndim).to(y)
         return y - share * (y - self.mean.to(y)) + change.reshape(y.shape).to(y)
 
     def _lost_beyond(self, level: Tensor) -> Tensor:
-        """What Wiener's gain lacks to 1 for what lies in none of the directions."""
+        """One minus Wiener's gain in the other directions."""
         others = self.mean.numel() - len(self.spread)
-        left = self.mean.numel() * self.scale**2 - (self.spread.double() ** 2).sum()
-        variance = (left.clamp_min(0.0) / max(others, 1)).to(level) * (others > 0)
+        remaining = self.mean.numel() * self.scale**2 - (self.spread.double() ** 2).sum()
+        variance = (remaining.clamp_min(0.0) / max(others, 1)).to(level) * (others > 0)
         return level**2 / (variance + level**2)
 
     def description(self) -> dict[str, Any]:
         return {"scale": self.scale, "directions": len(self.spread)}
 
 
-def empty_frame(event: tuple[int, ...], of: Mapping[str, Any]) -> Frame:
-    """A frame of this description whose tensors are still to be filled."""
-    mean = torch.zeros(event)
-    if "directions" not in of:
-        return RoundFrame(mean, of["scale"])
-    kept = int(of["directions"])
-    return PrincipalFrame(mean, of["scale"], torch.zeros(kept, *event), torch.zeros(kept))
+def empty_frame(event: tuple[int, ...], description: Mapping[str, Any]) -> Frame:
+    """A frame from its description, with tensors of zeros that weights are loaded into."""
+    mean, scale = torch.zeros(event), description["scale"]
+    if "directions" not in description:
+        return RoundFrame(mean, scale)
+    kept = int(description["directions"])
+    return PrincipalFrame(mean, scale, torch.zeros(kept, *event), torch.zeros(kept))
 
 
-def frame_of(source: Source, seed: int, most: int) -> Frame:
-    """The frame for a source: of its principal directions, at most so many; of one scale where that is 0.
-
-    Raises: InputError where all values are the same.
-    """
+def frame_of(source: Source, seed: int, limit: int) -> Frame:
+    """The frame for a source, with at most ``limit`` principal directions, or with one scale where that is 0."""
     mean, scale = mean_and_scale(source, seed)
-    return PrincipalFrame(mean, scale, *directions(source, seed, most)) if most else RoundFrame(mean, scale)
+    return PrincipalFrame(mean, scale, *directions(source, seed, limit)) if limit else RoundFrame(mean, scale)

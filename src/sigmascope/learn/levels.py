@@ -1,4 +1,4 @@
-r"""At which noise levels a network is trained."""
+r"""The noise levels that a network is trained at."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from torch import Tensor
 
 _BINS = 32
 _EVEN = 0.5  # share of the rows that is spread evenly over ln sigma
-_MEMORY = 0.9  # of the running mean of what is measured
+_MEMORY = 0.9  # weight of the past in the running mean of the rate
 
 
 class Levels:
-    r"""Noise levels of training: log-normal, or in part where the score gap lives.
+    r"""A distribution of the noise levels of training: log-normal, or adapted to the score gap.
 
-    Adaptive, the density in ln sigma is half even and half in proportion to :math:`\sqrt{g}`, with
-    :math:`g(\sigma) = E\|D_A - D\|^2 / \sigma^2`, the rate of information in ln sigma, averaged over the attributes:
-    as it is measured while training goes on.  The root, since a rate's error falls as the root of its rows.
-
-    Args:
-        low: smallest level.
-        high: largest.
-        adaptive: or else log-normal.
-        log_mean: of ln sigma, log-normal.
-        log_std: likewise.
+    Half of the adaptive density is even in ln sigma, and half is in proportion to :math:`\sqrt{g}`, with
+    :math:`g(\sigma) = E\|D_A - D\|^2 / \sigma^2`, the rate of information in ln sigma, averaged over the attributes and
+    measured during training.  The root is used because the error of a rate falls as the root of the number of rows.
     """
 
     def __init__(self, low: float, high: float, *, adaptive: bool, log_mean: float = 0.0, log_std: float = 1.0) -> None:
@@ -43,19 +36,20 @@ class Levels:
 
     @property
     def probability(self) -> Float[np.ndarray, " bins"]:
-        """Of each bin of ln sigma."""
+        """Probability of each bin of ln sigma."""
         if not self.adaptive or not np.isfinite(self.rate).all() or not self.rate.sum() > 0:
             return self._fixed
-        where = np.sqrt(np.maximum(self.rate, 0.0))
-        return _EVEN * self._fixed + (1.0 - _EVEN) * where / where.sum()
+        root = np.sqrt(np.maximum(self.rate, 0.0))
+        mixed: np.ndarray = _EVEN * self._fixed + (1.0 - _EVEN) * root / root.sum()
+        return mixed
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:
-        """n levels, stratified: the k-th comes from the k-th of n equal parts of the distribution; in random order."""
+        """n levels in random order, one from each of n equal parts of the distribution."""
         u = (torch.arange(n) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
         cumulative = np.concatenate([[0.0], np.cumsum(self.probability)])
         cumulative[-1] = 1.0
-        found = np.interp(u.numpy(), cumulative, self.edges)
-        return torch.from_numpy(np.exp(found))[torch.randperm(n, generator=generator)].float()
+        levels = np.exp(np.interp(u.numpy(), cumulative, self.edges))
+        return torch.from_numpy(levels)[torch.randperm(n, generator=generator)].float()
 
     @property
     def middles(self) -> Float[np.ndarray, " bins"]:
@@ -63,14 +57,13 @@ class Levels:
         return np.exp(0.5 * (self.edges[1:] + self.edges[:-1]))
 
     def measured(self, rate: Float[np.ndarray, " bins"]) -> None:
-        """Take note of the rate of information at the middle levels."""
-        before = self.rate
-        self.rate = np.where(np.isfinite(before), _MEMORY * before + (1.0 - _MEMORY) * rate, rate)
+        """Add a measurement of the rate of information at the middle levels to the running mean."""
+        self.rate = np.where(np.isfinite(self.rate), _MEMORY * self.rate + (1.0 - _MEMORY) * rate, rate)
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on."""
+        """The state from which a later run continues, as JSON can hold it."""
         return {"rate": [None if np.isnan(r) else float(r) for r in self.rate]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.rate = np.array([np.nan if r is None else r for r in state["rate"]], dtype=np.float64)

@@ -1,21 +1,22 @@
-r"""A learned denoiser: one network that can be told any subset of the attributes.
+r"""A learned denoiser: one network that is conditional on any subset of the attributes.
 
 .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
 
-with the coordinates and their w, c_in and c_out from a frame, so that F sees and gives numbers of unit scale at every
-level.  c says what is known; what is not known a classifier, where there is one, guesses from y.
+with the coordinates and their w, c_in and c_out from a frame, so that input and output of F have unit scale at every
+level.  c is the condition, the embedding of the known attributes; unknown attributes enter through the posterior of a
+classifier of y, where there is one.
 
 References: Karras, Aittala, Aila, Laine (2022).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,21 +26,30 @@ from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import Frame, empty_frame
-from sigmascope.learn.networks import WAVES, Architecture, ImageNet, VectorNet, waves
+from sigmascope.learn.networks import (
+    WAVES,
+    Architecture,
+    ImageNet,
+    LevelPerRow,
+    Values,
+    VectorNet,
+    check_batch,
+    is_image,
+    waves,
+)
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 _FORMAT = 3
-_CONDITION = 128  # width of the embeddings that a perceptron is told
+_CONDITION = 128  # width of the embedding of the condition, in a perceptron
 _CHUNK = 4096  # rows of one call of the network, at most
 
 
 def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
-    """The network for values of this shape; what is left open (``auto``, 0) is filled in."""
+    """The network for values of this shape, with defaults in place of ``auto`` and 0."""
     if kind == "auto":
-        kind = "unet" if len(event) == 3 and min(event[1:]) >= 4 else "mlp"
-    if kind == "unet":
-        return Architecture(kind, width or 32, depth or 3)
-    return Architecture(kind, width or (128 if int(np.prod(event)) < 64 else 448), depth or 3)
+        kind = "unet" if is_image(event) else "mlp"
+    default = 32 if kind == "unet" else 128 if math.prod(event) < 64 else 448
+    return Architecture(kind, width or default, depth or 3)
 
 
 class NeuralDenoiser(Denoiser):
@@ -47,12 +57,12 @@ class NeuralDenoiser(Denoiser):
 
     Args:
         event: shape of a value.
-        attributes: discrete attributes that it can be told.
-        network: which.
-        frame: in which coordinates the network works.
+        attributes: discrete attributes that it can be conditional on.
+        network: kind and size of the network.
+        frame: coordinates of the network.
         continuous: attributes with vectors as values.
-        card: what is known of its making, kept with it: data, settings, losses.
-        classifier: guesses the discrete attributes that the network is not told; its weights stay as they are.
+        card: record of the training, kept with the weights: data, settings, losses.
+        classifier: its posteriors replace unknown discrete attributes; its weights are fixed.
     """
 
     def __init__(
@@ -72,37 +82,32 @@ class NeuralDenoiser(Denoiser):
         if network.kind == "unet":
             self.network = ImageNet(self.event, network.width, network.depth)
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            told = self.network.condition
+            size = self.network.condition
         else:
-            told = _CONDITION
-            self.network = VectorNet(frame.seen, told, network.width, network.depth)
-        self.conditions = Conditions(attributes, continuous, told)
-        # What is known matters less and less as sigma falls: one gate lets the whole network forget it.
-        self.gate = nn.Linear(WAVES, told)
+            size = _CONDITION
+            self.network = VectorNet(frame.shape, size, network.width, network.depth)
+        self.conditions = Conditions(attributes, continuous, size)
+        # The condition matters less and less as sigma falls: one gate switches it off for the whole network.
+        self.gate = nn.Linear(WAVES, size)
         self.classifier = None if classifier is None else classifier.eval().requires_grad_(False)
 
     @property
     def scale(self) -> float:
-        """Of the data: the root of their mean squared distance from the mean, per coordinate."""
+        """Scale of the data: the root of their mean squared distance from the mean, per coordinate."""
         return self.frame.scale
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
-        """The network's estimate of E[V | Y_sigma = y, what is known], in the dtype of y.
+    def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
+        """The network's estimate of E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Args:
-            y: noisy values, on any device; the network itself works in float32, on its own.
+            y: noisy values; the network itself works in float32.
             sigma: one noise level per row.
-            known: of discrete attributes the index of the value of each row, int64, -1 where unknown; of continuous
-                ones the value, NaN where unknown.
+            known: by name, the index of the value of each row, int64, -1 where unknown; of continuous attributes the
+                value, NaN where unknown.
 
         Raises: InputError for shapes that do not fit, unknown names or values.
         """
-        self._check(y, sigma)
+        check_batch(y, sigma, self.event)
         return self._in_parts(y, sigma, known or {}, None)
 
     def _in_parts(
@@ -113,15 +118,9 @@ class NeuralDenoiser(Denoiser):
         parts = []
         for i in range(0, len(y), _CHUNK):
             part = slice(i, i + _CHUNK)
-            mine = None if probabilities is None else {k: q[part] for k, q in probabilities.items()}
-            parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in known.items()}, mine))
+            q_part = None if probabilities is None else {k: q[part] for k, q in probabilities.items()}
+            parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in known.items()}, q_part))
         return torch.cat(parts)
-
-    def _check(self, y: Tensor, sigma: Tensor) -> None:
-        if y.shape[1:] != self.event:
-            raise InputError(f"y has rows of shape {tuple(y.shape[1:])}: expected {self.event}")
-        if sigma.shape != (len(y),):
-            raise InputError(f"sigma has shape {tuple(sigma.shape)}, y has batch {len(y)}: pass one level per row")
 
     def _rows(
         self,
@@ -132,49 +131,41 @@ class NeuralDenoiser(Denoiser):
     ) -> Tensor:
         log_sigma = (sigma.to(self.frame.mean) / self.scale).log()
         probabilities = self._probabilities(y, sigma) if probabilities is None else probabilities
-        told = self.conditions(known, len(y), probabilities) * torch.sigmoid(self.gate(waves(log_sigma)))
-        return self.frame(y, sigma, lambda x: self.network(x, log_sigma, told))
+        condition = self.conditions(known, len(y), probabilities) * torch.sigmoid(self.gate(waves(log_sigma)))
+        out: Tensor = self.frame(y, sigma, lambda x: self.network(x, log_sigma, condition))
+        return out
 
     def _probabilities(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:
-        """The classifier's probabilities of every attribute."""
+        """The classifier's posterior of every attribute."""
         if self.classifier is None:
             return {}
         log_q = self.classifier.split(self.classifier.logits(y, sigma).float())
         return {name: q.exp() for name, q in log_q.items()}
 
-    def together(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        questions: Sequence[Mapping[str, Tensor] | None],
-    ) -> list[Float[Tensor, "batch *event"]]:
-        """Estimates for several questions about the same noisy values, whose probabilities are computed once.
+    def together(self, y: Values, sigma: LevelPerRow, questions: Sequence[Mapping[str, Tensor] | None]) -> list[Values]:
+        """Estimates under several conditions for the same noisy values, whose posteriors are computed once.
 
         Args:
             y: noisy values.
             sigma: one noise level per row.
-            questions: what is known in each, as in a call.
+            questions: the known attributes of each condition, as in a call.
         """
-        self._check(y, sigma)
+        check_batch(y, sigma, self.event)
         probabilities = self._probabilities(y, sigma)
         return [self._in_parts(y, sigma, known or {}, probabilities) for known in questions]
 
-    def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "values batch *event"]:
-        """The estimate told each value of an attribute; cost: as many calls as it has values."""
+    def means_by_value(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "values batch *event"]:
+        """The estimates given each value of an attribute; cost: one call per value."""
         values = len(next(a for a in self.attributes if a.name == attribute).values)
-        self._check(y, sigma)
+        check_batch(y, sigma, self.event)
         probabilities = {name: q.repeat(values, 1) for name, q in self._probabilities(y, sigma).items()}
         each = y.repeat(values, *[1] * len(self.event))
-        told = torch.arange(values, device=y.device).repeat_interleave(len(y))
-        return self._in_parts(each, sigma.repeat(values), {attribute: told}, probabilities).reshape(values, *y.shape)
+        known = {attribute: torch.arange(values, device=y.device).repeat_interleave(len(y))}
+        return self._in_parts(each, sigma.repeat(values), known, probabilities).reshape(values, *y.shape)
 
-    def features(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch channels"]]:
-        """What each block of the network sees in y when it is told nothing, averaged over pixels, float32."""
-        self._check(y, sigma)
+    def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch channels"]]:
+        """The output of each block of the network given y alone, averaged over pixels, float32."""
+        check_batch(y, sigma, self.event)
         self.network.features = {}
         try:
             with torch.no_grad():
@@ -188,7 +179,7 @@ class NeuralDenoiser(Denoiser):
         return sum(p.numel() for p in self.parameters())
 
     def description(self) -> dict[str, Any]:
-        """All but the weights, as JSON can hold it."""
+        """The description of the model without its weights, as JSON can hold it."""
         return {
             "format": _FORMAT,
             "event": list(self.event),
@@ -201,7 +192,7 @@ class NeuralDenoiser(Denoiser):
         }
 
     def save(self, path: Path, *, half: bool = False) -> None:
-        """Write the weights, and in the file's header all that is needed to make the denoiser again.
+        """Write the weights, with the description of the denoiser in the header of the file.
 
         A classifier has a file of its own, :data:`~sigmascope.learn.classifier.CLASSIFIER`, in the same folder.
 
@@ -210,35 +201,32 @@ class NeuralDenoiser(Denoiser):
             half: round weights to float16.
         """
         write_model(
-            self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"), apart="classifier."
+            self, path, self.description(), half=half, exact=("frame.mean", "frame.spread"), excluded="classifier."
         )
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
-        """The denoiser of a folder that a training has made; ``bundled`` is the one that comes with the package.
+        """Load the denoiser of a folder that a training has made; ``bundled`` is the one that comes with the package.
 
         Raises: InputError for a path that holds none.
         """
         path = model_folder(folder)
-        return read_model(path / WEIGHTS, "model", lambda of: cls._described(of, path), device, apart="classifier.")
 
-    @classmethod
-    def _described(cls, of: Mapping[str, Any], folder: Path) -> NeuralDenoiser:
-        check_format(of["format"], _FORMAT)
-        continuous = tuple(
-            Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in of["continuous"]
-        )
-        event, network = tuple(of["event"]), Architecture(**of["network"])
-        attributes = attributes_of_json(of["attributes"])
-        classifier = NoisyClassifier.load(folder) if of["classifier"] else None
-        return cls(event, attributes, network, empty_frame(event, of["frame"]), continuous, of["card"], classifier)
+        def make(described: Mapping[str, Any]) -> NeuralDenoiser:
+            check_format(described["format"], _FORMAT)
+            event, network = tuple(described["event"]), Architecture(**described["network"])
+            continuous = tuple(
+                Continuous(c["name"], c["dim"], tuple(c["mean"]), tuple(c["scale"])) for c in described["continuous"]
+            )
+            classifier = NoisyClassifier.load(path) if described["classifier"] else None
+            attributes, frame = attributes_of_json(described["attributes"]), empty_frame(event, described["frame"])
+            return cls(event, attributes, network, frame, continuous, described["card"], classifier)
+
+        return read_model(path / WEIGHTS, "model", make, device, excluded="classifier.")
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model; of ``bundled``, that which comes with the package.
-
-    Raises: InputError where there is none.
-    """
+    """The folder of a model; for ``bundled``, the one that comes with the package."""
     path = Path(__file__).with_name("bundled") if str(name) == "bundled" else Path(name)
     if not (path / WEIGHTS).exists():
         raise InputError(f"{path}: it holds no {WEIGHTS}: pass a folder that sigmascope train has made, or 'bundled'")

@@ -1,4 +1,4 @@
-"""What decides a training: network, schedule, noise levels, seed.  Imports nothing heavy."""
+"""Settings of a training: network, schedule, noise levels, seed.  This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 _MOST = {"width": 65_536, "depth": 64, "steps": 10**9, "batch": 1 << 20, "warmup": 10**9, "average": 10**9}
 _MOST_LOG = 100.0  # of mean and spread of ln sigma
 NULL = "null"
-"""Name of the spare attribute of random labels that is trained along."""
+"""Name of the attribute of random labels, a control that is trained along."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the weights of a learned denoiser, with the data."""
+    """Settings that, with the data, determine the weights of a learned denoiser."""
 
     network: Annotated[str, arg("NETWORK", None)] = "auto"
-    """unet (of diffusers, for images), mlp (for vectors, and for images that are all framed alike), or auto."""
+    """unet (of diffusers, for images), mlp (for vectors, and for images that all have the same framing), or auto."""
     width: int = 0
-    """Channels of the U-Net's first level, or units of the mlp's layers; 0: by the network."""
+    """Channels of the first level of the U-Net, or units of a layer of the mlp; 0: the default of the network."""
     depth: int = 0
-    """Levels of the U-Net, or blocks of the mlp; 0: by the network."""
+    """Levels of the U-Net, or blocks of the mlp; 0: the default of the network."""
     steps: int = 20_000
-    """Steps of the optimiser: a learning rate that falls to zero at the last one."""
+    """Steps of the optimiser. The learning rate falls to zero at the last one."""
     batch: int = 128
-    """Rows of a step."""
+    """Values in each step."""
     learning_rate: float = 1e-3
-    """At its peak."""
+    """Peak learning rate."""
     warmup: int = 500
-    """Steps over which the learning rate rises."""
+    """Steps over which the learning rate rises to its peak."""
     weight_decay: float = 1e-4
-    """Of matrices."""
+    """Weight decay of matrices; vectors have none."""
     average: int = 2_000
-    """Steps over which the weights of the finished model are averaged, at most."""
+    """Largest number of steps over which the weights of the finished model are averaged."""
     noise: Annotated[str, arg("NOISE", None)] = "adaptive"
-    """Noise levels of training: adaptive (half of the rows evenly in ln sigma, half where the score gap lives, measured
-    as training goes) or lognormal."""
+    """Noise levels of training: adaptive (half of them even in ln sigma, half where the score gap is large, as measured
+    during training) or lognormal."""
     sigma_min: float = 0.01
-    """Smallest noise level trained at."""
+    """Smallest noise level of training."""
     sigma_max: float = 90.0
-    """Largest."""
+    """Largest noise level of training."""
     log_mean: float = 0.0
-    """Mean of ln sigma, in units of the data's own scale, for --noise lognormal."""
+    """Mean of ln sigma for --noise lognormal, with sigma in units of the scale of the data."""
     log_std: float = 1.6
-    """Standard deviation of ln sigma, for --noise lognormal."""
+    """Standard deviation of ln sigma for --noise lognormal."""
     holdout: float = 0.1
-    """Share of the items kept out of training, to be measured on."""
+    """Share of the items that is kept out of training, for measurements."""
     null: int = 8
-    """Values of the spare attribute of random labels; 0 leaves it out."""
+    """Values of an extra attribute of random labels, which is a control; 0 leaves it out."""
     precision: Annotated[str, arg("PRECISION", None)] = "auto"
-    """Of products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
+    """Precision of matrix products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
     seed: int = 0
     """Seed of weights, batches and noise."""
 
     def check(self) -> Settings:
-        """Itself.
+        """The settings themselves, if they are valid.
 
-        Raises: InputError for a value that trains nothing.
+        Raises: InputError for a setting that no training can have.
         """
         for name, choices in (("network", NETWORKS), ("noise", NOISES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
@@ -83,7 +83,7 @@ class Settings:
         return self
 
     def _check_noise(self) -> None:
-        """The learning rate, the levels of noise and their law."""
+        """Check the learning rate and the distribution of the noise levels."""
         for name in ("learning_rate", "sigma_min", "sigma_max", "log_std"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} is {getattr(self, name):g}: it must be finite and greater than 0")

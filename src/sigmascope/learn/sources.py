@@ -1,4 +1,4 @@
-"""What a training draws from: items of a labelled set, some of which are kept out, or a law that can be sampled."""
+"""Sources of training values: the items of a labelled data set, some of them kept out, or a law that is sampled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmascope.learn.conditions import Continuous
 from sigmascope.learn.settings import NULL
 from sigmascope.streams import Use
 
-_LOOKED_AT = 8192  # values whose mean and scale stand for the data's
+_SAMPLED = 8192  # values from which mean and scale are estimated
 
 
 @runtime_checkable
@@ -26,16 +26,16 @@ class Source(Protocol):
     continuous: tuple[Continuous, ...]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n values, float32, and for each attribute their labels."""
+        """n values, float32, and their labels by attribute."""
         ...
 
     def held_out(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same of values that are never drawn for training; of a law, simply others."""
+        """The same, of values that are never drawn for training."""
         ...
 
 
 def null_attribute(values: int) -> Attribute:
-    """The spare attribute: of ``values`` equally frequent random labels."""
+    """The attribute of random labels, with ``values`` equally frequent values."""
     names = tuple(str(i) for i in range(values))
     return Attribute(NULL, names, torch.full((values,), 1.0 / values, dtype=torch.float64))
 
@@ -44,12 +44,12 @@ class Items:
     """Items of a labelled data set, a share of which is kept out of training.
 
     Args:
-        data: the set.
-        holdout: the share kept out, chosen by the seed.
-        null: values of the spare attribute; 0 leaves it out.
-        seed: of the split and of the spare labels.
+        data: the data set.
+        holdout: share of the items that is kept out, chosen by the seed.
+        null: values of the attribute of random labels; 0 leaves it out.
+        seed: of the split and of the random labels.
 
-    Raises: InputError where nothing is left to train on, or an attribute has the spare one's name.
+    Raises: InputError where no item is left to train on, or an attribute has the name of the random labels.
     """
 
     def __init__(self, data: LabelledData, *, holdout: float = 0.1, null: int = 8, seed: int = 0) -> None:
@@ -64,7 +64,7 @@ class Items:
         self.attributes = data.attributes
         if null:
             if NULL in self.labels:
-                raise InputError(f"an attribute is called {NULL!r}, as the spare one of random labels: pass --null 0")
+                raise InputError(f"an attribute is called {NULL!r}, like that of random labels: pass --null 0")
             self.labels[NULL] = torch.from_numpy(g.integers(0, null, n))
             self.attributes = (*data.attributes, null_attribute(null))
         self._cumulative = {out: self._weights(out) for out in (False, True)}
@@ -75,11 +75,11 @@ class Items:
         return torch.cumsum(self.data.weights * torch.from_numpy(self.kept_out == out), 0)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n items of those trained on, by weight."""
+        """n of the training items, by weight."""
         return self._drawn(n, generator, False)
 
     def held_out(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n items of those kept out, by weight; of all, where none are."""
+        """n of the items kept out, by weight; of the training items, where none are kept out."""
         return self._drawn(n, generator, bool(self._cumulative[True][-1] > 0))
 
     def _drawn(self, n: int, generator: torch.Generator, out: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -87,25 +87,22 @@ class Items:
         return self.data.source.take(items), {name: label[items] for name, label in self.labels.items()}
 
     def pick(self, n: int, generator: torch.Generator, out: bool) -> Tensor:
-        """n items by weight, of those kept out of training or of the others."""
+        """Indices of n items by weight, of those kept out of training or of the others."""
         cumulative = self._cumulative[out]
         u = torch.rand(n, generator=generator, dtype=torch.float64) * cumulative[-1]
-        # An item of no weight is never found: the first whose sum is above u has some.
-        return torch.searchsorted(cumulative, u, right=True).clamp_max(self._last(out))
-
-    def _last(self, out: bool) -> int:
-        cumulative = self._cumulative[out]
-        return int(torch.searchsorted(cumulative, cumulative[-1]))
+        last = int(torch.searchsorted(cumulative, cumulative[-1]))
+        # An item of no weight is never chosen: the first whose cumulative weight is above u has some.
+        return torch.searchsorted(cumulative, u, right=True).clamp_max(last)
 
 
 class Law:
-    """A law that can be sampled without end.
+    """A law that is sampled.
 
     Args:
         event: shape of a value.
-        sampler: gives n values and their labels for a generator; labels of continuous attributes are float, (n, dim).
+        sampler: from n and a generator to n values and their labels, which are float, (n, dim), where continuous.
         attributes: the discrete attributes.
-        null: values of the spare attribute; 0 leaves it out.
+        null: values of the attribute of random labels; 0 leaves it out.
     """
 
     def __init__(
@@ -118,7 +115,7 @@ class Law:
     ) -> None:
         self.event, self._sampler, self._null = tuple(event), sampler, null
         self.attributes = (*attributes, null_attribute(null)) if null else attributes
-        _, labels = sampler(_LOOKED_AT, generator(0, Use.DATA_SCALE))
+        _, labels = sampler(_SAMPLED, generator(0, Use.DATA_SCALE))
         self.continuous = tuple(
             Continuous(k, x.shape[1], tuple(x.double().mean(0).tolist()), tuple(x.double().std(0).tolist()))
             for k, x in labels.items()
@@ -127,23 +124,18 @@ class Law:
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """n values."""
-        v, labels = self._sampler(n, generator)
-        found = dict(labels)
+        v, sampled = self._sampler(n, generator)
+        labels = dict(sampled)
         if self._null:
-            found[NULL] = torch.randint(self._null, (n,), generator=generator)
-        return v.float(), found
+            labels[NULL] = torch.randint(self._null, (n,), generator=generator)
+        return v.float(), labels
 
-    def held_out(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n other values."""
-        return self.draw(n, generator)
+    held_out = draw
 
 
 def mean_and_scale(source: Source, seed: int) -> tuple[Tensor, float]:
-    """The mean of a source, and the root of the mean squared distance from it per coordinate, of a sample.
-
-    Raises: InputError where all values are the same, or one is not finite.
-    """
-    v, _ = source.draw(_LOOKED_AT, generator(seed, Use.DATA_SCALE))
+    """The mean of a sample of a source, and the root of the mean squared distance from it, per coordinate."""
+    v, _ = source.draw(_SAMPLED, generator(seed, Use.DATA_SCALE))
     mean = v.double().mean(0)
     scale = float(((v.double() - mean) ** 2).mean().sqrt())
     if not (np.isfinite(scale) and scale > 0):

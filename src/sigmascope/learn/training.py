@@ -1,11 +1,11 @@
-r"""Training of a denoiser that can be told any subset of the attributes.
+r"""Training of a denoiser that is conditional on any subset of the attributes.
 
 .. math:: L = E_{\sigma, v, n, c}\; \frac{s^2 + \sigma^2}{s^2 \sigma^2} \|D(v + \sigma n, \sigma, c) - v\|^2 / d
 
-Every batch is a function of the seed and of the number of the step: a run that was stopped goes on with the same
-stream.
+Every batch is a function of the seed and of the number of the step: a run that was stopped continues with the same
+batches.
 
-References: Karras et al. (2022) for the weighting; Ho & Salimans (2021) for dropping what is told.
+References: Karras et al. (2022) for the weighting; Ho & Salimans (2021) for dropping the condition.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import sigmascope.distributed as distributed
 from sigmascope.core import UNKNOWN, generator
 from sigmascope.learn.classifier import NoisyClassifier
-from sigmascope.learn.descent import Training, beside
+from sigmascope.learn.descent import Training, level_per_row
 from sigmascope.learn.frames import frame_of
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import NeuralDenoiser, architecture
@@ -28,7 +27,7 @@ from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Source
 from sigmascope.streams import Use
 
-_NOTHING, _ONE = 0.3, 0.8  # shares of the rows that are told nothing; nothing or exactly one attribute
+_UNCONDITIONAL, _UP_TO_ONE = 0.3, 0.8  # shares of the rows where no attribute is known; none or exactly one
 _MEASURE_EVERY, _MEASURE_ROWS = 50, 8  # steps; rows of each bin of levels
 _HELD_ROWS = 64  # of each decade
 
@@ -37,10 +36,10 @@ class Trainer(Training):
     """The training of a denoiser.
 
     Args:
-        source: what to learn.
-        settings: how.
-        device: where.
-        classifier: guesses what the network is not told; of this source, and not trained further.
+        source: of the training values.
+        settings: of the training.
+        device: of the network.
+        classifier: of noisy values of this source; its posteriors replace unknown attributes.  It is not trained.
 
     Raises: InputError for settings that do not fit the data.
     """
@@ -74,44 +73,34 @@ class Trainer(Training):
         super().__init__(model.to(device), source, settings, levels, device, fused=True)
 
     def step(self) -> float:
-        """One step of the optimiser; its loss, weighted by 1/c_out² and per coordinate."""
-        s, k = self.settings, self.done
-        if self.levels.adaptive and k % _MEASURE_EVERY == 0 and k > 0:
+        """Do one step of the optimiser, and return its loss, weighted by 1/c_out² and per coordinate."""
+        if self.levels.adaptive and self.done % _MEASURE_EVERY == 0 and self.done > 0:
             self._measure()
-        g = generator(s.seed, Use.BATCHES, k)
-        v, labels = self.source.draw(s.batch, g)
-        sigma = self.levels.draw(s.batch, g)
-        noise = torch.randn(v.shape, generator=g)
-        known = self._told(labels, generator(s.seed, Use.DROPPED_LABELS, k))
-        mine = slice(distributed.rank(), None, distributed.world())
-        v, sigma, noise = (x[mine].to(self.device) for x in (v, sigma, noise))
-        known = {name: x[mine].to(self.device) for name, x in known.items()}
+        v, labels, sigma, y, own = self._batch(Use.BATCHES)
+        known = self._random_subset(labels, generator(self.settings.seed, Use.DROPPED_LABELS, self.done))
+        known = {name: x[own].to(self.device) for name, x in known.items()}
         with self._autocast:
-            denoised = self.model(v + beside(sigma, v) * noise, sigma, known)
+            denoised = self.model(y, sigma, known)
         return self._descend(self._weight(sigma) * ((denoised - v) ** 2).flatten(1).mean(1), sigma)
 
-    def _told(self, labels: Mapping[str, Tensor], g: torch.Generator) -> dict[str, Tensor]:
-        """What each row is told: nothing, exactly one attribute, or a random subset."""
-        names = list(labels)
-        rows = len(next(iter(labels.values()))) if names else 0
-        if not names:
+    def _random_subset(self, labels: Mapping[str, Tensor], g: torch.Generator) -> dict[str, Tensor]:
+        """Labels of which each row keeps none, exactly one, or a random subset; the others are unknown."""
+        if not labels:
             return {}
-        what = torch.rand(rows, generator=g)
-        one = torch.randint(len(names), (rows,), generator=g)
-        some = torch.rand(rows, len(names), generator=g) < 0.5
-        told = torch.where((what < _ONE)[:, None], nn.functional.one_hot(one, len(names)).bool(), some)
-        told &= (what >= _NOTHING)[:, None]
-        return {
-            n: torch.where(told[:, i, None], x, torch.nan) if x.is_floating_point() else x.where(told[:, i], UNKNOWN)
-            for i, (n, x) in enumerate(labels.items())
-        }
+        rows, count = len(next(iter(labels.values()))), len(labels)
+        u = torch.rand(rows, generator=g)
+        single = torch.randint(count, (rows,), generator=g)
+        subset = torch.rand(rows, count, generator=g) < 0.5
+        kept = torch.where((u < _UP_TO_ONE)[:, None], nn.functional.one_hot(single, count).bool(), subset)
+        kept &= (u >= _UNCONDITIONAL)[:, None]
+        return {name: _where_kept(x, kept[:, i]) for i, (name, x) in enumerate(labels.items())}
 
     def _weight(self, sigma: Tensor) -> Tensor:
         s = self.model.scale
         return (s**2 + sigma**2) / (s * sigma) ** 2
 
     def _measure(self) -> None:
-        """The rate of information at the middle of each bin of levels, by the averaged network."""
+        """Measure the rate of information at the middle of each bin of levels, with the averaged network."""
         names = [a.name for a in self.model.attributes if a.name != NULL] + [c.name for c in self.model.continuous]
         if not names:
             return
@@ -119,37 +108,38 @@ class Trainer(Training):
         middles = torch.from_numpy(self.levels.middles).float()
         sigma = middles.repeat_interleave(_MEASURE_ROWS)
         v, labels = self.source.draw(len(sigma), g)
-        y = v + beside(sigma, v) * torch.randn(v.shape, generator=g)
-        which = torch.randint(len(names), (len(sigma),), generator=g)
-        known = {
-            n: labels[n].where((which == i)[:, None], torch.nan)
-            if labels[n].is_floating_point()
-            else labels[n].where(which == i, UNKNOWN)
-            for i, n in enumerate(names)
-        }
+        y = v + level_per_row(sigma, v) * torch.randn(v.shape, generator=g)
+        choice = torch.randint(len(names), (len(sigma),), generator=g)
+        known = {n: _where_kept(labels[n], choice == i).to(self.device) for i, n in enumerate(names)}
         y, sigma = y.to(self.device), sigma.to(self.device)
-        known = {n: x.to(self.device) for n, x in known.items()}
         with torch.no_grad():
             gap = ((self.averaged(y, sigma, known) - self.averaged(y, sigma)) ** 2).flatten(1).sum(1) / sigma**2
         self.levels.measured(gap.double().cpu().numpy().reshape(-1, _MEASURE_ROWS).mean(1))
 
     def losses(self) -> dict[str, Any]:
-        """Losses since the last call, and those on values kept out of training, told nothing and told everything."""
+        """Losses since the last call and on values kept out of training, unconditional and given all attributes."""
         entry = {
             "step": self.done,
             "loss": self._means(),
-            "held_out": self._of_held_out(told=False),
-            "held_out_conditional": self._of_held_out(told=True),
+            "held_out": self._held_out_losses(conditional=False),
+            "held_out_conditional": self._held_out_losses(conditional=True),
         }
         self.history.append(entry)
         return entry
 
-    def _of_held_out(self, told: bool) -> list[float]:
-        """The loss of the averaged network on the same held-out values and noises each time, by decade."""
-        found = []
+    def _held_out_losses(self, conditional: bool) -> list[float]:
+        """The loss of the averaged network in each decade, on values and noises that are the same in all calls."""
+        losses = []
         for v, labels, sigma, y in self._held_out(Use.HELD_OUT_LEVELS, _HELD_ROWS):
-            known = {n: x.to(self.device) for n, x in labels.items()} if told else None
+            known = {n: x.to(self.device) for n, x in labels.items()} if conditional else None
             with torch.no_grad():
                 error = ((self.averaged(y, sigma, known) - v.to(self.device)) ** 2).flatten(1).mean(1)
-            found.append(float((self._weight(sigma) * error).mean()))
-        return found
+            losses.append(float((self._weight(sigma) * error).mean()))
+        return losses
+
+
+def _where_kept(labels: Tensor, kept: Tensor) -> Tensor:
+    """Labels of one attribute, unknown in the rows that are not kept."""
+    if labels.is_floating_point():
+        return labels.where(kept[:, None], torch.nan)
+    return labels.where(kept, UNKNOWN)

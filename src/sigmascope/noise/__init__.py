@@ -1,6 +1,6 @@
-r"""Noise levels: grids of them, integrals over them, and the schedules that other programs call by other names.
+r"""Noise levels: grids, integrals over ln sigma, and the schedules of other programs.
 
-One coordinate serves every linear noising process: :math:`y = v + \sigma n`.  A :class:`Schedule` reads and writes
+One coordinate serves every linear noising process: :math:`y = v + \sigma n`.  A :class:`Schedule` converts to and from
 other times and scales.
 """
 

@@ -57,15 +57,15 @@ def check_ends(sigma_max: float, sigma_min: float) -> None:
 
     Raises: InputError.
     """
-    came = f"sigma_min is {sigma_min:g} and sigma_max"
+    received = f"sigma_min is {sigma_min:g} and sigma_max"
     good = 0 < sigma_min < np.inf and np.isfinite(sigma_max)
-    expect(good, f"{came} {sigma_max:g}: both must be finite and greater than 0")
+    expect(good, f"{received} {sigma_max:g}: both must be finite and greater than 0")
     advice = "sigma_min must be the smaller; pass e.g. --sigma-min 0.01 --sigma-max 90"
-    expect(sigma_min < sigma_max, f"{came} is {sigma_max:g}: {advice}")
+    expect(sigma_min < sigma_max, f"{received} is {sigma_max:g}: {advice}")
 
 
 def expect(good: bool | np.bool_, message: str) -> None:
-    """Refuse with a message unless a condition holds.
+    """Raise an error with a message unless a condition holds.
 
     Raises: InputError.
     """
@@ -76,14 +76,14 @@ def expect(good: bool | np.bool_, message: str) -> None:
 def integration_grid(
     sigma: Float[np.ndarray, " levels"], top: float, spacing: float = 0.3
 ) -> tuple[Float[np.ndarray, " nodes"], Int64[np.ndarray, " levels"]]:
-    r"""A grid fit for integrals in :math:`\ln\sigma` that holds given levels.
+    r"""A grid for integrals over :math:`\ln\sigma` that contains given levels.
 
     Args:
         sigma: decreasing levels.
-        top: the grid goes up to this level at least.
+        top: a level that the grid must reach.
         spacing: the largest step in ln sigma.
 
-    Returns: decreasing nodes, and where among them the levels are.
+    Returns: decreasing nodes, and the indices of the levels among them.
     """
     x = np.log(sigma)
     above = max(0.0, np.log(top / sigma[0])) if top > 0 else 0.0
@@ -93,6 +93,6 @@ def integration_grid(
         count = int(np.ceil((left - right) / spacing - 1e-9))
         pieces.append(np.linspace(left, right, count, endpoint=False))
     nodes = np.exp(np.concatenate([*pieces, x[-1:]]))
-    where = np.searchsorted(-nodes, -sigma * (1 + 1e-12))
-    nodes[where] = sigma
-    return nodes, where.astype(np.int64)
+    index = np.searchsorted(-nodes, -sigma * (1 + 1e-12))
+    nodes[index] = sigma
+    return nodes, index.astype(np.int64)

@@ -10,8 +10,8 @@ from scipy.interpolate import CubicSpline
 def integral_from_the_top(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
     r"""Quadrature weights in :math:`\ln\sigma`: ``W @ f`` is :math:`\int_{\ln\sigma_j}^{\ln\sigma_0} f\, d\ln\sigma`.
 
-    The integral is that of the cubic spline through f (fourth order), or of the polygon below four levels; it is linear
-    in f, so it serves every draw.
+    The integral is that of the cubic spline through f (fourth order), or of the polygon below four levels; it is
+    linear in f, so the weights serve every draw.
 
     Args:
         sigma: decreasing levels.
@@ -22,7 +22,7 @@ def integral_from_the_top(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarr
 
 
 def integral_coarse(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
-    """The same from every other level only, for an estimate of the quadrature's error."""
+    """Weights that use every other level only, to estimate the quadrature's error."""
     x = np.log(sigma)
     kept = np.unique(np.concatenate([np.arange(0, len(x), 2), [len(x) - 1]]))
     weights = np.zeros((len(x), len(x)))
@@ -39,4 +39,4 @@ def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
         cumulative = np.concatenate([np.zeros((1, len(nodes))), np.cumsum(steps, 0)])
         return np.stack([np.interp(at, x, c[::-1]) for c in cumulative.T], 1)
     antiderivative = CubicSpline(nodes[::-1], unit[::-1]).antiderivative()
-    return antiderivative(nodes[0]) - antiderivative(at)
+    return np.asarray(antiderivative(nodes[0]) - antiderivative(at))

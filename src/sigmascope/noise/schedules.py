@@ -23,19 +23,19 @@ Values = float | np.ndarray  # of any shape
 class Schedule(ABC):
     r"""A linear noising process :math:`x = \alpha(t) (v + \sigma(t) n)`, :math:`n \sim N(0, I)`, in its own time t.
 
-    Methods take a number or an array and return float64 of its shape.  Ends count: at the data sigma is 0 and the snr
-    infinite; at noise alone sigma is infinite, the snr and alpha are 0, and x has the scale of n.  What is within a
-    millionth of an end (a float32's rounding) is at the end.  Methods raise InputError for values out of range or NaN,
-    constructors for numbers that make no schedule.  Near an infinite sigma(1) (cosine, flow) a float64 of time hardly
-    tells levels apart: sigma of time(sigma) is off by a share of 1e-16 sigma.  A new schedule says ``name``,
-    ``_sigma``, ``_time`` and ``_alpha``, which get values in range.
+    Methods take a number or an array and return float64 of its shape.  The ends of the range are included: at the data
+    sigma is 0 and the snr infinite; at pure noise sigma is infinite, the snr and alpha are 0, and x has the scale of n.
+    A value within a millionth of an end (the rounding of float32) is moved to the end.  Methods raise InputError for
+    values out of range or NaN, constructors for numbers that make no schedule.  Near an infinite sigma(1) (cosine,
+    flow) float64 times are coarse: sigma of time(sigma) has a relative error of 1e-16 sigma.  A new schedule defines
+    ``name``, ``_sigma``, ``_time`` and ``_alpha``, which receive values in range.
 
-    Attributes: name, how to call it; least and most, its times of least and of most noise (either may be the larger).
+    Attributes: name; data_time and noise_time, the ends of its time (either may be the larger).
     """
 
     name: str
-    least: float = 0.0
-    most: float = 1.0
+    data_time: float = 0.0
+    noise_time: float = 1.0
     _alpha: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # of sigma
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Schedule(ABC):
     @final
     def sigma(self, time: Values) -> Float64[np.ndarray, "..."]:
         r"""The noise level :math:`\sigma(t)` of x/alpha, in the unit of v."""
-        return self._at(self._sigma, "time", time, self.least, self.most)
+        return self._at(self._sigma, "time", time, self.data_time, self.noise_time)
 
     @final
     def alpha(self, time: Values) -> Float64[np.ndarray, "..."]:
@@ -57,7 +57,7 @@ class Schedule(ABC):
     @final
     def time(self, sigma: Values) -> Float64[np.ndarray, "..."]:
         """The time at which the noise level is sigma: the inverse of ``sigma``."""
-        ends = np.array([self.least, self.most])
+        ends = np.array([self.data_time, self.noise_time])
         return np.asarray(np.clip(self._at(self._time, "sigma", sigma, *self.sigma(ends)), ends.min(), ends.max()))
 
     @final
@@ -71,19 +71,22 @@ class Schedule(ABC):
         alpha = self.alpha(time)
         return self._at(lambda sigma: np.where(alpha > 0, alpha * sigma, 1.0), "sigma", self.sigma(time))
 
-    def _at(self, function: Callable, what: str, value: Values, a: float = 0.0, b: float = np.inf) -> np.ndarray:
-        """The function of a value that must be between a and b, without numpy's warnings of limits at the ends."""
+    def _at(
+        self, function: Callable[[np.ndarray], np.ndarray], name: str, value: Values, a: float = 0.0, b: float = np.inf
+    ) -> np.ndarray:
+        """The function of a value between a and b, without numpy's warnings about limits at the ends."""
         (low, high), given = sorted((a, b)), np.asarray(value, dtype=np.float64)
         outside = ~((given >= low - 1e-6 * abs(low)) & (given <= high + 1e-6 * abs(high)))  # NaN is outside
         if outside.any():
-            came, known = f"{what} is {given[outside].flat[0]:.8g}", f"has {what} from {low:.8g} to {high:.8g}"
-            raise InputError(f"{came}: the schedule {self.name!r} {known}; leave out what is outside, or take another")
+            received, limits = f"{name} is {given[outside].flat[0]:.8g}", f"{name} from {low:.8g} to {high:.8g}"
+            advice = "leave out what is outside, or take another"
+            raise InputError(f"{received}: the schedule {self.name!r} has {limits}; {advice}")
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.reshape(function(np.atleast_1d(np.clip(given, low, high))), given.shape)
 
 
 def _preserving(sigma: np.ndarray) -> np.ndarray:
-    return 1 / np.hypot(1, sigma)
+    return np.asarray(1 / np.hypot(1, sigma))
 
 
 @final
@@ -102,7 +105,7 @@ class VarianceExploding(Schedule):
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** time
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+        return np.asarray(np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min))
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,18 @@ class _LinearBeta(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
     _level: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # sigma of B
-    _taken: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # B of sigma
+    _inverse: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # B of sigma
 
     def __post_init__(self) -> None:
-        came = f"beta_min is {self.beta_min:g} and beta_max {self.beta_max:g}"  # above 700, e^B overflows
-        expect(0 < self.beta_min <= self.beta_max < 700, f"{came}: pass 0 < beta_min <= beta_max < 700, as .1 and 20")
+        values = f"beta_min is {self.beta_min:g} and beta_max {self.beta_max:g}"  # above 700, e^B overflows
+        expect(0 < self.beta_min <= self.beta_max < 700, f"{values}: pass 0 < beta_min <= beta_max < 700, as .1 and 20")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return self._level(time * (self.beta_min + (self.beta_max - self.beta_min) * time / 2))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        # the root without a difference of near numbers, for small B and for equal betas
-        b = self._taken(sigma)
+        # this form of the root is accurate for small B and for equal betas
+        b = self._inverse(sigma)
         return 2 * b / (self.beta_min + np.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b))
 
 
@@ -134,7 +137,7 @@ class VariancePreserving(_LinearBeta):
 
     name, _alpha = "vp", staticmethod(_preserving)
     _level = staticmethod(lambda b: np.sqrt(np.expm1(b)))
-    _taken = staticmethod(lambda sigma: np.log1p(sigma**2))
+    _inverse = staticmethod(lambda sigma: np.log1p(sigma**2))
 
 
 @final
@@ -143,7 +146,7 @@ class SubVariancePreserving(_LinearBeta):
 
     name, _alpha = "sub-vp", staticmethod(lambda sigma: 1 / (np.hypot(1, sigma / 2) + sigma / 2))
     _level = staticmethod(lambda b: 2 * np.sinh(b / 2))
-    _taken = staticmethod(lambda sigma: 2 * np.arcsinh(sigma / 2))
+    _inverse = staticmethod(lambda sigma: 2 * np.arcsinh(sigma / 2))
 
 
 @final
@@ -161,10 +164,10 @@ class Cosine(Schedule):
         expect(0 <= self.s < np.inf, f"s is {self.s:g}: it must be finite and not negative; pass e.g. s=0.008")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): exact at both ends
+        # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): accurate at both ends
         rate = np.pi / 2 / (1 + self.s)
         above = np.sin(rate * time) * np.sin(rate * (time + 2 * self.s))
-        return np.sqrt(above) / np.sin(rate * (1 - time))
+        return np.asarray(np.sqrt(above) / np.sin(rate * (1 - time)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         # tan(b - b(0)) = (h - sine) cosine / (cosine^2 + sine h), h^2 = sigma^2 + sine^2: all divided by sigma
@@ -172,7 +175,7 @@ class Cosine(Schedule):
         sine, cosine = np.sin(rate * self.s), np.cos(rate * self.s)
         q = sine / sigma if self.s > 0 else np.zeros_like(sigma)
         h = np.hypot(1, q)
-        return np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate
+        return np.asarray(np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate)
 
 
 @final
@@ -180,7 +183,7 @@ class Cosine(Schedule):
 class Karras(Schedule):
     """EDM (Karras et al. 2022): its time is sigma itself, alpha = 1; ``karras_grid`` gives its steps."""
 
-    name, most, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
+    name, noise_time, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return time
@@ -196,8 +199,8 @@ class FlowMatching(Schedule):
 
     .. math:: t = shift\, u / (1 + (shift - 1) u), \quad \alpha = 1 - t, \quad \sigma = t/(1 - t) = shift\, u/(1 - u)
 
-    Its time is the clock u in [0, 1] *before* the shift, in which samplers step evenly.  The share of noise t after it,
-    which networks are told (often as 1000 t), is ``noise_scale(u)``, or the time of ``FlowMatching()``, where t = u.
+    Its time is u in [0, 1], *before* the shift, in which samplers step evenly.  The share of noise t after the shift,
+    the input of networks (often as 1000 t), is ``noise_scale(u)``, or the time of ``FlowMatching()``, where t = u.
     """
 
     shift: float = 1.0
@@ -207,7 +210,7 @@ class FlowMatching(Schedule):
         expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return self.shift * time / (1 - time)
+        return np.asarray(self.shift * time / (1 - time))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         return 1 / (1 + self.shift / sigma)
@@ -218,11 +221,11 @@ class FlowMatching(Schedule):
 class Discrete(Schedule):
     r"""A table of DDPM (Ho et al. 2020): :math:`\alpha^2 = (1 + \sigma^2)^{-1} = \prod_{i \le k} (1-\beta_i)`.
 
-    Its time is the timestep 0 .. steps - 1; between whole ones ln sigma is linear.
+    Its time is the timestep 0 .. steps - 1; ln sigma is linear between integer timesteps.
 
     Args:
-        alphas_cumprod: falls strictly within (0, 1), shape (steps,); in float32 its least levels have 3 good digits.
-            Of a table with zero terminal SNR leave out the last, noise alone: the other timesteps stay what they are.
+        alphas_cumprod: decreases strictly within (0, 1), shape (steps,); in float32 its lowest levels have 3 good
+            digits.  Leave out the last entry of a table with zero terminal SNR (pure noise).
     """
 
     alphas_cumprod: np.ndarray = field(repr=False)
@@ -233,12 +236,12 @@ class Discrete(Schedule):
     def __post_init__(self) -> None:
         table = np.array(self.alphas_cumprod, dtype=np.float64)
         expect(table.ndim == 1 and len(table) > 1, f"alphas_cumprod has shape {table.shape}: pass (steps,), 2 or more")
-        came = f"alphas_cumprod goes from {table[0]:g} to {table[-1]:g}"
-        expect(table[-1] != 0, f"{came} (zero terminal SNR), noise alone: pass alphas_cumprod[:-1]")
+        received = f"alphas_cumprod goes from {table[0]:g} to {table[-1]:g}"
+        expect(table[-1] != 0, f"{received} (zero terminal SNR, pure noise): pass alphas_cumprod[:-1]")
         good = np.all(np.diff(table, prepend=1.0, append=0.0) < 0)  # NaN is not
-        expect(good, f"{came}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
+        expect(good, f"{received}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
         object.__setattr__(self, "alphas_cumprod", table)
-        object.__setattr__(self, "most", len(table) - 1.0)
+        object.__setattr__(self, "noise_time", len(table) - 1.0)
         object.__setattr__(self, "_log_sigma", (np.log1p(-table) - np.log(table)) / 2)
 
     @classmethod
@@ -258,13 +261,13 @@ class Discrete(Schedule):
         return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma))
+        return np.asarray(np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma)))
+        return np.asarray(np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma))))
 
 
 _CONTINUOUS = (VarianceExploding, VariancePreserving, SubVariancePreserving, Cosine, Karras, FlowMatching)
 _TABLES = (Discrete.linear, Discrete.scaled_linear, Discrete.cosine)
 SCHEDULES: Mapping[str, Callable[[], Schedule]] = {make().name: make for make in (*_CONTINUOUS, *_TABLES)}
-"""The schedules with their default numbers, by name."""
+"""The schedules with their default parameters, by name."""

@@ -1,4 +1,4 @@
-"""Figures: information curves, onset windows, one image at nine noise levels."""
+"""Figures of a study, and what all figures share: colours, axes, bands, legends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from sigmascope.analysis.onset import Onset
 from sigmascope.core import Agreement, Curve
 
-# Okabe & Ito's colours, told apart by colour-blind readers; dashes begin where they run out.
+# The colours of Okabe & Ito, which colour-blind readers tell apart; line styles go on where the colours end.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
+NARROW, WIDE = 5.8, 9.0
+"""Widths of figures in inches: of one panel, which a phone shows whole, and of several."""
+GENERATION = "noise level σ   (generation runs to the right →)"
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.right": False,
@@ -29,29 +32,41 @@ STYLE: Any = {
     "svg.hashsalt": "sigmascope",
     "svg.fonttype": "path",
     "figure.dpi": 110,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,  # each figure asks for its own layout
 }
+styled = matplotlib.rc_context(STYLE)
+"""Decorates a function that draws: its figure has the style of the package."""
 
 
 def style_of(index: int) -> tuple[str, str]:
-    """Colour and dash of the index-th attribute."""
+    """Colour and line style of the index-th attribute, value or estimator."""
     return _COLOURS[index % len(_COLOURS)], _DASHES[(index // len(_COLOURS)) % len(_DASHES)]
 
 
 def label_of(name: str) -> str:
-    """A name for a legend, which would leave out one that begins with an underscore."""
+    """A name for a legend; matplotlib leaves out one that begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
-styled = matplotlib.rc_context(STYLE)
-"""Decorates a function that draws: its figure is in the style of the house."""
+def short(text: str, length: int) -> str:
+    """A text cut to a number of characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def band(
-    ax: Axes, sigma: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, alpha: float = 0.2, **line: Any
-) -> None:
-    """A curve with a pale band of ``half`` on each side of it."""
-    ax.fill_between(sigma, value - half, value + half, color=colour, alpha=alpha, linewidth=0)
-    ax.plot(sigma, value, color=colour, **line)
+    ax: Axes, x: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, alpha: float = 0.2, *,
+    biased: np.ndarray | None = None, label: str | None = None, **line: Any,
+) -> None:  # fmt: skip
+    """A curve with a pale band of ``half`` on each side of it; thin and dotted where it is marked as biased."""
+    ax.fill_between(x, value - half, value + half, color=colour, alpha=alpha, linewidth=0)
+    if biased is not None and biased.any():
+        # A line goes on to the neighbouring level, so that no gap opens between trusted and biased.
+        near = ~biased | np.roll(~biased, 1) & (np.arange(len(biased)) > 0)
+        dotted = np.where(biased, value, np.nan)
+        ax.plot(x, dotted, color=colour, linewidth=1.2, linestyle=(0, (1, 1.5)), label=f"{label}, biased")
+        value = np.where(near, value, np.nan)
+    ax.plot(x, value, color=colour, label=label, **line)
 
 
 def curve_band(ax: Axes, c: Curve, colour: str, alpha: float, **line: Any) -> None:
@@ -59,77 +74,143 @@ def curve_band(ax: Axes, c: Curve, colour: str, alpha: float, **line: Any) -> No
     band(ax, c.sigma, c.value, 1.96 * c.error, colour, alpha, **line)
 
 
-def sheet(width: float, height: float) -> tuple[Figure, Axes]:
+def single(height: float, width: float = NARROW) -> tuple[Figure, Axes]:
     """A figure of one panel, in inches."""
     fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.subplots()
 
 
-def tiled(count: int, height: float, more: float, **told: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, up to three in a row of this height in inches, with ``more`` for what is around."""
-    columns = min(3, count)
+def tiled(count: int, height: float, extra: float, columns: int = 3, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels of this height in inches, with ``extra`` inches for what is around them."""
+    columns = min(columns, count)
     rows = -(-count // columns)
-    fig = Figure(figsize=(9.0, height * rows + more), layout="constrained")
-    axes = list(fig.subplots(rows, columns, squeeze=False, **told).flat)
+    fig = Figure(figsize=(WIDE if columns > 1 else NARROW, height * rows + extra), layout="constrained")
+    axes = list(fig.subplots(rows, columns, squeeze=False, **options).flat)
     for ax in axes[count:]:
         ax.set_axis_off()
     return fig, axes[:count]
 
 
-def titled(ax: Axes, sigma: np.ndarray, title: str) -> None:
-    """One of several panels over the noise level: a tick a decade, and no words along the axis."""
-    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+def titled(ax: Axes, span: tuple[float, float], title: str) -> None:
+    """One of several panels over the noise level: few ticks, and no label along the axis."""
+    sigma_axis(ax, *span, decibels=False, ticks=6)
     ax.set_xlabel("")
-    ax.set_title(title, fontsize=9.5, loc="left")
+    ax.set_title(short(title, 30), fontsize=9.5, loc="left")
+
+
+def legend_above(fig: Figure, columns: int, size: float = 8.5) -> None:
+    """One legend above all panels, with the lines of all of them."""
+    lines = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize=size)
+
+
+def legend_beside(ax: Axes, title: str = "", size: float = 9) -> None:
+    """A legend to the right of a panel, where it covers no line."""
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=size, title=title,
+        title_fontsize=size - 1, alignment="left",
+    )  # fmt: skip
 
 
 def plain_numbers(axis: Axis) -> None:
-    """Numbers along a logarithmic axis as they are, without powers of ten."""
+    """Numbers along a logarithmic axis without powers of ten."""
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def ceiling_line(ax: Axes, ceiling: float, color: str = "0.55", linewidth: float = 0.8) -> None:
+def ceiling_line(ax: Axes, ceiling: float, color: str = "0.45", linewidth: float = 0.9) -> None:
     """A dotted line at H(A)."""
     ax.axhline(ceiling, color=color, linewidth=linewidth, linestyle=(0, (1, 3)))
 
 
-def short(text: str, most: int) -> str:
-    """As much of a text as fits."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def half_interval(of: xr.Dataset) -> Float[np.ndarray, " levels"]:
+def half_interval(row: xr.Dataset) -> Float[np.ndarray, " levels"]:
     """Half of the 95 % interval of one attribute by one estimator, from the results of a study."""
     curve = Curve(
-        "",
-        "",
-        of.sigma.values,
-        of.information.values,
-        of.stderr.values,
-        float(of.ceiling),
-        of.information_per_draw.values,
-        str(of.kind.values),
-        of.quadrature_error.values,
-        int(of.get("draws_per_column", 1)),
-    )
+        "", "", row.sigma.values, row.information.values, row.stderr.values, float(row.ceiling),
+        row.information_per_draw.values, str(row.kind.values), row.quadrature_error.values,
+        int(row.get("draws_per_column", 1)),
+    )  # fmt: skip
     return 1.96 * curve.error
 
 
-def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool) -> None:
-    """ln sigma falling from left to right, the way of generation; decibels of SNR along the top."""
+def moving(sigma: Float[np.ndarray, " levels"], values: Float[np.ndarray, "*rows levels"]) -> tuple[float, float]:
+    """The range of noise levels in which curves move: at least one of them is 2 % of its way from its ends.
+
+    Args:
+        sigma: decreasing levels.
+        values: curves over them; a curve that hardly moves beside the others is left out.
+
+    Returns: lowest and highest level; all levels where no curve moves.
+    """
+    rows = np.nan_to_num(values).reshape(-1, len(sigma))
+    way = rows.max(1) - rows.min(1)
+    rows, way = rows[way > 0.02 * way.max()], way[way > 0.02 * way.max(), None]
+    if not len(rows):
+        return float(sigma[-1]), float(sigma[0])
+    first = int(np.flatnonzero((np.abs(rows - rows[:, :1]) > 0.02 * way).any(0))[0])
+    last = int(np.flatnonzero((np.abs(rows - rows[:, -1:]) > 0.02 * way).any(0))[-1])
+    return float(sigma[min(last + 1, len(sigma) - 1)]), float(sigma[max(first - 1, 0)])
+
+
+def span_of(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The range of noise levels in which any of the curves moves."""
+    spans = np.array([moving(c.sigma, c.value) for c in curves])
+    return float(spans[:, 0].min()), float(spans[:, 1].max())
+
+
+def sigma_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most so many round noise levels of a range, as dense as that allows."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10.0**k for k in decades for m in digits if low / 1.001 <= m * 10.0**k <= high * 1.001]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: -(-len(ticks) // most)]
+
+
+def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool, ticks: int = 8) -> None:
+    """ln sigma that falls from left to right, as in generation; above it the signal-to-noise ratio in decibels."""
     ax.set_xscale("log")
     ax.set_xlim(high, low)
     plain_numbers(ax.xaxis)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 3e4 else (1.0,)))
-    ax.set_xlabel("noise level σ   (generation runs to the right →)")
+    ax.xaxis.set_major_locator(FixedLocator(sigma_ticks(low, high, ticks)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(GENERATION)
     if decibels:
         top = ax.secondary_xaxis("top")
-        top.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
-        top.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{-20 * math.log10(x) + 0.0:.0f}"))
-        top.xaxis.set_minor_formatter(NullFormatter())
+        ends = [-20 * math.log10(x) for x in (high, low)]
+        step = next((s for s in (2, 5, 10, 20, 40) if (ends[1] - ends[0]) / s <= ticks), 100)
+        marks = [s * step for s in range(math.ceil(ends[0] / step), math.floor(ends[1] / step) + 1)]
+        top.set_xticks([10 ** (-m / 20) for m in marks], [f"{m}".replace("-", "−") for m in marks])
+        top.xaxis.set_minor_locator(NullLocator())
         top.set_xlabel("signal-to-noise ratio σ⁻², dB")
+
+
+def draw_curves(
+    ax: Axes, curves: Sequence[Curve], x: np.ndarray | None = None, *, labels: Sequence[str] = (),
+    colors: Sequence[Any] = (),
+) -> None:  # fmt: skip
+    """Information curves with 95 % bands, dotted ceilings and a legend beside them.
+
+    Args:
+        ax: where to draw.
+        curves: over the same levels.
+        x: positions of the levels; None: the levels.
+        labels: of the curves; empty: their attributes.
+        colors: of the curves; empty: those of the package.
+    """
+    for i, c in enumerate(curves):
+        colour, dash = style_of(i)
+        label = label_of(labels[i] if labels else short(c.attribute, 26))
+        line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2, "label": label}
+        band(ax, c.sigma if x is None else x, c.value, 1.96 * c.error, colors[i] if colors else colour, 0.2, **line)
+    for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
+        ceiling_line(ax, ceiling)
+    top = max(c.ceiling for c in curves)
+    ax.set_ylim(min(-0.03 * top, *(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
+    bound = any(c.kind == "lower bound" for c in curves)
+    ax.set_ylabel("information, nats" + (" (lower bounds)" if bound else ""))
+    legend_beside(ax, "95 % bands\ndotted: H(A)")
 
 
 @styled
@@ -137,51 +218,37 @@ def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
     """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling H(A), in nats."""
     if not curves:
         raise ValueError("there is no curve to draw")
-    fig, ax = sheet(8.0, 4.8)
-    for i, c in enumerate(curves):
-        colour, dash = style_of(i)
-        line = {"linestyle": dash, "linewidth": 1.6, "marker": "o", "ms": 2.2}
-        curve_band(ax, c, colour, 0.22, label=label_of(c.attribute), **line)
-    sigma = curves[0].sigma
-    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
-    for ceiling in dict.fromkeys(round(c.ceiling, 6) for c in curves):
-        ceiling_line(ax, ceiling)
-    top = max(c.ceiling for c in curves)
-    ax.set_ylim(min(-0.03 * top, min(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
-    ax.set_ylabel("information about the attribute, nats")
-    bound = any(c.kind == "lower bound" for c in curves)
-    what = ("lower bounds; " if bound else "") + "95 % bands; dotted: entropy H(A)"
-    fig.suptitle(f"{title}: what the noisy image tells" if title else "What the noisy image tells", fontsize=11)
-    legend = ax.legend(loc="upper left", title=what, title_fontsize=8, fontsize=9, ncols=1 + (len(curves) > 9))
-    legend.get_frame().set(linewidth=0, alpha=0.9)
+    fig, ax = single(max(3.8, 1.2 + 0.2 * len(curves)))
+    draw_curves(ax, curves)
+    sigma_axis(ax, *span_of(curves), decibels=True, ticks=7)
+    if title:
+        fig.suptitle(short(title, 60), fontsize=11)
     return fig
 
 
 @styled
 def estimators_figure(curves: Sequence[Curve], others: Sequence[Curve]) -> Figure:
-    """Every estimator of every attribute on one axis of nats, with 95 % bands."""
+    """Every estimator of every attribute in nats, with 95 % bands, a panel for each attribute."""
     estimators = list(dict.fromkeys(c.estimator for c in (*curves, *others)))
-    fig, panels = tiled(len(curves), 2.5, 0.5, sharex=True)
+    span = span_of(curves)
+    fig, panels = tiled(len(curves), 2.4, 0.7, sharex=True)
     for ax, base in zip(panels, curves, strict=True):
         for c in (base, *(o for o in others if o.attribute == base.attribute)):
-            colour, _ = style_of(estimators.index(c.estimator))
-            width, dash = (2.4, "-") if c is base else (1.2, "--")
-            curve_band(ax, c, colour, 0.15, linewidth=width, linestyle=dash, label=c.estimator)
-        ax.lines[0].set_alpha(0.55)  # of the main one, which the others lie upon
+            k = estimators.index(c.estimator)
+            width, dash = (3.0, "-") if c is base else (1.3, _DASHES[1 + k % 3])
+            curve_band(ax, c, style_of(k)[0], 0.15, linewidth=width, linestyle=dash, label=c.estimator)
+        ax.lines[0].set_alpha(0.45)  # the main one, broad and pale, under the others
         ceiling_line(ax, base.ceiling)
-        sigma_axis(ax, float(base.sigma.min()), float(base.sigma.max()), decibels=False)
-        ax.set_xlabel("")
-        ax.set_title(base.attribute, fontsize=9.5, loc="left")
-    handles, labels = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
-    fig.supxlabel("noise level σ", fontsize=9)
+        titled(ax, span, base.attribute)
+    legend_above(fig, len(estimators))
+    fig.supxlabel(GENERATION, fontsize=9)
     fig.supylabel("information, nats", fontsize=9)
     return fig
 
 
 @styled
 def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
-    """A hierarchy: shares I/H of the first node of each level, and information about all of each level together.
+    """A hierarchy: shares I/H of the first node of each level, and information about all nodes of each level.
 
     Args:
         curves: of the first nodes that were studied, from the root down.
@@ -189,26 +256,26 @@ def tree_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
     """
     whole, error, ceiling = (results[f"whole_{k}"].values for k in ("information", "stderr", "ceiling"))
     sigma = curves[0].sigma
-    fig = Figure(figsize=(9.0, 4.0), layout="constrained")
+    fig = Figure(figsize=(WIDE, 4.2), layout="constrained")
     left, right = fig.subplots(1, 2)
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
         share, half = c.value / c.ceiling, 1.96 * c.error / c.ceiling
         band(left, sigma, share, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=c.attribute)
     left.set_ylabel("share I/H of the first node of a level")
-    left.legend(loc="upper left", fontsize=8, frameon=False)
     for level, (value, half) in enumerate(zip(whole, 1.96 * error, strict=True)):
         colour, dash = style_of(level)
         name = "root" if level == 0 else "leaves" if level == len(whole) - 1 else f"level {level}"
         band(right, sigma, value, half, colour, 0.2, linestyle=dash, linewidth=1.5, label=name)
-        ceiling_line(right, ceiling[level], color=colour, linewidth=0.6)
+        ceiling_line(right, ceiling[level], color=colour)
     right.set_yscale("log")
     plain_numbers(right.yaxis)
     right.set_ylim(max(1e-3, float(whole[0, 0]) / 2), float(ceiling[-1]) * 1.5)
     right.set_ylabel("information about all nodes of a level, nats")
-    right.legend(loc="lower right", fontsize=8, frameon=False)
+    low, high = moving(sigma, np.concatenate([whole, [c.value for c in curves]]))
     for ax in (left, right):
-        sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8.5, frameon=False)
+        sigma_axis(ax, low, high, decibels=False, ticks=6)
         ax.set_xlabel("noise level σ")
     return fig
 
@@ -218,35 +285,41 @@ def agreement_figure(agreements: Sequence[Agreement], curves: Sequence[Curve]) -
     """Difference of each estimator from the posterior one, as a share of H(A), with 95 % bands."""
     index = {c.attribute: i for i, c in enumerate(curves)}
     estimators = list(dict.fromkeys(a.estimator for a in agreements))
-    fig = Figure(figsize=(8.0, 2.4 * len(estimators) + 0.4), layout="constrained")
-    panels = fig.subplots(len(estimators), 1, squeeze=False)[:, 0]
+    low, high = span_of(curves)
+    fig = Figure(figsize=(NARROW, 2.0 * len(estimators) + 0.7), layout="constrained")
+    panels = fig.subplots(len(estimators), 1, squeeze=False, sharex=True)[:, 0]
     for ax, estimator in zip(panels, estimators, strict=True):
         for a in agreements:
             if a.estimator != estimator:
                 continue
             colour, dash = style_of(index[a.attribute])
             middle, half = 100 * a.difference / a.ceiling, 196 * a.stderr / a.ceiling
-            band(ax, a.sigma, middle, half, colour, 0.12, linestyle=dash, linewidth=1.3, label=a.attribute)
+            label = label_of(short(a.attribute, 26))
+            band(ax, a.sigma, middle, half, colour, 0.12, linestyle=dash, linewidth=1.3, label=label)
         ax.axhline(0.0, color="0.3", linewidth=0.8)
-        sigma_axis(ax, float(agreements[0].sigma.min()), float(agreements[0].sigma.max()), decibels=False)
+        sigma_axis(ax, low, high, decibels=False, ticks=7)
+        ax.set_xlabel(GENERATION if ax is panels[-1] else "")
         ax.set_ylabel("% of H(A)")
-        ax.set_title(f"{estimator} less posterior", fontsize=9.5, loc="left")
+        ax.set_title(f"{estimator} minus posterior", fontsize=9.5, loc="left")
+    legend_beside(panels[0], size=8.5)
     return fig
 
 
 @styled
 def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
-    """Information about an attribute when another is known (full), beside when nothing is (dashed)."""
-    fig, ax = sheet(8.0, 4.4)
+    """Information about an attribute where another one is known (full) and where none is (dashed), with ceilings."""
+    fig, ax = single(4.2)
     for i, (given, alone) in enumerate(pairs):
         colour, _ = style_of(i)
-        curve_band(ax, given, colour, 0.22, linewidth=1.6, label=f"I({given.attribute})")
-        ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.1, linestyle="--")
-    sigma = pairs[0][0].sigma
-    sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=True)
+        curve_band(ax, given, colour, 0.2, linewidth=1.8, label=f"I({short(given.attribute, 26)})")
+        ax.plot(alone.sigma, alone.value, color=colour, linewidth=1.2, linestyle=_DASHES[1])
+        ceiling_line(ax, given.ceiling, color=colour, linewidth=1.3)
+        if abs(alone.ceiling - given.ceiling) > 1e-6:
+            ax.axhline(alone.ceiling, color=colour, linewidth=0.8, linestyle=(0, (1, 6)))
+    low, high = span_of([c for pair in pairs for c in pair])
+    sigma_axis(ax, low, high, decibels=True, ticks=7)
     ax.set_ylabel("information, nats")
-    legend = ax.legend(loc="upper left", title="full: the other known; dashed: not", title_fontsize=8, fontsize=9)
-    legend.get_frame().set(linewidth=0, alpha=0.9)
+    legend_beside(ax, "full: the other is known\ndashed: it is not\ndotted: H(B | A); sparse: H(B)", 8.5)
     return fig
 
 
@@ -254,8 +327,8 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
 def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
     index = {c.attribute: i for i, c in enumerate(curves)}
-    fig, ax = sheet(8.0, 1.5 + 0.42 * len(table))
-    low, high = float(curves[0].sigma.min()), float(curves[0].sigma.max())
+    fig, ax = single(1.5 + 0.36 * len(table))
+    low, high = span_of(curves)
     for y, row in enumerate(table):
         colour, _ = style_of(index[row.attribute])
         start, half, end = row.at
@@ -265,18 +338,18 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
             ax.barh(y, left - right, left=right, height=0.5, color=colour, alpha=0.35, hatch=hatch)
         else:
             text = "not reached within these levels" if start.value == 0.0 else "decided above these levels"
-            ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.4", fontsize=9)
+            ax.text(math.sqrt(low * high), y, text, ha="center", va="center", color="0.35", fontsize=9)
         if half.reached:
-            ends = [min(half.high, high), max(half.low, low)]
+            ends = np.clip([half.high, half.low], low, high)
             ax.plot(ends, [y, y], color=colour, linewidth=7, solid_capstyle="butt")
             ax.plot([half.value], [y], "o", color="white", markersize=3)
         if row.peak.reached:
             ax.plot([row.peak.value], [y], "|", color="0.15", markersize=13, markeredgewidth=1.2)
-    ax.set_yticks(range(len(table)), [row.attribute for row in table])
+    ax.set_yticks(range(len(table)), [short(row.attribute, 24) for row in table])
     ax.set_ylim(len(table) - 0.4, -0.6)
     sigma_axis(ax, low, high, decibels=False)
-    said = "pale bar: 10 to 90 % of H(A) · full bar and dot: half, with its 95 % interval · tick: peak rate"
-    ax.set_title(said, fontsize=9, loc="left")
+    key = "pale: 10 to 90 % of H(A) · full, dot: half, with its 95 % interval · tick: peak rate"
+    fig.suptitle(key, fontsize=8)
     return fig
 
 
@@ -290,7 +363,7 @@ def strip_levels(table: Sequence[Onset], sigma: np.ndarray, count: int = 9) -> n
 
 @styled
 def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure:
-    """One item under the same noise at several levels; contrast is reduced as noise grows, to stay visible.
+    """One item under the same noise at several levels; contrast is reduced as noise grows.
 
     Args:
         v: an item, shape (channels, height, width), or any other shape: then it is drawn as a line.
@@ -299,7 +372,7 @@ def strip_figure(v: np.ndarray, noise: np.ndarray, sigmas: np.ndarray) -> Figure
     """
     picture = v.ndim == 3 and v.shape[0] in (1, 3) and min(v.shape[1:]) > 1
     middle, spread = float(v.mean()), max(float(v.std()), 1e-6)
-    fig = Figure(figsize=(9.0, 1.55), layout="constrained")
+    fig = Figure(figsize=(WIDE, 1.55), layout="constrained")
     for ax, s in zip(fig.subplots(1, len(sigmas)), sigmas, strict=True):
         y = v + s * noise
         if picture:

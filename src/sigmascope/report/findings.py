@@ -1,4 +1,4 @@
-"""What a study has found, as the sections of its page read it."""
+"""The results of a study in the form that the sections of its page read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import xarray as xr
 from sigmascope.analysis.onset import Onset
 from sigmascope.core import Agreement, Curve
 from sigmascope.information.estimator import Derived, Estimator, in_order, look
+from sigmascope.report.explorer import Explored
 
 MOST_DRAWN = 40
 """Attributes in figures; tables hold all."""
-_OF = {"attribute": "attribute", "value": "value_attribute", "first": "first", "second": "second"}
-"""Axes of results that attributes lie along, and what names the attribute of each of their entries."""
+_AXES = {"attribute": "attribute", "value": "value_attribute", "first": "first", "second": "second"}
+"""Axes of results that attributes lie along, and the variable that names the attribute of each of their entries."""
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """The results of a study with all that is read off them.
+    """The results of a study with everything that is computed from them for the page.
 
     Args:
         results: the study's Dataset.
@@ -32,9 +33,10 @@ class Findings:
         onsets: of ``curves``, in order.
         agreements: of the other estimators with the main one, where that is exact.
         conditionals: information about an attribute given another, and given nothing.
-        doubts: of attributes whose main curve is marked as biased, the verdict.
+        doubts: the verdict on each attribute whose main curve is marked as biased.
         example: an item and a noise, for a strip of images.
-        advice: what to do with it, HTML.
+        advice: what to do with the results, HTML.
+        explored: one image at many levels, for the slider; None where the posterior is not known exactly.
     """
 
     results: xr.Dataset
@@ -47,6 +49,7 @@ class Findings:
     doubts: Mapping[str, str]
     example: tuple[np.ndarray, np.ndarray]
     advice: str
+    explored: Explored | None = None
 
     @property
     def of_model(self) -> bool:
@@ -55,12 +58,12 @@ class Findings:
 
     @property
     def of_sampler(self) -> bool:
-        """Whether that network is told nothing and was studied by the images that it makes."""
+        """Whether that network is unconditional and was studied through the images that it makes."""
         return "children" in self.results
 
     @property
     def main(self) -> str:
-        """The estimator that the study is about."""
+        """The main estimator of the study."""
         return self.curves[0].estimator
 
     @property
@@ -69,24 +72,24 @@ class Findings:
         return self.curves[0].kind == "lower bound"
 
     def estimators(self, kind: str) -> list[str]:
-        """Those whose curves are of a kind, in the order of the register."""
+        """The estimators of one kind, in the order of the register."""
         kinds = dict(zip(map(str, self.results.estimator.values), map(str, self.results.kind.values), strict=True))
         return in_order((e for e, k in kinds.items() if k == kind), self.kind)
 
     def look(self, estimator: str) -> Estimator[Any] | Derived:
-        """How its curves are shown."""
+        """The words and the colour of an estimator."""
         return look(estimator, self.kind) or Derived(estimator, (), "estimate")
 
     def called(self, estimator: str) -> str:
-        """How a sentence names it."""
+        """Its name in a sentence."""
         return self.look(estimator).called or estimator
 
     def label(self, estimator: str) -> str:
-        """How a legend names it."""
+        """Its name in a legend."""
         return self.look(estimator).label or estimator
 
     def words(self, estimators: Sequence[str]) -> list[str]:
-        """What each of them measures and how, as far as that is known."""
+        """What each estimator measures and how, where that is known."""
         return [w for e in dict.fromkeys(estimators) if (w := self.look(e).words)]
 
     @cached_property
@@ -95,7 +98,9 @@ class Findings:
         if len(self.onsets) <= MOST_DRAWN:
             return self
         names = [row.attribute for row in self.onsets[:MOST_DRAWN]]
-        axes = {d: np.isin(self.results[n].values.astype(str), names) for d, n in _OF.items() if d in self.results.dims}
+        axes = {
+            d: np.isin(self.results[n].values.astype(str), names) for d, n in _AXES.items() if d in self.results.dims
+        }
         return replace(
             self,
             results=self.results.isel(axes),

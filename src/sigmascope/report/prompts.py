@@ -1,4 +1,4 @@
-"""What a prompt decides: curves in nats, where guidance has something to act on, images beside their maps; a table."""
+"""Figure and table of a comparison of prompts: curves in nats, rates, images beside their maps."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Curve
 from sigmascope.report.figures import STYLE, band, ceiling_line, curve_band, short, sigma_axis, style_of
 from sigmascope.report.gallery import show_item
-from sigmascope.report.table import aligned, describe, number
+from sigmascope.report.table import aligned, describe, number, plus_minus
 
 _IMAGES = 8  # of each prompt that are drawn
-_GAMMA = 0.5  # colours go as the square root: faint parts stay visible
+_GAMMA = 0.5  # the colour scale is the square root, so that faint parts stay visible
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Images of one prompt and what was measured on them.
+    """Images of one prompt and the measurements on them.
 
     Args:
         own: the prompt.
-        other: what it is compared with; empty: the empty prompt.
+        other: the prompt that it is compared with; empty: the empty prompt.
         curve: the divergence by score gaps, one draw an image.
         errors: the same by gaps of squared errors.
         rate: nats per unit of ln sigma of each image.
@@ -48,40 +48,40 @@ class Panel:
 
 
 def named(prompt: str) -> str:
-    """A prompt in words, as far as it fits."""
+    """A prompt in quotation marks, cut to fit."""
     return f"“{short(prompt, 40)}”" if prompt else "the empty prompt"
 
 
 def prompts_figure(
-    panels: Sequence[Panel], which: Curve | None, shares: Sequence[Quantity], timestep: Callable[[float], float]
+    panels: Sequence[Panel], mixture: Curve | None, shares: Sequence[Quantity], timestep: Callable[[float], float]
 ) -> Figure:
     """Curves above, images and their maps below.
 
     Args:
         panels: of the prompt, and perhaps of the other one.
-        which: lower bound of the information of which of the two prompts it was.
+        mixture: lower bound of the information about which of the two prompts made an image.
         shares: noise levels of 5, 50 and 95 % of the first panel's divergence.
-        timestep: what the network is told of a noise level.
+        timestep: the network's timestep at a noise level.
     """
     shown = min(_IMAGES, max(len(p.images) for p in panels))
     with matplotlib.rc_context(STYLE):
         wide = max(9.0, 1.25 * shown + 1.4)
         fig = Figure(figsize=(wide, 4.2 + 2.75 * len(panels)), layout="constrained")
         parts: Any = fig.subfigures(1 + len(panels), 1, height_ratios=[4.2, *[2.75] * len(panels)])
-        above = parts[0].subplots(1, 2 if which is None else 3)
+        above = parts[0].subplots(1, 2 if mixture is None else 3)
         _curves(above[0], panels, shares)
         _rates(above[1], panels, shares)
-        if which is not None:
-            _which(above[2], which)
+        if mixture is not None:
+            _mixture(above[2], mixture)
         sigma = panels[0].curve.sigma
         for ax in above:
-            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False)
+            sigma_axis(ax, float(sigma.min()), float(sigma.max()), decibels=False, ticks=6)
             ax.set_xlabel("noise level σ of the latents  →")
             _timesteps(ax, sigma, timestep)
         first = panels[0]
         ends = " to ".join(describe(q).split(" (")[0] for q in (shares[0], shares[-1]))
-        what = f"{named(first.own)} against {named(first.other)}\n5 to 95 % of the nats (grey): σ from {ends}"
-        parts[0].suptitle(what, fontsize=10)
+        title = f"{named(first.own)} against {named(first.other)}\n5 to 95 % of the nats (grey): σ from {ends}"
+        parts[0].suptitle(title, fontsize=10)
         scale = PowerNorm(_GAMMA, vmin=0.0, vmax=max(*(float(p.maps[:shown].max()) for p in panels), 1e-12))
         for part, panel in zip(parts[1:], panels, strict=True):
             _pictures(part, panel, shown, scale)
@@ -93,11 +93,10 @@ def _curves(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> No
     for k, p in enumerate(panels):
         colour, c = style_of(k)[0], p.curve
         ax.plot(c.sigma, c.per_draw, color=colour, linewidth=0.5, alpha=0.3)
-        whose = f"images of {named(short(p.own, 24))}"
-        curve_band(ax, c, colour, 0.22, linewidth=1.8, label=whose)
+        curve_band(ax, c, colour, 0.22, linewidth=1.8, label=f"images of {named(short(p.own, 24))}")
         ax.plot(p.errors.sigma, p.errors.value, color=colour, linewidth=1.2, linestyle="--")
     ax.set_ylabel("divergence down to σ, nats")
-    legend = ax.legend(loc="best", title="thin: an image; dashed: by errors", title_fontsize=7.5, fontsize=8)
+    legend = ax.legend(loc="best", title="thin: an image\ndashed: by squared errors", title_fontsize=8, fontsize=8)
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
@@ -111,13 +110,12 @@ def _rates(ax: Axes, panels: Sequence[Panel], shares: Sequence[Quantity]) -> Non
     ax.set_ylabel("nats per e-fold of σ")
 
 
-def _which(ax: Axes, which: Curve) -> None:
-    half = 1.96 * which.stderr
-    ceiling_line(ax, which.ceiling)
-    ax.fill_between(which.sigma, which.value - half, which.value + half, color="0.3", alpha=0.22, linewidth=0)
-    ax.plot(which.sigma, which.value, color="0.2", linewidth=1.8)
-    ax.set_ylim(min(-0.03, float((which.value - half).min())), 0.76)
-    ax.set_ylabel("which of the two: at least, nats")
+def _mixture(ax: Axes, c: Curve) -> None:
+    half = 1.96 * c.stderr
+    ceiling_line(ax, c.ceiling)
+    band(ax, c.sigma, c.value, half, "0.2", 0.22, linewidth=1.8)
+    ax.set_ylim(min(-0.03, float((c.value - half).min())), 0.76)
+    ax.set_ylabel("information about the prompt:\nlower bound, nats")
 
 
 def _shade(ax: Axes, sigma: Float[np.ndarray, " levels"], shares: Sequence[Quantity]) -> None:
@@ -129,8 +127,8 @@ def _shade(ax: Axes, sigma: Float[np.ndarray, " levels"], shares: Sequence[Quant
 
 
 def _timesteps(ax: Axes, sigma: Float[np.ndarray, " levels"], timestep: Callable[[float], float]) -> None:
-    """What the network is told, along the top."""
-    at = np.geomspace(sigma[0], sigma[-1], 5)
+    """The network's timesteps, along the top."""
+    at = np.geomspace(sigma[0], sigma[-1], 4)
     top = ax.secondary_xaxis("top")
     top.xaxis.set_minor_locator(NullLocator())
     top.set_xticks(at, [f"{timestep(float(s)):.3g}" for s in at], fontsize=8)
@@ -161,39 +159,35 @@ def _pictures(part: Any, panel: Panel, shown: int, scale: PowerNorm) -> None:
     part.suptitle(f"images of {named(panel.own)}{more}, and where they differ from {named(panel.other)}", fontsize=9)
 
 
-def prompts_text(said: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
+def prompts_text(results: Mapping[str, Any], shares: Sequence[Quantity]) -> str:
     """The table for a terminal.
 
     Args:
-        said: what prompts.json holds.
+        results: what prompts.json holds.
         shares: its noise levels of 5, 50 and 95 %.
     """
-    last = f"σ {number(said['sigma'][-1])}"
+    last = f"σ {number(results['sigma'][-1])}"
     lines = []
-    for d in said["divergence"]:
+    for d in results["divergence"]:
         lines.append(
-            f"{named(d['prompt'])} against {named(d['against'])}: {_pm(d['nats'][-1], d['stderr'][-1])} nats down to "
-            f"{last} ({said['images']} images, {said['made']})"
+            f"{named(d['prompt'])} against {named(d['against'])}: {plus_minus(d['nats'][-1], d['stderr'][-1])} nats "
+            f"down to {last} ({results['images']} images, {results['made']})"
         )
         lines.append(
-            f"  by errors {_pm(d['by_errors'][-1], d['by_errors_stderr'][-1])}; apart by "
-            f"{_pm(d['calibration'], d['calibration_stderr'])}, which is 0 for exact denoisers"
+            f"  by squared errors {plus_minus(d['by_errors'][-1], d['by_errors_stderr'][-1])}; the difference, "
+            f"{plus_minus(d['calibration'], d['calibration_stderr'])}, is 0 for exact denoisers"
         )
-    if "which" in said:
-        w = said["which"]
+    if "which" in results:
+        w = results["which"]
         lines.append(
-            f"which of the two it is: at least {_pm(w['nats'][-1], w['stderr'][-1])} of {w['ceiling']:.3f} nats; by "
-            f"score gaps {_pm(w['by_scores'], w['by_scores_stderr'])}"
+            f"information about which prompt it is: at least {plus_minus(w['nats'][-1], w['stderr'][-1])} of "
+            f"{w['ceiling']:.3f} nats; by score gaps {plus_minus(w['by_scores'], w['by_scores_stderr'])}"
         )
     rows = [["share of nats", "σ (95 % interval)", "timestep", "percent"]]
-    for s, q in zip(said["shares"], shares, strict=True):
+    for s, q in zip(results["shares"], shares, strict=True):
         rows.append([f"{100 * s['share']:.0f} %", describe(q), *(_unit(s[n]) for n in ("timestep", "percent"))])
-    return "\n".join([*lines, "", *aligned(rows), *(f"note: {n}" for n in said["notes"])])
+    return "\n".join([*lines, "", *aligned(rows), *(f"note: {n}" for n in results["notes"])])
 
 
 def _unit(x: float | None) -> str:
     return "–" if x is None else f"{x:.4g}"
-
-
-def _pm(value: float, error: float) -> str:
-    return f"{value:.3g} ± {error:.2g}"

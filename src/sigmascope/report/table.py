@@ -1,4 +1,4 @@
-"""The table of onsets: as CSV, and as text for a terminal."""
+"""Numbers in words, and the table of onsets as CSV and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,23 +16,36 @@ _COLUMNS = ("sigma_10", "sigma_50", "sigma_90", "sigma_peak")
 
 
 def number(x: float) -> str:
-    """Three significant digits without an exponent; a level above all of those studied is infinite."""
+    """Three significant digits without an exponent; ∞ for a level above all of those studied."""
     if math.isinf(x):
         return "∞"
-    digits = max(0, 2 - math.floor(math.log10(abs(x)))) if x else 0
-    return f"{x:.{digits}f}"
+    return f"{x:.{_decimals(x, 3)}f}"
+
+
+def _decimals(x: float, digits: int) -> int:
+    """Decimal places that show so many significant digits of a number."""
+    return max(0, digits - 1 - math.floor(math.log10(abs(x)))) if x else 0
+
+
+def plus_minus(value: float, half: float) -> str:
+    """``0.123 ± 0.016``: a value and half of its interval, both rounded as the latter allows (one or two digits)."""
+    if not (math.isfinite(half) and half > 0.0):
+        return f"{value:.3g}".replace("-", "−")
+    leading = half / 10 ** math.floor(math.log10(half))
+    places = _decimals(half, 2 if leading < 3.95 else 1)
+    return f"{round(value, places) + 0.0:.{places}f} ± {half:.{places}f}".replace("-", "−")
 
 
 def onset_csv(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
-    """Columns: order, attribute, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 %
-    interval, peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state, and why
-    the curve is marked as biased.
+    """The table of onsets as CSV.
 
-    A level that is not reached is an empty cell; so is the mark of a curve that is not biased.
+    Columns: order, attribute, ceiling (nats), sigma at 10, 50, 90 % and at the peak rate, each with its 95 % interval,
+    peak rate (nats per unit of ln sigma), probability that the order to the next row holds, state, and the verdict on a
+    curve that is marked as biased.  The cells of levels that are not reached and of other verdicts are empty.
 
     Args:
         table: onsets, in order.
-        doubts: of attributes whose curves are marked as biased, the verdict.
+        doubts: the verdict on each attribute whose curve is marked as biased.
     """
     doubts = doubts or {}
     writer = Sheet()
@@ -50,23 +63,22 @@ def onset_csv(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -
 
 
 def values_csv(results: xr.Dataset) -> str:
-    """Columns: attribute, order within it, value, ceiling -ln p(value) (nats), sigma where half of it is known with
-    its 95 % interval, probability that the order to the next row holds.
+    """The values of each attribute in order, as CSV.
 
-    A level that is not reached is an empty cell.
+    Columns: attribute, order within it, value, ceiling -ln p(value) (nats), sigma where half of it is known with its
+    95 % interval, probability that the order to the next row holds.  The cell of a level that is not reached is empty.
     """
     writer = Sheet()
     writer.writerow(
         ["attribute", "order", "value", "ceiling", "sigma_50", "sigma_50_low", "sigma_50_high", "before_next"]
     )
-    whose, half = results.value_attribute.values, results.value_half.values
-    ends = [results[f"value_half{end}"].values for end in ("", "_low", "_high")]
-    for name in dict.fromkeys(whose):
-        mine = np.flatnonzero(whose == name)
-        for order, k in enumerate(mine[np.argsort(-half[mine], kind="stable")], 1):
-            cells = [_cell(float(x[k])) for x in (*ends, results.value_before_next.values)]
+    attribute, half = results.value_attribute.values, results.value_half.values
+    columns = [results[f"value_{k}"].values for k in ("half", "half_low", "half_high", "before_next")]
+    for name in dict.fromkeys(attribute):
+        rows = np.flatnonzero(attribute == name)
+        for order, k in enumerate(rows[np.argsort(-half[rows], kind="stable")], 1):
             ceiling = f"{float(results.value_ceiling[k]):.6f}"
-            writer.writerow([name, order, results.value.values[k], ceiling, *cells])
+            writer.writerow([name, order, results.value.values[k], ceiling, *(_cell(float(x[k])) for x in columns)])
     return writer.getvalue()
 
 
@@ -87,7 +99,10 @@ def brief(q: Quantity) -> str:
     """``0.62 (0.58 to 0.66)`` of a level that is reached; an end of the interval outside the levels is left out."""
     low, high = q.low > 0.0, q.high < math.inf
     if low and high:
-        return f"{number(q.value)} ({number(q.low)} to {number(q.high)})"
+        places = min(_decimals(q.value, 3), _decimals(max((q.high - q.low) / 2, 1e-12), 2))
+        # A level is never rounded to 0.
+        value, *ends = (f"{x:.{max(places, _decimals(x, 1))}f}" for x in (q.value, q.low, q.high))
+        return f"{value} ({' to '.join(ends)})"
     if low or high:
         return f"{number(q.value)} ({f'at least {number(q.low)}' if low else f'at most {number(q.high)}'})"
     return f"{number(q.value)} (its interval is wider than the levels of the study)"
@@ -99,9 +114,9 @@ def cells(row: Onset) -> list[str]:
 
 
 def probability(row: Onset) -> str:
-    """The probability of the order to the next row; more digits are not to be had from 2,000 resamples."""
+    """The probability of the order to the next row, in as many digits as 2,000 resamples give."""
     p = row.before_next
-    return "" if math.isnan(p) else "> 0.999" if p > 0.999 else f"{p:.3f}"
+    return "" if math.isnan(p) else "> 0.999" if p > 0.999 else f"{p:.2f}" if 0.01 < p < 0.99 else f"{p:.3f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -113,7 +128,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def onset_text(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
-    """The table for a terminal, in order of emergence, and below it which curves are marked as biased."""
+    """The table for a terminal, in order of emergence, and below it the curves that are marked as biased."""
     head = ["attribute", "σ at 10 % (95 % interval)", "σ at 50 %", "σ at 90 %", "σ of peak rate", "P(before next)"]
     lines = aligned([head, *([row.attribute, *cells(row), probability(row)] for row in table)])
     return "\n".join([*lines, *(f"{spelled(n)} is marked: {spelled(w)}" for n, w in (doubts or {}).items())])

@@ -1,8 +1,9 @@
-"""The experiments of a reproduction: each takes the laboratory, and returns what it found as a Dataset."""
+"""The experiments of a reproduction: each takes the laboratory and returns its results as a Dataset."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +25,16 @@ from sigmascope.noise import VarianceExploding, sigma_grid
 from sigmascope.sample import StochasticHeun, Streams, final, fork, joint, levels_below, start
 from sigmascope.streams import NoiseOf, Use
 from sigmascope.studies.exact_law import draws_of
+from sigmascope.studies.exploring import continuations
 from sigmascope.studies.options import ForkOptions, Sampling
 from sigmascope.studies.study import study
 
 PAPER_TAU, FORKS = 0.4, 4
-"""Where the paper's fourth figure forks, and into how many."""
+"""The intensity at which the paper's fourth figure forks, and the number of continuations."""
 TAUS = (0.7, 0.6, 0.5, PAPER_TAU, 0.2)
 """Intensities at which the reproduction forks."""
 LOWEST = 0.02
-"""Last level above 0 of paths: there the image shows what it is."""
+"""Last level above 0 of paths; there the attributes are decided."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Effort:
         levels: of curves.
         children: of each draw, for the entropy of forks.
         path: steps of the path of Figures 1 and 4.
-        followed: whether the children of Figure 4 are followed by the SDE, or drawn at once from the same law.
+        followed: whether the continuations of Figure 4 are made by the SDE or drawn from the posterior.
         probe_levels: noise levels of probes.
         probe_train: draws to train probes on.
         probe_test: draws to judge them on.
@@ -80,7 +82,7 @@ FULL = Effort()
 
 @dataclass(frozen=True, eq=False)
 class Laboratory:
-    """What all experiments share.
+    """The data, denoisers and settings that all experiments share.
 
     Args:
         data: the items, in memory.
@@ -88,8 +90,8 @@ class Laboratory:
         effort: how much to compute.
         seed: of everything.
         model: a learned denoiser, if one is measured.
-        reader: whose features the probes read.
-        reader_name: what it is, in words.
+        reader: the network or filter whose features the probes read.
+        reader_name: the same in words.
     """
 
     data: LabelledData
@@ -113,14 +115,14 @@ class Laboratory:
         """Draws of the data, for one use."""
         return draws_of(self.data, n, 1_000 * use + self.seed)
 
-    def one(self) -> tuple[Tensor, Tensor, dict[str, int]]:
+    def shown(self) -> tuple[Tensor, Tensor, dict[str, int]]:
         """The image that is shown, its noise, and its values."""
         d = self.draws(2, Use.SHOWN)
         return d.v[0].double(), d.noise[0].double(), {n: int(x[0]) for n, x in d.labels.items()}
 
     def noised(self, sigma: np.ndarray) -> tuple[Tensor, Tensor]:
         """That image at these levels, and the levels."""
-        v, noise, _ = self.one()
+        v, noise, _ = self.shown()
         level = torch.from_numpy(sigma)
         return v + level.reshape(-1, *[1] * v.ndim) * noise, level
 
@@ -131,16 +133,16 @@ class Laboratory:
 
 
 class PosteriorMean:
-    """The posterior mean of a filter of some of the items, as what there is to read inside of it.
+    """The posterior mean of a filter of some of the items, as features for probes.
 
     Args:
         data: the items.
-        most: so many of them at most, evenly spaced: a mean for each draw to be read would take long with all.
+        limit: the most items that are used, evenly spaced; all of them would take long.
     """
 
-    def __init__(self, data: LabelledData, most: int = 16_384) -> None:
-        if len(data) > most:
-            some = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
+    def __init__(self, data: LabelledData, limit: int = 16_384) -> None:
+        if len(data) > limit:
+            some = torch.linspace(0, len(data) - 1, limit, dtype=torch.float64).round().long()
             weights = data.weights[some]
             data = replace(
                 data,
@@ -187,22 +189,25 @@ def systems(lab: Laboratory, progress: bool) -> xr.Dataset:
     seen = filtering.run(filtering.WonhamFilter(switch), path)
     jumps = (path.state.diff(dim=0) != 0).sum(0)
     shown = int((jumps - 5).abs().argmin())
-    found = {
+    arrays = {
         "time": ("time", times.numpy()),
         "measured": ("time", path.y[:, shown, 0].numpy()),
         "hidden": ("time", path.state[:, shown].numpy()),
         "slope": ("state", slopes[:, 0].numpy()),
         "filter": (("time", "state"), seen.mean[:, shown].numpy()),
     }
-    return xr.Dataset(found | _generation(lab))
+    return xr.Dataset(arrays | _generation(lab))
 
 
-def _generation(lab: Laboratory) -> dict:
+def _generation(lab: Laboratory) -> dict[str, Any]:
     """One generation by the items' filter, through the levels at which it is forked later."""
     levels = path_levels(lab)
     noise = Streams(lab.seed, [(NoiseOf.SHOWN, row) for row in range(1)], lab.exact.event)
     belief = ItemBelief(lab.exact)
-    sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.attributes}  # type: tuple[list, list, list, dict[str, list]]
+    sigma: list[float] = []
+    y: list[Tensor] = []
+    mean: list[Tensor] = []
+    pi: dict[str, list[Tensor]] = {a.name: [] for a in lab.attributes}
     with one_thread():
         for state in joint(belief, start(lab.exact, levels[0], noise()), levels, noise):
             sigma.append(state.sigma)
@@ -211,14 +216,14 @@ def _generation(lab: Laboratory) -> dict:
             for name, p in belief.marginals(state.log_pi).items():
                 pi[name].append(p[0])
     event = lab.axes
-    found: dict = {
+    arrays: dict[str, Any] = {
         "sigma": ("level", np.array(sigma)),
         "y": (("level", *event), torch.stack(y).float().numpy()),
         "mean": (("level", *event), torch.stack(mean).float().numpy()),
     }
     # By number: a stranger's name may hold what the file format forbids.
     named = {f"pi.{i}": (("level", f"value.{i}"), torch.stack(p).numpy()) for i, p in enumerate(pi.values())}
-    return found | named | {"attribute": ("attribute", list(pi))}
+    return arrays | named | {"attribute": ("attribute", list(pi))}
 
 
 def path_levels(lab: Laboratory) -> list[float]:
@@ -231,30 +236,30 @@ def path_levels(lab: Laboratory) -> list[float]:
 
 
 def schedule(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """One image at eleven intensities, with what the exact filter still holds open of it."""
+    """One image at eleven intensities, with the entropy that the exact filter leaves of each attribute."""
     tau = np.linspace(0.0, 1.0, 11)
     sigma = lab.schedule.sigma(tau)
     (y, level), event = lab.noised(sigma), lab.axes
-    found = lab.exact.all_log_posteriors(y, level)
+    arrays = lab.exact.all_log_posteriors(y, level)
     names = [a.name for a in lab.attributes]
     return xr.Dataset(
         {
             "tau": ("level", tau),
             "sigma": ("level", sigma),
-            "clean": (tuple(event), lab.one()[0].float().numpy()),
+            "clean": (tuple(event), lab.shown()[0].float().numpy()),
             "noised": (("level", *event), y.float().numpy()),
-            "entropy": (("attribute", "level"), np.stack([entropy_of(found[n]).numpy() for n in names])),
+            "entropy": (("attribute", "level"), np.stack([entropy_of(arrays[n]).numpy() for n in names])),
             "ceiling": ("attribute", [a.entropy for a in lab.attributes]),
         },
         {"attribute": names},
     )
 
 
-def forked(lab: Laboratory, progress: bool, of: xr.Dataset) -> xr.Dataset:
-    """Four continuations of one generation from each of five levels, and how probable it is that they agree."""
+def forked(lab: Laboratory, progress: bool, systems: xr.Dataset) -> xr.Dataset:
+    """Four continuations of one generation from each of five levels, and the probability that they agree."""
     sigma = lab.schedule.sigma(np.array(TAUS))
-    at = [int(np.abs(of["sigma"].values / s - 1).argmin()) for s in sigma]
-    parents = torch.from_numpy(of["y"].values[at]).double()
+    at = [int(np.abs(systems["sigma"].values / s - 1).argmin()) for s in sigma]
+    parents = torch.from_numpy(systems["y"].values[at]).double()
     level = torch.from_numpy(sigma)
     log_p = lab.exact.all_log_posteriors(parents, level)
     if lab.effort.followed:
@@ -266,7 +271,7 @@ def forked(lab: Laboratory, progress: bool, of: xr.Dataset) -> xr.Dataset:
             how = StochasticHeun()
             ends.append(final(fork(lab.exact, parents[k : k + 1], grid, FORKS, lab.seed, how, first_parent=k)).y)
         children = torch.stack(ends)
-        # What a child ended as is plain at the lowest level: its own nearest item says it.
+        # At the lowest level the posterior is that of the nearest item, whose values are the labels.
         flat = children.flatten(0, 1)
         end = torch.full((len(flat),), LOWEST, dtype=torch.float64)
         labels = {n: p.argmax(1).reshape(-1, FORKS) for n, p in lab.exact.all_log_posteriors(flat, end).items()}
@@ -293,7 +298,7 @@ def forked(lab: Laboratory, progress: bool, of: xr.Dataset) -> xr.Dataset:
 
 
 def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """Linear classifiers of what the network sees, of the noisy image, and random guess, over the intensity."""
+    """Linear classifiers of features of the network, of the noisy image, and random guess, over the intensity."""
     if lab.reader is None:
         raise InputError("no features to probe: pass a model")
     e, names = lab.effort, [a.name for a in lab.attributes]
@@ -302,17 +307,17 @@ def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
     train, test = lab.draws(e.probe_train, Use.PROBES), lab.draws(e.probe_test, Use.PROBES_TEST)
     where = ("features", "noisy", "prior")
     shape = (len(where), len(names), len(sigma))
-    found = {k: np.zeros(shape) for k in ("accuracy", "log_score", "bound", "stderr")}
+    arrays = {k: np.zeros(shape) for k in ("accuracy", "log_score", "bound", "stderr")}
     for i, w in enumerate(where):
         reader = lab.reader if w == "features" else None
-        told = probes(lab.attributes, train, test, sigma, w, denoiser=reader, seed=lab.seed, shares=(1.0,))
+        rows = probes(lab.attributes, train, test, sigma, w, denoiser=reader, seed=lab.seed, shares=(1.0,))
         for j, name in enumerate(names):
-            p = told[name]
+            p = rows[name]
             parts = {"accuracy": p.accuracy, "log_score": p.log_score, "bound": p.curve.value, "stderr": p.curve.stderr}
             for k, x in parts.items():
-                found[k][i, j] = x
+                arrays[k][i, j] = x
     return xr.Dataset(
-        {k: (("where", "attribute", "level"), x) for k, x in found.items()}
+        {k: (("where", "attribute", "level"), x) for k, x in arrays.items()}
         | {"tau": ("level", tau), "sigma": ("level", sigma)},
         {"where": list(where), "attribute": names},
         {"reader": lab.reader_name, "train": e.probe_train, "test": e.probe_test},
@@ -320,13 +325,12 @@ def probed(lab: Laboratory, progress: bool) -> xr.Dataset:
 
 
 def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """One image at many levels, with posterior, posterior mean and children: what the page's slider moves through."""
+    """One image at many levels for the slider: posterior, posterior mean and continuations."""
     sigma = sigma_grid(lab.schedule.sigma_max / 3, 2 * LOWEST, 24)
-    (y, level), event, truth = lab.noised(sigma), lab.axes, lab.one()[2]
-    items = lab.exact.sample_items(y, level, FORKS, generator(lab.seed, Use.EXPLORED)).T
-    children = lab.data.source.take(items.flatten()).reshape(*items.shape, *lab.exact.event)
+    (y, level), event, truth = lab.noised(sigma), lab.axes, lab.shown()[2]
+    children, labels = continuations(lab.exact, y, level, FORKS, generator(lab.seed, Use.EXPLORED))
     posterior = lab.exact.all_log_posteriors(y, level)
-    found: dict = {
+    arrays: dict[str, Any] = {
         "sigma": ("level", sigma),
         "tau": ("level", lab.schedule.time(sigma)),
         "noised": (("level", *event), y.float().numpy()),
@@ -334,8 +338,8 @@ def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
         "child": (("level", "child", *event), children.numpy()),
     }
     for i, a in enumerate(lab.attributes):
-        found[f"label.{i}"] = (("level", "child"), lab.data.labels[a.name][items].numpy())
-        found[f"posterior.{i}"] = (("level", f"value.{i}"), posterior[a.name].exp().numpy())
-        found[f"truth.{i}"] = ((), truth[a.name])
-    found["attribute"] = ("attribute", [a.name for a in lab.attributes])
-    return xr.Dataset(found)
+        arrays[f"label.{i}"] = (("level", "child"), labels[a.name].numpy())
+        arrays[f"posterior.{i}"] = (("level", f"value.{i}"), posterior[a.name].exp().numpy())
+        arrays[f"truth.{i}"] = ((), truth[a.name])
+    arrays["attribute"] = ("attribute", [a.name for a in lab.attributes])
+    return xr.Dataset(arrays)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm import tqdm
 
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import grouped, load
 from sigmascope.information.forks import count_labels, draw_labels, forks
@@ -27,11 +25,11 @@ from sigmascope.studies.study import study
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
-_PLAIN, _MODEL_STEPS = 0.05, 16  # where the children of a model are read; steps down to there
+_LAST, _MODEL_STEPS = 0.05, 16  # level at which the continuations of a model are labelled; steps down to it
 
 
 def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """The U-turn: noise an image, come back, and see what it kept; and how probable it is that children agree."""
+    """The U-turn: noise an image, denoise it, and compare; and the probability that two continuations agree."""
     e, names = lab.effort, [a.name for a in lab.attributes]
     sigma = sigma_grid(lab.schedule.sigma_max / 2, 2 * LOWEST, e.turn_levels)
     draws = lab.draws(e.draws, Use.TURNED)
@@ -54,7 +52,7 @@ def turned(lab: Laboratory, progress: bool) -> xr.Dataset:
 
 
 def deterministic(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """What the filter holds, along probability-flow paths, of the value with which the path will end."""
+    """The probability that the filter gives, along probability-flow paths, to the value at the end of the path."""
     e, names = lab.effort, [a.name for a in lab.attributes]
     levels = sigma_grid(lab.schedule.sigma_max, LOWEST, e.ode_steps).tolist()
     noise = Streams(lab.seed, rows(e.ode), lab.exact.event)
@@ -81,7 +79,7 @@ def deterministic(lab: Laboratory, progress: bool) -> xr.Dataset:
 
 
 def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """The scenes with a fine texture on the floor: an attribute that only small noise can show."""
+    """The scenes with a fine texture on the floor, an attribute that shows at small noise only."""
     e = lab.effort
     return study(
         "scenes",
@@ -93,7 +91,7 @@ def grain(lab: Laboratory, progress: bool) -> xr.Dataset:
 
 
 def second(lab: Laboratory, progress: bool, data: LabelledData, law: str) -> xr.Dataset:
-    """Another data set, under one law; of the ten classes of CIFAR-10 also whether they are animals or vehicles."""
+    """Another data set, under one law; CIFAR-10 also has the attribute animal or vehicle."""
     e = lab.effort
     draws = e.held_out if law == "heldout" else e.draws
     return study(data, sampling=Sampling(draws, e.levels, seed=lab.seed), options=ExactOptions(law), progress=progress)
@@ -109,7 +107,7 @@ def second_data(path: str) -> LabelledData:
 
 
 def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
-    """Entropy of the labels of a learned model's own continuations, which are not read off their own parents."""
+    """Entropy of the labels of a learned model's own continuations; parents do not label their own continuations."""
     if lab.model is None:
         raise InputError("no model to fork: pass one")
     label = Nearest(lab.data)
@@ -120,18 +118,21 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
     wide = [a for a in lab.attributes if len(a.values) <= children]
     counts: dict[str, list[Tensor]] = {a.name: [] for a in wide}
     parents = draws.items.repeat_interleave(children)
-    for level in tqdm(sigma.tolist(), disable=not progress, desc="forks of the model", file=sys.stderr):
+    bar = progress_bar("forks of the model", len(sigma), "levels", disable=not progress)
+    for level in sigma.tolist():
         y = draws.v.double() + level * draws.noise.double()
-        grid = levels_below(level, _PLAIN, _MODEL_STEPS)
+        grid = levels_below(level, _LAST, _MODEL_STEPS)
         ends = final(fork(lab.model, y, grid, children, lab.seed, StochasticHeun())).y
         labels = child_labels(lab, label, ends, parents)
         for a in wide:
             counts[a.name].append(count_labels(labels[a.name].reshape(n, children).T, len(a.values)))
-    found = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
+        bar.update()
+    bar.close()
+    curves = [forks(a, sigma, torch.stack(counts[a.name])) for a in wide]
     return xr.Dataset(
         {
-            "information": (("attribute", "level"), np.stack([c.value for c in found])),
-            "stderr": (("attribute", "level"), np.stack([c.error for c in found])),
+            "information": (("attribute", "level"), np.stack([c.value for c in curves])),
+            "stderr": (("attribute", "level"), np.stack([c.error for c in curves])),
             "tau": ("level", tau),
             "sigma": ("level", sigma),
         },
@@ -141,18 +142,18 @@ def model_forks(lab: Laboratory, progress: bool) -> xr.Dataset:
 
 
 def child_labels(lab: Laboratory, label: Nearest, ends: Tensor, parents: Tensor) -> dict[str, Tensor]:
-    """Labels of children of noised items.
+    """Labels of continuations of noised items.
 
     Args:
         lab: with the data and their exact filter.
-        label: of the nearest item, the parent's own and near copies of it left out.
-        ends: the children, shape (rows, *event).
-        parents: the item that the parent of each is.
+        label: of the nearest item, without the parent and near copies of it.
+        ends: the continuations, shape (rows, *event).
+        parents: the item from which each continuation started.
 
-    Returns: of each attribute the index of each child's value.  Where nothing is left out, since items are the only
-        ones of their kind, by the exact filter at a small level, which says the same as the nearest item, and sooner.
+    Returns: for each attribute the index of each continuation's value.  Where nothing is left out, because no two items
+        share all values, the exact filter at a small level gives the same labels as the nearest item, and faster.
     """
     if label.leaves_out:
         return label(ends, parents)
-    found = lab.exact.all_log_posteriors(ends, torch.full((len(ends),), _PLAIN, dtype=torch.float64))
-    return {n: p.argmax(1) for n, p in found.items()}
+    posteriors = lab.exact.all_log_posteriors(ends, torch.full((len(ends),), _LAST, dtype=torch.float64))
+    return {n: p.argmax(1) for n, p in posteriors.items()}

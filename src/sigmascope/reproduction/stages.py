@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 import xarray as xr
-from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import onsets
+from sigmascope.console import progress_bar
 from sigmascope.core import Curve, InputError, LabelledData
 from sigmascope.data import load
-from sigmascope.data.held import held
+from sigmascope.data.in_memory import in_memory
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.gaps import agreement
 from sigmascope.learn.neural import NeuralDenoiser, model_folder
@@ -30,8 +30,8 @@ from sigmascope.learn.settings import NULL
 from sigmascope.noise import VarianceExploding
 from sigmascope.reproduction import experiments as ex
 from sigmascope.reproduction import experiments_beyond as beyond
-from sigmascope.reproduction.found import Found
 from sigmascope.reproduction.page import write_paper
+from sigmascope.reproduction.reproduced import Reproduced
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.run import run as run_study
 from sigmascope.studies.spec import SpecOfModel, spec_of
@@ -41,7 +41,7 @@ from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"
 _STAGES, _MODEL = "stages", "model"
-_FORMAT = 3  # of what the stages find: raised when an experiment changes
+_FORMAT = 3  # of the results of stages: raised when an experiment changes
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Stage:
 
     Args:
         name: of its file and of its group in results.nc.
-        words: what it does, for the progress bar.
-        run: from what the earlier stages found.
-        needs: stages that it goes on from.
+        words: for the progress bar.
+        run: computes its results from those of the earlier stages.
+        needs: stages whose results it reads.
     """
 
     name: str
@@ -65,11 +65,11 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
     """Reproduce the paper's experiments.
 
     Args:
-        task: on which data and model, and how thoroughly.
+        task: the data, the model, and how thorough the run is.
         out: its folder; stages that are there already, by their fingerprint, are taken as they are.
         progress: show bars on stderr.
 
-    Returns: what to print, and whether all was there already.
+    Returns: the text to print, and whether everything was there already.
 
     Raises: InputError.
     """
@@ -82,51 +82,52 @@ def reproduce(task: ReproduceTask, out: Path, progress: bool = True) -> tuple[st
     laboratory = _Once(data, task, model)
     second = cache(lambda: beyond.second_data(task.second))  # pictures are decoded once, for marks and stages
     stages = stages_of(task, laboratory, second, out, progress)
-    found: dict[str, xr.Dataset] = {}
+    stage_results: dict[str, xr.Dataset] = {}
     marks: dict[str, str] = {}
     new = False
-    with tqdm(stages, disable=not progress, file=sys.stderr, desc="stages", unit="stage") as bar:
-        for stage in bar:
+    with progress_bar("paper", len(stages), "stages", disable=not progress) as bar:
+        for stage in stages:
             bar.set_postfix_str(stage.words)
             marks[stage.name] = _mark(stage, task, data, second, digest, [marks[n] for n in stage.needs])
             kept = _kept(out, stage.name, marks[stage.name])
             if kept is None:
-                new, kept = True, _run(stage, found, marks[stage.name])
+                new, kept = True, _run(stage, stage_results, marks[stage.name])
                 whole = netcdf(kept)
                 folder.write(f"{_STAGES}/{stage.name}.nc", lambda p, x=whole: p.write_bytes(x))  # type: ignore[misc]
-            found[stage.name] = kept
+            stage_results[stage.name] = kept
+            bar.update()
     if not new and (out / "report.html").exists():
         return "", True
-    whole = netcdf(xr.DataTree.from_dict(found))
+    whole = netcdf(xr.DataTree.from_dict(stage_results))
     folder.write("results.nc", lambda p: p.write_bytes(whole))
-    return write_paper(folder.write, _found(found, task, data)), False
+    return write_paper(folder.write, _reproduced(stage_results, task, data)), False
 
 
-def _found(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledData) -> Found:
-    """What the stages found, as the page wants it."""
+def _reproduced(stages: dict[str, xr.Dataset], task: ReproduceTask, data: LabelledData) -> Reproduced:
+    """The results of the stages in the form that the page reads."""
     curves = stages["curves"]
     exact = {str(e): to_curves(curves, str(e)) for e in curves.estimator.values}
     null = [c for e in exact.values() for c in e if c.attribute == NULL]
-    kept = {e: [c for c in of if c.attribute != NULL] for e, of in exact.items()}
+    kept = {e: [c for c in rows if c.attribute != NULL] for e, rows in exact.items()}
     base = {c.attribute: c for c in kept["posterior"]}
-    agreements = [agreement(base[c.attribute], c) for e, of in kept.items() if e != "posterior" for c in of]
+    agreements = [agreement(base[c.attribute], c) for e, rows in kept.items() if e != "posterior" for c in rows]
     others: dict[str, list[Curve]] = {n: to_curves(stages[n]) for n in stages if n == "grain" or n.startswith("second")}
     tables = {"exact": onsets(kept["posterior"], seed=task.seed)}
     if "model" in stages:
         others |= {f"model:{e}": to_curves(stages["model"], e) for e in ("score_gap", "bound")}
         tables["model"] = onsets(others["model:bound"], seed=task.seed)
-    tables |= {n: onsets(of, seed=task.seed) for n, of in others.items() if not n.startswith("model")}
+    tables |= {n: onsets(rows, seed=task.seed) for n, rows in others.items() if not n.startswith("model")}
     s = VarianceExploding()
     event = stages["explorer"].noised.shape[1:]
     words = data.words + ("" if event == data.event else f", reduced to {' × '.join(map(str, event))}")
-    return Found(
+    return Reproduced(
         stages, data.attributes, kept, null, agreements, tables, others, words, (s.sigma_min, s.sigma_max),
         asdict(task),
     )  # fmt: skip
 
 
 class _Once:
-    """The laboratory, made when a stage first asks for it: loading the items takes longest where all is kept."""
+    """The laboratory, made when a stage first needs it: loading the items takes long, and no kept stage needs them."""
 
     def __init__(self, data: LabelledData, task: ReproduceTask, model: NeuralDenoiser | None) -> None:
         self._data, self._task, self._model = data, task, model
@@ -134,7 +135,7 @@ class _Once:
 
     def __call__(self) -> ex.Laboratory:
         if self._made is None:
-            exact = FiniteDenoiser(held(self._data, self._task.size))
+            exact = FiniteDenoiser(in_memory(self._data, self._task.size))
             effort = ex.QUICK if self._task.quick else ex.FULL
             reader, name = _reader(exact, self._model, self._task)
             self._made = ex.Laboratory(exact.data, exact, effort, self._task.seed, self._model, reader, name)
@@ -148,7 +149,7 @@ def stages_of(
     out: Path,
     progress: bool,
 ) -> Sequence[Stage]:
-    """What is to be done, in order."""
+    """The stages in order."""
     stages = [
         Stage("curves", "the exact filter, by four estimators", lambda _: ex.curves(lab(), progress)),
         Stage("systems", "two systems and their filters", lambda _: ex.systems(lab(), progress)),
@@ -172,7 +173,7 @@ def stages_of(
 
 
 def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDenoiser | None, str]:
-    """The task filled in, its data (not yet in memory), its model, and what stands for the model's weights."""
+    """The task filled in, its data (not yet in memory), its model, and the digest of the model's weights."""
     model, digest = None, ""
     if task.model != "exact":
         folder = model_folder(task.model)
@@ -201,7 +202,7 @@ def _opened(task: ReproduceTask) -> tuple[ReproduceTask, LabelledData, NeuralDen
 def _reader(
     exact: FiniteDenoiser, model: NeuralDenoiser | None, task: ReproduceTask
 ) -> tuple[NeuralDenoiser | ex.PosteriorMean, str]:
-    """Whose features the probes read: the model's, else those of the bundled one where it fits, else the filter's."""
+    """The features that probes read: the model's, else the bundled network's where it fits, else the filter's."""
     if model is not None:
         return model, "all blocks of the model"
     if task.data == "scenes":
@@ -246,18 +247,18 @@ def _mark(
     digest: str,
     needs: Sequence[str],
 ) -> str:
-    """What decides the numbers of a stage."""
+    """A fingerprint of everything that the numbers of a stage depend on."""
     effort = asdict(ex.QUICK if task.quick else ex.FULL)
-    held_by = [_FORMAT, VERSION, stage.name, task.seed, task.size, task.attributes, data.fingerprint, effort]
+    parts = [_FORMAT, VERSION, stage.name, task.seed, task.size, task.attributes, data.fingerprint, effort]
     if stage.name in ("model", "model-forks", "probes"):
-        held_by += [digest, weights_digest(model_folder("bundled"))]
+        parts += [digest, weights_digest(model_folder("bundled"))]
     if stage.name.startswith("second"):
-        held_by.append(second().fingerprint)
-    return hashlib.blake2b(json.dumps([held_by, list(needs)]).encode(), digest_size=16).hexdigest()
+        parts.append(second().fingerprint)
+    return hashlib.blake2b(json.dumps([parts, list(needs)]).encode(), digest_size=16).hexdigest()
 
 
 def _kept(out: Path, name: str, mark: str) -> xr.Dataset | None:
-    """What an earlier run found, if it is the same; a file that cannot be read is as none."""
+    """The results of an earlier run of the same stage; None where there are none or the file cannot be read."""
     path = out / _STAGES / f"{name}.nc"
     try:
         with xr.open_dataset(path, engine="h5netcdf") as file:
@@ -266,10 +267,10 @@ def _kept(out: Path, name: str, mark: str) -> xr.Dataset | None:
         return None
 
 
-def _run(stage: Stage, found: dict[str, xr.Dataset], mark: str) -> xr.Dataset:
+def _run(stage: Stage, earlier: dict[str, xr.Dataset], mark: str) -> xr.Dataset:
     began = time.monotonic()
     with torch.no_grad():
-        result = stage.run(found)
+        result = stage.run(earlier)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     own = {"stage_fingerprint": mark, "seconds": time.monotonic() - began, "peak_bytes": float(peak)}
     return result.assign_attrs(own)

@@ -1,4 +1,4 @@
-"""Tables of a reproduction, as CSV and for its page; and whether its measurements agree."""
+"""Tables of a reproduction as CSV and for its page, and the verdicts on the agreement of its measurements."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sigmascope.reproduction.figures import intensity
 
 AT_TAU = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Intensities of the third table."""
-_APART = 4.0  # standard errors beyond which two measurements disagree
+_TOLERANCE = 4.0  # standard errors beyond which two measurements disagree
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its file's name, what it says, its head and rows."""
+    """A table: the name of its file, its caption, head and rows."""
 
     name: str
     caption: str
@@ -44,12 +44,12 @@ class Verdict:
 
     Attributes:
         measurement: its name.
-        attribute: of which attribute.
-        bound: whether it may lie below.
+        attribute: its name.
+        bound: whether the measurement is a lower bound.
         largest: largest difference, nats, with its sign.
-        error: standard error there.
-        sigma: where.
-        apart: largest distance in standard errors; of a bound, upward only.
+        error: standard error at that level.
+        sigma: that level.
+        errors_apart: largest difference in standard errors; for a bound, of those above the exact curve.
     """
 
     measurement: str
@@ -58,39 +58,41 @@ class Verdict:
     largest: float
     error: float
     sigma: float
-    apart: float
+    errors_apart: float
 
     @property
     def agrees(self) -> bool:
-        """Within four standard errors at every level; a bound, not above by more."""
-        return self.apart <= _APART
+        """Whether no level differs by more than four standard errors; a bound may lie below by any amount."""
+        return self.errors_apart <= _TOLERANCE
 
 
 def verdict_of(agreement: Agreement) -> Verdict:
-    """Of two estimators on the same draws."""
+    """The verdict on two estimators on the same draws."""
     share, error, sigma = agreement.largest
     c = agreement.ceiling
     return Verdict(agreement.estimator, agreement.attribute, False, share * c, error * c, sigma, agreement.errors_apart)
 
 
-def verdict_against(name: str, exact: Curve, of: tuple[np.ndarray, np.ndarray, np.ndarray], *, bound: bool) -> Verdict:
-    """Of a measurement at other levels and on other draws; the exact curve is interpolated in ln sigma.
+def verdict_against(
+    name: str, exact: Curve, line: tuple[np.ndarray, np.ndarray, np.ndarray], *, bound: bool
+) -> Verdict:
+    """The verdict on a measurement at other levels and on other draws; the exact curve is interpolated in ln sigma.
 
     Args:
         name: of the measurement.
         exact: the exact curve.
-        of: sigma, value and standard error.
+        line: sigma, value and standard error.
         bound: whether it is a lower bound.
     """
-    sigma, value, error = of
+    sigma, value, error = line
     x, at = np.log(exact.sigma[::-1]), np.log(sigma)
     true, own = (np.interp(at, x, v[::-1]) for v in (exact.value, exact.error))
     both = np.hypot(np.maximum(error, 2e-3 * exact.ceiling), own)
     z = (value - true) / both
     k = int(np.argmax(z if bound else np.abs(z)))
-    widest = int(np.argmax(np.abs(value - true)))
+    largest = int(np.argmax(np.abs(value - true)))
     return Verdict(
-        name, exact.attribute, bound, float((value - true)[widest]), float(both[widest]), float(sigma[widest]),
+        name, exact.attribute, bound, float((value - true)[largest]), float(both[largest]), float(sigma[largest]),
         max(float(z[k]), 0.0) if bound else abs(float(z[k])),
     )  # fmt: skip
 
@@ -100,15 +102,15 @@ def data_table(curves: Sequence[Curve], values: Mapping[str, tuple[str, ...]], w
     rows = [
         [c.attribute, str(len(values[c.attribute])), f"{c.ceiling:.4f}", _listed(values[c.attribute])] for c in curves
     ]
-    return Table("1-data", f"The data: {words}.", ("attribute", "values", "H(A), nats", "which"), rows)
+    return Table("1-data", f"The data: {words}.", ("attribute", "values", "H(A), nats", "names"), rows)
 
 
 def schedule_table(ends: tuple[float, float], facts: Mapping[str, str]) -> Table:
-    """Table 2: the schedule, and what was measured."""
+    """Table 2: the schedule and the settings."""
     rows = [["schedule", f"variance exploding, σ(τ) = {ends[0]:g} · ({ends[1] / ends[0]:g})^τ"]]
     rows += [[f"τ = {t:.1f}", f"σ {s:.4g}, {-20 * math.log10(s) + 0.0:.1f} dB"] for t, s in _levels(ends)]
     rows += [[k, v] for k, v in facts.items()]
-    return Table("2-schedule-and-model", "The schedule and the model.", ("what", "value"), rows)
+    return Table("2-schedule-and-model", "The schedule and the model.", ("setting", "value"), rows)
 
 
 def _levels(ends: tuple[float, float]) -> list[tuple[float, float]]:
@@ -123,15 +125,15 @@ def at_tau_table(
     """Table 3: every measurement of every attribute at fixed intensities, interpolated in ln sigma."""
     rows = []
     for c in exact:
-        of = {"exact filter": (c.sigma, c.value, c.error)}
-        of |= {name: line[c.attribute] for name, line in lines.items() if c.attribute in line}
+        measured = {"exact filter": (c.sigma, c.value, c.error)}
+        measured |= {name: line[c.attribute] for name, line in lines.items() if c.attribute in line}
         for t in AT_TAU:
-            cells_ = []
-            for name in ("exact filter", *lines):
-                cells_.append(_at(of[name], t, ends) if name in of else "")
-            rows.append([c.attribute, f"{t:.1f}", f"{ends[0] * (ends[1] / ends[0]) ** t:.4g}", *cells_])
+            row = [_at(measured[name], t, ends) if name in measured else "" for name in ("exact filter", *lines)]
+            rows.append([c.attribute, f"{t:.1f}", f"{ends[0] * (ends[1] / ends[0]) ** t:.4g}", *row])
     head = ("attribute", "τ", "σ", "exact filter", *lines)
-    caption = "Information at fixed intensities, nats ± standard error. Forked entropy is H(A) less its column."
+    caption = (
+        "Information at fixed intensities, nats ± standard error. The entropy across forks is H(A) minus its column."
+    )
     return Table("3-at-fixed-intensity", caption, head, rows)
 
 
@@ -145,12 +147,12 @@ def _at(line: tuple[np.ndarray, np.ndarray, np.ndarray], tau: float, ends: tuple
     return f"{v:.3f} ± {e:.3f}"
 
 
-def onset_table(of: Mapping[str, Sequence[Onset]], words: Mapping[str, str]) -> Table:
+def onset_table(tables: Mapping[str, Sequence[Onset]], words: Mapping[str, str]) -> Table:
     """Table 4: onset, window and order, with 95 % intervals."""
     rows = []
-    for name, table in of.items():
+    for name, table in tables.items():
         rows += [[words[name], str(i), row.attribute, *cells(row), probability(row)] for i, row in enumerate(table, 1)]
-    head = ("of", "order", "attribute", "σ at 10 % of H(A)", "at 50 %", "at 90 %", "peak rate", "P(before next)")
+    head = ("curves", "order", "attribute", "σ at 10 % of H(A)", "at 50 %", "at 90 %", "peak rate", "P(before next)")
     return Table("4-onset-and-order", "When each attribute is decided; intervals are 95 %.", head, rows)
 
 
@@ -159,26 +161,27 @@ def agreement_table(verdicts: Sequence[Verdict]) -> Table:
     rows = [
         [
             v.measurement, v.attribute, "lower bound" if v.bound else "estimate", f"{v.largest:+.4f}",
-            f"{v.error:.4f}", f"{v.sigma:.3g}", f"{v.apart:.1f}", "yes" if v.agrees else "no",
+            f"{v.error:.4f}", f"{v.sigma:.3g}", f"{v.errors_apart:.1f}", "yes" if v.agrees else "no",
         ]
         for v in verdicts
     ]  # fmt: skip
     head = (
         "measurement", "attribute", "kind", "largest difference, nats", "its standard error", "at σ",
-        "standard errors apart (of a bound: above)", "agrees",
+        "difference in standard errors (bounds: above only)", "agrees",
     )  # fmt: skip
     return Table("5-agreement", "Agreement with the exact filter, at all levels.", head, rows)
 
 
-def cost_table(found: Mapping[str, xr.Dataset]) -> Table:
-    """What each stage cost."""
+def cost_table(stages: Mapping[str, xr.Dataset]) -> Table:
+    """Table 6: the cost of each stage."""
     rows = []
-    for name, of in found.items():
-        calls = f"{int(of.attrs['network_calls']):,} for the gaps" if "network_calls" in of.attrs else ""
-        rows.append([name, f"{of.attrs['seconds']:.1f}", calls, f"{of.attrs['peak_bytes'] / 1e9:.2f}"])
-    rows.append(["all", f"{sum(x.attrs['seconds'] for x in found.values()):.1f}", "", ""])
+    for name, stage in stages.items():
+        a = stage.attrs
+        calls = f"{int(a['network_calls']):,} for the gaps" if "network_calls" in a else ""
+        rows.append([name, f"{a['seconds']:.1f}", calls, f"{a['peak_bytes'] / 1e9:.2f}"])
+    rows.append(["all", f"{sum(x.attrs['seconds'] for x in stages.values()):.1f}", "", ""])
     head = ("stage", "seconds", "network calls", "peak memory of the process so far, GB")
-    return Table("6-cost", "What it cost, as each stage was run.", head, rows)
+    return Table("6-cost", "The cost of each stage.", head, rows)
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 r"""Forks: independent continuations of the generative process from one noisy state.
 
-From :math:`Y_\sigma = y` the exact generative SDE ends at a draw of :math:`p(v \mid y)`; so the attributes of K
-continuations are K draws of :math:`p(a \mid y)`.  A probability-flow ODE does not fork: its end is a function of y.  It
-can be forked by noising y further first, to :math:`y'`, and going down from there (the U-turn): its children are then
-draws of :math:`p(v \mid Y_{\sigma'} = y')`, over the noise added, and vary more than :math:`p(v \mid y)` does.
+From :math:`Y_\sigma = y` the exact generative SDE ends at a draw of :math:`p(v \mid y)`, so the attributes of K
+continuations are K draws of :math:`p(a \mid y)`.  The end of a probability-flow ODE is a function of y, so it cannot
+fork directly.  It can after noising y further, to :math:`y'` (the U-turn): its children are then draws of
+:math:`p(v \mid Y_{\sigma'} = y')`, over the added noise, and vary more than draws of :math:`p(v \mid y)`.
 
 References: Franzese et al. (2025); Meng et al. (2022), SDEdit; Sclocchi et al. (2025); Biroli et al. (2024), clones.
 """
@@ -34,26 +34,26 @@ def fork(
     first_parent: int = 0,
     resume: tuple[int, Tensor] | None = None,
 ) -> Iterator[State]:
-    """Follow several independent continuations of each parent.
+    """Sample several independent continuations of each parent.
 
     Args:
-        denoiser: any.
+        denoiser: the model.
         y: parents at the first level, shape (parents, *event).
-        sigmas: decreasing levels, from the parents' own.
-        forks: how many children of each.
-        seed: each child's noise depends on it, on the parent's number and on its own number alone. (The clean values
-            that a Bridge draws come from one stream of all children.)
+        sigmas: decreasing levels; the first is the parents' level.
+        forks: how many children each parent has.
+        seed: each child's noise depends only on it and on the numbers of the parent and of the child.  (The clean
+            values that a Bridge draws come from one stream for all children.)
         scheme: None is StochasticHeun; it must be stochastic, unless ``renoise`` is given.
-        renoise: noise the parents further, to this level, with the child's own noise, before going down.
-        known: what the denoiser is told of each parent.
+        renoise: the level to which each child first noises its parent further, with noise of its own.
+        known: known attributes of each parent.
         first_parent: number of the first parent.
-        resume: go on from the state of this step, as it was yielded; of a scheme that draws one noise a step, so not
-            of Bridge, and of Churn only without an interval.
+        resume: the step and state, as yielded, to resume from; for schemes that draw one noise a step, so not for
+            Bridge, and for Churn only without an interval.
 
     Yields: states of shape (parents · forks, *event), the children of a parent together, at :func:`fork_levels`.
 
-    Raises: InputError for a deterministic scheme without ``renoise``, a level of it that is not above the first, or a
-        Bridge to be resumed.
+    Raises: InputError for a deterministic scheme without ``renoise``, a ``renoise`` that is not above the first level,
+        or a Bridge to be resumed.
     """
     how, levels = scheme or StochasticHeun(), fork_levels(sigmas, renoise)
     if forks < 1:
@@ -64,44 +64,39 @@ def fork(
             "or noise the state further first (renoise)"
         )
     if resume is not None and isinstance(how, Bridge):
-        raise InputError("a Bridge draws clean values from one stream, which cannot be resumed: begin anew")
+        raise InputError("a Bridge draws clean values from one stream, which cannot be resumed: start again")
     keys = [(NoiseOf.FORKS, first_parent + i, j) for i in range(len(y)) for j in range(forks)]
     streams = Streams(seed, keys, tuple(y.shape[1:]))
     rows = y.double().repeat_interleave(forks, 0)
     if renoise is not None:
         rows = rows + math.sqrt(renoise**2 - float(sigmas[0]) ** 2) * streams()
-    told = {name: value.repeat_interleave(forks, 0) for name, value in (known or {}).items()}
+    of_children = {name: value.repeat_interleave(forks, 0) for name, value in (known or {}).items()}
     done = 0
     if resume is not None:
         done, rows = resume
         for _ in range(done if how.stochastic else 0):
             streams()
     of_values = generator(seed, Use.CLEAN_VALUES, first_parent)
-    return sample(denoiser, rows, levels[done:], how, noise=streams, known=told or None, generator=of_values)
+    return sample(denoiser, rows, levels[done:], how, noise=streams, known=of_children or None, generator=of_values)
 
 
 def fork_levels(sigmas: Sequence[float] | np.ndarray | Tensor, renoise: float | None = None) -> list[float]:
-    """The levels that children go through: from that of their parent, or from the one it is noised to."""
+    """The levels of the children: from that of their parent, or from the one that it is noised to."""
     levels = checked_levels(sigmas)
     if renoise is None:
         return levels
     if not (math.isfinite(renoise) and renoise > levels[0]):
         raise InputError(f"renoise is {renoise:g}, the state is at {levels[0]:g}: noise it to a higher level")
-    return [*_on_the_way(renoise, levels), *levels]
-
-
-def _on_the_way(top: float, levels: list[float]) -> list[float]:
-    """Levels from the top to just above the first, spaced as the given ones are."""
-    positive = [s for s in levels if s > 0]
+    positive = [s for s in levels if s > 0]  # the levels up to renoise are spaced like these
     step = math.log(positive[0] / positive[-1]) / max(len(positive) - 1, 1) if len(positive) > 1 else 0.2
-    count = max(1, math.ceil(math.log(top / levels[0]) / max(step, 1e-9)))
-    return np.geomspace(top, levels[0], count + 1)[:-1].tolist()
+    count = max(1, math.ceil(math.log(renoise / levels[0]) / max(step, 1e-9)))
+    return [*np.geomspace(renoise, levels[0], count + 1)[:-1].tolist(), *levels]
 
 
 def levels_below(sigma: float, lowest: float, steps: int, zero: bool = True) -> list[float]:
-    """A grid from a level down to a lowest one, even in ln sigma, and then 0.
+    """Levels from sigma down to a lowest one, evenly spaced in ln sigma, and then 0.
 
-    Raises: InputError for a lowest level that is not lower, or no step.
+    Raises: InputError for a lowest level that is not below sigma, or no step.
     """
     if not 0 < lowest < sigma or steps < 1:
         raise InputError(

@@ -1,8 +1,8 @@
-r"""Classifier-free guidance, as a denoiser made of a denoiser.
+r"""Classifier-free guidance: a denoiser made from a denoiser.
 
 .. math:: D_w(y, \sigma) = D_a + w\,(D_a - D), \qquad \text{score } (1 + w)\, s_a - w\, s
 
-Guidance inflates information: the law that it samples is not the conditional one.  Measure the unguided model.
+Guidance inflates information: the law that it samples is not the conditional law.  Measure the unguided model.
 
 References: Ho & Salimans (2022); Kynkäänniemi et al. (2024) for the interval.
 """
@@ -13,23 +13,22 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Denoiser, InputError
 
 
 class Guided(Denoiser):
-    """A denoiser whose conditional difference is amplified within an interval of noise levels.
+    """A denoiser that amplifies the difference between conditional and unconditional in an interval of noise levels.
 
     Args:
-        denoiser: one that can be told attributes.
+        denoiser: a conditional denoiser.
         weight: w; 0 leaves the conditional denoiser.
-        lowest, highest: levels between which guidance acts; outside, the conditional denoiser is used.
+        lowest, highest: the levels between which guidance acts; outside, the conditional denoiser is used.
 
-    ``known`` of a call is what it guides to.
+    Each call guides to its ``known`` attributes.
 
-    Raises: InputError for a weight that is not finite or an interval that is none, and for a call that is told nothing.
+    Raises: InputError for a weight that is not finite, an empty interval, or a call without known attributes.
     """
 
     def __init__(self, denoiser: Denoiser, weight: float, lowest: float = 0.0, highest: float = math.inf) -> None:
@@ -42,18 +41,14 @@ class Guided(Denoiser):
         self.denoiser, self.weight, self.lowest, self.highest = denoiser, weight, lowest, highest
         self.event, self.attributes = denoiser.event, denoiser.attributes
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
+    def forward(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
         """D_a + w (D_a − D) where guidance acts, D_a elsewhere."""
         if not known:
-            raise InputError("guidance needs something to guide to: pass known={name: value of each row}")
-        told = self.denoiser(y, sigma, known)
+            raise InputError("guidance needs known attributes to guide to: pass known={name: value of each row}")
+        conditional: Tensor = self.denoiser(y, sigma, known)
         acts = (sigma >= self.lowest) & (sigma <= self.highest)
         if self.weight == 0.0 or not bool(acts.any()):
-            return told
+            return conditional
         share = torch.where(acts, self.weight, 0.0).to(y).view(-1, *[1] * (y.ndim - 1))
-        return told + share * (told - self.denoiser(y, sigma))
+        unconditional: Tensor = self.denoiser(y, sigma)
+        return conditional + share * (conditional - unconditional)

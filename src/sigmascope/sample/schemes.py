@@ -1,12 +1,12 @@
 r"""Samplers: schemes for the generative SDE and for the probability-flow ODE, as generators of states.
 
-In the filter's clock :math:`\lambda = \sigma^{-2}` the generative SDE is a measurement of what is inferred, with noise
-of constant strength,
+In the filter's clock :math:`\lambda = \sigma^{-2}` the generative SDE is a measurement of the posterior mean, with
+noise of constant strength,
 
 .. math:: dZ = D(Z/\lambda, \lambda^{-1/2})\, d\lambda + dB, \qquad Z = \lambda Y,
 
-and in :math:`\ln\sigma` it is :math:`dY = 2(D - Y)\,dx + \sqrt 2\,\sigma\, dW` with :math:`x = -\ln\sigma`.  The ODE of
-the same marginals is :math:`dY/d\sigma = (Y - D)/\sigma`.
+and in :math:`\ln\sigma` it is :math:`dY = 2(D - Y)\,dx + \sqrt 2\,\sigma\, dW` with :math:`x = -\ln\sigma`.  The ODE
+with the same marginals is :math:`dY/d\sigma = (Y - D)/\sigma`.
 
 References: Song et al. (2021); Karras et al. (2022); Ho et al. (2020); Franzese et al. (2025).
 """
@@ -26,12 +26,12 @@ from torch import Tensor
 from sigmascope.core import Denoiser, InputError, SamplesPosterior
 
 Noise = Callable[[], Tensor]
-"""Gives the next standard normal noise of all rows, float64."""
+"""Returns the next standard normal noise of all rows, float64."""
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a sampler is.
+    """The state of a sampler.
 
     Args:
         step: 0 at the first level.
@@ -45,19 +45,16 @@ class State:
 
 
 class Model:
-    """A denoiser as schemes see it: float64 in and out, one level for all rows, states where they are.
+    """A denoiser as schemes call it: float64 in and out, one level for all rows, results on the device of the states.
 
     Args:
-        denoiser: works in the type of its own parameters, or in float64 where it has none.
-        known: what it is told of each row.
+        denoiser: computes in the type of its parameters, or in float64 if it has none.
+        known: known attributes of each row.
         generator: of clean values drawn from the posterior.
     """
 
     def __init__(
-        self,
-        denoiser: Denoiser,
-        known: Mapping[str, Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        self, denoiser: Denoiser, known: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
     ) -> None:
         self.denoiser, self._known, self._generator = denoiser, known, generator
         first = next(denoiser.parameters(), None)
@@ -67,13 +64,14 @@ class Model:
         """D(y, sigma)."""
         level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
         with torch.no_grad():
-            return self.denoiser(y.to(self.dtype), level, self._known).to(y.device, torch.float64)
+            mean: Tensor = self.denoiser(y.to(self.dtype), level, self._known)
+        return mean.to(y.device, torch.float64)
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
         """A clean value from p(v | y)."""
         if not isinstance(self.denoiser, SamplesPosterior) or self._known:
             raise InputError(
-                "the bridge draws clean values from p(v | y), which this denoiser cannot give: use another scheme, "
+                "the bridge draws clean values from p(v | y), which this denoiser cannot sample: use another scheme, "
                 "e.g. StochasticHeun()"
             )
         if self._generator is None:
@@ -88,8 +86,7 @@ class Scheme(ABC):
 
     Attributes:
         stochastic: whether it draws noise; one that does not cannot fork.
-        order: weak order of convergence of the law of a level, in the step of ln sigma (of an ODE: its order); 0 where
-            a step is exact.
+        order: weak order of convergence in the step of ln sigma (for an ODE: its order); 0 where a step is exact.
     """
 
     stochastic: bool
@@ -151,8 +148,8 @@ class StochasticHeun(_Denoised):
 
     with the weights that are exact for a denoiser linear in :math:`\ln\lambda` over the step,
     :math:`w_1 = \lambda ((r-1)e^r + 1)/r`, :math:`w_0 + w_1 = \Delta\lambda`, :math:`r = \ln(\lambda'/\lambda)`.  Two
-    calls a step; strong order 1, since the increment is all that is drawn of the noise.  What the model says at the
-    start of the step may be passed, where it is known.
+    calls a step; strong order 1, since only the increment of the noise is drawn.  The denoised value at the start of
+    the step may be passed.
 
     References: Kloeden & Platen (1992), §15.1, for additive noise.
     """
@@ -160,11 +157,11 @@ class StochasticHeun(_Denoised):
     stochastic, order = True, 2
 
     def step(
-        self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise, said: Tensor | None = None
+        self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise, denoised: Tensor | None = None
     ) -> Tensor:
         share = 1.0 - (after / sigma) ** 2
         white = after * math.sqrt(share) * noise()
-        first = model.denoise(y, sigma) if said is None else said
+        first = model.denoise(y, sigma) if denoised is None else denoised
         ahead = y + share * (first - y) + white
         r = 2.0 * math.log(sigma / after)
         # ((r-1)e^r + 1)/(r e^r), by its series where the difference would lose digits.
@@ -180,16 +177,16 @@ class Churn(_Denoised):
               \hat y = y + s\sqrt{\hat\sigma^2 - \sigma^2}\,\xi, \qquad \hat y \to y' \text{ by the ODE}
 
     Args:
-        amount: c > 0, noise added for noise removed: towards 0 it is the ODE, 1 is the generative SDE (in the limit of
-            small steps, below the bound of :math:`\sqrt2`: steps of ln sigma up to 0.35); on a grid even in ln sigma
-            its authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
-        lowest, highest: levels between which noise is added.
-        inflation: s, the authors' remedy for networks that denoise too much; 1 keeps the law.
+        amount: c > 0, the noise added relative to the noise removed: near 0 this is the ODE, 1 is the generative SDE
+            (for small steps, up to 0.35 in ln sigma, below the bound of :math:`\sqrt2`); on a grid even in ln sigma
+            the authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
+        lowest, highest: the levels between which noise is added.
+        inflation: s, the authors' correction for networks that remove too much noise; 1 keeps the law.
 
-    The law at each level is right for every amount, at order 2, but only amount 1 continues as p(v | y) does, and at
-    order 1: forks by another amount are of another process.
+    The law at each level is right for every amount, at order 2.  Only amount 1 continues as p(v | y) does, at order 1:
+    forks by another amount belong to another process.
 
-    Raises: InputError for an amount or inflation that is not positive, or an interval that is none.
+    Raises: InputError for an amount or inflation that is not positive, or an empty interval.
 
     References: Karras et al. (2022), Algorithm 2.
     """
@@ -243,12 +240,12 @@ def _heun(model: Model, y: Tensor, sigma: float, after: float) -> Tensor:
 
 
 class Bridge(Scheme):
-    r"""The exact ancestral sampler: draw a clean value from p(v | y), then the noise that lies between.
+    r"""The exact ancestral sampler: draw a clean value from p(v | y), then the next level given both.
 
     .. math:: v \sim p(v \mid y), \qquad y' \mid y, v \sim N\!\left(v + \tfrac{\sigma'^2}{\sigma^2}(y - v),
               \sigma'^2(1 - \tfrac{\sigma'^2}{\sigma^2}) I\right)
 
-    Exact at any step, for a denoiser whose posterior can be drawn from (:class:`~sigmascope.core.SamplesPosterior`).
+    Exact at any step, for a denoiser whose posterior can be sampled (:class:`~sigmascope.core.SamplesPosterior`).
     """
 
     stochastic, order = True, 0
@@ -262,7 +259,7 @@ class Bridge(Scheme):
 
 
 def checked_levels(sigmas: Sequence[float] | np.ndarray | Tensor) -> list[float]:
-    """Decreasing levels; the last may be 0.
+    """The levels as a checked list: decreasing; the last may be 0.
 
     Raises: InputError.
     """
@@ -270,8 +267,8 @@ def checked_levels(sigmas: Sequence[float] | np.ndarray | Tensor) -> list[float]
     good = all(math.isfinite(s) for s in levels) and len(levels) >= 2 and levels[-1] >= 0
     if not good or any(a <= b for a, b in itertools.pairwise(levels)):
         raise InputError(
-            f"{len(levels)} levels from {levels[0] if levels else '-'} came: expected at least two, finite, strictly "
-            "decreasing, the last 0 or more"
+            f"{len(levels)} levels from {levels[0] if levels else '-'}: expected two or more, finite, "
+            "strictly decreasing, the last 0 or more"
         )
     return levels
 
@@ -286,16 +283,16 @@ def sample(
     known: Mapping[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[State]:
-    """Follow the generative process down from a noisy state.
+    """Run the generative process down from a noisy state.
 
     Args:
-        denoiser: any.
+        denoiser: the model.
         y: states at the first level, shape (rows, *event).
-        sigmas: decreasing levels, e.g. of :func:`~sigmascope.noise.sigma_grid` or
+        sigmas: decreasing levels, e.g. from :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
-        scheme: how to step; None is :class:`StochasticHeun`.
+        scheme: the sampler's step; None is :class:`StochasticHeun`.
         noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`; a deterministic scheme needs none.
-        known: what the denoiser is told of each row.
+        known: known attributes of each row.
         generator: for :class:`Bridge` only.
 
     Yields: the state at every level, the first included.
@@ -303,7 +300,7 @@ def sample(
     Raises: InputError for levels that do not decrease, or a stochastic scheme without noise.
 
     Errors: those of the scheme, and of the law of ``y``: a start from noise alone lacks the variance of the data,
-        a share of ‖Σ_V‖/σ² of it.
+        a relative error of ‖Σ_V‖/σ².
     """
     levels, how = checked_levels(sigmas), scheme or StochasticHeun()
     if how.stochastic and noise is None:
@@ -333,8 +330,8 @@ def final(states: Iterator[State]) -> State:
 def start(denoiser: Denoiser, sigma: float, noise: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
     r"""States at a high level from noise alone: :math:`E[V] + \sigma n`, float64.
 
-    The mean is what the denoiser says at that level.  The law lacks the variance of the data: choose sigma well above
-    its largest standard deviation.
+    The mean is the denoised value of 0 at that level.  The law lacks the variance of the data: choose sigma well above
+    the largest standard deviation of the data.
     """
     white = noise.double()
     middle = Model(denoiser, known).denoise(torch.zeros_like(white), sigma)

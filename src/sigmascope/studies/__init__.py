@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from sigmascope.studies.glossary import explained as explained
     from sigmascope.studies.making import generate as generate
     from sigmascope.studies.making import make_forks as make_forks
-    from sigmascope.studies.plotting import to_pandas as to_pandas
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
+    from sigmascope.studies.tables import to_pandas as to_pandas
     from sigmascope.studies.tasks import TrainSpec as TrainSpec
     from sigmascope.studies.training import train as train
     from sigmascope.studies.translating import translate as translate
@@ -30,7 +30,7 @@ _HOMES = {
     "make_forks": "sigmascope.studies.making",
     "read_spec": "sigmascope.studies.spec",
     "to_curves": "sigmascope.studies.results",
-    "to_pandas": "sigmascope.studies.plotting",
+    "to_pandas": "sigmascope.studies.tables",
     "train": "sigmascope.studies.training",
     "translate": "sigmascope.studies.translating",
 }

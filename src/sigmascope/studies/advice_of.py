@@ -117,7 +117,7 @@ def _advised(
     if named:
         try:
             ruler = ruler_of(named, steps, **lists)
-            factor = _to_ruler(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
+            factor = unit_factor(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
         except InputError as error:
             missing(error)
             ruler = None
@@ -136,8 +136,11 @@ def _own_pipeline(model: str) -> str:
     return model if model.startswith(PIPELINE) and Path(model.removeprefix(PIPELINE)).is_dir() else ""
 
 
-def _to_ruler(unit: str, ruler: Ruler, study: str, model: str) -> float:
-    """The factor from the noise unit of a study to that of a pipeline: pixels from 0 to 1, or latents."""
+def unit_factor(unit: str, ruler: Ruler, study: str, model: str) -> float:
+    """The factor from the noise unit of a study to that of a pipeline: pixels from 0 to 1, or latents.
+
+    Raises: InputError where the two are known to differ.
+    """
     range_, latents = range_of(unit), unit.startswith(LATENTS)
     of_latents = ruler.unit.scale == 1
     if (range_ is not None and of_latents) or (latents and not of_latents):

@@ -13,7 +13,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Draws, InputError, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.labels import attribute_of, parse_wanted
+from sigmascope.data.labels import attribute_of, parse_entry
 from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
@@ -74,13 +74,13 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
 
     Raises: InputError for another attribute, or other bins.
     """
-    bins = {p.name: p.bins for e in trained for w in [parse_wanted(e, names)] for p in (w.parts or (w,)) if p.bins}
+    bins = {p.name: p.bins for e in trained for w in [parse_entry(e, names)] for p in (w.parts or (w,)) if p.bins}
     chosen = []
     for entry in entries:
         name = attribute_of(entry, names)
         if name not in names:
             raise InputError(f"the model is not conditional on {name!r}: choose one of {', '.join(names)}")
-        wanted = parse_wanted(entry, names)
+        wanted = parse_entry(entry, names)
         for part in wanted.parts or (wanted,):
             if part.bins is not None and bins.get(part.name) != part.bins:
                 had = f"{bins[part.name]} bins" if part.name in bins else "no bins"

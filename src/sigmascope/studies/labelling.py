@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from sigmascope.core import Attribute, InputError, LabelledData
-from sigmascope.exact.finite.filter import tile_rows
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.information.forks import LabelAll, LabelChildren
 
 _ROWS = 256  # images labelled at once

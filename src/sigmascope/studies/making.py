@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from sigmascope.console import spelled
+from sigmascope.console import progress_bar, spelled
 from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.loaders import by_word
@@ -188,7 +186,7 @@ def _follow(
         next(running)  # the state of the checkpoint
     else:
         running = states(0, None, None)
-    with tqdm(total=len(levels), initial=first + bool(first), disable=not progress, file=sys.stderr, desc=name) as bar:
+    with progress_bar(name, len(levels), "levels", initial=first + bool(first), disable=not progress) as bar:
         last = time.monotonic()
         for step, state in enumerate(running, first + 1 if first else 0):
             record.y, record.log_pi = state.y, getattr(state, "log_pi", None)

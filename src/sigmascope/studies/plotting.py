@@ -1,62 +1,101 @@
-"""Results from Python: as a figure, and as a table of pandas."""
+"""A plot of results, from Python."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from sigmascope.report.figures import curves_figure
-from sigmascope.studies.laws import NOISED, OWN_PATH
-from sigmascope.studies.results import path_curves, to_curves
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-
-def plot(results: xr.Dataset, estimator: str = "") -> Figure:
-    """Information curves with 95 % bands over ln sigma.
-
-    Args:
-        results: what :func:`sigmascope.study` returned, or an opened ``results.nc``.
-        estimator: name of the estimator; empty: the main one of the study.
-
-    Returns: a matplotlib Figure; save it with ``savefig``.
-    """
-    return curves_figure(to_curves(results, estimator), str(results.attrs.get("data_name", "")))
+from sigmascope.adapters.diffusers.units import ruler_of
+from sigmascope.core import InputError
+from sigmascope.report.figures import draw_curves, moving, sigma_axis, styled
+from sigmascope.studies.advice_of import STEPS, unit_factor
+from sigmascope.studies.results import to_curves
+from sigmascope.studies.spec import HUB, PIPELINE
 
 
-def to_pandas(results: xr.Dataset) -> pd.DataFrame:
-    """All curves of a study as a tidy table, one row for each attribute, estimator and noise level.
+@styled
+def plot(
+    results: xr.Dataset,
+    ax: Axes | None = None,
+    *,
+    estimator: str = "",
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    colors: Mapping[str, Any] | Sequence[Any] | None = None,
+    x: str = "sigma",
+) -> Axes:
+    """Information curves of every attribute with 95 % bands and the entropies H(A), in nats.
 
     Args:
         results: what :func:`sigmascope.study` returned, or an opened ``results.nc``.
+        ax: axes of yours to draw into; None: those of a new figure, which is ``.figure`` of what is returned.
+        estimator: its name; empty: the study's main one.
+        labels: legend of the attributes, by name or in order; None: their names.
+        colors: of the curves, by name or in order; None: colours that colour-blind readers tell apart.
+        x: the horizontal axis, on which generation runs to the right: the noise level ``sigma``, the signal-to-noise
+            ratio ``snr_db`` = -20 log10 sigma in decibels, or the ``timestep`` of the pipeline that was studied.
 
-    Returns: a DataFrame with the columns ``attribute``, ``estimator``, ``law`` (where the noisy images come from),
-        ``sigma`` (in the unit of the data), ``value``, ``stderr``, ``low`` and ``high`` (the 95 % interval; of a lower
-        bound, ``low`` is the end that holds), ``ceiling`` (H(A)), all in nats, ``kind`` (exact, estimate or lower
-        bound) and ``trusted`` (False where the study marks the curve as biased).
+    Returns: the axes; save the figure with ``plot(results).figure.savefig("curves.png")``.
 
-    Raises: InputError if the Dataset is not that of a study.
+    Raises: InputError for an unknown ``x``, a number of labels or colors that is not that of the attributes, or
+        timesteps of a study that is not of a pipeline.
     """
-    import pandas as pd
+    curves = to_curves(results, estimator)
+    names = [c.attribute for c in curves]
+    if x not in ("sigma", "snr_db", "timestep"):
+        raise InputError(f"x is {x!r}: expected 'sigma', 'snr_db' or 'timestep'")
+    legend, colours = _in_order("labels", labels, names), _in_order("colors", colors, names)
+    if ax is None:
+        ax = Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+    sigma = curves[0].sigma
+    spans = np.array([moving(sigma, c.value) for c in curves])
+    low, high = float(spans[:, 0].min()), float(spans[:, 1].max())
+    if x == "sigma":
+        draw_curves(ax, curves, labels=legend, colors=colours)
+        sigma_axis(ax, low, high, decibels=True, ticks=7)
+    elif x == "snr_db":
+        draw_curves(ax, curves, -20 * np.log10(sigma), labels=legend, colors=colours)
+        ax.set_xlim(*(-20 * np.log10([high, low])))
+        ax.set_xlabel("signal-to-noise ratio, dB   (generation runs to the right →)")
+    else:
+        steps = _timesteps(results)
+        draw_curves(ax, curves, steps, labels=legend, colors=colours)
+        ends = steps[np.isfinite(steps) & (sigma >= low) & (sigma <= high)]
+        if len(ends) > 1:
+            ax.set_xlim(ends.max(), ends.min())
+        ax.set_xlabel("timestep   (generation runs to the right →)")
+    return ax
 
-    law, doubted = str(results.attrs.get("law", NOISED)), bool(results.attrs.get("wrapping", ""))
-    to_curves(results)  # refuses other Datasets
-    rows = [(c, law) for name in map(str, results.estimator.values) for c in to_curves(results, name)]
-    rows += [(c, OWN_PATH) for c in path_curves(results).values()]
-    frames = []
-    for curve, law in rows:
-        trusted = np.full(len(curve.sigma), not (doubted and law == OWN_PATH))
-        if law != OWN_PATH and "trusted" in results:
-            marks = results.trusted.sel(attribute=curve.attribute, estimator=curve.estimator)
-            trusted = marks.values.astype(bool)
-        columns = {
-            "attribute": curve.attribute, "estimator": curve.estimator, "law": law, "sigma": curve.sigma,
-            "value": curve.value, "stderr": curve.stderr, "low": curve.value - 1.96 * curve.error,
-            "high": curve.value + 1.96 * curve.error, "ceiling": curve.ceiling, "kind": curve.kind, "trusted": trusted,
-        }  # fmt: skip
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True)
+
+def _in_order(argument: str, given: Mapping[str, Any] | Sequence[Any] | None, names: Sequence[str]) -> list[Any]:
+    """One entry for each attribute; none where nothing was given."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        if unknown := [n for n in given if n not in names]:
+            raise InputError(f"{argument} name {unknown[0]!r}: the attributes are {', '.join(names)}")
+        missing = [n for n in names if n not in given]
+        if argument == "colors" and missing:
+            raise InputError(f"colors lack {missing[0]!r}: pass a color for each of {', '.join(names)}")
+        return [given.get(n, n) for n in names]
+    if len(given) != len(names) or isinstance(given, str):
+        raise InputError(f"{argument} has {len(given)} entries: expected {len(names)}, one for each attribute")
+    return list(given)
+
+
+def _timesteps(results: xr.Dataset) -> np.ndarray:
+    """The timestep of each level of a pipeline's study; NaN where its schedule does not reach the level."""
+    model = str(results.attrs.get("model", ""))
+    if not model.startswith((PIPELINE, HUB)):
+        raise InputError("x is 'timestep', but this study is not of a pipeline: pass x='sigma' or x='snr_db'")
+    ruler = ruler_of(model, STEPS)
+    factor = unit_factor(str(results.attrs.get("unit_of_sigma", "")), ruler, "this study", model)
+    steps = np.full(results.sizes["sigma"], np.nan)
+    for k, sigma in enumerate(factor * results.sigma.values):
+        if ruler.lowest <= sigma <= ruler.highest:
+            steps[k] = ruler.of_sigma(float(sigma)).timestep
+    return steps

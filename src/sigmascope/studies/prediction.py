@@ -10,9 +10,9 @@ import torch
 from sigmascope.analysis.onset import RESAMPLED_BYTES, RESAMPLES
 from sigmascope.core import LabelledData
 from sigmascope.data.memory import held_bytes
-from sigmascope.exact.finite.filter import tile_rows
 from sigmascope.exact.finite.kernel.threads import workers
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS
+from sigmascope.exact.finite.passes import tile_rows
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
@@ -112,7 +112,7 @@ def predict(data: Any, spec: Spec) -> Cost:
     n, size, pairs = len(data), data.size, float(len(data)) * s.draws
     base = _LIBRARIES + _ATTRIBUTE * s.count + 8 * n * (2 * s.count + 2) + 16 * s.draws * size
     if isinstance(spec, HeldoutSpec):
-        classifiers = sum(j // 2 + 1 for j in range(spec.sampling.levels))  # as widths_for makes them
+        classifiers = sum(j // 2 + 1 for j in range(spec.sampling.levels))  # as kernel_widths makes them
         tile = min(tile_rows(size, s.draws), n) * 4 * (3 * size + 6 * s.draws)
         passes = tile + 8 * classifiers * s.draws * (s.columns + 18)
         return Cost(4.0 * pairs * size, 0.0, pairs * classifiers, base + s.peak(passes, passes))
@@ -139,7 +139,7 @@ def _passes(data: LabelledData, s: _Sizes, directions: int) -> int:
     Where the products are few they are in float64, and not compiled.
     """
     n, size, block = len(data), data.size, block_draws(data, s.draws, s.nodes, s.gaps)
-    double = 2.0 * n * size * block < DOUBLE_WORK
+    double = 2.0 * n * size * block < DOUBLE_COST
     number, mask = (8, 1) if double else (4, 0)
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
     per_row = size + 7 * block + directions + mask * s.columns + (block + 2 * directions if directions else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from sigmascope._version import VERSION
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
 from sigmascope.adapters.diffusers.units import Ruler
 from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, rising
+from sigmascope.console import progress_bar
 from sigmascope.core import Curve, InputError
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.folder import pictures_in
@@ -133,7 +132,7 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
     """A progress bar of the rows that the network has evaluated, on a terminal."""
     both = 1 if task.images or not task.against else 2
     rows = both * task.n * 2 * ((0 if task.images else task.steps) + task.noises * (task.levels + 2))
-    with tqdm(total=rows, disable=None, leave=False, file=sys.stderr, desc=pipe.kind, unit="row") as bar:
+    with progress_bar(pipe.kind, rows, "network calls", disable=None, leave=False) as bar:
         hook = pipe.denoiser.register_forward_hook(lambda module, inputs, output: bar.update(len(output)) and None)
         try:
             yield
@@ -144,7 +143,7 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
 def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
     """Noise levels over the range of the schedule of a pipeline, evenly spaced in ln sigma."""
     schedule = pipe.denoiser.schedule
-    ends = schedule.sigma(np.array([schedule.least, schedule.most]))
+    ends = schedule.sigma(np.array([schedule.data_time, schedule.noise_time]))
     return sigma_grid(min(float(ends[1]), _HIGHEST), max(float(ends[0]), _LOWEST), levels)
 
 
@@ -276,7 +275,10 @@ def _summary(result: Prompted, task: PromptTask, pipe: Pipeline, ruler: Ruler) -
         for share, q in zip(SHARES, result.shares, strict=True)
     ]
     if result.prompt_information is not None:
-        c, gap = result.prompt_information, np.concatenate([d.which.mean(2) for d in result.divergences], 1)[-1]
+        c, gap = (
+            result.prompt_information,
+            np.concatenate([d.information_by_scores.mean(2) for d in result.divergences], 1)[-1],
+        )
         summary["which"] = {
             "nats": c.value.tolist(), "stderr": c.stderr.tolist(), "ceiling": c.ceiling,
             "kind": "lower bound", "by_scores": float(gap.mean()),
@@ -298,7 +300,7 @@ def _panel(result: Prompted, k: int) -> Panel:
 
 def _dataset(result: Prompted, task: PromptTask, pipe: Pipeline) -> xr.Dataset:
     """All numbers, over prompt, image, noise and sigma; maps over rows and columns of the latents."""
-    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "which")
+    axes, lines = ("prompt", "sigma", "image", "noise"), ("rate", "score", "error", "log_q", "information_by_scores")
     variables: dict[str, Any] = {n: (axes, np.stack([getattr(d, n) for d in result.divergences])) for n in lines}
     for name, gap in (("divergence", "score"), ("divergence_by_errors", "error")):
         curves = [d.curve(gap) for d in result.divergences]

@@ -13,9 +13,9 @@ from torch import Tensor
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Attribute, Curve, InputError
-from sigmascope.information.conditional import conditional as chain_rule
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
+from sigmascope.information.pairs import conditional as chain_rule
 from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 
@@ -150,7 +150,7 @@ def path_curves(results: xr.Dataset) -> dict[str, Curve]:
     """The curve of each attribute along the model's own path; empty where it was not measured."""
     if "path_information" not in results:
         return {}
-    curves = (_curve(results.sel(attribute=n), OF_PATH, "estimate", "path_") for n in results.attribute.values)
+    curves = (_curve(results.sel(attribute=n), PATH_ESTIMATOR, "estimate", "path_") for n in results.attribute.values)
     return {c.attribute: c for c in curves}
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import Onset
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
@@ -90,10 +90,12 @@ def run_subject(
         if "value_information" in results:
             folder.write_text("values.csv", values_csv(results))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
+        curves = {c.attribute: c for c in to_curves(results)}
         findings = Findings(
-            results, subject.kind, to_curves(results), other_curves, table, agreements_of(results),
+            results, subject.kind, list(curves.values()), other_curves, table, agreements_of(results),
             conditionals(results), doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
             page_advice(results, getattr(spec, "model", "")),
+            subject.explored(problem, [curves[row.attribute] for row in table]),
         )  # fmt: skip
         write_page(folder.write, findings)
     return results, table, False
@@ -134,10 +136,11 @@ def advance(job: Job, name: str, folder: StudyFolder | None, progress: bool) -> 
     if folder is not None:
         _restore(job, folder.checkpoint())
     shown = progress and distributed.rank() == 0
-    with tqdm(total=job.total, initial=job.position, disable=not shown, file=sys.stderr, desc=name, unit="step") as bar:
+    with progress_bar(name, job.total, "steps", initial=job.position, disable=not shown) as bar:
         last = time.monotonic()
         while not job.done:
             job.step()
+            bar.total = job.total  # a job may find that it needs more
             bar.update(job.position - bar.n)
             if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
                 folder.store_checkpoint(job.state())

@@ -16,15 +16,16 @@ from sigmascope.analysis.onset import RESAMPLES, RESAMPLES_OF_ADVICE, onsets
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.arrays import ArraySource
-from sigmascope.exact.finite.filter import FiniteDenoiser, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.exact.finite.kernel.threads import workers
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.path import ROWS, PathPass
-from sigmascope.exact.finite.posterior import DOUBLE_WORK, MEANS_ROWS, PosteriorPass
+from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS, PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
-from sigmascope.information.jobs.pairs import of_pairs, pair_block
+from sigmascope.information.jobs.pairs import joint_data, pair_block
 from sigmascope.information.jobs.passes import Pass, block_draws, harvested, sketch_of
 from sigmascope.information.laws import FEW_VALUES
 from sigmascope.noise import integral_coarse, integral_from_the_top, sigma_grid
@@ -181,7 +182,7 @@ def _finite(study: _Study) -> float:
     if along and sketch is not None:
         seconds += _paths(study, sketch)
     if isinstance(spec, ExactSpec) and spec.pairs:
-        took, joint = _timed(lambda: of_pairs(data, study.attributes))
+        took, joint = _timed(lambda: joint_data(data, study.attributes))
         block = pair_block(sum(len(a.values) for a in joint.attributes), s.levels, s.draws)
         seconds += took + _posteriors(replace(study, data=joint), study.levels, block, None)
     return seconds
@@ -196,7 +197,7 @@ def _posteriors(study: _Study, nodes: np.ndarray, block: int, sketch: Sketch | N
     rows = min(tile_rows(data.size, block) if sketch is None else tile_rows(data.size, block, MEANS_ROWS), len(data))
     denoiser = _sample(data, rows, study.device)
     draws = draw_items(denoiser.data, few, study.spec.sampling.seed)
-    dtype = torch.float64 if 2.0 * len(data) * data.size * block < DOUBLE_WORK else torch.float32
+    dtype = torch.float64 if 2.0 * len(data) * data.size * block < DOUBLE_COST else torch.float32
 
     def begin() -> PosteriorPass:
         return PosteriorPass(denoiser, draws, levels, dtype, None if sketch is None else sketch.of_draws(few))

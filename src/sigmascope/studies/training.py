@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import sigmascope.distributed as distributed
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
@@ -142,10 +141,8 @@ def _run(trainer: Training, folder: Folder, part: str, steps: int, spec: TrainSp
     every = max(1, steps // _REPORTS)
     begun = time.monotonic() - trainer.seconds
     due = time.monotonic() + spec.checkpoint_seconds
-    bar = tqdm(
-        total=steps, initial=trainer.done, desc=part, unit="step", file=sys.stderr, mininterval=1.0,
-        disable=not progress or distributed.rank() > 0,
-    )  # fmt: skip
+    hidden = not progress or distributed.rank() > 0
+    bar = progress_bar(part, steps, "steps", initial=trainer.done, disable=hidden)
     with bar:
         while trainer.done < steps:
             loss = trainer.step()

@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: opened from a folder or a hub, read as denoisers, their units translated."""
+"""Pipelines of diffusers: opened from a folder or a hub, as denoisers, with the units of their noise levels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from sigmascope._late import late
 
 if TYPE_CHECKING:
-    from sigmascope.adapters.diffusers.kinds import Asked as Asked
     from sigmascope.adapters.diffusers.kinds import Kind as Kind
-    from sigmascope.adapters.diffusers.kinds import Read as Read
+    from sigmascope.adapters.diffusers.kinds import PipelineNetwork as PipelineNetwork
+    from sigmascope.adapters.diffusers.kinds import PipelineRequest as PipelineRequest
     from sigmascope.adapters.diffusers.kinds import register as register
     from sigmascope.adapters.diffusers.kinds import unregister as unregister
     from sigmascope.adapters.diffusers.opening import Pipeline as Pipeline
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from sigmascope.adapters.diffusers.units import ruler_of as ruler_of
 
 _HOMES = {
-    "Asked": "sigmascope.adapters.diffusers.kinds",
+    "PipelineRequest": "sigmascope.adapters.diffusers.kinds",
     "Kind": "sigmascope.adapters.diffusers.kinds",
     "Level": "sigmascope.adapters.diffusers.units",
     "Pipeline": "sigmascope.adapters.diffusers.opening",
-    "Read": "sigmascope.adapters.diffusers.kinds",
+    "PipelineNetwork": "sigmascope.adapters.diffusers.kinds",
     "Ruler": "sigmascope.adapters.diffusers.units",
     "load_pipeline": "sigmascope.adapters.diffusers.pipelines",
     "load_prompted": "sigmascope.adapters.diffusers.text",

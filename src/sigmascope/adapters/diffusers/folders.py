@@ -1,6 +1,6 @@
-"""What the folder of a pipeline holds, looked at before anything of it is loaded: code of its own is never run.
+"""Checks of a pipeline's folder before anything of it is loaded; code in a folder is never run.
 
-A pipeline is a folder of this machine, or ``hub:owner/name``, one of a hub, and only the latter goes to the network.
+A pipeline is a folder of this machine, or ``hub:owner/name`` on a hub; only the latter needs the network.
 """
 
 from __future__ import annotations
@@ -26,56 +26,45 @@ from sigmascope.adapters.diffusers.settings import MOST_NUMBER, check_numbers, c
 from sigmascope.core import InputError
 
 PREFIX = "diffusers:"
-"""What may stand before a folder."""
+"""Optional prefix of a folder."""
 HUB = "hub:"
-"""What stands before the id of a pipeline of a hub."""
+"""Prefix of the id of a pipeline on a hub."""
 INDEX = "model_index.json"
-"""The file that says what a pipeline is made of."""
+"""The file that lists the parts of a pipeline."""
 LIBRARIES = ("diffusers", "transformers")
-"""Whose classes a pipeline may be made of."""
+"""Libraries whose classes a pipeline may use."""
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _CONFIGS = ("config.json", "scheduler_config.json")
 _OF_TEXT = ("tokenizer_config.json", "preprocessor_config.json")
 _MOST_BYTES = 1 << 26  # of a configuration
 MOST_VALUES = 1 << 27
-"""Numbers of one item of a network, at most."""
-_SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold beside those of its files
+"""Largest number of values of one item of a network."""
+_SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold besides those of its files
 
 
 def hub_id(model: str) -> str | None:
-    """The id that stands behind ``hub:``; None where a folder is meant.
-
-    Raises: InputError for an id that is none.
-    """
+    """The id after ``hub:``; None for a folder; InputError for an id of another form than owner/name."""
     name = model.removeprefix(PREFIX)
     if not name.startswith(HUB):
         return None
-    found = name.removeprefix(HUB)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", found):
-        raise InputError(f"{model}: {found!r} is no id of a hub: expected hub:owner/name")
-    return found
+    repository = name.removeprefix(HUB)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
+        raise InputError(f"{model}: {repository!r} is no id of a hub: expected hub:owner/name")
+    return repository
 
 
 def folder_of(model: str | Path) -> Path:
-    """The folder that a pipeline's name stands for.
-
-    Raises: InputError where there is none.
-    """
+    """The folder of a pipeline; InputError where there is none."""
     name = str(model).removeprefix(PREFIX)
     if not Path(name).is_dir():
-        also = f"; a pipeline of the hub is written hub:{name}" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
-        kind = "it is a file, no folder" if Path(name).exists() else "there is no such folder"
-        raise InputError(f"{name}: {kind}: pass one that save_pretrained has written{also}")
+        hint = f"; a pipeline of the hub is written hub:{name}" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
+        problem = "it is a file, no folder" if Path(name).exists() else "there is no such folder"
+        raise InputError(f"{name}: {problem}: pass one that save_pretrained has written{hint}")
     return Path(name)
 
 
 def described(model: str | Path) -> Path:
-    """A folder that holds a pipeline's index and the configurations of its parts, perhaps without weights.
-
-    Of a folder it is the folder itself; of ``hub:owner/name`` these files alone are fetched.
-
-    Raises: InputError where there is none.
-    """
+    """A folder with a pipeline's index and configurations, which are all that is fetched for ``hub:owner/name``."""
     repository = hub_id(str(model))
     if repository is None:
         return folder_of(model)
@@ -87,73 +76,70 @@ def described(model: str | Path) -> Path:
 
 
 def line_of(error: BaseException) -> str:
-    """What an exception says, as one line."""
-    said = " ".join(str(error).split())
-    return (said if len(said) <= 300 else f"{said[:299]}…") or type(error).__name__
+    """The message of an exception as one line, of 300 characters at most."""
+    message = " ".join(str(error).split())
+    return (message if len(message) <= 300 else f"{message[:299]}…") or type(error).__name__
 
 
 @contextlib.contextmanager
-def in_one_line(name: str, what: str) -> Iterator[None]:
-    """Whatever another library raises on a pipeline, as one line.
-
-    Raises: InputError; MemoryError stays what it is.
-    """
+def in_one_line(name: str, problem: str) -> Iterator[None]:
+    """Turn exceptions of other libraries about a pipeline, but not MemoryError, into an InputError of one line."""
     try:
         yield
     except (InputError, MemoryError):
         raise
     except Exception as error:  # damaged files and senseless settings make libraries raise anything
-        raise InputError(f"{name}: {what} ({line_of(error)})") from error
+        raise InputError(f"{name}: {problem} ({line_of(error)})") from error
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what diffusers and transformers print beside what they raise."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("transformers.utils.logging")  # which sets the level of its logger when it comes
+    """Silence messages, warnings and progress bars of diffusers and transformers."""
+    bars: list[Any] = []
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            bars.append(importlib.import_module(f"{name}.utils.logging"))  # the import sets the level of the logger
     logs = [logging.getLogger(n) for n in LIBRARIES]
     levels = [log.level for log in logs]
+    shown = [bar for bar in bars if getattr(bar, "is_progress_bar_enabled", lambda: True)()]
     try:
         for log in logs:
             log.setLevel(logging.CRITICAL)
+        for bar in shown:
+            bar.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
+        for bar in shown:
+            bar.enable_progress_bar()
 
 
 def read_config(path: Path, *, numbers: bool = True) -> dict[str, Any]:
-    """A configuration, as an object of JSON.
+    """A configuration; InputError for a file that cannot be read or is no JSON object.
 
-    Args:
-        path: its file.
-        numbers: refuse numbers that no configuration has: NaN, and whole ones so large that they would take all memory.
-
-    Raises: InputError for a file that cannot be read, is none, or holds such a number.
+    With ``numbers``, NaN is refused, and so are whole numbers so large that they would take all memory.
     """
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise ValueError(f"it has {size:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise InputError(f"{path}: it is nested too deeply: expected the settings of a pipeline") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({line_of(error)}): expected JSON") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: it holds a {type(found).__name__}: expected a JSON object of settings")
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: it holds a {type(config).__name__}: expected a JSON object of settings")
     if numbers:
-        check_numbers(found, str(path))
-    return found
+        check_numbers(config, str(path))
+    return config
 
 
 def checked_index(folder: Path) -> dict[str, Any]:
-    """What the index of a pipeline's folder says.
-
-    Raises: InputError where there is none.
-    """
+    """The contents of the index of a pipeline's folder; InputError where there is none."""
     index = folder / INDEX
     if not index.is_file():
         raise InputError(f"{folder}: it holds no {INDEX}: pass the folder of a pipeline by save_pretrained")
@@ -174,26 +160,19 @@ def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def home_of(folder: Path, part: str) -> Path:
-    """Where a part of a pipeline lies: a folder of its name, or, in old pipelines of one network, beside the index."""
+    """The folder of a part of a pipeline: one of its name, or, in old pipelines of one network, that of the index."""
     own = folder / part
-    name = _CONFIGS[part == "scheduler"]
-    return folder if not own.exists() and (folder / name).is_file() else own
+    return folder if not own.exists() and (folder / _CONFIGS[part == "scheduler"]).is_file() else own
 
 
 def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Container[str] = ()) -> None:
     """Refuse a folder that holds code, pickles, weights of another variant, or no pipeline of diffusers.
 
-    Args:
-        folder: of the pipeline.
-        allow_pickle: whether pickles may be read.
-        variant: of the weights that is asked for; empty: the plain ones.
-        without: parts that will not be loaded.
-
-    Raises: InputError, in one line.
+    Parts in ``without`` are not loaded and not checked.  An empty variant stands for the default weights.
     """
     index = checked_index(folder)
     modules = _modules(index.get("_class_name"), folder)
-    if (folder / "None.py").exists():  # which old versions of diffusers take for the pipeline's own code
+    if (folder / "None.py").exists():  # old versions of diffusers would run it
         raise InputError(f"{folder}: it holds code of its own (None.py), which is not run: remove that file")
     for part, home in index.items():
         pair = home if isinstance(home, list) and len(home) == 2 else [None, None]
@@ -205,11 +184,11 @@ def check_folder(folder: Path, allow_pickle: bool, variant: str, without: Contai
 
 
 def _checked_home(folder: Path, index: Mapping[str, Any], part: str) -> tuple[str, str]:
-    """Library and class of a part, where they may be loaded."""
-    found = part_of(index, part)
-    if found is None:
+    """Library and class of a part; InputError where they may not be loaded."""
+    home = part_of(index, part)
+    if home is None:
         raise InputError(f"{folder / INDEX}: {part} is {short(index[part])}: expected a library and a class")
-    library, kind = found
+    library, kind = home
     if library not in LIBRARIES and own_class(kind, library) is None:
         raise InputError(
             f"{folder}: its {part} is code of its own ({library}), which is not run: expected a class of "
@@ -217,33 +196,33 @@ def _checked_home(folder: Path, index: Mapping[str, Any], part: str) -> tuple[st
         )
     if not kind.isidentifier() or kind.endswith("Pipeline"):
         raise InputError(f"{folder / INDEX}: {part} is a {kind!r}: expected a network, a scheduler or the like")
-    return found
+    return home
 
 
 def _modules(kind: Any, folder: Path) -> set[str]:
-    """The parts that a class of pipelines of diffusers is made of; InputError for a class that is none."""
+    """Names of the parts of a class of pipelines of diffusers; InputError for another class."""
     if not isinstance(kind, str):
         raise InputError(f"{folder / INDEX}: _class_name is {short(kind)}: expected the name of one of diffusers")
     import diffusers
 
-    found = class_of(kind)
-    if found is None or not issubclass(found, diffusers.DiffusionPipeline):
+    cls = class_of(kind)
+    if cls is None or not issubclass(cls, diffusers.DiffusionPipeline):
         raise InputError(
             f"{folder / INDEX}: _class_name is {kind!r}: diffusers {diffusers.__version__} has no such pipeline"
         )
-    own = inspect.signature(found).parameters.values()
-    return {p.name for p in own if p.default is p.empty} | set(getattr(found, "_optional_components", ()))
+    own = inspect.signature(cls).parameters.values()
+    return {p.name for p in own if p.default is p.empty} | set(getattr(cls, "_optional_components", ()))
 
 
 def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, variant: str) -> None:
-    """One part: its folder, its configuration, its weights."""
+    """Check the folder, the configuration and the weights of a part."""
     if not folder.is_dir():
         raise InputError(f"{folder}: {INDEX} names this part, and it is no folder: pass the folder of a whole pipeline")
     code = sorted(p.name for p in folder.glob("*.py"))
     nested = (folder / INDEX).exists() and (folder.parent / INDEX).exists()
     if code or nested:
-        held = (*code, INDEX)[0]
-        raise InputError(f"{folder}: it holds code of its own ({held}), which is not run: remove that file")
+        file = (*code, INDEX)[0]
+        raise InputError(f"{folder}: it holds code of its own ({file}), which is not run: remove that file")
     made = class_of(kind) if library == LIBRARIES[0] else own_class(kind, library)
     for name in (*_CONFIGS, *_OF_TEXT):
         if (folder / name).exists():
@@ -252,20 +231,20 @@ def _check_part(folder: Path, library: str, kind: str, allow_pickle: bool, varia
 
 
 def _check_config(path: Path, made: type | None, *, numbers: bool) -> None:
-    """The configuration of a part, of a class where that is known."""
-    found = read_config(path, numbers=numbers)
-    own = "auto_map" if found.get("auto_map") else "_attn_implementation_internal"
-    if found.get(own):
-        raise InputError(f"{path}: it names code of its own ({own}), which is not run: leave it out")
+    """Check the configuration of a part, whose class may be known."""
+    config = read_config(path, numbers=numbers)
+    for key in ("auto_map", "_attn_implementation_internal"):
+        if config.get(key):
+            raise InputError(f"{path}: it names code of its own ({key}), which is not run: leave it out")
     if made is not None:
-        check_types(found, made, str(path))
-        channels, side = found.get("in_channels"), found.get("sample_size")
+        check_types(config, made, str(path))
+        channels, side = config.get("in_channels"), config.get("sample_size")
         if isinstance(channels, int) and isinstance(side, int) and channels * side**2 > MOST_VALUES:
             raise InputError(f"{path}: sample_size is {side}, of {channels} channels: it is too large")
 
 
 def _check_files(folder: Path, allow_pickle: bool, variant: str) -> None:
-    """The weights of a part: no pickles but where they are allowed, and of the variant that is asked for."""
+    """Check the files of weights of a part: no pickles where they are not allowed, and the requested variant."""
     files = [p for p in folder.glob("*") if p.suffix in (".safetensors", *_PICKLES)]
     safe = [p for p in files if p.suffix == ".safetensors"]
     if files and not safe and not allow_pickle:
@@ -285,29 +264,21 @@ def class_of(kind: str) -> type | None:
     with quiet(), in_one_line(kind, "diffusers cannot give it"):
         import diffusers
 
-        found = getattr(diffusers, kind, None) if kind.isidentifier() else None
-        found = found or own_class(kind)
-        return found if isinstance(found, type) else None
+        cls = (getattr(diffusers, kind, None) if kind.isidentifier() else None) or own_class(kind)
+        return cls if isinstance(cls, type) else None
 
 
 def _variant(weights: Path) -> str:
-    """``fp16`` of ``model.fp16.safetensors``; of several shards, too."""
+    """The variant in the name of a file, such as ``fp16`` in ``model.fp16.safetensors``."""
     return re.sub(r"-\d+-of-\d+", "", weights.name.removesuffix(weights.suffix)).partition(".")[2]
 
 
 @contextlib.contextmanager
 def within_its_files(folder: Path) -> Iterator[None]:
-    """Networks are made no larger than the weights of a folder fill, give or take a factor of two.
-
-    A network is refused while it is made, before its memory is touched.
-
-    Raises: InputError.
-    """
-    tensors, numbers = 0, 0
-    for path in (*folder.glob("*"), *folder.glob("*/*")):
-        if path.suffix in (".safetensors", *_PICKLES) and path.is_file():
-            found = _sizes(path)
-            tensors, numbers = tensors + found[0], numbers + found[1]
+    """Refuse networks of more than twice the size of the weights in a folder, before their memory is touched."""
+    files = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.suffix in (".safetensors", *_PICKLES)]
+    sizes = [_sizes(p) for p in files if p.is_file()]
+    tensors, numbers = (sum(s[i] for s in sizes) for i in (0, 1))
     left = [2 * tensors + _SPARE_TENSORS, 2 * numbers + _SPARE_NUMBERS]
 
     def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
@@ -327,49 +298,43 @@ def within_its_files(folder: Path) -> Iterator[None]:
 
 
 def _sizes(weights: Path) -> tuple[int, int]:
-    """How many tensors and numbers a file of weights holds, at most."""
+    """Upper bounds of the number of tensors and of numbers in a file of weights."""
     size = weights.stat().st_size
     if weights.suffix != ".safetensors":
         return MOST_NUMBER, size
-    held = _held(weights)
-    return (_SPARE_TENSORS, size) if held is None else (len(held), min(sum(held.values()), size))
+    tensors = _tensor_sizes(weights)
+    return (_SPARE_TENSORS, size) if tensors is None else (len(tensors), min(sum(tensors.values()), size))
 
 
-def _held(weights: Path) -> dict[str, int] | None:
-    """How many numbers each tensor of a file of safetensors has, by its head; None for a file that is none."""
+def _tensor_sizes(weights: Path) -> dict[str, int] | None:
+    """Number of elements of each tensor, from the head of a file of safetensors; None for another file."""
     try:
         with weights.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             head = json.loads(file.read(min(length, weights.stat().st_size)))
         return {name: math.prod(x["shape"]) for name, x in head.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
-        return None  # what is wrong with it is said when it is read
+        return None  # the file is refused when it is read
 
 
 def check_weights(part: Path, module: nn.Module, variant: str, *, whole: bool) -> None:
-    """Refuse a network that is not the one of its weights: diffusers itself fills what these lack at random.
+    """Refuse a network whose weights are of another network: diffusers fills tensors that they lack at random.
 
-    Args:
-        part: folder of the network.
-        module: the network, as it was loaded.
-        variant: of the weights; empty: the plain ones.
-        whole: whether the network must use all weights, too.
-
-    Raises: InputError.
+    With ``whole``, the network must also use all weights.
     """
     files = [p for p in part.glob("*.safetensors") if p.is_file()]
     chosen = [p for p in files if _variant(p) == variant] or [p for p in files if not _variant(p)]
-    heads = [_held(p) for p in chosen]
+    heads = [_tensor_sizes(p) for p in chosen]
     if not heads or None in heads:
         return
-    held = {name: n for head in heads if head for name, n in head.items()}
+    stored = {name: n for head in heads if head for name, n in head.items()}
     own = {name: x.numel() for name, x in module.state_dict().items()}
-    if sum(held.values()) == sum(own.values()):  # old weights have other names
+    if sum(stored.values()) == sum(own.values()):  # old weights have other names
         return
-    lacking, idle = [n for n in own if n not in held], [n for n in held if n not in own]
-    if lacking or (whole and idle):
-        what = f"lack {lacking[0]!r}" if lacking else f"hold {idle[0]!r}, which the network does not have"
+    lacking, unused = [n for n in own if n not in stored], [n for n in stored if n not in own]
+    if lacking or (whole and unused):
+        problem = f"lack {lacking[0]!r}" if lacking else f"hold {unused[0]!r}, which the network does not have"
         raise InputError(
-            f"{part}: its weights {what}: they are of another network than its configuration says; restore the "
+            f"{part}: its weights {problem}: they are of another network than its configuration says; restore the "
             "configuration that belongs to them"
         )

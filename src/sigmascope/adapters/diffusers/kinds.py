@@ -1,7 +1,7 @@
-"""Kinds of pipelines: of each one record, which says what it is made of and how its network is read.
+"""Kinds of pipelines.  Each is one record, with its parts and the function that reads its network.
 
-A kind is made known by :func:`register`, in Python.  A folder makes none known: it names classes, and those that are
-loaded are of diffusers or transformers, or of a kind that was registered.
+A kind is added by :func:`register`, in Python, and never by a folder.  A folder names classes; only classes of
+diffusers, of transformers and of registered kinds are loaded.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import nn
 from sigmascope.core import Attribute
 
 NETWORKS = ("unet", "transformer", "decoder", "prior")
-"""What pipelines of diffusers call the parts that denoise."""
+"""Names of the parts that denoise, in pipelines of diffusers."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked of a pipeline when it was opened.
+class PipelineRequest:
+    """The options with which a pipeline is opened.
 
     Args:
-        name: how to call the pipeline in complaints.
+        name: of the pipeline in messages.
         null: index of the class that stands for none, where the user names one.
-        prompts: what it is to be told.
-        size: side of its images in pixels; 0: its own.
-        index: what its ``model_index.json`` says; empty where it was fetched from a hub.
+        prompts: values of the attribute ``prompt``.
+        size: side of its images in pixels; 0: the pipeline's own.
+        index: contents of its ``model_index.json``; empty for a pipeline from a hub.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
-    """The network of a pipeline, read.
+class PipelineNetwork:
+    """The network of a pipeline.
 
     Args:
-        network: called as :data:`~sigmascope.adapters.foreign.Network`.
+        network: called like a :data:`~sigmascope.adapters.foreign.Network`.
         event: shape of its values.
-        attribute: what it can be told; None: nothing.
-        null: index of nothing told; None: there is none.
+        attribute: class or prompt; None: the network is unconditional.
+        null: index that stands for an unknown value; None: there is none.
     """
 
     network: nn.Module
@@ -55,36 +55,33 @@ class Read:
     null: int | None = None
 
 
-def _as_it_comes(scheduler: Any, event: tuple[int, ...]) -> Any:
-    return scheduler
-
-
 @dataclass(frozen=True, eq=False)
 class Kind:
     """A kind of pipelines.
 
     Args:
-        name: of the kind, one of its own.
+        name: of the kind, unique.
         part: the part of the pipeline that denoises; empty: any.
-        read: from the pipeline and what was asked of it to its network; InputError where the network is not of this
-            kind.  None: the kind is not opened here, only its noise levels are translated.
+        read: from the pipeline and the request to its network; raises InputError where the network is not of this kind.
+            None: the kind is not opened, only its noise levels are translated.
         networks: names of the classes of that part; empty: any.
         pipelines: patterns of names of classes of pipelines, ``*`` for any characters.
-        text: parts that read its prompts; empty: it is told none.
-        tokens: how many tokens ``tokenizer_2`` hands on; None: as many as it says itself.
+        text: parts that encode its prompts; empty: it takes none.
+        tokens: from the pipeline to the number of tokens that ``tokenizer_2`` keeps; None: that of the tokenizer
+            itself.
         scheduled: from the pipeline's scheduler and the shape of its values to the scheduler as it is set for these.
-        latent: whether its network works on latents; None: by what the network takes.
-        own: classes of pipelines and of their parts that are neither diffusers' nor transformers'.
+        latent: whether its network works on latents; None: by the channels of the network.
+        own: classes of pipelines and of their parts that are neither of diffusers nor of transformers.
     """
 
     name: str
     part: str = ""
-    read: Callable[[Any, Asked], Read] | None = None
+    read: Callable[[Any, PipelineRequest], PipelineNetwork] | None = None
     networks: tuple[str, ...] = ()
     pipelines: tuple[str, ...] = ("*",)
     text: tuple[str, ...] = ()
     tokens: Callable[[Any], int] | None = None
-    scheduled: Callable[[Any, tuple[int, ...]], Any] = _as_it_comes
+    scheduled: Callable[[Any, tuple[int, ...]], Any] = lambda scheduler, event: scheduler
     latent: bool | None = None
     own: tuple[type, ...] = ()
 
@@ -93,11 +90,11 @@ _KINDS: dict[str, Kind] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a kind known; a pipeline of several kinds counts as the last of them.
+    """Add a kind; a pipeline that fits several kinds is of the last one added.
 
     Returns: the kind.
 
-    Raises: ValueError for a name that another kind has already.
+    Raises: ValueError for a name that another kind has.
     """
     if kind.name in _KINDS:
         raise ValueError(f"{kind.name!r} is a kind already: choose another name")
@@ -106,7 +103,7 @@ def register(kind: Kind) -> Kind:
 
 
 def unregister(kind: Kind) -> None:
-    """Forget a kind."""
+    """Remove a kind."""
     _KINDS.pop(kind.name, None)
 
 
@@ -116,34 +113,24 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
-    """The kind of a pipeline; None where it is of none.
-
-    Args:
-        pipeline: name of its class; what is no name is of no class.
-        parts: names of the classes of its parts.
-    """
+    """The kind of a pipeline by the names of its class and of the classes of its parts; None where it fits none."""
+    name = pipeline if isinstance(pipeline, str) else ""
     for kind in kinds():
-        named = any(fnmatchcase(pipeline if isinstance(pipeline, str) else "", p) for p in kind.pipelines)
-        made = not kind.networks or parts.get(kind.part) in kind.networks
-        if named and made and (not kind.part or kind.part in parts):
+        fits = not kind.networks or parts.get(kind.part) in kind.networks
+        if fits and (not kind.part or kind.part in parts) and any(fnmatchcase(name, p) for p in kind.pipelines):
             return kind
     return None
 
 
 def kind_of_prompts(pipeline: object) -> Kind | None:
-    """The kind of a class of pipelines that is told prompts; None where there is none."""
+    """The kind of a class of pipelines that takes prompts; None where there is none."""
     return next((k for k in kinds() if k.text and pipeline in k.pipelines), None)
 
 
 def own_class(name: object, library: str | None = None) -> type | None:
-    """A class that a registered kind brings along; None where there is none.
-
-    Args:
-        name: of the class.
-        library: the module that defines it; None: any.
-    """
-    found = (c for kind in kinds() for c in kind.own)
-    return next((c for c in found if c.__name__ == name and library in (None, c.__module__)), None)
+    """A class that a registered kind adds, by its name and perhaps its module; None where there is none."""
+    classes = (c for kind in kinds() for c in kind.own)
+    return next((c for c in classes if c.__name__ == name and library in (None, c.__module__)), None)
 
 
-register(Kind("IF", pipelines=("IF*",), latent=False))  # its networks are also given a small picture to enlarge
+register(Kind("IF", pipelines=("IF*",), latent=False))  # some of its networks also take a small picture

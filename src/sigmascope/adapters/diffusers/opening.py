@@ -1,4 +1,4 @@
-"""A pipeline of diffusers, opened, and its scheduler read: noise levels, and what the network predicts."""
+"""Opening of a pipeline of diffusers, and its network as a denoiser by the settings of its scheduler."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.clocks import FlowClock
-from sigmascope.adapters.diffusers.folders import (
-    check_folder,
-    check_weights,
-    checked_index,
-    folder_of,
-    home_of,
-    hub_id,
-    in_one_line,
-    quiet,
-    within_its_files,
-)
-from sigmascope.adapters.diffusers.kinds import NETWORKS, Read, kinds, own_class
+from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, kinds, own_class
 from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import InputError
@@ -30,16 +20,16 @@ from sigmascope.noise import Karras, Schedule
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A pipeline, opened.
+    """An opened pipeline.
 
     Args:
-        name: where it came from.
-        kind: its class, in diffusers' words.
-        denoiser: on the values that its network works on: pixels from 0 to 1, or latents.
-        scheduler: diffusers' own.
-        encode: from pixels, shape (rows, channels, height, width), to those values; None where they are the same.
-        decode: the way back; None likewise.
-        notes: what whoever reads the numbers must know, such as words of a prompt that were cut off.
+        name: its folder, or its id on the hub.
+        kind: name of its class in diffusers.
+        denoiser: on the values of its network: pixels from 0 to 1, or latents.
+        scheduler: of diffusers.
+        encode: from pixels, shape (rows, channels, height, width), to latents; None for a network of pixels.
+        decode: from latents to pixels; None for a network of pixels.
+        notes: for readers of the results, such as words of a prompt that were cut off.
     """
 
     name: str
@@ -61,78 +51,54 @@ class _Edm(nn.Module):
     def forward(self, y: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         s = sigma.reshape(-1, *[1] * (y.ndim - 1))
         total = (s**2 + self.data**2).sqrt()
-        f = self.inner(y / total, 0.25 * sigma.log(), label)
+        f: Tensor = self.inner(y / total, 0.25 * sigma.log(), label)
         return (self.data / total) ** 2 * y + self.sign * s * self.data / total * f
 
 
 def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> Any:
-    """A pipeline of diffusers, opened by it, without the parts that are named as None.
+    """A pipeline as diffusers opens it, without the parts that are passed as None; InputError where it cannot.
 
-    A folder is never looked for on the network; ``hub:owner/name`` is fetched, and of it safetensors alone are read.
-
-    Args:
-        model: a folder, or ``hub:owner/name``.
-        allow_pickle: whether weights of a folder may be pickles.
-        variant: of the weights; empty: the plain ones.
-        parts: those that are left out.
-
-    Raises: InputError, in one line, for one that cannot be opened.
+    A folder never leads to the network; ``hub:owner/name`` is fetched, and only its safetensors are read.
     """
     try:
         from diffusers import DiffusionPipeline
-        from diffusers.utils import logging
     except ImportError as error:
         raise InputError("a pipeline needs diffusers: pip install 'sigmascope[models]'") from error
-    repository = hub_id(model)
-    folder = None if repository else folder_of(model)
-    how: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "low_cpu_mem_usage": False, **parts}
+    repository = folders.hub_id(model)
+    folder = None if repository else folders.folder_of(model)
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "low_cpu_mem_usage": False, **parts}
     if variant:
-        how["variant"] = variant
+        options["variant"] = variant
     if folder is not None:
-        check_folder(folder, allow_pickle, variant, parts)
-        how |= {"use_safetensors": None if allow_pickle else True, "local_files_only": True}
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with quiet(), in_one_line(str(folder or model), "diffusers cannot open it"):
-            if folder is None:
-                return DiffusionPipeline.from_pretrained(repository, **how)
-            with within_its_files(folder):
-                own: Any = own_class(checked_index(folder)["_class_name"]) or DiffusionPipeline
-                pipe = own.from_pretrained(str(folder), **how)
-            denoising = {*NETWORKS, *(kind.part for kind in kinds())}
-            for part, module in pipe.components.items():
-                made = type(module)
-                known = made.__module__.startswith("diffusers.") or own_class(made.__name__, made.__module__)
-                if isinstance(module, nn.Module) and known:
-                    check_weights(home_of(folder, part), module, variant, whole=part in denoising)
-            return pipe
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        folders.check_folder(folder, allow_pickle, variant, parts)
+        options |= {"use_safetensors": None if allow_pickle else True, "local_files_only": True}
+    with folders.quiet(), folders.in_one_line(str(folder or model), "diffusers cannot open it"):
+        opener: Any = DiffusionPipeline
+        if folder is None:
+            return opener.from_pretrained(repository, **options)
+        with folders.within_its_files(folder):
+            opener = own_class(folders.checked_index(folder)["_class_name"]) or opener
+            pipe = opener.from_pretrained(str(folder), **options)
+        denoising = {*NETWORKS, *(kind.part for kind in kinds())}
+        for part, module in pipe.components.items():
+            cls = type(module)
+            known = cls.__module__.startswith("diffusers.") or own_class(cls.__name__, cls.__module__)
+            if isinstance(module, nn.Module) and known:
+                folders.check_weights(folders.home_of(folder, part), module, variant, whole=part in denoising)
+        return pipe
 
 
 def parametrised(
     scheduler: Any, network: nn.Module, name: str
 ) -> tuple[Schedule, str, Callable[[Tensor], Tensor] | None, nn.Module]:
-    """Schedule, prediction, what the network is given of the time, and the network, preconditioned where it must be.
-
-    Args:
-        scheduler: of diffusers.
-        network: of the pipeline.
-        name: what to call it in complaints.
-
-    Raises: InputError for a scheduler whose levels are not known, or a network that does not denoise.
-    """
+    """Schedule, prediction, time of the network, and the network itself, with EDM's preconditioning where needed."""
     clock, settings = clock_of(scheduler, name), settings_of(scheduler)
     if isinstance(clock, FlowClock):
         if clock.inverted:
-            raise InputError(
-                f"{name}: its network's time runs from the noise to the data, which is not known here: wrap it in "
-                "adapters.Foreign"
-            )
-        return clock.schedule, "flow_prediction", clock.given(), network
-    said = str(settings.get("prediction_type", "epsilon"))
+            problem = "its network's time runs from the noise to the data, which is not supported"
+            raise InputError(f"{name}: {problem}: wrap it in adapters.Foreign")
+        return clock.schedule, "flow_prediction", clock.network_time(), network
+    prediction = str(settings.get("prediction_type", "epsilon"))
     edm = isinstance(clock.schedule, Karras)
     if hasattr(scheduler, "get_scalings_for_boundary_condition") and "sigma_data" in settings:
         raise InputError(
@@ -140,32 +106,22 @@ def parametrised(
             "model that it was distilled from"
         )
     if edm and "sigma_data" not in settings:
+        kind = type(scheduler).__name__
+        raise InputError(f"{name}: the target of its network under {kind} is not known: wrap it in adapters.Foreign")
+    if prediction not in ("epsilon", "v_prediction", "sample") or (edm and prediction == "sample"):
         raise InputError(
-            f"{name}: what its network predicts under {type(scheduler).__name__} is not known: wrap it in "
-            "adapters.Foreign"
-        )
-    if said not in ("epsilon", "v_prediction", "sample") or (edm and said == "sample"):
-        raise InputError(
-            f"{name}: its scheduler's prediction_type is {said!r:.60}: expected epsilon, v_prediction or sample"
+            f"{name}: its scheduler's prediction_type is {prediction!r:.60}: expected epsilon, v_prediction or sample"
         )
     if edm:
-        sign = 1.0 if said == "epsilon" else -1.0
+        sign = 1.0 if prediction == "epsilon" else -1.0
         return clock.schedule, "denoiser", None, _Edm(network, float(settings["sigma_data"]), sign)
-    return clock.schedule, said, clock.given(), network
+    return clock.schedule, prediction, clock.network_time(), network
 
 
-def denoiser_of(read: Read, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None) -> Foreign:
-    """A pipeline's network as a denoiser, on a device, its weights as they are.
-
-    Args:
-        read: the network.
-        scheduler: of diffusers, as the pipeline sets it.
-        name: what to call the pipeline in complaints.
-        device: where the network goes.
-        unit: of its values.
-
-    Raises: as :func:`parametrised`.
-    """
+def denoiser_of(
+    read: PipelineNetwork, scheduler: Any, name: str, device: torch.device | str, unit: Unit | None = None
+) -> Foreign:
+    """A pipeline's network as a denoiser with fixed weights, by the scheduler as the pipeline sets it."""
     read.network.to(device).eval().requires_grad_(False)
     schedule, prediction, clock, network = parametrised(scheduler, read.network, name)
     return Foreign(

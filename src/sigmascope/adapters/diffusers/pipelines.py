@@ -1,4 +1,4 @@
-"""Pipelines of diffusers, from a folder: network, schedule and parametrisation as one denoiser."""
+"""Pipelines of diffusers as denoisers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.class_networks import CLASS as CLASS
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder
-from sigmascope.adapters.diffusers.folders import (
-    checked_index,
-    class_of,
-    folder_of,
-    home_of,
-    hub_id,
-    in_one_line,
-    part_of,
-    parts_of,
-    quiet,
-    read_config,
-)
-from sigmascope.adapters.diffusers.kinds import NETWORKS, Asked, Read, kind_of
+from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, PipelineRequest, kind_of
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
 from sigmascope.adapters.diffusers.text import load_prompted
-from sigmascope.adapters.foreign import Unit, try_out
+from sigmascope.adapters.foreign import Unit, require_finite_output
 from sigmascope.core import InputError
 
 _OF_PICTURES = (1, 3)  # channels
@@ -49,36 +38,32 @@ def load_pipeline(
         path: its folder, perhaps with ``diffusers:`` before it; or ``hub:owner/name``, which diffusers then fetches.
         allow_pickle: read weights of a folder that only come as pickles, which can run any code.
         null: index of the empty class, if there is one; a DiT's is known.
-        prompts: of a text-to-image pipeline, what its attribute ``prompt`` can be; see
+        prompts: of a text-to-image pipeline, the values of its attribute ``prompt``; see
             :func:`~sigmascope.adapters.diffusers.text.load_prompted`.
         size: of a text-to-image pipeline, side of its images in pixels; 0: its own.
-        variant: of the weights, e.g. ``fp16``; empty: the plain ones.
-        device: where the network goes.
+        variant: of the weights, e.g. ``fp16``; empty: the default ones.
+        device: of the network.
 
-    Raises: InputError, in one line, for a folder that is none or holds code of its own, weights that are not
-        safetensors, a network, an autoencoder or a scheduler that is not known, or whatever diffusers raises.
+    Raises: InputError, in one line, for a folder without a pipeline or with code of its own, weights that are not
+        safetensors, an unknown network, autoencoder or scheduler, and for whatever diffusers raises.
     """
     if prompts is not None or size:
         return load_prompted(path, prompts or (), size=size, allow_pickle=allow_pickle, variant=variant, device=device)
     model, index = str(path), dict[str, Any]()
-    name = model if hub_id(model) else str(folder_of(model))
-    if not hub_id(model):
-        index = checked_index(Path(name))
-        if part_of(index, "tokenizer") is not None:
-            raise InputError(_prompts_kind(name, str(index.get("_class_name"))))
+    name = model if folders.hub_id(model) else str(folders.folder_of(model))
+    if not folders.hub_id(model):
+        index = folders.checked_index(Path(name))
+        if folders.part_of(index, "tokenizer") is not None:
+            raise _needs_prompts(name, str(index.get("_class_name")))
     pipe = opened(model, allow_pickle, variant)
-    with quiet(), in_one_line(name, "its parts do not fit each other"):
+    with folders.quiet(), folders.in_one_line(name, "its parts do not fit each other"):
         scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None:
-            raise InputError(
-                f"{name}: the pipeline ({type(pipe).__name__}) has no scheduler: its noise levels are not known"
-            )
-        latent = _takes_latents(
-            {**pipe.config, "_class_name": type(pipe).__name__},
-            lambda part: getattr(getattr(pipe, part, None), "config", None),
-        )
+            raise InputError(f"{name}: {type(pipe).__name__} has no scheduler: its noise levels are not known")
+        config = {**pipe.config, "_class_name": type(pipe).__name__}
+        latent = _takes_latents(config, lambda part: getattr(getattr(pipe, part, None), "config", None))
         coder = next((part for part in PARTS if getattr(pipe, part, None) is not None), None) if latent else None
-        read = _read(pipe, Asked(name, null, index=index))
+        read = _network_of(pipe, PipelineRequest(name, null, index=index))
         if latent and coder is None:
             raise InputError(
                 f"{name}: its network takes latents of {read.event[0]} channels, and the pipeline has no autoencoder "
@@ -86,89 +71,80 @@ def load_pipeline(
             )
         denoiser = denoiser_of(read, scheduler, name, device, Unit() if latent else Unit(2.0, -1.0))
         encode, decode = coding(getattr(pipe, coder), device, coder, name) if coder else (None, None)
-        try_out(denoiser, name)
+        require_finite_output(denoiser, name)
         if encode is not None and decode is not None:
             _check_latents(encode(decode(torch.zeros(1, *read.event, device=device))), read.event, name)
     return Pipeline(name, type(pipe).__name__, denoiser, scheduler, encode, decode)
 
 
-def _read(pipe: Any, asked: Asked) -> Read:
+def _network_of(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     """The network of a pipeline, by its kind."""
-    named = type(pipe).__name__
-    kind = kind_of(named, parts_of(pipe.config))
+    cls = type(pipe).__name__
+    kind = kind_of(cls, folders.parts_of(pipe.config))
     if kind is not None and kind.read is not None and not kind.text:
-        return kind.read(pipe, asked)
+        return kind.read(pipe, request)
     if getattr(pipe, "tokenizer", None) is not None:
-        raise InputError(_prompts_kind(asked.name, named))
+        raise _needs_prompts(request.name, cls)
     networks = (getattr(pipe, part, None) for part in ("transformer", "unet"))
-    of = next((type(x).__name__ for x in networks if x is not None), "no network")
-    raise InputError(f"{asked.name}: {named} with {of} is not known here: wrap its network in adapters.Foreign")
+    network = next((type(x).__name__ for x in networks if x is not None), "no network")
+    raise InputError(f"{request.name}: {cls} with {network} is not known here: wrap its network in adapters.Foreign")
 
 
-def _check_latents(made: Tensor, event: tuple[int, ...], name: str) -> None:
+def _check_latents(latents: Tensor, event: tuple[int, ...], name: str) -> None:
     """Refuse an autoencoder that makes latents of another shape than the network takes."""
-    if made.shape[1:] != event:
+    if latents.shape[1:] != event:
         raise InputError(
-            f"{name}: its network takes latents of shape {event}, its autoencoder makes {tuple(made.shape[1:])} of "
-            "such images: pass a pipeline whose parts belong to each other"
+            f"{name}: its network takes latents of shape {event}, its autoencoder makes {tuple(latents.shape[1:])}: "
+            "pass a pipeline whose parts belong to each other"
         )
 
 
 def in_latents(folder: Path, index: Mapping[str, Any]) -> bool:
     """Whether the network of a pipeline's folder works on latents, and not on pixels; no weights are read.
 
-    It is read off what the network takes.  A folder that holds no more than the index and the scheduler is judged by
-    the parts that the index names, and by those that its class of pipelines has.
-
-    Args:
-        folder: of the pipeline.
-        index: what its ``model_index.json`` says.
-
-    Raises: InputError for a configuration of its network that cannot be read.
+    The channels of the network decide.  For a folder with no more than the index and the scheduler, the parts that the
+    index names decide, and those that its class of pipelines has.
     """
 
     def config(part: str) -> Mapping[str, Any] | None:
-        path = home_of(folder, part) / "config.json"
-        return read_config(path) if path.is_file() else None
+        path = folders.home_of(folder, part) / "config.json"
+        return folders.read_config(path) if path.is_file() else None
 
     return _takes_latents(index, config)
 
 
 def _takes_latents(index: Mapping[str, Any], config_of: Callable[[str], Mapping[str, Any] | None]) -> bool:
-    """The same, with a way to the configuration of each part."""
-    found = parts_of(index)
-    kind = kind_of(index.get("_class_name"), found)
+    """The same, with a function that gives the configuration of each part."""
+    parts, cls = folders.parts_of(index), index.get("_class_name")
+    kind = kind_of(cls, parts)
     if kind is not None and kind.latent is not None:
         return kind.latent
-    coder = next((part for part, made in found.items() if is_autoencoder(part, made)), None)
-    of = next((part for part in NETWORKS if part in found), None)
-    given = config_of(of) if of else None
-    channels = None if given is None else _channels(given)
+    coder = next((part for part, kind_name in parts.items() if is_autoencoder(part, kind_name)), None)
+    network = next((part for part in NETWORKS if part in parts), None)
+    config = config_of(network) if network else None
+    channels = None if config is None else _channels(config)
     if coder is not None:
-        # An autoencoder beside a network of pictures: its latents have channels that the network does not take.
+        # An autoencoder can come with a network of pictures, whose channels are not those of its latents.
         own = config_of(coder) or {}
         return not (
             channels in _OF_PICTURES and own.get("in_channels") == channels and own.get("latent_channels") != channels
         )
-    if of == "prior":
+    if network == "prior":
         return True
     if channels is not None:
         return channels not in _OF_PICTURES
-    named = index.get("_class_name")
-    made = class_of(named) if isinstance(named, str) else None
+    made = folders.class_of(cls) if isinstance(cls, str) else None
     return made is not None and bool(set(PARTS) & set(inspect.signature(made).parameters))
 
 
 def _channels(config: Mapping[str, Any]) -> int | None:
-    """How many channels the values of a network have; None where it does not say.
-
-    It may be given more (a mask, another picture), and say twice as many (its variance).
-    """
-    given, said = config.get("in_channels"), config.get("out_channels")
-    if not isinstance(given, int):
+    """Channels of a network's values, without a mask that it also takes and a variance that it also gives."""
+    taken, given = config.get("in_channels"), config.get("out_channels")
+    if not isinstance(taken, int):
         return None
-    return min(given, said) if isinstance(said, int) else given
+    return min(taken, given) if isinstance(given, int) else taken
 
 
-def _prompts_kind(name: str, kind: str) -> str:
-    return f"{name}: {kind} is told prompts: pass prompts=('a red cube', 'a blue cube'), or use sigmascope prompts"
+def _needs_prompts(name: str, kind: str) -> InputError:
+    remedy = "pass prompts=('a red cube', 'a blue cube'), or use sigmascope prompts"
+    return InputError(f"{name}: {kind} takes prompts: {remedy}")

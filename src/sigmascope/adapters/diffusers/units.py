@@ -1,20 +1,20 @@
-r"""Every unit in which programs say how much noise: sigma, decibels, timestep, step, strength, percent.
+r"""Units of noise levels in other programs: sigma, decibels, timestep, step, strength, percent.
 
 ============= ================================================================================================
-unit          what it is
+unit          definition
 ============= ================================================================================================
-sigma         standard deviation of the noise beside the data, :math:`y = v + \sigma n`, in our unit of values:
-              pixels from 0 to 1 (black to white is 1), or latents
-network sigma the same in the network's own unit (pixels from -1 to 1: twice ours)
-decibels      :math:`-20 \log_{10} \sigma`
-timestep      what the network is given of the noise level
+sigma         standard deviation of the noise in :math:`y = v + \sigma n`, in our unit of values: pixels from 0 to 1
+              (black to white is 1), or latents
+network sigma the same in the network's own unit (for pixels from -1 to 1: twice ours)
+decibels      signal-to-noise ratio, :math:`-20 \log_{10} \sigma`
+timestep      the time that the network takes
 step          k of N: the state before the sampler's k-th step, k from 0
 strength      of an image-to-image pipeline of diffusers with N steps
-percent       of sampling that is done, as ComfyUI counts it: of the training clock, from noise alone
+percent       progress of sampling in ComfyUI: share of the training clock that is done, from noise alone
 ============= ================================================================================================
 
-Levels, timesteps and strengths are read off the scheduler and the pipeline's class
-(:mod:`sigmascope.adapters.diffusers.schedulers`, :mod:`sigmascope.adapters.diffusers.habits`).
+Levels, timesteps and strengths follow from the scheduler and the pipeline's class
+(:mod:`sigmascope.adapters.diffusers.schedulers`, :mod:`sigmascope.adapters.diffusers.scheduler_setup`).
 
 References: ComfyUI, ``percent_to_sigma``.
 """
@@ -32,16 +32,24 @@ from typing import Any
 import numpy as np
 
 from sigmascope.adapters.diffusers.calls import pipeline_class
-from sigmascope.adapters.diffusers.folders import INDEX, checked_index, described, home_of, line_of, quiet, read_config
-from sigmascope.adapters.diffusers.habits import Habits, Starts, reads_patch_size
+from sigmascope.adapters.diffusers.folders import (
+    INDEX,
+    checked_index,
+    described,
+    home_of,
+    in_one_line,
+    quiet,
+    read_config,
+)
 from sigmascope.adapters.diffusers.pipelines import in_latents
+from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.adapters.foreign import Unit
 from sigmascope.core import InputError
 
 UNITS = ("sigma", "network_sigma", "timestep", "step", "strength", "percent")
-"""What a level can be given in."""
-_SAME = 1e-9  # relative difference of levels that are the same
+"""Units in which a level can be given."""
+_SAME = 1e-9  # largest relative difference of levels that count as equal
 _DIGITS = 6  # of strengths
 
 
@@ -51,15 +59,15 @@ class Level:
 
     Attributes:
         sigma: in our unit; infinite at noise alone.
-        network_sigma: in the network's.
+        network_sigma: in the network's unit.
         decibels: signal-to-noise ratio.
-        timestep: what the network is given; perhaps between two of the training clock.
-        step: of the steps; the first state that has at most this noise. As many as there are states: none has.
-        step_sigma: our sigma of that state.
-        steps: how many there are.
-        strength: the smallest with which an image-to-image run begins at this noise or above; None: none does.
-        percent: of the training clock that is done.
-        strength_at_most: the largest with which a run begins at this noise or below; None: none does.
+        timestep: of the network; perhaps between two timesteps of the training clock.
+        step: the first state with at most this noise; the number of states where there is none.
+        step_sigma: sigma of that state, in our unit.
+        steps: number of steps.
+        strength: the smallest strength of an image-to-image run that begins at this level or above, or None.
+        percent: share of the training clock that is done.
+        strength_at_most: the largest strength of a run that begins at this level or below, or None.
     """
 
     sigma: float
@@ -78,17 +86,20 @@ class Ruler:
     """The units of one scheduler of diffusers, as a pipeline uses it.
 
     Args:
-        scheduler: diffusers', or one with the same attributes; a copy of it is set to the steps.
+        scheduler: of diffusers, or one with the same attributes; a copy of it is set to the steps.
         steps: of the sampler.
         unit: of the network's values.
-        name: what to call it in complaints.
-        pipeline: name of the pipeline's class, whose own levels, shift and strengths count; None: those of Stable
-            Diffusion.
+        name: of the scheduler in messages.
+        pipeline: name of the pipeline's class, which determines levels, shift and strengths; None: Stable Diffusion.
         patches: tokens of an image, which shift the levels of some flows; 0: those of 1024 × 1024 pixels.
         sides: height and width in pixels; 0: the pipeline's own.
-        index: settings of the pipeline, as its ``model_index.json`` has them.
-        timesteps: a list of the user's own in place of ``steps``.
-        sigmas: likewise of levels, as the scheduler counts them.
+        index: settings of the pipeline, from its ``model_index.json``.
+        timesteps: a list of the user in place of ``steps``.
+        sigmas: a list of levels of the user, in the scheduler's unit.
+
+    Attributes:
+        lowest: the smallest noise level of the scheduler, in our unit.
+        highest: the largest, in our unit; infinite where a state is noise alone.
 
     Raises: InputError, in one line, for a scheduler whose levels are not known, or that cannot be set.
     """
@@ -108,9 +119,9 @@ class Ruler:
         sigmas: Sequence[float] = (),
     ) -> None:
         self._scheduler, self._pipeline = copy.deepcopy(scheduler), pipeline
-        habits = Habits(pipeline, patches, sides, index)
+        setup = SchedulerSetup(pipeline, patches, sides, index)
         try:
-            mu = habits.set(self._scheduler, steps, timesteps, sigmas)
+            mu = setup.set(self._scheduler, steps, timesteps, sigmas)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
         self.clock = clock_of(self._scheduler, name, mu)
@@ -123,21 +134,11 @@ class Ruler:
         self._counted = len(self._timesteps) if own else steps
         self.levels = np.append(self._sigmas[:: self._order], 0.0)
 
-    @property
-    def lowest(self) -> float:
-        """The smallest noise level of the scheduler, in our unit."""
-        return self._ours(min(self.clock.lowest, float(self._sigmas.min())))
-
-    @property
-    def highest(self) -> float:
-        """The largest, in our unit; infinite where there is noise alone."""
-        return self._ours(max(self.clock.highest, float(self._sigmas.max())))
+        self.lowest = self._ours(min(self.clock.lowest, float(self._sigmas.min())))
+        self.highest = self._ours(max(self.clock.highest, float(self._sigmas.max())))
 
     def of_sigma(self, sigma: float) -> Level:
-        """A level given by our sigma.
-
-        Raises: InputError for one that the scheduler does not have.
-        """
+        """The level of a sigma in our unit; InputError for one outside the scheduler."""
         if not sigma > 0:  # NaN is not
             raise InputError(f"sigma is {sigma:g}: it must be above 0 (inf: noise alone)")
         if not self.lowest * (1 - 1e-6) <= sigma <= self.highest * (1 + 1e-6):
@@ -149,10 +150,7 @@ class Ruler:
         return self._level(self.unit.scale * sigma, sigma=sigma)
 
     def of_network_sigma(self, sigma: float) -> Level:
-        """A level given by the network's own sigma.
-
-        Raises: InputError for one that the scheduler does not have.
-        """
+        """The level of a sigma in the network's unit; InputError for one outside the scheduler."""
         low, high = self.unit.scale * self.lowest, self.unit.scale * self.highest
         if not low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6) or sigma <= 0:
             raise InputError(
@@ -162,33 +160,25 @@ class Ruler:
         return self._level(sigma)
 
     def of_timestep(self, timestep: float) -> Level:
-        """A level given by what the network is given of it.
+        """The level of a timestep of the network: that of a state with this timestep, or else of the training clock.
 
-        A timestep of one of the states is that state, else it is one of the training clock.
-
-        Raises: InputError for one that the scheduler does not have.
+        Raises: InputError for one outside the scheduler.
         """
         at = np.flatnonzero(np.isclose(self._timesteps[:: self._order], timestep, rtol=1e-9, atol=1e-9))
-        found = self.levels[at]
-        if len(at) and (len(at) == 1 or np.ptp(found[np.isfinite(found)]) == 0):
-            return self._level(float(found[0]), entry=int(at[0]) * self._order, timestep=timestep)
+        levels = self.levels[at]
+        if len(at) and (len(at) == 1 or np.ptp(levels[np.isfinite(levels)]) == 0):
+            return self._level(float(levels[0]), entry=int(at[0]) * self._order, timestep=timestep)
         return self._level(self.clock.sigma(timestep), timestep=timestep)
 
     def of_step(self, step: int, steps: int) -> Level:
-        """The state before a step of the sampler.
-
-        Raises: InputError for a step that it does not have, or another number of steps than the ruler's.
-        """
+        """The level of the state before a step of the sampler; InputError for a step that it does not have."""
         if steps != self.steps or not 0 <= step < self.states:
             raise InputError(f"step is {step} of {steps}: expected one from 0 to {self.states - 1}, of {self.steps}")
         entry = step * self._order
         return self._level(float(self._sigmas[entry]), entry=entry)
 
     def of_strength(self, strength: float) -> Level:
-        """The level to which an image-to-image pipeline noises.
-
-        Raises: InputError for a strength that is none, or too little for one step.
-        """
+        """The level at which an image-to-image run of a strength begins; InputError where no step remains."""
         if not 0 < strength <= 1:
             raise InputError(f"strength is {strength:g}: it must be above 0, and at most 1")
         start = self._start(strength)
@@ -197,10 +187,7 @@ class Ruler:
         return self._level(start[0], timestep=start[1], entry=start[2])
 
     def of_percent(self, percent: float) -> Level:
-        """The level at which so much of the training clock is done.
-
-        Raises: InputError for a percentage that is none.
-        """
+        """The level at which a share of the training clock, in percent, is done; InputError outside 0 to 100."""
         if not 0 <= percent < 100:
             raise InputError(f"percent is {percent:g}: it must be at least 0 and below 100")
         return self._level(self.clock.sigma_at(1 - percent / 100), percent=percent)
@@ -217,7 +204,7 @@ class Ruler:
         sigma: float | None = None,
         percent: float | None = None,
     ) -> Level:
-        """A level by the network's sigma, as the state of an entry where it is one; what was given stays as it was."""
+        """The level of a sigma in the network's unit; the other arguments are taken where they are known."""
         if entry is None:
             same = np.flatnonzero(_near(self.levels[: self.states], network))
             entry = int(same[0]) * self._order if len(same) else None
@@ -242,7 +229,7 @@ class Ruler:
         )
 
     def _first_at_most(self, network: float) -> int:
-        """The first state with at most this noise; of a run that adds noise, the last."""
+        """The first state with at most this noise, or the last one in a run that adds noise."""
         fits = (self.levels <= network) | _near(self.levels, network)
         rising = self.states > 1 and self.levels[0] < self.levels[self.states - 1]
         return int(np.flatnonzero(fits[: self.states]).max(initial=0)) if rising else int(np.argmax(fits))
@@ -253,7 +240,7 @@ class Ruler:
 
     def _start(self, strength: float) -> tuple[float, float, int | None] | None:
         """Level, timestep and entry at which a run of a strength begins; None where no step remains."""
-        if self._starts.apart:
+        if self._starts.changes_steps:
             timestep = self._starts.timestep(strength)
             return None if timestep is None else (self.clock.sigma(timestep), timestep, None)
         entry = self._starts.entry(strength)
@@ -261,42 +248,36 @@ class Ruler:
 
     @cached_property
     def _tried(self) -> list[tuple[float, float, int | None]]:
-        """Strengths with level and entry at which a run of each begins: the hundredths, and one for every step."""
+        """Strengths with the level and entry at which a run of each begins: the hundredths, and one for every step."""
         n = self._counted
-        tried = {round(j / 100, 2) for j in range(1, 101)} | {round((j + 0.5) / n, _DIGITS) for j in range(n)}
-        found = []
+        strengths = {round(j / 100, 2) for j in range(1, 101)} | {round((j + 0.5) / n, _DIGITS) for j in range(n)}
         try:
-            for strength in sorted(s for s in tried if 0 < s <= 1):
-                start = self._start(strength)
-                if start is not None:
-                    found.append((strength, start[0], start[2]))
-        except InputError:  # there are no strengths
+            starts = [(s, self._start(s)) for s in sorted(strengths) if 0 < s <= 1]
+        except InputError:  # the pipeline has no strengths
             return []
-        return found
+        return [(s, start[0], start[2]) for s, start in starts if start is not None]
 
     def _strengths(self, network: float, entry: int | None) -> tuple[float | None, float | None]:
         """The smallest strength that begins at a level or above, and the largest that begins there or below.
 
-        Of several that begin at the same state, the one with the fewest digits.
+        Among strengths that begin at the same state, the one with the fewest digits is taken.
         """
         levels = np.array([level for _, level, _ in self._tried])
         near = _near(levels, network)
         above, below = levels[(levels >= network) | near], levels[(levels <= network) | near]
 
-        def plainest(level: float) -> float:
-            alike = [(s, of) for s, found, of in self._tried if found == level]
-            own = [s for s, of in alike if of == entry]
-            return min(own or [s for s, _ in alike], key=lambda s: (len(f"{s:g}"), s))
+        def shortest(level: float) -> float:
+            alike = [(s, start) for s, at, start in self._tried if at == level]
+            same_entry = [s for s, start in alike if start == entry]
+            return min(same_entry or [s for s, _ in alike], key=lambda s: (len(f"{s:g}"), s))
 
-        return (
-            plainest(float(above.min())) if len(above) else None,
-            plainest(float(below.max())) if len(below) else None,
-        )
+        smallest = shortest(float(above.min())) if len(above) else None
+        return smallest, shortest(float(below.max())) if len(below) else None
 
 
 def _near(levels: np.ndarray, level: float) -> np.ndarray:
-    """Which levels are the same as one, infinite ones among them."""
-    return np.isclose(levels, level, rtol=_SAME, atol=0.0)
+    """Which levels are equal to one, up to rounding; infinity equals itself."""
+    return np.asarray(np.isclose(levels, level, rtol=_SAME, atol=0.0))
 
 
 def ruler_of(
@@ -308,18 +289,18 @@ def ruler_of(
     timesteps: Sequence[float] = (),
     sigmas: Sequence[float] = (),
 ) -> Ruler:
-    """The units of the scheduler of a pipeline's folder, whose weights are not looked at.
+    """The units of the scheduler of a pipeline's folder; no weights are read.
 
     Args:
-        path: the folder, perhaps with ``diffusers:`` before it; of ``hub:owner/name`` no more is fetched than what
-            describes it.
+        path: the folder, perhaps with ``diffusers:`` before it; from ``hub:owner/name`` only configurations are
+            fetched.
         steps: of the sampler.
         height: of the images in pixels, for flows that shift with it; 0: the pipeline's own.
-        width: likewise.
-        timesteps: a list of the user's own in place of ``steps``.
-        sigmas: likewise of levels, as the scheduler counts them.
+        width: of the images in pixels.
+        timesteps: a list of the user in place of ``steps``.
+        sigmas: a list of levels of the user, in the scheduler's unit.
 
-    Raises: InputError, in one line, for a folder without a scheduler that is known.
+    Raises: InputError, in one line, for a folder without a known scheduler.
     """
     folder = described(path)
     index = checked_index(folder)
@@ -343,29 +324,22 @@ def _scheduler_of(folder: Path, index: Mapping[str, Any]) -> Any:
     if not config.is_file():
         raise InputError(f"{folder}: it has no scheduler ({config.name} is missing): its levels are unknown")
     settings = read_config(config)
-    named = index.get("scheduler")
-    own = named[1] if isinstance(named, list) and len(named) == 2 else None
+    home = index.get("scheduler")
+    own = home[1] if isinstance(home, list) and len(home) == 2 else None
     classes: list[Any] = [pipeline_class(name) for name in (own, settings.get("_class_name"))]
-    try:
-        # A class whose own requirements are missing raises ImportError at every look.
+    # A class whose own requirements are missing raises ImportError at any access.
+    with in_one_line(str(config), "its scheduler cannot be used here"):
         cls = next((c for c in classes if hasattr(c, "set_timesteps") and hasattr(c, "from_config")), None)
-    except ImportError as error:
-        raise InputError(f"{config}: its scheduler cannot be used here: {line_of(error)}") from error
     if cls is None:
-        said = own if pipeline_class(own) else settings.get("_class_name")
-        raise InputError(f"{config}: it describes no scheduler of diffusers ({said!r:.60}): expected its class's name")
+        name = own if pipeline_class(own) else settings.get("_class_name")
+        raise InputError(f"{config}: it describes no scheduler of diffusers ({name!r:.60}): expected its class's name")
     check_sizes(settings, str(config))
-    try:
-        with quiet():
-            return cls.from_config(settings)
-    except MemoryError:
-        raise
-    except Exception as error:  # a configuration with anything in it makes the class raise anything
-        raise InputError(f"{config}: it describes no scheduler of diffusers ({line_of(error)})") from error
+    with quiet(), in_one_line(str(config), "it describes no scheduler of diffusers"):
+        return cls.from_config(settings)
 
 
 def _patches(folder: Path, kind: object, height: int, width: int) -> int:
-    """Tokens of an image of a size in pixels, as far as the configurations of the folder's parts tell."""
+    """Tokens of an image of a size in pixels, by the configurations of the folder's parts, or else by defaults."""
     for name, value in (("height", height), ("width", width)):
         if value < 0:
             raise InputError(f"{name} is {value}: it must be a number of pixels")
@@ -373,8 +347,8 @@ def _patches(folder: Path, kind: object, height: int, width: int) -> int:
     blocks = _part(folder, "vae").get("block_out_channels")
     scale = 2 ** (len(blocks) - 1) if isinstance(blocks, list) and 0 < len(blocks) < 10 else 8
     side, patch = network.get("sample_size"), network.get("patch_size")
-    least = 0 if reads_patch_size(kind) else 1  # others pack two by two latents, whatever their network says
-    patch = patch if isinstance(patch, int) and least < patch < 64 else 2
+    smallest = 1 if reads_patch_size(kind) else 2  # other pipelines pack two by two latents in any case
+    patch = patch if isinstance(patch, int) and smallest <= patch < 64 else 2
     own = side if isinstance(side, int) and 0 < side < 100_000 else 128
     sides = ((height // scale) if height else own, (width // scale) if width else own)
     return (sides[0] // patch) * (sides[1] // patch)

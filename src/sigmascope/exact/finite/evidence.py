@@ -1,17 +1,17 @@
-r"""All that a finite data set says of a batch of noisy values, in one pass over it.
+r"""Evidence, posteriors, means and variance of a batch of noisy values under a finite data set, in one pass.
 
 .. math:: p_\sigma(y) = \sum_k w_k\, N(y; v_k, \sigma^2 I), \qquad
           p(k \mid y) = \frac{w_k\, N(y; v_k, \sigma^2 I)}{p_\sigma(y)}.
 
-The logit of an item is taken relative to an *anchor*, the most probable item so far, whose distance to y cancels:
+The logit of an item is relative to an *anchor*, the most probable item so far, whose distance to y cancels:
 
 .. math:: \ell_k - \ell_r = \frac1{\sigma^2}\left\langle y - \frac{v_k + v_r}2, v_k - v_r\right\rangle
                             + \ln\frac{w_k}{w_r}.
 
-Products of matrices give this for all items at once, with an error of about :math:`\epsilon\,|v|\,(|y| + |v|)/\sigma^2`
-in double precision.  Where that could be seen, the pairs that it would be seen in are scored again from the true
-difference :math:`v_k - v_r`; they are few, for such noise is small beside the distances between items.  Moments are
-sums of the same differences, so a small variance is not what is left over of large squares.
+Matrix products give this for all items at once, with an error of about :math:`\epsilon\,|v|\,(|y| + |v|)/\sigma^2` in
+double precision.  Where that error could matter, the pairs concerned are computed again from the true difference
+:math:`v_k - v_r`; they are few, since such noise is small beside the distances between items.  Moments are sums of the
+same differences, so that a small variance is not a difference of large squares.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sigmascope.core import UNKNOWN, InputError
+from sigmascope.core import InputError
+from sigmascope.exact.common import Levels, Logits, Rows, blocks, check_possible
 from sigmascope.exact.finite.filter import FiniteDenoiser
 
 _EPS = float(np.finfo(np.float64).eps)
-_ERROR = 1e-10  # of a logit: below it products are taken as they are
-_DEAD = 50.0  # e^-50 is nothing beside 1 in float64
-_NEAR = 1e-5  # squared distances from products, below this share of the squared norms, have lost digits
+_ERROR = 1e-10  # an error of a logit that is accepted
+_DEAD = 50.0  # e^-50 does not change 1 in float64
+_NEAR = 1e-5  # squared distances below this share of the squared norms lose digits when computed from products
 _CHUNK = 1 << 22  # numbers per block of true differences
-_MOVES = 4  # of the anchor within a tile; products choose it right but for their rounding
+_MOVES = 4  # changes of the anchor within a tile; more than one only where rounding chose a wrong one
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    r"""What :func:`answer` found, float64; one entry per row of y.
+    r"""The result of :func:`answer`, float64, one entry per row of y.
 
     Args:
         log_evidence: :math:`\ln p_\sigma(y)` of the noised law, with its normalisation
@@ -49,17 +50,17 @@ class Answer:
         variance: :math:`E[\|V - D\|^2 \mid y]`, the trace of the posterior covariance, shape (batch,); its mean over y
             is the least mean squared error of any denoiser.
         effective_items: :math:`1 / \sum_k p(k \mid y)^2`, shape (batch,).
-        items: the most probable items, the most probable first, shape (batch, top); -1 where there are fewer of
+        items: indices of the most probable items, in decreasing order, shape (batch, top); -1 where fewer items have
             positive weight.
-        log_items: their :math:`\ln p(k \mid y)`, shape (batch, top); -inf where there are fewer.
+        log_items: their :math:`\ln p(k \mid y)`, shape (batch, top); -inf for those missing.
     """
 
-    log_evidence: Float[Tensor, " batch"]
+    log_evidence: Levels
     log_posterior: Mapping[str, Float[Tensor, "batch values"]]
     mean: Float[Tensor, "batch *event"]
     means: tuple[Float[Tensor, "batch *event"], ...]
-    variance: Float[Tensor, " batch"]
-    effective_items: Float[Tensor, " batch"]
+    variance: Levels
+    effective_items: Levels
     items: Int64[Tensor, "batch top"]
     log_items: Float[Tensor, "batch top"]
 
@@ -75,13 +76,13 @@ def answer(
         denoiser: the exact filter of the set.
         y: noisy values, shape (batch, *event).
         sigma: one noise level per row, in the unit of the data, shape (batch,).
-        known: subsets of attributes to take the mean under, each as of :meth:`FiniteDenoiser.forward`: the index of the
-            value of each row, int64, shape (batch,), -1 where unknown.
+        known: the conditions of conditional means, each as in :meth:`FiniteDenoiser.forward`: by attribute, the index
+            of the value of each row, int64, shape (batch,), -1 where unknown.
         top: how many of the most probable items to name: those that a sampler is about to copy.  Items whose log-odds
-            to the most probable one agree in nine digits count as equally probable, and go by index.
+            to the most probable one agree in nine digits count as equally probable, and are ordered by index.
 
-    Returns: an :class:`Answer`, on the device of the denoiser.  No gradient flows through it: that of the log-evidence
-        is :math:`(D - y) / \sigma^2`.
+    Returns: an :class:`Answer`, on the device of the denoiser.  No gradient flows through it; the gradient of the
+        log-evidence is :math:`(D - y) / \sigma^2`.
 
     Raises: InputError for shapes that do not fit, values that are not finite, levels too small for the logits to be
         numbers, an unknown attribute or value, or attributes that no item of positive weight has.
@@ -93,57 +94,44 @@ def answer(
     if top < 0:
         raise InputError(f"top is {top}: pass how many of the most probable items to name, 0 for none")
     flat, level = denoiser.rows(y.detach(), sigma.detach())
-    told = [denoiser.columns_known(subset, len(y)) for subset in known]
-    whole = _Whole(denoiser, flat, level, top)
-    parts = [_Sums(flat, level) for _ in told]
-    for rows, tile in denoiser.tiles(len(y)):
-        t = _Tile.of(denoiser, rows, tile, flat, level)
-        whole.add_tile(t)
-        for sums, subset in zip(parts, told, strict=True):
-            possible = t.logit > -torch.inf
-            for column, value in subset:
-                possible &= (value == UNKNOWN) | (denoiser.classes[rows, column, None] == value)
-            sums.add(t, t.logit.masked_fill(~possible, -torch.inf))
-    for i, sums in enumerate(parts):
-        if not bool((sums.mass > 0).all()):
-            row = int(torch.nonzero(sums.mass <= 0)[0])
-            raise InputError(
-                f"row {row}: no item has the attributes that known[{i}] says are known: leave one unknown (-1)"
-            )
-    means = tuple((sums.mean() + denoiser.centre).reshape(y.shape) for sums in parts)
-    return whole.answer(means)
+    conditions = [(denoiser.columns_known(c, len(y)), _Sums(flat, level)) for c in known]
+    whole = _Unconditional(denoiser, flat, level, top)
+    for rows, items in denoiser.tiles(len(y)):
+        tile = _tile(denoiser, rows, items, flat, level)
+        whole.add_tile(tile)
+        for columns, sums in conditions:
+            sums.add(tile, denoiser.restricted(rows, tile.logit, columns))
+    for i, (_, sums) in enumerate(conditions):
+        check_possible(sums.mass > 0, known=f"known[{i}]")
+    return whole.answer(tuple((sums.mean() + denoiser.centre).reshape(y.shape) for _, sums in conditions))
 
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Some items less the centre, and their logits up to a number that is common to all items.
-
-    Args:
-        error: about how far rounding puts a logit off, at most.
-    """
+    """Some items less the centre, their logits up to a common number, and roughly a bound on the error of a logit."""
 
     rows: slice
     items: Float[Tensor, "rows size"]
     squares: Float[Tensor, " rows"]
     log_weight: Float[Tensor, " rows"]
-    logit: Float[Tensor, "rows batch"]
-    error: Float[Tensor, " batch"]
+    logit: Logits
+    error: Levels
 
-    @classmethod
-    def of(cls, denoiser: FiniteDenoiser, rows: slice, items: Tensor, y: Tensor, sigma: Tensor) -> _Tile:
-        squares, log_weight = (items**2).sum(1), denoiser.log_weight[rows]
-        largest = squares.max().sqrt()
-        reach = torch.linalg.vector_norm(y, dim=1) + largest
-        error = _EPS * items.shape[1] ** 0.5 * largest * reach / sigma**2
-        bad = ~torch.isfinite((4.0 * reach / sigma) ** 2)
-        if bool(bad.any()):
-            raise InputError(
-                f"row {int(torch.nonzero(bad)[0])}: sigma is {float(sigma[bad][0]):g}, too small beside the values for "
-                "double precision: pass a larger one"
-            )
-        # The square of y, the same for all items, would only add its rounding.
-        logit = torch.addmm(squares[:, None], items, y.T, beta=-0.5).div_(sigma**2).add_(log_weight[:, None])
-        return cls(rows, items, squares, log_weight, logit, error)
+
+def _tile(denoiser: FiniteDenoiser, rows: slice, items: Tensor, y: Tensor, sigma: Tensor) -> _Tile:
+    squares, log_weight = (items**2).sum(1), denoiser.log_weight[rows]
+    largest = squares.max().sqrt()
+    reach = torch.linalg.vector_norm(y, dim=1) + largest
+    error = _EPS * items.shape[1] ** 0.5 * largest * reach / sigma**2
+    bad = ~torch.isfinite((4.0 * reach / sigma) ** 2)
+    if bool(bad.any()):
+        raise InputError(
+            f"row {int(torch.nonzero(bad)[0])}: sigma is {float(sigma[bad][0]):g}, too small beside the values for "
+            "double precision: pass a larger one"
+        )
+    # The square of y is the same for all items and would only add its rounding.
+    logit = torch.addmm(squares[:, None], items, y.T, beta=-0.5).div_(sigma**2).add_(log_weight[:, None])
+    return _Tile(rows, items, squares, log_weight, logit, error)
 
 
 class _Sums:
@@ -153,12 +141,12 @@ class _Sums:
         anchor: the item r, less the centre.
         mass: sum of the weights.
         first: sum of weight times difference to the anchor.
-        spread: sum of weight times squared distance to the anchor, where wanted.
-        squares: sum of squared weights, where that is.
-        shift: of every logit, at the last :meth:`add`: how far the anchor's has risen.
+        spread: sum of weight times squared distance to the anchor, where requested.
+        squares: sum of squared weights, where the spread is requested.
+        shift: how far the last :meth:`add` raised the anchor's logit.
     """
 
-    def __init__(self, y: Float[Tensor, "batch size"], sigma: Float[Tensor, " batch"]) -> None:
+    def __init__(self, y: Rows, sigma: Levels) -> None:
         self.y, self.precision = y, sigma**-2.0
         self.anchor, self.first = torch.zeros_like(y), torch.zeros_like(y)
         self.mass, self.shift = torch.zeros_like(sigma), torch.zeros_like(sigma)
@@ -166,14 +154,12 @@ class _Sums:
         self.log_weight = torch.zeros_like(sigma)
         self.logit = torch.full_like(sigma, -torch.inf)
 
-    def mean(self) -> Float[Tensor, "batch size"]:
-        """Less the centre."""
+    def mean(self) -> Rows:
+        """The mean less the centre."""
         return self.anchor + self.first / self.mass[:, None]
 
-    def add(
-        self, tile: _Tile, logit: Float[Tensor, "rows batch"], with_spread: bool = False
-    ) -> Float[Tensor, "rows batch"]:
-        """Add a tile of items, those of logit -inf excepted.
+    def add(self, tile: _Tile, logit: Logits, with_spread: bool = False) -> Logits:
+        """Add the items of a tile whose logit is not -inf.
 
         Returns: logits relative to the anchor's.
         """
@@ -185,28 +171,22 @@ class _Sums:
             best, leader = score.max(0)
             if not bool((best > 1.0).any()):
                 break
-            self._move(tile, logit, leader, best > 1.0)  # products had chosen another, by their rounding
-        score.clamp_max_(1.0)  # what is still above is so by rounding
+            self._move(tile, logit, leader, best > 1.0)  # rounding of the products had chosen another
+        score.clamp_max_(1.0)  # only rounding leaves any above
         weight = score.exp()
         self.mass += weight.sum(0)
         if distance2 is not None:
             self.squares += (weight**2).sum(0)
             self.spread += (weight * distance2).sum(0)
-        mine = weight[row, draw]
+        exact = weight[row, draw]
         weight[row, draw] = 0.0
         self.first += weight.T @ tile.items - weight.sum(0)[:, None] * self.anchor
         for part, difference in self._differences(tile, row, draw):
-            self.first.index_add_(0, draw[part], difference.mul_(mine[part, None]))
+            self.first.index_add_(0, draw[part], difference.mul_(exact[part, None]))
         return score
 
-    def _move(
-        self,
-        tile: _Tile,
-        logit: Float[Tensor, "rows batch"],
-        leader: Int64[Tensor, " batch"],
-        moves: Bool[Tensor, " batch"],
-    ) -> None:
-        """Make an item of the tile the anchor of some rows, where it is more probable than theirs."""
+    def _move(self, tile: _Tile, logit: Logits, leader: Int64[Tensor, " batch"], moves: Bool[Tensor, " batch"]) -> None:
+        """Make an item of the tile the anchor of some rows, where it is more probable than the present one."""
         rows, rise = self._rises(tile, leader, torch.nonzero(moves)[:, 0])
         item = leader[rows]
         new, log_weight = tile.items[item], tile.log_weight[item]
@@ -223,7 +203,7 @@ class _Sums:
     def _rises(
         self, tile: _Tile, leader: Int64[Tensor, " batch"], rows: Int64[Tensor, " moving"]
     ) -> tuple[Int64[Tensor, " moved"], Float[Tensor, " moved"]]:
-        """Those of the rows whose anchor has a smaller logit than the leader, and by how much; 0 for the first one."""
+        """The rows whose anchor has a smaller logit than the leader, and by how much; 0 for a first anchor."""
         step = tile.items[leader[rows]] - self.anchor[rows]
         rise = self.precision[rows] * ((self.y[rows] - self.anchor[rows] - 0.5 * step) * step).sum(1)
         rise += tile.log_weight[leader[rows]] - self.log_weight[rows]
@@ -231,11 +211,9 @@ class _Sums:
         better = first | (rise > 0)
         return rows[better], torch.where(first, 0.0, rise)[better]
 
-    def _scores(
-        self, tile: _Tile, logit: Float[Tensor, "rows batch"], with_spread: bool
-    ) -> tuple[Float[Tensor, "rows batch"], Float[Tensor, "rows batch"] | None, Tensor, Tensor]:
-        """Logits relative to the anchor's, squared distances to it, and the pairs taken from true differences."""
-        # A pair further below the anchor has an error that is a 1e-10th of its logit, or is dead.
+    def _scores(self, tile: _Tile, logit: Logits, with_spread: bool) -> tuple[Logits, Logits | None, Tensor, Tensor]:
+        """Logits relative to the anchor's, squared distances to it, and the pairs computed from true differences."""
+        # A pair further below the anchor has an error of 1e-10 of its logit, or no weight.
         reach = torch.where(tile.error > _ERROR, _DEAD + tile.error / _ERROR, -torch.inf)
         exact = logit > self.logit - reach
         distance2 = None
@@ -245,11 +223,11 @@ class _Sums:
             exact |= distance2 <= _NEAR * norms
         score = torch.where(logit > -torch.inf, logit - self.logit, -torch.inf)
         row, draw = torch.nonzero(exact, as_tuple=True)
-        apart = self.y - self.anchor
+        from_anchor = self.y - self.anchor
         for part, difference in self._differences(tile, row, draw):
             k, b = row[part], draw[part]
-            # From the middle of the two items: near it, where neither is much more probable, no digit is lost.
-            along = ((apart[b] - 0.5 * difference) * difference).sum(1)
+            # Relative to the middle of the two items no digit is lost where neither is much more probable.
+            along = ((from_anchor[b] - 0.5 * difference) * difference).sum(1)
             score[k, b] = self.precision[b] * along + tile.log_weight[k] - self.log_weight[b]
             if distance2 is not None:
                 distance2[k, b] = (difference**2).sum(1)
@@ -258,15 +236,13 @@ class _Sums:
     def _differences(
         self, tile: _Tile, row: Tensor, draw: Tensor
     ) -> Iterator[tuple[slice, Float[Tensor, "pairs size"]]]:
-        """Items less anchors of some pairs, block by block."""
-        step = max(1, _CHUNK // tile.items.shape[1])
-        for start in range(0, len(row), step):
-            part = slice(start, start + step)
+        """Items less anchors of listed pairs, block by block."""
+        for part in blocks(len(row), tile.items.shape[1], _CHUNK):
             yield part, tile.items[row[part]] - self.anchor[draw[part]]
 
 
-class _Whole:
-    """Everything that no attribute is known for: sums by class and the most probable items go with the moments."""
+class _Unconditional:
+    """The unconditional sums: moments, sums by class and the most probable items."""
 
     def __init__(self, denoiser: FiniteDenoiser, y: Tensor, sigma: Tensor, top: int) -> None:
         self._denoiser, self._sigma = denoiser, sigma
@@ -277,15 +253,15 @@ class _Whole:
 
     def add_tile(self, tile: _Tile) -> None:
         score = self._sums.add(tile, tile.logit, with_spread=True)
-        mine = self._denoiser._by_class(tile.rows, score)
-        self._by_class = torch.logaddexp(self._by_class - self._sums.shift, mine)
+        log_sums = self._denoiser.log_sums(tile.rows, score)
+        self._by_class = torch.logaddexp(self._by_class - self._sums.shift, log_sums)
         if len(self._scores):
             items = torch.arange(tile.rows.start, tile.rows.stop, device=score.device)
             scores = torch.cat([self._scores - self._sums.shift, score])
-            names = torch.cat([self._items, items[:, None].expand_as(score)])
-            # Earlier items come first, so a stable order breaks ties by index, and -1 stays where no weight is left.
+            indices = torch.cat([self._items, items[:, None].expand_as(score)])
+            # Earlier items come first, so a stable sort breaks ties by index; -1 stays where no item has weight.
             order = _without_rounding(scores).sort(stable=True, dim=0, descending=True).indices[: len(self._scores)]
-            self._scores, self._items = scores.gather(0, order), names.gather(0, order)
+            self._scores, self._items = scores.gather(0, order), indices.gather(0, order)
 
     def answer(self, means: tuple[Tensor, ...]) -> Answer:
         s, d = self._sums, self._denoiser
@@ -306,8 +282,8 @@ class _Whole:
         )
 
 
-def _without_rounding(score: Float[Tensor, "rows batch"]) -> Float[Tensor, "rows batch"]:
-    """Scores to nine digits: equal ones must stay equal, whatever was added to them on the way."""
+def _without_rounding(score: Logits) -> Logits:
+    """Scores rounded to nine digits, so that equal scores stay equal whatever shifts they went through."""
     exponent = torch.frexp(score.abs().clamp_max(1e300)).exponent.clamp_min(0).double()
     grid = torch.exp2(exponent - 30.0)
     return torch.where(torch.isfinite(score), (score / grid).round() * grid, score)

@@ -6,7 +6,7 @@ conditional denoiser are computable with no network:
 .. math:: p(k \mid y) \propto w_k \exp(-\|y - v_k\|^2 / 2\sigma^2), \qquad
           D(y, \sigma, a) = \frac{\sum_{k: A_k = a} p(k \mid y)\, v_k}{\sum_{k: A_k = a} p(k \mid y)}.
 
-Items are streamed in tiles; nothing is approximated by nearest neighbours.
+All items enter, in tiles; nothing is approximated by nearest neighbours.
 """
 
 from __future__ import annotations
@@ -15,50 +15,32 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import cast
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-import sigmascope.distributed as distributed
-from sigmascope.core import UNKNOWN, Denoiser, InputError, LabelledData
-from sigmascope.exact.checks import check_rows
+from sigmascope.core import UNKNOWN, InputError, LabelledData
+from sigmascope.exact.common import (
+    ExactDenoiser,
+    Known,
+    Levels,
+    Logits,
+    Rows,
+    Values,
+    check_known,
+    check_possible,
+    check_rows,
+    grouped_logsumexp,
+    set_buffers,
+)
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
+from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.streaming import single_precision
 
-_TILE_BYTES = 1 << 25
-_TILE_ROWS = 1024
 _CACHED_ROWS = 256  # of float64: a larger tile is read from memory twice
 
 
-def tile_rows(size: int, draws: int, most: int = _TILE_ROWS) -> int:
-    """Items per tile, a power of two: a tile, and its products with the draws, stay within about 32 MiB each.
-
-    Args:
-        most: rows at most; where more than usual are allowed, so is twice the memory.
-    """
-    memory = _TILE_BYTES * (1 + (most > _TILE_ROWS))
-    return 1 << int(np.clip(memory // (4 * max(size, 4 * draws)), 16, most)).bit_length() - 1
-
-
-def own_tiles(items: int, rows: int) -> list[slice]:
-    """The items that this rank passes over, in tiles of so many rows."""
-    mine = distributed.rows(items)
-    return [slice(start, min(start + rows, mine.stop)) for start in range(mine.start, mine.stop, rows)]
-
-
-def copy_state(held: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> None:
-    """Fill the tensors of a pass with what a checkpoint holds under their names.
-
-    Raises: InputError where it holds none of that shape.
-    """
-    for name, tensor in held.items():
-        if name not in state or state[name].shape != tensor.shape:
-            raise InputError(f"the checkpoint does not hold {name!r} of this study: delete it and run again")
-        tensor.copy_(torch.from_numpy(state[name]))
-
-
-class FiniteDenoiser(Denoiser):
+class FiniteDenoiser(ExactDenoiser):
     """Exact denoiser and posterior of a finite labelled data set.
 
     Args:
@@ -66,10 +48,10 @@ class FiniteDenoiser(Denoiser):
         device: where to compute.
 
     Attributes:
-        columns: of each attribute, where its values stand among those of all, :attr:`width` together.
+        columns: the values of all attributes in a row, :attr:`width` of them: the range of each attribute.
         classes: for each attribute the column of each item's value, shape (items, attributes).
         log_weight: ln w of each item, float64.
-        centre: what is subtracted from items before products.
+        centre: is subtracted from items before products.
 
     All methods are exact at every sigma; :meth:`forward`, :meth:`log_posterior` and :meth:`posterior_levels` compute in
     float64.
@@ -91,11 +73,9 @@ class FiniteDenoiser(Denoiser):
         self.width = sum(len(a.values) for a in data.attributes)
         columns = [data.labels[name] + part.start for name, part in self.columns.items()]
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
-        some = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
-        centre = data.source.take(some).reshape(len(some), -1).double().mean(0).float()
-        self.register_buffer("centre", centre, persistent=False)
-        self.register_buffer("classes", torch.stack(columns, 1), persistent=False)
-        self.register_buffer("log_weight", data.weights.log(), persistent=False)
+        sample = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
+        centre = data.source.take(sample).reshape(len(sample), -1).double().mean(0).float()
+        set_buffers(self, centre=centre, classes=torch.stack(columns, 1), log_weight=data.weights.log())
         self._squares: Tensor | None = None
         self.equal_weights = bool((data.weights == data.weights[0]).all())
         self.to(device)
@@ -112,18 +92,18 @@ class FiniteDenoiser(Denoiser):
             yield slice(start, stop), tile
 
     def rows(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy values less the centre, and levels, float64, on the device.
+        """Noisy values less the centre, and their levels, float64, on the device.
 
-        Raises: InputError for shapes or numbers that cannot be used.
+        Raises: InputError for shapes that do not fit or numbers that are not finite.
         """
         check_rows(y, sigma, self.event)
         flat = y.to(self.centre.device).reshape(len(y), -1).double() - self.centre
         return flat, sigma.to(self.centre.device).double()
 
-    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Float[Tensor, "rows batch"]:
-        r""":math:`\ln w_k - \|y - v_k\|^2 / 2\sigma^2` of a tile of items, up to what all items of a row share.
+    def logits(self, rows: slice, tile: Tensor, y: Tensor, sigma: Tensor) -> Logits:
+        r""":math:`\ln w_k - \|y - v_k\|^2 / 2\sigma^2` of a tile of items, without its term in y alone.
 
-        Without :math:`\|y\|^2`, which all items share, digits are kept where y is far from the data.
+        That term, :math:`\|y\|^2`, is the same for all items; without it digits are kept where y is far from the data.
         """
         distance2 = torch.addmm(self.squares(rows, tile)[:, None], tile, y.T, alpha=-2.0)
         return distance2.mul_(-0.5 / sigma**2).add_(self.log_weight[rows, None])
@@ -132,52 +112,42 @@ class FiniteDenoiser(Denoiser):
         """Squared norms of the items of a tile, less the centre; computed once."""
         if self._squares is None:
             self._squares = torch.full_like(self.log_weight, torch.nan)
-        mine = self._squares[rows]
-        if bool(mine.isnan().any()):
-            mine.copy_(torch.linalg.vector_norm(tile, dim=1) ** 2)
-        return mine
+        squares = self._squares[rows]
+        if bool(squares.isnan().any()):
+            squares.copy_(torch.linalg.vector_norm(tile, dim=1) ** 2)
+        return squares
 
     def squares_of_all(self) -> Float[Tensor, " items"]:
-        """Squared norms of all items, less the centre; the first time, this reads the data."""
+        """Squared norms of all items less the centre; the first call reads the data."""
         if self._squares is None or bool(self._squares.isnan().any()):
             for rows, tile in self.tiles(1):
                 self.squares(rows, tile)
         return cast(Tensor, self._squares)
 
-    def forward(
-        self,
-        y: Float[Tensor, "batch *event"],
-        sigma: Float[Tensor, " batch"],
-        known: Mapping[str, Tensor] | None = None,
-    ) -> Float[Tensor, "batch *event"]:
-        """E[V | Y_sigma = y, known attributes], in the dtype of y, and to its precision.
+    def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
+        """E[V | Y_sigma = y, known attributes], in the dtype of y and to its precision.
 
-        In float64 all items enter, in float64.  In float32 the cost is that of two float32 products, or of one where
-        few items count (:mod:`sigmascope.exact.finite.streaming`); the error is some 1e-6 of the range of the data.
+        For y in float64 all sums are in float64.  For float32 the cost is that of two float32 products, or of one
+        where few items count (:mod:`sigmascope.exact.finite.streaming`); the error is some 1e-6 of the data's range.
 
         Raises: InputError for shapes that do not fit, an unknown attribute or value, or a combination that no item has.
         """
         flat, level = self.rows(y, sigma)
-        told = self.columns_known(known or {}, len(y))
+        columns = self.columns_known(known or {}, len(y))
         if y.dtype != torch.float32:
-            return (self._in_double(flat, level, told) + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
-        mean, left = single_precision(self, flat, level, told)
+            return (self._in_double(flat, level, columns) + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
+        mean, left = single_precision(self, flat, level, columns)
         if bool(left.any()):
-            mean[left] = self._in_double(flat[left], level[left], [(c, value[left]) for c, value in told])
+            mean[left] = self._in_double(flat[left], level[left], [(c, value[left]) for c, value in columns])
         return (mean + self.centre).to(y.dtype).reshape(y.shape).to(y.device)
 
-    def _in_double(
-        self, flat: Float[Tensor, "batch size"], level: Float[Tensor, " batch"], told: list[tuple[int, Tensor]]
-    ) -> Float[Tensor, "batch size"]:
+    def _in_double(self, flat: Rows, level: Levels, known: list[tuple[int, Tensor]]) -> Rows:
         """The posterior mean less the centre, all of it in float64."""
         top = torch.full_like(level, -torch.inf)
         mass = torch.zeros_like(level)
         total = torch.zeros_like(flat)
         for rows, tile in self.tiles(len(flat)):
-            logit = self.logits(rows, tile, flat, level)
-            for column, value in told:
-                possible = (value == UNKNOWN) | (self.classes[rows, column, None] == value)
-                logit = logit.masked_fill(~possible, -torch.inf)
+            logit = self.restricted(rows, self.logits(rows, tile, flat, level), known)
             new = torch.maximum(top, logit.max(0).values)
             safe = torch.where(torch.isfinite(new), new, 0.0)
             weight = (logit - safe).exp()
@@ -185,36 +155,35 @@ class FiniteDenoiser(Denoiser):
             mass = mass * shrink + weight.sum(0)
             total = total * shrink[:, None] + weight.T @ tile
             top = new
-        if not bool((mass > 0).all()):
-            row = int(torch.nonzero(mass <= 0)[0])
-            raise InputError(f"row {row}: no item has the attributes that are said to be known: leave one unknown (-1)")
+        check_possible(mass > 0)
         return total / mass[:, None]
 
     def columns_known(self, known: Mapping[str, Tensor], batch: int) -> list[tuple[int, Tensor]]:
-        """For each known attribute its place among the attributes, and the class of each row, or UNKNOWN.
+        """For each known attribute its place among the attributes, and the column of each row's value, or UNKNOWN.
 
         Raises: InputError.
         """
-        told = []
+        columns = []
         for name, value in known.items():
-            width = len(self.data.attribute(name).values)
-            if value.shape != (batch,):
-                raise InputError(f"known[{name!r}] has shape {tuple(value.shape)}: expected one per row, ({batch},)")
-            if bool(((value < UNKNOWN) | (value >= width)).any()):
-                raise InputError(f"known[{name!r}] must lie between -1 (unknown) and {width - 1}")
+            check_known(name, value, batch, len(self.attribute(name).values))
             index = value.to(self.centre.device)
             place = list(self.columns).index(name)
-            told.append((place, torch.where(index == UNKNOWN, UNKNOWN, index + self.columns[name].start)))
-        return told
+            columns.append((place, torch.where(index == UNKNOWN, UNKNOWN, index + self.columns[name].start)))
+        return columns
 
-    def means_by_value(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "values batch *event"]:
+    def restricted(self, rows: slice, logit: Logits, known: list[tuple[int, Tensor]]) -> Logits:
+        """Logits of a tile, -inf for items that lack a known attribute (as of :meth:`columns_known`)."""
+        for place, column in known:
+            possible = (column == UNKNOWN) | (self.classes[rows, place, None] == column)
+            logit = logit.masked_fill(~possible, -torch.inf)
+        return logit
+
+    def means_by_value(self, y: Values, sigma: Levels, attribute: str) -> Float[Tensor, "values batch *event"]:
         """E[V | Y_sigma = y, A = a] for every value a, in one pass, float64.
 
-        A value that no item of positive weight has is given the mean of some items: it is finite, and of no weight.
+        A value that no item of positive weight has gets the mean of some items, which is finite and of no use.
         """
-        a = self.data.attribute(attribute)
+        a = self.attribute(attribute)
         place, first = list(self.columns).index(attribute), self.columns[attribute].start
         flat, level = self.rows(y, sigma)
         shape = (len(a.values), len(y))
@@ -227,63 +196,51 @@ class FiniteDenoiser(Denoiser):
             safe = torch.where(torch.isfinite(new), new, 0.0)
             weight, shrink = (logit - safe[index]).exp(), (top - safe).exp()
             mass = (mass * shrink).index_add_(0, index, weight)
-            changed = shrink != 1.0
-            if bool(changed.any()):
+            if bool((shrink != 1.0).any()):
                 total *= shrink[:, :, None]
             ClassSums(index[:, None]).add(total, weight, tile)
             top = new
         return (total / mass.clamp_min(1e-300)[:, :, None] + self.centre).reshape(*shape, *self.event)
 
-    def sample_items(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
-    ) -> Int64[Tensor, "n batch"]:
+    def sample_items(self, y: Values, sigma: Levels, n: int, generator: torch.Generator) -> Int64[Tensor, "n batch"]:
         """n independent items from p(item | y) for each row, by inversion of its distribution function.
 
-        Cost: one pass, and a second look at the tiles that the draws fall into.
+        Cost: one pass, and a second one over the tiles that hold a drawn item.
         """
         flat, level = self.rows(y, sigma)
         sums = [self.logits(rows, tile, flat, level).logsumexp(0) for rows, tile in self.tiles(len(y))]
         by_tile = torch.stack(sums).softmax(0).cumsum(0)
         u = torch.rand(n, len(y), generator=generator, dtype=torch.float64).to(flat.device) * by_tile[-1]
-        where = torch.searchsorted(by_tile.T.contiguous(), u.T.contiguous(), right=True).T.clamp_max(len(sums) - 1)
-        wanted = set(where.flatten().tolist())
-        items = torch.zeros_like(where)
+        chosen = torch.searchsorted(by_tile.T.contiguous(), u.T.contiguous(), right=True).T.clamp_max(len(sums) - 1)
+        tiles = set(chosen.flatten().tolist())
+        items = torch.zeros_like(chosen)
         for i, (rows, tile) in enumerate(self.tiles(len(y))):
-            if i not in wanted:
+            if i not in tiles:
                 continue
             below = by_tile[i - 1] if i else torch.zeros_like(by_tile[0])
             share = ((u - below) / (by_tile[i] - below).clamp_min(1e-300)).clamp(0.0, 1.0)
             inside = self.logits(rows, tile, flat, level).softmax(0).cumsum(0).T.contiguous()
             pick = torch.searchsorted(inside, (share * inside[:, -1]).T.contiguous(), right=True).T
-            items = torch.where(where == i, rows.start + pick.clamp_max(len(tile) - 1), items)
+            items = torch.where(chosen == i, rows.start + pick.clamp_max(len(tile) - 1), items)
         return items
 
     def sample_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], n: int, generator: torch.Generator
+        self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given Y_sigma = y, for each row: items of the data."""
         items = self.sample_items(y, sigma, n, generator)
         return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
 
-    def log_posterior(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"], attribute: str
-    ) -> Float[Tensor, "batch values"]:
-        """ln p(a | Y_sigma = y), float64; finite even where p underflows."""
-        self.data.attribute(attribute)
-        return self.all_log_posteriors(y, sigma)[attribute]
-
-    def all_log_posteriors(
-        self, y: Float[Tensor, "batch *event"], sigma: Float[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, "batch values"]]:
+    def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, in one pass, float64."""
         flat, level = self.rows(y, sigma)
         sums = self._no_sums(1, len(y))
         for rows, tile in self.tiles(len(y)):
-            sums[0] = torch.logaddexp(sums[0], self._by_class(rows, self.logits(rows, tile, flat, level)))
+            sums[0] = torch.logaddexp(sums[0], self.log_sums(rows, self.logits(rows, tile, flat, level)))
         return {name: log_p[0] for name, log_p in self.normalised(sums).items()}
 
     def posterior_levels(
-        self, v: Float[Tensor, "batch *event"], noise: Float[Tensor, "batch *event"], sigmas: Float[Tensor, " levels"]
+        self, v: Values, noise: Values, sigmas: Float[Tensor, " levels"]
     ) -> dict[str, Float[Tensor, "levels batch values"]]:
         """ln p(a | v + sigma noise) for every attribute and level; v need not be an item."""
         if noise.shape != v.shape or not bool(torch.isfinite(noise).all()):
@@ -294,31 +251,22 @@ class FiniteDenoiser(Denoiser):
         n = noise.to(self.centre.device).reshape(len(v), -1).double()
         sums = self._no_sums(len(sigmas), len(v))
         for rows, tile in self.tiles(len(v)):
-            distance2 = (tile**2).sum(1, keepdim=True) - 2.0 * (tile @ flat.T)  # less what all items share
+            distance2 = (tile**2).sum(1, keepdim=True) - 2.0 * (tile @ flat.T)  # without the term that all items share
             along = tile @ n.T
             for j, sigma in enumerate(sigmas.tolist()):
                 logit = distance2 * (-0.5 / sigma**2) + along / sigma + self.log_weight[rows, None]
-                sums[j] = torch.logaddexp(sums[j], self._by_class(rows, logit))
+                sums[j] = torch.logaddexp(sums[j], self.log_sums(rows, logit))
         return self.normalised(sums)
 
     def _no_sums(self, levels: int, batch: int) -> Float[Tensor, "levels columns batch"]:
         return torch.full((levels, self.width, batch), -torch.inf, dtype=torch.float64, device=self.centre.device)
 
-    def _by_class(self, rows: slice, logit: Float[Tensor, "rows batch"]) -> Float[Tensor, "columns batch"]:
-        """Log-sum-exp of each class with a maximum of its own, so that no class is lost to underflow."""
-        shape = (self.width, logit.shape[1])
-        out = logit.new_full(shape, -torch.inf)
-        for index, part in zip(self.classes[rows].T, self.columns.values(), strict=True):
-            where = index[:, None].expand_as(logit)
-            top = logit.new_full(shape, -torch.inf).scatter_reduce(0, where, logit, "amax")
-            safe = torch.where(torch.isfinite(top), top, 0.0)
-            mass = logit.new_zeros(shape).index_add_(0, index, (logit - safe[index]).exp())
-            out[part] = safe[part] + mass[part].log()
-        return out
+    def log_sums(self, rows: slice, logit: Logits) -> Float[Tensor, "columns batch"]:
+        """Log-sum-exp of a tile's logits over the items of each class."""
+        ranges = zip(self.classes[rows].T, self.columns.values(), strict=True)
+        return torch.cat([grouped_logsumexp(logit, c - r.start, r.stop - r.start) for c, r in ranges])
 
-    def normalised(
-        self, sums: Float[Tensor, "levels columns batch"]
-    ) -> dict[str, Float[Tensor, "levels batch values"]]:
+    def normalised(self, sums: Float[Tensor, "n columns batch"]) -> dict[str, Float[Tensor, "n batch values"]]:
         """ln p(a | y) of every attribute, from log-sums over the items of each class."""
         parts = {name: sums[:, part] for name, part in self.columns.items()}
         return {name: (x - x.logsumexp(1, keepdim=True)).movedim(1, 2) for name, x in parts.items()}

@@ -1,10 +1,10 @@
-r"""The filter on the items of a finite set, carried along a path: Bayes' rule in :math:`\lambda = \sigma^{-2}`.
+r"""The filter on the items of a finite set, updated along a path by Bayes' rule in :math:`\lambda = \sigma^{-2}`.
 
 .. math:: \ln\pi'(k) = \ln\pi(k) + \langle v_k, \Delta z\rangle - \tfrac12\|v_k\|^2 \Delta\lambda + c,
           \qquad z = \lambda y
 
-Each item is a constant of the clock, so this is exact at any step, given the path of Y.  (In joint generation the path
-itself errs as :class:`~sigmascope.sample.schemes.Ancestral` does.)
+An item does not change along the path, so this is exact at any step, given the path of Y.  (In joint generation the
+path itself has the error of :class:`~sigmascope.sample.schemes.Ancestral`.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ItemBelief:
     Args:
         denoiser: the exact filter of the set.
 
-    Cost: a step reads the data twice; rows · items numbers of 8 bytes are held.
+    Cost: a step reads the data twice; memory for rows · items numbers of 8 bytes.
     """
 
     def __init__(self, denoiser: FiniteDenoiser) -> None:
@@ -48,7 +48,7 @@ class ItemBelief:
     def update(
         self, log_pi: Float[Tensor, "rows items"], y: Tensor, sigma: float, after_y: Tensor, after: float
     ) -> Float[Tensor, "rows items"]:
-        """ln π once the measurement has moved from (y, sigma) to (after_y, after)."""
+        """ln π after the measurement has moved from (y, sigma) to (after_y, after)."""
         d = self.denoiser
         change = after**-2 - sigma**-2
         dz = (after_y / after**2 - y / sigma**2).flatten(1).to(d.centre.device) - change * d.centre
@@ -56,10 +56,10 @@ class ItemBelief:
         return (log_pi + torch.cat(gain).T.to(log_pi.device)).log_softmax(1)
 
     def marginals(self, log_pi: Float[Tensor, "rows items"]) -> dict[str, Float[Tensor, "rows values"]]:
-        """π of every attribute, as probabilities."""
+        """The probabilities of the values of every attribute."""
         d = self.denoiser
-        found = {}
+        marginals = {}
         for classes, (name, part) in zip(d.classes.T, d.columns.items(), strict=True):
             mass = torch.zeros(part.stop - part.start, len(log_pi), dtype=torch.float64, device=log_pi.device)
-            found[name] = mass.index_add_(0, (classes - part.start).to(log_pi.device), log_pi.exp().T).T
-        return found
+            marginals[name] = mass.index_add_(0, (classes - part.start).to(log_pi.device), log_pi.exp().T).T
+        return marginals

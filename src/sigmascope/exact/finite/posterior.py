@@ -12,39 +12,37 @@ from torch import Tensor
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError
-from sigmascope.exact.finite.filter import FiniteDenoiser, copy_state, own_tiles, tile_rows
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
 from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
 from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
+from sigmascope.exact.finite.passes import TilePass, tile_rows
 from sigmascope.exact.finite.sketch import Sketch, pooled
 
 _TILE_ROWS = 1024
 MEANS_ROWS = 2048
-"""Items of a tile where means are wanted, at most: the more rows, the less often their large sums are touched."""
+"""Items of a tile where means are computed, at most: with more rows, their large sums are touched less often."""
 _LEADING = 16  # principal directions along which second moments of each value are kept
-DOUBLE_WORK = 4e10
-"""Multiplications below which products are taken in float64: a second or two."""
+DOUBLE_COST = 4e10
+"""Multiplications below which products are in float64: a second or two."""
 
 
-class PosteriorPass:
-    """One pass over a data set that gives the posterior of every attribute at all levels of shared draws.
+class PosteriorPass(TilePass):
+    """A pass over a data set for the posterior of every attribute at all levels of shared draws.
 
-    Iterate :meth:`step` until :attr:`done`; between steps :meth:`state` can be stored, and a new pass that is given it
-    by :meth:`restore` ends with the same numbers as an unbroken one.  On a CPU each thread works on a tile of its own.
-    Of several processes (see :mod:`sigmascope.distributed`), each passes over the items that it holds.
+    On a CPU each thread has a tile of its own.
 
     Args:
         denoiser: the exact filter.
-        draws: values and noise; items of the data set, or, where ``draws.items`` is -1 throughout, from outside of it.
+        draws: values and noise; items of the data set or, where ``draws.items`` is -1 throughout, other values.
         sigmas: decreasing levels.
-        dtype: of the two products; None takes float64 where that costs a second or two, else float32, whose pairs are
-            rescored in float64 where rounding would reach the logits (see
-            :mod:`sigmascope.exact.finite.kernel.level_sums`).
-        sketch: directions for :meth:`gaps`; None leaves the posterior means out.
-        compiled: whether to use numba; None: where it can be.
+        dtype: of the two products.  None is float64 where that costs a second or two, else float32; pairs whose logits
+            rounding would change are then computed in float64 (:mod:`sigmascope.exact.finite.kernel.level_sums`).
+        sketch: directions for :meth:`gaps`; None computes no posterior means.
+        compiled: whether to use numba; None: where possible.
 
-    Raises: InputError where some draws are items and others not, or levels do not decrease.
+    Raises: InputError where only some draws are items, or levels do not decrease.
 
     Cost: 4 · items · size · draws operations for the products and up to items · draws · levels exponentials; with a
         sketch, 2 · items · draws · directions operations more for each level and attribute.
@@ -60,6 +58,8 @@ class PosteriorPass:
         compiled: bool | None = None,
     ) -> None:
         data, device = denoiser.data, denoiser.centre.device
+        most = _TILE_ROWS if sketch is None else MEANS_ROWS
+        super().__init__(len(data), tile_rows(data.size, len(draws), most))
         self._denoiser, self._draws, self._sketch = denoiser, draws, sketch
         inside = bool((draws.items >= 0).all())
         if not inside and bool((draws.items >= 0).any()):
@@ -70,7 +70,7 @@ class PosteriorPass:
         own = denoiser.log_weight[draws.items.to(device)] if inside else None
         heaviest = float(denoiser.log_weight.max())
         if dtype is None:
-            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_WORK
+            small = 2.0 * len(data) * data.size * len(draws) < DOUBLE_COST
             dtype = torch.float64 if small or (sketch is not None and not is_steady(own, heaviest)) else torch.float32
         if sketch is not None and sketch.wide is None:
             self._sketch = sketch = sketch.of_draws(len(draws))
@@ -80,47 +80,41 @@ class PosteriorPass:
         self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
         self._moments: dict[str, Tensor] = {}
         if sketch is not None:
-            joined = _with_one((v.double() - denoiser.centre) @ sketch.mixed.to(device).double(), sketch.few)
-            self._projected = _without_one(joined.take_along_dim(self._kernel.total.given.columns.which, 1), sketch.few)
+            projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
+            coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
+            with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
+            self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
             zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
-            self._moments["first"] = zeros
             lead = min(sketch.exact, _LEADING)
-            self._moments["second"] = zeros.new_zeros(columns, lead, lead)
-        most = _TILE_ROWS if sketch is None else MEANS_ROWS
-        self._tiles = own_tiles(len(data), tile_rows(data.size, len(draws), most))
-        self.tiles = len(self._tiles)
-        self.next_tile = self._begun = 0
+            self._moments = {"first": zeros, "second": zeros.new_zeros(columns, lead, lead)}
+        self._begun = 0  # tiles, some of which other threads may still have
         self._threads = workers(device)
         self._pipeline = Pipeline(self._threads)
-        self._turns: dict[int, Turn] = {}  # the last one of each worker's sums
-        self._each = [self._kernel.total]  # what each worker adds up
-        self._joined = self._broken = False
-
-    @property
-    def done(self) -> bool:
-        return self.next_tile >= self.tiles
+        self._turns: dict[int, Turn] = {}  # the latest turn at each worker's sums
+        self._each = [self._kernel.total]  # the sums of each worker
+        self._broken = False
 
     def step(self) -> None:
-        """Add the next tile of items; on several threads, a few more are begun."""
+        """Add the next tile of items; with several threads, a few more are begun."""
         self._refuse(self._joined, "its results were asked for: begin another one")
         try:
-            while self._begun < self.tiles and (self._begun == self.next_tile or not self._pipeline.full):
+            while self._begun < self.total and (self._begun == self.position or not self._pipeline.full):
                 self._begin(self._begun)
                 self._begun += 1
             self._pipeline.wait()
         except BaseException:
             self._broken = True
             raise
-        self.next_tile += 1
+        self.position += 1
 
     def _refuse(self, now: bool, why: str) -> None:
         if now or self._broken:
             raise RuntimeError(f"this pass cannot go on: {'it was interrupted in a tile' if self._broken else why}")
 
     def _begin(self, tile: int) -> None:
-        # Where there are means, whose sums are large, threads share them; else each has sums of its own.
+        # Threads share the sums of means, which are large; without means each has sums of its own.
         each = 1 if self._sketch is not None else self._threads
-        while len(self._each) < min(each, self.tiles):
+        while len(self._each) < min(each, self.total):
             self._each.append(self._kernel.total.empty())
         worker = tile % each
         self._turns[worker] = Turn(self._turns.get(worker))
@@ -131,19 +125,19 @@ class PosteriorPass:
         try:
             projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
             if self._sketch is not None:
-                with turn.stage(into.given.levels + 1):
+                with turn.stage(into.inputs.levels + 1):
                     self._add_moments(self._sketch, rows, projected)
         finally:
             turn.leave()
 
     def _read(self, rows: slice) -> Float[Tensor, "rows size"]:
-        """Items, in pieces of a usual tile: new memory for one much larger would cost more than a copy."""
+        """Items, read in pieces of the usual size: new memory for a much larger one would cost more than a copy."""
         source, device = self._denoiser.data.source, self._denoiser.centre.device
         size = self._denoiser.data.size
         if rows.stop - rows.start <= _TILE_ROWS or device.type != "cpu":
             return source.read(rows.start, rows.stop).reshape(-1, size).to(device)
         out = room("raw", (rows.stop - rows.start, size))
-        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), out.split(_TILE_ROWS), strict=True):
+        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), torch.split(out, _TILE_ROWS), strict=True):
             part.copy_(source.read(start, start + len(part)).reshape(-1, size))
         return out
 
@@ -158,26 +152,23 @@ class PosteriorPass:
         by_class.add(self._moments["second"], w * lead, lead)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later pass needs to go on from here, to be stored before the next step (the arrays are in use)."""
+        """What a later pass needs to resume, to be stored before the next step (the arrays are in use)."""
         self._refuse(self._joined, "its results were asked for")
         self._pipeline.drain()
-        self.next_tile = self._begun
-        return {k: v.cpu().numpy() for k, v in self._held().items()} | {"next_tile": np.array(self.next_tile)}
+        self.position = self._begun
+        return super().state()
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of a pass with the same data, draws and levels."""
+    def _prepare(self, state: Mapping[str, np.ndarray]) -> None:
         self._each = [self._kernel.total]
         while f"worker{len(self._each)}.sums" in state:
             self._each.append(self._kernel.total.empty())
-        copy_state(self._held(), state)
-        self.next_tile = self._begun = int(state["next_tile"])
+        self._begun = int(state["next_tile"])
 
-    def _held(self) -> dict[str, Tensor]:
-        """All that the pass adds to, by name."""
-        return {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.held().items()} | self._moments
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f"worker{i}.{k}": v for i, s in enumerate(self._each) for k, v in s.tensors().items()} | self._moments
 
     def _total(self) -> Sums:
-        """What all workers and all ranks have added up; every rank must ask."""
+        """The sums of all workers and ranks; every rank must call this."""
         if not self._joined:
             self._refuse(not self.done, "ask for results once it is done")
             for other in self._each[1:]:
@@ -189,59 +180,59 @@ class PosteriorPass:
         return self._kernel.total
 
     def log_posterior(self) -> dict[str, Float[Tensor, "levels draws values"]]:
-        """ln p(a | y) for every attribute and level, float64; the last row is the limit sigma → 0."""
+        """ln p(a | y) for every attribute and level, float64; the last level is the limit sigma → 0."""
         return self._denoiser.normalised(self._total().by_class.log())
 
     def effective_items(self) -> Float[Tensor, "levels draws"]:
-        r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last row is the limit sigma → 0."""
+        r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last level is the limit sigma → 0."""
         s, a = self._total(), self._denoiser.attributes[0]
         return s.by_class[:, : len(a.values)].sum(1) ** 2 / s.squares.T
 
     def gaps(self) -> dict[str, Gap]:
-        r"""Squared gaps between the posterior means with and without knowledge of each attribute.
+        r"""Squared gaps between the conditional and unconditional posterior means, for each attribute.
 
         For each draw and level, the score gap averaged over the posterior, :math:`\sum_a \pi(a|y) \|D_a - D\|^2`, and
         the gap of squared errors at the drawn label, :math:`\|v - D\|^2 - \|v - D_a\|^2`.
         """
         if self._sketch is None:
-            raise ValueError("this pass has no sketch: give it one to get gaps")
+            raise ValueError("this pass has no sketch: pass one to get gaps")
         if bool((self._draws.items < 0).any()):
-            raise InputError("draws from outside of the data have no label: gaps are of its own items")
+            raise InputError("draws from outside the data have no label: pass draws that are items to get gaps")
         sketch, d = self._sketch, self._denoiser
-        found = {}
+        gaps = {}
         for i, a in enumerate(d.attributes):
             part = d.columns[a.name]
             own = d.classes[self._draws.items.to(d.classes.device), i] - part.start
-            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().given.levels)]
+            levels = [self._gap_of_level(sketch, j, part, own) for j in range(self._total().inputs.levels)]
             score, mmse, score_directions, mmse_directions = (
                 torch.stack(x).cpu().numpy() for x in zip(*levels, strict=True)
             )
-            found[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(sketch, part))
-        return found
+            gaps[a.name] = Gap(score, mmse, score_directions, mmse_directions, *self._tail(sketch, part))
+        return gaps
 
     def _gap_of_level(self, sketch: Sketch, j: int, part: slice, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""Score gap and error gap per draw, and what each random direction says of their means.
+        r"""Score gap and error gap of each draw, and their estimates along each random direction, averaged over draws.
 
         .. math:: \sum_i \sum_a \pi(a|y) (D_a - D)_i^2, \qquad \sum_i\, (v - D)_i^2 - (v - D_A)_i^2
 
         over the directions i that serve the level: the first ones of the sketch, or all.
         """
-        held = self._total()
-        c, means = held.given.columns, held.means[:, part, j].transpose(0, 1)
-        sums, means = means[..., c.few], _without_one(means, c.few)
+        total = self._total()
+        c, means = total.inputs.means, total.means[:, part, j].transpose(0, 1)
+        sums, means = means[..., c.coarse], _without_one(means, c.coarse)
         exact, v = sketch.exact, self._projected
-        if j < c.few_levels:
-            exact, means, v = sketch.few - sketch.random, means[..., : c.few], v[:, : c.few]
+        if j < c.coarse_levels:
+            exact, means, v = sketch.coarse - sketch.random, means[..., : c.coarse], v[:, : c.coarse]
         else:
             means, v = (
                 torch.cat([sketch.sorted(x[..., p, :], k) for k, p in enumerate(c.parts)], -2) for x in (means, v)
             )
-        total = sums.sum(0)
-        mean = means.sum(0) / total[:, None]
+        mass = sums.sum(0)
+        mean = means.sum(0) / mass[:, None]
         by_value = means / sums.clamp_min(1e-300)[:, :, None]
-        score = ((sums / total)[:, :, None] * (by_value - mean) ** 2).sum(0)
-        told = by_value[own, torch.arange(len(own), device=own.device)]
-        mmse = (v - mean) ** 2 - (v - told) ** 2
+        score = ((sums / mass)[:, :, None] * (by_value - mean) ** 2).sum(0)
+        conditional = by_value[own, torch.arange(len(own), device=own.device)]
+        mmse = (v - mean) ** 2 - (v - conditional) ** 2
         of_score, of_mmse = (
             pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)
         )
@@ -249,11 +240,11 @@ class PosteriorPass:
 
     @property
     def _weights(self) -> list[float]:
-        """Shares of the draws that have random directions of their own."""
-        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.given.columns.parts]
+        """The share of the draws that each set of random directions serves."""
+        return [(part.stop - part.start) / len(self._draws) for part in self._kernel.total.inputs.means.parts]
 
     def _tail(self, sketch: Sketch, part: slice) -> tuple[float, np.ndarray, float]:
-        r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its random directions, and
+        r"""For :math:`\sigma \to \infty`: :math:`E\|E[V|A]-E[V]\|^2`, its part along each random direction, and
         :math:`\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2` along the leading directions, which hold most of it."""
         first, second = (self._moments[k][part] for k in ("first", "second"))
         mass, first = first[:, :1], sketch.sorted(first[:, 1:])
@@ -272,10 +263,5 @@ class PosteriorPass:
         return float(spread[: sketch.exact].sum()) + along, random.cpu().numpy(), float(frobenius)
 
 
-def _with_one(x: Float[Tensor, "*shape directions"], few: int) -> Float[Tensor, "*shape directions_and_one"]:
-    """With a one after the first few."""
-    return torch.cat([x[..., :few], torch.ones_like(x[..., :1]), x[..., few:]], -1)
-
-
-def _without_one(x: Float[Tensor, "*shape directions_and_one"], few: int) -> Float[Tensor, "*shape directions"]:
-    return torch.cat([x[..., :few], x[..., few + 1 :]], -1)
+def _without_one(x: Float[Tensor, "*shape directions_and_one"], coarse: int) -> Float[Tensor, "*shape directions"]:
+    return torch.cat([x[..., :coarse], x[..., coarse + 1 :]], -1)

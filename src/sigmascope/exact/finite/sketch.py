@@ -1,17 +1,17 @@
 r"""Directions along which squared norms of differences of posterior means are measured.
 
-Only :math:`\|D_A - D\|^2` is wanted, so the values may be projected: the leading principal directions are kept exactly,
-and of what is orthogonal to them random directions are taken,
+Only :math:`\|D_A - D\|^2` is needed, so the means may be projected: exactly along the leading principal directions,
+and along random directions for the part orthogonal to these,
 
 .. math:: \|x\|^2 = \|P x\|^2 + \|R x\|^2, \qquad \|R x\|^2 = E_\omega\,(\omega^\top R x)^2 .
 
-The error of random directions is common to the draws that share them: it must be judged over directions, not over
-draws.  So every 32 draws have random directions of their own (:meth:`Sketch.of_draws`): few for each draw, many for
-the mean of all.
+Draws that share random directions share their error, which is estimated from the spread over directions, not over
+draws.  So every 32 draws have random directions of their own (:meth:`Sketch.of_draws`): few for each draw, many for the
+mean over all draws.
 
-At large sigma few directions hold nearly all of it: there the first exact ones suffice, with random ones on *their*
-complement.  Both kinds of random directions come from the same Gaussian ones, so that means along one kind give those
-along the other.
+At large sigma a few principal directions hold nearly all of the difference: there the first exact directions suffice,
+with random ones on *their* complement.  Both kinds of random directions are made from the same Gaussian vectors, so
+the means along one kind give those along the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 from sigmascope.core import generator as stream
 
 _PART = 32  # draws that share random directions
-_VECTOR = 8  # numbers that a processor works on at a time
+_VECTOR = 8  # numbers that a processor handles at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +37,23 @@ class Sketch:
     The sum of squares of a projection is then an unbiased estimate of the squared norm.
 
     Args:
-        directions: the exact ones, and random ones on their complement; those of the first part of the draws.
+        directions: the exact ones, then random ones on their complement (those of the first part of the draws).
         exact: how many are exact.
-        wide: random ones of each part of the draws, on the complement of the first ``first`` exact ones alone, shape
-            (size, parts * random); None before draws are known.
-        first: how many exact directions suffice at large sigma.
-        first_above: where: from this sigma upward.
-        each: how many random directions every part of the draws has.
-        seed: of these.
-        parts: how many parts the draws have, consecutive and as large as :attr:`directions` are for.
+        wide: random directions of each part of the draws, on the complement of the first ``coarse_exact`` exact ones,
+            shape (size, parts * random); None before the draws are given.
+        coarse_exact: how many exact directions suffice at large sigma.
+        coarse_above: the sigma from which upward they do.
+        random_per_part: how many random directions every part of the draws has.
+        seed: of the random directions.
+        parts: how many parts the draws have, consecutive and of equal size but for the last.
     """
 
     directions: Float[Tensor, "size directions"]
     exact: int
     wide: Float[Tensor, "size parts_random"] | None = None
-    first: int = 0
-    first_above: float = float("inf")
-    each: int = 0
+    coarse_exact: int = 0
+    coarse_above: float = float("inf")
+    random_per_part: int = 0
     seed: int = 0
     parts: int = 1
 
@@ -62,9 +62,9 @@ class Sketch:
         return self.directions.shape[1] - self.exact
 
     @property
-    def few(self) -> int:
-        """How many of the directions of a draw serve large sigma; all, where there is no such choice."""
-        return self.directions.shape[1] if self.wide is None else self.first + self.random
+    def coarse(self) -> int:
+        """How many of a draw's directions serve large sigma; all of them, before the draws are given."""
+        return self.directions.shape[1] if self.wide is None else self.coarse_exact + self.random
 
     @property
     def mixed(self) -> Float[Tensor, "size mixed"]:
@@ -72,90 +72,89 @@ class Sketch:
         if self.wide is None:
             return self.directions
         exact = self.directions[:, : self.exact]
-        return torch.cat([exact[:, : self.first], self.wide, exact[:, self.first :]], 1)
+        return torch.cat([exact[:, : self.coarse_exact], self.wide, exact[:, self.coarse_exact :]], 1)
 
     @property
     def exact_columns(self) -> Int64[Tensor, " exact"]:
-        """Which of the :attr:`mixed` directions are the exact ones."""
+        """The indices of the exact directions among the :attr:`mixed` ones."""
         after = 0 if self.wide is None else self.wide.shape[1]
-        return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.first)
+        return torch.arange(self.exact) + after * (torch.arange(self.exact) >= self.coarse_exact)
 
     def of_draws(self, draws: int, block: int = 0) -> Sketch:
         """The same exact directions, and independent random ones for every 32 draws.
 
         Args:
             draws: how many.
-            block: which draws these are: each block has random directions of its own.
+            block: the number of this block of draws: each block has random directions of its own.
         """
         if not self.random:
             return self
         parts = -(-draws // _PART)
         exact = self.directions[:, : self.exact].double()
-        omega = torch.randn(len(exact), parts * self.each, generator=stream(self.seed, block), dtype=torch.float64)
-        wide = _without(omega.to(exact) / self.each**0.5, exact[:, : self.first])
-        along = _without(wide[:, : self.each], exact[:, self.first :])
+        omega = torch.randn(
+            len(exact), parts * self.random_per_part, generator=stream(self.seed, block), dtype=torch.float64
+        )
+        wide = _without(omega.to(exact) / self.random_per_part**0.5, exact[:, : self.coarse_exact])
+        along = _without(wide[:, : self.random_per_part], exact[:, self.coarse_exact :])
         directions = torch.cat([exact, along], 1).float()
         return replace(self, directions=directions, wide=wide.float(), parts=parts)
 
     def part_of(self, draws: int) -> Int64[Tensor, " draws"]:
-        """The part that each of so many draws belongs to: all parts but the last are of one size."""
+        """The part to which each draw belongs."""
         return torch.arange(draws) // -(-draws // self.parts)
 
     def columns(self, draws: int) -> Int64[Tensor, "draws directions_and_one"]:
-        """Which columns serve each draw, of the :attr:`mixed` directions with one more after the first ``few``."""
+        """The columns of each draw, among the :attr:`mixed` directions with a one after the first ``coarse``."""
         mixed = torch.arange(self.mixed.shape[1])
-        mixed += mixed >= self.few
-        first, randoms = self.few - self.random, self.parts * self.random
+        mixed += mixed >= self.coarse
+        first, randoms = self.coarse - self.random, self.parts * self.random
         own = mixed[first + self.part_of(draws)[:, None] * self.random + torch.arange(self.random)]
-        before, rest = (x.expand(draws, -1) for x in (mixed[:first], mixed[first + randoms :]))
-        return torch.cat([before, own, torch.full((draws, 1), self.few), rest], 1)
+        before, after = (x.expand(draws, -1) for x in (mixed[:first], mixed[first + randoms :]))
+        return torch.cat([before, own, torch.full((draws, 1), self.coarse), after], 1)
 
     def sorted(
         self, along: Float[Tensor, "*shape known"], part: int | None = None
     ) -> Float[Tensor, "*shape directions"]:
-        """What is known along the :attr:`mixed` directions, along the exact and then the random ones.
+        """Coordinates along the :attr:`mixed` directions, as coordinates along the exact and then the random ones.
 
         Args:
-            along: with the random directions of one part, or of all.
-            part: which; None: all.
+            along: the coordinates, with the random directions of one part or of all.
+            part: the number of that part; None: all.
         """
         if self.wide is None:
             return along
         own = slice(None) if part is None else slice(part * self.random, (part + 1) * self.random)
         inner = self._inner[:, own].to(along)
-        first, random, rest = along.split([self.first, inner.shape[1], self.exact - self.first], -1)
-        return torch.cat([first, rest, random - rest @ inner], -1)
+        counts = [self.coarse_exact, inner.shape[1], self.exact - self.coarse_exact]
+        first, random, others = torch.split(along, counts, -1)
+        return torch.cat([first, others, random - others @ inner], -1)
 
     @cached_property
-    def _inner(self) -> Float[Tensor, "rest parts_random"]:
+    def _inner(self) -> Float[Tensor, "others parts_random"]:
         """Products of the exact directions after the first ones with the wide random ones."""
-        others = self.directions[:, self.first : self.exact].double()
+        others = self.directions[:, self.coarse_exact : self.exact].double()
         return others.T @ (others[:, :0] if self.wide is None else self.wide.double())
 
 
-def pooled(said: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]) -> Float[Tensor, "... all"]:
-    r"""What independent sets of directions say of their parts of the draws, as if one set said it of all.
+def pooled(estimates: Sequence[Float[Tensor, "... _"]], weights: Sequence[float]) -> Float[Tensor, "... all"]:
+    r"""Estimates from independent sets of directions, each for its own draws, as estimates for all draws.
 
-    The mean of what is returned is the weighted mean m of the sets' means; its spread is made such that the usual
-    squared error of a mean is that of m, :math:`\sum_g w_g^2 \mathrm{var}_g / n_g`: only directions of one set are
-    compared, so that the draws' own spread stays out.
-
-    Args:
-        said: for each set, an estimate by each of its directions.
-        weights: the sets' shares of the draws.
+    The mean of the result is the weighted mean m of the sets' means.  Its spread is such that the usual squared error
+    of a mean is that of m, :math:`\sum_g w_g^2 \mathrm{var}_g / n_g`: only directions of one set are compared with each
+    other, so the spread of the draws does not enter.  Weights are the sets' shares of the draws.
     """
-    total = sum(s.shape[-1] for s in said)
-    middles = [s.mean(-1, keepdim=True) for s in said]
-    mean = torch.stack([w * m for w, m in zip(weights, middles, strict=True)]).sum(0)
-    found = []
-    for s, m, w in zip(said, middles, weights, strict=True):
+    total = sum(s.shape[-1] for s in estimates)
+    means = [s.mean(-1, keepdim=True) for s in estimates]
+    mean = torch.stack([w * m for w, m in zip(weights, means, strict=True)]).sum(0)
+    parts = []
+    for s, m, w in zip(estimates, means, weights, strict=True):
         n = s.shape[-1]
-        found.append(mean + w * (total * (total - 1) / max(n * (n - 1), 1)) ** 0.5 * (s - m))
-    return torch.cat(found, -1)
+        parts.append(mean + w * (total * (total - 1) / max(n * (n - 1), 1)) ** 0.5 * (s - m))
+    return torch.cat(parts, -1)
 
 
 def _without(x: Float[Tensor, "size k"], basis: Float[Tensor, "size n"]) -> Float[Tensor, "size k"]:
-    """What is orthogonal to an orthonormal basis."""
+    """The part of x that is orthogonal to an orthonormal basis."""
     return x - basis @ (basis.T @ x)
 
 
@@ -167,11 +166,11 @@ def make_sketch(
     Args:
         items: a sample of the data.
         exact: how many leading principal directions.
-        random: how many random directions on the rest.
+        random: how many random directions on their complement.
         generator: of the random directions.
-        each: how many every part of the draws of a pass has; None: as many.
+        each: how many random directions every part of the draws of a pass has; None: ``random``.
 
-    Returns: the whole space, exactly, where it has no more than ``exact + random`` dimensions.
+    Returns: the sketch; the whole space, exactly, where it has no more than ``exact + random`` dimensions.
     """
     size, each = items.shape[1], random if each is None else each
     if size <= exact + random:
@@ -186,7 +185,7 @@ def make_sketch(
     seed = int(torch.randint(2**62, (), generator=generator))
     first = keep // 4
     first = min(first + -(first + each + 1) % _VECTOR, keep)
-    # There the posterior mean keeps less than 1/400 of an item along the next direction: its share of a gap is small.
+    # From there the posterior mean keeps less than 1/400 of an item along the next direction, a small share of a gap.
     above = float((400.0 * values[-first - 1] / len(items)) ** 0.5) if first else float("inf")
     directions = torch.cat([basis, _without(omega, basis)], 1).float()
-    return Sketch(directions, keep, first=first, first_above=above, each=each, seed=seed)
+    return Sketch(directions, keep, coarse_exact=first, coarse_above=above, random_per_part=each, seed=seed)

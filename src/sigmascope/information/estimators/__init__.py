@@ -25,26 +25,28 @@ for _estimator in BUILT_IN:
 
 _HELDOUT = Derived(
     "heldout", (CONDITIONAL,), "lower bound",
-    "heldout: kernel filters of other labelled items, with no network. A lower bound of what noisy images tell, "
-    "which binds whatever the model.",
+    "heldout: a lower bound from kernel filters of other labelled items, without a network. It holds whatever the "
+    "model.",
     "lower bound of the data alone", "the lower bound of the data alone", 5,
 )  # fmt: skip
 for _curve in (
     Derived(
         "probes:noisy", (CONDITIONAL, SAMPLER), "lower bound",
-        "probes:noisy: logistic regression on the noisy values. A lower bound, of what is usable linearly.",
+        "probes:noisy: a lower bound by logistic regression on the noisy values, of the information that a linear "
+        "classifier can use.",
         "probes on noisy values (bound)", "probes on noisy values", 6,
     ),
     Derived(
         "probes:features", (CONDITIONAL, SAMPLER), "lower bound",
-        "probes:features: the same on what the network sees in them, block by block, averaged over pixels.",
+        "probes:features: the same on the network's features of the noisy values, block by block, averaged over "
+        "pixels.",
         "probes on the network's features (bound)", "probes on the network's features", 2,
     ),
     _HELDOUT,
     replace(_HELDOUT, subjects=(SAMPLER,), label="the data alone (bound)"),
     Derived(
         "bound", (CONDITIONAL,), "lower bound",
-        "bound: the best of the lower bounds at this or a higher noise level, chosen on other draws.",
+        "bound: the largest of the lower bounds at this noise level or a higher one, chosen on other draws.",
         "best lower bound", "the best lower bound", 0,
     ),
     Derived("posterior", (SAMPLER,), "exact", label="exact filter of data", colour=6),

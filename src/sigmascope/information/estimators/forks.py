@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import SAMPLER, Estimator
-from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
+from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -17,11 +17,11 @@ FORKS = "forks"
 """Name, and key of the job of a sampler's continuations."""
 
 
-class ForksOfLaw(OfPosteriors):
+class ForksOfLaw(FromPosteriors):
     """Continuations of the exact process, whose labels are drawn at once from the posterior."""
 
     name, kind = FORKS, "estimate"
-    words = "forks: the entropy of the labels of independent continuations from the noisy image."
+    words = "forks: an estimate from the labels of independent continuations of each noisy image, by their entropy."
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         import torch
@@ -30,30 +30,20 @@ class ForksOfLaw(OfPosteriors):
         from sigmascope.information.forks import forks_at_once
         from sigmascope.streams import Use
 
-        job, found = done[POSTERIORS], []
-        for a in problem.attributes:
-            log_p = job.log_posterior(a.name)[problem.at]
-            # A draw has its own uniform numbers, shared by levels.
-            each = [
-                torch.rand(
-                    problem.children,
-                    generator=generator(problem.seed, i, Use.FORKED_LABELS_OF_DRAW),
-                    dtype=torch.float64,
-                )
-                for i in range(log_p.shape[1])
-            ]
-            found.append(forks_at_once(a, problem.sigma, log_p, torch.stack(each)))
-        return found
+        # A draw has its own uniform numbers, shared by levels and attributes.
+        streams = (generator(problem.seed, i, Use.FORKED_LABELS_OF_DRAW) for i in range(len(problem.draws)))
+        uniform = torch.stack([torch.rand(problem.children, generator=g, dtype=torch.float64) for g in streams])
+        return [
+            forks_at_once(a, problem.sigma, done[POSTERIORS].log_posterior(a.name)[problem.at], uniform)
+            for a in problem.attributes
+        ]
 
 
 class ForksOfSampler(Estimator["SamplerProblem"]):
-    """Continuations by the model, labelled."""
+    """Labelled continuations by the model."""
 
     name, subjects, kind, usual, colour = FORKS, (SAMPLER,), "estimate", (SAMPLER,), 1
     label = "forks of the model"
-
-    def refusal(self, subject: Any) -> str:
-        return ""
 
     def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.forking import ForkJob
@@ -62,8 +52,9 @@ class ForksOfSampler(Estimator["SamplerProblem"]):
 
         def make() -> ForkJob:
             return ForkJob(
-                p.model, p.draws, p.sigma, p.attributes, p.label, p.of_items, p.down, children=p.children, seed=p.seed
-            )
+                p.model, p.draws, p.sigma, p.attributes, p.label, p.draws_are_items, p.down,
+                children=p.children, seed=p.seed,
+            )  # fmt: skip
 
         return {FORKS: p.job(FORKS, make)}
 

@@ -1,4 +1,4 @@
-"""Gaps between denoisers that know the attribute and those that do not, integrated over the levels."""
+"""Gaps between conditional and unconditional denoisers, integrated over the levels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
-from sigmascope.information.estimators.posterior import POSTERIORS, OfPosteriors
+from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from sigmascope.information.problems import ExactProblem, ModelProblem
 
 GAPS = "gaps"
-"""Key of the job that gaps of a model wait for."""
+"""Key of the job that measures the gaps of a model."""
 
 
-class _OfLaw(OfPosteriors):
+class _OfLaw(FromPosteriors):
     kind, integrates, needs = "estimate", True, frozenset({"gaps"})
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
@@ -32,8 +32,8 @@ class ScoreGap(_OfLaw):
 
     name, usual = "score_gap", (EXACT,)
     words = (
-        "score_gap (the paper's measure): the gap between denoisers that know the attribute and those that do not, "
-        "integrated over the levels."
+        "score_gap (the paper's measure): the mean squared difference between the denoiser that is given the attribute "
+        "and the one that is not, over σ², integrated over ln σ."
     )
 
 
@@ -41,15 +41,12 @@ class MmseGap(_OfLaw):
     r""":math:`\int (E\|V - D\|^2 - E\|V - D_A\|^2) / \sigma'^2\, d\ln\sigma'`."""
 
     name = "mmse_gap"
-    words = "mmse_gap: the same in squared errors."
+    words = "mmse_gap: the same integral of how much smaller the squared error of the first is."
 
 
 class _OfModel(Estimator["ModelProblem"]):
     subjects, kind, usual, columns = (CONDITIONAL,), "estimate", (CONDITIONAL,), "own"
     help = "an estimate that the network's error can bias"
-
-    def refusal(self, subject: Any) -> str:
-        return ""
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {GAPS: problem.job(GAPS, problem.gap_job)}
@@ -68,17 +65,17 @@ class ScoreGapOfModel(_OfModel):
     name, colour = "score_gap", 1
     called = "the score gap"
     words = (
-        "score_gap (the paper's measure): how far the network's outputs with and without the attribute are apart. The "
-        "network's error can bias it either way."
+        "score_gap (the paper's measure): the mean squared difference between the network's outputs with and without "
+        "the attribute, over σ², integrated over ln σ. The network's error can bias it in either direction."
     )
 
 
 class MmseGapOfModel(_OfModel):
-    """Its sibling in squared errors."""
+    """The same in squared errors."""
 
     name, colour = "mmse_gap", 2
     called = "the gap of squared errors"
     words = (
-        "mmse_gap: how much better the network denoises when it is told the attribute. Biased by the network's error, "
-        "too."
+        "mmse_gap: the same integral of how much smaller the network's squared error is when it is given the "
+        "attribute. The network's error can bias it, too."
     )

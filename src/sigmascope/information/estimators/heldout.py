@@ -19,26 +19,17 @@ class HeldOut(Estimator["PopulationProblem"]):
     name, subjects, kind, usual = "heldout", (POPULATION,), "lower bound", (POPULATION,)
     called = "the lower bound of items held out"
 
-    def refusal(self, subject: Any) -> str:
-        return ""
-
     def jobs(self, problem: PopulationProblem) -> Mapping[str, Job]:
         from sigmascope.exact.finite.heldout import HeldOutPass
 
-        def make() -> Any:
-            denoiser: Any = problem.denoiser
-            return HeldOutPass(denoiser, problem.draws, problem.sigma)
-
-        return {self.name: problem.job(self.name, make)}
-
-    def cost(self, problem: PopulationProblem) -> tuple[str, str] | None:
-        return None
+        denoiser: Any = problem.denoiser
+        return {self.name: problem.job(self.name, lambda: HeldOutPass(denoiser, problem.draws, problem.sigma))}
 
     def curves(self, problem: PopulationProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.bounds import heldout_bound
 
         held, labels = done[self.name], problem.draws.labels
-        levels = [j for j, _ in held.pairs]
+        levels = [j for j, _ in held.kernels]
         return [
             heldout_bound(a, problem.sigma, levels, held.own_probability(a.name), labels[a.name].numpy())
             for a in problem.attributes
@@ -46,24 +37,21 @@ class HeldOut(Estimator["PopulationProblem"]):
 
 
 class DataBoundOf(Estimator["ModelProblem | SamplerProblem"]):
-    """The bound that the labelled data of a model give with no network: it stands beside every curve of a model.
+    """The lower bound that the labelled data give without a network, measured beside every curve of a model.
 
     Args:
-        columns: of the curves of the study.
+        width: number of columns of the study's curves.
     """
 
     name, subjects, kind, columns = "heldout", (CONDITIONAL, SAMPLER), "lower bound", "own"
 
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-
-    def refusal(self, subject: Any) -> str:
-        return ""
+    def __init__(self, width: int) -> None:
+        self._width = width
 
     def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.data_bound import data_bound_job
 
-        job = data_bound_job(problem.data, problem.sigma, self._columns, problem.seed)
+        job = data_bound_job(problem.data, problem.sigma, self._width, problem.seed)
         return {} if job is None else {self.name: problem.job(self.name, lambda: job)}
 
     def cost(self, problem: ModelProblem | SamplerProblem) -> tuple[str, str] | None:
@@ -71,9 +59,9 @@ class DataBoundOf(Estimator["ModelProblem | SamplerProblem"]):
 
         if getattr(problem.subject, "items", None) is None:
             return None
-        size = bound_size(problem.data, self._columns, len(problem.sigma))
+        size = bound_size(problem.data, self._width, len(problem.sigma))
         return None if size is None else (self.name, f"about {size.exponentials:.2g} exponentials, no network calls")
 
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         job = done.get(self.name)
-        return [] if job is None else [job.curve(a, self._columns) for a in problem.attributes]
+        return [] if job is None else [job.curve(a, self._width) for a in problem.attributes]

@@ -1,11 +1,11 @@
-"""The same information along the model's own path: it is kept beside the curves, since it is of another law."""
+"""Information along the model's own path, which is of another law and so stands beside the other curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, Estimator, P
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Estimator, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,18 +14,15 @@ if TYPE_CHECKING:
 
 
 class _OwnPath(Estimator[P]):
-    name, kind = OF_PATH, "estimate"
-    help = "the same information along the model's own path, the states that its generation visits"
-
-    def refusal(self, subject: Any) -> str:
-        return ""
+    name, kind = PATH_ESTIMATOR, "estimate"
+    help = "the information in the states that the model's own generation visits"
 
     def curves(self, problem: Any, done: Mapping[str, Any]) -> list[Curve]:
         return []
 
 
 class OwnPathOfModel(_OwnPath["ModelProblem"]):
-    """The gap along generations that are told a value."""
+    """The gap along conditional generations."""
 
     subjects = (CONDITIONAL,)
 
@@ -37,13 +34,13 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         def make() -> ConditionalPathJob:
             return ConditionalPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)
 
-        return {OF_PATH: p.job(OF_PATH, make)}
+        return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
-        from sigmascope.information.jobs.conditional_path import calls_of
+        from sigmascope.information.jobs.conditional_path import path_calls
 
         p = problem
-        calls = calls_of(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
+        calls = path_calls(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
         return "own path", f"{calls:,} network calls"
 
 
@@ -63,7 +60,7 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
                 draws=len(p.draws), children=p.children, seed=p.seed,
             )  # fmt: skip
 
-        return {OF_PATH: p.job(OF_PATH, make)}
+        return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
     def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
         p = problem

@@ -18,26 +18,20 @@ DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
 
-class OfPosteriors(Estimator["ExactProblem"]):
-    """One that reads the pass for posteriors of an exact law, and asks for no other work."""
+class FromPosteriors(Estimator["ExactProblem"]):
+    """One that reads the pass for posteriors of an exact law, and needs no other job."""
 
     subjects = (EXACT,)
-
-    def refusal(self, subject: Any) -> str:
-        return ""
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {POSTERIORS: problem.subject.posteriors(problem)}
 
-    def cost(self, problem: ExactProblem) -> tuple[str, str] | None:
-        return None
 
-
-class Posterior(OfPosteriors):
+class Posterior(FromPosteriors):
     r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
 
     name, kind, usual = "posterior", "exact", (EXACT,)
-    help = "always"
+    help = "exact, measured always"
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
@@ -47,11 +41,11 @@ class Posterior(OfPosteriors):
 
 
 class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
-    """The exact filter of the data that a model is measured on, to compare with."""
+    """The exact filter of the data that a model is measured on, for comparison."""
 
     name, subjects, kind, usual, colour = "posterior", (CONDITIONAL, SAMPLER), "exact", (SAMPLER,), 6
-    words = "posterior: the exact filter of the data, for comparison; the verdicts do not use it."
-    help = "the exact filter of the data, to compare with"
+    words = "posterior: the exact filter of the data, for comparison. The verdicts do not use it."
+    help = "the exact filter of the data, for comparison"
     label = "exact"
 
     def refusal(self, subject: Any) -> str:
@@ -63,13 +57,8 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
         from sigmascope.exact.finite.filter import FiniteDenoiser
         from sigmascope.information.jobs.passes import Collected
 
-        def make() -> Collected:
-            return Collected(FiniteDenoiser(problem.data), problem.test, problem.sigma, None)
-
-        return {DATA: problem.job(DATA, make)}
-
-    def cost(self, problem: ModelProblem | SamplerProblem) -> tuple[str, str] | None:
-        return None
+        p = problem
+        return {DATA: p.job(DATA, lambda: Collected(FiniteDenoiser(p.data), p.test, p.sigma, None))}
 
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior

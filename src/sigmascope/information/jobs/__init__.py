@@ -1,4 +1,4 @@
-"""Jobs: pieces of work that can be interrupted and go on, and that several estimators may share."""
+"""Jobs: computations that can be interrupted and resumed, and that several estimators may share."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ __all__ = ["Job"]
 
 @runtime_checkable
 class Job(Protocol):
-    """A piece of work that is done step by step.
-
-    Between two steps its state can be kept, as arrays, and restored by a later run of the same study.
-    """
+    """A computation in steps, between which its state can be stored as arrays and restored by a later run."""
 
     @property
     def total(self) -> int:
-        """How many steps it takes."""
+        """Number of steps."""
 
     @property
     def position(self) -> int:
-        """How many of them are done."""
+        """Number of steps done."""
 
     @property
     def done(self) -> bool:
-        """Whether all are."""
+        """Whether all steps are done."""
 
     def step(self) -> None:
-        """Do the next one."""
+        """Do the next step."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
+        """Arrays from which a later run goes on."""
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of the same study."""

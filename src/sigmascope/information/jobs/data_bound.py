@@ -1,11 +1,11 @@
-r"""Lower bounds that the labelled data give with no network at all, beside what a model says.
+r"""Lower bounds that the labelled data give without a network.
 
-The items are split in two.  A draw of one half meets kernel filters (:mod:`sigmascope.exact.finite.heldout`) made of
-items of the other half, so no filter has seen what it judges, and
+The items are split in two.  Draws of one half are classified by kernel filters (:mod:`sigmascope.exact.finite.heldout`)
+of items of the other half.  No filter has the item of its draw, so
 
 .. math:: I(A; Y_\sigma) \ge E\left[\ln q(a \mid y) - \ln p(a)\right]
 
-binds whatever the network.  Items, levels and draws are as many as keep the work within a fixed number of exponentials.
+holds whatever the network.  Items, levels and draws are so many that the exponentials stay below a fixed number.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.heldout import HeldOutPass, widths_for
-from sigmascope.information.bounds import heldout_bound
-from sigmascope.information.combined import grouped
+from sigmascope.exact.finite.heldout import HeldOutPass, kernel_widths
+from sigmascope.information.bounds import grouped, heldout_bound
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.streams import Use
 
-_SPLIT, _DRAWN, _NOISE = range(3)  # what is drawn
+_SPLIT, _DRAWN, _NOISE = range(3)  # uses of random streams
 _FEWEST_ITEMS = 48
-_DRAWS = 512  # or as many as the coordinates allow; a multiple of the columns of the curves
+_DRAWS = 512  # at most, and a multiple of the columns of the curves
 _MOST_LEVELS, _FEWEST_LEVELS = 40, 4
-_WORK = 1e9  # exponentials, and sums over classes as if each were a twentieth of one
+_COST = 1e9  # exponentials, and sums over classes as if each were a twentieth of one
 _SUMS = 1e7  # numbers that a pass holds
 _VALUES = 2e7  # coordinates of the items of a filter, and of the draws
 _ITEMS = 16384  # of a filter
@@ -38,34 +37,21 @@ _ITEMS = 16384  # of a filter
 
 @dataclass(frozen=True)
 class BoundSize:
-    """How large the work of a bound is.
+    """The size of the job of a bound."""
 
-    Args:
-        draws: of both halves.
-        levels: of the study at which filters read: these indices.
-        items: of the filter of each half, at most.
-        classifiers: filters that each draw meets.
-    """
-
-    draws: int
-    levels: tuple[int, ...]
-    items: int
-    classifiers: int
+    draws: int  # of both halves
+    levels: tuple[int, ...]  # indices of the study's levels at which filters read
+    items: int  # of the filter of each half, at most
+    classifiers: int  # filters that read each draw
 
     @property
     def exponentials(self) -> float:
-        """Of all filters."""
+        """Exponentials of all filters."""
         return float(self.draws) * self.items * self.classifiers
 
 
 def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | None:
-    """The size of the work, from the sizes of the data alone; None where there are too few items, or too many classes.
-
-    Args:
-        data: labelled.
-        columns: of the curves of the study, which are means of as many draws each.
-        levels: of the study.
-    """
+    """The size of the job for a study's numbers of columns and levels; None for too few items or too many classes."""
     usable = int((data.weights > 0).sum())
     if usable < _FEWEST_ITEMS:
         return None
@@ -73,27 +59,20 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
     values = sum(len(a.values) for a in data.attributes)
     for count in range(min(levels, _MOST_LEVELS), 0, -1):
         at = np.unique(np.linspace(0, levels - 1, count).round().astype(int))
-        classifiers = len(widths_for(np.ones(len(at))))
+        classifiers = len(kernel_widths(np.ones(len(at))))
         if classifiers * values * draws <= _SUMS:
             break
     else:
         return None
     if count < min(levels, _FEWEST_LEVELS):
         return None
-    most = _WORK / (draws * classifiers * (1.0 + values / 20.0))
-    items = int(min(usable // 2, most, _VALUES / data.size, _ITEMS))
+    affordable = _COST / (draws * classifiers * (1.0 + values / 20.0))
+    items = int(min(usable // 2, affordable, _VALUES / data.size, _ITEMS))
     return BoundSize(draws, tuple(at.tolist()), items, classifiers) if items >= _FEWEST_ITEMS // 2 else None
 
 
 class DataBound(InTurn):
-    """The passes over both halves of the data, one after the other; resumable.
-
-    Args:
-        data: labelled.
-        size: of :func:`bound_size`.
-        sigma: decreasing levels of the study.
-        seed: of the study.
-    """
+    """The passes over both halves of labelled data, one after the other, of the size of :func:`bound_size`."""
 
     def __init__(self, data: LabelledData, size: BoundSize, sigma: Float[np.ndarray, " levels"], seed: int) -> None:
         self._data, self._size, self._sigma = data, size, sigma
@@ -111,56 +90,54 @@ class DataBound(InTurn):
         at = sigma[list(size.levels)]
         self._order, self._passes = [], []
         for half in (False, True):
-            mine = torch.nonzero(second[drawn] == half)[:, 0]
-            if len(mine):
+            rows = torch.nonzero(second[drawn] == half)[:, 0]
+            if len(rows):
                 others = order[second[order] != half][: size.items]
-                self._order.append(mine)
-                self._passes.append(_meeting(data, drawn[mine], noise[mine], others, at))
+                self._order.append(rows)
+                self._passes.append(_heldout_pass(data, drawn[rows], noise[rows], others, at))
         self._drawn = drawn
         super().__init__({f"half{i}": p for i, p in enumerate(self._passes)})
 
     def curve(self, a: Attribute, columns: int) -> Curve:
         """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
-        order = torch.cat(self._order)
-        told = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)
-        told = told[:, np.argsort(order.numpy())]
-        level = [self._size.levels[j] for j, _ in self._passes[0].pairs]
-        bound = heldout_bound(a, self._sigma, level, told, self._data.labels[a.name][self._drawn].numpy())
-        return grouped(bound, columns)
+        order = np.argsort(torch.cat(self._order).numpy())
+        probability = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)[:, order]
+        level = [self._size.levels[j] for j, _ in self._passes[0].kernels]
+        labels = self._data.labels[a.name][self._drawn].numpy()
+        return grouped(heldout_bound(a, self._sigma, level, probability, labels), columns)
 
 
 def data_bound_job(data: object, sigma: Float[np.ndarray, " levels"], columns: int, seed: int) -> DataBound | None:
-    """The bound of the data of a study whose curves have so many columns; None where they give none."""
+    """The job of the bound for a study whose curves have so many columns; None where the data give none."""
     size = bound_size(data, columns, len(sigma)) if isinstance(data, LabelledData) else None
     if size is None or not isinstance(data, LabelledData):
         return None
     return DataBound(data, size, sigma, seed)
 
 
-def _meeting(
+def _heldout_pass(
     data: LabelledData,
     drawn: Int64[Tensor, " draws"],
     noise: Tensor,
     others: Int64[Tensor, " items"],
-    sigma: Float[np.ndarray, " some"],
+    sigma: Float[np.ndarray, " levels"],
 ) -> HeldOutPass:
-    """Some draws and the filters of other items, as a data set of their own in which the drawn ones are held out."""
+    """The pass over a data set of the drawn items, which are held out, and the other items."""
     items, place = torch.unique(drawn, return_inverse=True)
     chosen = torch.cat([items, others])
     labels = {a.name: data.labels[a.name][chosen] for a in data.attributes}
     weights = data.weights[chosen]
-    some = replace(
+    part = replace(
         data,
         source=ArraySource(data.source.take(chosen).numpy()),
-        attributes=tuple(_as_found(a, labels[a.name][len(items) :]) for a in data.attributes),
+        attributes=tuple(_with_shares(a, labels[a.name][len(items) :]) for a in data.attributes),
         labels=labels,
         weights=weights / weights.sum(),
     )
-    v = some.source.take(place)
-    return HeldOutPass(FiniteDenoiser(some), Draws(place, v, noise), sigma)
+    return HeldOutPass(FiniteDenoiser(part), Draws(place, part.source.take(place), noise), sigma)
 
 
-def _as_found(a: Attribute, labels: Int64[Tensor, " items"]) -> Attribute:
-    """The attribute with the shares that it has among these items: a value that none has may stay away."""
+def _with_shares(a: Attribute, labels: Int64[Tensor, " items"]) -> Attribute:
+    """The attribute with the shares of its values among these items; a share may be zero."""
     count = torch.bincount(labels, minlength=len(a.values)).double()
     return replace(a, prior=count / count.sum())

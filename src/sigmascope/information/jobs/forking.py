@@ -1,11 +1,12 @@
-r"""Forks along the model's own path: what the states that a generation visits have decided about their own end.
+r"""Forks: labels of continuations, of noised items and along the model's own path.
+
+The states that a generation visits have decided part of its own end:
 
 .. math:: I_{own}(\sigma) = H(A) - E\,H(A \mid Y^{model}_\sigma), \qquad A = \ell(V^{model}),
 
-with :math:`Y^{model}_\sigma` on the way from noise to :math:`V^{model}`, H(A) the entropy of what the model makes.  Its
-continuations from there, one of which the generation itself is, have labels drawn from
-:math:`p(a \mid Y^{model}_\sigma)` whatever the network is: nothing is assumed of the data, and the curve begins at 0
-and ends at H(A).
+with :math:`Y^{model}_\sigma` on the way from noise to :math:`V^{model}`, and H(A) the entropy of the model's images.
+The labels of continuations from there are draws of :math:`p(a \mid Y^{model}_\sigma)` whatever the network, as is the
+label of the generation itself.  Nothing is assumed of the data; the curve begins at 0 and ends at H(A).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.forks import LabelChildren, count_labels, forks
 from sigmascope.information.jobs.levels import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
@@ -30,24 +31,18 @@ from sigmascope.sample.forks import fork, levels_below
 from sigmascope.sample.schemes import Model, final
 from sigmascope.streams import NoiseOf, SeedOf, seed_of
 
-_ROWS = 256  # children that are followed at once
-_LEAST_STEPS = 4  # of a continuation
+_ROWS = 256  # children of one block
+_LEAST_STEPS = 4  # steps of a continuation at least
 SHOWN = 6
-"""Children of the first draw that are kept as pictures."""
+"""Children of the first draw that are stored as pictures."""
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How a sampler goes down: a number of steps from a first level to a last one, even in ln sigma, and parts of that.
+    """The levels of a sampler: steps from a first level to a last one, even in ln sigma, and parts of them."""
 
-    Args:
-        first: the study's first level.
-        last: the level from which clean values are read; a study may end above it.
-        steps: between the two.
-    """
-
-    first: float
-    last: float
+    first: float  # the study's first level
+    last: float  # the level from which clean values are read; a study may end above it
     steps: int
 
     def levels(self, high: float, low: float) -> list[float]:
@@ -67,50 +62,47 @@ class Descent:
 def follow(
     denoiser: Denoiser, y: Tensor, levels: Sequence[float], children: int, seed: int, first: int
 ) -> tuple[Tensor, int]:
-    """Ends of continuations, and the network calls that they took.
-
-    Args:
-        denoiser: any.
-        y: the parents.
-        levels: from theirs to 0.
-        children: of each.
-        seed: of their noise.
-        first: number of the first parent.
-    """
-    if len(levels) == 2:  # from the last level on there is nothing to draw
+    """Ends of the continuations of parents y, the first of which has this number, and the network calls made."""
+    if len(levels) == 2:  # from the last level on nothing is drawn
         return Model(denoiser).denoise(y, levels[0]).repeat_interleave(children, 0), len(y)
-    found = final(fork(denoiser, y, levels, children, seed, first_parent=first)).y
-    return found, len(found) * (2 * len(levels) - 3)  # two a step, and one to the clean value
+    ends = final(fork(denoiser, y, levels, children, seed, first_parent=first)).y
+    return ends, len(ends) * (2 * len(levels) - 3)  # two a step, and one to the clean value
 
 
 @dataclass(frozen=True, eq=False)
-class OfPath:
-    """What was found along the path about an attribute.
-
-    Args:
-        curve: the information.
-        kept: share of pairs of children that agree, shape (levels, draws); None where nothing was forked.
-        sure: how often a child has its siblings' commonest value, likewise.
-    """
+class PathResult:
+    """The information about an attribute along the path, and where it was forked the agreement of children."""
 
     curve: Curve
-    kept: Float[np.ndarray, "levels draws"] | None = None
-    sure: Float[np.ndarray, "levels draws"] | None = None
+    kept: Float[np.ndarray, "levels draws"] | None = None  # share of pairs of children that agree
+    sure: Float[np.ndarray, "levels draws"] | None = None  # how often a child has its siblings' commonest value
 
 
-class ForkJob(Units):
+class _Forked(Units):
+    """Counts of the children's labels, level by level and block by block."""
+
+    _attributes: Sequence[Attribute]
+    _label: LabelChildren
+    _children: int
+
+    def _counts(self, children: Tensor, parents: Tensor | None) -> dict[str, np.ndarray]:
+        """How often each value occurs among the children of each parent; the parents' items are given if any."""
+        labels = self._label(children, parents)
+        return {
+            f"counts.{a.name}": count_labels(labels[a.name].reshape(-1, self._children).T, len(a.values)).numpy()
+            for a in self._attributes
+        }
+
+    @property
+    def calls(self) -> int:
+        """Network calls made."""
+        return sum(int(u["calls"]) for u in self.units())
+
+
+class ForkJob(_Forked):
     """Labels of the children of every draw: a level and a block of draws at a time.
 
-    Args:
-        denoiser: told nothing.
-        draws: whose noisy values are the parents.
-        sigmas: decreasing levels.
-        attributes: which.
-        label: of clean values.
-        items: whether the parents are noised items of the data, which their labels must not be read off.
-        down: how it goes down.
-        children: of each draw.
-        seed: of the study.
+    With ``items`` the parents are noised items of the data, which the labels must not be read off.
     """
 
     def __init__(
@@ -134,51 +126,30 @@ class ForkJob(Units):
         super().__init__("forked", len(sigmas) * self._blocks)
 
     def step(self) -> None:
-        """Follow the children of the next block."""
+        """Continue the next block of draws."""
         k, block = divmod(self.next_unit, self._blocks)
         sigma, part = float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
         y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
         children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, self._seed, part.start)
         parents = None if self._items is None else self._items[part].repeat_interleave(self._children)
-        labels = self._label(children, parents)
-        unit = {"calls": np.array(calls)}
-        for a in self._attributes:
-            of = labels[a.name].reshape(len(y), self._children).T
-            unit[f"counts.{a.name}"] = count_labels(of, len(a.values)).numpy()
+        unit = {"calls": np.array(calls), **self._counts(children, parents)}
         if block == 0:
             unit["children"] = children[:SHOWN].float().numpy()
         self._keep(unit)
 
-    @property
-    def calls(self) -> int:
-        """Network calls of all children."""
-        return sum(int(u["calls"]) for u in self.units())
-
     def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
         """How often each value occurs among the children of each draw."""
-        found = [u[f"counts.{name}"] for u in self.units()]
-        each = [np.concatenate(found[k * self._blocks : (k + 1) * self._blocks]) for k in range(len(self._sigmas))]
+        units = [u[f"counts.{name}"] for u in self.units()]
+        each = [np.concatenate(units[k * self._blocks : (k + 1) * self._blocks]) for k in range(len(self._sigmas))]
         return torch.from_numpy(np.stack(each))
 
     def children(self) -> Float[np.ndarray, "levels shown *event"]:
-        """Some children of the first draw at every level."""
+        """The first children of the first draw at every level."""
         return np.stack([u["children"] for u in self.units()[:: self._blocks]])
 
 
-class OwnPathJob(Units):
-    """Children of states that generations visit: a block of generations and a level at a time, from the top down.
-
-    Args:
-        denoiser: told nothing.
-        top: the level at which generations begin.
-        sigmas: decreasing levels.
-        attributes: which.
-        label: of clean values.
-        down: how it goes down.
-        draws: generations.
-        children: of each state.
-        seed: of the study.
-    """
+class OwnPathJob(_Forked):
+    """Labels of the children of states that generations visit: a block and a level at a time, from the top down."""
 
     def __init__(
         self,
@@ -201,7 +172,7 @@ class OwnPathJob(Units):
         super().__init__("along", len(sigmas) * self._blocks)
 
     def step(self) -> None:
-        """Go down to the next level, and follow the children from there."""
+        """Sample down to the next level, and continue from there."""
         block, k = divmod(self.next_unit, len(self._sigmas))
         first = block * self._block
         count, sigma = min(self._block, self._draws - first), float(self._sigmas[k])
@@ -210,7 +181,7 @@ class OwnPathJob(Units):
         calls = 0
         if k:
             above = float(self._sigmas[k - 1])
-            y = torch.from_numpy(self.found[-1].pop("state"))
+            y = torch.from_numpy(self.results[-1].pop("state"))
         else:
             above = max(self._top, sigma)
             y, calls = start(self._denoiser, above, noise()), count
@@ -220,29 +191,22 @@ class OwnPathJob(Units):
             calls += 2 * count * (len(levels) - 1)
         unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
         seed = seed_of(SeedOf.CHILDREN, self._seed)
-        children, more = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first)
-        labels = self._label(children, None)
-        for a in self._attributes:
-            unit[f"counts.{a.name}"] = count_labels(
-                labels[a.name].reshape(count, self._children).T, len(a.values)
-            ).numpy()  # fmt: skip
-        self.found.append(unit | {"calls": np.array(calls + more)})
-
-    @property
-    def calls(self) -> int:
-        """Network calls of all generations and children."""
-        return sum(int(u["calls"]) for u in self.units())
+        children, calls_of_children = follow(
+            self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first
+        )  # fmt: skip
+        unit |= self._counts(children, None)
+        self.results.append(unit | {"calls": np.array(calls + calls_of_children)})
 
     def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
         """How often each value occurs among the children of each generation."""
-        found, levels = [u[f"counts.{name}"] for u in self.units()], len(self._sigmas)
-        each = [np.stack(found[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
+        units, levels = [u[f"counts.{name}"] for u in self.units()], len(self._sigmas)
+        each = [np.stack(units[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
         return torch.from_numpy(np.concatenate(each, 1))
 
-    def of_attribute(self, a: Attribute) -> OfPath:
-        """What was found about an attribute."""
+    def result_for(self, a: Attribute) -> PathResult:
+        """Information about an attribute, and the agreement of children."""
         counts = self.counts(a.name)
-        return OfPath(
+        return PathResult(
             path_curve(a, self._sigmas, counts), kept_of_counts(counts).numpy(), sure_of_counts(counts).numpy()
         )
 
@@ -252,13 +216,8 @@ def path_curve(
 ) -> Curve:
     """The information from children of states of the model's own path.
 
-    Args:
-        a: the attribute, whose prior is that of the data and is not used.
-        sigma: decreasing levels.
-        counts: labels of the children, from the first level, whose children show what the model makes.
-
-    Returns: Curve with the entropy of what the model makes as its ceiling; the standard error of that, which all draws
-        share, is in the gauge.
+    Its ceiling is the entropy of the model's images, which the children of the first level show; the prior of the data
+    is not used.  The standard error of that entropy, which all draws share, is in ``quadrature_error``.
     """
     made = counts[0].double()
     share = made.sum(0) / made.sum()
@@ -266,8 +225,8 @@ def path_curve(
     known = torch.where(share > 0, share, 1.0).log()
     each = -(made * known).sum(1) / made.sum(1)
     error = float(each.std()) / len(each) ** 0.5
-    mine = Attribute(a.name, a.values, share)
-    found = forks(mine, sigma, counts)
-    gauge = np.hypot(found.quadrature_error if found.quadrature_error is not None else 0.0, error)
-    per_draw = found.per_draw + (entropy - mine.entropy)
-    return Curve.of_draws(a.name, OF_PATH, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)
+    generated = Attribute(a.name, a.values, share)
+    curve = forks(generated, sigma, counts)
+    gauge = np.hypot(curve.quadrature_error if curve.quadrature_error is not None else 0.0, error)
+    per_draw = curve.per_draw + (entropy - generated.entropy)
+    return Curve.of_draws(a.name, PATH_ESTIMATOR, sigma, per_draw, entropy, kind="estimate", quadrature_error=gauge)

@@ -1,4 +1,4 @@
-"""Before any number of a model: its denoising loss by level, beside the best linear denoiser's and the mean image's."""
+"""The denoising loss of a network by level, beside those of the best linear denoiser and of the mean image."""
 
 from __future__ import annotations
 
@@ -19,59 +19,44 @@ from sigmascope.learn.sources import Items, Source
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import Use
 
-_SPLIT, _FIT, _CLASSES, _MEASURED = range(4)  # what is drawn
-_FITTED = 1536  # items of the linear denoiser
-_VALUES = 2e7  # coordinates of these items, at most
+_SPLIT, _FIT, _CLASSES, _MEASURED = range(4)  # uses of random streams
+_FITTED = 1536  # items that the linear denoiser is fitted to
+_VALUES = 2e7  # coordinates of these items at most
 _DRAWS, _FEWEST_DRAWS = 64, 32
 _LEVELS = 8
-_CALLS = 30_000  # about, at most
-_AT_RANDOM = 4  # classes drawn for each draw
-_MOST_CONDITIONS = 8  # attributes
-_FEWEST = 8  # items
+_CALLS = 30_000  # network calls at most, unless the fewest draws take more
+_AT_RANDOM = 4  # random classes for each draw
+_MOST_CONDITIONS = 8  # attributes at most
+_FEWEST = 8  # items at least
 
 
 def loss_levels(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " some"]:
     """Some of the levels of a study, the first and the last among them."""
-    at = np.unique(np.linspace(0, len(sigma) - 1, min(_LEVELS, len(sigma))).round().astype(int))
-    found: np.ndarray = sigma[at]
-    return found
+    return np.asarray(sigma[np.unique(np.linspace(0, len(sigma) - 1, min(_LEVELS, len(sigma))).round().astype(int))])
 
 
-def loss_calls(levels: int, told: int, classes: bool, unconditional_calls: int = 1) -> tuple[int, int]:
-    """Draws and network calls of the losses.
+def loss_calls(levels: int, attributes: int, classes: bool, unconditional_calls: int = 1) -> tuple[int, int]:
+    """Draws and network calls of the losses, for a study's number of levels and a network's number of attributes.
 
-    Args:
-        levels: of the study.
-        told: attributes that the network can be told.
-        classes: whether it is a pipeline's network of classes.
-        unconditional_calls: of an answer without knowledge: 1 where it has an empty class.
+    ``classes`` is whether it is a pipeline's network of classes; an unconditional output takes ``unconditional_calls``,
+    which is 1 where the network has an empty class.
     """
-    each = (
-        unconditional_calls
-        + min(told, _MOST_CONDITIONS)
-        + (_AT_RANDOM if _at_random(told, classes, unconditional_calls) else 0)
-    )
-    calls = min(levels, _LEVELS) * each
+    random = _AT_RANDOM if _at_random(attributes, classes, unconditional_calls) else 0
+    calls = min(levels, _LEVELS) * (unconditional_calls + min(attributes, _MOST_CONDITIONS) + random)
     draws = int(np.clip(_CALLS // calls, _FEWEST_DRAWS, _DRAWS))
     return draws, draws * calls
 
 
-def _at_random(told: int, classes: bool, unconditional_calls: int) -> bool:
-    """Whether the network is asked about classes drawn at random: it has an empty class that may be the wrong one."""
-    return classes and unconditional_calls == 1 and told == 1
+def _at_random(attributes: int, classes: bool, unconditional_calls: int) -> bool:
+    """Whether random classes are evaluated: where the network has an empty class, which may be the wrong one."""
+    return classes and unconditional_calls == 1 and attributes == 1
 
 
 class LossJob(Units):
-    """Denoising losses of a network, a level at a time; the last says on stderr what seems to be wrapped wrongly.
+    """Denoising losses of a network, a level at a time; then a warning on stderr if it seems to be wrapped wrongly.
 
-    Args:
-        denoiser: the network.
-        source: of values; items that it keeps out are those to measure on, of others half are.
-        sigma: decreasing levels of the study.
-        told: attributes that the network can be told.
-        classes: whether it is a pipeline's network of classes.
-        unconditional_calls: network calls of an answer without knowledge.
-        seed: of the study.
+    They are measured on the items that the source keeps out of training, or on half of all.  ``classes`` and
+    ``unconditional_calls`` are as for :func:`loss_calls`.
     """
 
     def __init__(
@@ -79,21 +64,22 @@ class LossJob(Units):
         denoiser: Denoiser,
         source: Source,
         sigma: Float[np.ndarray, " levels"],
-        told: Sequence[Attribute],
+        attributes: Sequence[Attribute],
         classes: bool,
         unconditional_calls: int,
         seed: int,
     ) -> None:
-        self._denoiser, self._seed, self._told, self._classes = denoiser, seed, list(told[:_MOST_CONDITIONS]), classes
-        self._random = _at_random(len(self._told), classes, unconditional_calls)
-        count, self.calls = loss_calls(len(sigma), len(self._told), classes, unconditional_calls)
+        self._denoiser, self._seed, self._classes = denoiser, seed, classes
+        self._attributes = list(attributes[:_MOST_CONDITIONS])
+        self._random = _at_random(len(self._attributes), classes, unconditional_calls)
+        count, self.calls = loss_calls(len(sigma), len(self._attributes), classes, unconditional_calls)
         enough = not isinstance(source, Items) or int((source.data.weights > 0).sum()) >= _FEWEST
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
-        self._said = False
+        self._warned = False
         super().__init__("loss", len(self._sigma))
         if enough:
             fit, self._draws = halves(source, count, seed)
-            linear = LinearDenoiser.of_items(fit)
+            linear = LinearDenoiser.fit(fit)
             self._errors = linear.parts(self._draws.v, self._draws.noise)
 
     def step(self) -> None:
@@ -101,67 +87,66 @@ class LossJob(Units):
         sigma, d = float(self._sigma[self.next_unit]), self._draws
         y = d.v.double() + sigma * d.noise.double()
         rows = [self._error(y, sigma, {})]
-        rows += [self._error(y, sigma, {a.name: d.labels[a.name]}) for a in self._told]
+        rows += [self._error(y, sigma, {a.name: d.labels[a.name]}) for a in self._attributes]
         if self._random:
             rows.append(self._error_of_mean(y, sigma))
-        self.found.append({"network": np.stack(rows)})
+        self.results.append({"network": np.stack(rows)})
         if self.done:
-            self.say()
+            self.warning()
 
     def _error(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[np.ndarray, " draws"]:
         return self._squared(Model(self._denoiser, known or None).denoise(y, sigma))
 
     def _error_of_mean(self, y: Tensor, sigma: float) -> Float[np.ndarray, " draws"]:
-        a = self._told[0]
+        a = self._attributes[0]
         g = generator(self._seed, Use.WRAPPING, _CLASSES)
         drawn = torch.multinomial(a.prior, len(y) * _AT_RANDOM, replacement=True, generator=g)
         each = [Model(self._denoiser, {a.name: k}).denoise(y, sigma) for k in drawn.reshape(_AT_RANDOM, -1)]
         return self._squared(torch.stack(each).mean(0))
 
     def _squared(self, mean: Tensor) -> Float[np.ndarray, " draws"]:
-        found: np.ndarray = ((mean.cpu().double() - self._draws.v.double()) ** 2).flatten(1).mean(1).numpy()
-        return found
+        return np.asarray(((mean.cpu().double() - self._draws.v.double()) ** 2).flatten(1).mean(1))
 
     def losses(self) -> Losses | None:
-        """All of them; None where there are too few items to fit anything to."""
+        """The losses of all levels; None where there are too few items to fit a linear denoiser."""
         if not len(self._sigma):
             return None
         size = self._draws.v[0].numel()
-        told = [UNCONDITIONAL, *(a.name for a in self._told), *([RANDOM] if self._random else [])]
+        conditions = [UNCONDITIONAL, *(a.name for a in self._attributes), *([RANDOM] if self._random else [])]
         return Losses(
-            self._sigma, told, np.stack([u["network"] for u in self.units()], 1),
+            self._sigma, conditions, np.stack([u["network"] for u in self.units()], 1),
             np.stack([self._errors.linear(float(s)) for s in self._sigma]) / size, self._errors.mean() / size,
             self._classes,
         )  # fmt: skip
 
-    def say(self) -> str:
-        """What seems to be wrapped wrongly; once on stderr, in one line."""
+    def warning(self) -> str:
+        """What seems to be wrapped wrongly, or nothing; the first time also on stderr, in one line."""
         losses = self.losses()
-        words = "" if losses is None else losses.said()
-        if words and not self._said:
-            line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # whatever a name holds
+        words = "" if losses is None else losses.warning()
+        if words and not self._warned:
+            line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # names may hold any character
             tqdm.write(f"sigmascope: warning: {line}", file=sys.stderr)
-        self._said = True
+        self._warned = True
         return words
 
 
 def halves(source: Source, count: int, seed: int) -> tuple[Tensor, Draws]:
-    """Values to fit a linear denoiser to, and draws of others to measure on, each with a stream of its own."""
+    """Values to fit a linear denoiser to, and draws of other values to measure on, each with a stream of its own."""
     g = generator(seed, Use.WRAPPING, _FIT)
     streams = [generator(seed, Use.WRAPPING, _MEASURED, i) for i in range(count)]
     if not isinstance(source, Items):
         size = int(np.prod(source.event))
         fit, _ = source.draw(_fitted(size), g)
         each = [source.held_out(1, s) for s in streams]
-        v, labels = torch.cat([x for x, _ in each]), {k: torch.cat([of[k] for _, of in each]) for k in each[0][1]}
+        v, labels = torch.cat([x for x, _ in each]), {k: torch.cat([x[k] for _, x in each]) for k in each[0][1]}
         items = torch.arange(count)
     else:
         out = _measured(source, seed)
         weights = source.data.weights
-        # Items without replacement, by weight: the largest of Gumbel's numbers.
+        # Items without replacement, by weight: those of the largest ln weight plus a Gumbel number.
         key = torch.where(out | (weights <= 0), -torch.inf, weights.clamp_min(1e-300).log() + _gumbel(len(out), g))
-        most = min(_fitted(source.data.size), int(torch.isfinite(key).sum()))
-        fit = source.data.source.take(torch.topk(key, most).indices)
+        count = min(_fitted(source.data.size), int(torch.isfinite(key).sum()))
+        fit = source.data.source.take(torch.topk(key, count).indices)
         cumulative = torch.cumsum(torch.where(out, weights, 0.0), 0)
         u = torch.cat([torch.rand(1, generator=s, dtype=torch.float64) for s in streams]) * cumulative[-1]
         last = int(torch.searchsorted(cumulative, cumulative[-1]))
@@ -172,16 +157,16 @@ def halves(source: Source, count: int, seed: int) -> tuple[Tensor, Draws]:
 
 
 def _measured(source: Items, seed: int) -> Tensor:
-    """Which items are measured on: those kept out of training where there are enough of each; else half of all."""
-    some = source.data.weights > 0
-    out = torch.from_numpy(source.kept_out) & some
-    if int(out.sum()) >= 2 and int((some & ~out).sum()) >= _FEWEST // 2:
+    """Whether each item is measured on: those kept out of training where there are enough, else a random half."""
+    usable = source.data.weights > 0
+    out = torch.from_numpy(source.kept_out) & usable
+    if int(out.sum()) >= 2 and int((usable & ~out).sum()) >= _FEWEST // 2:
         return out
-    places = torch.nonzero(some)[:, 0]
+    places = torch.nonzero(usable)[:, 0]
     order = torch.randperm(len(places), generator=generator(seed, Use.WRAPPING, _SPLIT))
-    found = torch.zeros(len(some), dtype=torch.bool)
-    found[places[order[: len(places) // 2]]] = True
-    return found
+    half = torch.zeros(len(usable), dtype=torch.bool)
+    half[places[order[: len(places) // 2]]] = True
+    return half
 
 
 def _fitted(size: int) -> int:

@@ -1,4 +1,4 @@
-"""Works of a study of a learned model that call it at every level: classifier, likelihood, chain rule."""
+"""Jobs that call a learned model at every level: classifier, likelihood, chain rule, probes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
-from sigmascope.information.controls import said
-from sigmascope.information.jobs.levels import Units, all_log_posteriors
+from sigmascope.information.controls import classifier_controls
+from sigmascope.information.jobs.levels import AtLevels, Units
 from sigmascope.information.likelihood import likelihood_posterior
-from sigmascope.information.probes import HasFeatures, probes
+from sigmascope.information.probes import HasFeatures, log_posteriors, probes
 from sigmascope.sample import Streams, rows
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf
@@ -21,46 +21,23 @@ from sigmascope.streams import NoiseOf
 _CHUNK = 1024  # rows of a call
 
 
-class ClassifierJob(Units):
-    """What a classifier of noisy values says of every draw, a level at a time.
+class ClassifierJob(AtLevels):
+    """Posteriors by a classifier of noisy values, of draws held out from it: a level at a time."""
 
-    Args:
-        classifier: of noisy values.
-        draws: held out from it.
-        sigmas: decreasing levels.
-        attributes: which.
-    """
-
-    def __init__(
-        self,
-        classifier: HasAllPosteriors,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-    ) -> None:
-        super().__init__("classified", len(sigmas))
-        self._classifier, self._draws, self._sigmas, self._attributes = classifier, draws, sigmas, attributes
+    _in_checkpoint = "classified"
 
     def step(self) -> None:
-        """Ask at the next level."""
-        log_q = _classified(self._classifier, self._draws, float(self._sigmas[self.next_unit]))
+        """Classify at the next level."""
+        log_q = log_posteriors(self._model, self._draws, self._sigma)
         self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
-        return torch.from_numpy(np.stack([u[f"q.{name}"] for u in self.units()]))
+        return torch.from_numpy(self._rows(f"q.{name}"))
 
 
 class ControlJob(Units):
-    """What a classifier says of many other draws, as means over groups: a group at a time.
-
-    Args:
-        classifier: of noisy values.
-        make: gives the draws of a group, by its number; held out from the classifier.
-        groups: how many.
-        sigmas: decreasing levels.
-        attributes: which.
-    """
+    """Controls of a classifier for many other draws, as means over groups: a group, made by its number, at a time."""
 
     def __init__(
         self,
@@ -74,43 +51,22 @@ class ControlJob(Units):
         self._classifier, self._make, self._sigmas, self._attributes = classifier, make, sigmas, attributes
 
     def step(self) -> None:
-        """Ask about the next group at all levels."""
+        """Classify the next group at all levels."""
         draws = self._make(self.next_unit)
         unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._attributes}
         for sigma in self._sigmas.tolist():
-            log_q = _classified(self._classifier, draws, sigma)
+            log_q = log_posteriors(self._classifier, draws, sigma)
             for a in self._attributes:
-                unit[a.name].append(said(a, log_q[a.name], draws.labels[a.name]).mean(1))
-        self._keep({f"said.{name}": np.stack(means, 1) for name, means in unit.items()})
+                unit[a.name].append(classifier_controls(a, log_q[a.name], draws.labels[a.name]).mean(1))
+        self._keep({f"controls.{name}": np.stack(means, 1) for name, means in unit.items()})
 
     def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
-        """Of :func:`~sigmascope.information.controls.said` over the draws of each group."""
-        return np.stack([u[f"said.{name}"] for u in self.units()], 2)
-
-
-def _classified(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dict[str, Tensor]:
-    """ln q(a | y) of every attribute at one level, float64, on the CPU."""
-    found: dict[str, list[Tensor]] = {}
-    for part in torch.arange(len(draws)).split(_CHUNK):
-        y = draws.v[part].double() + sigma * draws.noise[part].double()
-        level = torch.full((len(y),), sigma, dtype=torch.float64)
-        for name, q in all_log_posteriors(classifier, y, level).items():
-            found.setdefault(name, []).append(q.double())
-    return {name: torch.cat(parts) for name, parts in found.items()}
+        """Means of :func:`~sigmascope.information.controls.classifier_controls` over the draws of each group."""
+        return np.stack([u[f"controls.{name}"] for u in self.units()], 2)
 
 
 class LikelihoodJob(Units):
-    """The denoiser's own posterior from further noise, an attribute and a level at a time.
-
-    Args:
-        denoiser: told the attributes.
-        draws: with noise.
-        sigmas: decreasing levels.
-        attributes: which.
-        scale: of the data.
-        highest: level above which the denoiser is not asked.
-        seed: of the further noise.
-    """
+    """Gains of :func:`~sigmascope.information.likelihood.likelihood_posterior`: an attribute and a level at a time."""
 
     def __init__(
         self,
@@ -127,7 +83,7 @@ class LikelihoodJob(Units):
         self._scale, self._highest, self._seed = scale, highest, seed
 
     def step(self) -> None:
-        """Ask for the next attribute and level."""
+        """Measure the next attribute and level."""
         i, k = divmod(self.next_unit, len(self._sigmas))
         a, sigma, d = self._attributes[i], float(self._sigmas[k]), self._draws
         noise = Streams(self._seed, [(NoiseOf.LIKELIHOOD, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
@@ -138,73 +94,49 @@ class LikelihoodJob(Units):
         self._keep({"gains": gains.cpu().numpy()})
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
-        """ln p(a) and the gains, not normalised."""
+        """ln p(a) plus the gains, not normalised."""
         i, levels = [a.name for a in self._attributes].index(name), len(self._sigmas)
-        mine = self.units()[i * levels : (i + 1) * levels]
-        gains = torch.from_numpy(np.stack([u["gains"] for u in mine]))
+        gains = torch.from_numpy(np.stack([u["gains"] for u in self.units()[i * levels : (i + 1) * levels]]))
         return gains + self._attributes[i].prior.log()
 
 
-class ChainJob(Units):
-    r"""The chain rule's residual at every level: how far what is told first and what is told then add up.
+class ChainJob(AtLevels):
+    r"""The residual of the chain rule of squared gaps, for each attribute a conditioned on first: a level at a time.
 
     .. math:: \|D_{all} - D\|^2 - \|D_a - D\|^2 - \|D_{all} - D_a\|^2 = 2\langle D_a - D, D_{all} - D_a\rangle
 
-    which is zero in the mean for true conditional means, whatever is told first.
-
-    Args:
-        denoiser: told the attributes.
-        draws: with labels.
-        sigmas: decreasing levels.
-        attributes: which, at least 2.
+    Its mean is zero for true conditional means.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        draws: Draws,
-        sigmas: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
-    ) -> None:
-        super().__init__("chain", len(sigmas))
-        self._denoiser, self._draws, self._sigmas, self._attributes = denoiser, draws, sigmas, attributes
+    _in_checkpoint = "chain"
 
     def step(self) -> None:
         """Measure at the next level."""
-        sigma, d = float(self._sigmas[self.next_unit]), self._draws
+        sigma, d = self._sigma, self._draws
         y = d.v.double() + sigma * d.noise.double()
-        free = self._mean(y, sigma, {})
-        everything = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._attributes})
-        unit = {"all": ((everything - free) ** 2).sum(1).numpy()}
+        unconditional = self._mean(y, sigma, {})
+        given_all = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._attributes})
+        unit = {"all": ((given_all - unconditional) ** 2).sum(1).numpy()}
         for a in self._attributes:
-            told = self._mean(y, sigma, {a.name: d.labels[a.name]})
-            unit[f"residual.{a.name}"] = 2.0 * ((told - free) * (everything - told)).sum(1).numpy()
+            given_one = self._mean(y, sigma, {a.name: d.labels[a.name]})
+            residual = 2.0 * ((given_one - unconditional) * (given_all - given_one)).sum(1)
+            unit[f"residual.{a.name}"] = residual.numpy()
         self._keep(unit)
 
     def _mean(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[Tensor, "draws size"]:
-        return Model(self._denoiser, known or None).denoise(y, sigma).flatten(1).cpu()
+        return Model(self._model, known or None).denoise(y, sigma).flatten(1).cpu()
 
     def residual(self, name: str) -> Float[np.ndarray, "levels draws"]:
-        """Of an attribute told first."""
-        return np.stack([u[f"residual.{name}"] for u in self.units()])
+        """The residual for an attribute conditioned on first."""
+        return self._rows(f"residual.{name}")
 
     def everything(self) -> Float[np.ndarray, "levels draws"]:
         """Squared gap of all attributes together."""
-        return np.stack([u["all"] for u in self.units()])
+        return self._rows("all")
 
 
-class ProbeJob(Units):
-    """Linear probes on noisy values or on what the network sees in them, a level at a time.
-
-    Args:
-        denoiser: whose features are read; None where noisy values are.
-        train: draws to train probes on.
-        test: other draws, to judge them on.
-        sigmas: decreasing levels.
-        attributes: which.
-        where: ``noisy`` or ``features``.
-        seed: of the folds.
-    """
+class ProbeJob(AtLevels):
+    """Linear probes on noisy values or on a network's features of them: a level at a time."""
 
     def __init__(
         self,
@@ -216,34 +148,31 @@ class ProbeJob(Units):
         where: str,
         seed: int,
     ) -> None:
-        super().__init__(f"probed_{where}", len(sigmas))
-        self._denoiser, self._train, self._test, self._sigmas = denoiser, train, test, sigmas
-        self._attributes, self.where, self._seed = attributes, where, seed
+        self._in_checkpoint = f"probed_{where}"
+        super().__init__(denoiser, test, sigmas, attributes)
+        self._train, self.where, self._seed = train, where, seed
 
     def step(self) -> None:
         """Train probes at the next level."""
         level = self._sigmas[[self.next_unit]]
-        found = probes(
-            self._attributes, self._train, self._test, level, self.where, denoiser=self._denoiser, seed=self._seed
+        probed = probes(
+            self._attributes, self._train, self._draws, level, self.where, denoiser=self._model, seed=self._seed
         )
         unit: dict[str, np.ndarray] = {}
-        for name, p in found.items():
-            unit |= {
-                f"gain.{name}": p.curve.per_draw[0],
-                f"accuracy.{name}": p.accuracy[0],
-                f"learning.{name}": p.learning[0],
-            }
+        for name, p in probed.items():
+            unit[f"gain.{name}"], unit[f"accuracy.{name}"] = p.curve.per_draw[0], p.accuracy[0]
+            unit[f"learning.{name}"] = p.learning[0]
         self._keep(unit)
 
     def curve(self, a: Attribute) -> Curve:
         """The bound."""
-        gains = np.stack([u[f"gain.{a.name}"] for u in self.units()])
+        gains = self._rows(f"gain.{a.name}")
         return Curve.of_draws(a.name, f"probes:{self.where}", self._sigmas, gains, a.entropy, kind="lower bound")
 
     def accuracy(self, name: str) -> Float[np.ndarray, " levels"]:
         """Share of the draws whose likeliest value is the true one."""
-        return np.array([float(u[f"accuracy.{name}"]) for u in self.units()])
+        return self._rows(f"accuracy.{name}")
 
     def learning(self, name: str) -> Float[np.ndarray, "levels shares"]:
-        """The bound from a quarter, half and all of the draws to train on."""
-        return np.stack([u[f"learning.{name}"] for u in self.units()])
+        """The bound from a quarter, half and all of the training draws."""
+        return self._rows(f"learning.{name}")

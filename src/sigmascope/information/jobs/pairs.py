@@ -1,4 +1,4 @@
-"""Pairs of attributes: a pass over the data for their joint values, at the draws and levels of a study."""
+"""Pairs of attributes: passes over the data for their joint values, at the draws and levels of a study."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sigmascope.core import Attribute, Curve, Draws, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import PosteriorPass
-from sigmascope.information.jobs.passes import Blocks
+from sigmascope.information.jobs.passes import Blocks, even_block
 from sigmascope.information.pairs import Interaction, interaction
 from sigmascope.information.posterior import entropy_of
 
-_SUMS_BYTES = 1e8  # of the sums of one block
+_SUMS_BYTES = 1e8  # sums of one block
 _LARGEST_BLOCK = 1024
 
 
-def pairs_among(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
-    """Every pair of attributes that are not joint ones, in order.
+def attribute_pairs(attributes: Sequence[Attribute]) -> list[tuple[Attribute, Attribute]]:
+    """Every pair of attributes that are not joint themselves, in order.
 
-    Raises: InputError where there is none.
+    Raises: InputError where there is no pair.
     """
     single = [a for a in attributes if not a.parts]
     if len(single) < 2:
@@ -44,10 +44,10 @@ def joint_values(
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[code]
 
 
-def of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
-    """The same items, with the joint values of every pair for attributes."""
+def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
+    """The same items, labelled with the joint values of every pair of attributes."""
     joint, labels, weights = [], {}, data.weights.numpy()
-    for number, pair in enumerate(pairs_among(attributes)):
+    for number, pair in enumerate(attribute_pairs(attributes)):
         kept, code = joint_values(data, pair)
         width, name = len(pair[1].values), f"pair {number}"  # a and b+c must not be taken for a+b and c
         values = tuple(f"{pair[0].values[k // width]} + {pair[1].values[k % width]}" for k in kept)
@@ -57,34 +57,26 @@ def of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledDat
     return replace(data, attributes=tuple(joint), labels=labels)
 
 
-def columns_of_pairs(data: LabelledData, attributes: Sequence[Attribute]) -> int:
-    """How many joint values all pairs have together."""
-    return sum(len(joint_values(data, pair)[0]) for pair in pairs_among(attributes))
+def joint_columns(data: LabelledData, attributes: Sequence[Attribute]) -> int:
+    """Number of joint values of all pairs together."""
+    return sum(len(joint_values(data, pair)[0]) for pair in attribute_pairs(attributes))
 
 
 def pair_block(columns: int, levels: int, draws: int) -> int:
-    """Draws of one pass: as many as keep its sums within some 100 MB, in blocks of like size."""
-    most = int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK))
-    return -(-draws // -(-draws // most))
+    """Draws of one pass: blocks of like size, whose sums take 100 MB at most."""
+    return even_block(draws, int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK)))
 
 
 def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int, draws: int) -> int:
-    """Bytes that the pass for pairs holds at its peak."""
-    columns, count = columns_of_pairs(data, attributes), len(pairs_among(attributes))
+    """Peak memory of the pass for pairs, bytes."""
+    columns, count = joint_columns(data, attributes), len(attribute_pairs(attributes))
     sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
     here = workers(torch.device("cpu"))
     return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
 
 
 class PairJob(Blocks[PosteriorPass]):
-    """Entropies of the joint values of every pair, given each noisy image.
-
-    Args:
-        denoiser: the exact filter of the items.
-        draws: those of the study.
-        sigmas: decreasing levels of the study.
-        attributes: the attributes studied.
-    """
+    """Entropies of the joint values of every pair, given each noisy image, by the exact filter of the items."""
 
     def __init__(
         self,
@@ -93,8 +85,8 @@ class PairJob(Blocks[PosteriorPass]):
         sigmas: Float[np.ndarray, " levels"],
         attributes: Sequence[Attribute],
     ) -> None:
-        self._sigmas, self._pairs = sigmas, pairs_among(attributes)
-        joint = FiniteDenoiser(of_pairs(denoiser.data, attributes), denoiser.centre.device)
+        self._sigmas, self._pairs = sigmas, attribute_pairs(attributes)
+        joint = FiniteDenoiser(joint_data(denoiser.data, attributes), denoiser.centre.device)
         self._joint = joint.attributes
 
         def begin(part: slice) -> PosteriorPass:
@@ -108,15 +100,11 @@ class PairJob(Blocks[PosteriorPass]):
         super().__init__(len(draws), pair_block(columns, len(sigmas), len(draws)), begin, harvest)
 
     def interactions(self, curves: Sequence[Curve]) -> list[Interaction]:
-        """Interaction information of every pair.
-
-        Args:
-            curves: of the attributes, by the posterior, at the same draws and levels.
-        """
+        """Interaction information of every pair, from the attributes' curves by the posterior at the same draws."""
         by_name = {c.attribute: c for c in curves}
-        found = []
+        interactions = []
         for joint, (first, second) in zip(self._joint, self._pairs, strict=True):
             per_draw = joint.entropy - self.joined(f"entropy.{joint.name}")
             both = Curve.of_draws(joint.name, "posterior", self._sigmas, per_draw, joint.entropy)
-            found.append(interaction(both, by_name[first.name], by_name[second.name]))
-        return found
+            interactions.append(interaction(both, by_name[first.name], by_name[second.name]))
+        return interactions

@@ -1,4 +1,4 @@
-"""The passes of a study: draws in blocks of bounded memory, joined to what the estimators read."""
+"""Passes over the data for blocks of draws, whose memory is bounded."""
 
 from __future__ import annotations
 
@@ -20,49 +20,54 @@ from sigmascope.streams import Use
 
 _BLOCK = 256
 _MEANS_BYTES = 2e8  # sums of posterior means of one block
-_DIRECTION_WORK = 1.7e8  # items · attributes · directions: small sets afford more directions
-_FEWEST, _MOST = 56, 256
+_DIRECTION_COST = 1.7e8  # items · attributes · directions: small sets afford more directions
+_LEAST, _LARGEST = 56, 256  # directions
 SKETCH_ITEMS = 1024
 _DIRECTIONS, _ITEMS = 1, 3  # what is drawn
 
 
 def directions_for(data: LabelledData) -> tuple[int, int]:
-    """How many exact and random directions the gaps of a draw are measured along; with a column of ones, in eights."""
-    work = len(data) * max(len(data.attributes), 1)
-    eights = int(np.clip(_DIRECTION_WORK / work, _FEWEST, _MOST)) // 8
+    """Numbers of exact and random directions along which the gaps of a draw are measured.
+
+    With a column of ones they are a multiple of eight.
+    """
+    cost = len(data) * max(len(data.attributes), 1)
+    eights = int(np.clip(_DIRECTION_COST / cost, _LEAST, _LARGEST)) // 8
     each = max(eights // 8, 1)
     return 8 * (eights - each) - 1, 8 * each
 
 
 def block_draws(data: LabelledData, draws: int, levels: int, gaps: bool) -> int:
-    """Draws of one pass: as many as keep its sums within some 200 MB, and blocks much alike."""
+    """Draws of one pass: blocks of like size, whose sums take 200 MB at most."""
     if not gaps:
         return min(draws, 4 * _BLOCK)
     columns = sum(len(a.values) for a in data.attributes)
     per_draw = 8 * levels * columns * (min(sum(directions_for(data)), data.size) + 1)
-    most = int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK))
-    return -(-draws // -(-draws // most))
+    return even_block(draws, int(np.clip(_MEANS_BYTES // per_draw, 16, _BLOCK)))
+
+
+def even_block(draws: int, largest: int) -> int:
+    """Size of blocks of like size, as few as the largest size allows."""
+    return -(-draws // -(-draws // largest))
 
 
 def _sample(data: Any) -> Tensor:
     if not isinstance(data, LabelledData):
         values: Tensor = data.sample(SKETCH_ITEMS, generator(0, Use.SKETCH, _ITEMS))[0]
         return values.flatten(1)
-    some = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
-    return data.source.take(some).reshape(len(some), -1)
+    rows = torch.linspace(0, len(data) - 1, min(len(data), SKETCH_ITEMS), dtype=torch.float64).round().long()
+    return data.source.take(rows).reshape(len(rows), -1)
 
 
 def sketch_of(data: LabelledData, seed: int) -> Sketch:
-    """Directions of a sample of the data, for the gaps."""
+    """Directions for the gaps, from a sample of the data."""
     exact, each = directions_for(data)
     return make_sketch(_sample(data), exact, 3 * each, generator(seed, Use.SKETCH, _DIRECTIONS), each)
 
 
 def series_level(data: Any) -> float:
-    r"""The level :math:`\sqrt{20 \|\Sigma_V\|_F}`, from which the gaps' series in 1/sigma^2 holds upward.
-
-    Its second term is then at most 0.0006 nats.
-    """
+    r"""The level :math:`\sqrt{20 \|\Sigma_V\|_F}`, above which the second term of the gaps' series in 1/sigma^2 is at
+    most 0.0006 nats."""
     items = _sample(data).double()
     centred = items - items.mean(0)
     return (20.0 * float(torch.linalg.matrix_norm(centred @ centred.T)) / len(items)) ** 0.5
@@ -70,10 +75,10 @@ def series_level(data: Any) -> float:
 
 @runtime_checkable
 class Pass(Protocol):
-    """One pass over the data for a block of draws."""
+    """One pass over the data, in tiles, for a block of draws."""
 
-    tiles: int
-    next_tile: int
+    total: int
+    position: int
 
     @property
     def done(self) -> bool: ...
@@ -89,13 +94,13 @@ P = TypeVar("P", bound=Pass)
 
 
 class Blocks(Generic[P]):
-    """A pass over the data for each block of draws; step by step, and resumable between steps.
+    """A job of passes over the data, one for each block of draws.
 
     Args:
-        draws: how many in all.
+        draws: number of draws.
         size: of a block.
         begin: makes the pass of some draws.
-        harvest: what to keep of a pass that is done.
+        harvest: the arrays to keep of a pass that is done.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class Blocks(Generic[P]):
         self._finished: list[dict[str, np.ndarray]] = []
         self._blocks = -(-draws // size)
         self._pass = self._next()
-        self.total = self._blocks * self._pass.tiles
+        self.total = self._blocks * self._pass.total
 
     def _next(self) -> P:
         start = len(self._finished) * self._size
@@ -114,33 +119,33 @@ class Blocks(Generic[P]):
     @property
     def position(self) -> int:
         """Steps done."""
-        return len(self._finished) * self._pass.tiles + (0 if self.done else self._pass.next_tile)
+        return len(self._finished) * self._pass.total + (0 if self.done else self._pass.position)
 
     @property
     def done(self) -> bool:
         return len(self._finished) == self._blocks
 
     def step(self) -> None:
-        """Add the next tile of items to the block at hand."""
+        """Add the next tile of items to the current block."""
         if not self._pass.done:  # a rank may hold no items
             self._pass.step()
         if self._pass.done:
             self._finished.append(self._harvest(self._pass))
             if not self.done:
-                del self._pass  # its sums are large: they go before the next ones come
+                del self._pass  # its large sums are freed before the next ones are made
                 self._pass = self._next()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs to go on from here."""
+        """Arrays from which a later run goes on."""
         held = {f"block{i}.{k}": v for i, block in enumerate(self._finished) for k, v in block.items()}
         current = {} if self.done else self._pass.state()
         counts = {"blocks": np.array(len(self._finished)), "block_size": np.array(self._size)}
         return held | {f"pass.{k}": v for k, v in current.items()} | counts
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study; every rank must, with nothing where it has none.
+        """Go on from a state of the same study; every rank must call it, with an empty state where it has none.
 
-        A block that is finished was added up over all ranks: one that has not kept it takes it from another.
+        The result of a finished block is a sum over all ranks: a rank that has not stored it takes it from another.
         """
         count = int(state.get("blocks", -1)) if state else 0
         if not 0 <= count <= self._blocks or int(state.get("block_size", self._size)) != self._size:
@@ -166,32 +171,24 @@ class Blocks(Generic[P]):
 
 
 def harvested(done: PosteriorPass, gaps: bool) -> dict[str, np.ndarray]:
-    """What is kept of a pass: posteriors, effective items, and gaps."""
-    found = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
-    found["effective"] = done.effective_items().cpu().numpy()
-    if gaps:
-        for name, gap in done.gaps().items():
-            found |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
-    return found
+    """The arrays to keep of a pass: posteriors, effective items, and gaps."""
+    arrays = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
+    arrays["effective"] = done.effective_items().cpu().numpy()
+    for name, gap in done.gaps().items() if gaps else ():
+        arrays |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
+    return arrays
 
 
 class Collected(Blocks[PosteriorPass]):
-    """Posteriors of all draws and levels, and gaps where there is a sketch.
-
-    Args:
-        denoiser: the exact filter.
-        draws: all draws.
-        sigmas: decreasing levels.
-        sketch: directions for the gaps, or None for the posterior alone.
-    """
+    """Posteriors of all draws and levels by an exact filter, and gaps where there is a sketch of directions."""
 
     def __init__(
         self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch | None
     ) -> None:
         def begin(part: slice) -> PosteriorPass:
             block = Draws(draws.items[part], draws.v[part], draws.noise[part])
-            apart = None if sketch is None else sketch.of_draws(len(block), part.start)
-            return PosteriorPass(denoiser, block, sigmas, sketch=apart)
+            directions = None if sketch is None else sketch.of_draws(len(block), part.start)
+            return PosteriorPass(denoiser, block, sigmas, sketch=directions)
 
         def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
             return harvested(done, sketch is not None)
@@ -204,7 +201,7 @@ class Collected(Blocks[PosteriorPass]):
         return torch.from_numpy(self.joined(f"posterior.{name}"))
 
     def effective_items(self) -> Float[np.ndarray, "levels draws"]:
-        """1 / sum of squared p(item | y) of all draws; the last row is the limit sigma → 0."""
+        """Effective number of items, 1 / sum of squared p(item | y), of all draws; the last row is the limit."""
         return self.joined("effective")
 
     def gap(self, name: str) -> Gap:

@@ -1,4 +1,4 @@
-"""The sections of the page of a study.  A new one is a file here and a line below."""
+"""The sections of the page of a study.  A new section is a file here and a line below."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from sigmascope.report.section import Section
 from sigmascope.report.sections import belief, beyond, curves, lead, made, ways
 
 SECTIONS: list[Section] = [
-    lead.FINDING, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
+    lead.LEAD, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
     curves.CURVES, curves.CURVES_OF_MODEL, curves.CURVES_OF_SAMPLER, belief.BELIEF, curves.CHILDREN, curves.ONSETS,
+    curves.EXPLORER,
     ways.CONDITIONAL, beyond.PAIRS, ways.TREE, beyond.VALUES, beyond.ITEMS, ways.AGREEMENT,
-    curves.BOUNDS, belief.MEASURED, curves.STRIP, made.ADVICE, made.WHOSE, belief.CLASSES, made.MADE, made.METHOD,
+    curves.BOUNDS, belief.MEASURED, curves.STRIP, made.ADVICE, made.LAW, belief.CLASSES, made.MADE, made.METHOD,
 ]  # fmt: skip
 """In the order of the page."""
 

@@ -1,10 +1,9 @@
-"""What an exact filter tells beyond attributes: single values, pairs of attributes, and the items themselves."""
+"""Sections that need an exact filter: single values, pairs of attributes, and the items themselves."""
 
 from __future__ import annotations
 
 from html import escape
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -12,31 +11,30 @@ from sigmascope.analysis.onset import Quantity
 from sigmascope.report import panels
 from sigmascope.report.findings import Findings
 from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
-from sigmascope.report.table import describe, number
+from sigmascope.report.table import describe, number, plus_minus
 
 
-def _figures_of_values(found: Findings) -> dict[str, Figure]:
-    results = found.few.results
+def _figures_of_values(findings: Findings) -> dict[str, Figure]:
+    results = findings.few.results
     return {"values": panels.values_figure(results), "value_onset": panels.value_halves_figure(results)}
 
 
-def _values(pictures: Pictures, found: Findings) -> list[str]:
-    """Which value of each attribute is decided first."""
-    results, rows = found.results, []
-    for name in panels.attributes_of_values(results):
-        mine = np.flatnonzero(results.value_attribute.values == name)
-        order = mine[np.argsort(-results.value_half.values[mine], kind="stable")]
-        ends = (int(order[0]), int(order[-1]))
-        rows.append((name, *(f"{results.value.values[k]}: {describe(_half(results, k))}" for k in ends)))
+def _values(pictures: Pictures, findings: Findings) -> list[str]:
+    """The values of each attribute that are decided first and last."""
+    rows = []
+    for name in panels.attributes_of_values(findings.results):
+        values = panels.values_of(findings.results, name)
+        ends = [f"{values.value.values[k]}: {describe(_quantity(values, 'value_half', k))}" for k in (0, -1)]
+        rows.append((name, *ends))
     head = ("attribute", "first value: σ at half", "last value: σ at half")
     curves = (
-        "For each value of an attribute, how much the noisy image says in its favour where it is the true one: the "
-        "divergence of the noisy images of that value from all noisy images, as a share of −ln p(value), which is all "
-        "there is to know. Weighted by the values' frequencies they add up to the attribute's own curve."
+        "For each value of an attribute, the information that noisy images of this value carry about it, as a share of "
+        "−ln p(value), the most that there is (formally KL[p(y | value) ‖ p(y)]). Weighted by the frequencies of the "
+        "values, the curves add up to that of the attribute."
     )
     halves = (
-        "Where half of it is known of each value, the first on top. Of many values, the first and the last lie apart "
-        "in part by chance: <code>values.csv</code> holds all of them, with how sure their order is."
+        "The level at which half is known of each value, the first on top. Among many values, the first and the last "
+        "differ in part by chance: <code>values.csv</code> lists all values and how sure their order is."
     )
     return [
         figure(pictures["values"], "Information about single values", curves),
@@ -45,87 +43,82 @@ def _values(pictures: Pictures, found: Findings) -> list[str]:
     ]
 
 
-def _half(results: xr.Dataset, k: int) -> Quantity:
-    return Quantity(*(float(results[f"value_half{end}"][k]) for end in ("", "_low", "_high")))
+def _quantity(results: xr.Dataset, name: str, k: int | None = None) -> Quantity:
+    """A level with its interval, from the variables of this name."""
+    ends = [results[f"{name}{end}"].values for end in ("", "_low", "_high")]
+    return Quantity(*(float(x if k is None else x[k]) for x in ends))
 
 
-def _pairs(found: Findings) -> dict[str, Figure]:
-    results = found.few.results
+def _figures_of_pairs(findings: Findings) -> dict[str, Figure]:
+    results = findings.few.results
     figures, strongest = {"pairs": panels.pairs_figure(results)}, panels.strongest_pairs(results)
     return figures | ({"pair_curves": panels.pair_curves_figure(results, strongest)} if strongest else {})
 
 
 def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
-    """What the noisy image tells of two attributes twice, and what only together."""
+    """The information that two attributes share, and that which needs both."""
     strongest, sigma = panels.strongest_pairs(results), results.sigma.values
-    said = []
-    for sign, words in ((1, "told twice"), (-1, "told only together")):
+    sentences = []
+    for sign, words in ((1, "redundant information is on"), (-1, "information that needs both attributes is on")):
         for first, second, k in strongest:
             value = float(results.pair_interaction.sel(first=first, second=second)[k])
             if value * sign > 0:
                 error = 1.96 * float(results.pair_stderr.sel(first=first, second=second)[k])
-                said.append(
-                    f"Most is {words} of {escape(first)} and {escape(second)}: {abs(value):.2g} ± {error:.1g} nats "
-                    f"at σ {number(float(sigma[k]))}."
+                sentences.append(
+                    f"The most {words} {escape(first)} and {escape(second)}: {plus_minus(abs(value), error)} nats at σ "
+                    f"{number(float(sigma[k]))}."
                 )
                 break
-    if not said:
-        said = ["No pair stands out by four standard errors at any level."]
+    if not sentences:
+        sentences = ["No pair differs from 0 by four standard errors at any level."]
     caption = (
-        "I(A; B; Y) = I(A; Y) + I(B; Y) − I(A, B; Y), at the first level where it is farthest from 0. Above 0, the two "
-        "are in part told twice: reading one is reading something of the other. Below 0, part of what the noisy image "
-        "tells is told only of the two together: knowing one helps to read the other. Attributes that are independent "
-        "in the data cannot be told twice. The largest of many levels is a little too large by chance."
+        "I(A; B; Y) = I(A; Y) + I(B; Y) − I(A, B; Y), at the first level where it is farthest from 0. Above 0 the "
+        "information is redundant: reading one attribute is reading part of the other. Below 0 some information is "
+        "only about the two together: knowing one helps to read the other. Attributes that are independent in the data "
+        "cannot be redundant. The largest of many levels is a little too large by chance."
     )
-    parts = [
-        f"<p>{' '.join(said)}</p>",
-        figure(pictures["pairs"], "Interaction of pairs", caption),
-    ]
+    parts = [f"<p>{' '.join(sentences)}</p>", figure(pictures["pairs"], "Interaction of pairs", caption)]
     if "pair_curves" in pictures:
         words = (
-            "The pairs that stand out most, with 95 % bands. Dotted: I(A; B), how much the two have in common in the "
-            "data, which no curve exceeds."
+            "The pairs with the largest interaction, with 95 % bands. Dotted: I(A; B), the information that the two "
+            "attributes share in the data, which no curve exceeds."
         )
         parts.append(figure(pictures["pair_curves"], "Strongest pairs", words))
     return parts
 
 
 def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
-    """When the filter has identified the item itself."""
-    at = Quantity(*(float(results[f"identified_sigma{end}"]) for end in ("", "_low", "_high")))
+    """The noise level at which the item itself is identified."""
+    at = _quantity(results, "identified_sigma")
     copied = float((results.effective_items_limit.values > 1.5).mean())
     if at.reached:
-        found = f"Below σ {describe(at)}, the filter has identified the item, for half of the noisy images or more."
+        text = f"Below σ {describe(at)} the item is identified in half of the noisy images or more."
     elif at.value == 0.0:
-        found = "Within these levels the filter does not identify the item of half of the noisy images."
+        text = "Within these levels the item is not identified in half of the noisy images."
     else:
-        found = "At the first level the filter has already identified the item of half of the noisy images."
+        text = "At the first level the item is already identified in half of the noisy images."
     if copied > 0:
-        found += f" {100 * copied:.0f} % of the draws are of items that have equal copies, which are never told apart."
+        text += (
+            f" {100 * copied:.0f} % of the draws are of items that have equal copies, which no filter can tell apart."
+        )
     caption = (
-        "The effective number of items that the filter still holds for possible, 1 / Σ p(item | y)². Where it is below "
-        "2 (dotted), two guesses at the item are more often the same than not: the filter has recognised it. From "
-        "there on it tells the attributes of the image from memory of exactly this item; what a model could tell that "
-        "was never given the item is another question."
+        "The effective number of items that are still possible, 1 / Σ p(item | y)². Below 2 (dotted) one item carries "
+        "most of the posterior: it is identified. From there on the exact filter reads the attributes off this one "
+        "item; how a model would do that was not trained on the item is another question."
     )
-    return [f"<p>{found}</p>", figure(pictures["items"], "Items left", caption)]
+    return [f"<p>{text}</p>", figure(pictures["items"], "Items that are still possible", caption)]
 
 
-VALUES = Section(
-    "Which value is decided first",
-    _values,
-    _figures_of_values,
-    holds("value_information"),
-)
+VALUES = Section("Which value is decided first", _values, _figures_of_values, holds("value_information"))
 PAIRS = Section(
     "Pairs of attributes",
-    lambda pictures, found: pairs_html(pictures, found.results),
-    _pairs,
+    lambda pictures, findings: pairs_html(pictures, findings.results),
+    _figures_of_pairs,
     holds("pair_interaction"),
 )
 ITEMS = Section(
-    "When it knows the image itself",
-    lambda pictures, found: items_html(pictures, found.results),
+    "When the item is identified",
+    lambda pictures, findings: items_html(pictures, findings.results),
     shows("items", lambda few: panels.items_figure(few.results)),
     holds("effective_items"),
 )

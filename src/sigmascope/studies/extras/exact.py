@@ -17,9 +17,8 @@ from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.pairs import PairJob
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.keeping import kept, sure
-from sigmascope.information.posterior import entropy_of
+from sigmascope.information.posterior import by_value, entropy_of
 from sigmascope.information.problems import ExactProblem
-from sigmascope.information.values import by_value
 from sigmascope.studies.glossary import DRAWS
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.subjects.extra import Extra, Jobs

@@ -32,7 +32,7 @@ class MarksOfModel(OfGaps):
                         calibration=measured[a.name].calibration,
                         null=None if null is None else getattr(null, name),
                         data_bound=by.get((a.name, "heldout")),
-                        wrapping=done[LOSSES].say(),
+                        wrapping=done[LOSSES].warning(),
                     )
                 )
         results = with_marks(results, trusts, ("bound", "score_gap", "heldout", "mmse_gap"))
@@ -57,6 +57,6 @@ class MarksOfSampler(Jobless):
         self._against = against
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        wrapping = done[LOSSES].say()
+        wrapping = done[LOSSES].warning()
         trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
         return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))

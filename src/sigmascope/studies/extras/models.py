@@ -11,7 +11,7 @@ import xarray as xr
 
 from sigmascope.core import Curve, InputError
 from sigmascope.information.allocation import Allocation
-from sigmascope.information.estimator import OF_PATH
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ChainJob
@@ -42,7 +42,7 @@ class Losses(Extra):
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         job: LossJob = done[LOSSES]
         losses = job.losses()
-        results.attrs["wrapping"] = job.say()
+        results.attrs["wrapping"] = job.warning()
         if losses is None:  # too few items
             return results
         each = {"": losses.network, "_over_linear": losses.network - losses.linear[None]}
@@ -60,9 +60,9 @@ class OwnPath(Jobless):
     """Curves along the model's own path."""
 
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        if OF_PATH not in done:
+        if PATH_ESTIMATOR not in done:
             return results
-        paths = [done[OF_PATH].of_attribute(a) for a in problem.attributes]
+        paths = [done[PATH_ESTIMATOR].result_for(a) for a in problem.attributes]
         each, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
         of_path = [p.curve for p in paths]
         variables = {
@@ -178,6 +178,6 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     if not stored or measured != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
     try:
-        return Allocation.of_state({k.removeprefix("allocation_"): v for k, v in stored.items()})
+        return Allocation.from_state({k.removeprefix("allocation_"): v for k, v in stored.items()})
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error

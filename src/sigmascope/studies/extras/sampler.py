@@ -30,7 +30,7 @@ class Kept(Jobless):
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         draws, label, names = problem.draws, problem.label, [a.name for a in problem.attributes]
-        law = NOISED if problem.of_items else NOISED_OWN
+        law = NOISED if problem.draws_are_items else NOISED_OWN
         counts = {n: done[FORKS].counts(n) for n in names}
         probabilities = {
             "kept_per_draw": [kept_of_parents(c, draws.labels[n]) for n, c in counts.items()],

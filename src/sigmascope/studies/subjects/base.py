@@ -12,6 +12,7 @@ from sigmascope.core import Attribute, Curve, InputError
 from sigmascope.information.estimator import Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.problem import Problem
+from sigmascope.report.explorer import Explored
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.subjects.extra import Extra
 
@@ -48,6 +49,15 @@ class Subject(ABC, Generic[P]):
             spec: the study.
             reading: seconds it took to open the subject.
         """
+
+    def explored(self, problem: P, curves: Sequence[Curve]) -> Explored | None:
+        """One image at many levels for the page's slider; None where the posterior is not known exactly.
+
+        Args:
+            problem: whose first draw is shown.
+            curves: of the study's main estimator, in order of emergence.
+        """
+        return None
 
     @abstractmethod
     def beside(self, problem: P) -> Sequence[Estimator[Any]]:

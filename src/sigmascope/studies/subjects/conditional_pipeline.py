@@ -12,7 +12,7 @@ from torch import Tensor
 from sigmascope.adapters.foreign import Foreign
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.data import load
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, SAMPLER, names, usual
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, names, usual
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
@@ -130,7 +130,7 @@ def open_conditional(spec: PipelineSpec, opened: Opened) -> tuple[ConditionalMod
 def _estimated(spec: PipelineSpec, opened: Opened) -> PipelineSpec:
     """The specification with the usual estimators of a network that has no classifier."""
     default = tuple(e for e in usual(CONDITIONAL) if e != "classifier")
-    chosen = spec.estimators or (default if opened.needs_class else (*default, OF_PATH))
+    chosen = spec.estimators or (default if opened.needs_class else (*default, PATH_ESTIMATOR))
     if "classifier" in chosen:
         raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
     require_measure(chosen)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sigmascope.core import Denoiser, LabelledData
+import sigmascope.distributed as distributed
+from sigmascope.core import Curve, Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.estimator import EXACT, POPULATION, Estimator
@@ -13,8 +14,10 @@ from sigmascope.information.laws import law_of
 from sigmascope.information.problem import Problem
 from sigmascope.information.problems import ExactProblem, PopulationProblem
 from sigmascope.noise import sigma_grid
+from sigmascope.report.explorer import Explored
 from sigmascope.studies.costs import lines_of_exact
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
+from sigmascope.studies.exploring import explore
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined
@@ -62,6 +65,13 @@ class ExactSubject(DataSubject[ExactProblem]):
             subject=self.law, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
             seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
         )  # fmt: skip
+
+    def explored(self, problem: ExactProblem, curves: Sequence[Curve]) -> Explored | None:
+        if distributed.world() > 1:  # a rank alone does not hold all items
+            return None
+        by_name = {a.name: a for a in self.attributes}
+        attributes = [by_name[c.attribute] for c in curves]
+        return explore(self.denoiser, attributes, problem.draws, curves, problem.seed)
 
     def extras(self, problem: ExactProblem) -> Sequence[Extra]:
         extras: list[Extra] = [Limits(), Values(), Keeping()]

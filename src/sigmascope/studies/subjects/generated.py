@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sigmascope.console import progress_bar
 from sigmascope.core import InputError
 from sigmascope.sample import Streams
 from sigmascope.sample.forks import levels_below
@@ -60,7 +59,7 @@ def _generated(
     s = spec.sampling
     denoiser, top = opened.unconditional(s.seed), s.sigma_max
     parts = []
-    with tqdm(total=count, disable=not progress, file=sys.stderr, desc="images", unit="image") as bar:
+    with progress_bar("generated", count, "images", disable=not progress) as bar:
         for start in range(0, count, _ROWS):
             some = min(_ROWS, count - start)
             noise = Streams(s.seed, [(NoiseOf.GENERATED, start + i) for i in range(some)], denoiser.event)

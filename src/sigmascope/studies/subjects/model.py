@@ -17,7 +17,7 @@ from sigmascope.data import load_any
 from sigmascope.data.pictures import WHITE
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.allocation import REPLICATES
-from sigmascope.information.estimator import CONDITIONAL, OF_PATH, Estimator, named, usual
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, Estimator, named, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.jobs.losses import LossJob, loss_calls
 from sigmascope.information.joining import Joining
@@ -200,7 +200,7 @@ class NetworkFacts(Jobless):
             "model_network": net.kind,
             # Half of the outputs of the gaps are unconditional.
             "network_calls": done["gaps"].calls * (1 + net.unconditional_calls) // 2
-            + (done[OF_PATH].calls(net.unconditional_calls) if OF_PATH in done else 0),
+            + (done[PATH_ESTIMATOR].calls(net.unconditional_calls) if PATH_ESTIMATOR in done else 0),
             "classified_draws": s.joining(problem).others,
             "held_out": int(s.held_out or not isinstance(s.source, Items)),
         }

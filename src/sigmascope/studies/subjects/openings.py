@@ -12,7 +12,7 @@ from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.information.jobs.pairs import pairs_among
+from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
@@ -63,7 +63,7 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     if isinstance(spec, ExactSpec) and spec.pairs:
         if tree:
             raise InputError(f"{w.data}: pairs need a finite set of items: leave out --pairs for a hierarchy")
-        pairs_among(studied)
+        attribute_pairs(studied)
     if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
     spec = filled(spec, data, names)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
-from sigmascope.information.estimator import OF_PATH, SAMPLER, Estimator, usual
+from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.forks import LabelChildren, enough
 from sigmascope.information.jobs.forking import Descent
@@ -77,7 +77,7 @@ class Sampler(Subject[SamplerProblem]):
         return SamplerProblem(
             subject=self, attributes=self.attributes, draws=draws, sigma=sigma_grid(s.sigma_max, s.sigma_min, s.levels),
             seed=s.seed, estimators=self.estimators(spec), model=self.denoiser, data=self.data, train=train,
-            label=self.label, of_items=not self.generated, children=spec.forking.forks, top=top,
+            label=self.label, draws_are_items=not self.generated, children=spec.forking.forks, top=top,
             down=Descent(s.sigma_max, opened.reads_at(s), spec.forking.steps),
             unconditional_calls=opened.unconditional_calls,
         )  # fmt: skip
@@ -139,7 +139,7 @@ class PipelineFacts(Jobless):
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Any, curves: Sequence[Curve]) -> xr.Dataset:
         s, opened = self._subject, self._subject.opened
-        each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", OF_PATH) if k in done)
+        each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", PATH_ESTIMATOR) if k in done)
         results.attrs |= {
             "model_parameters": opened.parameters,
             "model_network": opened.words,
@@ -259,6 +259,6 @@ def lines_before_images(spec: PipelineSpec, opened: Opened) -> tuple[list[str], 
     lines = head_of_sampler(f"{count:,} images by the model: {2 * count * f.steps * each:,} network calls", opened)
     calls = s.draws * s.levels * f.forks * f.steps * each
     lines.append(line("forks", f"about {calls:,} network calls"))
-    if OF_PATH in spec.estimators:
+    if PATH_ESTIMATOR in spec.estimators:
         lines.append(line("own path", f"about {calls + 2 * s.draws * f.steps * each:,} network calls"))
     return [*lines, line("losses", f"{loss_calls(s.levels, 0, False, each)[1]:,} network calls")], spec

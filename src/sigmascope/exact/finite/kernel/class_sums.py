@@ -1,9 +1,10 @@
-"""Sums of outer products by class, as few and large products as the labels allow."""
+"""Sums of outer products by class, in as few and large products as the labels allow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,44 +12,31 @@ from torch import Tensor
 
 from sigmascope.exact.finite.kernel.threads import room
 
-_RUN = 32  # rows that a run of equal labels should have on average, to be worth a product of its own
+_RUN = 32  # a run of equal labels gets a product of its own where runs have at least so many rows on average
 
 
 @dataclass
 class _Group:
-    """One attribute whose classes lie scattered: rows in order of class, the columns of these, rows of each."""
+    """One attribute whose classes are scattered: the rows in order of class, the classes' columns, rows of each."""
 
     rows: Tensor
-    columns: slice | Tensor
+    columns: Columns
     counts: list[int]
 
 
-@dataclass
-class _Slow:
-    """One attribute that is constant on every run: pieces of runs, each with columns that do not come twice.
+Columns: TypeAlias = slice | Tensor
+Piece: TypeAlias = tuple[Columns, Columns, Tensor | None]
+"""Columns, none of them twice, and runs, of an attribute that is constant on every run.
 
-    ``index`` tells the class of each run of the piece, for a sum over runs; None where each run is a class.
-    """
-
-    pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]]
-
-
-def add_rows(out: Tensor, columns: slice | Tensor, part: Tensor) -> None:
-    """``out[columns] += part``; no column comes twice."""
-    if isinstance(columns, slice):
-        out[columns] += part
-    else:
-        out[columns] = out[columns] + part.to(out.dtype)
+The last entry is the class of each run, for a sum over runs; None where each run is a class.
+"""
 
 
 class ClassSums:
-    """The classes of a tile, sorted once for all levels.
+    """The classes of a tile (columns of each item's values), sorted once for all levels.
 
-    Data often come in the order of some labels.  Runs of rows on which those stay the same get one product each, which
-    serves all of these attributes; the other ones are sorted.
-
-    Args:
-        classes: for each attribute, the column of each item's value, shape (rows, attributes).
+    Data often come in the order of some labels.  Each run of rows with equal labels gets one product, which serves all
+    of these attributes; the rows are sorted for the other attributes.
     """
 
     def __init__(self, classes: Int64[Tensor, "rows attributes"]) -> None:
@@ -69,16 +57,16 @@ class ClassSums:
         self._groups = [self._sorted(classes[:, column]) for column in range(classes.shape[1]) if column not in slow]
 
     @staticmethod
-    def _columns(unique: Tensor) -> slice | Tensor:
+    def _columns(unique: Tensor) -> Columns:
         first, last = int(unique[0]), int(unique[-1])
         return slice(first, last + 1) if last - first + 1 == len(unique) else unique
 
-    def _constant(self, run_class: Tensor) -> _Slow:
+    def _constant(self, run_class: Tensor) -> list[Piece]:
         unique, index = torch.unique(run_class, return_inverse=True)
         left = torch.arange(len(run_class), device=run_class.device)
         if 3 * len(unique) <= len(run_class):
-            return _Slow([(self._columns(unique), slice(None), index)])
-        pieces: list[tuple[slice | Tensor, slice | Tensor, Tensor | None]] = []
+            return [(self._columns(unique), slice(None), index)]
+        pieces: list[Piece] = []
         while len(left):  # the first run of each class that is left
             order = torch.argsort(run_class[left], stable=True)
             ordered = run_class[left][order]
@@ -86,7 +74,7 @@ class ClassSums:
             new[1:] = ordered[1:] != ordered[:-1]
             pieces.append((self._columns(ordered[new]), _consecutive(left[order[new]]), None))
             left = left[order[~new]].sort().values
-        return _Slow(pieces)
+        return pieces
 
     def _sorted(self, column: Tensor) -> _Group:
         unique, counts = torch.unique(column, return_counts=True)
@@ -94,49 +82,38 @@ class ClassSums:
 
     def products(
         self, left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
-    ) -> Iterator[tuple[slice | Tensor, Float[Tensor, "classes p q"]]]:
-        r"""For each attribute, its classes c here and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
-        if self._slow:
-            yield from self._of_runs(left, right)
-        for group in self._groups:
-            yield from self._of_group(group, left, right)
-
-    def _of_group(self, group: _Group, left: Tensor, right: Tensor) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        if left.device.type == "cpu":
-            left = torch.index_select(left, 0, group.rows, out=room("in order", left.shape, left.dtype))
-        else:
-            left = left.index_select(0, group.rows)
-        yield group.columns, _products(left, right.index_select(0, group.rows), group.counts)
-
-    def _of_runs(self, left: Tensor, right: Tensor) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        parts = _products(left, right, self._runs)
-        for slow in self._slow:
-            for columns, runs, index in slow.pieces:
+    ) -> Iterator[tuple[Columns, Float[Tensor, "classes p q"]]]:
+        r"""For each attribute, the columns c in the tile and :math:`\sum_{k \in c} left_k \, right_k^\top`."""
+        parts = _products(left, right, self._runs) if self._slow else left
+        for pieces in self._slow:
+            for columns, runs, index in pieces:
                 if index is None:
                     yield columns, parts[runs]
-                elif (classes := _length(columns)) == 1:
+                elif (classes := columns.stop - columns.start if isinstance(columns, slice) else len(columns)) == 1:
                     yield columns, parts.sum(0, keepdim=True)
                 else:
-                    total = parts.new_zeros(classes, *parts.shape[1:])
-                    yield columns, total.index_add_(0, index, parts)
+                    yield columns, parts.new_zeros(classes, *parts.shape[1:]).index_add_(0, index, parts)
+        for group in self._groups:
+            buffer = room("in order", left.shape, left.dtype, left.device)
+            in_order = torch.index_select(left, 0, group.rows, out=buffer)
+            yield group.columns, _products(in_order, right.index_select(0, group.rows), group.counts)
 
     def add(
         self, out: Float[Tensor, "columns p q"], left: Float[Tensor, "rows p"], right: Float[Tensor, "rows q"]
     ) -> None:
         """Add the products to ``out[c]`` for every class c of every attribute."""
         for columns, part in self.products(left, right):
-            add_rows(out, columns, part)
+            if isinstance(columns, slice):
+                out[columns] += part
+            else:  # no column comes twice
+                out[columns] = out[columns] + part.to(out.dtype)
 
 
-def _consecutive(runs: Tensor) -> slice | Tensor:
-    """A slice, which takes a view, where they are consecutive."""
+def _consecutive(runs: Tensor) -> Columns:
+    """A slice, which makes a view, where the runs are consecutive."""
     first, last = int(runs[0]), int(runs[-1])
     whole = torch.equal(runs, torch.arange(first, last + 1, device=runs.device))
     return slice(first, last + 1) if whole else runs
-
-
-def _length(columns: slice | Tensor) -> int:
-    return columns.stop - columns.start if isinstance(columns, slice) else len(columns)
 
 
 def _products(
@@ -147,6 +124,6 @@ def _products(
         shape = (len(counts), counts[0], -1)
         return torch.bmm(left.reshape(shape).transpose(1, 2), right.reshape(shape))
     out = left.new_empty(len(counts), left.shape[1], right.shape[1])
-    for part, p, q in zip(out, left.split(counts), right.split(counts), strict=True):
+    for part, p, q in zip(out, torch.split(left, counts), torch.split(right, counts), strict=True):
         torch.mm(p.T, q, out=part)
     return out

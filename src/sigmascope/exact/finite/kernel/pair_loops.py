@@ -1,6 +1,6 @@
 """Products and differences of listed pairs, compiled.
 
-Importing this module imports numba.  What each function does is said in :mod:`sigmascope.exact.finite.kernel.pairs`.
+Importing this module imports numba.  :mod:`sigmascope.exact.finite.kernel.pairs` documents the functions.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -14,7 +14,7 @@ import numpy as np
 from sigmascope.exact.finite.kernel.projection_bounds import BLOCK, RUN
 from sigmascope.exact.finite.kernel.with_numba import compiled
 
-_ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums become vectors; the bounds hold for any order
+_ANY_ORDER = {"reassoc", "contract", "nsz"}  # so that sums are vectorised; the bounds hold for any order
 
 
 @no_type_check
@@ -22,7 +22,7 @@ _ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums become vectors; the bounds h
 def _run(stored, query):
     """Sum of RUN products, float32."""
     total = np.float32(0.0)
-    for j in range(RUN):  # a length that is known, and indices that cannot be negative, become vectors
+    for j in range(RUN):  # vectorised, since the length is known and indices are not negative
         total += stored[j] * query[j]
     return total
 
@@ -40,39 +40,39 @@ def products(stored, item, queries, row, out):
 
 @no_type_check
 @compiled(fastmath=_ANY_ORDER)
-def _difference(value, anchor, apart):
+def _difference(value, anchor, query):
     along, square = 0.0, 0.0
     for j in range(len(value)):
         step = np.float64(value[j]) - anchor[j]
-        along += apart[j] * step
+        along += query[j] * step
         square += step * step
     return along, square
 
 
 @no_type_check
 @compiled()
-def differences(values, anchors, apart, row, along, square):
+def differences(values, anchors, query, row, along, square):
     for p in range(len(along)):
-        along[p], square[p] = _difference(values[p], anchors[row[p]], apart[row[p]])
+        along[p], square[p] = _difference(values[p], anchors[row[p]], query[row[p]])
 
 
 @no_type_check
 @compiled()
-def count_living(scores, peaks, least, start, stop, count):
+def count_above(scores, peaks, least, start, stop, count):
     for t in range(peaks.shape[0]):
         for r in range(start, stop):
             for b in range(peaks.shape[2]):
                 if peaks[t, r, b] > least[r]:
-                    mine = 0
+                    above = 0
                     for j in range(BLOCK):
-                        mine += scores[t, r, b, j] > least[r]
-                    count[r] += mine
+                        above += scores[t, r, b, j] > least[r]
+                    count[r] += above
 
 
 @no_type_check
 @compiled()
-def list_living(scores, peaks, least, limit, start, stop, count, items):
-    found = 0
+def list_above(scores, peaks, least, limit, start, stop, count, items):
+    listed = 0
     for r in range(start, stop):
         if count[r] > limit:
             continue
@@ -81,5 +81,5 @@ def list_living(scores, peaks, least, limit, start, stop, count, items):
                 if peaks[t, r, b] > least[r]:
                     for j in range(BLOCK):
                         if scores[t, r, b, j] > least[r]:
-                            items[found] = (t * scores.shape[2] + b) * BLOCK + j
-                            found += 1
+                            items[listed] = (t * scores.shape[2] + b) * BLOCK + j
+                            listed += 1

@@ -1,43 +1,41 @@
-"""Listed pairs of rows and items: which live, their products, their differences; compiled where numba can be used."""
+"""Lists of pairs (row, item): those with a large score, their products, their differences; compiled where possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sigmascope.exact.common import blocks
 from sigmascope.exact.finite.kernel.projection_bounds import BLOCK
-from sigmascope.exact.finite.kernel.threads import in_threads, workers
+from sigmascope.exact.finite.kernel.threads import compiled_module, in_threads, workers
 
 T = TypeVar("T")
+Index: TypeAlias = Int64[Tensor, " pairs"]
+Numbers: TypeAlias = Float[Tensor, " pairs"]
 _CHUNK = 1 << 20  # numbers gathered at a time
 
 
-@cache
 def compiler() -> ModuleType | None:
     """The compiled loops, or None where numba cannot be used."""
-    try:
-        from sigmascope.exact.finite.kernel import pair_loops as pairloops
-    except ImportError:
-        return None
-    return pairloops
+    return compiled_module("pair_loops")
 
 
-def living(
+def scores_above(
     scores: Float[Tensor, "tiles rows blocks block"],
     peaks: Float[Tensor, "tiles rows blocks"],
     least: Float[Tensor, " rows"],
     limit: int,
     compiled: ModuleType | None,
-) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Int64[Tensor, " rows"]]:
-    """Row and item of every score above ``least``, row by row, and how many there are in each row.
+) -> tuple[Index, Index, Int64[Tensor, " rows"]]:
+    """Row and item of every score above ``least``, row by row, and their number in each row.
 
-    Rows with more than ``limit`` are counted, not listed.
+    In rows with more than ``limit`` they are counted but not listed.
     """
     if compiled is None:
         row, tile, block = torch.nonzero(peaks.transpose(0, 1) > least[:, None, None], as_tuple=True)
@@ -51,10 +49,10 @@ def living(
     arrays = scores.numpy(), peaks.numpy(), least.numpy()
 
     def find(rows: slice) -> Tensor:
-        compiled.count_living(*arrays, rows.start, rows.stop, count.numpy())
-        mine = count[rows]
-        items = torch.empty(int(mine[mine <= limit].sum()), dtype=torch.int64)
-        compiled.list_living(*arrays, limit, rows.start, rows.stop, count.numpy(), items.numpy())
+        compiled.count_above(*arrays, rows.start, rows.stop, count.numpy())
+        counts = count[rows]
+        items = torch.empty(int(counts[counts <= limit].sum()), dtype=torch.int64)
+        compiled.list_above(*arrays, limit, rows.start, rows.stop, count.numpy(), items.numpy())
         return items
 
     items = torch.cat(by_parts(find, len(least)))
@@ -64,21 +62,19 @@ def living(
 
 def products(
     stored: Float[Tensor, "items runs run"],
-    item: Int64[Tensor, " pairs"],
+    item: Index,
     queries: Float[Tensor, "rows runs run"],
-    row: Int64[Tensor, " pairs"],
+    row: Index,
     compiled: ModuleType | None,
-) -> Float[Tensor, " pairs"]:
-    """Inner products, in float32 within runs and in float64 over them."""
+) -> Numbers:
+    """Inner products, summed in float32 within runs and in float64 over runs."""
     out = torch.empty(len(item), dtype=torch.float64)
     if compiled is None:
-        step = max(1, _CHUNK // stored[0].numel())
-        for start in range(0, len(item), step):
-            part = slice(start, start + step)
+        for part in blocks(len(item), stored[0].numel(), _CHUNK):
             out[part] = stored[item[part]].mul_(queries[row[part]]).sum(2).double().sum(1)
         return out
     arrays = stored.numpy(), queries.numpy()
-    order = item.argsort()  # memory is read in order, and once where rows share an item
+    order = item.argsort()  # reads memory in order, and an item that rows share once
     item, row = item[order], row[order]
 
     def fill(part: slice) -> None:
@@ -91,33 +87,31 @@ def products(
 def differences(
     values: Float[Tensor, "pairs size"],
     anchors: Float[Tensor, "rows size"],
-    apart: Float[Tensor, "rows size"],
-    row: Int64[Tensor, " pairs"],
+    queries: Float[Tensor, "rows size"],
+    row: Index,
     compiled: ModuleType | None,
-) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
-    """Of values less anchors: the products with ``apart``, and the squared norms, float64."""
+) -> tuple[Numbers, Numbers]:
+    """Products of values less anchors with ``queries``, and their squared norms, float64."""
     along = torch.empty(len(row), dtype=torch.float64)
     square = torch.empty_like(along)
     if compiled is None:
-        step = max(1, _CHUNK // values.shape[1])
-        for start in range(0, len(row), step):
-            part = slice(start, start + step)
+        for part in blocks(len(row), values.shape[1], _CHUNK):
             difference = values[part].double() - anchors[row[part]]
-            along[part] = (difference * apart[row[part]]).sum(1)
+            along[part] = (difference * queries[row[part]]).sum(1)
             square[part] = (difference**2).sum(1)
         return along, square
-    arrays = anchors.numpy(), apart.numpy()
+    arrays = anchors.numpy(), queries.numpy()
 
     def fill(part: slice) -> None:
-        mine = values[part].numpy(), *arrays, row[part].numpy(), along[part].numpy(), square[part].numpy()
-        compiled.differences(*mine)
+        parts = (x[part].numpy() for x in (row, along, square))
+        compiled.differences(values[part].numpy(), *arrays, *parts)
 
     by_parts(fill, len(row))
     return along, square
 
 
-def by_parts(work: Callable[[slice], T], count: int) -> list[T]:
-    """What threads make of so many things, each of a part of its own, in order."""
+def by_parts(task: Callable[[slice], T], count: int) -> list[T]:
+    """The results of a task on consecutive parts of so many things, one part for each thread."""
     step = max(1, -(-count // workers(torch.device("cpu"))))
-    tasks = [partial(work, slice(i, min(i + step, count))) for i in range(0, count, step)]
+    tasks = [partial(task, slice(i, min(i + step, count))) for i in range(0, count, step)]
     return in_threads(tasks, max(1, len(tasks)))

@@ -1,7 +1,7 @@
-"""Vectors of eight float32 for numba: what its own loops do not become.
+"""Vectors of eight float32 for numba, where its own loops are not vectorised.
 
-numba unrolls a loop of eight before its compiler could turn it into vector instructions, and its ``exp`` is a call for
-each number.  Here eight lanes are one value, which any processor that LLVM knows works on with the vectors it has.
+numba unrolls a loop of eight before its compiler could vectorise it, and calls ``exp`` for each number.  Here eight
+lanes are one value, which any processor that LLVM supports handles with the vectors that it has.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc,untyped-decorator"
@@ -40,8 +40,8 @@ def _all(value: float) -> ir.Constant:
 
 
 def _spread(builder, x):
-    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), x, _INT(0))
-    return builder.shuffle_vector(one, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, [0] * WIDTH))
+    value = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), x, _INT(0))
+    return builder.shuffle_vector(value, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, [0] * WIDTH))
 
 
 def _multiply_add(builder, x, y, z):
@@ -78,11 +78,11 @@ def exp(typing, x):
         # e^x = 2^n e^r with |r| <= ln 2 / 2; ln 2 in two parts, so that r is exact.
         power = builder.fptosi(_multiply_add(builder, value, _all(1.4426950408889634), _all(127.5)), _INTS)
         n = builder.sitofp(builder.sub(power, ir.Constant(_INTS, [127] * WIDTH)), _FLOATS)
-        rest = _multiply_add(builder, n, _all(-0.693359375), value)
-        rest = _multiply_add(builder, n, _all(2.12194440e-4), rest)
+        remainder = _multiply_add(builder, n, _all(-0.693359375), value)
+        remainder = _multiply_add(builder, n, _all(2.12194440e-4), remainder)
         series = _all(1 / 720)
         for coefficient in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
-            series = _multiply_add(builder, series, rest, _all(coefficient))
+            series = _multiply_add(builder, series, remainder, _all(coefficient))
         scale = builder.bitcast(builder.shl(power, ir.Constant(_INTS, [23] * WIDTH)), _FLOATS)
         return builder.select(gone, _all(0.0), builder.fmul(series, scale))
 
@@ -91,7 +91,7 @@ def exp(typing, x):
 
 @intrinsic
 def lane(typing, x, index):
-    """One of the eight."""
+    """One of the eight numbers."""
 
     def code(context, builder, signature, args):
         return builder.extract_element(args[0], builder.trunc(args[1], _INT))

@@ -1,4 +1,4 @@
-"""What the passes of the exact filter add up, and what a tile of items brings to it."""
+"""The sums that the passes of the exact filter add up, and the contribution of a tile of items."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ DEAD = -40.0
 """Pairs whose logit is below this, whatever their weight, are left out: a mass of at most e^-40 each."""
 
 ROOM = 40.0
-"""A logit may be above the shift by this: the square of e^40 fits into float32."""
+"""How far a logit may be above the shift: the square of e^40 fits into float32."""
 
 LOGIT_ERROR = 1e-4
-"""Where rounding of the products could reach this in a logit, they are taken again from true differences."""
+"""Where rounding of the products could reach this in a logit, the pair is computed again from true differences."""
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class MeanColumns:
     """The directions along which each draw has posterior means.
 
     Items are projected on the mixed directions of a :class:`~sigmascope.exact.finite.sketch.Sketch`.  After the first
-    ``few`` of these stands a column of ones, whose mean is the sum of the weights itself.
+    ``coarse`` of these stands a column of ones, whose mean is the sum of the weights.
 
     Args:
-        few: how many directions serve large sigma.
-        few_levels: how many leading levels are served by these alone.
-        which: columns, the one of ones among them, of which each draw has means; consecutive draws that have the same
-            ones are worked on together.  No entries where means are not wanted.
+        coarse: how many directions serve large sigma.
+        coarse_levels: how many leading levels use only these.
+        index: the columns of each draw, that of ones among them; empty where no means are computed.  Consecutive draws
+            with the same columns are handled together.
     """
 
-    few: int
-    few_levels: int
-    which: Int64[Tensor, "draws_or_none directions_and_one_or_none"]
+    coarse: int
+    coarse_levels: int
+    index: Int64[Tensor, "draws_or_none directions_and_one_or_none"]
 
     @property
     def count(self) -> int:
-        """How many columns a draw has."""
-        return self.which.shape[1]
+        """The number of columns of a draw."""
+        return self.index.shape[1]
 
     @cached_property
     def parts(self) -> list[slice]:
-        """The draws, in runs that have means of the same columns."""
-        sizes = torch.unique_consecutive(self.which, dim=0, return_counts=True)[1].tolist()
+        """The runs of draws with the same columns."""
+        sizes = torch.unique_consecutive(self.index, dim=0, return_counts=True)[1].tolist()
         return [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    r"""What a pass is given, and every tile of items meets: draws :math:`y = v + \sigma n` at decreasing levels.
+class Inputs:
+    r"""The draws :math:`y = v + \sigma n` of a pass at decreasing levels.
 
     Args:
         v: values of the draws, float32.
         noise: n, standard normal, float32.
         half: :math:`-1/2\sigma^2`, float64.
         inverse: :math:`1/\sigma`, float64.
-        heaviest: the largest ln w of all items.
-        steady: whether the shift of :class:`Sums` may stay as it is: no logit is large.
-        columns: of the posterior means.
+        largest_log_weight: the largest ln w of all items.
+        steady: whether no logit is large, so that the shift of :class:`Sums` stays 0.
+        means: the columns of the posterior means.
     """
 
     v: Float[Tensor, "draws size"]
     noise: Float[Tensor, "draws size"]
     half: Float[Tensor, " levels"]
     inverse: Float[Tensor, " levels"]
-    heaviest: float
+    largest_log_weight: float
     steady: bool
-    columns: Columns
+    means: MeanColumns
 
     @property
     def levels(self) -> int:
@@ -81,25 +81,23 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    r"""The item 0 of each draw that logits are relative to: the nearest to v of those seen, so that none is nearer.
+    r"""The item 0 of each draw to which logits are relative: the nearest to v among those added so far.
 
     Args:
-        distance2: :math:`d_0^2 = \|v - v_0\|^2`, float64; infinite where no item was seen yet.
+        distance2: :math:`d_0^2 = \|v - v_0\|^2`, float64; infinite before the first item.
         along: :math:`s_0 = \langle n, v_0 - v\rangle`, float64.
-        own: :math:`\ln w_0`, float64.
+        log_weight: :math:`\ln w_0`, float64.
     """
 
     distance2: Float[Tensor, " draws"]
     along: Float[Tensor, " draws"]
-    own: Float[Tensor, " draws"]
+    log_weight: Float[Tensor, " draws"]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.distance2, self.along, self.log_weight
 
     def clone(self) -> Reference:
-        """The same, with memory of its own."""
-        return Reference(self.distance2.clone(), self.along.clone(), self.own.clone())
-
-    def differs(self, other: Reference) -> Tensor:
-        """Of which draws another item is the reference."""
-        return (self.distance2 != other.distance2) | (self.along != other.along) | (self.own != other.own)
+        return Reference(*(x.clone() for x in self.tensors()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +107,18 @@ class Sums:
     .. math:: \ell_k = -\frac{d_k^2 - d_0^2}{2\sigma^2} + \frac{s_k - s_0}{\sigma} + \ln\frac{w_k}{w_0}
 
     Args:
-        given: the draws and the levels.
+        inputs: the draws and the levels.
         reference: the items 0.
-        shift: c, raised where a logit comes near to what a number can hold, float64; it stays 0 where draws are items
-            and weights are alike.
+        shift: c, raised where a logit approaches the largest that a number can hold, float64; it stays 0 where draws
+            are items of similar weights.
         sums: :math:`\sum_{k \in C} e^{\ell_k - c}` for every class C of every attribute, float64; the last entry is
-            the limit sigma → 0, where the nearest items are left.
+            the limit sigma → 0, to which only the nearest items contribute.
         squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64.
         means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, one of which is 1 (see
-            :class:`Columns`), float64, instead of ``sums`` but for the limit; no entries where means are not wanted.
+            :class:`MeanColumns`), float64; it replaces ``sums`` except for the limit.  Empty without means.
     """
 
-    given: Given
+    inputs: Inputs
     reference: Reference
     shift: Float[Tensor, "draws levels"]
     sums: Float[Tensor, "draws columns levels_and_limit"]
@@ -128,62 +126,57 @@ class Sums:
     means: Float[Tensor, "draws columns levels directions_and_one"]
 
     @classmethod
-    def none(cls, given: Given, reference: Reference, classes: int) -> Sums:
-        """Nothing added up yet, of so many classes."""
-        draws, levels = len(given.v), given.levels
+    def zeros(cls, inputs: Inputs, reference: Reference, classes: int) -> Sums:
+        """Sums of so many classes, to which nothing is added yet."""
+        draws, levels = len(inputs.v), inputs.levels
         shapes = (draws, levels), (draws, classes, levels + 1), (draws, levels + 1)
-        zeros = [given.half.new_zeros(s) for s in (*shapes, (draws, classes, levels, given.columns.count))]
-        return cls(given, reference, *zeros)
+        zeros = [inputs.half.new_zeros(s) for s in (*shapes, (draws, classes, levels, inputs.means.count))]
+        return cls(inputs, reference, *zeros)
 
     @property
-    def dead(self) -> Float[Tensor, " draws"]:
-        """The logit without weights below which even the heaviest item is left out."""
-        return DEAD - (self.given.heaviest - self.reference.own).clamp_min(0.0)
+    def threshold(self) -> Float[Tensor, " draws"]:
+        """The logit without weights below which even the item of largest weight is left out."""
+        return DEAD - (self.inputs.largest_log_weight - self.reference.log_weight).clamp_min(0.0)
 
     @property
     def by_class(self) -> Float[Tensor, "levels_and_limit columns draws"]:
-        """The sums, whether kept with means or not."""
-        few = self.given.columns.few
-        sums = torch.cat([self.means[..., few], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
+        """The sums, from the means where there are means."""
+        coarse = self.inputs.means.coarse
+        sums = torch.cat([self.means[..., coarse], self.sums[..., -1:]], 2) if self.means.numel() else self.sums
         return sums.permute(2, 1, 0)
 
-    def held(self) -> dict[str, Tensor]:
-        """The tensors that a pass changes."""
-        held = vars(self.reference) | {n: getattr(self, n) for n in ("shift", "sums", "squares", "means")}
-        return {n: x for n, x in held.items() if x.numel()}
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that a pass changes, by name."""
+        tensors = vars(self.reference) | {n: getattr(self, n) for n in ("shift", "sums", "squares", "means")}
+        return {n: x for n, x in tensors.items() if x.numel()}
 
     def empty(self) -> Sums:
-        """The same before any item was added, with memory of its own."""
-        return Sums.none(self.given, self.reference.clone(), self.sums.shape[1])
+        """Empty sums for the same draws, with memory of their own."""
+        return Sums.zeros(self.inputs, self.reference.clone(), self.sums.shape[1])
 
-    def refer(self, changed: Tensor, new: Reference) -> None:
-        r"""Take other reference items.
+    def change_reference(self, changed: Tensor, new: Reference) -> None:
+        r"""Make the sums relative to other reference items.
 
         .. math:: \ell_k' = \ell_k + \frac{d_0'^2 - d_0^2}{2\sigma^2} - \frac{s_0' - s_0}{\sigma} - \ln\frac{w_0'}{w_0},
                   \qquad c' = c + \ell_k' - \ell_k
 
-        Args:
-            changed: of which draws, shape (draws,), bool.
-            new: these references, none farther than the old; of other draws, anything.
+        for the draws of the mask ``changed``; no new reference may be farther than the old one.
         """
         draws = torch.nonzero(changed)[:, 0]
         if not len(draws):
             return
-        old = self.reference
-        first = torch.isinf(old.distance2[draws])  # nothing was added yet
-        nearer, step, heavier = (
-            torch.where(first, 0.0, x[draws] - y[draws])[:, None]
-            for x, y in ((old.distance2, new.distance2), (old.along, new.along), (old.own, new.own))
-        )
-        self.shift[draws] += nearer * self.given.half + step * self.given.inverse + heavier
-        limit = torch.where(nearer == 0.0, heavier, -torch.inf).exp()  # only the nearest are left there
+        first = torch.isinf(self.reference.distance2[draws])  # nothing is added yet
+        references = list(zip(self.reference.tensors(), new.tensors(), strict=True))
+        steps = [torch.where(first, 0.0, old[draws] - other[draws])[:, None] for old, other in references]
+        self.shift[draws] += steps[0] * self.inputs.half + steps[1] * self.inputs.inverse + steps[2]
+        limit = torch.where(steps[0] == 0.0, steps[2], -torch.inf).exp()  # the limit keeps the nearest items only
         self.sums[draws, :, -1] *= limit
         self.squares[draws, -1] *= limit[:, 0] ** 2
-        for x, y in ((old.distance2, new.distance2), (old.along, new.along), (old.own, new.own)):
-            x[draws] = y[draws]
+        for old, other in references:
+            old[draws] = other[draws]
 
     def raise_to(self, shift: Float[Tensor, "draws levels"]) -> None:
-        """Raise the shift, where it is lower."""
+        """Raise the shift where it is lower."""
         higher = torch.maximum(self.shift, shift)
         scale = (self.shift - higher).exp()
         self.sums[:, :, :-1] *= scale[:, None]
@@ -193,36 +186,37 @@ class Sums:
         self.shift.copy_(higher)
 
     def merge(self, other: Sums) -> None:
-        """Add what another pass with the same draws has added."""
-        self.refer(other.reference.distance2 < self.reference.distance2, other.reference)
+        """Add the sums of another worker with the same draws."""
+        self.change_reference(other.reference.distance2 < self.reference.distance2, other.reference)
         added = (x.clone() for x in (other.shift, other.sums, other.squares, other.means))
-        same = Sums(self.given, other.reference.clone(), *added)
-        same.refer(self.reference.differs(other.reference), self.reference)
+        same = Sums(self.inputs, other.reference.clone(), *added)
+        references = zip(self.reference.tensors(), other.reference.tensors(), strict=True)
+        same.change_reference(torch.stack([a != b for a, b in references]).any(0), self.reference)
         self.raise_to(same.shift)
         same.raise_to(self.shift)
-        for mine, theirs in ((self.sums, same.sums), (self.squares, same.squares), (self.means, same.means)):
-            mine.add_(theirs)
+        for total, addend in ((self.sums, same.sums), (self.squares, same.squares), (self.means, same.means)):
+            total.add_(addend)
 
     def join(self) -> None:
         """Add up over the ranks of this run."""
         if distributed.world() == 1:
             return
-        mine = self.reference
-        for theirs in _of_ranks(mine):
-            self.refer(theirs.distance2 < mine.distance2, theirs)
-        # Of several nearest ones all take that of the first rank that has one.
-        nearest = mine.distance2.clone()
-        for theirs in reversed(_of_ranks(mine)):
-            self.refer(theirs.distance2 == nearest, theirs)
+        reference = self.reference
+        for other in _of_ranks(reference):
+            self.change_reference(other.distance2 < reference.distance2, other)
+        # Where several ranks have an equally near item, all take that of the first.
+        nearest = reference.distance2.clone()
+        for other in reversed(_of_ranks(reference)):
+            self.change_reference(other.distance2 == nearest, other)
         self.raise_to(distributed.highest(self.shift.clone()))
         for tensor in (self.sums, self.squares, self.means):
             if tensor.numel():
                 distributed.add_up(tensor)
 
 
-def _of_ranks(mine: Reference) -> list[Reference]:
+def _of_ranks(reference: Reference) -> list[Reference]:
     """The references of every rank, in order."""
-    return [Reference(*x) for x in distributed.gathered((mine.distance2, mine.along, mine.own))]
+    return [Reference(*x) for x in distributed.gathered(reference.tensors())]
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,42 +231,42 @@ class Tile:
     Args:
         raw: the items as they were read, float32.
         product: of the items with v, the noise and the directions, shape (2 draws + directions, rows).
-        norm: :math:`\|v_k\|^2`.
-        vv, nv: the brackets, which complete the products.
-        weight: :math:`\ln w_k`.
+        square: :math:`\|v_k\|^2`.
+        v_term, noise_term: the brackets.
+        log_weight: :math:`\ln w_k`.
         classes: for each attribute the column of each item's value.
-        columns: of the posterior means.
+        means: the columns of the posterior means.
         rounding: size of the products' rounding errors.
     """
 
     raw: Float[Tensor, "rows size"]
     product: Float[Tensor, "products rows"]
-    norm: Float[Tensor, " rows"]
-    vv: Float[Tensor, " draws"]
-    nv: Float[Tensor, " draws"]
-    weight: Float[Tensor, " rows"]
+    square: Float[Tensor, " rows"]
+    v_term: Float[Tensor, " draws"]
+    noise_term: Float[Tensor, " draws"]
+    log_weight: Float[Tensor, " rows"]
     classes: Int64[Tensor, "rows attributes"]
-    columns: Columns
+    means: MeanColumns
     rounding: float
 
     @property
     def projected(self) -> Float[Tensor, "rows directions"]:
-        return self.product[2 * len(self.vv) :].T
+        return self.product[2 * len(self.v_term) :].T
 
     @cached_property
-    def joined(self) -> Float[Tensor, "rows directions_and_one"]:
-        """Projected items, and after the first few a one, whose sums are the sums of the weights."""
-        z, few = self.product[2 * len(self.vv) :], self.columns.few
-        return torch.cat([z[:few], torch.ones_like(z[:1]), z[few:]]).T
+    def with_one(self) -> Float[Tensor, "rows directions_and_one"]:
+        """Projected items, with a column of ones after the first few, whose sums are the sums of the weights."""
+        z, coarse = self.product[2 * len(self.v_term) :], self.means.coarse
+        return torch.cat([z[:coarse], torch.ones_like(z[:1]), z[coarse:]]).T
 
     @cached_property
-    def joined_by_part(self) -> Float[Tensor, "parts rows directions_and_one"]:
-        """The same columns that each part of the draws has means of."""
-        joined, c = self.joined.T, self.columns
-        return torch.stack([joined.index_select(0, c.which[part.start]).T for part in c.parts])
+    def with_one_by_part(self) -> Float[Tensor, "parts rows directions_and_one"]:
+        """The columns that each part of the draws has means of."""
+        columns, c = self.with_one.T, self.means
+        return torch.stack([columns.index_select(0, c.index[part.start]).T for part in c.parts])
 
     def slack(self, half: float) -> float:
-        """Bound on what rounding does to a logit: a pair this near to the threshold is kept, so rounding kills none."""
+        """Bound on the rounding of a logit: a pair this near to the threshold is kept, so that rounding drops none."""
         return -16.0 * self.rounding * half
 
     def exact_from(self, half: Tensor) -> int:
@@ -281,8 +275,14 @@ class Tile:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Living pairs (row of the tile, draw), their squared distance and noise product relative to the reference."""
+class LivePairs:
+    """A list of pairs (row of the tile, draw) whose logit is above the threshold.
+
+    Args:
+        row, draw: the pairs.
+        distance2: squared distance of the item to v, less that of the reference.
+        along: product of the noise with the item less v, less that of the reference.
+    """
 
     row: Int64[Tensor, " pairs"]
     draw: Int64[Tensor, " pairs"]
@@ -290,36 +290,23 @@ class Pairs:
     along: Float[Tensor, " pairs"]
 
     @classmethod
-    def of(cls, tile: Tile, row: Tensor, draw: Tensor) -> Pairs:
-        """From the products."""
-        draws = len(tile.vv)
-        distance2 = (tile.norm[row] + tile.vv[draw] - 2.0 * tile.product[draw, row]).clamp_min_(0.0)
-        return cls(row, draw, distance2.double(), (tile.product[draws + draw, row] - tile.nv[draw]).double())
+    def from_products(cls, tile: Tile, row: Tensor, draw: Tensor) -> LivePairs:
+        draws = len(tile.v_term)
+        distance2 = (tile.square[row] + tile.v_term[draw] - 2.0 * tile.product[draw, row]).clamp_min_(0.0)
+        return cls(row, draw, distance2.double(), (tile.product[draws + draw, row] - tile.noise_term[draw]).double())
 
     def __len__(self) -> int:
         return len(self.row)
 
-    def keep(self, mask: Tensor) -> Pairs:
+    def keep(self, mask: Tensor) -> LivePairs:
         kept = torch.nonzero(mask)[:, 0]
-        return Pairs(*(x.index_select(0, kept) for x in (self.row, self.draw, self.distance2, self.along)))
+        return LivePairs(*(x.index_select(0, kept) for x in (self.row, self.draw, self.distance2, self.along)))
 
-    def relative(self, reference: Reference) -> Pairs:
-        """The same pairs relative to the reference, where they were relative to v itself."""
+    def relative(self, reference: Reference) -> LivePairs:
+        """The same pairs relative to the reference, from pairs relative to v itself."""
         distance2, along = reference.distance2[self.draw], reference.along[self.draw]
-        return Pairs(self.row, self.draw, self.distance2 - distance2, self.along - along)
+        return LivePairs(self.row, self.draw, self.distance2 - distance2, self.along - along)
 
     def logit(self, half: float, inverse: float) -> Float[Tensor, " pairs"]:
-        """Without weights."""
+        """The logits without weights."""
         return self.distance2 * half + self.along * inverse
-
-
-class TooMany(Exception):
-    """More pairs live where rounding reaches the logits than a list is made for.
-
-    Args:
-        level: from which on they are left.
-    """
-
-    def __init__(self, level: int) -> None:
-        super().__init__("too many pairs live")
-        self.level = level

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sigmascope.adapters.diffusers.habits import Habits, image_to_image
+from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, image_to_image
 from sigmascope.adapters.diffusers.units import Ruler, ruler_of
 from sigmascope.cli import main
 from sigmascope.core import InputError
@@ -126,8 +126,8 @@ def test_habits_of_other_flows():
     """Levels and shifts that the classes compute, by their own functions."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     module = sys.modules[diffusers.Flux2Pipeline.__module__]
-    assert Habits("Flux2Pipeline", 1024).mu(scheduler, 20) == module.compute_empirical_mu(1024, 20)
-    assert Habits("FluxPipeline", 256).mu(scheduler, 20) == pytest.approx(0.5)
+    assert SchedulerSetup("Flux2Pipeline", 1024).mu(scheduler, 20) == module.compute_empirical_mu(1024, 20)
+    assert SchedulerSetup("FluxPipeline", 256).mu(scheduler, 20) == pytest.approx(0.5)
 
 
 def shift_of(tokens, low=256, high=4096, least=0.5, most=1.15):
@@ -306,7 +306,7 @@ def test_advice_does_what_it_says_in_diffusers_own_pipelines(studied, kind, sche
     told = ["advise", str(studied), "--model", str(tmp_path / "pipe"), "--steps", "9", *size]
     assert main([*told, "--json"]) == 0
     found = {a["kind"]: a for a in json.loads(capsys.readouterr().out)}
-    assert main(told) == 0
+    assert main([*told, "--words"]) == 0
     words = capsys.readouterr().out.splitlines()
     lines = {k: next(x for x in words if x.strip().startswith(k.replace("_", " "))) for k in found}
     ruler = ruler_of(tmp_path / "pipe", 9, height=16, width=16)

@@ -1,4 +1,4 @@
-"""What a reproduction found, in the form that its figures and tables want."""
+"""The results of a reproduction in the form that its figures and tables read."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Lines = dict[str, dict[str, Line]]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """All that a reproduction found, in the form that figures want.
+class Reproduced:
+    """All results of a reproduction.
 
     Args:
-        stages: what each stage found, by its name.
+        stages: the results of each stage, by its name.
         attributes: of the data.
         exact: curves of the exact filter by estimator, random labels left out.
-        null: curves of random labels, one of each estimator.
+        null: curves of random labels, one for each estimator.
         agreements: of the other estimators of the exact filter with it, on the same draws.
-        onsets: tables of onsets, by a name that the words explain.
+        onsets: tables of onsets, by the names in :data:`WORDS`.
         others: further curves by name: ``grain``, ``second-empirical``, ``second-heldout``, ``model:score_gap``, …
         data_words: the data in words.
         ends: smallest and largest sigma of the schedule.
@@ -51,18 +51,18 @@ WORDS = {
     "second-empirical": "second data, exact filter of its items",
     "second-heldout": "second data, bound for its population",
 }  # fmt: skip
-"""What the curves of these names are."""
+"""The curves of these names in words."""
 
 
-def lines_of(found: Found) -> Lines:
+def lines_of(results: Reproduced) -> Lines:
     """The three measurements in nats, each by attribute: sigma, value, standard error."""
-    probes, lines = found.stages["probes"], {}
-    lines["score gap"] = _lines(found.exact["score_gap"])
-    lines["forks"] = _lines(found.exact["forks"])
-    if "model" in found.stages:
-        lines["model: score gap"] = _lines(found.others["model:score_gap"])
-        lines["model: bound"] = _lines(found.others["model:bound"])
-        forks = found.stages["model-forks"]
+    probes, lines = results.stages["probes"], {}
+    lines["score gap"] = _lines(results.exact["score_gap"])
+    lines["forks"] = _lines(results.exact["forks"])
+    if "model" in results.stages:
+        lines["model: score gap"] = _lines(results.others["model:score_gap"])
+        lines["model: bound"] = _lines(results.others["model:bound"])
+        forks = results.stages["model-forks"]
         lines["model: forks"] = {
             str(n): (
                 forks.sigma.values,
@@ -72,33 +72,33 @@ def lines_of(found: Found) -> Lines:
             for n in forks.attribute.values
         }
     for where in ("features", "noisy"):
-        of = probes.sel(where=where)
+        probe = probes.sel(where=where)
         lines[f"probe: {pc.WHERE[where]}"] = {
-            str(n): (probes.sigma.values, of.bound.sel(attribute=n).values, of.stderr.sel(attribute=n).values)
+            str(n): (probes.sigma.values, probe.bound.sel(attribute=n).values, probe.stderr.sel(attribute=n).values)
             for n in probes.attribute.values
         }
     return lines
 
 
-def biased_gaps(found: Found) -> dict[str, np.ndarray]:
-    """Of each attribute, at which levels the learned model's score gap is marked as biased; empty without a model."""
-    if "model" not in found.stages:
+def biased_gaps(results: Reproduced) -> dict[str, np.ndarray]:
+    """For each attribute the levels at which the model's score gap is marked as biased; empty without a model."""
+    if "model" not in results.stages:
         return {}
-    of = found.stages["model"].trusted.sel(estimator="score_gap")
-    return {str(n): ~of.sel(attribute=n).values.astype(bool) for n in of.attribute.values}
+    trusted = results.stages["model"].trusted.sel(estimator="score_gap")
+    return {str(n): ~trusted.sel(attribute=n).values.astype(bool) for n in trusted.attribute.values}
 
 
 def _lines(curves: Sequence[Curve]) -> dict[str, Line]:
     return {c.attribute: (c.sigma, c.value, c.error) for c in curves}
 
 
-def all_verdicts(found: Found) -> list[pt.Verdict]:
+def all_verdicts(results: Reproduced) -> list[pt.Verdict]:
     """Every measurement against the exact filter."""
-    exact = {c.attribute: c for c in found.exact["posterior"]}
-    said = [pt.verdict_of(a) for a in found.agreements]
-    for name, line in lines_of(found).items():
+    exact = {c.attribute: c for c in results.exact["posterior"]}
+    verdicts = [pt.verdict_of(a) for a in results.agreements]
+    for name, line in lines_of(results).items():
         if name in ("score gap", "forks"):
             continue
         bound = name.startswith("probe") or name == "model: bound"
-        said += [pt.verdict_against(name, exact[n], of, bound=bound) for n, of in line.items() if n in exact]
-    return said
+        verdicts += [pt.verdict_against(name, exact[n], x, bound=bound) for n, x in line.items() if n in exact]
+    return verdicts

@@ -43,7 +43,7 @@ def of_pictures():
     return trained(Items(pictures(), null=3), SMALL)
 
 
-def test_a_guess_is_the_mean_of_what_could_be_told():
+def test_a_classifier_input_is_the_mean_over_what_could_be_given():
     data = pictures()
     c = Conditions(data.attributes, (), 5)
     q = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
@@ -55,7 +55,7 @@ def test_a_guess_is_the_mean_of_what_could_be_told():
     assert torch.equal(c(None, 3, {}), torch.zeros(3, 5))
 
 
-def test_where_the_recogniser_is_certain_being_told_changes_nothing(of_pictures):
+def test_where_the_classifier_is_certain_conditioning_changes_nothing(of_pictures):
     """At small noise the three pictures cannot be confused: the gap is zero, which two answers of a network never are.
 
     Random labels cannot be recognised: being told them must still change the answer, so that the null shows error.
@@ -76,7 +76,7 @@ def test_where_the_recogniser_is_certain_being_told_changes_nothing(of_pictures)
     assert float(((null - free) ** 2).mean()) > 100 * gap
 
 
-def test_all_values_at_once_are_each_told_alone(of_pictures):
+def test_all_values_at_once_are_each_given_alone(of_pictures):
     model = of_pictures.averaged
     y, sigma = torch.rand(6, 3, 8, 8), torch.linspace(0.1, 3.0, 6)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_all_values_at_once_are_each_told_alone(of_pictures):
             assert torch.allclose(found[k], model(y, sigma, {"where": torch.full((6,), k)}), atol=1e-6)
 
 
-def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
+def test_a_draw_is_classified_once(of_pictures, monkeypatch):
     """Conditional nothing and told one thing share the guess of the same noisy value."""
     model, source, rows = of_pictures.averaged, of_pictures.source, []
     logits = model.classifier.logits
@@ -96,7 +96,7 @@ def test_a_draw_is_guessed_once(of_pictures, monkeypatch):
     assert 2 * sum(rows) == work.calls
 
 
-def test_questions_asked_together_share_one_guess(of_pictures, monkeypatch):
+def test_questions_asked_together_share_one_classification(of_pictures, monkeypatch):
     """They are answered as calls are; a guess is an argument, so no other call can come upon it."""
     model, asked, logits = of_pictures.averaged, [], of_pictures.averaged.classifier.logits
     monkeypatch.setattr(model.classifier, "logits", lambda *given: asked.append(1) or logits(*given))
@@ -115,7 +115,7 @@ def test_questions_asked_together_share_one_guess(of_pictures, monkeypatch):
     assert float(given.grad.abs().sum()) > 0
 
 
-def test_the_recogniser_stays_as_it_is_and_is_not_stepped(of_pictures):
+def test_the_classifier_stays_as_it_is_and_is_not_stepped(of_pictures):
     trainer = of_pictures
     source = trainer.source
     again = ClassifierTrainer(source, replace(trainer.settings, steps=300))
@@ -145,7 +145,7 @@ def test_resumed_to_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_kept_beside_its_recogniser(of_pictures, tmp_path, half):
+def test_kept_beside_its_classifier(of_pictures, tmp_path, half):
     model = of_pictures.averaged
     with pytest.raises(InputError, match="holds no model"):
         NeuralDenoiser.load(tmp_path)

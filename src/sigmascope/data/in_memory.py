@@ -1,4 +1,4 @@
-"""Pictures held in memory, perhaps smaller than they came."""
+"""Items in memory, of which large pictures can be made smaller."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from sigmascope.core import InputError, LabelledData
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.memory import require
 
-_BLOCK = 1 << 22  # numbers read at once
+_BLOCK = 1 << 22  # coordinates read at once
 
 
-def held(data: LabelledData, size: int = 0) -> LabelledData:
-    """The same items in memory, float32; pictures larger than ``size`` become the means of their blocks of pixels.
+def in_memory(data: LabelledData, size: int = 0) -> LabelledData:
+    """The same items in memory, float32, where each pixel of a larger picture is the mean of a block of pixels.
 
-    Args:
-        data: whole, in one process.
-        size: side in pixels; 0, or pictures of at most this side, leaves them as they are.
-
-    Raises: InputError where a side is no multiple of ``size``, or memory is short.
+    ``size`` is the side of the pictures in pixels; 0, or pictures of at most this side: they stay as they are.
     """
     event, factor = data.event, 1
     if size and len(event) == 3 and max(event[1:]) > size:
@@ -32,9 +28,8 @@ def held(data: LabelledData, size: int = 0) -> LabelledData:
             )
         event = (event[0], event[1] // factor, event[2] // factor)
     numbers = len(data) * int(np.prod(event))
-    require(
-        4 * numbers, f"holding {len(data):,} items of {' × '.join(map(str, event))} numbers", "use a smaller --size"
-    )
+    purpose = f"holding {len(data):,} items of {' × '.join(map(str, event))} numbers"
+    require(4 * numbers, purpose, "use a smaller --size")
     array = np.empty((len(data), *event), dtype=np.float32)
     rows = max(1, _BLOCK // data.size)
     for start in range(0, len(data), rows):

@@ -1,0 +1,59 @@
+"""Docstrings as the package writes them, turned into reStructuredText before napoleon reads them.
+
+``Returns: text`` on one line, with its continuation indented, becomes a field.  The star of a shape such as
+``(rows, *event)`` is escaped, so that it does not begin an emphasis, and so is the bar of ``p(a | y)``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Valid): (\S.*)")
+_BAR = re.compile(r"(?<!^)(?<!\\)\|")
+_IS_FIELD = re.compile(r":[^:`]+:(?:\s|$)")
+_STAR = re.compile(r"(?<![\w*`\\])\*(?=\w[\w.]*(?!\w*\*))")
+
+
+def fielded(lines: list[str]) -> list[str]:
+    """The lines with each one-line section as a field of its own."""
+    done: list[str] = []
+    for line in lines:
+        section = _FIELD.fullmatch(line)
+        if section:
+            if done and done[-1].strip() and not _within_field(done):
+                done.append("")
+            line = f":{section[1]}: {section[2]}"
+        elif line and not line.startswith(" ") and done and _within_field(done):
+            done.append("")
+        done.append(line)
+    return done
+
+
+def _within_field(done: list[str]) -> bool:
+    """Whether the last line belongs to a field."""
+    for line in reversed(done):
+        if not line.startswith(" "):
+            return bool(_IS_FIELD.match(line))
+    return False
+
+
+def escaped(line: str) -> str:
+    """The line with the stars of shapes and upright bars escaped, outside of literals and formulas."""
+    parts = re.split(r"(:\w+:`[^`]*`|``.+?``)", line)
+    return "".join(part if k % 2 else _BAR.sub(r"\|", _STAR.sub(r"\\*", part)) for k, part in enumerate(parts))
+
+
+def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    literal = False
+    for k, line in enumerate(lines):
+        literal = (literal and (not line.strip() or line.startswith(" "))) or line.startswith((">>>", ".. math"))
+        if not literal:
+            lines[k] = escaped(line)
+    lines[:] = fielded(lines)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Run before napoleon."""
+    app.connect("autodoc-process-docstring", _process, priority=400)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,96 @@
+"""The directive ``public-names``: an entry for every name in ``__all__`` of a package, from its docstring.
+
+An object that several packages export is described once, in the package with the shortest name; the others refer to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import pkgutil
+import sys
+from functools import cache
+from typing import Any
+
+from docutils import nodes
+from sphinx.errors import PycodeError
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+import sigmascope
+
+_KINDS = {"exception": "Errors and warnings", "class": "Classes", "function": "Functions", "data": "Constants"}
+
+
+def packages() -> list[str]:
+    """The package and its public subpackages, by their full names."""
+    found = pkgutil.walk_packages(sigmascope.__path__, "sigmascope.")
+    names = [m.name for m in found if m.ispkg and "bundled" not in m.name]
+    return ["sigmascope", *sorted(n for n in names if getattr(importlib.import_module(n), "__all__", ()))]
+
+
+@cache
+def homes() -> dict[int, str]:
+    """Where each class and function is described, by the identity of the object."""
+    first: dict[int, str] = {}
+    for package in sorted(packages(), key=lambda name: (name.count("."), name)):
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            if kind_of(getattr(module, name)) != "data":
+                first.setdefault(id(getattr(module, name)), f"{package}.{name}")
+    return first
+
+
+def kind_of(thing: Any) -> str:
+    """The word of autodoc for an object."""
+    if inspect.isclass(thing):
+        return "exception" if issubclass(thing, BaseException) else "class"
+    return "function" if inspect.isroutine(thing) else "data"
+
+
+def entry(package: str, name: str) -> list[str]:
+    """The lines of reStructuredText that describe one name."""
+    thing = getattr(importlib.import_module(package), name)
+    kind, full = kind_of(thing), f"{package}.{name}"
+    home = homes().get(id(thing), full)
+    if home != full:
+        return [f".. py:{kind}:: {full}", "", f"   The same as :py:obj:`{home}`.", ""]
+    if kind == "data":
+        return [f".. py:data:: {full}", "", *(f"   {line}" for line in words_of(name, thing)), ""]
+    members = ["   :members:"] if kind in ("class", "exception") else []
+    return [f".. auto{kind}:: {full}", *members, ""]
+
+
+def words_of(name: str, thing: Any) -> list[str]:
+    """The docstring below a constant, in the module that defines it."""
+    for module in [m for key, m in sorted(sys.modules.items()) if key.startswith("sigmascope")]:
+        if getattr(module, "__dict__", {}).get(name) is thing:
+            with contextlib.suppress(PycodeError):
+                if words := ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(("", name)):
+                    return list(words)
+    return []
+
+
+class PublicNames(SphinxDirective):
+    """``.. public-names:: PACKAGE``"""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        package = self.arguments[0]
+        module = importlib.import_module(package)
+        lines = [f".. py:module:: {package}", "", *inspect.cleandoc(module.__doc__ or "").splitlines(), ""]
+        for kind, title in _KINDS.items():
+            names = sorted((n for n in module.__all__ if kind_of(getattr(module, n)) == kind), key=str.lower)
+            if names:
+                lines += [f".. rubric:: {title}", ""]
+            for name in names:
+                lines += entry(package, name)
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Make the directive known to sphinx."""
+    app.add_directive("public-names", PublicNames)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
