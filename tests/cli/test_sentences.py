@@ -94,11 +94,7 @@ TABLE = [
         r"the lower end is not reached, since at the last level, σ 0.800, [\d.]+ of [\d.]+ nats are known",
     ),
     ("early", ["advise"], r"a redraw from there changes it in [1-9][\d.]* ± [\d.]+ % of the images"),
-    (
-        "early",
-        ["advise"],
-        r"left out: no training range, since 95 % of what a clean image tells of it is not reached",
-    ),
+    ("early", ["advise"], r"no training range, since 95 % of the information of a clean image is not reached"),
     ("early", ["advise"], r"since P_keep stays below 0.9: at the last level, σ 0.800, it is 0\.\d+"),
     (
         "heldout",

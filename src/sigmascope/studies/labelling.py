@@ -47,7 +47,7 @@ def imported(name: str) -> Callable[[Tensor], object]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        labeller = getattr(importlib.import_module(module), function)
+        labeller: object = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(f"labeller {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
     if not callable(labeller):
