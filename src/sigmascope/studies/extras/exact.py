@@ -58,7 +58,7 @@ class Values(_OfPosteriors):
     def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         rows = []
         for a in problem.attributes:
-            if problem.asks("posterior") and len(a.values) <= MOST_VALUES:
+            if problem.uses("posterior") and len(a.values) <= MOST_VALUES:
                 log_p = done["posteriors"].log_posterior(a.name)[problem.at]
                 of_values = list(by_value(a, problem.sigma, log_p).values())
                 table = onsets(of_values, resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"]))
