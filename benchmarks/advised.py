@@ -92,7 +92,7 @@ class Subject:
 
 def dressed(network: Foreign, low: float) -> Opened:
     """A network as a pipeline that a study opens."""
-    top = float(network.schedule.sigma(network.schedule.most)) / network.unit.scale
+    top = float(network.schedule.sigma(network.schedule.noise_time)) / network.unit.scale
     return Opened(Pipeline("tried", "DDPM", network, None), low, top, "")
 
 

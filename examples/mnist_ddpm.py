@@ -142,7 +142,7 @@ def steps(sigma: float, step: float) -> int:
 
 def generate(model: Featured, schedule: Discrete, count: int, step: float, seed: int) -> Tensor:
     """Values of the model from noise alone, at its last timestep."""
-    top = float(schedule.sigma(schedule.most)) * (1 - 1e-9)
+    top = float(schedule.sigma(schedule.noise_time)) * (1 - 1e-9)
     parts = []
     for i in range(0, count, 64):
         some = min(64, count - i)
@@ -184,7 +184,7 @@ def onset_of(curve: Curve, schedule: Discrete, seed: int) -> dict[str, Any]:
 
 
 def _quantity(q: Quantity, schedule: Discrete) -> dict[str, list[float | None]]:
-    inside = [x if LOWEST < x < schedule.sigma(schedule.most) else None for x in (q.value, q.low, q.high)]
+    inside = [x if LOWEST < x < schedule.sigma(schedule.noise_time) else None for x in (q.value, q.low, q.high)]
     return {"sigma": inside, "timestep": [None if x is None else float(schedule.time(x)) for x in inside]}
 
 

@@ -16,13 +16,19 @@ TOOLS = ("test", "docs")
 """Extras that hold tools."""
 
 
+def pinned(constraints: str) -> dict[str, str]:
+    """The versions of constraints.txt by name, in lower case and with hyphens."""
+    pairs = (line.split("==") for line in constraints.splitlines() if "==" in line)
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
 def lowest(pyproject: str, constraints: str) -> list[str]:
     """The pins, from the texts of the two files.
 
     Raises: ValueError for a requirement of another form than ``name>=version``.
     """
     project = tomllib.loads(pyproject)["project"]
-    tested = dict(line.split("==") for line in constraints.splitlines() if "==" in line)
+    tested = pinned(constraints)
     pins = {}
     for extra, requirements in {"": project["dependencies"], **project["optional-dependencies"]}.items():
         for requirement in requirements:

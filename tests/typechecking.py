@@ -27,12 +27,13 @@ _test = 0
 
 def check(signature: Callable) -> Callable:
     """Check what jaxtyping gives: a function of nothing but a signature, which it calls beside the real one."""
-    checked = beartype(signature, conf=_conf)
+    checked: Callable | None = None  # made for the first call: most functions are not called by most tests
     test, left = -1, CALLS
 
-    @wraps(checked)
+    @wraps(signature)
     def counted(*args: Any, **named: Any) -> Any:
-        nonlocal test, left
+        nonlocal checked, test, left
+        checked = checked or beartype(signature, conf=_conf)
         if test != _test:
             test, left = _test, CALLS
         left -= 1

@@ -12,11 +12,11 @@ __all__ = ["AsText", "Device", "Flag", "Flat", "Hidden", "Names", "Place", "arg"
 
 Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="")]
 """An option without a value: True where it is given."""
-Flat = tyro.conf.OmitArgPrefixes
+Flat: Any = tyro.conf.OmitArgPrefixes
 """Marks a group of options whose names stand without the name of the group."""
 Hidden = tyro.conf.Suppress[str]
 """A field that is no option of the command line."""
-Place = tyro.conf.Positional
+Place: Any = tyro.conf.Positional
 """Marks an argument that is given without a name."""
 
 

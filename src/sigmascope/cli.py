@@ -61,7 +61,7 @@ def _main(args: list[str]) -> int:
         name, command = _parse(args)
         if _many():
             return _together(name, command)
-        return COMMANDS[name].run(command)
+        return int(COMMANDS[name].run(command))
     except InputError as error:
         return _report(str(error), 2)
     except BrokenPipeError:
@@ -110,7 +110,7 @@ def _together(name: str, command: Any) -> int:
         raise InputError("only study and train run in several processes: start this command without torchrun")
     try:
         with distributed.joined():
-            return COMMANDS[name].run(command)
+            return int(COMMANDS[name].run(command))
     except Stopped as error:
         kept = any(any(Path(command.out).glob(p)) for p in ("checkpoint*.npz", "training*.safetensors"))
         where = f"the last checkpoint is in {command.out}; " if kept else ""

@@ -302,7 +302,7 @@ class Agreement:
     @property
     def _errors(self) -> np.ndarray:
         counted = np.maximum(np.abs(self.difference), self.stderr) > 1e-6 * self.ceiling
-        return self.difference[counted] / np.maximum(self.stderr[counted], 1e-300)
+        return np.asarray(self.difference[counted] / np.maximum(self.stderr[counted], 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,23 +370,23 @@ class Curve:
     @property
     def common_variance(self) -> Float[np.ndarray, " levels"]:
         """Part of the squared standard error that does not come from the spread of the draws."""
-        return np.maximum(self.stderr**2 - self.per_draw.var(1, ddof=1) / self.per_draw.shape[1], 0.0)
+        drawn = self.per_draw.var(1, ddof=1) / self.per_draw.shape[1]
+        return np.asarray(np.maximum(self.stderr**2 - drawn, 0.0))
 
     @property
     def beyond_draws(self) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
         """Errors beyond the spread of the draws: shared by all draws, and the allowance for rare ones."""
-        return self._beyond_draws(even=False)
+        return self._beyond(even=False)
 
-    def _beyond_draws(self, even: bool) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
-        return beyond_draws(
-            self.per_draw, self.common_variance, self.quadrature_error, self.kind, self.draws_per_column, even=even
-        )
+    def _beyond(self, even: bool) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
+        shared = self.common_variance, self.quadrature_error
+        return beyond_draws(self.per_draw, *shared, self.kind, self.draws_per_column, even=even)
 
     @property
     def error(self) -> Float[np.ndarray, " levels"]:
         """Half the width of the symmetric 95 % interval, divided by 1.96: all errors together."""
-        shared, tail = self._beyond_draws(even=True)
-        return np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2)
+        shared, tail = self._beyond(even=True)
+        return np.asarray(np.sqrt(np.maximum(self.stderr**2 - self.common_variance, 0.0) + shared**2 + tail**2))
 
     def at_levels(self, levels: Int64[np.ndarray, " kept"]) -> Curve:
         """The curve at some of its levels."""

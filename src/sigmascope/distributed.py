@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from sigmascope.errors import InputError, Stopped
 
@@ -37,7 +38,7 @@ T = TypeVar("T")
 class _Run:
     """State of the run that this process takes part in."""
 
-    store: dist.Store | None = None
+    store: Any = None
     whole: dist.ProcessGroup | None = None
     group: dist.ProcessGroup | None = None
 
@@ -212,7 +213,7 @@ def prints_the_end() -> bool:
     if _Run.store is None:
         return int(os.environ.get("RANK", "0")) == 0
     try:
-        return _Run.store.add(f"sigmascope/said/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
+        return bool(_Run.store.add(f"sigmascope/printed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1)
     except RuntimeError:  # the store was lost with its rank
         return True
 
@@ -231,7 +232,7 @@ def joined() -> Iterator[None]:
         yield
         return
     try:
-        store, me, size = next(iter(dist.rendezvous("env://", timeout=_MEET)))
+        store, me, size = next(iter(rendezvous("env://", timeout=_MEET)))
         dist.init_process_group("gloo", store=store, rank=me, world_size=size, timeout=_MEET)
         _Run.store = store
         barrier()

@@ -131,7 +131,7 @@ def even_allowance(
     per_draw: Float[np.ndarray, "levels draws"], draws_per_column: int = 1
 ) -> Float[np.ndarray, " levels"]:
     """The larger of both for a symmetric interval."""
-    return np.maximum(skew_allowance(per_draw, even=True), unmet_allowance(per_draw, draws_per_column))
+    return np.asarray(np.maximum(skew_allowance(per_draw, even=True), unmet_allowance(per_draw, draws_per_column)))
 
 
 def beyond_draws(

@@ -22,10 +22,14 @@ LIMITS = 1.35 * np.array([0.0658, 0.0342, 0.0126, 0.0021, 0.0006, 0.0005])
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """The folder of a rough run."""
+def real():
     if not (MODEL.is_file() and DIGITS.is_file()):
         lacking(f"the model and its digits are not at {SHARED}")
+
+
+@pytest.fixture(scope="module")
+def ran(real, tmp_path_factory):
+    """The folder of a rough run."""
     out = tmp_path_factory.mktemp("mnist") / "one"
     command = [sys.executable, str(EXAMPLE), str(MODEL), str(DIGITS), str(out), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -100,7 +104,7 @@ def test_figures_are_drawn(ran):
         assert (ran / "report" / name).stat().st_size > 10_000
 
 
-@pytest.mark.usefixtures("ran")
+@pytest.mark.usefixtures("real")
 def test_the_same_command_gives_the_same_numbers(tmp_path, monkeypatch):
     """Two runs, one after the other, with little training and few samples."""
     monkeypatch.syspath_prepend(str(EXAMPLE.parent))

@@ -15,7 +15,8 @@ from sigmascope.cli import main
 from sigmascope.core import Attribute, InputError
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.studies.labelling import Nearest, by_function
-from sigmascope.studies.laws import OWN_PATH, path_curves
+from sigmascope.studies.laws import OWN_PATH
+from sigmascope.studies.results import path_curves
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_a_network_without_an_empty_class_is_the_mixture_over_its_classes(dresse
     assert results.attrs["unconditional_calls"] == 3 * 25
     assert 100_000 < results.attrs["network_calls"] <= 150_000
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Its network has no empty class: what it says unconditional is the mixture over its classes" in page
+    assert "The network has no empty class: its unconditional output is the mixture over its classes" in page
     assert "Which class is which" in page
     assert '<tr><th scope="row">blue</th><td>0</td><td>blue</td></tr>' in page
 
@@ -318,7 +319,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     pickled += ["--classes", "by-order"]
     assert main(["study", *data, *pickled, *SHORT[:4], "--dry-run"]) == 0
     assert main(["study", *data, "--model", model, *SHORT, "--dry-run"]) == 0
-    assert "told nothing" in capsys.readouterr().out
+    assert "parameters, unconditional" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")

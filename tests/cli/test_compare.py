@@ -358,7 +358,8 @@ def test_the_figure_shows_both_and_their_difference(studies):
     one, two = (xr.load_dataset(studies / n / "results.nc", engine="h5netcdf") for n in ("clear", "faint"))
     found = comparisons(one, two, resamples=100)
     figure = comparison_figure(found, ("A: clear", "B: faint"))
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["A: clear", "B: faint"]
+    names = ["A: clear", "B: faint", "A − B, with its 95 % band", "dotted: entropy H", "bar: σ at half of H, 95 %"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == names
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == 2 * len(found)
     for c, upper in zip(found, drawn[: len(found)], strict=True):

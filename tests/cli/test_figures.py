@@ -15,10 +15,11 @@ from matplotlib.transforms import Bbox
 import sigmascope
 from asked import study
 from sigmascope.adapters.diffusers.units import ruler_of
+from sigmascope.analysis.onset import Quantity
 from sigmascope.errors import InputError
 from sigmascope.report.comparison import comparison_figure
 from sigmascope.report.figures import moving, sigma_ticks
-from sigmascope.report.table import plus_minus
+from sigmascope.report.table import brief, plus_minus
 from sigmascope.studies.compare import comparisons
 
 LONG = "an attribute with a name that no column has room for"
@@ -178,6 +179,17 @@ def test_ticks_are_few_and_round(low, ratio, most):
 )  # fmt: skip
 def test_values_are_rounded_by_their_error(value, half, text):
     assert plus_minus(value, half) == text
+
+
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        ((0.6234, 0.58, 0.661), "0.623 (0.580 to 0.661)"), ((2.3051, 2.3049, 2.3052), "2.31 (2.30 to 2.31)"),
+        ((0.004, 0.00002, 1.2), "0.004 (0.00002 to 1.20)"), ((12.3, 4.0, 40.0), "12 (4 to 40)"),
+    ],
+)  # fmt: skip
+def test_levels_are_rounded_by_their_intervals(level, text):
+    assert brief(Quantity(*level)) == text
 
 
 def test_plot_draws_into_axes(drawn):

@@ -120,7 +120,7 @@ OTHERS = [
     (("fork", "DATA", "--sampler", "sde", "--renoise", "nan"), "renoise is nan"),
     (("fork", "DATA", "--sampler", "sde", "--sigma", "0.01"), "the levels go from 0.01 down to 0.02"),
     (("fork", "DATA", "--sigma", "inf"), "must be finite"),
-    (("fork", "DATA", "--forks", HUGE), "at most 65,536 children"),
+    (("fork", "DATA", "--forks", HUGE), "at most 65,536 continuations"),
     (("fork", "DATA", "--size", "64"), "it is an option of the scenes"),
     (("train", "DATA", "--log-mean", "1"), "--log-mean 1 is an option of --noise lognormal"),
     (("train", "DATA", "--log-std", "2"), "--log-std 2 is an option of --noise lognormal"),
@@ -132,8 +132,11 @@ OTHERS = [
     (("train", "DATA", "--learning-rate", "nan"), "learning_rate is nan"),
     (("train", "DATA", "--checkpoint-seconds", "nan"), "checkpoint_seconds is nan"),
     (("train", "DATA", "--classifier-steps", "-1"), "must not be negative"),
-    (("train", "hierarchy:v=4,m=2,s=2,L=2", "--holdout", "0.2"), "--holdout 0.2 is an option of a set of items"),
-    (("prompts", "--model", "x", "--prompt", "a", "--images", "y", "--steps", "5"), "is of the sampler that generates"),
+    (("train", "hierarchy:v=4,m=2,s=2,L=2", "--holdout", "0.2"), "--holdout 0.2 is an option of data with items"),
+    (
+        ("prompts", "--model", "x", "--prompt", "a", "--images", "y", "--steps", "5"),
+        "is an option of the sampler that generates",
+    ),
     (("prompts", "--model", "x", "--prompt", "a", "--levels", HUGE), "levels is 1000000000000000000000000000000"),
     (("prompts", "--model", "x", "--prompt", "a", "--seed", "-1"), "seed is -1"),
     (("translate", "--model", "x", "--step", "3/10", "--steps", "20"), "came with --steps 20: leave out --steps"),
@@ -261,21 +264,21 @@ def test_two_studies_that_differ_say_in_what(name, value):
     one = checked("exact" if name == "law" else kind)
     other = checked("heldout") if name == "law" else changed(one, **{name: value})
     assert re.match(f"its {name} is .*, not ", one.difference(other))
-    assert not one.same_numbers(other)
-    assert one.same_numbers(changed(one, device="cuda", data="elsewhere"))
+    assert one.difference(other)
+    assert not one.difference(changed(one, device="cuda", data="elsewhere"))
     assert one.difference(changed(one, fingerprint="another")) == "of other data"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 64}, "side of the scenes"),
-        ({"grain": True}, "texture of the scenes"),
+        ({"size": 64}, "option of the scenes"),
+        ({"grain": True}, "option of the scenes"),
         ({"law": "heldout", "estimators": "score_gap"}, "only one, heldout"),
         ({"levels": 10**5000}, "levels is a number of more than 40 digits"),
         ({"sigma_max": 10**400}, "sigma_max is a number of more than 40 digits: expected a number"),
         ({"labeller": "a\0b"}, "it contains NUL"),
-        ({"attributes": ["\ud800"]}, "no UTF-8"),
+        ({"attributes": ["\ud800"]}, "not UTF-8"),
     ],
 )
 def test_from_python(options, words):
@@ -324,7 +327,7 @@ def test_a_study_from_python_has_ten_parameters():
         ([ExactOptions(law="heldout"), ForkOptions(forks=8)], "--forks 8 is an option of the estimator forks"),
         (DataOptions("scenes"), "data and attributes are arguments of study: leave them out of DataOptions"),
         (DataOptions(attributes=("a",)), "data and attributes are arguments of study"),
-        ({"draws": 8}, "options are .*: pass groups of them, e.g. ExactOptions"),
+        ({"draws": 8}, "options are .*: pass groups of options, e.g. ExactOptions"),
     ],
 )
 def test_groups_of_options_from_python(options, words):

@@ -34,7 +34,8 @@ def bars(monkeypatch):
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "x.npz", images=rng.random((40, 4, 4)), a=np.arange(40) % 2)
+    a = np.arange(80) % 2
+    np.savez(tmp_path / "x.npz", images=0.5 * (rng.random((80, 4, 4)) + a[:, None, None]), a=a)
     return tmp_path / "x.npz"
 
 
@@ -64,10 +65,10 @@ def test_a_bar_ends_where_it_said(name, bars, data, tmp_path, capsys):
 
 def test_a_total_that_grows(bars, data, tmp_path):
     """A model's gaps are allotted after a pilot: how many network calls there are is known only then."""
-    assert main(["train", str(data), *MLP, "--steps", "6", "--out", str(tmp_path / "model")]) == 0
+    assert main(["train", str(data), *MLP, "--steps", "80", "--out", str(tmp_path / "model")]) == 0
     bars.clear()
-    study = ["study", str(data), "--model", str(tmp_path / "model"), "--draws", "8", "--levels", "5", "--budget", "400"]
-    assert main([*study, "--estimators", "score_gap", "--out", str(tmp_path / "out")]) == 0
+    study = ["study", str(data), "--model", str(tmp_path / "model"), "--draws", "8", "--levels", "5"]
+    assert main([*study, "--budget", "2000", "--estimators", "score_gap", "--out", str(tmp_path / "out")]) == 0
     ended(bars, 1)
 
 
@@ -76,7 +77,7 @@ def test_a_total_that_grows(bars, data, tmp_path):
 def test_prompts(bars, tmp_path, against):
     pipes.stable(tmp_path / "pipe")
     line = ["prompts", "--model", f"diffusers:{tmp_path / 'pipe'}", "--prompt", "a red cube", *against, "--n", "2"]
-    few = ["--steps", "3", "--levels", "3", "--noises", "2"]
+    few = ["--steps", "3", "--levels", "4", "--noises", "2"]
     assert main([*line, *few, "--out", str(tmp_path / "out")]) == 0
     ended(bars, 1)
 

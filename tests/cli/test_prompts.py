@@ -56,7 +56,7 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
     pipe = load_prompted(folder, ["", A])
     sigma = held.sigma.values
     schedule = pipe.denoiser.schedule
-    ends = [float(schedule.sigma(t)) for t in (schedule.most, schedule.least)]
+    ends = [float(schedule.sigma(t)) for t in (schedule.noise_time, schedule.data_time)]
     assert [sigma[0], sigma[-1]] == pytest.approx(ends)
     pixels = torch.from_numpy(np.load(tmp_path / "x.npz")["images"]).movedim(3, 1)
     latents = torch.cat([pipe.encode(p[None]) for p in pixels]).double()

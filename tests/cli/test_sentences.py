@@ -36,7 +36,7 @@ def test_the_pattern_sees_what_is_hollow():
 
 def text_of(page: str) -> str:
     """The text of a page, without figures, styles and the specification."""
-    page = re.sub(r"<(style|pre|figure)\b.*?</\1>", " ", page, flags=re.S)
+    page = re.sub(r"<(style|script|pre|figure)\b.*?</\1>", " ", page, flags=re.S)
     return html.unescape(re.sub(r"<[^>]+>", " ", page))
 
 

@@ -160,9 +160,14 @@ def test_interrupted_goes_on_to_the_same_numbers(digits, tmp_path, monkeypatch, 
 def test_killed_for_real(digits, tmp_path):
     """SIGKILL in the middle of the data; the same command goes on from the checkpoint."""
     out = tmp_path / "out"
-    small = "import sigmascope.exact.finite.posterior as p; p.MEANS_ROWS = 64; p.workers = lambda device: 1"
-    code = f"{small}; import sigmascope.studies.run as r, sigmascope.cli as c; r.CHECKPOINT_SECONDS = 0; c.main()"
-    command = [sys.executable, "-c", code, "study", str(digits), "--draws", "512", "--levels", "6"]
+    code = """
+import time, sigmascope.cli, sigmascope.exact.finite.posterior as posterior, sigmascope.studies.run as run
+run.CHECKPOINT_SECONDS, posterior.MEANS_ROWS, posterior.workers = 0, 64, lambda device: 1
+step = posterior.PosteriorPass.step
+posterior.PosteriorPass.step = lambda self: (step(self), time.sleep(0.03))  # so that there is time to kill it
+sigmascope.cli.main()
+"""
+    command = [sys.executable, "-c", code, "study", str(digits), "--draws", "48", "--levels", "5"]
     child = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (out / "checkpoint.npz").exists():

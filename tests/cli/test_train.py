@@ -273,7 +273,7 @@ def test_many_bad_networks_never_exceed_the_truth(blobs, tmp_path):
         (["--budget", "100"], "--budget 100 is an option of a model"),
         (["--model", "MODEL", "--pairs"], "leave them out with --model"),
         (["--model", "MODEL", "--estimators", "forks"], "expected, for a model"),
-        (["--model", "MODEL", "--attributes", "colour"], "cannot be told 'colour'"),
+        (["--model", "MODEL", "--attributes", "colour"], "is not conditional on 'colour'"),
         (["--model", "MODEL", "--budget", "9", "--target-stderr", "0.1"], "pass one of them"),
         (["--model", "MODEL", "--sigma-min", "50"], "no level of the study"),
         (["--model", "MODEL", "--like", "nowhere"], "cannot be read"),

@@ -36,7 +36,7 @@ def marked(biased, usual=("bound", "score_gap", "heldout"), among=("score_gap", 
         (1, ("score_gap", "heldout"), "score_gap", ""),
         (2, ("score_gap", "heldout"), "heldout", "score_gap is biased (it is off): heldout is shown instead"),
         (5, ("score_gap", "bound", "heldout"), "bound", ""),
-        (5, ("score_gap",), "score_gap", "score_gap is biased (it is off), and this study has no other curve that"),
+        (5, ("score_gap",), "score_gap", "score_gap is biased (it is off), and so is every other curve"),
     ],
 )
 def test_the_main_curve_is_none_that_is_biased(biased, among, main, why):

@@ -18,7 +18,8 @@ from sigmascope.information.keeping import kept_of_counts, kept_of_parents, sure
 from sigmascope.noise import Discrete
 from sigmascope.studies import labelling
 from sigmascope.studies.labelling import Nearest
-from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
+from sigmascope.studies.laws import NOISED, OWN_PATH
+from sigmascope.studies.results import path_curves
 
 M, SCALE, MIDDLE = 0.7, 0.05, 0.5  # half the distance of two unit normal laws; a unit of them in pixels; their middle
 SIGMA, SIDED = np.geomspace(3.0, 0.12, 4), np.geomspace(3.0, 0.3, 4)

@@ -61,14 +61,14 @@ def diffusers() -> types.SimpleNamespace:
 
 
 def times_of(schedule: Schedule, count: int = 101) -> np.ndarray:
-    most = schedule.most if np.isfinite(schedule.most) else 200.0
-    return np.linspace(schedule.least, most, count)
+    most = schedule.noise_time if np.isfinite(schedule.noise_time) else 200.0
+    return np.linspace(schedule.data_time, most, count)
 
 
 def levels_of(schedule: Schedule) -> np.ndarray:
     """Levels over as many decades as it has, from 1e-12 to 1e12."""
-    low = max(float(schedule.sigma(schedule.least)), 1e-12)
-    high = min(float(schedule.sigma(schedule.most)), 1e12)
+    low = max(float(schedule.sigma(schedule.data_time)), 1e-12)
+    high = min(float(schedule.sigma(schedule.noise_time)), 1e12)
     return np.geomspace(low, high, 200)
 
 
@@ -157,11 +157,11 @@ def test_ends():
     """At the data sigma is 0; at noise alone it is infinite, and the scales are those of the limit."""
     for name in FROM_DATA:
         schedule = EVERY[name]
-        assert float(schedule.sigma(schedule.least)) == 0
-        assert float(schedule.time(0.0)) == schedule.least
-        assert float(schedule.alpha(schedule.least)) == 1
-        assert float(schedule.noise_scale(schedule.least)) == 0
-        assert float(schedule.snr(schedule.least)) == np.inf
+        assert float(schedule.sigma(schedule.data_time)) == 0
+        assert float(schedule.time(0.0)) == schedule.data_time
+        assert float(schedule.alpha(schedule.data_time)) == 1
+        assert float(schedule.noise_scale(schedule.data_time)) == 0
+        assert float(schedule.snr(schedule.data_time)) == np.inf
     for name in INFINITE:
         schedule = EVERY[name]
         assert float(schedule.sigma(1.0)) == np.inf
@@ -170,8 +170,8 @@ def test_ends():
         assert float(schedule.noise_scale(1.0)) == 1
         assert float(schedule.snr(1.0)) == 0
     for schedule in (*EVERY.values(), *(Cosine(k / 1000) for k in range(20))):  # some would overshoot by a rounding
-        back = schedule.time(schedule.sigma(np.array([schedule.least, schedule.most])))
-        assert np.all((back >= schedule.least) & (back <= schedule.most))
+        back = schedule.time(schedule.sigma(np.array([schedule.data_time, schedule.noise_time])))
+        assert np.all((back >= schedule.data_time) & (back <= schedule.noise_time))
     edm = Karras()
     assert [float(f(np.inf)) for f in (edm.sigma, edm.time, edm.alpha, edm.noise_scale)] == [np.inf, np.inf, 1, np.inf]
 
@@ -267,7 +267,7 @@ def test_a_clock_may_run_the_other_way():
     """Flow matching is also written with the data at t = 1."""
 
     class Reversed(Schedule):
-        name, least, most = "reversed flow", 1.0, 0.0
+        name, data_time, noise_time = "reversed flow", 1.0, 0.0
         _alpha = staticmethod(lambda sigma: 1 / (1 + sigma))
 
         def _sigma(self, time):
@@ -355,7 +355,7 @@ def test_between_timesteps_the_logarithm_is_linear():
     assert table.sigma(0.5) == pytest.approx(np.sqrt(levels[0] * levels[1]), rel=1e-14)
     assert table.sigma(1.25) == pytest.approx(levels[1] ** 0.75 * levels[2] ** 0.25, rel=1e-14)
     assert table.time(np.sqrt(levels[1] * levels[2])) == pytest.approx(1.5, rel=1e-14)
-    assert (table.least, table.most) == (0.0, 2.0)
+    assert (table.data_time, table.noise_time) == (0.0, 2.0)
 
 
 def test_table_is_kept_as_it_was():
@@ -418,7 +418,7 @@ def test_levels_of_the_euler_scheduler(diffusers, table, config):
 def test_karras_steps_of_the_euler_scheduler(diffusers, table, config):
     theirs = diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, **config)
     theirs.set_timesteps(30)
-    grid = karras_grid(float(table.sigma(table.most)), float(table.sigma(table.least)), 30)
+    grid = karras_grid(float(table.sigma(table.noise_time)), float(table.sigma(table.data_time)), 30)
     assert np.allclose(grid, theirs.sigmas[:-1], rtol=1e-3)
     assert np.allclose(table.time(grid), theirs.timesteps, rtol=1e-5, atol=5e-3)
 
@@ -487,5 +487,5 @@ def test_tables_with_zero_terminal_snr(diffusers, config):
     with pytest.raises(InputError, match=r"zero terminal SNR.*pass alphas_cumprod\[:-1\]"):
         Discrete(theirs)
     schedule = Discrete(theirs[:-1])
-    assert schedule.most == 998
+    assert schedule.noise_time == 998
     assert np.allclose(schedule.alpha(np.arange(999)) ** 2, theirs[:-1], rtol=1e-6)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
@@ -117,9 +117,7 @@ class Foreign(Denoiser):
             parts.append(self._rows(y[rows], sigma[rows], None if labels is None else labels[rows]))
         return torch.cat(parts)
 
-    def _labels(
-        self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device
-    ) -> Int64[Tensor, " batch"] | None:
+    def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
         names = [a.name for a in self.attributes]
         unknown = next((n for n in known or {} if n not in names), None)
         if unknown is not None:
@@ -175,7 +173,7 @@ class Foreign(Denoiser):
 def require_finite_output(denoiser: Foreign, name: str) -> None:
     """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
-    low, high = sorted(float(own.sigma(t)) / scale for t in (own.least, own.most))
+    low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
     device = next(denoiser.parameters(), torch.empty(0)).device
     y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=device)
     sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=device)

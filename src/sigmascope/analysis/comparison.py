@@ -30,34 +30,21 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    r"""The curves of one attribute in two studies, A and B.
+    """The curves of one attribute in two studies, A and B."""
 
-    Args:
-        a, b: the two curves, each on its own levels.
-        paired: whether column i of both is the same draw; errors of differences are then paired.
-        interpolated: whether the levels differed.
-        sigma: decreasing levels of the differences, in the common range, shape (levels,).
-        difference: :math:`I_A - I_B` in nats; low, high: its 95 % interval at each level alone.
-        half: sigma where half of H(A) is known, in A and in B, within the common range.
-        shift: :math:`\ln\sigma_A - \ln\sigma_B` at half; above 0 where A decides earlier (generation runs down).
-        a_earlier: probability over resamples that A reaches half at a higher level; NaN where neither does.
-        same_data: whether both are of the same data.
-        doubts: for A and B, why the level of half is not reliable; empty where it is.
-    """
-
-    a: Curve
+    a: Curve  # each on its own levels
     b: Curve
-    paired: bool
-    interpolated: bool
-    sigma: Float[np.ndarray, " levels"]
-    difference: Float[np.ndarray, " levels"]
-    low: Float[np.ndarray, " levels"]
+    paired: bool  # whether column i of both is the same draw; errors of differences are then paired
+    interpolated: bool  # whether the levels differed
+    sigma: Float[np.ndarray, " levels"]  # decreasing levels of the differences, in the common range
+    difference: Float[np.ndarray, " levels"]  # I_A - I_B in nats
+    low: Float[np.ndarray, " levels"]  # ends of its 95 % interval at each level alone
     high: Float[np.ndarray, " levels"]
-    half: tuple[Quantity, Quantity]
-    shift: Estimate
-    a_earlier: float
+    half: tuple[Quantity, Quantity]  # sigma where half of H(A) is known, in A and in B, within the common range
+    shift: Estimate  # ln sigma_A - ln sigma_B at half; above 0 where A decides earlier (generation runs down)
+    a_earlier: float  # probability over resamples that A reaches half at a higher level; NaN where neither does
     same_data: bool = True
-    doubts: tuple[str, str] = ("", "")
+    doubts: tuple[str, str] = ("", "")  # for A and B, why the level of half is not reliable; empty where it is
 
     @property
     def attribute(self) -> str:

@@ -33,9 +33,7 @@ class Trust:
     """A verdict on one learned curve, level by level.
 
     Args:
-        attribute: name of A.
-        estimator: name of its estimator.
-        sigma: decreasing levels.
+        attribute, estimator, sigma: of the curve.
         trusted: at which levels no sign of bias was found.
         reasons: the sign of bias at each level, in words; empty where it is trusted.
         note: on a level that exceeds H(A) within its standard error; empty where there is none.

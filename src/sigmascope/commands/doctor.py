@@ -50,7 +50,6 @@ def _findings() -> Iterator[tuple[str, str, str]]:
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", ""
     yield from _packages()
     try:
-        import numba
         import torch
         from matplotlib import get_cachedir
     except ImportError as error:
@@ -62,8 +61,8 @@ def _findings() -> Iterator[tuple[str, str, str]]:
     limit = f", OMP_NUM_THREADS={asked}" if asked else ""
     yield "threads", f"{torch.get_num_threads()} of torch, {os.cpu_count()} processors{limit}", ""
     package = Path(__file__).parents[1]
-    compiled = package if os.access(package, os.W_OK) else Path.home() / ".cache"
-    yield _cache("numba", Path(numba.config.CACHE_DIR or compiled), "each run compiles again: set NUMBA_CACHE_DIR")
+    compiled = os.environ.get("NUMBA_CACHE_DIR") or (package if os.access(package, os.W_OK) else Path.home() / ".cache")
+    yield _cache("numba", Path(compiled), "each run compiles again: set NUMBA_CACHE_DIR")
     yield _cache("matplotlib", Path(get_cachedir()), "each run looks for fonts again: set MPLCONFIGDIR")
     hub = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
     yield "hub", f"{hub} (used by models hub:OWNER/NAME alone)", ""

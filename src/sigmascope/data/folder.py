@@ -26,7 +26,7 @@ _REAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
-    """A folder of pictures with ``metadata.csv`` or ``metadata.jsonl`` (``file_name``, attributes), or one per class.
+    """Pictures in a folder with ``metadata.csv`` or ``metadata.jsonl``, or in a folder per class.
 
     Hidden files and those that systems leave (``__MACOSX``, ``Thumbs.db``, …) are left aside.  Links that lead out of
     the folder of a class, or of the folder that holds the table, are refused, but for those of a cache of the Hugging

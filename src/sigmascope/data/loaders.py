@@ -61,10 +61,6 @@ class Loader:
     rendered: bool = False
     pictures: bool = False
 
-    def is_called(self, data: str) -> bool:
-        """Whether the name of the data is the word of this source."""
-        return bool(self.word) and (data == self.word or (self.settings and data.startswith(f"{self.word}:")))
-
 
 _LOADERS: dict[str, Loader] = {}
 
@@ -94,7 +90,8 @@ def loaders() -> tuple[Loader, ...]:
 
 def by_word(data: str) -> Loader | None:
     """The source whose word is the name of the data; None where the name is a path."""
-    return next((x for x in loaders() if x.is_called(data)), None)
+    word, colon, _ = data.partition(":")
+    return next((x for x in loaders() if x.word and x.word == word and (x.settings or not colon)), None)
 
 
 def data_words() -> str:

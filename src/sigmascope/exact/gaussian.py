@@ -73,8 +73,9 @@ class GaussianDenoiser(Denoiser):
             mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
             covariance = self.conditional_covariance
         values, vectors = torch.linalg.eigh(covariance)
-        shrink = values / (values + level[:, None] ** 2)
-        return (mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T).to(y.dtype)
+        shrink: Tensor = values / (values + level[:, None] ** 2)
+        denoised: Tensor = mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T
+        return denoised.to(y.dtype)
 
     def information(self, sigma: float) -> float:
         r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""

@@ -65,7 +65,8 @@ class DiffusionSystem(System):
 
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
         white = torch.randn(*state.shape[:-1], self.b_matrix.shape[1], generator=generator, dtype=torch.float64)
-        return state + self.f(state, t) * dt + dt**0.5 * white.to(state.device) @ self.b_matrix.double().T
+        noise: Tensor = dt**0.5 * white.to(state.device) @ self.b_matrix.double().T
+        return state + self.f(state, t) * dt + noise
 
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         h = self.h(y, state, t)
@@ -148,13 +149,15 @@ class BenesSystem(System):
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
         up = torch.rand(paths, generator=generator, dtype=torch.float64) < self._up()
         white = torch.randn(paths, generator=generator, dtype=torch.float64)
-        return (self.mean + torch.where(up, self.mu, -self.mu) * self.variance + self.variance**0.5 * white)[:, None]
+        x: Tensor = self.mean + torch.where(up, self.mu, -self.mu) * self.variance + self.variance**0.5 * white
+        return x[:, None]
 
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
         up = torch.rand(state.shape, generator=generator, dtype=torch.float64).to(state.device)
         white = torch.randn(state.shape, generator=generator, dtype=torch.float64).to(state.device)
         slope = torch.where(up < torch.sigmoid(2.0 * (self.mu * state + self.shift)), self.mu, -self.mu)
-        return state + slope * dt + dt**0.5 * white
+        noise: Tensor = dt**0.5 * white
+        return state + slope * dt + noise
 
     def drift(self, y: Tensor, state: Tensor, t: float) -> Tensor:
         h = state * self.gain

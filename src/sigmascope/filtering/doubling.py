@@ -7,8 +7,8 @@ Over any time the solution is a map of its start, with three matrices that do no
 .. math:: P \mapsto H + E\,P\,(1 + G P)^{-1} E^\top,
 
 and two such maps in a row are one such map.  So a long time costs as many products as it has doublings of a short one.
-G, H and P are carried as square roots, which halves the digits that a strong measurement takes away, and E as E - 1
-where it is near 1, so that slow motions keep their digits through short times.
+G, H and P are kept as square roots, so that a strong measurement loses half as many digits, and E as E - 1 where it is
+near 1, so that slow motions keep their digits over short times.
 
 References: Anderson (1978), Int. J. Control 28, 295; Chu, Fan & Lin (2005), Linear Algebra Appl. 396, 55.
 """
@@ -38,19 +38,19 @@ class Flow(NamedTuple):
 
     moved: Square
     change: Square
-    seen: Square
+    measured: Square
     spread: Square
     gain: float
     times: int
 
 
-def flow(free: Square, noise: np.ndarray, seen: np.ndarray, dt: float) -> Flow:
-    """The map over ``dt`` of the equation with A ``free``, Q ``noise @ noise.T`` and M ``seen @ seen.T``.
+def flow(free: Square, noise: np.ndarray, measured: np.ndarray, dt: float) -> Flow:
+    """The map over ``dt`` of the equation with A ``free``, Q ``noise @ noise.T`` and M ``measured @ measured.T``.
 
     Raises: ArithmeticError where it overflows.
     """
-    halvings = max(0, math.ceil(math.log2(max(_rate(free, noise, seen) * dt / _SHORT, 1e-300))))
-    result = _short(free, noise, seen, dt / 2.0**halvings)
+    halvings = max(0, math.ceil(math.log2(max(_rate(free, noise, measured) * dt / _SHORT, 1e-300))))
+    result = _short(free, noise, measured, dt / 2.0**halvings)
     for left in range(halvings, 0, -1):
         if float(np.abs(result.moved).max()) > _GROWN:
             return result._replace(times=2**left)
@@ -66,9 +66,9 @@ def advance(step: Flow, root: Square) -> tuple[Square, float]:
     gain, p = 0.0, root @ root.T
     for done in range(step.times):
         with np.errstate(over="ignore", invalid="ignore"):
-            _, s, right = _parts(step.seen.T @ root)
-            held = root @ (right / np.hypot(1.0, s))
-            root = _joined(step.spread, step.moved @ held)
+            _, s, right = _parts(step.measured.T @ root)
+            scaled = root @ (right / np.hypot(1.0, s))
+            root = _joined(step.spread, step.moved @ scaled)
             gained = step.gain + _log_det(s)
             following = _finite(root @ root.T)
         if step.times > 1 and float(np.abs(following - p).max()) <= _SETTLED * float(np.abs(p).max()):
@@ -84,19 +84,19 @@ def square_root(matrix: Square) -> Square:
     return root
 
 
-def _rate(free: Square, noise: np.ndarray, seen: np.ndarray) -> float:
+def _rate(free: Square, noise: np.ndarray, measured: np.ndarray) -> float:
     """Bound of the eigenvalues of the pair's generator, Q and M brought to one size first."""
-    return float(np.linalg.norm(free, 2)) + float(np.linalg.norm(noise, 2)) * float(np.linalg.norm(seen, 2))
+    return float(np.linalg.norm(free, 2)) + float(np.linalg.norm(noise, 2)) * float(np.linalg.norm(measured, 2))
 
 
-def _short(free: Square, noise: np.ndarray, seen: np.ndarray, dt: float) -> Flow:
+def _short(free: Square, noise: np.ndarray, measured: np.ndarray, dt: float) -> Flow:
     r"""The map over a short time, from the power series of the pair (U, V) with P = U/V.
 
-    Its parts are :math:`G = \int E^\top M E\,ds` and :math:`H = \int E Q E^\top ds`, whose roots a quadrature gives
-    without squaring: the root of a G that is nearly singular has its digits.
+    Its parts are :math:`G = \int E^\top M E\,ds` and :math:`H = \int E Q E^\top ds`, whose roots come from a
+    quadrature without squaring, so that the root of a nearly singular G is accurate.
     """
     n, eye = len(free), np.eye(len(free))
-    generator = np.block([[free, noise @ noise.T], [seen @ seen.T, -free.T]])
+    generator = np.block([[free, noise @ noise.T], [measured @ measured.T, -free.T]])
     terms, power = [], np.eye(2 * n)
     for k in range(1, _TERMS + 1):
         power = power @ generator * (dt / k)
@@ -105,9 +105,9 @@ def _short(free: Square, noise: np.ndarray, seen: np.ndarray, dt: float) -> Flow
     for node, weight in zip(0.5 * (_NODES + 1.0), 0.5 * dt * _WEIGHTS, strict=True):
         pair = _series(terms, node)
         inverse = np.linalg.inv(eye + pair[n:])
-        g.append(math.sqrt(weight) * inverse @ seen)
+        g.append(math.sqrt(weight) * inverse @ measured)
         h.append(math.sqrt(weight) * inverse.T @ noise)
-        gain += weight * float(((seen.T @ pair[:n] @ inverse) * seen.T).sum())
+        gain += weight * float(((measured.T @ pair[:n] @ inverse) * measured.T).sum())
     less = _series(terms, 1.0)[n:]
     change = -(less @ np.linalg.inv(eye + less)).T
     return Flow(eye + change, change, _joined(*g), _joined(*h), gain, 1)
@@ -121,20 +121,20 @@ def _series(terms: list[np.ndarray], share: float) -> np.ndarray:
     return total
 
 
-def _doubled(one: Flow) -> Flow:
-    e, d, eye = one.moved, one.change, np.eye(len(one.moved))
+def _doubled(short: Flow) -> Flow:
+    e, d, eye = short.moved, short.change, np.eye(len(short.moved))
     with np.errstate(over="ignore", invalid="ignore"):
-        left, s, right = _parts(one.seen.T @ one.spread)
+        left, s, right = _parts(short.measured.T @ short.spread)
         size = np.hypot(1.0, s)
-        spread = _joined(one.spread, e @ (one.spread @ (right / size)))
-        seen = _joined(one.seen, e.T @ (one.seen @ (left / size)))
-        lost = (one.spread @ (right * (s / size**2))) @ (one.seen @ left).T  # 1 - (1 + HG)^-1
+        spread = _joined(short.spread, e @ (short.spread @ (right / size)))
+        measured = _joined(short.measured, e.T @ (short.measured @ (left / size)))
+        lost = (short.spread @ (right * (s / size**2))) @ (short.measured @ left).T  # 1 - (1 + HG)^-1
         change = _finite(2.0 * d + d @ d - e @ lost @ e)
         moved = _finite(e @ (eye - lost) @ e)
     near = np.abs(np.diagonal(change)) < 0.5
     np.fill_diagonal(moved, np.where(near, 1.0 + np.diagonal(change), np.diagonal(moved)))
     change = np.where(eye > 0, change, moved)
-    return Flow(moved, change, seen, spread, 2.0 * one.gain + _log_det(s), 1)
+    return Flow(moved, change, measured, spread, 2.0 * short.gain + _log_det(s), 1)
 
 
 def _log_det(s: Float64[np.ndarray, " n"]) -> float:

@@ -54,7 +54,8 @@ class Filter(ABC, Generic[State]):
 
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
-        return state.mean
+        mean: Tensor = state.mean
+        return mean
 
     def drift(self, state: State, t: float) -> Float[Tensor, "paths dim"]:
         r""":math:`\pi_t(H)`, the expected drift of the measurement; H at the mean where H is linear in the state."""
@@ -62,7 +63,8 @@ class Filter(ABC, Generic[State]):
 
     def log_evidence(self, state: State) -> Float[Tensor, " paths"]:
         """Logarithm of the likelihood ratio of the measurements so far."""
-        return state.log_evidence
+        log_evidence: Tensor = state.log_evidence
+        return log_evidence
 
     def check_steps(self, times: Float[Tensor, " times"]) -> None:
         """Warn where a step is too coarse for the system or for this filter's scheme."""

@@ -41,7 +41,8 @@ class InformationInTime:
     @property
     def stderr(self) -> Float[Tensor, " times"]:
         """Standard error of the mean over independent paths."""
-        return self.per_path.std(1) / self.per_path.shape[1] ** 0.5
+        stderr: Tensor = self.per_path.std(1) / self.per_path.shape[1] ** 0.5
+        return stderr
 
 
 def information_by_gap(path: Path, unconditional: Filtered, conditional: Filtered) -> InformationInTime:

@@ -15,7 +15,7 @@ from sigmascope.filtering.systems import System, feedback_gain
 
 
 class WeightsVanished(ArithmeticError):
-    """No particle of a path explains its measurements."""
+    """The weights of all particles of a path are zero."""
 
 
 class ParticleState(NamedTuple):
@@ -33,10 +33,10 @@ class ParticleFilter(Filter[ParticleState]):
     .. math:: w \leftarrow w\, e^{H(Y_t, x_t) \cdot dY - \frac12 \|H\|^2 dt}
 
     Particles are resampled, systematically, on the paths whose effective sample size has fallen below ``threshold``
-    times their number.  A static state is never renewed by resampling: use an exact filter there, or many particles.
+    times their number.  Resampling makes no new values of a static state: use an exact filter or many particles.
 
     Args:
-        system: any whose noises are uncorrelated.
+        system: a system with uncorrelated noises.
         particles: for each path.
         generator: of the particles; it advances with every step.
         threshold: share of the particles, in [0, 1]; 0 never resamples (importance sampling).
@@ -44,7 +44,7 @@ class ParticleFilter(Filter[ParticleState]):
 
     Errors: of order particles^-1/2, and one in the step (½ for a feedback of several coordinates that is no
         gradient).  The evidence is unbiased (not its logarithm).
-    Raises: ValueError for correlated noises; WeightsVanished where all weights of a path do.
+    Raises: ValueError for correlated noises; WeightsVanished where all weights of a path are zero.
     References: Gordon, Salmond & Smith (1993); Kitagawa (1996); Crisan & Lyons (1999).
     """
 

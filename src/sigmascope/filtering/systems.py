@@ -258,7 +258,7 @@ def log_normal(residual: Float[Tensor, "*batch n"], chol: Float[Tensor, "n n"]) 
     """Log density of a centred normal law with covariance ``chol @ chol.T``."""
     white = torch.linalg.solve_triangular(chol, residual.reshape(-1, residual.shape[-1]).T, upper=False)
     log_det = torch.diagonal(chol).log().sum()
-    value = -0.5 * (white**2).sum(0) - log_det - 0.5 * residual.shape[-1] * math.log(2 * math.pi)
+    value: Tensor = -0.5 * (white**2).sum(0) - log_det - 0.5 * residual.shape[-1] * math.log(2 * math.pi)
     return value.reshape(residual.shape[:-1])
 
 

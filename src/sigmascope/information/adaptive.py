@@ -153,11 +153,9 @@ class GapJob:
 
     def _columns(self, a: Allocation) -> Float[np.ndarray, "columns ways attributes levels"]:
         """Means over rounds, weighted by draws."""
-        by_round = np.stack(self._measured[: a.measurements]).reshape(
-            len(a.rounds), a.columns, *self._measured[0].shape
-        )
-        joined: np.ndarray = np.einsum("ra,rcwal->cwal", a.rounds / a.rounds.sum(0), by_round)
-        return joined
+        each = np.stack(self._measured[: a.measurements])
+        by_round = each.reshape(len(a.rounds), a.columns, *each.shape[1:])
+        return np.asarray(np.einsum("ra,rcwal->cwal", a.rounds / a.rounds.sum(0), by_round))
 
     def curves(self) -> dict[str, Gaps]:
         """The curves of each attribute, with the correction and the gauge of :mod:`sigmascope.information.above`.

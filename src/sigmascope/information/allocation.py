@@ -94,7 +94,7 @@ class Allocation:
 
     @property
     def measurements(self) -> int:
-        """One for each column of each round."""
+        """Columns of all rounds."""
         return self.columns * len(self.rounds)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -170,9 +170,9 @@ def _likelihood(defence: np.ndarray | float, ratio: np.ndarray) -> np.ndarray:
 def plan(
     surrogate: Surrogate, draw: Draw, seed: int, sigma: Float[np.ndarray, " levels"], top: float | None, draws: int
 ) -> Allocation:
-    """The allocation of a pilot of so many draws of each attribute, from what is expected; no network calls.
+    """The allocation of a pilot of so many draws of each attribute, from e alone, without network calls.
 
-    Raises: InputError for a top that is below the first level.
+    Raises: InputError for a top that is too low.
     """
     least = np.sqrt(2.0) * sigma[0]
     if top is None:  # there the second term of the series in 1/σ² is at most 0.0006 nats, the third far less

@@ -34,23 +34,14 @@ _OF_NOISE = 0.1  # share of the noise's variance above the linear loss, elsewher
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    r"""Squared errors of each draw at some levels, each divided by the number of coordinates.
+    """Squared errors of each draw at some levels, each divided by the number of coordinates."""
 
-    Args:
-        sigma: decreasing levels.
-        conditions: names of the network's conditions, ``UNCONDITIONAL`` first.
-        network: shape (conditions, levels, draws).
-        linear: of the best linear denoiser of other items, shape (levels, draws).
-        mean: of the mean of other items, shape (draws,).
-        classes: whether conditions are classes of somebody else's network, which may have been mixed up.
-    """
-
-    sigma: Float[np.ndarray, " levels"]
-    conditions: Sequence[str]
+    sigma: Float[np.ndarray, " levels"]  # decreasing
+    conditions: Sequence[str]  # names of the network's conditions, UNCONDITIONAL first
     network: Float[np.ndarray, "conditions levels draws"]
-    linear: Float[np.ndarray, "levels draws"]
-    mean: Float[np.ndarray, " draws"]
-    classes: bool = False
+    linear: Float[np.ndarray, "levels draws"]  # of the best linear denoiser of other items
+    mean: Float[np.ndarray, " draws"]  # of the mean of other items
+    classes: bool = False  # whether conditions are classes of somebody else's network, which may have been mixed up
 
     def _linear_is_better(self) -> Bool[np.ndarray, " levels"]:
         """Where the linear denoiser is clearly better than the mean image."""

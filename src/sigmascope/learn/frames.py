@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import generator
@@ -32,9 +31,7 @@ _SAMPLED, _SAMPLED_NUMBERS = 8192, 1 << 25  # values in the sample, and coordina
 _EXACTLY = 1024  # coordinates of a value up to which the whole covariance is decomposed
 
 
-def directions(
-    source: Source, seed: int, limit: int
-) -> tuple[Float[Tensor, "directions *event"], Float[Tensor, " directions"]]:
+def directions(source: Source, seed: int, limit: int) -> tuple[Tensor, Tensor]:
     """At most ``limit`` principal directions of a sample of the values, and the standard deviations along them."""
     size = math.prod(source.event)
     rows = max(min(_SAMPLED, _SAMPLED_NUMBERS // size), 2)
@@ -110,13 +107,7 @@ class PrincipalFrame(Frame):
     basis: Tensor
     spread: Tensor
 
-    def __init__(
-        self,
-        mean: Tensor,
-        scale: float,
-        basis: Float[Tensor, "directions *event"],
-        spread: Float[Tensor, " directions"],
-    ) -> None:
+    def __init__(self, mean: Tensor, scale: float, basis: Tensor, spread: Tensor) -> None:
         super().__init__(mean, scale)
         self.register_buffer("basis", basis.float().flatten(1).contiguous())
         self.register_buffer("spread", spread.float())

@@ -39,4 +39,4 @@ def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
         cumulative = np.concatenate([np.zeros((1, len(nodes))), np.cumsum(steps, 0)])
         return np.stack([np.interp(at, x, c[::-1]) for c in cumulative.T], 1)
     antiderivative = CubicSpline(nodes[::-1], unit[::-1]).antiderivative()
-    return antiderivative(nodes[0]) - antiderivative(at)
+    return np.asarray(antiderivative(nodes[0]) - antiderivative(at))

@@ -30,12 +30,12 @@ class Schedule(ABC):
     flow) float64 times are coarse: sigma of time(sigma) has a relative error of 1e-16 sigma.  A new schedule defines
     ``name``, ``_sigma``, ``_time`` and ``_alpha``, which receive values in range.
 
-    Attributes: name; least and most, the times of least and of most noise (either may be the larger).
+    Attributes: name; data_time and noise_time, the ends of its time (either may be the larger).
     """
 
     name: str
-    least: float = 0.0
-    most: float = 1.0
+    data_time: float = 0.0
+    noise_time: float = 1.0
     _alpha: ClassVar[staticmethod[[np.ndarray], np.ndarray]]  # of sigma
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Schedule(ABC):
     @final
     def sigma(self, time: Values) -> Float64[np.ndarray, "..."]:
         r"""The noise level :math:`\sigma(t)` of x/alpha, in the unit of v."""
-        return self._at(self._sigma, "time", time, self.least, self.most)
+        return self._at(self._sigma, "time", time, self.data_time, self.noise_time)
 
     @final
     def alpha(self, time: Values) -> Float64[np.ndarray, "..."]:
@@ -57,7 +57,7 @@ class Schedule(ABC):
     @final
     def time(self, sigma: Values) -> Float64[np.ndarray, "..."]:
         """The time at which the noise level is sigma: the inverse of ``sigma``."""
-        ends = np.array([self.least, self.most])
+        ends = np.array([self.data_time, self.noise_time])
         return np.asarray(np.clip(self._at(self._time, "sigma", sigma, *self.sigma(ends)), ends.min(), ends.max()))
 
     @final
@@ -86,7 +86,7 @@ class Schedule(ABC):
 
 
 def _preserving(sigma: np.ndarray) -> np.ndarray:
-    return 1 / np.hypot(1, sigma)
+    return np.asarray(1 / np.hypot(1, sigma))
 
 
 @final
@@ -105,7 +105,7 @@ class VarianceExploding(Schedule):
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** time
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+        return np.asarray(np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Cosine(Schedule):
         # cos^2 b(0) - cos^2 b = sin(b - b(0)) sin(b + b(0)), cos b = sin(pi/2 - b): accurate at both ends
         rate = np.pi / 2 / (1 + self.s)
         above = np.sin(rate * time) * np.sin(rate * (time + 2 * self.s))
-        return np.sqrt(above) / np.sin(rate * (1 - time))
+        return np.asarray(np.sqrt(above) / np.sin(rate * (1 - time)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         # tan(b - b(0)) = (h - sine) cosine / (cosine^2 + sine h), h^2 = sigma^2 + sine^2: all divided by sigma
@@ -175,7 +175,7 @@ class Cosine(Schedule):
         sine, cosine = np.sin(rate * self.s), np.cos(rate * self.s)
         q = sine / sigma if self.s > 0 else np.zeros_like(sigma)
         h = np.hypot(1, q)
-        return np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate
+        return np.asarray(np.arctan2(cosine / (h + q), cosine**2 / sigma + sine * h) / rate)
 
 
 @final
@@ -183,7 +183,7 @@ class Cosine(Schedule):
 class Karras(Schedule):
     """EDM (Karras et al. 2022): its time is sigma itself, alpha = 1; ``karras_grid`` gives its steps."""
 
-    name, most, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
+    name, noise_time, _alpha = "edm", float("inf"), staticmethod(np.ones_like)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         return time
@@ -210,7 +210,7 @@ class FlowMatching(Schedule):
         expect(0 < self.shift < np.inf, f"shift is {self.shift:g}: it must be finite and above 0; pass e.g. shift=3")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return self.shift * time / (1 - time)
+        return np.asarray(self.shift * time / (1 - time))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
         return 1 / (1 + self.shift / sigma)
@@ -241,7 +241,7 @@ class Discrete(Schedule):
         good = np.all(np.diff(table, prepend=1.0, append=0.0) < 0)  # NaN is not
         expect(good, f"{received}: it must fall strictly, within (0, 1); pass the cumulative products of 1 - beta")
         object.__setattr__(self, "alphas_cumprod", table)
-        object.__setattr__(self, "most", len(table) - 1.0)
+        object.__setattr__(self, "noise_time", len(table) - 1.0)
         object.__setattr__(self, "_log_sigma", (np.log1p(-table) - np.log(table)) / 2)
 
     @classmethod
@@ -261,10 +261,10 @@ class Discrete(Schedule):
         return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
-        return np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma))
+        return np.asarray(np.exp(np.interp(time, np.arange(len(self._log_sigma)), self._log_sigma)))
 
     def _time(self, sigma: np.ndarray) -> np.ndarray:
-        return np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma)))
+        return np.asarray(np.interp(np.log(sigma), self._log_sigma, np.arange(len(self._log_sigma))))
 
 
 _CONTINUOUS = (VarianceExploding, VariancePreserving, SubVariancePreserving, Cosine, Karras, FlowMatching)

@@ -78,8 +78,8 @@ def notes(rows: Sequence[Comparison]) -> list[str]:
     bounds = [c.attribute for c in rows if "lower bound" in c.kind]
     if bounds:
         lines.append(
-            f"Lower bounds ({', '.join(bounds)}): the information is at least this much; the difference of two bounds "
-            "bounds nothing."
+            f"Lower bounds ({', '.join(bounds)}): the information is at least this much; "
+            "their difference bounds nothing."
         )
     if any("estimate" in c.kind for c in rows):
         biased = ", ".join(c.attribute for c in rows if "estimate" in c.kind)

@@ -100,7 +100,8 @@ def brief(q: Quantity) -> str:
     low, high = q.low > 0.0, q.high < math.inf
     if low and high:
         places = min(_decimals(q.value, 3), _decimals(max((q.high - q.low) / 2, 1e-12), 2))
-        value, *ends = (f"{x:.{places}f}" for x in (q.value, q.low, q.high))
+        # A level is never rounded to 0.
+        value, *ends = (f"{x:.{max(places, _decimals(x, 1))}f}" for x in (q.value, q.low, q.high))
         return f"{value} ({' to '.join(ends)})"
     if low or high:
         return f"{number(q.value)} ({f'at least {number(q.low)}' if low else f'at most {number(q.high)}'})"

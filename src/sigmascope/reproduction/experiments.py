@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,12 +199,15 @@ def systems(lab: Laboratory, progress: bool) -> xr.Dataset:
     return xr.Dataset(arrays | _generation(lab))
 
 
-def _generation(lab: Laboratory) -> dict:
+def _generation(lab: Laboratory) -> dict[str, Any]:
     """One generation by the items' filter, through the levels at which it is forked later."""
     levels = path_levels(lab)
     noise = Streams(lab.seed, [(NoiseOf.SHOWN, row) for row in range(1)], lab.exact.event)
     belief = ItemBelief(lab.exact)
-    sigma, y, mean, pi = [], [], [], {a.name: [] for a in lab.attributes}  # type: tuple[list, list, list, dict[str, list]]
+    sigma: list[float] = []
+    y: list[Tensor] = []
+    mean: list[Tensor] = []
+    pi: dict[str, list[Tensor]] = {a.name: [] for a in lab.attributes}
     with one_thread():
         for state in joint(belief, start(lab.exact, levels[0], noise()), levels, noise):
             sigma.append(state.sigma)
@@ -212,7 +216,7 @@ def _generation(lab: Laboratory) -> dict:
             for name, p in belief.marginals(state.log_pi).items():
                 pi[name].append(p[0])
     event = lab.axes
-    arrays: dict = {
+    arrays: dict[str, Any] = {
         "sigma": ("level", np.array(sigma)),
         "y": (("level", *event), torch.stack(y).float().numpy()),
         "mean": (("level", *event), torch.stack(mean).float().numpy()),
@@ -326,7 +330,7 @@ def explored(lab: Laboratory, progress: bool) -> xr.Dataset:
     (y, level), event, truth = lab.noised(sigma), lab.axes, lab.shown()[2]
     children, labels = continuations(lab.exact, y, level, FORKS, generator(lab.seed, Use.EXPLORED))
     posterior = lab.exact.all_log_posteriors(y, level)
-    arrays: dict = {
+    arrays: dict[str, Any] = {
         "sigma": ("level", sigma),
         "tau": ("level", lab.schedule.time(sigma)),
         "noised": (("level", *event), y.float().numpy()),

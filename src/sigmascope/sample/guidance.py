@@ -45,9 +45,10 @@ class Guided(Denoiser):
         """D_a + w (D_a − D) where guidance acts, D_a elsewhere."""
         if not known:
             raise InputError("guidance needs known attributes to guide to: pass known={name: value of each row}")
-        conditional = self.denoiser(y, sigma, known)
+        conditional: Tensor = self.denoiser(y, sigma, known)
         acts = (sigma >= self.lowest) & (sigma <= self.highest)
         if self.weight == 0.0 or not bool(acts.any()):
             return conditional
         share = torch.where(acts, self.weight, 0.0).to(y).view(-1, *[1] * (y.ndim - 1))
-        return conditional + share * (conditional - self.denoiser(y, sigma))
+        unconditional: Tensor = self.denoiser(y, sigma)
+        return conditional + share * (conditional - unconditional)

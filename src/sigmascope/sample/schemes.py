@@ -64,7 +64,8 @@ class Model:
         """D(y, sigma)."""
         level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
         with torch.no_grad():
-            return self.denoiser(y.to(self.dtype), level, self._known).to(y.device, torch.float64)
+            mean: Tensor = self.denoiser(y.to(self.dtype), level, self._known)
+        return mean.to(y.device, torch.float64)
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
         """A clean value from p(v | y)."""

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
     from sigmascope.studies.tables import to_pandas as to_pandas
-    from sigmascope.studies.training import TrainSpec as TrainSpec
+    from sigmascope.studies.tasks import TrainSpec as TrainSpec
     from sigmascope.studies.training import train as train
     from sigmascope.studies.translating import translate as translate
 
 _HOMES = {
     "Spec": "sigmascope.studies.spec",
-    "TrainSpec": "sigmascope.studies.training",
+    "TrainSpec": "sigmascope.studies.tasks",
     "advise": "sigmascope.studies.advice_of",
     "conditional": "sigmascope.studies.results",
     "explained": "sigmascope.studies.glossary",

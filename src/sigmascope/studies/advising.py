@@ -23,9 +23,9 @@ from sigmascope.core import Curve, InputError
 from sigmascope.report.table import brief
 from sigmascope.studies import advice_kinds as kinds
 from sigmascope.studies.advice_kinds import Advice, Case, Kind, Units
-from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words, path_curves
+from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words
 from sigmascope.studies.marks import doubt_at
-from sigmascope.studies.results import main_estimator, to_curves
+from sigmascope.studies.results import main_estimator, path_curves, to_curves
 
 KINDS: dict[str, Kind] = {
     kind.name: kind()

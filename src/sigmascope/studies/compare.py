@@ -17,7 +17,6 @@ from sigmascope.analysis.onset import RESAMPLES
 from sigmascope.core import Curve, InputError
 from sigmascope.data.sigma_units import factor
 from sigmascope.report.comparison import comparison_csv, comparison_figure, comparison_json, comparison_text
-from sigmascope.report.gallery import rendered
 from sigmascope.studies.laws import law_in_words
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import main_estimator, to_curves
@@ -57,11 +56,9 @@ def compare(a: str | Path, b: str | Path, out: str | Path, estimator: str = "") 
     studies = {"A": _described(results_a, a), "B": _described(results_b, b)}
     figure = comparison_figure(compared_curves, names)
     store = Folder(folder, MARKER, marker)
-    for kind in ("png", "svg"):
-        picture = rendered(figure, kind)
-        store.write(f"comparison.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
-    store.write("comparison.csv", lambda p: p.write_text(comparison_csv(compared_curves), encoding="utf-8"))
-    store.write("comparison.json", lambda p: p.write_text(comparison_json(compared_curves, studies), encoding="utf-8"))
+    store.write_figure("comparison", figure)
+    store.write_text("comparison.csv", comparison_csv(compared_curves))
+    store.write_text("comparison.json", comparison_json(compared_curves, studies))
     lines = [f"{k}: {s['path']}: {s['data']}, {s['words']}; {s['draws']} draws. {_laws(r, compared_curves, k)}"
              for (k, s), r in zip(studies.items(), (results_a, results_b), strict=True)]  # fmt: skip
     return "\n".join([*lines, *notes, "", comparison_text(compared_curves)])

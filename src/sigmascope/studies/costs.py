@@ -1,4 +1,4 @@
-"""What a study would cost, in the lines of a dry run."""
+"""The cost of a study, in the lines of a dry run."""
 
 from __future__ import annotations
 

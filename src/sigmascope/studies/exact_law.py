@@ -1,23 +1,26 @@
-"""The exact law of data: its filter, its attributes, draws and levels."""
+"""The exact law of data: its filter, attributes, draws and levels; checks of the entries and levels of a study."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Draws, InputError, LabelledData
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.labels import attribute_of
+from sigmascope.data.labels import attribute_of, parse_entry
+from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.estimator import EXACT, named
 from sigmascope.information.jobs.passes import series_level
 from sigmascope.noise import integration_grid, sigma_grid
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import HeldoutSpec, Spec
 
 Data = LabelledData | Hierarchy
 
@@ -59,3 +62,48 @@ def levels_of(data: Any, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     if not any(named(e, EXACT).integrates for e in spec.estimators):
         return sigma, np.arange(len(sigma))
     return integration_grid(sigma, series_level(data))
+
+
+def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The attributes that entries such as ``slant`` or ``slant:bins=8`` name, out of those of a model.
+
+    Args:
+        entries: of the study; empty means all.
+        trained: entries of the training; empty where it had none.
+        names: of the model's attributes.
+
+    Raises: InputError for another attribute, or other bins.
+    """
+    bins = {p.name: p.bins for e in trained for w in [parse_entry(e, names)] for p in (w.parts or (w,)) if p.bins}
+    chosen = []
+    for entry in entries:
+        name = attribute_of(entry, names)
+        if name not in names:
+            raise InputError(f"the model is not conditional on {name!r}: choose one of {', '.join(names)}")
+        wanted = parse_entry(entry, names)
+        for part in wanted.parts or (wanted,):
+            if part.bins is not None and bins.get(part.name) != part.bins:
+                had = f"{bins[part.name]} bins" if part.name in bins else "no bins"
+                raise InputError(f"the model was trained with {had} of {part.name!r}, not {part.bins}: write {name}")
+        chosen.append(name)
+    doubled = next((n for n in chosen if chosen.count(n) > 1), None)
+    if doubled is not None:
+        raise InputError(f"attribute {doubled!r} is asked for twice: name each once")
+    return tuple(chosen) or tuple(names)
+
+
+def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None:
+    """Refuse levels and attributes with which all curves would be trivial (raises InputError)."""
+    if isinstance(data, LabelledData):
+        if spec.inputs.data.startswith("<"):  # readers of files have checked the others
+            require_different(data)
+        require_levels(data, spec.sampling.sigma_max, spec.sampling.sigma_min)
+        if isinstance(spec, HeldoutSpec):
+            require_shared(data, studied)
+
+
+def print_notes(data: object) -> None:
+    """Print the notes on how the data were read, on stderr."""
+    if isinstance(data, LabelledData) and not distributed.rank():
+        for note in data.notes:
+            print(f"sigmascope: note: {note}", file=sys.stderr)

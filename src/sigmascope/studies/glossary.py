@@ -1,4 +1,4 @@
-"""The words of a file of results: each variable with its dimensions, unit and meaning, and each attribute of the file.
+"""The glossary of a file of results: dimensions, unit and meaning of each variable, and meaning of each attribute.
 
 The reader checks files against this table, and results carry it: every variable has the attributes ``units``,
 ``long_name`` and ``description``.  Units are ``nats``; ``1`` for probabilities, shares, counts and indices; ``sigma``
@@ -48,244 +48,161 @@ KINDS = {
 }
 """Values of the variable ``kind``."""
 
-VARIABLES: dict[str, Variable] = {
+_TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
     # coordinates
-    "attribute": Variable(("attribute",), "U", "text", "attribute", "Names of the attributes A of the data."),
-    "estimator": Variable(("estimator",), "U", "text", "estimator", "Names of the ways to measure I(A; Y_sigma)."),
-    "sigma": Variable(
-        ("sigma",), "f", "sigma", "noise level",
-        "Standard deviation sigma of the noise in Y_sigma = V + sigma N, decreasing.",
-    ),
-    "draw": Variable(("draw",), "i", "1", "draw", "Index of the noisy image; all levels share its item and noise."),
-    "value": Variable(
-        ("value",), "U", "text", "value", "Values of all attributes, one after the other; see value_attribute."
-    ),
-    "value_attribute": Variable(
-        ("value",), "U", "text", "attribute of the value", "The attribute that each entry of value belongs to."
-    ),
-    "tree": Variable(("tree",), "i", "1", "level of the tree", "Level of a hierarchy, from the root, 0, down."),
-    "first": Variable(("first",), "U", "text", "first attribute", "First attribute of a pair."),
-    "second": Variable(("second",), "U", "text", "second attribute", "Second attribute of a pair."),
-    "loss_condition": Variable(
-        ("loss_condition",), "U", "text", "condition",
-        "What the network is conditioned on when its loss is measured; the first entry is the unconditional network.",
-    ),
-    "loss_sigma": Variable(("loss_sigma",), "f", "sigma", "noise level", "Noise levels of the denoising losses."),
+    "attribute": (("attribute",), "U", "text", "attribute", "Names of the attributes A of the data."),
+    "estimator": (("estimator",), "U", "text", "estimator", "Names of the ways to measure I(A; Y_sigma)."),
+    "sigma": (("sigma",), "f", "sigma", "noise level",
+        "Standard deviation sigma of the noise in Y_sigma = V + sigma N, decreasing."),
+    "draw": (("draw",), "i", "1", "draw", "Index of the noisy image; all levels share its item and noise."),
+    "value": (("value",), "U", "text", "value", "Values of all attributes, one after the other; see value_attribute."),
+    "value_attribute": (("value",), "U", "text", "attribute of the value",
+        "The attribute that each entry of value belongs to."),
+    "tree": (("tree",), "i", "1", "level of the tree", "Level of a hierarchy, from the root, 0, down."),
+    "first": (("first",), "U", "text", "first attribute", "First attribute of a pair."),
+    "second": (("second",), "U", "text", "second attribute", "Second attribute of a pair."),
+    "loss_condition": (("loss_condition",), "U", "text", "condition",
+        "What the network is conditioned on when its loss is measured; the first entry is the unconditional network."),
+    "loss_sigma": (("loss_sigma",), "f", "sigma", "noise level", "Noise levels of the denoising losses."),
     # curves
-    "information": Variable(
-        _CURVES, "f", "nats", "information about the attribute",
-        "I(A; Y_sigma): how many nats the noisy image carries about the attribute; mean over draws.",
-    ),
-    "stderr": Variable(_CURVES, "f", "nats", "standard error of the information", "Standard error over the draws."),
-    "quadrature_error": Variable(
-        _CURVES, "f", "nats", "further error of the information",
-        "Error beyond stderr: of an integral over noise levels, or an allowance for rare draws; 0: none.",
-    ),
-    "information_per_draw": Variable(
-        (*_CURVES, "draw"), "f", "nats", "information of each draw",
-        "Contribution of each draw to the information; its mean over draws is the information.",
-    ),
-    "draws_per_column": Variable(
-        ("attribute", "estimator"), "i", "1", "draws per column",
-        "How many draws each column of information_per_draw is the mean of; 1 where this variable is missing.",
-    ),
-    "ceiling": Variable(
-        ("attribute",), "f", "nats", "entropy of the attribute",
-        "H(A), the entropy of the attribute: no information about A can exceed it.",
-    ),
-    "kind": Variable(
-        ("estimator",), "U", "text", "kind of curve", "; ".join(f"{k}: {words}" for k, words in KINDS.items()) + "."
-    ),
-    "item": Variable(("draw",), "i", "1", "item", "Index of the item of the data that each draw adds noise to."),
-    "information_limit": Variable(
-        ("attribute",), "f", "nats", "information of a clean image",
-        "I(A; V), the limit without noise; below H(A) where equal items carry different labels. NaN: not known.",
-    ),
-    "information_limit_stderr": Variable(
-        ("attribute",), "f", "nats", "standard error of the limit", "Standard error of information_limit over draws."
-    ),
+    "information": (_CURVES, "f", "nats", "information about the attribute",
+        "I(A; Y_sigma): how many nats the noisy image carries about the attribute; mean over draws."),
+    "stderr": (_CURVES, "f", "nats", "standard error of the information", "Standard error over the draws."),
+    "quadrature_error": (_CURVES, "f", "nats", "further error of the information",
+        "Error beyond stderr: of an integral over noise levels, or an allowance for rare draws; 0: none."),
+    "information_per_draw": ((*_CURVES, "draw"), "f", "nats", "information of each draw",
+        "Contribution of each draw to the information; its mean over draws is the information."),
+    "draws_per_column": (("attribute", "estimator"), "i", "1", "draws per column",
+        "How many draws each column of information_per_draw is the mean of; 1 where this variable is missing."),
+    "ceiling": (("attribute",), "f", "nats", "entropy of the attribute",
+        "H(A), the entropy of the attribute: no information about A can exceed it."),
+    "kind": (("estimator",), "U", "text", "kind of curve",
+        "; ".join(f"{k}: {words}" for k, words in KINDS.items()) + "."),
+    "item": (("draw",), "i", "1", "item", "Index of the item of the data that each draw adds noise to."),
+    "information_limit": (("attribute",), "f", "nats", "information of a clean image",
+        "I(A; V), the limit without noise; below H(A) where equal items carry different labels. NaN: not known."),
+    "information_limit_stderr": (("attribute",), "f", "nats", "standard error of the limit",
+        "Standard error of information_limit over draws."),
     # verdicts
-    "trusted": Variable(
-        _CURVES, "i", "1", "trusted",
-        "1 where no check speaks against the curve at this level, 0 where it is marked as biased.",
-    ),
-    "reason": Variable(
-        _CURVES, "U", "text", "reason", "Why the curve is marked as biased at this level; empty where it is not."
-    ),
-    "verdict": Variable(
-        ("attribute", "estimator"), "U", "text", "verdict",
-        "The result of all checks of this curve, in words; empty where no check speaks against it.",
-    ),
+    "trusted": (_CURVES, "i", "1", "trusted",
+        "1: no check contradicts the curve at this level; 0: it is marked as biased."),
+    "reason": (_CURVES, "U", "text", "reason",
+        "Why the curve is marked as biased at this level; empty where it is not."),
+    "verdict": (("attribute", "estimator"), "U", "text", "verdict",
+        "The result of all checks of this curve, in words; empty where no check contradicts it."),
     # redraws
-    "kept_per_draw": Variable(
-        DRAWS, "f", "1", "probability that a redraw keeps the attribute",
-        "Probability that a clean image drawn given the noisy one has the attribute of the original image.",
-    ),
-    "sure_per_draw": Variable(
-        DRAWS, "f", "1", "probability that the likeliest value is right",
-        "Probability that the likeliest value given the noisy image is the true one.",
-    ),
-    "shared_per_draw": Variable(
-        DRAWS, "f", "1", "probability that two redraws agree",
-        "Probability that two continuations of the same noisy image have the same value.",
-    ),
-    "labeller_right": Variable(
-        ("attribute",), "f", "1", "accuracy of the labeller",
-        "Share of the items whose own label the default labeller (the nearest other item) gives.",
-    ),
-    "labeller_right_stderr": Variable(
-        ("attribute",), "f", "1", "standard error of the accuracy", "Standard error of labeller_right."
-    ),
-    "left_out": Variable(
-        ("draw",), "i", "1", "items left out", "How many items the labeller leaves out: the draw's own and its copies."
-    ),
-    "made_entropy": Variable(
-        ("attribute",), "f", "nats", "entropy of generated images",
-        "Entropy of the attribute among the images that the model makes from the first level.",
-    ),
-    "parent": Variable(
-        ("sigma", "channel", "row", "column"), "f", "1", "noisy image", "The first draw at every level, as a picture."
-    ),
-    "children": Variable(
-        ("sigma", "child", "channel", "row", "column"), "f", "1", "continuations",
-        "Some continuations of the first draw from every level, as pictures.",
-    ),
+    "kept_per_draw": (DRAWS, "f", "1", "probability that a redraw keeps the attribute",
+        "Probability that a clean image drawn given the noisy one has the attribute of the original image."),
+    "sure_per_draw": (DRAWS, "f", "1", "probability that the likeliest value is right",
+        "Probability that the likeliest value given the noisy image is the true one."),
+    "shared_per_draw": (DRAWS, "f", "1", "probability that two redraws agree",
+        "Probability that two continuations of the same noisy image have the same value."),
+    "labeller_right": (("attribute",), "f", "1", "accuracy of the labeller",
+        "Share of the items whose own label the default labeller (the nearest other item) gives."),
+    "labeller_right_stderr": (("attribute",), "f", "1", "standard error of the accuracy",
+        "Standard error of labeller_right."),
+    "left_out": (("draw",), "i", "1", "items left out",
+        "How many items the labeller leaves out: the draw's own and its copies."),
+    "made_entropy": (("attribute",), "f", "nats", "entropy of generated images",
+        "Entropy of the attribute among the images that the model makes from the first level."),
+    "parent": (("sigma", "channel", "row", "column"), "f", "1", "noisy image",
+        "The first draw at every level, as a picture."),
+    "children": (("sigma", "child", "channel", "row", "column"), "f", "1", "continuations",
+        "Some continuations of the first draw from every level, as pictures."),
     # the model's own path
-    "path_information": Variable(
-        _LEVELS, "f", "nats", "information on the model's own path",
-        "I(A; Y_sigma) where Y_sigma are states of the model's own generation, instead of noisy data.",
-    ),
-    "path_stderr": Variable(_LEVELS, "f", "nats", "standard error on the own path", "As stderr, of path_information."),
-    "path_quadrature_error": Variable(
-        _LEVELS, "f", "nats", "further error on the own path", "As quadrature_error, of path_information."
-    ),
-    "path_information_per_draw": Variable(
-        _PATHS, "f", "nats", "information of each generation", "As information_per_draw, of path_information."
-    ),
-    "path_ceiling": Variable(
-        ("attribute",), "f", "nats", "entropy on the own path", "Entropy of the attribute of generated images."
-    ),
-    "path_kept_per_draw": Variable(
-        _PATHS, "f", "1", "probability that two redraws agree", "As shared_per_draw, on the model's own path."
-    ),
-    "path_sure_per_draw": Variable(
-        _PATHS, "f", "1", "probability that the likeliest value is right", "As sure_per_draw, on the model's own path."
-    ),
+    "path_information": (_LEVELS, "f", "nats", "information on the model's own path",
+        "I(A; Y_sigma) where Y_sigma are states of the model's own generation, instead of noisy data."),
+    "path_stderr": (_LEVELS, "f", "nats", "standard error on the own path", "As stderr, of path_information."),
+    "path_quadrature_error": (_LEVELS, "f", "nats", "further error on the own path",
+        "As quadrature_error, of path_information."),
+    "path_information_per_draw": (_PATHS, "f", "nats", "information of each generation",
+        "As information_per_draw, of path_information."),
+    "path_ceiling": (("attribute",), "f", "nats", "entropy on the own path",
+        "Entropy of the attribute of generated images."),
+    "path_kept_per_draw": (_PATHS, "f", "1", "probability that two redraws agree",
+        "As shared_per_draw, on the model's own path."),
+    "path_sure_per_draw": (_PATHS, "f", "1", "probability that the likeliest value is right",
+        "As sure_per_draw, on the model's own path."),
     # checks of a network
-    "loss": Variable(_LOSSES, "f", "sigma^2", "denoising loss", "Squared error of the network, mean per coordinate."),
-    "loss_over_linear": Variable(
-        _LOSSES, "f", "sigma^2", "loss above the linear denoiser's",
-        "The loss minus that of the best linear denoiser of the data, on the same noisy images.",
-    ),
-    "loss_over_unconditional": Variable(
-        _LOSSES, "f", "sigma^2", "loss above the unconditional network's",
-        "The loss minus that of the unconditional network, on the same noisy images.",
-    ),
-    "loss_linear": Variable(
-        ("loss_sigma",), "f", "sigma^2", "loss of the linear denoiser", "Loss of the best linear denoiser of the data."
-    ),
-    "loss_mean": Variable(("loss_sigma",), "f", "sigma^2", "loss of the mean", "Loss of the mean of the data."),
-    "calibration": Variable(
-        _LEVELS, "f", "nats", "error gap minus score gap",
-        "The information by squared errors (mmse_gap) minus that by score gaps; 0 for a calibrated network.",
-    ),
-    "chain_residual": Variable(
-        _LEVELS, "f", "nats", "residual of the chain rule",
-        "By how much conditioning on the attributes one after the other misses conditioning on them jointly.",
-    ),
-    "chain_stderr": Variable(_LEVELS, "f", "nats", "standard error of the residual", "Standard error over draws."),
-    "null_score_gap": Variable(
-        ("sigma",), "f", "nats", "score gap of random labels",
-        "The score gap of labels drawn at random, about which there is no information: its true value is 0.",
-    ),
-    "null_bound": Variable(
-        ("sigma",), "f", "nats", "bound of random labels", "The best lower bound for labels drawn at random: at most 0."
-    ),
-    "accuracy_noisy": Variable(
-        _LEVELS, "f", "1", "accuracy of probes on noisy images", "Share of draws that a linear probe gets right."
-    ),
-    "accuracy_features": Variable(
-        _LEVELS, "f", "1", "accuracy of probes on features",
-        "Share of draws that a linear probe on the network's features classifies rightly.",
-    ),
-    "learning_noisy": Variable(
-        (*_LEVELS, "share"), "f", "nats", "bound of probes by number of draws",
-        "The lower bound of probes on noisy images that were trained on a share of the draws.",
-    ),
-    "learning_features": Variable(
-        (*_LEVELS, "share"), "f", "nats", "bound of probes by number of draws",
-        "The lower bound of probes on features that were trained on a share of the draws.",
-    ),
+    "loss": (_LOSSES, "f", "sigma^2", "denoising loss", "Squared error of the network, mean per coordinate."),
+    "loss_over_linear": (_LOSSES, "f", "sigma^2", "loss above the linear denoiser's",
+        "The loss minus that of the best linear denoiser of the data, on the same noisy images."),
+    "loss_over_unconditional": (_LOSSES, "f", "sigma^2", "loss above the unconditional network's",
+        "The loss minus that of the unconditional network, on the same noisy images."),
+    "loss_linear": (("loss_sigma",), "f", "sigma^2", "loss of the linear denoiser",
+        "Loss of the best linear denoiser of the data."),
+    "loss_mean": (("loss_sigma",), "f", "sigma^2", "loss of the mean", "Loss of the mean of the data."),
+    "calibration": (_LEVELS, "f", "nats", "error gap minus score gap",
+        "The information by squared errors (mmse_gap) minus that by score gaps; 0 for a calibrated network."),
+    "chain_residual": (_LEVELS, "f", "nats", "residual of the chain rule",
+        "By how much conditioning on the attributes one after the other misses conditioning on them jointly."),
+    "chain_stderr": (_LEVELS, "f", "nats", "standard error of the residual", "Standard error over draws."),
+    "null_score_gap": (("sigma",), "f", "nats", "score gap of random labels",
+        "The score gap of labels drawn at random, about which there is no information: its true value is 0."),
+    "null_bound": (("sigma",), "f", "nats", "bound of random labels",
+        "The best lower bound for labels drawn at random: at most 0."),
+    "accuracy_noisy": (_LEVELS, "f", "1", "accuracy of probes on noisy images",
+        "Share of draws that a linear probe gets right."),
+    "accuracy_features": (_LEVELS, "f", "1", "accuracy of probes on features",
+        "Share of draws that a linear probe on the network's features classifies rightly."),
+    "learning_noisy": ((*_LEVELS, "share"), "f", "nats", "bound of probes by number of draws",
+        "The lower bound of probes on noisy images that were trained on a share of the draws."),
+    "learning_features": ((*_LEVELS, "share"), "f", "nats", "bound of probes by number of draws",
+        "The lower bound of probes on features that were trained on a share of the draws."),
     # items, levels of a tree, single values, pairs
-    "effective_items": Variable(
-        ("sigma", "draw"), "f", "1", "effective number of items",
-        "How many items are still possible given the noisy image: 1 / sum of squared posterior probabilities.",
-    ),
-    "effective_items_limit": Variable(
-        ("draw",), "f", "1", "copies of the item", "The limit of effective_items without noise: copies of the item."
-    ),
-    "identified_sigma": Variable(
-        (), "f", "sigma", "noise level of identification",
-        "Below this level the exact filter has identified the item, in half of the draws.",
-    ),
-    "identified_sigma_low": Variable((), "f", "sigma", "lower end", "Lower end of its 95 % interval."),
-    "identified_sigma_high": Variable((), "f", "sigma", "upper end", "Upper end of its 95 % interval."),
-    "whole_information": Variable(
-        ("tree", "sigma"), "f", "nats", "information about a level of the tree",
-        "Information about all nodes of a level of the hierarchy together.",
-    ),
-    "whole_stderr": Variable(("tree", "sigma"), "f", "nats", "error of the information", f"Its error: {_INTERVAL}."),
-    "whole_ceiling": Variable(("tree",), "f", "nats", "entropy of the level", "Entropy of all nodes of the level."),
-    "value_information": Variable(
-        ("value", "sigma"), "f", "nats", "information about the value",
-        "KL divergence of the noisy images of this value from all noisy images; at most value_ceiling.",
-    ),
-    "value_stderr": Variable(("value", "sigma"), "f", "nats", "error of the information", f"Its error: {_INTERVAL}."),
-    "value_ceiling": Variable(("value",), "f", "nats", "−ln p(value)", "−ln p(a), the largest value_information."),
-    "value_half": Variable(
-        ("value",), "f", "sigma", "noise level of half the information",
-        "Where half of −ln p(a) is reached; 0: below the studied levels, infinity: above them.",
-    ),
-    "value_half_low": Variable(("value",), "f", "sigma", "lower end", "Lower end of the 95 % interval of value_half."),
-    "value_half_high": Variable(("value",), "f", "sigma", "upper end", "Upper end of the 95 % interval of value_half."),
-    "value_before_next": Variable(
-        ("value",), "f", "1", "order", "Share of resamples in which this value comes before the next of its attribute."
-    ),
-    "pair_interaction": Variable(
-        ("first", "second", "sigma"), "f", "nats", "interaction information",
-        "I(A; B; Y) = I(A; Y) + I(B; Y) − I(A, B; Y): positive where both carry the same information, negative where "
-        "it appears only when both are known. On the diagonal: I(A; Y).",
-    ),
-    "pair_stderr": Variable(
-        ("first", "second", "sigma"), "f", "nats", "error of the interaction", f"Its error: {_INTERVAL}."
-    ),
-    "pair_ceiling": Variable(
-        ("first", "second"), "f", "nats", "information between the attributes", "I(A; B); on the diagonal H(A)."
-    ),
-    # where network calls went
-    **{
-        f"allocation_{name}": Variable(None, values, units, f"allocation: {name.replace('_', ' ')}", f"{words}.")
-        for name, values, units, words in (
-            ("seed", "i", "1", "Seed of the draws that the gaps were measured on"),
-            ("sigma", "f", "sigma", "Noise levels of the curves"),
-            ("edges", "f", "1", "Edges of the cells of noise levels, as ln sigma, decreasing"),
-            ("offered", "f", "1", "Share of an attribute's candidate draws in each cell"),
-            ("share", "f", "1", "Share of an attribute's measured draws in each cell"),
-            ("defence", "f", "1", "Share of the draws in each cell that are chosen whatever gap is expected"),
-            ("expected", "f", "1", "Mean expected gap in each cell"),
-            ("ratio", "f", "1", "Candidates for each draw, by attribute"),
-            ("rounds", "i", "1", "Draws of each round and attribute, in each column"),
-            ("columns", "i", "1", "Number of independent columns"),
-            ("pilot_calls", "i", "1", "Network calls of the pilot measurement"),
-        )
-    },
+    "effective_items": (("sigma", "draw"), "f", "1", "effective number of items",
+        "How many items are still possible given the noisy image: 1 / sum of squared posterior probabilities."),
+    "effective_items_limit": (("draw",), "f", "1", "copies of the item",
+        "The limit of effective_items without noise: copies of the item."),
+    "identified_sigma": ((), "f", "sigma", "noise level of identification",
+        "Below this level the exact filter has identified the item, in half of the draws."),
+    "identified_sigma_low": ((), "f", "sigma", "lower end", "Lower end of its 95 % interval."),
+    "identified_sigma_high": ((), "f", "sigma", "upper end", "Upper end of its 95 % interval."),
+    "whole_information": (("tree", "sigma"), "f", "nats", "information about a level of the tree",
+        "Information about all nodes of a level of the hierarchy together."),
+    "whole_stderr": (("tree", "sigma"), "f", "nats", "error of the information", f"Its error: {_INTERVAL}."),
+    "whole_ceiling": (("tree",), "f", "nats", "entropy of the level", "Entropy of all nodes of the level."),
+    "value_information": (("value", "sigma"), "f", "nats", "information about the value",
+        "KL divergence of the noisy images of this value from all noisy images; at most value_ceiling."),
+    "value_stderr": (("value", "sigma"), "f", "nats", "error of the information", f"Its error: {_INTERVAL}."),
+    "value_ceiling": (("value",), "f", "nats", "−ln p(value)", "−ln p(a), the largest value_information."),
+    "value_half": (("value",), "f", "sigma", "noise level of half the information",
+        "Where half of −ln p(a) is reached; 0: below the studied levels, infinity: above them."),
+    "value_half_low": (("value",), "f", "sigma", "lower end", "Lower end of the 95 % interval of value_half."),
+    "value_half_high": (("value",), "f", "sigma", "upper end", "Upper end of the 95 % interval of value_half."),
+    "value_before_next": (("value",), "f", "1", "order",
+        "Share of resamples in which this value comes before the next of its attribute."),
+    "pair_interaction": (("first", "second", "sigma"), "f", "nats", "interaction information",
+        "I(A; B; Y) = I(A; Y) + I(B; Y) − I(A, B; Y): positive where both carry the same information, negative "
+        "where it appears only when both are known. On the diagonal: I(A; Y)."),
+    "pair_stderr": (("first", "second", "sigma"), "f", "nats", "error of the interaction", f"Its error: {_INTERVAL}."),
+    "pair_ceiling": (("first", "second"), "f", "nats", "information between the attributes",
+        "I(A; B); on the diagonal H(A)."),
 }  # fmt: skip
+_ALLOCATION = {
+    "seed": ("i", "1", "Seed of the draws that the gaps were measured on"),
+    "sigma": ("f", "sigma", "Noise levels of the curves"),
+    "edges": ("f", "1", "Edges of the cells of noise levels, as ln sigma, decreasing"),
+    "offered": ("f", "1", "Share of an attribute's candidate draws in each cell"),
+    "share": ("f", "1", "Share of an attribute's measured draws in each cell"),
+    "defence": ("f", "1", "Share of the draws in each cell that are chosen whatever gap is expected"),
+    "expected": ("f", "1", "Mean expected gap in each cell"),
+    "ratio": ("f", "1", "Candidates for each draw, by attribute"),
+    "rounds": ("i", "1", "Draws of each round and attribute, in each column"),
+    "columns": ("i", "1", "Number of independent columns"),
+    "pilot_calls": ("i", "1", "Network calls of the pilot measurement"),
+}
+VARIABLES = {name: Variable(*row) for name, row in _TABLE.items()}
+"""Every variable and coordinate that a study may write."""
 VARIABLES |= {
     f"{name}_stderr": Variable(v.dims, "f", v.units, f"standard error: {v.long_name}", f"Standard error of {name}.")
     for name, v in VARIABLES.items()
     if name.startswith(("loss", "null_", "calibration")) and name not in ("loss_condition", "loss_sigma")
 }
-"""Every variable and coordinate that a study may write."""
+VARIABLES |= {
+    f"allocation_{name}": Variable(None, values, units, f"allocation: {name.replace('_', ' ')}", f"{words}.")
+    for name, (values, units, words) in _ALLOCATION.items()
+}
 
 ATTRIBUTES = {
     "title": "what the file holds",
@@ -330,7 +247,7 @@ def described(results: xr.Dataset) -> xr.Dataset:
 
 
 def explained(results: xr.Dataset) -> str:
-    """What every variable and attribute of results means, a line each."""
+    """The meaning of every variable and attribute of results, a line each."""
     lines = [f"{name} [{VARIABLES[name].units}]: {VARIABLES[name].description}"
              for name in map(str, results.variables) if name in VARIABLES]  # fmt: skip
     return "\n".join([*lines, *(f"@{name}: {ATTRIBUTES[name]}" for name in results.attrs if name in ATTRIBUTES)])

@@ -52,7 +52,7 @@ def imported(name: str) -> Callable[[Tensor], object]:
         raise InputError(f"labeller {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
     if not callable(labeller):
         raise InputError(f"labeller {name!r} is a {type(labeller).__name__}: expected a function of images")
-    return labeller  # type: ignore[no-any-return]
+    return labeller
 
 
 def by_function(function: Callable[[Tensor], object], name: str, attributes: Sequence[Attribute]) -> LabelAll:
@@ -153,7 +153,7 @@ class Nearest:
 
     def right(self, name: str, parents: Tensor) -> Tensor:
         """Whether the nearest other item of each parent has the value of the parent."""
-        labels = [self(self._data.source.take(p), p)[name] for p in parents.split(_ROWS)]
+        labels = [self(self._data.source.take(p), p)[name] for p in torch.split(parents, _ROWS)]
         return torch.cat(labels) == self._data.labels[name][parents]
 
     def _items(self, items: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Nearest:
     def _families(self, parents: Tensor) -> dict[int, Tensor]:
         """The rows of each parent; finds the near copies of new parents first."""
         new = torch.tensor([p for p in torch.unique(parents).tolist() if p not in self._copies], dtype=torch.int64)
-        for some in new.split(_ROWS) if len(new) else ():
+        for some in torch.split(new, _ROWS) if len(new) else ():
             distance2, others, equal = self._neighbours(some)
             size = _gaps(distance2) if self._has_copies else torch.zeros(len(some), dtype=torch.int64)
             for i, p in enumerate(some.tolist()):
@@ -237,5 +237,5 @@ def decoded(label: LabelAll, decode: Callable[[Tensor], Tensor]) -> LabelAll:
 
 def labelled_by(label: LabelAll, values: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Labels of many values, in batches."""
-    parts = [label(decode(x)) for x in values.split(_ROWS)]
+    parts = [label(decode(x)) for x in torch.split(values, _ROWS)]
     return {n: torch.cat([p[n] for p in parts]) for n in parts[0]}

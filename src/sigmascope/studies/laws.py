@@ -1,4 +1,4 @@
-"""The law of the noisy images of a curve, and the curves along the model's own path.
+"""The law of the noisy images of a curve.
 
 *Noised data* are Y = V + sigma n with V an item of the data.  *The model's own path* are the states of its generation,
 from noise down.  The two laws are the same only for an exact model of the data.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import xarray as xr
 
-from sigmascope.core import Curve
-from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.studies.results import main_estimator
 
 NOISED, OWN_PATH = "noised data", "the model's own path"
@@ -33,24 +31,3 @@ def law_in_words(results: xr.Dataset, estimator: str = "") -> str:
     if estimator == "posterior" or "model" not in a:
         return "noised images of the data, read by the exact filter of exactly these items"
     return f"{images}, read by the model"
-
-
-def path_curves(results: xr.Dataset) -> dict[str, Curve]:
-    """The curve of each attribute along the model's own path; empty where it was not measured."""
-    if "path_information" not in results:
-        return {}
-    curves = {}
-    for name in map(str, results.attribute.values):
-        of_attribute = results.sel(attribute=name)
-        curves[name] = Curve(
-            attribute=name,
-            estimator=PATH_ESTIMATOR,
-            sigma=results.sigma.values,
-            value=of_attribute.path_information.values,
-            stderr=of_attribute.path_stderr.values,
-            ceiling=float(of_attribute.path_ceiling),
-            per_draw=of_attribute.path_information_per_draw.values,
-            kind="estimate",
-            quadrature_error=of_attribute.path_quadrature_error.values,
-        )
-    return curves

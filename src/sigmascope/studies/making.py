@@ -27,7 +27,7 @@ from sigmascope.information.forks import count_labels, draw_labels, enough
 from sigmascope.information.jobs.levels import all_log_posteriors
 from sigmascope.information.jobs.passes import series_level
 from sigmascope.noise import sigma_grid
-from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure, rendered
+from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import (
     Heun,
@@ -45,8 +45,7 @@ from sigmascope.sample import (
 )
 from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
-from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of
-from sigmascope.studies.scales import print_notes
+from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of, print_notes
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
@@ -89,12 +88,12 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     images = record.y.float().numpy()
     posterior = {n: np.stack(p) for n, p in record.posterior.items()}
     captions = [[_caption(a, posterior[a.name][-1, i]) for a in attributes] for i in range(task.n)]
-    folder.write("images.csv", lambda p: p.write_text(_csv(attributes, posterior), encoding="utf-8"))
+    folder.write_text("images.csv", _csv(attributes, posterior))
     for name, figure in (
         ("images", grid_figure(images, captions)),
         ("decisions", decisions_figure(np.array(record.sigmas), posterior, attributes, _believed(task, denoiser))),
     ):
-        _draw(folder, name, rendered(figure, "png"), rendered(figure, "svg"))
+        folder.write_figure(name, figure)
     arrays = {f"posterior.{n}": p for n, p in posterior.items()}
     folder.finish({"images": images, "sigma": np.array(record.sigmas), **arrays})
     return _generated_words(task, attributes, posterior, record, denoiser), False
@@ -116,11 +115,11 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
         children, labels = _continued(folder, denoiser, parents, levels, task, data.name, progress)
     exact = all_log_posteriors(denoiser, parents, level)
     table, words = _compare(attributes, labels, exact, task)
-    folder.write("forks.csv", lambda p: p.write_text(table, encoding="utf-8"))
+    folder.write_text("forks.csv", table)
     shared = [_alike(attributes, labels, i) for i in range(task.seeds)]
     noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
     figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
-    _draw(folder, "forks", rendered(figure, "png"), rendered(figure, "svg"))
+    folder.write_figure("forks", figure)
     arrays = {f"label.{n}": v.numpy() for n, v in labels.items()}
     folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **arrays})
     return words, False
@@ -365,8 +364,3 @@ def _generated_words(
             text += f"; the image agrees with the belief in {same} of {task.n}"
         lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
     return "\n".join(lines)
-
-
-def _draw(folder: TaskFolder, name: str, png: bytes, svg: bytes) -> None:
-    folder.write(f"{name}.png", lambda p: p.write_bytes(png))
-    folder.write(f"{name}.svg", lambda p: p.write_bytes(svg))

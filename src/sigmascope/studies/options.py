@@ -6,6 +6,7 @@ The command line, TOML files and Python share them; :mod:`sigmascope.studies.spe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
 
@@ -117,7 +118,7 @@ class Sampling:
             )
         check_levels("sigma_max", "sigma_min", self.sigma_max, self.sigma_min)
         if not 0 <= self.seed <= MOST_SEED:
-            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^63")
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^63")
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,14 @@ def changed(options: T, **new: Any) -> T:
         else:
             values[f.name] = new.get(f.name, value)
     return replace(options, **values)  # type: ignore[type-var]
+
+
+def first_difference(stored: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Sequence[str]) -> str:
+    """The first setting in which two runs differ, for a message; empty: none but those that are ignored."""
+    for name, value in wanted.items():
+        if name not in (*ignored, "fingerprint") and stored.get(name) != value:
+            return f"its {name} is {stored.get(name)!r}, not {value!r}"
+    return "" if stored.get("fingerprint") == wanted.get("fingerprint") else "of other data"
 
 
 def code_that_runs(options: object) -> dict[str, str]:

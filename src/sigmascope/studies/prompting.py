@@ -29,7 +29,6 @@ from sigmascope.data.pictures import decode_all
 from sigmascope.device import resolve_device
 from sigmascope.information.divergence import Divergence, divergence
 from sigmascope.noise import karras_grid, sigma_grid
-from sigmascope.report.gallery import rendered
 from sigmascope.report.prompts import Panel, prompts_figure, prompts_text
 from sigmascope.sample import Heun, Streams, final, sample, start
 from sigmascope.streams import Alone
@@ -94,10 +93,8 @@ def prompts(task: PromptTask, out: str | Path) -> str:
         result.shares,
         lambda sigma: ruler.of_sigma(sigma).timestep,
     )
-    for kind in ("png", "svg"):
-        picture = rendered(figure, kind)
-        store.write(f"prompts.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
-    store.write("prompts.json", lambda p: p.write_text(json.dumps(summary, indent=1, ensure_ascii=False), "utf-8"))
+    store.write_figure("prompts", figure)
+    store.write_text("prompts.json", json.dumps(summary, indent=1, ensure_ascii=False))
     whole = netcdf(_dataset(result, task, pipe))
     store.write("results.nc", lambda p: p.write_bytes(whole))
     return prompts_text(summary, result.shares)
@@ -146,7 +143,7 @@ def _progress(pipe: Pipeline, task: PromptTask) -> Iterator[None]:
 def levels_of(pipe: Pipeline, levels: int) -> Float[np.ndarray, " levels"]:
     """Noise levels over the range of the schedule of a pipeline, evenly spaced in ln sigma."""
     schedule = pipe.denoiser.schedule
-    ends = schedule.sigma(np.array([schedule.least, schedule.most]))
+    ends = schedule.sigma(np.array([schedule.data_time, schedule.noise_time]))
     return sigma_grid(min(float(ends[1]), _HIGHEST), max(float(ends[0]), _LOWEST), levels)
 
 

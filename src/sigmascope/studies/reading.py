@@ -154,7 +154,7 @@ def _fault_of_main(results: xr.Dataset) -> str:
 
 def _whole(x: object) -> bool:
     try:
-        return int(x) == x and int(x) >= 0  # type: ignore[call-overload]
+        return bool(int(x) == x and int(x) >= 0)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return False
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Attribute, Curve, InputError
+from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import conditional as chain_rule
 from sigmascope.studies.reading import fault
@@ -142,21 +143,25 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
             f"no estimator is called {estimator!r}: choose among {', '.join(map(str, results.estimator.values))}"
         )
     chosen = results.sel(estimator=estimator)
-    return [
-        Curve(
-            attribute=str(name),
-            estimator=estimator,
-            sigma=chosen.sigma.values,
-            value=chosen.information.sel(attribute=name).values,
-            stderr=chosen.stderr.sel(attribute=name).values,
-            ceiling=float(chosen.ceiling.sel(attribute=name)),
-            per_draw=chosen.information_per_draw.sel(attribute=name).values,
-            kind=str(chosen.kind.values),
-            quadrature_error=chosen.quadrature_error.sel(attribute=name).values,
-            draws_per_column=int(chosen.sel(attribute=name).get("draws_per_column", 1)),
-        )
-        for name in chosen.attribute.values
-    ]
+    return [_curve(chosen.sel(attribute=n), estimator, str(chosen.kind.values)) for n in chosen.attribute.values]
+
+
+def path_curves(results: xr.Dataset) -> dict[str, Curve]:
+    """The curve of each attribute along the model's own path; empty where it was not measured."""
+    if "path_information" not in results:
+        return {}
+    curves = (_curve(results.sel(attribute=n), PATH_ESTIMATOR, "estimate", "path_") for n in results.attribute.values)
+    return {c.attribute: c for c in curves}
+
+
+def _curve(of_attribute: xr.Dataset, estimator: str, kind: str, prefix: str = "") -> Curve:
+    """The curve of one attribute, from the variables that begin with a prefix."""
+    names = ("information", "stderr", "information_per_draw", "quadrature_error")
+    value, stderr, per_draw, quadrature_error = (of_attribute[prefix + n].values for n in names)
+    name, ceiling = str(of_attribute.attribute.values), float(of_attribute[prefix + "ceiling"])
+    columns = int(of_attribute.get("draws_per_column", 1)) if not prefix else 1
+    sigma = of_attribute.sigma.values
+    return Curve(name, estimator, sigma, value, stderr, ceiling, per_draw, kind, quadrature_error, columns)
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:

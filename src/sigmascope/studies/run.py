@@ -24,10 +24,10 @@ from sigmascope.report.page import write_page
 from sigmascope.report.table import onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
+from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.scales import print_notes
 from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
@@ -86,9 +86,9 @@ def run_subject(
         shown = why.replace(f" ({results.attrs.get('wrapping', '')})", "")
         print(f"sigmascope: note: {shown}", file=sys.stderr)
     if folder is not None:
-        folder.write("onset.csv", lambda p: p.write_text(onset_csv(table, doubts(results)), encoding="utf-8"))
+        folder.write_text("onset.csv", onset_csv(table, doubts(results)))
         if "value_information" in results:
-            folder.write("values.csv", lambda p: p.write_text(values_csv(results), encoding="utf-8"))
+            folder.write_text("values.csv", values_csv(results))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         curves = {c.attribute: c for c in to_curves(results)}
         findings = Findings(

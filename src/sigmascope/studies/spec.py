@@ -28,6 +28,7 @@ from sigmascope.studies.options import (
     StudyOptions,
     WithModel,
     changed,
+    first_difference,
     flat,
 )
 
@@ -73,17 +74,13 @@ class Spec(Common, ABC):
         table = {name: list(v) if isinstance(v, tuple) else v for name, v in (flat(self) | law).items()}
         return tomli_w.dumps({"study": table})
 
-    def same_numbers(self, other: Spec) -> bool:
-        """Whether both give the same numbers; the device and the path of the data do not matter."""
-        return not self.difference(other)
-
     def difference(self, other: Spec) -> str:
-        """The first option that makes the numbers of two studies differ, for a message; empty: they are the same."""
+        """The first option that makes the numbers of two studies differ; empty: none.
+
+        The device and the path of the data do not matter.
+        """
         here, there = flat(self.options()), flat(other.options())
-        for name in ("law", *here):
-            if name not in ("device", "data", "model", "fingerprint") and here[name] != there[name]:
-                return f"its {name} is {here[name]!r}, not {there[name]!r}"
-        return "" if self.fingerprint == other.fingerprint else "of other data"
+        return first_difference(here, {"law": there["law"]} | there, ("device", "data", "model"))
 
 
 @dataclass(frozen=True)
@@ -224,34 +221,34 @@ def spec_of(**options: Any) -> Spec:
     Raises: InputError for a value that cannot be used, or an option that this kind of study does not have.
     """
     defaults = flat(StudyOptions())
-    asked = changed(StudyOptions(), **{n: _typed(n, value, defaults.get(n, value)) for n, value in options.items()})
-    asked.validate_groups()
-    piped = asked.model.startswith((PIPELINE, HUB))
-    if asked.model and asked.exact != ExactOptions():
+    passed = changed(StudyOptions(), **{n: _typed(n, value, defaults.get(n, value)) for n, value in options.items()})
+    passed.validate_groups()
+    piped = passed.model.startswith((PIPELINE, HUB))
+    if passed.model and passed.exact != ExactOptions():
         raise InputError("--pairs and --law are options of the exact filter: leave them out with --model")
-    if asked.inputs.data == GENERATED and not piped:
+    if passed.inputs.data == GENERATED and not piped:
         raise InputError("the data 'generated' need a pipeline: pass --model diffusers:FOLDER, or other data")
-    kind: Spec = HeldoutSpec() if asked.exact.law == "heldout" else ExactSpec()
-    if asked.model:
+    kind: Spec = HeldoutSpec() if passed.exact.law == "heldout" else ExactSpec()
+    if passed.model:
         kind = PipelineSpec() if piped else ModelSpec()
-    _refuse_foreign(asked, kind)
-    spec = changed(kind, **{name: value for name, value in flat(asked).items() if name in flat(kind)})
+    _refuse_foreign(passed, kind)
+    spec = changed(kind, **{name: value for name, value in flat(passed).items() if name in flat(kind)})
     spec.validate()
     return spec
 
 
-def _refuse_foreign(asked: StudyOptions, kind: Spec) -> None:
+def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     """Refuse options that were passed and that this kind of study does not have."""
     of_model, has = isinstance(kind, SpecOfModel), flat(kind)
     run = "a learned model of sigmascope train" if of_model else "a study of data alone"
-    for group, belongs in ((asked.gaps, "a model"), (asked.forking, "a pipeline"), (asked.pipeline, "a pipeline")):
+    for group, belongs in ((passed.gaps, "a model"), (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline")):
         refuse(group, {n: owner for n, owner in _each(group, belongs).items() if n not in (*has, "forks")}, run)
     if isinstance(kind, ModelSpec):
-        refuse(asked.forking, {"forks": "the exact filter, and of a pipeline"}, run)
+        refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)
     if isinstance(kind, HeldoutSpec):
-        if asked.exact.pairs:
+        if passed.exact.pairs:
             raise InputError("--pairs cannot be used with lower bounds: leave out --pairs, or --law heldout")
-        refuse(asked.forking, {"forks": "the estimator forks"}, "the held-out law")
+        refuse(passed.forking, {"forks": "the estimator forks"}, "the held-out law")
 
 
 def _each(group: object, belongs: str) -> dict[str, str]:

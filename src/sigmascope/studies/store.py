@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 import sigmascope.distributed as distributed
 from sigmascope.core import InputError
+from sigmascope.report.gallery import rendered
 from sigmascope.studies.options import changed
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.spec import GENERATED, Spec, read_spec
@@ -44,7 +46,7 @@ class Folder:
     def _begin(self, marker: str, text: str) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write(marker, lambda p: p.write_text(text, encoding="utf-8"))
+            self.write_text(marker, text)
         except OSError as error:
             where = error.filename or self.path
             raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
@@ -55,6 +57,16 @@ class Folder:
     def write(self, name: str, writer: Callable[[Path], object]) -> None:
         """Write a file completely, or not at all."""
         _write(self.path, name, writer)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file in UTF-8."""
+        self.write(name, lambda p: p.write_text(text, encoding="utf-8"))
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure as ``name.png`` and ``name.svg``."""
+        for kind in ("png", "svg"):
+            picture = rendered(figure, kind)
+            self.write(f"{name}.{kind}", lambda p, picture=picture: p.write_bytes(picture))  # type: ignore[misc]
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays as an .npz file."""

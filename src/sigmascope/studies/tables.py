@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from sigmascope.studies.laws import NOISED, OWN_PATH, path_curves
-from sigmascope.studies.results import to_curves
+from sigmascope.studies.laws import NOISED, OWN_PATH
+from sigmascope.studies.results import path_curves, to_curves
 
 if TYPE_CHECKING:
     import pandas as pd

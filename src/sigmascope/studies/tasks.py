@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tomli_w
 
@@ -13,7 +13,7 @@ from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, arg, group
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
 from sigmascope.limits import MOST_SEED, MOST_STEPS, check_levels, check_of_scenes, check_text, refuse, shown, within
-from sigmascope.studies.options import DataOptions
+from sigmascope.studies.options import DataOptions, first_difference
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
 FORK_SAMPLERS = ("exact", "sde", "ode")
@@ -42,9 +42,7 @@ class GenerateTask(DataOptions):
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "generate"
+    kind: ClassVar[str] = "generate"
 
     def check(self) -> GenerateTask:
         """Itself.
@@ -87,9 +85,7 @@ class ForkTask(DataOptions):
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "fork"
+    kind: ClassVar[str] = "fork"
 
     def check(self) -> ForkTask:
         """Itself.
@@ -148,9 +144,7 @@ class ReproduceTask:
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
-    @property
-    def kind(self) -> str:
-        return "reproduce"
+    kind: ClassVar[str] = "reproduce"
 
     def check(self) -> ReproduceTask:
         """Itself.
@@ -164,7 +158,7 @@ class ReproduceTask:
             raise InputError(f"size is {shown(self.size)}: it must not be negative; pass e.g. --size 16")
         within("size", self.size, 0, 100_000, "pass e.g. --size 16")
         if not 0 <= self.seed < 2**31:
-            raise InputError(f"seed is {shown(self.seed)}: expected 0 or more, and less than 2^31")
+            raise InputError(f"seed is {shown(self.seed)}: it must not be negative, and less than 2^31")
         return self
 
 
@@ -193,20 +187,11 @@ class TrainSpec(DataOptions):
     def differs(self, text: str) -> str:
         """The first difference from the training in the text of a file; empty: none that changes the result."""
         try:
-            file = tomllib.loads(text)
-            stored: dict[str, Any] = {"ground": DataOptions.ground} | dict(file["train"])
-            stored["settings"] = dict(file["settings"])
+            stored, own = (tomllib.loads(x) for x in (text, self.to_toml()))
+            old, new = ({"ground": DataOptions.ground} | x["train"] | x["settings"] for x in (stored, own))
         except (KeyError, TypeError, ValueError, RecursionError):
             return "its settings cannot be read"
-        own = tomllib.loads(self.to_toml())
-        wanted = own["train"] | {"settings": own["settings"]}
-        for name in ("attributes", "classifier_steps", "size", "grain", "ground", "half"):
-            if stored.get(name) != wanted[name]:
-                return f"its {name} is {stored.get(name)!r}, not {wanted[name]!r}"
-        for name, value in wanted["settings"].items():
-            if stored["settings"].get(name) != value:
-                return f"its {name} is {found['settings'].get(name)!r}, not {value!r}"
-        return "" if stored.get("fingerprint") == wanted["fingerprint"] else "of other data"
+        return first_difference(old, new, ("device", "data", "checkpoint_seconds"))
 
 
 Task = GenerateTask | ForkTask | ReproduceTask
@@ -224,11 +209,7 @@ def difference(text: str, task: Task) -> str:
         stored = asdict(type(task)(**(table | {"attributes": tuple(table["attributes"])})))
     except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
-    wanted = asdict(task)
-    for name in wanted:
-        if name not in ("device", "data", "fingerprint") and stored[name] != wanted[name]:
-            return f"its {name} is {stored[name]!r}, not {wanted[name]!r}"
-    return "" if stored["fingerprint"] == wanted["fingerprint"] else "of other data"
+    return first_difference(stored, asdict(task), ("device", "data"))
 
 
 def _check_common(task: GenerateTask | ForkTask) -> None:
@@ -237,7 +218,7 @@ def _check_common(task: GenerateTask | ForkTask) -> None:
     check_text(task)
     check_of_scenes(task.data, task.size, task.grain)
     if not 0 <= task.seed <= MOST_SEED:
-        raise InputError(f"seed is {shown(task.seed)}: expected 0 or more, and less than 2^63")
+        raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")
 
 
 def _check_path(name: str, first: float, last: float, steps: int) -> None:

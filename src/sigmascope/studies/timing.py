@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Study:
-    """What the time of a study depends on."""
+    """The sizes and settings that decide the time of a study."""
 
     data: Any
     denoiser: Denoiser
@@ -99,7 +99,7 @@ def seconds_of(data: Any, denoiser: Denoiser, spec: Spec, device: torch.device) 
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:
     """Seconds of a call and what it returns; processor time where one thread works, without other load."""
-    device = torch.cuda.is_initialized()
+    device = torch.cuda.is_available()
     clock = time.process_time if torch.get_num_threads() == 1 and not device else time.perf_counter
     if device:
         torch.cuda.synchronize()

@@ -33,8 +33,7 @@ from sigmascope.report.losses import losses_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import Heun, final, sample, start
 from sigmascope.streams import Use
-from sigmascope.studies.exact_law import Data
-from sigmascope.studies.scales import print_notes
+from sigmascope.studies.exact_law import Data, print_notes
 from sigmascope.studies.store import Folder, check_folder
 from sigmascope.studies.tasks import TrainSpec
 

@@ -22,7 +22,6 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import InputError
@@ -71,11 +70,7 @@ class TableClock(Clock):
     """
 
     def __init__(
-        self,
-        times: Float[np.ndarray, " entries"],
-        sigmas: Float[np.ndarray, " entries"],
-        schedule: Schedule,
-        schedule_times: Float[np.ndarray, " schedule_times"] | None = None,
+        self, times: np.ndarray, sigmas: np.ndarray, schedule: Schedule, schedule_times: np.ndarray | None = None
     ) -> None:
         self.schedule, self.times, self._schedule_times = schedule, times, schedule_times
         self._infinite = bool(np.isinf(sigmas[-1]))
@@ -185,7 +180,7 @@ class LogPreserving(Schedule):
     _alpha: ClassVar[Any] = staticmethod(lambda sigma: 1 / np.hypot(1, sigma))
 
     def __init__(self, lowest: float, highest: float) -> None:
-        self.least, self.most = 0.25 * math.log(lowest), 0.25 * math.log(highest)
+        self.data_time, self.noise_time = 0.25 * math.log(lowest), 0.25 * math.log(highest)
 
     def _sigma(self, time: np.ndarray) -> np.ndarray:
         sigma: np.ndarray = np.exp(4 * time)

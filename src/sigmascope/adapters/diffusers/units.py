@@ -65,10 +65,9 @@ class Level:
         step: the first state with at most this noise; the number of states where there is none.
         step_sigma: sigma of that state, in our unit.
         steps: number of steps.
-        strength: the smallest strength of an image-to-image run that begins at this level or above; None: there is
-            none.
+        strength: the smallest strength of an image-to-image run that begins at this level or above, or None.
         percent: share of the training clock that is done.
-        strength_at_most: the largest strength of a run that begins at this level or below; None: there is none.
+        strength_at_most: the largest strength of a run that begins at this level or below, or None.
     """
 
     sigma: float

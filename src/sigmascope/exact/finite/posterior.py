@@ -137,7 +137,7 @@ class PosteriorPass(TilePass):
         if rows.stop - rows.start <= _TILE_ROWS or device.type != "cpu":
             return source.read(rows.start, rows.stop).reshape(-1, size).to(device)
         out = room("raw", (rows.stop - rows.start, size))
-        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), out.split(_TILE_ROWS), strict=True):
+        for start, part in zip(range(rows.start, rows.stop, _TILE_ROWS), torch.split(out, _TILE_ROWS), strict=True):
             part.copy_(source.read(start, start + len(part)).reshape(-1, size))
         return out
 
@@ -233,8 +233,10 @@ class PosteriorPass(TilePass):
         score = ((sums / mass)[:, :, None] * (by_value - mean) ** 2).sum(0)
         conditional = by_value[own, torch.arange(len(own), device=own.device)]
         mmse = (v - mean) ** 2 - (v - conditional) ** 2
-        along = (pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse))
-        return score.sum(1), mmse.sum(1), *along
+        of_score, of_mmse = (
+            pooled([x[p, exact:].mean(0) * sketch.random for p in c.parts], self._weights) for x in (score, mmse)
+        )
+        return score.sum(1), mmse.sum(1), of_score, of_mmse
 
     @property
     def _weights(self) -> list[float]:

@@ -120,7 +120,7 @@ class ScreenedDenoiser(Denoiser):
         """E[V | Y_sigma = y, known attributes], in the dtype of y: the mean of :meth:`certified`."""
         return self.certified(y, sigma, known).mean.to(y.dtype)
 
-    def certified(self, y: Values, sigma: Levels, known: Known = None) -> Certified:
+    def certified(self, y: Tensor, sigma: Tensor, known: Known = None) -> Certified:
         r"""The posterior mean with a bound on its error.
 
         Args:
@@ -151,7 +151,7 @@ class ScreenedDenoiser(Denoiser):
         with full_precision(), torch.no_grad():
             allowed = self._allowed(columns, len(y))
             screened = torch.nonzero(~result.dense)[:, 0]
-            for rows in screened.split(step) if len(screened) else ():
+            for rows in torch.split(screened, step) if len(screened) else ():
                 p = self._bounds.bands.project(flat[rows])
                 variance = level[rows] ** 2
                 chunk = _Rows(raw[rows], level[rows], variance, p, self._bounds.least(p, variance))
@@ -164,7 +164,7 @@ class ScreenedDenoiser(Denoiser):
         """Which rows have numbers too large for single precision."""
         reach = 1.0 + self._bounds.reach
         size = (1.0 + flat.norm(dim=1)) * reach + reach**2 + sigma**2 * (1.0 - self._log_weight.min())
-        return ~(size < _LARGEST)
+        return torch.logical_not(size < _LARGEST)
 
     def _allowed(self, known: list[tuple[int, Tensor]], batch: int) -> dict[int, Tensor]:
         """For each row with known attributes, which items have them.
@@ -178,7 +178,7 @@ class ScreenedDenoiser(Denoiser):
                 if column[row] != UNKNOWN:
                     mask &= self._classes[:, place] == column[row]
             allowed[row] = mask
-        check_possible(torch.tensor([bool(allowed[row].any()) for row in allowed]))
+        check_possible(torch.tensor([bool(mask.any()) for mask in allowed.values()], dtype=torch.bool))
         return {row: mask for row, mask in allowed.items() if not bool(mask.all())}
 
     def _screen(self, y: _Rows, allowed: dict[int, Tensor], rows: Int64[Tensor, " rows"], result: Certified) -> None:
@@ -244,7 +244,8 @@ class ScreenedDenoiser(Denoiser):
 
     def _wide(self, y: _Rows) -> Float[Tensor, "rows runs run"]:
         along = y.projections.along.float()
-        return torch.nn.functional.pad(along, (0, -along.shape[1] % bounds.RUN)).unflatten(1, (-1, bounds.RUN))
+        padded = torch.nn.functional.pad(along, (0, -along.shape[1] % bounds.RUN))
+        return padded.reshape(len(padded), -1, bounds.RUN)
 
     def _anchors(self, y: _Rows, item: Int64[Tensor, " rows"]) -> _Anchors:
         """Exact scores of one item for each row, and so the score below which items do not matter."""

@@ -125,7 +125,8 @@ class Sketch:
             return along
         own = slice(None) if part is None else slice(part * self.random, (part + 1) * self.random)
         inner = self._inner[:, own].to(along)
-        first, random, others = along.split([self.coarse_exact, inner.shape[1], self.exact - self.coarse_exact], -1)
+        counts = [self.coarse_exact, inner.shape[1], self.exact - self.coarse_exact]
+        first, random, others = torch.split(along, counts, -1)
         return torch.cat([first, others, random - others @ inner], -1)
 
     @cached_property

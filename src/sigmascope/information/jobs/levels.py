@@ -271,7 +271,11 @@ class InTurn:
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
         self._jobs = dict(jobs)
-        self.total = sum(j.total for j in self._jobs.values())
+
+    @property
+    def total(self) -> int:
+        """Steps of all, as far as is known: a job may find on its way that it needs more."""
+        return sum(j.total for j in self._jobs.values())
 
     @property
     def position(self) -> int:

@@ -1,3 +1,3 @@
-"""What results hold beside the curves of a study."""
+"""Variables of results beside the curves of a study."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What the results of an exact law hold beside its curves."""
+"""Variables of results of an exact law, beside its curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.pairs import PairJob
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.keeping import kept, sure
-from sigmascope.information.pairs import Interaction
 from sigmascope.information.posterior import by_value, entropy_of
 from sigmascope.information.problems import ExactProblem
 from sigmascope.studies.glossary import DRAWS
@@ -54,17 +53,29 @@ class Limits(_OfPosteriors):
 
 
 class Values(_OfPosteriors):
-    """The information about each single value."""
+    """The information about each single value, along one dimension ``value`` for all attributes."""
 
     def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        job = done["posteriors"]
-        return _with_values(
-            results,
-            {
-                a.name: by_value(a, problem.sigma, job.log_posterior(a.name)[problem.at])
-                for a in problem.attributes
-                if problem.uses("posterior") and len(a.values) <= MOST_VALUES
-            },
+        rows = []
+        for a in problem.attributes:
+            if problem.asks("posterior") and len(a.values) <= MOST_VALUES:
+                log_p = done["posteriors"].log_posterior(a.name)[problem.at]
+                of_values = list(by_value(a, problem.sigma, log_p).values())
+                table = onsets(of_values, resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"]))
+                by_name = {onset.attribute: onset for onset in table}
+                rows += [(a.name, c, by_name[c.attribute]) for c in of_values]
+        if not rows:
+            return results
+        return results.assign(
+            value_information=(("value", "sigma"), np.stack([c.value for _, c, _ in rows])),
+            value_stderr=(("value", "sigma"), np.stack([c.error for _, c, _ in rows])),
+            value_ceiling=("value", [c.ceiling for _, c, _ in rows]),
+            value_half=("value", [onset.at[1].value for _, _, onset in rows]),
+            value_half_low=("value", [onset.at[1].low for _, _, onset in rows]),
+            value_half_high=("value", [onset.at[1].high for _, _, onset in rows]),
+            value_before_next=("value", [onset.before_next for _, _, onset in rows]),
+        ).assign_coords(
+            value=[c.attribute for _, c, _ in rows], value_attribute=("value", [name for name, _, _ in rows])
         )
 
 
@@ -84,7 +95,12 @@ class EffectiveItems(_OfPosteriors):
     """The effective number of items, and the level where it falls to one."""
 
     def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        return _with_effective_items(results, done["posteriors"].effective_items()[[*problem.at, -1]])
+        items = np.maximum(done["posteriors"].effective_items()[[*problem.at, -1]], 1.0)  # against rounding
+        at = collapse(results.sigma.values, items[:-1])
+        return results.assign(
+            effective_items=(("sigma", "draw"), items[:-1]), effective_items_limit=("draw", items[-1]),
+            identified_sigma=at.value, identified_sigma_low=at.low, identified_sigma_high=at.high,
+        )  # fmt: skip
 
 
 class Tree(_OfPosteriors):
@@ -98,7 +114,7 @@ class Tree(_OfPosteriors):
 
 
 class Pairs(Extra):
-    """The interaction information of every pair of attributes of a finite set."""
+    """Symmetric matrices of the interaction information of attributes; on the diagonal, I(A; A; Y) = I(A; Y)."""
 
     def __init__(self, denoiser: FiniteDenoiser) -> None:
         self._denoiser = denoiser
@@ -110,41 +126,23 @@ class Pairs(Extra):
         return {"pairs": problem.job("pairs", make)}
 
     def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        return _with_pairs(results, done["pairs"].interactions([c for c in curves if c.estimator == "posterior"]))
-
-
-def _with_values(results: xr.Dataset, curves: Mapping[str, Mapping[str, Curve]]) -> xr.Dataset:
-    """The results with the curves of single values, by attribute and value, along one dimension ``value``."""
-    rows = [(name, c) for name, values in curves.items() for c in values.values()]
-    if not rows:
-        return results
-    when = {}
-    for name, values in curves.items():
-        for onset in onsets(list(values.values()), resamples=VALUE_RESAMPLES, seed=int(results.attrs["seed"])):
-            when[name, onset.attribute] = onset
-    sorted_onsets = [when[name, c.attribute] for name, c in rows]
-    return results.assign(
-        value_information=(("value", "sigma"), np.stack([c.value for _, c in rows])),
-        value_stderr=(("value", "sigma"), np.stack([c.error for _, c in rows])),
-        value_ceiling=("value", [c.ceiling for _, c in rows]),
-        value_half=("value", [o.at[1].value for o in sorted_onsets]),
-        value_half_low=("value", [o.at[1].low for o in sorted_onsets]),
-        value_half_high=("value", [o.at[1].high for o in sorted_onsets]),
-        value_before_next=("value", [o.before_next for o in sorted_onsets]),
-    ).assign_coords(value=[c.attribute for _, c in rows], value_attribute=("value", [name for name, _ in rows]))
-
-
-def _with_effective_items(results: xr.Dataset, effective_items: Float[np.ndarray, "levels draws"]) -> xr.Dataset:
-    """The results with the effective number of items, at their levels and in the limit sigma → 0."""
-    effective_items = np.maximum(effective_items, 1.0)  # against rounding
-    at = collapse(results.sigma.values, effective_items[:-1])
-    return results.assign(
-        effective_items=(("sigma", "draw"), effective_items[:-1]),
-        effective_items_limit=("draw", effective_items[-1]),
-        identified_sigma=at.value,
-        identified_sigma_low=at.low,
-        identified_sigma_high=at.high,
-    )
+        pairs = done["pairs"].interactions([c for c in curves if c.estimator == "posterior"])
+        names = list(dict.fromkeys(n for pair in pairs for n in (pair.first, pair.second)))
+        alone = {c.attribute: c for c in to_curves(results)}
+        shape = (len(names), len(names), results.sizes["sigma"])
+        value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
+        for i, name in enumerate(names):
+            value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].error, alone[name].ceiling
+        for pair in pairs:
+            i, j = names.index(pair.first), names.index(pair.second)
+            value[i, j] = value[j, i] = pair.value
+            stderr[i, j] = stderr[j, i] = pair.error
+            ceiling[i, j] = ceiling[j, i] = pair.ceiling
+        return results.assign(
+            pair_interaction=(("first", "second", "sigma"), value),
+            pair_stderr=(("first", "second", "sigma"), stderr),
+            pair_ceiling=(("first", "second"), ceiling),
+        ).assign_coords(first=names, second=names)
 
 
 def with_tree(
@@ -167,23 +165,3 @@ def with_tree(
         whole_stderr=(("tree", "sigma"), np.stack([c.error for c in curves])),
         whole_ceiling=("tree", prior),
     ).assign_coords(tree=np.arange(len(prior)))
-
-
-def _with_pairs(results: xr.Dataset, pairs: Sequence[Interaction]) -> xr.Dataset:
-    """The results with symmetric matrices of interactions; on the diagonal, I(A; A; Y) = I(A; Y)."""
-    names = list(dict.fromkeys(n for pair in pairs for n in (pair.first, pair.second)))
-    alone = {c.attribute: c for c in to_curves(results)}
-    shape = (len(names), len(names), results.sizes["sigma"])
-    value, stderr, ceiling = np.empty(shape), np.empty(shape), np.empty(shape[:2])
-    for i, name in enumerate(names):
-        value[i, i], stderr[i, i], ceiling[i, i] = alone[name].value, alone[name].error, alone[name].ceiling
-    for pair in pairs:
-        i, j = names.index(pair.first), names.index(pair.second)
-        value[i, j] = value[j, i] = pair.value
-        stderr[i, j] = stderr[j, i] = pair.error
-        ceiling[i, j] = ceiling[j, i] = pair.ceiling
-    return results.assign(
-        pair_interaction=(("first", "second", "sigma"), value),
-        pair_stderr=(("first", "second", "sigma"), stderr),
-        pair_ceiling=(("first", "second"), ceiling),
-    ).assign_coords(first=names, second=names)

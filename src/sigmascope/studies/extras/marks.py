@@ -12,7 +12,7 @@ from sigmascope.information.problems import ModelProblem, SamplerProblem
 from sigmascope.learn.settings import NULL
 from sigmascope.studies.extras.models import LOSSES, OfGaps
 from sigmascope.studies.marks import with_marks
-from sigmascope.studies.subjects.extra import Extra, Jobs
+from sigmascope.studies.subjects.extra import Jobless, Jobs
 
 _GAPS = ("score_gap", "mmse_gap")
 
@@ -46,7 +46,7 @@ class MarksOfModel(OfGaps):
         return results
 
 
-class MarksOfSampler(Extra):
+class MarksOfSampler(Jobless):
     """Verdicts on forks: by denoising losses, and by the proportions of the images that the model makes.
 
     Args:

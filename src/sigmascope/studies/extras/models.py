@@ -1,14 +1,16 @@
-"""What the results of a network hold beside its curves."""
+"""Variables of results of a network, beside its curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from sigmascope.core import Curve
+from sigmascope.core import Curve, InputError
+from sigmascope.information.allocation import Allocation
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
@@ -17,8 +19,9 @@ from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
+from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import further_error
-from sigmascope.studies.subjects.extra import Extra, Jobs
+from sigmascope.studies.subjects.extra import Extra, Jobless, Jobs
 
 LOSSES = "losses"
 """Key of the job of the denoising losses."""
@@ -53,7 +56,7 @@ class Losses(Extra):
         return results.assign(variables).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
 
 
-class OwnPath(Extra):
+class OwnPath(Jobless):
     """Curves along the model's own path."""
 
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -108,7 +111,7 @@ class Chain(Extra):
         )
 
 
-class OfProbes(Extra):
+class OfProbes(Jobless):
     """The accuracy of probes, and their bounds with fewer draws to train on."""
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -152,7 +155,7 @@ class Calibration(OfGaps):
         return results
 
 
-class Allocation(OfGaps):
+class DrawsOfGaps(OfGaps):
     """The draws that the gaps were measured on, so that another model can be measured on the same."""
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -161,3 +164,20 @@ class Allocation(OfGaps):
         return results.assign(
             {f"allocation_{k}": ([f"allocation_{k}_{i}" for i in range(v.ndim)], v) for k, v in state.items()}
         )
+
+
+def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
+    """The allocation of an earlier study, so that two models are measured on the same draws.
+
+    Raises: InputError where there is none, or it has other attributes.
+    """
+    path = study / "results.nc" if study.is_dir() else study
+    file = read_study(path, "pass a study of a model")
+    stored = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
+    measured = [*map(str, file.attribute.values), *([NULL] if "null_score_gap" in file else [])]
+    if not stored or measured != list(names):
+        raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
+    try:
+        return Allocation.from_state({k.removeprefix("allocation_"): v for k, v in stored.items()})
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise InputError(f"{path}: its draws cannot be read: pass a study of a model to --like") from error

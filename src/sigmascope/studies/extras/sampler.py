@@ -1,4 +1,4 @@
-"""What the results of a sampler hold beside its curves, from the labels of continuations."""
+"""Variables of results of a sampler, beside its curves: from the labels of continuations."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sigmascope.information.problems import SamplerProblem
 from sigmascope.studies.glossary import DRAWS
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.laws import NOISED, NOISED_OWN
-from sigmascope.studies.subjects.extra import Extra, Jobs
+from sigmascope.studies.subjects.extra import Jobless, Jobs
 
 _UNLIKE = 0.1  # share of H(A) by which the entropy of generated images may differ
 _AXES = ("channel", "row", "column")
 
 
-class Kept(Extra):
+class Kept(Jobless):
     """The probabilities that redraws keep the attribute and share it; the accuracy of the default labeller."""
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -50,7 +50,7 @@ class Kept(Extra):
         return results
 
 
-class Made(Extra):
+class Made(Jobless):
     """The entropy of generated images, and the reason against forks where it is not H(A) of the images.
 
     Args:
@@ -66,7 +66,7 @@ class Made(Extra):
         return results
 
 
-class Children(Extra):
+class Children(Jobless):
     """The first draw and some of its continuations at every level, as pictures.
 
     Args:

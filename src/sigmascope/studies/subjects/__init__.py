@@ -1,3 +1,3 @@
-"""What can be studied: exact laws, networks that can be told attributes, samplers."""
+"""Subjects of studies: exact laws, conditional networks, samplers."""
 
 __all__: list[str] = []

@@ -39,7 +39,7 @@ class Subject(ABC, Generic[P]):
 
     @abstractmethod
     def extras(self, problem: P) -> Sequence[Extra]:
-        """What results hold beside the curves, in the order in which it is added."""
+        """The variables of results beside the curves, in the order in which they are added."""
 
     @abstractmethod
     def dry_run(self, spec: Spec, reading: float) -> list[str]:
@@ -59,13 +59,13 @@ class Subject(ABC, Generic[P]):
         """
         return None
 
+    @abstractmethod
     def beside(self, problem: P) -> Sequence[Estimator[Any]]:
-        """Estimators that every study of it has, in addition to those of the specification; none by default."""
-        return ()
+        """Estimators that every study of it has, in addition to those of the specification."""
 
+    @abstractmethod
     def joining(self, problem: P) -> Joins:
-        """How the curves of estimators become those of the study; unchanged by default."""
-        return Unjoined()
+        """How the curves of estimators become those of the study; often :class:`Unjoined`."""
 
     def estimators(self, spec: Spec) -> tuple[Estimator[Any], ...]:
         """The estimators that the specification names.

@@ -51,11 +51,12 @@ class AttributeOfClasses(Denoiser):
         others = [n for n in known or {} if n != name]
         if others:
             raise InputError(f"this network cannot be conditioned on {others[0]!r}, only on {name!r}")
-        if known is None or name not in known:
-            return self.network(y, sigma)
-        value = known[name].to(self.classes.device)
-        classes = torch.where(value == UNKNOWN, UNKNOWN, self.classes[value.clamp_min(0)])
-        return self.network(y, sigma, {self._class: classes})
+        labels = {}
+        if known is not None and name in known:
+            value = known[name].to(self.classes.device)
+            labels[self._class] = torch.where(value == UNKNOWN, UNKNOWN, self.classes[value.clamp_min(0)])
+        mean: Tensor = self.network(y, sigma, labels)
+        return mean
 
 
 def classes_of(a: Attribute, network: Foreign, model: str, classes: str = "") -> list[int]:

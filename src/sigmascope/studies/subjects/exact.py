@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Curve, Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
-from sigmascope.information.estimator import EXACT, POPULATION
+from sigmascope.information.estimator import EXACT, POPULATION, Estimator
 from sigmascope.information.laws import law_of
+from sigmascope.information.problem import Problem
 from sigmascope.information.problems import ExactProblem, PopulationProblem
 from sigmascope.noise import sigma_grid
 from sigmascope.report.explorer import Explored
@@ -19,10 +20,28 @@ from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.exploring import explore
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
-from sigmascope.studies.subjects.base import Extra, Subject
+from sigmascope.studies.subjects.base import Joins, Subject, Unjoined
+from sigmascope.studies.subjects.extra import Extra
+
+P = TypeVar("P", bound=Problem[Any])
 
 
-class ExactSubject(Subject[ExactProblem]):
+class DataSubject(Subject[P]):
+    """A law of data, whose curves stay as they are."""
+
+    denoiser: Denoiser
+
+    def beside(self, problem: P) -> Sequence[Estimator[Any]]:
+        return ()
+
+    def joining(self, problem: P) -> Joins:
+        return Unjoined()
+
+    def dry_run(self, spec: Spec, reading: float) -> list[str]:
+        return lines_of_exact(self, spec, reading)
+
+
+class ExactSubject(DataSubject[ExactProblem]):
     """A law with an exact posterior.
 
     Args:
@@ -62,11 +81,8 @@ class ExactSubject(Subject[ExactProblem]):
             extras.append(Tree(self.denoiser))
         return extras
 
-    def dry_run(self, spec: Spec, reading: float) -> list[str]:
-        return lines_of_exact(self, spec, reading)
 
-
-class Population(Subject[PopulationProblem]):
+class Population(DataSubject[PopulationProblem]):
     """The population that the items of a finite set come from.
 
     Args:
@@ -90,6 +106,3 @@ class Population(Subject[PopulationProblem]):
 
     def extras(self, problem: PopulationProblem) -> Sequence[Extra]:
         return ()
-
-    def dry_run(self, spec: Spec, reading: float) -> list[str]:
-        return lines_of_exact(self, spec, reading)

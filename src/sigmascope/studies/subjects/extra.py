@@ -1,4 +1,4 @@
-"""What results hold beside the curves of a study."""
+"""Variables of results beside the curves of a study."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Extra(ABC):
 
     first: bool = False
 
+    @abstractmethod
     def jobs(self, problem: Any) -> Mapping[str, Job]:
-        """The jobs that it needs; none by default."""
-        return {}
+        """The jobs that it needs, by key."""
 
     @abstractmethod
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
@@ -38,3 +38,10 @@ class Extra(ABC):
             done: all jobs, finished.
             curves: of the study.
         """
+
+
+class Jobless(Extra):
+    """An extra that reads only jobs of others."""
+
+    def jobs(self, problem: Any) -> Mapping[str, Job]:
+        return {}

@@ -29,15 +29,14 @@ from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
 from sigmascope.streams import Use
-from sigmascope.studies.alike import allocation_of
 from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
+from sigmascope.studies.exact_law import attributes_of
 from sigmascope.studies.extras.marks import MarksOfModel
-from sigmascope.studies.extras.models import Allocation, Calibration, Chain, Losses, OfProbes, OwnPath
+from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
 from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.spec import ModelSpec, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Subject
-from sigmascope.studies.subjects.entries import attributes_of
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.training import source_of
 
 _TEST, _FIT, _PROBED, _CHEAP, _CHEAP_FIT = range(5)
@@ -166,7 +165,7 @@ class ConditionalModel(Subject[ModelProblem]):
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
         return (
             Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(), OfProbes(),
-            NetworkFacts(self), Allocation(),
+            NetworkFacts(self), DrawsOfGaps(),
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
@@ -187,7 +186,7 @@ class ConditionalModel(Subject[ModelProblem]):
         return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
 
-class NetworkFacts(Extra):
+class NetworkFacts(Jobless):
     """Facts about the network and its calls, as attributes of the results."""
 
     def __init__(self, subject: ConditionalModel) -> None:

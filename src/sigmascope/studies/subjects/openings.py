@@ -13,9 +13,8 @@ from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.jobs.pairs import attribute_pairs
-from sigmascope.studies.exact_law import chosen, denoiser_of
+from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling
-from sigmascope.studies.scales import require_scales
 from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
 from sigmascope.studies.subjects.conditional_pipeline import is_conditional, open_conditional

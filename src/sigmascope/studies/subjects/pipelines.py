@@ -183,7 +183,7 @@ def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
     null = o.null_class if o.null_class >= 0 else None
     pipe = load_pipeline(spec.model, allow_pickle=o.allow_pickle, null=null, variant=o.variant, device=device)
     schedule, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
-    low, high = (float(schedule.sigma(t)) / unit for t in (schedule.least, schedule.most))
+    low, high = (float(schedule.sigma(t)) / unit for t in (schedule.data_time, schedule.noise_time))
     config: Mapping[str, object] = pipe.scheduler.config
     if schedule.name == "edm":
         low, high = (float(str(config[k])) / unit for k in ("sigma_min", "sigma_max"))

@@ -37,7 +37,7 @@ from sigmascope.studies.labelling import Nearest, by_function, decoded, imported
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Measured, Subject
-from sigmascope.studies.subjects.extra import Extra
+from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.subjects.generated import images_of, kept_images
 from sigmascope.studies.subjects.model import check_same_data, unconditional_words
 from sigmascope.studies.subjects.pipelines import Opened, with_features
@@ -131,7 +131,7 @@ class _ExactLast:
         return sorted((c for _, curves in measured for c in curves), key=lambda c: c.kind == "exact")
 
 
-class PipelineFacts(Extra):
+class PipelineFacts(Jobless):
     """Facts about the pipeline and its calls, as attributes of the results."""
 
     def __init__(self, subject: Sampler) -> None:

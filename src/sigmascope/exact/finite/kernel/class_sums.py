@@ -124,6 +124,6 @@ def _products(
         shape = (len(counts), counts[0], -1)
         return torch.bmm(left.reshape(shape).transpose(1, 2), right.reshape(shape))
     out = left.new_empty(len(counts), left.shape[1], right.shape[1])
-    for part, p, q in zip(out, left.split(counts), right.split(counts), strict=True):
+    for part, p, q in zip(out, torch.split(left, counts), torch.split(right, counts), strict=True):
         torch.mm(p.T, q, out=part)
     return out

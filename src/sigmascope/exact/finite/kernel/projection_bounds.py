@@ -76,7 +76,8 @@ def principal_directions(source: ItemSource, centre: Float[Tensor, " size"], cou
     else:
         leading = torch.linalg.eigh(sample @ sample.T).eigenvectors.flip(1)[:, : min(count, size)]
         directions = sample.T @ leading
-    return torch.linalg.qr(directions).Q.contiguous()  # orthonormal even where the sample has fewer directions
+    basis: Tensor = torch.linalg.qr(directions).Q  # orthonormal even where the sample has fewer directions
+    return basis.contiguous()
 
 
 class Bands:

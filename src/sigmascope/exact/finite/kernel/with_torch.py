@@ -24,7 +24,8 @@ def add_weighted(weight: Tensor, tile: Tensor, total: Tensor) -> None:
 def centred(raw: Tensor, centre: Tensor, out: Tensor) -> Tensor:
     """Write items less the centre into ``out``; returns their squared norms."""
     torch.sub(raw.to(out.dtype), centre.to(out.dtype), out=out)
-    return torch.linalg.vector_norm(out, dim=1) ** 2
+    norm: Tensor = torch.linalg.vector_norm(out, dim=1)
+    return norm.square()
 
 
 def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[LivePairs, int]:
