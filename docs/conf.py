@@ -38,6 +38,7 @@ python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+suppress_warnings = ["ref.python"]  # a word within a type can be the name of several fields; it is then not linked
 
 html_theme = "furo"
 html_title = f"sigmascope {release}"

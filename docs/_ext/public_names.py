@@ -50,14 +50,14 @@ def kind_of(thing: Any) -> str:
 
 
 def entry(package: str, name: str) -> list[str]:
-    """The lines of reStructuredText that describe one name."""
+    """The lines of reStructuredText that describe one name, within the package's ``py:module``."""
     thing = getattr(importlib.import_module(package), name)
     kind, full = kind_of(thing), f"{package}.{name}"
     home = homes().get(id(thing), full)
     if home != full:
-        return [f".. py:{kind}:: {full}", "", f"   The same as :py:obj:`{home}`.", ""]
+        return [f".. py:{kind}:: {name}", "", f"   The same as :py:obj:`{home}`.", ""]
     if kind == "data":
-        return [f".. py:data:: {full}", "", *(f"   {line}" for line in words_of(name, thing)), ""]
+        return [f".. py:data:: {name}", "", *(f"   {line}" for line in words_of(name, thing)), ""]
     members = ["   :members:"] if kind in ("class", "exception") else []
     return [f".. auto{kind}:: {full}", *members, ""]
 
