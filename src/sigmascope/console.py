@@ -15,12 +15,16 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from tqdm import tqdm
 
-__all__ = ["BROKEN_PIPE", "prepared", "progress_bar", "silence", "spelled"]
+__all__ = ["BROKEN_PIPE", "Bar", "prepared", "progress_bar", "silence", "spelled"]
 
+if TYPE_CHECKING:
+    Bar: TypeAlias = tqdm[Any]
+else:  # tqdm of the lowest version takes no type
+    Bar = tqdm
 BROKEN_PIPE = 141
 """Exit status of a command whose output nobody reads any more."""
 _WORDS = "sigmascope.words"
@@ -104,7 +108,7 @@ def prepared() -> Iterator[None]:
 
 def progress_bar(
     words: str, total: int, unit: str, *, initial: int = 0, disable: bool | None = False, leave: bool = True
-) -> tqdm[Any]:
+) -> Bar:
     """A bar on standard error: ``scenes:  12 %|██      | 27 of 235 steps [00:12, 01:30 left]``.
 
     Args:
