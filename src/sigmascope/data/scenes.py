@@ -314,7 +314,7 @@ class _Thing:
         return np.where(inside, hit, np.inf), normal
 
 
-def _dot(a: Rays, b: Rays) -> np.ndarray:
+def _dot(a: Float[np.ndarray, "#rays 3"], b: Float[np.ndarray, "#rays 3"]) -> np.ndarray:
     """Inner product of each pair of rows."""
     return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
