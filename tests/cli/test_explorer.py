@@ -322,3 +322,30 @@ def test_curves_of_other_levels_are_read_between_their_own():
     data = data_of(explorer_section(ex, [half]))
     assert [a["information"] is None for a in data["attributes"]] == [False, True, True, True]
     assert float(data["attributes"][0]["information"][3]) == pytest.approx((c.value[2] + c.value[4]) / 2, abs=6e-4)
+
+
+@pytest.mark.parametrize("limit", [2e8, 0.0])
+def test_one_reading_of_the_data_is_the_exact_filter(limit, monkeypatch):
+    """Its posteriors are the filter's, the last continuations the item itself, and its mean is near the filter's."""
+    from sigmascope.data import draw_items, from_array
+    from sigmascope.exact.finite.filter import FiniteDenoiser
+    from sigmascope.information.laws import measure, problem_of
+    from sigmascope.studies import exploring
+
+    monkeypatch.setattr(exploring, "_EXACT_MEAN", limit)
+    rng = np.random.default_rng(0)
+    images = rng.random((700, 5, 5))
+    labels = {"half": images.mean((1, 2)) > 0.5, "corner": (4 * images[:, 0, 0]).astype(int)}
+    data = from_array(images, labels, weights=rng.random(700))
+    exact, draws = FiniteDenoiser(data), draw_items(data, 32, 0)
+    curves = measure(problem_of(exact, draws, np.geomspace(20, 0.02, 9), ("half", "corner"), ("posterior",)))
+    shown = exploring.explore(exact, data.attributes, draws, curves, 0)
+    level = torch.from_numpy(shown.sigma)
+    y = draws.v[0].double() + level.reshape(-1, 1, 1, 1) * draws.noise[0].double()
+    for a in data.attributes:
+        np.testing.assert_allclose(shown.posterior[a.name], exact.log_posterior(y, level, a.name).exp(), atol=2e-4)
+    spread = float(torch.as_tensor(images).std())
+    assert shown.mean_draws == (0 if limit else 1024)
+    assert np.abs(shown.denoised - exact(y, level).numpy()).max() < (1e-5 if limit else 6 * spread / 32)
+    assert (shown.children[-1] == draws.v[0].float().numpy()).all()  # one item is left
+    assert ("1,024 items" in explorer_section(shown, curves)) == (limit == 0)

@@ -101,6 +101,7 @@ class Explored:
         truth: for each attribute, the index of the image's own value; -1 where unknown.
         attributes: in order.
         tau: decreasing noise intensity of a schedule at the levels; None where there is no schedule.
+        mean_draws: items drawn from the posterior whose mean is ``denoised``; 0 where it is the mean over all items.
     """
 
     sigma: Float[np.ndarray, " levels"]
@@ -112,6 +113,7 @@ class Explored:
     truth: Mapping[str, int]
     attributes: Sequence[Attribute]
     tau: Float[np.ndarray, " levels"] | None = None
+    mean_draws: int = 0
 
 
 def explorer_section(explored: Explored, curves: Sequence[Curve]) -> str:
@@ -134,6 +136,8 @@ def explorer_section(explored: Explored, curves: Sequence[Curve]) -> str:
     ends = [f"{s:.3g}" for s in (explored.sigma[0], explored.sigma[last])]
     columns = 4 if forks <= 8 else 8
     reduced = " Pictures are reduced in size." if screen.step > 1 else ""
+    sampled = f" Its posterior mean is that of {explored.mean_draws:,} items drawn from p(v | y)."
+    reduced = f"{sampled if explored.mean_draws else ''}{reduced}"
     continued = f" Below them: {forks} continuations, images drawn from p(v | y)." if forks else ""
     return f"""<style>{_CSS}</style><h2>One image, level by level</h2>
 <noscript><p class="note">With JavaScript, a slider over the noise level shows here one image with noise, its posterior
