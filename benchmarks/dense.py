@@ -53,14 +53,14 @@ def main() -> None:
             weight = weight * denoiser.log_weight[start:stop][own].exp()
             mass[a] += weight.sum(2)
             sums[a] += weight.reshape(count * n, -1).float() @ x[own].float()
-    means, told = sums.reshape(values, count, n, -1), classes[draws.items]
+    means, given = sums.reshape(values, count, n, -1), classes[draws.items]
     dense = {"score_gap": np.zeros((count, n)), "mmse_gap": np.zeros((count, n))}
     for j in range(count):
         total = mass[:, j].sum(0)
         mean = means[:, j].double().sum(0) / total[:, None]
         by_value = means[:, j].double() / mass[:, j, :, None].clamp_min(1e-300)
         dense["score_gap"][j] = ((mass[:, j] / total)[:, :, None] * (by_value - mean) ** 2).sum((0, 2))
-        known = by_value[told, torch.arange(n)]
+        known = by_value[given, torch.arange(n)]
         dense["mmse_gap"][j] = ((v - mean) ** 2 - (v - known) ** 2).sum(1)
     work = PosteriorPass(denoiser, draws, levels, sketch=sketch_of(data, args.seed))
     while not work.done:

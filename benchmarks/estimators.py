@@ -89,7 +89,7 @@ def line(points: list[float], labels: dict[str, list[int]], names: dict[str, int
 
 
 def gaussian() -> Problem:
-    """25 dimensions told of 15: some 20 nats."""
+    """15 dimensions that inform of 25: some 20 nats."""
     g = generator(0)
     gain = torch.randn(15, 25, generator=g, dtype=torch.float64) / 5
     denoiser = GaussianDenoiser(torch.zeros(25), torch.eye(25), gain, 0.05 * torch.eye(15))

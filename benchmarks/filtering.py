@@ -117,13 +117,13 @@ def plain_benes(system: f.BenesSystem, path: f.Path) -> torch.Tensor:
     m, p, z = torch.zeros(PATHS, dtype=torch.float64), 0.0, torch.zeros(PATHS, dtype=torch.float64)
     means, drifts, evidence = (torch.empty(STEPS, *s, dtype=torch.float64) for s in ((PATHS, 1), (PATHS, 1), (PATHS,)))
     for k in range(STEPS):
-        told = dy[k] @ system.gain.double()
-        r = told - m * dt
+        given = dy[k] @ system.gain.double()
+        r = given - m * dt
         s = dt**2 * p + dt + dt**3 / 3
         gain = (p * dt + dt**2 / 2) / s
         p = (1 - gain * dt) ** 2 * p + dt - gain * dt**2 + gain**2 * (dt + dt**3 / 3)
         m = m + gain * r
-        z = z + 0.5 * (told**2 / dt - r**2 / s) - 0.5 * math.log(s / dt) - 0.5 * mu**2 * dt
+        z = z + 0.5 * (given**2 / dt - r**2 / s) - 0.5 * math.log(s / dt) - 0.5 * mu**2 * dt
         arm = mu * m + c
         means[k] = (m + mu * p * torch.tanh(arm))[:, None]
         drifts[k] = means[k] * system.gain

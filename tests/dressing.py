@@ -28,7 +28,7 @@ def pictures(folder, n=60):
 
 
 class Exact:
-    """What an ideal network of these pictures says of x: the noise in it, told a class or nothing (the last index).
+    """What an ideal network of these pictures says of x: the noise in it, given a class or nothing (the last index).
 
     Args:
         path: of the pictures.
@@ -50,8 +50,8 @@ class Exact:
         y = x.double() / torch.from_numpy(self.schedule.alpha(t))[:, None, None, None]
         known = None
         if label is not None:
-            told = torch.where(label == 3, -1, self.classes[label.clamp_max(2)])
-            known = {"colour": told}
+            given = torch.where(label == 3, -1, self.classes[label.clamp_max(2)])
+            known = {"colour": given}
         d = self.exact((y + 1) / 2, sigma.flatten() / 2, known)
         return ((y - (2 * d - 1)) / sigma).float()
 

@@ -124,8 +124,8 @@ def standing_still() -> Iterator[None]:
     clock, usage, text = time.monotonic, resource.getrusage, Path.read_text
     held = "VmRSS: 1000000 kB\nVmHWM: 1000000 kB\n"
 
-    def read_text(path: Path, *args: Any, **told: Any) -> str:
-        return held if str(path) == "/proc/self/status" else text(path, *args, **told)
+    def read_text(path: Path, *args: Any, **given: Any) -> str:
+        return held if str(path) == "/proc/self/status" else text(path, *args, **given)
 
     time.monotonic = lambda: 0.0
     resource.getrusage = lambda _: SimpleNamespace(ru_maxrss=1_000_000)
@@ -145,8 +145,8 @@ def run_case(name: str, work: Path, inputs: Path) -> tuple[int | str, str, str]:
     if any(a != str(out) and a.startswith(f"{out}.") for a in args):  # its files lie in its folder
         out.mkdir(parents=True, exist_ok=True)
         args = [a.replace(f"{out}.", f"{out}/out.") for a in args]
-    printed, told = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(told), warnings.catch_warnings():
+    printed, given = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(given), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             status: int | str = _status(case, args)
@@ -154,7 +154,7 @@ def run_case(name: str, work: Path, inputs: Path) -> tuple[int | str, str, str]:
             status = stop.code if isinstance(stop.code, int) else f"exit {stop.code}"
         except Exception as error:
             status = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-    return status, printed.getvalue(), told.getvalue()
+    return status, printed.getvalue(), given.getvalue()
 
 
 def _status(case: Case, args: list[str]) -> int:
@@ -172,8 +172,8 @@ def _status(case: Case, args: list[str]) -> int:
 
 def leaves_of(name: str, work: Path, normal: Normal, ended: tuple[int | str, str, str]) -> dict[str, Leaf]:
     """Everything that a case has printed and written."""
-    status, printed, told = ended
-    lines = [line for line in told.splitlines() if line.startswith("sigmascope: ") or "nothing was done" in line]
+    status, printed, given = ended
+    lines = [line for line in given.splitlines() if line.startswith("sigmascope: ") or "nothing was done" in line]
     found: dict[str, Leaf] = {"(status)": str(status).split("\n")[0], "(errors)": "\n".join(lines)}
     try:
         found |= {f"(printed)/{k}": v for k, v in _printed_json(printed)}
@@ -345,13 +345,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tolerance", type=float, default=0.0, help="relative difference of floats that counts as none"
     )
     parser.add_argument("--portable", action="store_true", help="use no instruction that only some CPUs have")
-    told = parser.parse_args(arguments)
-    only = list(FAST) if told.only == "fast" else [n for n in told.only.split(",") if n]
-    file = told.file.resolve()
-    if told.what == "compare":
-        return compare(file, only, told.inputs, told.tolerance)
+    given = parser.parse_args(arguments)
+    only = list(FAST) if given.only == "fast" else [n for n in given.only.split(",") if n]
+    file = given.file.resolve()
+    if given.what == "compare":
+        return compare(file, only, given.inputs, given.tolerance)
     names = wanted(only) if only else list(CASES)
-    write(file, run_all(only or names, told.inputs), told.bare)
+    write(file, run_all(only or names, given.inputs), given.bare)
     return 0
 
 

@@ -111,7 +111,7 @@ def digits(path: Path, shared: Path) -> None:
 
 
 def pixel_pipeline(path: Path, classes: int | None) -> None:
-    """A pipeline of 4 × 4 pixels with random weights, told a class or nothing."""
+    """A pipeline of 4 × 4 pixels with random weights, given a class or nothing."""
     import torch
     from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
@@ -125,7 +125,7 @@ def pixel_pipeline(path: Path, classes: int | None) -> None:
 
 
 def latent_pipeline(path: Path) -> None:
-    """A DiT of 8 × 8 pixels, told a class, that works in the latents of an autoencoder, with random weights."""
+    """A DiT of 8 × 8 pixels, given a class, that works in the latents of an autoencoder, with random weights."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 

@@ -48,7 +48,7 @@ def of_three_rows(to: pytest.MonkeyPatch, _: object) -> None:
     from sigmascope import checks
 
     whole = checks.run_checks
-    to.setattr(checks, "run_checks", lambda **told: [*islice(whole(**(told | {"fast": True})), 3)])
+    to.setattr(checks, "run_checks", lambda **given: [*islice(whole(**(given | {"fast": True})), 3)])
 
 
 def without_stages(to: pytest.MonkeyPatch, _: object) -> None:
@@ -70,8 +70,8 @@ def without_stages(to: pytest.MonkeyPatch, _: object) -> None:
 
 def of_one_problem(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     whole, work = module.Settings, module.GapJob
-    to.setattr(module, "Settings", lambda **told: whole(**(told | {"steps": 20, "warmup": 5})))
-    to.setattr(module, "GapJob", lambda *a, **told: work(*a, **(told | {"target_stderr": 0.5})))
+    to.setattr(module, "Settings", lambda **given: whole(**(given | {"steps": 20, "warmup": 5})))
+    to.setattr(module, "GapJob", lambda *a, **given: work(*a, **(given | {"target_stderr": 0.5})))
 
 
 def of_two_models(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
@@ -87,13 +87,13 @@ def of_small_scenes(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     whole = data.load
     for place in (data, module, importlib.import_module("sigmascope.studies.study")):
         if getattr(place, "load", None) is whole:
-            to.setattr(place, "load", lambda *a, **told: whole(*a, **(told | {"size": 16})))
+            to.setattr(place, "load", lambda *a, **given: whole(*a, **(given | {"size": 16})))
 
 
 def of_few_levels(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     whole = module.study
     to.setattr(
-        module, "study", lambda *a, **told: whole(*a, **(told | {"sampling": replace(told["sampling"], levels=4)}))
+        module, "study", lambda *a, **given: whole(*a, **(given | {"sampling": replace(given["sampling"], levels=4)}))
     )
     little_surveyed(to, None)
 

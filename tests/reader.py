@@ -109,7 +109,7 @@ def mnist_ddpm(path: Path) -> None:
 
 
 def pixels_pipeline(path: Path) -> None:
-    """A DDPM of 8 × 8 pixels that is told nothing."""
+    """A DDPM of 8 × 8 pixels that is given nothing."""
     from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
     torch.manual_seed(0)

@@ -24,11 +24,11 @@ NUMBERS = ("0", "1", "2", "3")
 
 
 def found(values, own, classes=""):
-    a, told = (
+    a, conditional = (
         Attribute(name, tuple(x), torch.full((len(x),), 1 / len(x), dtype=torch.float64))
         for name, x in (("label", values), ("class", own))
     )
-    network = Foreign(lambda x, t, k: x, (1,), Discrete.linear(), "sample", attribute=told)
+    network = Foreign(lambda x, t, k: x, (1,), Discrete.linear(), "sample", attribute=conditional)
     return classes_of(a, network, "m", read_classes(classes))
 
 
@@ -112,7 +112,7 @@ SHORT = ["--draws", "8", "--levels", "4", "--null-class", "4", "--dry-run"]
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("model", "classes", "told"),
+    ("model", "classes", "conditional"),
     [
         ("plain", ["names.txt"], "Dress     → class 3"),
         ("plain", ["names.json"], "T-shirt   → class 0"),
@@ -122,14 +122,14 @@ SHORT = ["--draws", "8", "--levels", "4", "--null-class", "4", "--dry-run"]
         ("plain", ["nowhere.txt"], None),
     ],
 )
-def test_the_table_is_shown(clothes, model, classes, told, capsys):
+def test_the_table_is_shown(clothes, model, classes, conditional, capsys):
     given = [x if x == BY_ORDER else str(clothes / x) for x in classes]
     options = ["--classes", *given] if given else []
     args = ["study", str(clothes / "data.npz"), "--model", f"diffusers:{clothes / model}", *SHORT, *options]
-    assert main(args) == (0 if told else 2)
+    assert main(args) == (0 if conditional else 2)
     said = capsys.readouterr()
-    if told:
-        assert told in said.out
+    if conditional:
+        assert conditional in said.out
     else:
         assert said.err.count("\n") == 1
         assert "--classes" in said.err

@@ -31,12 +31,12 @@ def exact(y, sigma, label):
 class Said(torch.nn.Module):
     """The exact denoiser, in the words of a parametrisation and in the unit of a network."""
 
-    def __init__(self, schedule: Schedule, prediction: str, unit: Unit, told=lambda t: t):
+    def __init__(self, schedule: Schedule, prediction: str, unit: Unit, given=lambda t: t):
         super().__init__()
-        self.schedule, self.prediction, self.unit, self.told = schedule, prediction, unit, told
+        self.schedule, self.prediction, self.unit, self.given = schedule, prediction, unit, given
 
     def forward(self, x, time, label):
-        t = self.told(time.double()).numpy()
+        t = self.given(time.double()).numpy()
         sigma = torch.from_numpy(self.schedule.sigma(t))[:, None]
         alpha = torch.from_numpy(self.schedule.alpha(t))[:, None]
         y = x.double() if self.prediction == "denoiser" else x.double() / alpha
@@ -64,9 +64,9 @@ def information(sigma: float) -> float:
 def test_every_parametrisation_on_every_schedule(name, prediction):
     """D comes out as it went in, in our unit, whatever the network's words."""
     schedule, unit = SCHEDULES[name](), Unit(2.0, -1.0)
-    told = (lambda t: t / 1000) if name == "flow" else (lambda t: t)
+    given = (lambda t: t / 1000) if name == "flow" else (lambda t: t)
     model = Foreign(
-        Said(schedule, prediction, unit, told), (3,), schedule, prediction, attribute=SIDE, null=2, unit=unit,
+        Said(schedule, prediction, unit, given), (3,), schedule, prediction, attribute=SIDE, null=2, unit=unit,
         clock=(lambda t: 1000 * t) if name == "flow" else None,
     )  # fmt: skip
     g = torch.Generator().manual_seed(1)
@@ -102,7 +102,7 @@ def test_information_of_a_foreign_network(schedule, prediction):
 
 
 def test_a_schedule_of_the_wrong_network_is_seen():
-    """The check can fail: told another schedule, the same network gives another law's denoiser."""
+    """The check can fail: given another schedule, the same network gives another law's denoiser."""
     unit = Unit()
     right, wrong = Discrete.linear(), Discrete.cosine()
     model = Foreign(Said(right, "epsilon", unit), (3,), wrong, "epsilon", attribute=SIDE, null=2)

@@ -106,8 +106,8 @@ def test_blocks_of_diffusers():
         patch_size=2, num_embeds_ada_norm=3, norm_num_groups=2,
     ).eval()  # fmt: skip
     classes = Attribute("class", ("0", "1", "2"), torch.full((3,), 1 / 3, dtype=torch.float64))
-    told = Foreign(_DiT(dit), (4, 4, 4), Discrete.linear(), "epsilon", attribute=classes, null=3)
-    tokens = Featured(told, ["transformer.transformer_blocks.1"])
+    given = Foreign(_DiT(dit), (4, 4, 4), Discrete.linear(), "epsilon", attribute=classes, null=3)
+    tokens = Featured(given, ["transformer.transformer_blocks.1"])
     x = torch.randn(5, 4, 4, 4, generator=generator(3))
     assert tokens.features(x, torch.ones(5))["transformer.transformer_blocks.1"].shape == (5, 8)
 

@@ -26,7 +26,7 @@ PIXELS = (0.1, 0.45, 0.9)
 
 
 class Blobs(ModelMixin, ConfigMixin):
-    """What an ideal network of three plain pictures says of x: the noise in it, told one of them or, told 3, none."""
+    """What an ideal network of three plain pictures says of x: the noise in it, given one of them or, given 3, none."""
 
     @register_to_config
     def __init__(self, side: int = 4, shades: int = 3) -> None:

@@ -140,8 +140,8 @@ def test_classes_of_a_unet(tmp_path):
     with pytest.raises(InputError, match="always needs 'class'"):
         pipe.denoiser(y, sigma)
     label = torch.tensor([0, 3, 1])
-    told = pipe.denoiser(y, sigma, {"class": label})
-    assert not torch.allclose(told, pipe.denoiser(y, sigma, {"class": label.flip(0)}))
+    given = pipe.denoiser(y, sigma, {"class": label})
+    assert not torch.allclose(given, pipe.denoiser(y, sigma, {"class": label.flip(0)}))
     guided = load_pipeline(folder, null=3)
     assert guided.denoiser.attributes[0].values == ("0", "1", "2")
     free = guided.denoiser(y, sigma)

@@ -76,7 +76,7 @@ def test_a_step_of_the_pipeline_itself(folders, kind):
         generator=generator(1), height=16, width=16,
     )  # fmt: skip
     pipe = opened(folders, kind, (A, B))
-    told = {"prompt": torch.tensor([0])}
+    given = {"prompt": torch.tensor([0])}
     for (_, before), (now, after) in list(itertools.pairwise(seen))[1:6]:
         times = own.scheduler.timesteps.tolist()
         then = times[times.index(now) + 1]
@@ -84,7 +84,7 @@ def test_a_step_of_the_pipeline_itself(folders, kind):
         s, u = (float(pipe.denoiser.schedule.sigma(t / share)) for t in (now, then))
         a, b = (float(pipe.denoiser.schedule.alpha(t / share)) for t in (now, then))
         y = before / a
-        d = pipe.denoiser(y, torch.tensor([s], dtype=torch.float64), told)
+        d = pipe.denoiser(y, torch.tensor([s], dtype=torch.float64), given)
         wanted = b * (d + u / s * (y - d))
         assert torch.allclose(wanted, after, atol=2e-5 * float(after.abs().max()), rtol=0), now
         other = pipe.denoiser(y, torch.tensor([s], dtype=torch.float64), {"prompt": torch.tensor([1])})
@@ -165,7 +165,7 @@ class Exact(torch.nn.Module):
                 timestep=None, pooled_projections=None, **others):  # fmt: skip
         pooled = pooled_projections if added_cond_kwargs is None else added_cond_kwargs["text_embeds"]
         x = (x if hidden_states is None else hidden_states).double()
-        share = 1000 if self.prediction == "flow_prediction" else 1  # what a U-Net is told of a flow's clock
+        share = 1000 if self.prediction == "flow_prediction" else 1  # what a U-Net is given of a flow's clock
         time = time.double() / share if timestep is None else timestep.double()
         m = self.mean(encoder_hidden_states, pooled)
         if isinstance(self.schedule, Karras):  # of the preconditioned input
@@ -255,7 +255,7 @@ def test_divergence_of_gaussians_that_differ_in_spread():
 
 
 def test_the_mixture_of_two_prompts():
-    """Untold, the mixture of two Gaussians: its posterior and its mean in closed form; told, what it was made of."""
+    """Unconditional, the mixture of two Gaussians, in closed form; given a prompt, what it was made of."""
     attribute = Attribute("prompt", (A, B), torch.tensor([0.5, 0.5]).double())
     m, c = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]).double(), torch.tensor([0.16, 0.6]).double()
 
@@ -339,7 +339,7 @@ def test_a_damaged_folder(tmp_path, capfd):
     next((folder / "text_encoder_2").glob("*.safetensors")).write_bytes(b"no weights")
     pipes.clip_tokenizer().save_pretrained(folder / "tokenizer")
     assert "cannot open it" in said(folder)
-    assert capfd.readouterr().err == ""  # one line is said, by who is told
+    assert capfd.readouterr().err == ""  # the caller says one line
 
 
 def test_parts_that_do_not_fit(tmp_path):

@@ -303,10 +303,10 @@ def test_advice_does_what_it_says_in_diffusers_own_pipelines(studied, kind, sche
     """The strength that keeps begins at or below its level; guided steps are those whose level lies in the interval."""
     pipe, sibling, network, call, image = made(kind, tmp_path / "pipe", scheduler)
     size = ["--height", "16", "--width", "16"]
-    told = ["advise", str(studied), "--model", str(tmp_path / "pipe"), "--steps", "9", *size]
-    assert main([*told, "--json"]) == 0
+    conditional = ["advise", str(studied), "--model", str(tmp_path / "pipe"), "--steps", "9", *size]
+    assert main([*conditional, "--json"]) == 0
     found = {a["kind"]: a for a in json.loads(capsys.readouterr().out)}
-    assert main([*told, "--words"]) == 0
+    assert main([*conditional, "--words"]) == 0
     words = capsys.readouterr().out.splitlines()
     lines = {k: next(x for x in words if x.strip().startswith(k.replace("_", " "))) for k in found}
     ruler = ruler_of(tmp_path / "pipe", 9, height=16, width=16)

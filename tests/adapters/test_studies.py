@@ -1,4 +1,4 @@
-"""Studies of pipelines: an exact network in a pipeline's clothes gives the exact curves, told classes or nothing."""
+"""Studies of pipelines: an exact network in a pipeline's clothes gives the exact curves, with classes or without."""
 
 from __future__ import annotations
 
@@ -311,9 +311,9 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert list(one.attribute.values) == ["label"]
     assert list(one.estimator.values) == ["forks", "probes:noisy", "probes:features"]
     assert np.array_equal(one.information, two.information)
-    told = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
-    told += ["--classes", "by-order"]
-    assert main([*told, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
+    conditional = ["study", *data, "--model", f"diffusers:{folder / 'classes'}", "--null-class", "3", *SHORT[:4]]
+    conditional += ["--classes", "by-order"]
+    assert main([*conditional, "--budget", "2500", "--out", str(tmp_path / "d")]) == 0
     assert "DDPMPipeline of diffusers" in (tmp_path / "d" / "report.html").read_text(encoding="utf-8")
     pickled = ["--model", f"diffusers:{folder / 'pickled'}", "--allow-pickle", "--null-class", "3"]
     pickled += ["--classes", "by-order"]

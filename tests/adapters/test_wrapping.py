@@ -39,7 +39,7 @@ def path(tmp_path_factory):
 
 
 class Network:
-    """What an ideal network of these pictures says of x: the noise in it, told a class or nothing (the last index).
+    """What an ideal network of these pictures says of x: the noise in it, given a class or nothing (the last index).
 
     Args:
         path: of the pictures.
@@ -61,8 +61,8 @@ class Network:
         ours, level = (y + 1) / 2, sigma.flatten() / 2
         d = self.exact(ours, level)
         if label is not None and bool((label != NULL).any()):
-            told = self.exact(ours, level, {"colour": torch.where(label == NULL, -1, label)})
-            d = d + self.share * (told - d)
+            given = self.exact(ours, level, {"colour": torch.where(label == NULL, -1, label)})
+            d = d + self.share * (given - d)
         return (self.sign * (y - (2 * d - 1)) / sigma).float()
 
 
@@ -224,8 +224,8 @@ def test_a_ddpm_of_digits_that_nobody_here_trained(shared, monkeypatch):
     source = Items(data, holdout=0.0, null=0)
 
     def said(unit: Unit) -> str:
-        told = Foreign(network, data.event, schedule, "epsilon", clock=lambda t: t / 1000, unit=unit)
-        work = LossJob(told, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
+        given = Foreign(network, data.event, schedule, "epsilon", clock=lambda t: t / 1000, unit=unit)
+        work = LossJob(given, source, sigma_grid(10.0, 0.1, 5), (), False, 1, 0)
         while not work.done:
             work.step()
         return work.warning()

@@ -145,8 +145,8 @@ def resumed() -> dict[str, Any]:
 
 if sys.argv[1] == "everything":
     with distributed.joined():
-        told = everything()
-        (FOLDER / f"said{distributed.rank()}.json").write_text(json.dumps(told))
+        given = everything()
+        (FOLDER / f"said{distributed.rank()}.json").write_text(json.dumps(given))
 else:
     from sigmascope.cli import main
 

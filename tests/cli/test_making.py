@@ -319,8 +319,8 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
     ],
 )
 def test_bad_input_is_one_line(blocks, tmp_path, capsys, args, words):
-    told = [str(blocks) if a == "DATA" else a for a in args]
-    assert run(*told, "--out", tmp_path / "out") == 2
+    given = [str(blocks) if a == "DATA" else a for a in args]
+    assert run(*given, "--out", tmp_path / "out") == 2
     printed = capsys.readouterr()
     lines = printed.err.strip().splitlines()
     assert len(lines) == 1, lines

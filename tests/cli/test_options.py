@@ -182,7 +182,7 @@ HONOURED = {
     "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "size", "grain"}),
     "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
     "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like"}),
-    "told pipeline": (
+    "given pipeline": (
         PipelineSpec,
         {"model": "diffusers:m"},
         {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant"},
@@ -205,7 +205,7 @@ def checked(kind, **more):
     of, options, _ = HONOURED[kind]
     spec = spec_of(**({"data": "x.npz"} | options | more))
     assert type(spec) is of
-    if kind == "told pipeline":
+    if kind == "given pipeline":
         spec.validate_conditional()
     elif kind == "forked pipeline":
         spec.validate_forked()
@@ -238,7 +238,7 @@ def test_a_specification_has_the_options_that_its_kind_can_use(kind, tmp_path):
     spec = checked(kind)
     of_scenes, of_forks = {"size", "grain"}, {"forks", "labeller", "steps"}
     of_gaps = {"target_stderr", "budget", "like", "classes"}
-    may = HONOURED[kind][2] | of_scenes | {"estimators"} | (of_forks if kind == "told pipeline" else set())
+    may = HONOURED[kind][2] | of_scenes | {"estimators"} | (of_forks if kind == "given pipeline" else set())
     may |= of_gaps if kind == "forked pipeline" else {"forks"} if kind in ("exact", "scenes") else set()
     assert flat(spec).keys() & OTHER.keys() == may
     named = set(tomllib.loads(spec.to_toml())["study"])

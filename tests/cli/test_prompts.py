@@ -70,10 +70,10 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
             for k in range(5, -1, -1):
                 y, below = y + math.sqrt(sigma[k] ** 2 - below**2) * noise()[0], sigma[k]
                 level = torch.tensor([sigma[k]])
-                told, free = (pipe.denoiser(y[None], level, {"prompt": torch.tensor([a])})[0] for a in (1, 0))
-                square = (told - free) ** 2 / sigma[k] ** 2
+                conditional, free = (pipe.denoiser(y[None], level, {"prompt": torch.tensor([a])})[0] for a in (1, 0))
+                square = (conditional - free) ** 2 / sigma[k] ** 2
                 rate[k, i, j] = float(square.sum())
-                error[k, i, j] = float(((v - free) ** 2 - (v - told) ** 2).sum()) / sigma[k] ** 2
+                error[k, i, j] = float(((v - free) ** 2 - (v - conditional) ** 2).sum()) / sigma[k] ** 2
                 where[i, j] += weights[-1, k] * square.sum(0).numpy()
     image = np.einsum("lk,kij->lij", weights, rate).mean(2)
     found = said["divergence"][0]

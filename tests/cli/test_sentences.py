@@ -64,7 +64,7 @@ def folders(tmp_path_factory):
     colour = ["--attributes", "colour"]
     exact = Exact(path, COLOURS)
     study("unconditional", "--steps", "8", pipe=dressed(exact, False), some=[*unconditional, *colour])
-    study("told", "--budget", "1500", "--seed", "2", pipe=dressed(exact, True), some=[*few[2:], *colour])
+    study("conditional", "--budget", "1500", "--seed", "2", pipe=dressed(exact, True), some=[*few[2:], *colour])
     patch.undo()
     return root
 
@@ -125,12 +125,12 @@ TABLE = [
     ("unconditional", ["advise"], r"sdedit strength \(b\): noise an image"),
     ("unconditional", ["advise"], rf"guide towards colour from {LEVEL}"),
     (
-        "told",
+        "conditional",
         ["advise"],
         r"^Advice holds for: \(a\) the model's own path: .*; \(b\) .*, read by the model",
     ),
-    ("told", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
-    ("told", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
+    ("conditional", ["advise"], rf"guidance interval \(a\): guide towards colour from {LEVEL} down to σ"),
+    ("conditional", ["advise", "--probability", "0.99"], r"sdedit strength|left out: "),
 ]
 
 
@@ -143,7 +143,7 @@ def test_sentences(folders, capsys, name, command, said):
     assert not (hollow := HOLLOW.search(words)), words[hollow.start() - 80 : hollow.end() + 40]
 
 
-@pytest.mark.parametrize("name", ["exact", "early", "heldout", "unconditional", "told"])
+@pytest.mark.parametrize("name", ["exact", "early", "heldout", "unconditional", "conditional"])
 def test_the_page_is_the_advice(folders, name):
     """Every line of ``advise`` stands on the page, and the page has no other and no hollow one."""
     page = text_of((folders / name / "report.html").read_text(encoding="utf-8"))
@@ -182,7 +182,7 @@ def test_a_pipeline_of_the_hub_has_its_steps_too(folders, tmp_path, monkeypatch,
 
 
 def test_nothing_is_said_of_a_fixed_attribute(folders):
-    for name in ("exact", "early", "heldout", "unconditional", "told"):
+    for name in ("exact", "early", "heldout", "unconditional", "conditional"):
         assert "is fixed" not in (folders / name / "report.html").read_text(encoding="utf-8")
 
 
@@ -250,7 +250,7 @@ def test_compare_reads_kinds_and_marks(folders, tmp_path, capsys):
     words, rows = compared(folders / "exact", folders / "unconditional")
     assert [r["estimator"] for r in rows] == ["posterior:forks"]
     assert "By forks: noised images of the data, continued by the pipeline" in words
-    words, rows = compared(folders / "told", folders / "unconditional")
+    words, rows = compared(folders / "conditional", folders / "unconditional")
     assert rows[0]["estimator"].endswith(":forks")
     marked(tmp_path / "good", np.ones(20), "trusted at all levels")
     marked(tmp_path / "bad", np.zeros(20), BIASED)

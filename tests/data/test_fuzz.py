@@ -23,7 +23,7 @@ def test_damaged_inputs():
 
 
 def test_what_it_would_find():
-    """A command that raises, one that hangs, one that ends by a signal, and one that says two lines are told apart."""
+    """Commands that raise, hang, end by a signal or print two lines are distinguished."""
     script = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])

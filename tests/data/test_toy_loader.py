@@ -28,7 +28,7 @@ def _read(data: str, wanted: LoadOptions):
 
 @pytest.fixture
 def toy(tmp_path):
-    """Two points, one of each name, so that what is told of them is one binary symbol under noise."""
+    """Two points, one of each name, so that the name is one binary symbol under noise."""
     loader = loaders.register(Loader(".toy", WORDS, _read, suffixes=(".toy",)))
     path = tmp_path / "two.toy"
     path.write_text("-1 left\n1 right\n", encoding="utf-8")

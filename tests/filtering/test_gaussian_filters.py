@@ -350,12 +350,12 @@ def _closed(a: float, b: float, c: float, p0: float, t: float) -> tuple[float, f
 def test_riccati_of_a_scalar_in_closed_form(a, b, c, p0, end):
     system, grid = _scalar(a, b, c, p0), torch.tensor([0.0, 1e-9, 0.013, 0.4, 1.0], dtype=torch.float64) * end
     start = time.perf_counter()
-    found, told = riccati(system, grid)[:, 0, 0], gaussian_information(system, grid)
+    found, given = riccati(system, grid)[:, 0, 0], gaussian_information(system, grid)
     assert time.perf_counter() - start < 1.0
     for k in range(1, len(grid)):
         p, information = _closed(a, b, c, p0, float(grid[k]))
         assert float(found[k]) == pytest.approx(p, rel=1e-10)
-        assert float(told[k]) == pytest.approx(information, rel=1e-10)
+        assert float(given[k]) == pytest.approx(information, rel=1e-10)
 
 
 @pytest.mark.parametrize(

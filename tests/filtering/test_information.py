@@ -96,7 +96,7 @@ def test_gaussian_static_closed_form():
 
 
 def test_initial_state_of_a_moving_linear_state():
-    """φ = X_0: by the gap with a filter that is told, against the entropy of X_0 given the measurements."""
+    """φ = X_0: by the gap with a filter that is given φ, against the entropy of X_0 given the measurements."""
     system = LinearSystem(
         torch.tensor([[-1.0]]), torch.ones(1, 1), torch.tensor([[2.0]]), torch.zeros(1), torch.ones(1, 1)
     )

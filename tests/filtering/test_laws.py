@@ -21,7 +21,7 @@ def test_filters_keep_the_laws(case, law):
 
 
 class _Spoiled(Filter[Any]):
-    """A right filter that is told, or tells, something wrong.
+    """A right filter with a wrong input or a wrong output.
 
     Args:
         what: that is wrong.

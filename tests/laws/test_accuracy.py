@@ -212,8 +212,8 @@ def test_forward(name, sigma, dtype):
     for a in range(3):
         kept = labelled(data, "three", a) & (data.weights > 0).numpy()
         if kept.any():
-            told = denoiser(y, level, {"three": torch.full((len(y),), a)})
-            close(told, t.mean(kept), t.allowed(kept, t.products) + single)
+            given = denoiser(y, level, {"three": torch.full((len(y),), a)})
+            close(given, t.mean(kept), t.allowed(kept, t.products) + single)
 
 
 @EVERYTHING
@@ -322,10 +322,10 @@ def test_pass(name, sigma, dtype, compiled):
         assert (np.abs(np.exp(mine) - np.exp(exact)) <= 2 * error[:, None]).all()
         row, value = np.nonzero(exact > -20.0)  # e^-40 beside e^-20 is 1e-9 of it
         assert (np.abs(mine[row, value] - exact[row, value]) <= 2 * error[row] + 18e-9).all()
-        told = [t.mean(k & weighty) if (k & weighty).any() else d for k in kept]
-        own = np.stack(told)[draws.labels[a.name].numpy(), np.arange(4)]
+        given = [t.mean(k & weighty) if (k & weighty).any() else d for k in kept]
+        own = np.stack(given)[draws.labels[a.name].numpy(), np.arange(4)]
         second = np.linalg.norm(v - own, axis=1)
-        score = sum(np.exp(exact[:, i]) * ((m - d) ** 2).sum(1) for i, m in enumerate(told))
+        score = sum(np.exp(exact[:, i]) * ((m - d) ** 2).sum(1) for i, m in enumerate(given))
         off = t.allowed(everything, error) + rounding
         assert (np.abs(gaps[a.name].mmse[j] - (first**2 - second**2)) <= 4 * off * (first + second + off)).all()
         assert (np.abs(gaps[a.name].score[j] - score) <= 4 * off * (np.sqrt(score) + off) + 2 * error * score).all()
@@ -344,13 +344,13 @@ def test_one_item(dtype):
         y = asked("near", sigma, dtype)
         level = torch.full((len(y),), sigma, dtype=torch.float64)
         everywhere = v.to(dtype).expand(len(y), -1)
-        told = {"three": torch.ones(len(y), dtype=torch.int64)}
+        given = {"three": torch.ones(len(y), dtype=torch.int64)}
         assert torch.equal(denoiser(y, level), everywhere)
-        assert torch.equal(denoiser(y, level, told), everywhere)
+        assert torch.equal(denoiser(y, level, given), everywhere)
         assert torch.equal(denoiser.means_by_value(y, level, "three")[1], everywhere.double())
         assert torch.equal(denoiser.log_posterior(y, level, "three")[:, 1], torch.zeros(len(y), dtype=torch.float64))
         assert torch.equal(denoiser.sample_items(y, level, 2, generator(0)), torch.zeros(2, len(y), dtype=torch.int64))
-        found = answer(denoiser, y, level, known=[told], top=2)
+        found = answer(denoiser, y, level, known=[given], top=2)
         assert torch.equal(found.mean, everywhere.double())
         assert torch.equal(found.means[0], everywhere.double())
         assert torch.equal(found.variance, torch.zeros(len(y), dtype=torch.float64))

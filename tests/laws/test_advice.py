@@ -138,13 +138,13 @@ class Between(Denoiser):
         return self.exact(y, sigma, known if there else None)
 
 
-def generated(scenes, denoiser, told):
-    """Share of images generated from noise that have what they were told."""
+def generated(scenes, denoiser, given):
+    """Share of images generated from noise that have what they were given."""
     data, exact, _ = scenes
     streams = Streams(7, rows(N), data.event)
     states = sample(denoiser, start(exact, TOP, streams()), levels_below(TOP, LAST, 28), noise=streams,
-                    known={KEEP: told})  # fmt: skip
-    return same(labels(exact, final(states).y)[KEEP], told)
+                    known={KEEP: given})  # fmt: skip
+    return same(labels(exact, final(states).y)[KEEP], given)
 
 
 def conditional_values():
@@ -152,14 +152,14 @@ def conditional_values():
 
 
 def test_what_is_learned_in_the_advised_range_is_all_there_is(scenes):
-    """A model that knows the attribute only within the range makes what it is told; one that knows it only above it,
+    """A model that knows the attribute only within the range makes what it is given; one that knows it only above it,
     hardly more often than by chance, .1.  (Below, an exact model still obeys, and tears down what is there.)
     """
     _, advice = scenes[2].interval(KEEP)
     low, high = advice.low.value, advice.high.value
-    told = conditional_values()
-    assert generated(scenes, Between(scenes[1], low, high), told)[0] > 0.9
-    assert generated(scenes, Between(scenes[1], high, 1e9), told)[0] < 0.25
+    given = conditional_values()
+    assert generated(scenes, Between(scenes[1], low, high), given)[0] > 0.9
+    assert generated(scenes, Between(scenes[1], high, 1e9), given)[0] < 0.25
 
 
 def test_guidance_acts_within_the_advised_interval(scenes):
@@ -167,13 +167,13 @@ def test_guidance_acts_within_the_advised_interval(scenes):
     data, exact, advisor = scenes
     advice, _ = advisor.interval(KEEP)
     low, high = advice.low.value, advice.high.value
-    told = {KEEP: conditional_values()}
+    given = {KEEP: conditional_values()}
 
     def run(denoiser):
         streams = Streams(7, rows(N), data.event)
         y = start(exact, TOP, streams())
         levels = levels_below(TOP, LAST, 24)
-        return final(sample(denoiser, y, levels, Heun(), known=told)).y
+        return final(sample(denoiser, y, levels, Heun(), known=given)).y
 
     plain, whole, inside = run(Guided(exact, 0.0)), run(Guided(exact, 2.0)), run(Guided(exact, 2.0, low, high))
     above, below = run(Guided(exact, 2.0, high, 1e9)), run(Guided(exact, 2.0, 0.0, low))
@@ -284,8 +284,8 @@ def test_the_command_in_words_json_and_units(tmp_path, capsys):
     words = capsys.readouterr().out
     for kind in KINDS:
         assert kind.replace("_", " ") in words
-    told = ["advise", str(out), "--model", f"diffusers:{scheduler}", "--json", "--out", str(tmp_path / "advice.json")]
-    assert main(told) == 0
+    given = ["advise", str(out), "--model", f"diffusers:{scheduler}", "--json", "--out", str(tmp_path / "advice.json")]
+    assert main(given) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert "its unit of noise levels is not known: pixels from 0 to 1 are assumed" in printed.err

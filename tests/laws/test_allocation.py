@@ -59,7 +59,7 @@ def normal(denoiser: GaussianDenoiser):
 
 
 class Wrong(Denoiser):
-    """An exact denoiser that errs by a share of its knowledge, and only where it is told."""
+    """An exact denoiser that errs by a share of its knowledge, and only where it is given."""
 
     def __init__(self, inner: Denoiser, shrink: float) -> None:
         super().__init__()
@@ -342,9 +342,9 @@ def test_surrogate_of_many_values_is_a_gaussian_for_each():
     noise = torch.randn(v.shape, generator=generator(2), dtype=torch.float64)
     sigma = torch.linspace(0.2, 8, 400, dtype=torch.float64)
     y = v + sigma[:, None] * noise
-    free, told = denoiser(y, sigma), denoiser(y, sigma, labels)
-    gap = (told - free) / sigma[:, None]
-    size = ((gap**2).sum(1) + 0.2 * (gap * (v - told) / sigma[:, None]).sum(1).abs()).numpy()
+    free, given = denoiser(y, sigma), denoiser(y, sigma, labels)
+    gap = (given - free) / sigma[:, None]
+    size = ((gap**2).sum(1) + 0.2 * (gap * (v - given) / sigma[:, None]).sum(1).abs()).numpy()
     found = surrogate.expected(v, labels, noise, sigma, 0)
     assert np.corrcoef(found, size)[0, 1] > 0.995
     assert np.abs(found - size).mean() < 0.05 * size.mean()

@@ -1,4 +1,4 @@
-"""The filter along paths of a finite set, in one pass, against the denoiser told each value at every level."""
+"""The filter along paths of a finite set, in one pass, against the denoiser given each value at every level."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def test_same_as_exact_arithmetic(sigma, scale):
         possible = np.ones_like(logits, dtype=bool)
         for name, value in subset.items():
             possible &= (value[:, None] == -1).numpy() | (data.labels[name].numpy() == value.numpy()[:, None])
-        told = softmax(np.where(possible, logits, -np.inf))
-        assert np.abs(mean.numpy() - told @ x).max() < 1e-10 * scale
+        given = softmax(np.where(possible, logits, -np.inf))
+        assert np.abs(mean.numpy() - given @ x).max() < 1e-10 * scale
     order = np.argsort(-logits, axis=1, kind="stable")[:, :7]
     listed = np.take_along_axis(logits, order, 1)
     reported = np.take_along_axis(logits, found.items.numpy(), 1)

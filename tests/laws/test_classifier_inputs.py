@@ -1,4 +1,4 @@
-"""A denoiser that guesses what it is not told: a certain guess is as good as being told; it learns the same truth."""
+"""A denoiser that takes a classifier's probabilities for an unknown value: where they are certain, they replace it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_classifier_input_is_the_mean_over_what_could_be_given():
 def test_where_the_classifier_is_certain_conditioning_changes_nothing(of_pictures):
     """At small noise the three pictures cannot be confused: the gap is zero, which two answers of a network never are.
 
-    Random labels cannot be recognised: being told them must still change the answer, so that the null shows error.
+    Random labels cannot be recognised: knowing them must still change the answer, so that the null shows error.
     """
     model, source = of_pictures.averaged, of_pictures.source
     v, labels = source.held_out(64, generator(1))
@@ -69,9 +69,11 @@ def test_where_the_classifier_is_certain_conditioning_changes_nothing(of_picture
     for _ in range(SMALL.steps):
         plain.step()
     with torch.no_grad():
-        free, told, null = (model(y, sigma, k) for k in ({}, {"where": labels["where"]}, {"null": labels["null"]}))
+        free, conditional, null = (
+            model(y, sigma, k) for k in ({}, {"where": labels["where"]}, {"null": labels["null"]})
+        )
         apart = plain.averaged(y, sigma, {"where": labels["where"]}) - plain.averaged(y, sigma)
-    gap = float(((told - free) ** 2).mean())
+    gap = float(((conditional - free) ** 2).mean())
     assert gap < 0.02 * float((apart**2).mean())
     assert float(((null - free) ** 2).mean()) > 100 * gap
 
@@ -86,7 +88,7 @@ def test_all_values_at_once_are_each_given_alone(of_pictures):
 
 
 def test_a_draw_is_classified_once(of_pictures, monkeypatch):
-    """Conditional nothing and told one thing share the guess of the same noisy value."""
+    """Conditional nothing and conditional one thing share the guess of the same noisy value."""
     model, source, rows = of_pictures.averaged, of_pictures.source, []
     logits = model.classifier.logits
     monkeypatch.setattr(model.classifier, "logits", lambda y, sigma: rows.append(len(y)) or logits(y, sigma))
@@ -102,11 +104,11 @@ def test_questions_asked_together_share_one_classification(of_pictures, monkeypa
     monkeypatch.setattr(model.classifier, "logits", lambda *given: asked.append(1) or logits(*given))
     y, sigma, where = torch.rand(4, 3, 8, 8), torch.full((4,), 0.3), torch.tensor([0, 2, 1, 0])
     with torch.no_grad():
-        free, told = together(model, y, sigma, [None, {"where": where}])
+        free, conditional = together(model, y, sigma, [None, {"where": where}])
         assert len(asked) == 1
         assert torch.equal(free, model(y, sigma))
-        assert torch.equal(told, model(y, sigma, {"where": where}))
-        assert not torch.equal(free, told)
+        assert torch.equal(conditional, model(y, sigma, {"where": where}))
+        assert not torch.equal(free, conditional)
         y.mul_(0.2)
         assert not torch.equal(model(y, sigma), free)
         assert len(asked) == 4

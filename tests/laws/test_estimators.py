@@ -71,7 +71,7 @@ def test_what_the_steps_of_the_path_lose_halves_with_them():
 
 
 class Spoiled(Denoiser):
-    """A denoiser whose means told an attribute are wrong."""
+    """A denoiser whose means given an attribute are wrong."""
 
     def __init__(self, base, factor, push):
         super().__init__()
@@ -198,8 +198,8 @@ def test_mixtures_as_a_dense_computation_says():
     level = torch.tensor([sigma])
     assert torch.allclose(denoiser.log_posterior(y, level, "k").exp()[0], mass.sum(1) / mass.sum(), atol=1e-9)
     assert torch.allclose(denoiser(y, level)[0], (mass.sum(0)[:, None] * v).sum(0) / mass.sum(), atol=1e-9)
-    told = (mass[1][:, None] * v).sum(0) / mass[1].sum()
-    assert torch.allclose(denoiser(y, level, {"k": torch.tensor([1])})[0], told, atol=1e-9)
+    given = (mass[1][:, None] * v).sum(0) / mass[1].sum()
+    assert torch.allclose(denoiser(y, level, {"k": torch.tensor([1])})[0], given, atol=1e-9)
     drawn = denoiser.sample_posterior(y, level, 40_000, generator(0))[:, 0]
     assert bool(((drawn.mean(0) - denoiser(y, level)[0]).abs() < 4 * drawn.std(0) / 200).all())
     p = mass.sum(0) / mass.sum()

@@ -76,9 +76,9 @@ def test_rate_is_the_score_gap():
         d = denoiser(column, level)[:, 0].numpy()
         gap = 0.0
         for a in (0, 1):
-            told = denoiser(column, level, {"coarse": torch.full((len(y),), a)})[:, 0].numpy()
+            conditional = denoiser(column, level, {"coarse": torch.full((len(y),), a)})[:, 0].numpy()
             joint = line.kernel(y, sigma)[:, line.labels["coarse"] == a].sum(1)
-            gap += float((joint * (told - d) ** 2).sum() * step)
+            gap += float((joint * (conditional - d) ** 2).sum() * step)
         h = 1e-3
         rise = line.information("coarse", sigma * np.exp(-h)) - line.information("coarse", sigma * np.exp(h))
         assert gap / sigma**2 == pytest.approx(rise / (2 * h), rel=1e-4)
@@ -168,10 +168,10 @@ def test_laws_of_a_posterior_mean(seed, sigma):
     pi = denoiser.log_posterior(y, level, "many").exp()
     assert torch.allclose(pi.sum(1), torch.ones(3, dtype=torch.float64), atol=1e-12)
     values = range(pi.shape[1])
-    told = [denoiser(y, level, {"many": torch.full((3,), a)}) for a in values]
-    mixture = sum(pi[:, a].reshape(3, 1, 1, 1) * told[a] for a in values)
+    conditional = [denoiser(y, level, {"many": torch.full((3,), a)}) for a in values]
+    mixture = sum(pi[:, a].reshape(3, 1, 1, 1) * conditional[a] for a in values)
     assert torch.allclose(d, mixture, atol=1e-9)
-    # a row that is told nothing is the unconditional one
+    # a row with no condition is the unconditional one
     mixed = denoiser(y, level, {n: torch.tensor([-1, int(data.labels[n][20]), -1]) for n in ("many", "even")})
     assert torch.allclose(mixed[0], d[0], atol=1e-11)
     # Tweedie: D = y + sigma^2 grad ln p(y)

@@ -192,8 +192,8 @@ def test_conditional_pathways_carry_the_same_information(way):
         known = denoiser.attribute(name).entropy - entropy_of(log_pi)
         truth = problem.information(name, state.sigma)
         assert abs(float(known.mean()) - truth) < 4 * float(known.std()) / 4000**0.5
-        told = float(torch.gather(log_pi, 1, own[:, None]).mean()) + denoiser.attribute(name).entropy
-        assert told == pytest.approx(truth, abs=0.05)
+        given = float(torch.gather(log_pi, 1, own[:, None]).mean()) + denoiser.attribute(name).entropy
+        assert given == pytest.approx(truth, abs=0.05)
 
 
 def test_only_the_full_noise_forks_as_the_posterior():

@@ -50,8 +50,8 @@ def exact_rate(line, name, sigma):
     total = 0.0
     for a in np.unique(line.labels[name]):
         part = joint[:, line.labels[name] == a]
-        told = (part * line.points[line.labels[name] == a]).sum(1) / np.maximum(part.sum(1), 1e-300)
-        total += float((part.sum(1) * (told - overall) ** 2).sum() * step)
+        conditional = (part * line.points[line.labels[name] == a]).sum(1) / np.maximum(part.sum(1), 1e-300)
+        total += float((part.sum(1) * (conditional - overall) ** 2).sum() * step)
     return total / sigma**2
 
 
@@ -148,7 +148,7 @@ def test_tail_above_the_first_level(four):
 
 
 def test_projected_gaps_are_those_of_the_denoisers():
-    """Along all directions the gaps equal those of the denoiser told each value."""
+    """Along all directions the gaps equal those of the denoiser conditional each value."""
     data = random_set(4, items=120, event=(1, 3, 4))
     denoiser = FiniteDenoiser(data)
     draws = draw_items(data, 10, 2)
@@ -161,11 +161,11 @@ def test_projected_gaps_are_those_of_the_denoisers():
             free = denoiser(y, level)
             pi = denoiser.log_posterior(y, level, "many").exp()
             own = data.labels["many"][draws.items]
-            score, told = 0, denoiser(y, level, {"many": own})
+            score, conditional = 0, denoiser(y, level, {"many": own})
             for a in range(pi.shape[1]):
                 gap = denoiser(y, level, {"many": torch.full((10,), a)}) - free
                 score = score + pi[:, a] * (gap**2).flatten(1).sum(1)
-            mmse = ((v - free) ** 2 - (v - told) ** 2).flatten(1).sum(1)
+            mmse = ((v - free) ** 2 - (v - conditional) ** 2).flatten(1).sum(1)
             assert np.allclose(gaps["many"].score[j], score.numpy(), atol=2e-5)
             assert np.allclose(gaps["many"].mmse[j], mmse.numpy(), atol=2e-5)
     # by law of total covariance, on the labels' own moments

@@ -98,13 +98,13 @@ def test_given_nodes_condition_as_in_the_enumerated_data(listed):
     names = [a.name for a in listed.grammar.attributes]
     n = len(listed.y)
     # A datum that need not be the one that was drawn says what is known, so that the combination exists.
-    told = torch.randint(len(listed.data), (n,), generator=torch.Generator().manual_seed(0))
+    given = torch.randint(len(listed.data), (n,), generator=torch.Generator().manual_seed(0))
     apart = 0.0
     for some in [(name,) for name in names] + list(itertools.combinations(names, 2)):
         ours, theirs = {}, {}
         for i, name in enumerate(some):
             unknown = torch.arange(n) % 3 == i
-            symbol = listed.levels[names.index(name)][told, 0]
+            symbol = listed.levels[names.index(name)][given, 0]
             index = {int(value): k for k, value in enumerate(listed.data.attribute(name).values)}
             ours[name] = torch.where(unknown, -1, symbol)
             theirs[name] = torch.where(unknown, -1, torch.tensor([index[int(a)] for a in symbol]))
@@ -145,15 +145,15 @@ def test_beliefs_evidence_and_entropies_are_those_of_the_enumerated_data(listed)
 
 
 def test_evidence_of_known_nodes_is_their_posterior(listed):
-    """ln p(y, a) - ln p(y) = ln p(a | y), for every node that can be told."""
+    """ln p(y, a) - ln p(y) = ln p(a | y), for every node that can be given."""
     evidence = leaf_log_evidence(listed.exact, listed.y, listed.sigma)
     free = listed.exact.beliefs(evidence).log_evidence
     for level, a in enumerate(listed.grammar.attributes):
         value = listed.true[level][:, 0]
-        told = listed.exact.beliefs(evidence, {a.name: value})
+        given = listed.exact.beliefs(evidence, {a.name: value})
         posterior = listed.exact.log_posterior(listed.y, listed.sigma, a.name)
-        assert torch.allclose(told.log_evidence - free, posterior.gather(1, value[:, None])[:, 0], atol=1e-10)
-        assert torch.equal(told.nodes[level][:, 0].argmax(1), value)
+        assert torch.allclose(given.log_evidence - free, posterior.gather(1, value[:, None])[:, 0], atol=1e-10)
+        assert torch.equal(given.nodes[level][:, 0].argmax(1), value)
 
 
 MEAN_FIELD = {0.6: 0.952, 0.7: 0.664, 0.75: 0.113}
@@ -317,12 +317,12 @@ def test_laws_of_a_posterior_mean(middle, sigma):
         pi = denoiser.log_posterior(y, level, a.name).exp()
         possible = [k for k in range(16) if a.prior[k] > 0]
         count = len(possible)
-        told = denoiser(
+        given = denoiser(
             y.repeat(count, 1, 1), level.repeat(count), {a.name: torch.tensor(possible).repeat_interleave(12)}
         )
-        mixture = (pi.T[possible][:, :, None, None] * told.reshape(count, *y.shape)).sum(0)
+        mixture = (pi.T[possible][:, :, None, None] * given.reshape(count, *y.shape)).sum(0)
         assert (d - mixture).abs().max() < 1e-10
-    # batch = singletons, also where some rows are told
+    # batch = singletons, also where some rows are given
     known = {"level 2": torch.where(torch.arange(12) % 2 == 0, symbols[2][:, 0], -1)}
     mixed = denoiser(y, level, known)
     alone = [denoiser(y[i : i + 1], level[:1], {"level 2": known["level 2"][i : i + 1]}) for i in range(12)]
@@ -361,7 +361,7 @@ def test_single_precision_is_near(middle):
 
 
 def test_levels_where_probabilities_underflow(middle):
-    """At sigma 0.001 other roots have e^-500000: their logarithms stay exact, and so does being told."""
+    """At sigma 0.001 other roots have e^-500000: their logarithms stay exact, and so does being given."""
     grammar, denoiser = middle
     y, level, symbols = noisy(grammar, 4, 0.001)
     assert torch.allclose(denoiser(y, level), grammar.vectors[symbols[-1]].double(), atol=1e-12)
@@ -369,10 +369,10 @@ def test_levels_where_probabilities_underflow(middle):
     assert torch.isfinite(log_p).all()
     wrong = log_p.argsort(1)[:, 0]
     assert float(log_p.gather(1, wrong[:, None]).max()) < -500_000
-    told = denoiser(y, level, {"root": wrong})
+    given = denoiser(y, level, {"root": wrong})
     # its leaves are those of a datum with that root
-    assert bool((told.amax(2) > 0.9).all())
-    written = denoiser.beliefs(leaf_log_evidence(denoiser, told.round(), level)).nodes[0][:, 0]
+    assert bool((given.amax(2) > 0.9).all())
+    written = denoiser.beliefs(leaf_log_evidence(denoiser, given.round(), level)).nodes[0][:, 0]
     assert torch.equal(written.argmax(1), wrong)
     assert not bool((wrong == symbols[0][:, 0]).any())
 

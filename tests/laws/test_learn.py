@@ -1,4 +1,4 @@
-"""Learned denoisers: what they may be told, how they are kept, how they are trained and resumed."""
+"""Learned denoisers: what they may be given, how they are kept, how they are trained and resumed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def denoiser(kind: str = "mlp", event=(3, 8, 8)) -> NeuralDenoiser:
     data = pictures()
     torch.manual_seed(0)
     made = NeuralDenoiser(event, data.attributes, Architecture(kind, 16, 2), frame_for(kind, event))
-    for p in made.parameters():  # nothing is zero, so that all that is told is seen
+    for p in made.parameters():  # nothing is zero, so that all that is given is seen
         p.data += 0.05 * torch.randn(p.shape)
     return made.eval()
 
@@ -51,18 +51,18 @@ def test_any_subset_can_be_given(kind):
     y, sigma = torch.rand(4, 3, 8, 8), torch.tensor([0.1, 1.0, 3.0, 10.0])
     a, b = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 0, 1])
     with torch.no_grad():
-        free, told, both = d(y, sigma), d(y, sigma, {"where": a}), d(y, sigma, {"where": a, "other": b})
+        free, given, both = d(y, sigma), d(y, sigma, {"where": a}), d(y, sigma, {"where": a, "other": b})
         unknown = d(y, sigma, {"where": torch.full((4,), -1), "other": torch.full((4,), -1)})
         mixed = d(y, sigma, {"where": torch.where(torch.tensor([1, 0, 1, 0]).bool(), a, -1)})
         singly = torch.cat([d(y[i : i + 1], sigma[i : i + 1], {"where": a[i : i + 1]}) for i in range(4)])
         values = d.means_by_value(y, sigma, "where")
     assert torch.equal(free, unknown)
-    assert not torch.allclose(free, told, atol=1e-6)
-    assert not torch.allclose(both, told, atol=1e-6)
-    assert torch.allclose(mixed[::2], told[::2], atol=1e-6)
+    assert not torch.allclose(free, given, atol=1e-6)
+    assert not torch.allclose(both, given, atol=1e-6)
+    assert torch.allclose(mixed[::2], given[::2], atol=1e-6)
     assert torch.allclose(mixed[1::2], free[1::2], atol=1e-6)
-    assert torch.allclose(singly, told, atol=1e-5)
-    assert torch.allclose(values[a, torch.arange(4)], told, atol=1e-5)
+    assert torch.allclose(singly, given, atol=1e-5)
+    assert torch.allclose(values[a, torch.arange(4)], given, atol=1e-5)
 
 
 def test_continuous_attributes_may_be_unknown():
@@ -71,11 +71,11 @@ def test_continuous_attributes_may_be_unknown():
     d = NeuralDenoiser((5,), (), Architecture("mlp", 16, 1), RoundFrame(torch.zeros(5), 1.0), (c,)).eval()
     y, sigma, a = torch.randn(4, 5), torch.ones(4), torch.randn(4, 3)
     with torch.no_grad():
-        free, told = d(y, sigma), d(y, sigma, {"a": a})
+        free, given = d(y, sigma), d(y, sigma, {"a": a})
         half = d(y, sigma, {"a": torch.where(torch.tensor([True, False, True, False])[:, None], a, torch.nan)})
-    assert torch.allclose(half[::2], told[::2], atol=1e-6)
+    assert torch.allclose(half[::2], given[::2], atol=1e-6)
     assert torch.allclose(half[1::2], free[1::2], atol=1e-6)
-    assert not torch.allclose(free, told, atol=1e-5)
+    assert not torch.allclose(free, given, atol=1e-5)
 
 
 def test_without_a_word_of_the_network_the_estimate_is_the_best_linear_one():
@@ -148,14 +148,14 @@ def test_kept_and_read_again(tmp_path, kind):
     d.card = {"steps": 7}
     d.save(tmp_path / WEIGHTS)
     again = NeuralDenoiser.load(tmp_path)
-    y, sigma, told = torch.rand(5, 3, 8, 8), torch.full((5,), 0.7), {"where": torch.tensor([0, 1, 2, -1, 0])}
+    y, sigma, given = torch.rand(5, 3, 8, 8), torch.full((5,), 0.7), {"where": torch.tensor([0, 1, 2, -1, 0])}
     with torch.no_grad():
-        assert torch.equal(d(y, sigma, told), again(y, sigma, told))
+        assert torch.equal(d(y, sigma, given), again(y, sigma, given))
     assert again.card == {"steps": 7}
     assert [a.values for a in again.attributes] == [a.values for a in d.attributes]
     d.save(tmp_path / WEIGHTS, half=True)
     with torch.no_grad():
-        apart = (NeuralDenoiser.load(tmp_path)(y, sigma, told) - d(y, sigma, told)).abs().max()
+        apart = (NeuralDenoiser.load(tmp_path)(y, sigma, given) - d(y, sigma, given)).abs().max()
     assert 0 < float(apart) < 0.02
 
 
@@ -303,8 +303,8 @@ def test_attributes_that_are_known_in_training():
     source = Items(pictures(), null=3)
     trainer = Trainer(source, SMALL)
     _, labels = source.draw(20_000, generator(0))
-    told = torch.stack([x >= 0 for x in trainer._random_subset(labels, generator(1)).values()]).sum(0)
-    share = torch.bincount(told, minlength=4) / 20_000
+    given = torch.stack([x >= 0 for x in trainer._random_subset(labels, generator(1)).values()]).sum(0)
+    share = torch.bincount(given, minlength=4) / 20_000
     wanted = torch.tensor([0.3 + 0.2 / 8, 0.5 + 0.2 * 3 / 8, 0.2 * 3 / 8, 0.2 / 8])
     assert float((share - wanted).abs().max()) < 4 * (0.25 / 20_000) ** 0.5
 

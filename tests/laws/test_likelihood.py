@@ -30,7 +30,7 @@ COIN = Attribute("a", ("x", "y"), torch.tensor([0.5, 0.5]))
 
 
 class Wrong(Denoiser):
-    """Another denoiser's means, changed: ``change(free, told, y, sigma, label)``; label is None where unconditional."""
+    """A denoiser's means, changed: ``change(free, given, y, sigma, label)``; label is None where unconditional."""
 
     def __init__(self, true, change):
         super().__init__()
@@ -38,8 +38,8 @@ class Wrong(Denoiser):
 
     def forward(self, y, sigma, known=None):
         label = next(iter(known.values())) if known else None
-        told = self.true(y, sigma, known)
-        return self.change(self.true(y, sigma), told, y, sigma[:, None].to(y.dtype), label).to(y.dtype)
+        given = self.true(y, sigma, known)
+        return self.change(self.true(y, sigma), given, y, sigma[:, None].to(y.dtype), label).to(y.dtype)
 
 
 def eight():
@@ -101,7 +101,7 @@ def test_tight_for_mixtures(make, name, span, sigma, loss):
     # The loss is the noise's: as the noises grow 32-fold it falls in proportion, so nothing else is left.
     assert -1e-12 < many < few / 32 + 3 * (many_error + few_error / 32) + 1e-5
     assert few < loss
-    shrunk = Wrong(denoiser, lambda free, told, *_: free + 0.4 * (told - free))
+    shrunk = Wrong(denoiser, lambda free, given, *_: free + 0.4 * (given - free))
     wrong, wrong_error = lost(shrunk, draws, sigma, name, exact=denoiser, span=span, nodes=12, pairs=4)
     assert wrong > few / 32 + 3 * (wrong_error + few_error / 32) + 1e-5  # what the tolerance would catch
 
@@ -180,7 +180,7 @@ def test_values_that_never_occur():
 
 def test_what_is_not_finite_says_nothing():
     true = mixture().denoiser()
-    broken = Wrong(true, lambda free, told, y, *_: torch.where(y > 0, torch.inf, told))
+    broken = Wrong(true, lambda free, given, y, *_: torch.where(y > 0, torch.inf, given))
     y = torch.tensor([[30.0], [-30.0]], dtype=torch.float64)
     gains = likelihood_posterior(broken, "side", y, 0.5, Streams(0, rows(2), (1,)), span=0.5, nodes=2, highest=2.0)
     assert gains[0].tolist() == [0.0, 0.0]
@@ -192,7 +192,7 @@ def test_what_is_not_finite_says_nothing():
 
 
 class Net(Denoiser):
-    """A random network, told the label by an embedding; float32, no preconditioning."""
+    """A random network, given the label by an embedding; float32, no preconditioning."""
 
     def __init__(self, true, seed, size):
         super().__init__()
@@ -212,17 +212,19 @@ class Net(Denoiser):
 def wrecks():
     """Denoisers that are wrong in every way that came to mind, of an attribute with two values."""
     true = mixture().denoiser()
-    changes = {f"apart by {k:g}": lambda free, told, *_, k=k: free + k * (told - free) for k in (0, 0.3, 2, 5, 30, -1)}
-    changes |= {f"all times {k:g}": lambda free, told, *_, k=k: k * told for k in (0, 0.5, 3, -2, 1e3)}
-    changes |= {f"pushed by {k:g}": lambda free, told, *_, k=k: told + k for k in (0.5, 20.0)}
+    changes = {
+        f"apart by {k:g}": lambda free, given, *_, k=k: free + k * (given - free) for k in (0, 0.3, 2, 5, 30, -1)
+    }
+    changes |= {f"all times {k:g}": lambda free, given, *_, k=k: k * given for k in (0, 0.5, 3, -2, 1e3)}
+    changes |= {f"pushed by {k:g}": lambda free, given, *_, k=k: given + k for k in (0.5, 20.0)}
     changes |= {
-        "swapped": lambda free, told, *_: 2 * free - told,
-        "huge": lambda free, told, y, *_: 1e12 * torch.sin(1e3 * y) * told,
-        "noise": lambda free, told, y, *_: told + torch.sin(7e4 * y),
-        "bent": lambda free, told, y, s, label: told + (0 if label is None else torch.sin(3 * y + label[:, None])),
-        "level": lambda free, told, y, s, label: told * (1 + torch.sin(9 * s.log())),
-        "knows": lambda free, told, y, s, label: told if label is None else 10.0 * label[:, None] + 0 * y,
-        "y": lambda free, told, y, *_: y + 0.1 * told,
+        "swapped": lambda free, given, *_: 2 * free - given,
+        "huge": lambda free, given, y, *_: 1e12 * torch.sin(1e3 * y) * given,
+        "noise": lambda free, given, y, *_: given + torch.sin(7e4 * y),
+        "bent": lambda free, given, y, s, label: given + (0 if label is None else torch.sin(3 * y + label[:, None])),
+        "level": lambda free, given, y, s, label: given * (1 + torch.sin(9 * s.log())),
+        "knows": lambda free, given, y, s, label: given if label is None else 10.0 * label[:, None] + 0 * y,
+        "y": lambda free, given, y, *_: y + 0.1 * given,
     }
     found = {name: Wrong(true, change) for name, change in changes.items()}
     found |= {f"network {size:g} of {seed}": Net(true, seed, size) for seed in (0, 1, 2) for size in (3.0, 1e8)}
@@ -283,7 +285,7 @@ def test_no_wreck_passes_the_truth_and_score_gaps_do():
 
 
 def biased(same, seeds=400, draws=4, truth=0.0):
-    """Mean over seeds of the bound less the information of a weak signal, told three times too loud; its error."""
+    """Mean over seeds of the bound less the information of a weak signal, given three times too loud; its error."""
     found = []
     for seed in range(seeds):
         g = generator(seed, 5)
@@ -378,7 +380,7 @@ def test_tempered_is_the_path_bound_at_one_and_mends_a_loud_network():
     own, fit, rest = draws.labels["side"], slice(0, 800), slice(800, 1600)
     path = markov_path(draws.v, SIGMA, Streams(7, rows(1600), (1,)))
     for k in (1.0, 4.0):
-        denoiser = Wrong(true, lambda free, told, *_, k=k: free + k * (told - free))
+        denoiser = Wrong(true, lambda free, given, *_, k=k: free + k * (given - free))
         log_q, rough = path_posterior(denoiser, "side", path, SIGMA)
         plain = path_bound(a, SIGMA, log_q[:, rest], rough[:, rest], own[rest])
         found = tempered(a, SIGMA, log_q[:, fit], own[fit], log_q[:, rest], own[rest])

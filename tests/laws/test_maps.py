@@ -107,10 +107,10 @@ def test_a_continuous_attribute_in_closed_form():
         torch.tensor([1.0, 2.0, -0.5]).double(),
     )
     found = information_maps(denoiser, v, {"a": torch.tensor([a])}, SIGMA, noises=3000)["a"]
-    told, t2 = 0.2 + s2 / (s2 + r2) * (a - 0.2), s2 * r2 / (s2 + r2)
+    conditional, t2 = 0.2 + s2 / (s2 + r2) * (a - 0.2), s2 * r2 / (s2 + r2)
     free, known = s2 / (s2 + SIGMA**2), t2 / (t2 + SIGMA**2)
-    # D_a - D = told (1 - known) - 0.2 (1 - free) + (known - free) (v + sigma n)
-    middle = told * (1 - known) - 0.2 * (1 - free) + (known - free) * 1.0
+    # D_a - D = conditional (1 - known) - 0.2 (1 - free) + (known - free) (v + sigma n)
+    middle = conditional * (1 - known) - 0.2 * (1 - free) + (known - free) * 1.0
     truth = (middle**2 + ((known - free) * SIGMA) ** 2) / SIGMA**2
     assert np.all(np.abs(found.rate[:, 0] - truth) < 4 * found.rate_stderr[:, 0] + 1e-6 * truth)
     assert found.rate_stderr[-1, 0] < 0.05 * truth[-1]
@@ -146,7 +146,7 @@ def test_the_part_above_the_first_level_is_there():
 
 
 class Sure(Denoiser):
-    """A network that is told and believes it, in float32 with a parameter."""
+    """A network that is conditional and believes it, in float32 with a parameter."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -318,11 +318,11 @@ def information(sigma: float, apart: float = M) -> float:
 
 
 class Conditional(Denoiser):
-    """A mixture that is told its component with an error: that of laws ``told`` times as far apart."""
+    """A mixture that is given its component with an error: that of laws ``given`` times as far apart."""
 
-    def __init__(self, told: float = 1.0) -> None:
+    def __init__(self, given: float = 1.0) -> None:
         super().__init__()
-        self.free, self.knowing = Pictures(M).exact, Pictures(told * M).exact
+        self.free, self.knowing = Pictures(M).exact, Pictures(given * M).exact
         self.event, self.attributes = (4,), self.free.attributes
 
     def forward(self, y, sigma, known=None):

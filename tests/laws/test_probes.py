@@ -143,7 +143,7 @@ def test_more_draws_raise_the_bound():
 
 
 def test_seen_draws_would_flatter_and_cross_validation_keeps_from_harm(monkeypatch):
-    """160 draws in 60 directions can be told apart whatever their labels: on them a free regression claims more than
+    """160 draws in 60 directions can be separated whatever their labels: on them a free regression claims more than
     there is, and on others it does worse than the prior; what cross-validation chooses does not."""
     sigma = np.array([0.3])
     truth = two_points(0.5).information("sign", np.hypot(1.0, 0.3))

@@ -167,12 +167,12 @@ def test_bridge_keeps_the_joint_law():
     end = final(
         sample(denoiser, y, [0.9, 0.3, 0.0], Bridge(), noise=Streams(1, rows(8000), (1,)), generator=generator(5))
     )
-    told = denoiser.log_posterior(y[:1], torch.tensor([0.9]), "side").exp()[0]
+    given = denoiser.log_posterior(y[:1], torch.tensor([0.9]), "side").exp()[0]
     # The label of a clean value is not a function of it here; its posterior's mean is the probability all the same.
     found = denoiser.log_posterior(end.y, torch.full((8000,), 1e-6), "side").exp()
     error = found.std(0) / 8000**0.5
-    assert bool(((found.mean(0) - told).abs() < 4 * error).all())
-    assert float(told.min()) > 0.1
+    assert bool(((found.mean(0) - given).abs() < 4 * error).all())
+    assert float(given.min()) > 0.1
 
 
 def test_a_row_has_its_own_stream():
@@ -235,8 +235,8 @@ def test_guidance_inflates_information(w, truth):
     denoiser, top = Guided(normal(), w), 200.0
     sigmas = np.concatenate([np.geomspace(top, 1e-3, 400), [0.0]])
     y = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
-    told = {"a": torch.tensor([[0.0], [1.0]], dtype=torch.float64)}
-    of_y, of_a = final(sample(denoiser, y, sigmas, Heun(), known=told)).y[:, 0].tolist()
+    given = {"a": torch.tensor([[0.0], [1.0]], dtype=torch.float64)}
+    of_y, of_a = final(sample(denoiser, y, sigmas, Heun(), known=given)).y[:, 0].tolist()
     variance = of_y**2 * (0.5 + top**2)  # from p(y | A): mean A/2, variance 1/2 + sigma^2
     slope = 0.5 * of_y + of_a
     assert variance == pytest.approx(2.0 ** -(1 + w), rel=0.01)
@@ -244,10 +244,10 @@ def test_guidance_inflates_information(w, truth):
 
 
 def test_guidance_acts_within_its_interval():
-    told = {"a": torch.tensor([[2.0]] * 3)}
+    given = {"a": torch.tensor([[2.0]] * 3)}
     y, sigma = torch.tensor([[0.3]] * 3), torch.tensor([0.5, 1.0, 4.0])
-    plain, free = normal()(y, sigma, told), normal()(y, sigma)
-    guided = Guided(normal(), 2.0, 0.8, 2.0)(y, sigma, told)
+    plain, free = normal()(y, sigma, given), normal()(y, sigma)
+    guided = Guided(normal(), 2.0, 0.8, 2.0)(y, sigma, given)
     assert torch.allclose(guided[[0, 2]], plain[[0, 2]])
     assert torch.allclose(guided[1], plain[1] + 2.0 * (plain[1] - free[1]))
     with pytest.raises(InputError, match="known attributes to guide to"):

@@ -446,9 +446,9 @@ def test_steps_17_to_22_of_edm():
 def test_flow_matching_scheduler(diffusers, shift):
     theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     schedule, clock = FlowMatching(shift), np.arange(1000, 0, -1) / 1000
-    told = theirs.timesteps.double().numpy()
-    assert np.allclose(1000 * schedule.noise_scale(clock), told, rtol=1e-6)
-    assert np.allclose(FlowMatching().sigma(told[1:] / 1000), schedule.sigma(clock[1:]), rtol=3e-4)
+    conditional = theirs.timesteps.double().numpy()
+    assert np.allclose(1000 * schedule.noise_scale(clock), conditional, rtol=1e-6)
+    assert np.allclose(FlowMatching().sigma(conditional[1:] / 1000), schedule.sigma(clock[1:]), rtol=3e-4)
     t = theirs.sigmas.double().numpy()[1:]  # the share of noise
     assert np.allclose(schedule.time(t / (1 - t)), clock[1:], atol=1e-5)
     one, none = torch.ones(1000, 1), torch.zeros(1000, 1)

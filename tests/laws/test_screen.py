@@ -119,9 +119,9 @@ def test_errors_stay_below_their_bounds(kind, low, high):
         if sigma < 0.01 * scale:
             assert not found.dense.any()
             assert found.survivors.max() < 0.05 * ITEMS
-        told = {"half": torch.arange(len(y)) % 3 - 1, "rare": torch.arange(len(y)) % 2 - 1}
-        exact = truth(denoiser, y, level(sigma, len(y)), told)
-        found = ours.certified(y, level(sigma, len(y)), told)
+        given = {"half": torch.arange(len(y)) % 3 - 1, "rare": torch.arange(len(y)) % 2 - 1}
+        exact = truth(denoiser, y, level(sigma, len(y)), given)
+        found = ours.certified(y, level(sigma, len(y)), given)
         assert (errors(found, exact) <= found.bound.numpy()).all()
         assert found.bound.max() <= 1.1e-6 * scale
     assert both == {False, True} or kind == "wide"  # where few items have a weight, few matter at any level
@@ -270,14 +270,14 @@ def test_crowded_rows_are_those_of_the_dense_pass(screened):
     sigma = torch.tensor([0.01, 3.0, 0.02, 8.0], dtype=torch.float64)
     y = around(screened.denoiser, 1.0)[:4] * 0.0 + screened.denoiser.data.source.read(300, 304).double()
     y += sigma[:, None, None, None] * torch.randn(y.shape, generator=generator(4, 0), dtype=torch.float64)
-    told = {"half": torch.tensor([0, 1, -1, -1])}
-    found = screened.certified(y, sigma, told)
+    given = {"half": torch.tensor([0, 1, -1, -1])}
+    found = screened.certified(y, sigma, given)
     assert found.dense.tolist() == [False, True, False, True]
     rows = torch.tensor([1, 3])
-    dense = screened.denoiser(y[rows], sigma[rows], {"half": told["half"][rows]})
+    dense = screened.denoiser(y[rows], sigma[rows], {"half": given["half"][rows]})
     assert torch.equal(found.mean[rows], dense)
     assert found.survivors[rows].tolist() == [ITEMS, ITEMS]
-    assert (errors(found, truth(screened.denoiser, y, sigma, told)) <= found.bound.numpy()).all()
+    assert (errors(found, truth(screened.denoiser, y, sigma, given)) <= found.bound.numpy()).all()
     assert found.bound[rows].max() < 1e-10
 
 
@@ -295,14 +295,14 @@ def test_rows_that_are_crowded_after_the_second_stage(screened, monkeypatch):
 def test_forward_is_the_mean_and_rows_are_independent(screened, dtype):
     y = around(screened.denoiser, 0.05).to(dtype)
     sigma = torch.linspace(0.01, 0.3, len(y), dtype=dtype)
-    told = {"rare": torch.arange(len(y)) % 3 - 1}
-    told["rare"][told["rare"] == 1] = 0
-    found = screened.certified(y, sigma, told)
-    mean = screened(y, sigma, told)
+    given = {"rare": torch.arange(len(y)) % 3 - 1}
+    given["rare"][given["rare"] == 1] = 0
+    found = screened.certified(y, sigma, given)
+    mean = screened(y, sigma, given)
     assert mean.dtype == dtype
     assert torch.equal(mean, found.mean.to(dtype))
     for i in range(len(y)):
-        one = screened.certified(y[i : i + 1], sigma[i : i + 1], {"rare": told["rare"][i : i + 1]})
+        one = screened.certified(y[i : i + 1], sigma[i : i + 1], {"rare": given["rare"][i : i + 1]})
         apart = (one.mean[0] - found.mean[i]).norm()
         assert apart <= 1e-3 * (one.bound[0] + found.bound[i])
 
@@ -452,9 +452,9 @@ def test_no_item_is_as_said():
     rng = np.random.default_rng(9)
     labels = {"half": rng.integers(0, 2, ITEMS), "rare": (np.arange(ITEMS) % 50 == 7).astype(int)}
     ours = ScreenedDenoiser(FiniteDenoiser(from_array(images(), labels, weights=w / w.sum())), DIRECTIONS)
-    y, told = torch.zeros(3, *EVENT), {"rare": torch.tensor([0, -1, 1])}
+    y, given = torch.zeros(3, *EVENT), {"rare": torch.tensor([0, -1, 1])}
     for sigma in (0.01, 9.0):
         with refused("row 2: no item has the attributes of known: pass -1 (unknown) for one of them"):
-            ours(y, torch.full((3,), sigma), told)
+            ours(y, torch.full((3,), sigma), given)
     with refused("the directions are orthonormal to 1: expected 1e-8, pass an orthonormal basis"):
         Bands(torch.eye(4, dtype=torch.float64)[:, :1] * 2**0.5, 1)

@@ -78,9 +78,9 @@ def test_crowded_rows_are_done_in_double_precision(scenes, monkeypatch):
     called = []
     double = FiniteDenoiser._in_double
 
-    def counted(self, flat, sigma, told):
+    def counted(self, flat, sigma, given):
         called.append(len(flat))
-        return double(self, flat, sigma, told)
+        return double(self, flat, sigma, given)
 
     monkeypatch.setattr(FiniteDenoiser, "_in_double", counted)
     got = scenes(y, level, {"shape": torch.full((12,), 1)})

@@ -37,7 +37,7 @@ def odds(line: Line, y: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def divergence(line: Line, a: int, sigma: float) -> float:
-    """KL(p(y | a) || p(y)) by quadrature against the density of Y told a: not the way the package takes."""
+    """KL(p(y | a) || p(y)) by quadrature against the density of Y conditional a: not the way the package takes."""
     y, step = np.linspace(line.points[a] - 12 * sigma, line.points[a] + 12 * sigma, 20_001, retstep=True)
     density = stats.norm.pdf(y, line.points[a], sigma)
     return float((density * np.log(np.maximum(odds(line, y, sigma)[:, a], 1e-300))).sum() * step)

@@ -103,7 +103,7 @@ def gaussian_collapse(items: float, dim: int, scale: float = 1.0) -> float:
     The item's own weight in the posterior is :math:`e^{-\|n\|^2/2} \approx e^{-d/2}`, that of the n others together
     :math:`n\,(2\pi\sigma^2)^{d/2}\, p_\sigma(y) \approx n\,(1 + s^2/\sigma^2)^{-d/2} e^{-d/2}`: they are equal at
     :math:`\sigma_C`, where the random energy model of the others also freezes.  The right-hand side is
-    :math:`I(V; Y_\sigma)` of one normal V: the items are a random code, and are told apart up to its capacity.  In
+    :math:`I(V; Y_\sigma)` of one normal V: the items are a random code, which can be decoded up to its capacity.  In
     Ornstein-Uhlenbeck time, :math:`\sigma^2 = e^{2t} - 1`, it is :math:`t_C = \tfrac12 \ln(1 + s^2/(n^{2/d} - 1))`.
 
     Args:

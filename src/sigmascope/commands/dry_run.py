@@ -24,11 +24,11 @@ def dry_run(spec: Spec) -> int:
     from sigmascope.studies.subjects.base import opening_of
 
     begun = time.monotonic()
-    found = opening_of(spec).about(spec.resolve())
-    if found is None:
+    lines_and_spec = opening_of(spec).about(spec.resolve())
+    if lines_and_spec is None:
         subject, spec = open_subject(spec, None, False)
-        found = subject.dry_run(spec, time.monotonic() - begun), spec
-    lines, spec = found
+        lines_and_spec = subject.dry_run(spec, time.monotonic() - begun), spec
+    lines, spec = lines_and_spec
     if not distributed.rank():
         print(spec.to_toml(), *lines, sep="\n")
     return 0

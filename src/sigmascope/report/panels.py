@@ -31,7 +31,7 @@ from sigmascope.report.table import plus_minus
 
 _LEGEND = 14  # values of an attribute that a legend names; of more, the first and the last
 _ENDS = 5  # how many of each
-_BANDS = 7  # values of an attribute whose bands can be told apart
+_BANDS = 7  # values of an attribute whose bands can be distinguished
 _WRITTEN = 10  # attributes of a matrix whose cells hold numbers
 _PAIRS = 6  # pairs whose curves are drawn
 _INTERVAL = ("", "_low", "_high")
