@@ -64,7 +64,7 @@ def without_stages(to: pytest.MonkeyPatch, _: object) -> None:
         return xr.Dataset(attrs={"stage_fingerprint": mark, "name": stage.name})
 
     to.setattr(reproduction, "_run", stage)
-    to.setattr(reproduction, "_found", lambda stages, *_: list(stages))
+    to.setattr(reproduction, "_reproduced", lambda stages, *_: list(stages))
     to.setattr(reproduction, "write_paper", written)
 
 

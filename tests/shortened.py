@@ -177,6 +177,8 @@ def _sigmascope(words: list[str], folder: Folder, how: How) -> Done:
                 if known.get("data", "scenes") != "scenes":
                     known.pop("size")  # other data have their own
                 sizes = {k: v for k, v in how.sizes.items() if k in known}
+                if known.get("like"):
+                    sizes.pop("target_stderr", None)  # the other study's draws say how many calls
                 return int(handler(changed(command, **smaller(known, sizes))))
 
             patch.setattr(module, "run", small)

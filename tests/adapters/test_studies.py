@@ -164,7 +164,7 @@ def test_the_own_path_of_a_conditional_network(dressed, tmp_path, capsys):
     exact = results.sel(estimator="posterior")
     error = np.hypot(own.stderr, exact.stderr.values[0]) + 2e-3
     assert np.abs((own.value - exact.information.values[0]) / error).max() < 3
-    assert results.path_information.attrs == {"law": OWN_PATH, "by": "gap"}
+    assert results.path_information.attrs.items() >= {"law": OWN_PATH, "by": "gap"}.items()
     capsys.readouterr()
     assert main(["advise", str(tmp_path / "out")]) == 0
     assert "own path" in capsys.readouterr().out
@@ -260,7 +260,7 @@ def _not_made_again(made, out, monkeypatch, capsys):
         assert not calls
 
     assert main([*made, "--out", str(out)]) == 0
-    assert "finished; nothing was done" in capsys.readouterr().err
+    assert "holds these results already; nothing was done" in capsys.readouterr().err
     refused(out, "its seed is 0, not 1", "--seed", "1")
     fresh = out.parent / "fresh"
     fresh.mkdir()
@@ -298,7 +298,7 @@ def test_commands_from_folder_to_page(real, tmp_path, capsys, monkeypatch):
     assert "parameters, unconditional" in page
     assert "the nearest item of the data" in page
     assert main(["study", *data, "--model", model, *SHORT, "--out", str(tmp_path / "a")]) == 0
-    assert "finished; nothing was done" in capsys.readouterr().err
+    assert "holds these results already; nothing was done" in capsys.readouterr().err
     made = ["study", "generated", "--labeller", "mine:colour", "--model", model, *SHORT]
     capsys.readouterr()
     assert main([*made, "--out", str(tmp_path / "b"), "--dry-run"]) == 0
@@ -354,7 +354,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
     ("options", "said"),
     [
         (["DATA", "--model", "diffusers:nowhere"], "there is no such folder"),
-        (["DATA", "--model", "FREE", "--estimators", "score_gap"], "knows no classes"),
+        (["DATA", "--model", "FREE", "--estimators", "score_gap"], "the network has none"),
         (["DATA", "--model", "CLASSES", "--estimators", "score_gap"], "name the one that is the class of the"),
         (["DATA", "--model", "CLASSES", "--null-class", "1"], "only the last, 3, can be one"),
         (["DATA", "--model", "CLASSES", "--null-class", "3"], "name the one that is the class of the"),
@@ -365,7 +365,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         (["DATA", "--model", "FREE", "--forks", "2"], "pass at least --forks 3"),
         (["DATA", "--model", "FREE", "--sigma-max", "0.004", "--sigma-min", "0.001"], "no level of the study"),
         (["DATA", "--model", "FREE", "--estimators", "probes"], "is measured by forks"),
-        (["scenes", "--size", "16", "--model", "FREE"], "the pipeline makes (3, 4, 4)"),
+        (["scenes", "--size", "16", "--model", "FREE"], "the pipeline's (3, 4, 4)"),
         (["DATA", "--labeller", "a:b"], "--labeller a:b is an option of a pipeline"),
         (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is an option of a pipeline"),
     ],

@@ -124,7 +124,7 @@ def test_interrupted_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch, 
         assert np.array_equal(one[key], two[key]), key
     capsys.readouterr()
     assert run(command, blocks, *rest, "--out", tmp_path / "broken") == 0
-    assert "finished; nothing was done" in capsys.readouterr().err
+    assert "holds these results already; nothing was done" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["generate", "fork"])

@@ -105,7 +105,7 @@ def test_a_finished_study_is_left_alone(digits, tmp_path, capsys):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.*") if p.name != "spec.toml"}
     capsys.readouterr()
     assert run(*command) == 0
-    assert "finished; nothing was done" in capsys.readouterr().err
+    assert "holds these results already; nothing was done" in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
