@@ -264,7 +264,7 @@ def test_a_learned_model_stands_beside_the_exact_filter(tmp_path):
         assert found["model"].attrs["network_calls"] > 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "marks its score gap as biased" in page
-    assert "Labels of the model's forks: the nearest item of the data but the parent&#x27;s own" in page
+    assert "Labels of the model's forks: the nearest item of the data except the parent&#x27;s item" in page
     assert (out / "model" / "report.html").exists()
     assert json.loads((made / "model.json").read_text())["card"]["steps"] == 800
 

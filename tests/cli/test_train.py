@@ -294,7 +294,7 @@ def test_data_of_another_kind(model, tmp_path, blobs):
     with pytest.raises(InputError, match="are not those of the training"):
         study(str(tmp_path / "other.npz"), model=model)
     np.savez(tmp_path / "other.npz", images=held["images"][:, :5], side=held["side"], slot=held["slot"])
-    with pytest.raises(InputError, match="the model is of"):
+    with pytest.raises(InputError, match="the model has"):
         study(str(tmp_path / "other.npz"), model=model)
 
 
