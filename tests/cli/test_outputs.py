@@ -53,7 +53,7 @@ def often(monkeypatch):
     monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sigmascope.studies.training.time.monotonic", lambda: 0.0)  # the card says how long it took
-    for module in ("report.page", "studies.making", "studies.training"):
+    for module in ("report.page", "studies.store", "studies.training"):
         monkeypatch.setattr(f"sigmascope.{module}.rendered", lambda figure, kind: kind.encode())  # drawing takes long
 
 

@@ -184,7 +184,7 @@ SPECS = {
     "a table": ("[study.data]\nx = 1", "data is dict: expected str"),
     "twice": ("[study]\ndata = 'x'\ndata = 'y'", "not a specification"),
     "not a number": ("[study]\ndata = 'x'\nsigma_max = nan", "must be finite"),
-    "a long key": (f"[study]\ndata = 'x'\n{'k' * 5000} = 1", "is not known"),
+    "a long key": (f"[study]\ndata = 'x'\n{'k' * 5000} = 1", "unknown setting"),
     "what it cannot use": ("[study]\ndata = 'x'\nbudget = 5", "--budget 5 is an option of a model"),
     "no text": (b"[study]\ndata = '\xff\xfe'", "not a specification"),
 }

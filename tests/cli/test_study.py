@@ -70,7 +70,7 @@ def test_files_of_a_study(digits, tmp_path, capsys):
     assert float(rows[0]["sigma_10"]) > float(rows[0]["sigma_50"]) > float(rows[0]["sigma_90"])
     assert float(rows[0]["sigma_50_low"]) < float(rows[0]["sigma_50"]) < float(rows[0]["sigma_50_high"])
     assert "shape" in printed.out
-    assert "100%" in printed.err
+    assert "100 %" in printed.err
 
 
 def test_spec_repeats_the_numbers(digits, tmp_path):

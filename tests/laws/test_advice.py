@@ -280,7 +280,7 @@ def test_the_command_in_words_json_and_units(tmp_path, capsys):
     DDIMScheduler().save_pretrained(scheduler / "scheduler")
     (scheduler / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline", "scheduler": ["diffusers"]}))
     capsys.readouterr()
-    assert main(["advise", str(out), "--keep", "a", "--redraw", "b"]) == 0
+    assert main(["advise", str(out), "--keep", "a", "--redraw", "b", "--words"]) == 0
     words = capsys.readouterr().out
     for kind in KINDS:
         assert kind.replace("_", " ") in words

@@ -134,7 +134,7 @@ def test_what_redraws_keep_is_the_truth_by_the_default_labels(dressed, data, cop
     assert truth[-1] < 0.7
     seen, error = of(results.kept_per_draw)
     assert np.abs((seen - truth) / error).max() < 2
-    assert "own" in results.attrs["labeller"]
+    assert "the parent's item" in results.attrs["labeller"]
     assert results.kept_per_draw.attrs["law"] == results.attrs["law"] == NOISED
     assert set(results.left_out.values.tolist()) >= {1 + copies}
     right, spread = float(results.labeller_right[0]), float(results.labeller_right_stderr[0])

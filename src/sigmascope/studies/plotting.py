@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
+import sigmascope.report  # noqa: F401  (first: it lets matplotlib load whatever backend the environment names)
+
+# isort: split
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
