@@ -95,7 +95,7 @@ def test_from_python(routes, route, entries):
 def test_dry_run(routes, route, entries, capsys, monkeypatch):
     monkeypatch.setattr("sigmascope.studies.costs.seconds_of", lambda *a: 0.0)
     assert main(["study", str(routes[route]), "--attributes", entries, "--dry-run"]) == 0
-    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("attributes"))
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("attributes  "))
     assert line.split(None, 1)[1] == ", ".join(
         f"{n} ({len(np.unique(load(str(routes[route]), entries.split(',')).labels[n]))})" for n in ENTRIES[entries]
     )

@@ -62,10 +62,10 @@ def test_a_red_row_is_the_exit_status(monkeypatch, capsys, tmp_path):
     ("args", "said"),
     [
         (["check", "--break", "nope"], "no check is called 'nope': choose among bayes, tower"),
-        (["check", "--break"], "wants the name of a row"),
+        (["check", "--break"], "needs the name of a row"),
         (["check", "--seed", "-1"], "must not be negative"),
-        (["check", "--out", "/no/such/folder/x.json"], "pass --out a file's name"),
-        (["check", "--out", "/tmp"], "it is a folder"),
+        (["check", "--out", "/no/such/folder/x.json"], "pass --out the name of a file, in a folder that can be written"),
+        (["check", "--out", "/tmp"], "it is a folder: pass --out the name of a file"),
         (["check", "--quick"], "see sigmascope check --help"),
     ],
 )

@@ -46,7 +46,9 @@ def run(command: Command) -> int:
     if not 0 <= command.seed <= MOST_SEED:
         raise InputError(f"seed is {shown(command.seed)}: it must not be negative, and less than 2^63")
     out = Path(command.out) if command.out else None
-    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+    if out is not None and out.is_dir():
+        raise InputError(f"{out} cannot be written, it is a folder: pass --out the name of a file")
+    if out is not None and not os.access(out.parent, os.W_OK):
         raise InputError(f"{out} cannot be written: pass --out the name of a file, in a folder that can be written")
     from sigmascope.checks import header, run_checks, table, to_json  # torch is loaded here
 
