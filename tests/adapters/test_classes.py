@@ -74,7 +74,7 @@ def test_by_name(values, own, classes, wanted):
         (("a", "b"), ("0", "1"), {"a": 0.5}, "the classes cannot be used"),
         (("a", "b"), ("0", "1"), [], "the classes cannot be used"),
         (("a", "b"), ("0", "1"), "{", "no JSON"),
-        (("a", "b"), ("0", "1"), "nowhere.txt", "there is no such file"),
+        (("a", "b"), ("0", "1"), "nowhere.txt", "no such file"),
     ],
 )
 def test_what_has_no_class(values, own, classes, said):

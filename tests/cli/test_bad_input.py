@@ -133,7 +133,7 @@ def test_checkpoint_that_is_damaged_starts_anew(good, tmp_path):
         ("", "expected TOML with a table [study]"),
         ("[study", "not a specification"),
         ("[study]\ndata = 3\n", "data is 3: expected str"),
-        ("[study]\ndata = 'scenes'\ndrows = 3\n", "'drows' is not known"),
+        ("[study]\ndata = 'scenes'\ndrows = 3\n", "unknown setting 'drows'"),
         ("[study]\ndraws = 3\n", "names no data"),
         ("study = 3", "expected [study]"),
         ("[study]\ndata = 'scenes'\nsigma_min = 2\nsigma_max = 1\n", "must be the smaller"),

@@ -64,7 +64,7 @@ def test_a_red_row_is_the_exit_status(monkeypatch, capsys, tmp_path):
         (["check", "--break", "nope"], "no check is called 'nope': choose among bayes, tower"),
         (["check", "--break"], "needs the name of a row"),
         (["check", "--seed", "-1"], "must not be negative"),
-        (["check", "--out", "/no/such/folder/x.json"], "pass --out the name of a file, in a folder that can be written"),
+        (["check", "--out", "/no/such/folder/x.json"], "in a folder that can be written"),
         (["check", "--out", "/tmp"], "it is a folder: pass --out the name of a file"),
         (["check", "--quick"], "see sigmascope check --help"),
     ],

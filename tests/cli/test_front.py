@@ -151,7 +151,7 @@ def test_the_table_of_advice():
     assert head.split("  ")[0] == "attribute"
     assert re.fullmatch(r"shape +5\.70 and 0\.737 +0\.887", shape)
     assert re.fullmatch(r"hue +21\.0 and the end +–", hue)
-    assert "All of this is true of noised images." in notes
+    assert "All advice holds for noised images." in notes
     assert "A dash stands where none can be given; --words prints why." in notes
     unit = {
         "step": 3,
@@ -177,7 +177,7 @@ def test_the_table_of_advice():
     assert "guide between (a)" in head
     assert "edit from at most (b)" in head
     assert re.fullmatch(r"shape +steps 3 to 9 +strength 0\.6", shape)
-    assert "(a) is true of the model's path." in notes
+    assert "Advice marked (a) holds for the model's path." in notes
     assert "Steps are those of a run of 20." in notes
     assert advise.as_table([]) == "nothing can be advised"
 

@@ -89,7 +89,7 @@ def test_its_numbers_by_hand(folder, tmp_path, capsys):
     ruler = Ruler(pipe.scheduler, 30)
     assert [x["timestep"] for x in said["levels"]] == pytest.approx([ruler.of_sigma(float(s)).timestep for s in sigma])
     assert said["levels"][0]["percent"] == pytest.approx(0.0, abs=1e-6)
-    assert f"“{A}” against the empty prompt: {found['nats'][-1]:.3g} ± {found['stderr'][-1]:.2g} nats" in printed.out
+    assert f"“{A}” against the empty prompt: {found['nats'][-1]:.1f} ± {found['stderr'][-1]:.1f} nats" in printed.out
     assert "the images came from a file" in printed.out
     assert said["divergence"][0]["against"] == ""
     assert printed.err.strip() == f"See {out / 'prompts.png'}"
@@ -210,7 +210,7 @@ def test_a_network_that_does_not_hear_the_prompt(folder, tmp_path, monkeypatch, 
     assert said["divergence"][0]["nats"] == [0.0] * 6
     assert said["shares"][1]["sigma"] is None
     printed = capsys.readouterr().out
-    assert "0 ± 0 nats" in printed
+    assert "prompt: 0 nats down to" in printed
     assert "50 %           –" in printed
 
 
@@ -255,7 +255,7 @@ def refused(capsys, *args, words):
         (["--seed", "-1"], "seed is -1"),
         (["--size", "15"], "must be a multiple of 2 pixels"),
         (["--size", "32", "--images", "x.npz"], "images are 16 × 16 and the model's 32 × 32"),
-        (["--images", "none.npz"], "there is no such file"),
+        (["--images", "none.npz"], "no such file"),
         (["--images", "empty"], "there is no picture"),
         (["--images", "no.npz"], "no 'images' can be read from it"),
         (["--images", "text.npz"], "no 'images' can be read from it"),

@@ -147,7 +147,7 @@ DIGIT = np.arange(12) % 3
         ({"images": IMAGES}, "there are no attributes"),
         ({"images": IMAGES, "digit": DIGIT[:-1]}, "one label per image"),
         ({"images": IMAGES, "digit": np.zeros(12, int)}, "has 1 value"),
-        ({"images": np.where(IMAGES[5, 1, 1] == IMAGES, np.nan, IMAGES), "digit": DIGIT}, "NaN"),
+        ({"images": np.where(IMAGES[5, 1, 1] == IMAGES, np.nan, IMAGES), "digit": DIGIT}, "not finite"),
         ({"images": IMAGES.astype(int), "digit": DIGIT}, "expected uint8, or floats"),
         ({"images": IMAGES, "digit": DIGIT, "weights": -np.ones(12)}, "non-negative"),
         ({"images": IMAGES, "digit": np.where(DIGIT == 0, np.inf, DIGIT)}, "not finite"),

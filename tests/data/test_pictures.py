@@ -224,7 +224,7 @@ def test_grain_of_the_scenes():
     assert float(apart[:, :, :3].max()) == 0.0  # the floor alone has grain
     assert float(apart.amax((1, 2, 3)).min()) > 0.02
     assert float(x.max()) <= 1.0
-    with pytest.raises(InputError, match="--grain is an option of the scenes"):
+    with pytest.raises(InputError, match="--grain is a texture of the scenes"):
         load("pyproject.toml", grain=True)
 
 

@@ -84,7 +84,7 @@ def test_a_folder_and_a_word_of_ones_own(tmp_path):
         (tmp_path / "mine" / "two.toy").unlink()
         with pytest.raises(InputError, match="no pictures are found"):
             load(tmp_path / "mine")
-        with pytest.raises(InputError, match="--grain is an option of the scenes"):
+        with pytest.raises(InputError, match="--grain is a texture of the scenes"):
             load("coin", grain=True)
     finally:
         for loader in (folder, word):

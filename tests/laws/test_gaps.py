@@ -291,7 +291,7 @@ def test_random_directions_of_parts_and_blocks_are_independent():
     one, again, other = sketch.of_draws(64), sketch.of_draws(64), sketch.of_draws(64, 1)
     assert torch.equal(one.wide, again.wide)
     assert torch.equal(one.directions[:, :8], other.directions[:, :8])
-    lead = one.directions[:, : one.first]
+    lead = one.directions[:, : one.coarse_exact]
     every = torch.cat([one.wide, other.wide], 1)
     assert float((lead.T @ every).abs().max()) < 1e-5
     normed = every / every.norm(dim=0)

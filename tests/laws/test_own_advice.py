@@ -55,7 +55,8 @@ def study(tmp_path):
 
 
 def said(capsys, folder, *options) -> str:
-    assert main(["advise", str(folder), *options]) == 0
+    words = [] if "--json" in options else ["--words"]
+    assert main(["advise", str(folder), *options, *words]) == 0
     return capsys.readouterr().out
 
 
@@ -67,6 +68,8 @@ def test_a_kind_that_is_registered_is_given_everywhere(study, monkeypatch, capsy
     assert at.value == pytest.approx(4.0, rel=1e-6)
     words = said(capsys, folder)
     assert f"  preview level: look at early in a preview at σ {brief(at)}\n      [I(A; Y_σ) = H(A) / 2]" in words
+    assert main(["advise", str(folder)]) == 0
+    assert "preview level" in capsys.readouterr().out.splitlines()[0]
     page = page_advice(results)
     assert f"<strong>preview level</strong>: look at early in a preview at σ {brief(at)}" in page
     found = [a for a in json.loads(said(capsys, folder, "--json")) if a["kind"] == "preview_level"]

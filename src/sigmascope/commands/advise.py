@@ -27,6 +27,7 @@ HEADS = {
     "early_exit": "check from",
 }
 """The columns of the table: kinds of advice, in words."""
+_OTHERS = {"sampling_steps", "which_to_trust", "left_out"}  # give no level of one attribute
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,22 @@ def as_table(advice: Sequence[Advice]) -> str:
     from sigmascope.report.table import aligned
     from sigmascope.studies.advice_words import as_words
 
-    cells = {(a.attribute, a.kind): _cell(a) for a in advice if a.kind in HEADS}
-    laws = {a.kind: a.law for a in advice if a.kind in HEADS}
-    kinds = [kind for kind in HEADS if kind in laws]
+    # Also a kind that a user has registered, where it advises a level.
+    levels = [a for a in advice if a.kind in HEADS or (a.attribute and a.high is not None and a.kind not in _OTHERS)]
+    cells = {(a.attribute, a.kind): _cell(a) for a in levels}
+    laws = {a.kind: a.law for a in levels}
+    heads = HEADS | {kind: kind.replace("_", " ") for kind in laws if kind not in HEADS}
+    kinds = [kind for kind in heads if kind in laws]
     if not kinds:
         return as_words(advice)
     letters = dict(zip(dict.fromkeys(laws[kind] for kind in kinds), "abc", strict=False))
-    head = ["attribute", *(HEADS[kind] + (f" ({letters[laws[kind]]})" if len(letters) > 1 else "") for kind in kinds)]
+    head = ["attribute", *(heads[kind] + (f" ({letters[laws[kind]]})" if len(letters) > 1 else "") for kind in kinds)]
     names = list(dict.fromkeys(a.attribute for a in advice if a.attribute))
     rows = [[name, *(cells.get((name, kind), "–") for kind in kinds)] for name in names]
     steps = {int(u["steps"]) for a in advice for u in a.units.values()}
     notes = [f"{a.attribute}: {a.words}." for a in advice if a.kind == "which_to_trust"]
-    notes += [f"{f'({x})' if len(letters) > 1 else 'All of this'} is true of {law}." for law, x in letters.items()]
+    several = len(letters) > 1
+    notes += [f"{f'Advice marked ({x})' if several else 'All advice'} holds for {law}." for law, x in letters.items()]
     notes += [f"Steps are those of a run of {steps.pop()}." if steps else "Levels are σ, in the unit of the study."]
     notes += ["A dash stands where none can be given; --words prints why."] if any("–" in row for row in rows) else []
     notes += ["Add --words for sentences with 95 % intervals and formulas, and for the steps of a sampler."]
