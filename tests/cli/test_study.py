@@ -179,7 +179,7 @@ sigmascope.cli.main()
     assert not (out / "results.nc").exists()
     (out / ".part-left-over.npz").write_bytes(b"half")
     again = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=True)
-    first = re.search(r"(\d+)/\d{2}", again.stderr)
+    first = re.search(r"(\d+) of \d{2} steps", again.stderr)
     assert first is not None
     assert int(first[1]) > 0
     assert not list(out.glob(".part*"))
