@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def main() -> None:
     others = [x.name for x in data.attributes if x.name != a.keep]
     advice, _ = advisor.keep(a.keep, others)
     assert advice.high is not None
-    found: dict = {"keep": a.keep, "images": a.images, "sigma": advice.high.value, "stays": {}}
+    found: dict[str, Any] = {"keep": a.keep, "images": a.images, "sigma": advice.high.value, "stays": {}}
     d = draw_items(data, a.images, 99)
     y = d.v.double() + advice.high.value * d.noise.double()
     print(f"redraws from sigma {advice.high.value:.3g}", file=sys.stderr)

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ class Overlapping(Denoiser):
         self.exact = MixtureDenoiser(torch.ones(2) / 2, means, torch.ones(2), {"side": [0, 1]})
 
     def forward(self, y: Tensor, sigma: Tensor, known: object = None) -> Tensor:
-        return self.exact(((y - 0.5) / SCALE).flatten(1), sigma / SCALE).reshape(y.shape) * SCALE + 0.5
+        result: Tensor = self.exact(((y - 0.5) / SCALE).flatten(1), sigma / SCALE).reshape(y.shape) * SCALE + 0.5
+        return result
 
 
 @dataclass
@@ -110,7 +112,8 @@ def exact(folder: Path) -> Subject:
         t = time.double().numpy()
         sigma = torch.from_numpy(schedule.sigma(t))[:, None, None, None]
         y = x.double() / torch.from_numpy(schedule.alpha(t))[:, None, None, None]
-        return (y - (2 * law((y + 1) / 2, sigma.flatten() / 2) - 1)) / sigma
+        result: Tensor = (y - (2 * law((y + 1) / 2, sigma.flatten() / 2) - 1)) / sigma
+        return result
 
     x = rng.normal(size=(4000 + 8 * PARENTS, 4))
     x[:, 0] += APART * rng.choice([-1, 1], len(x))
@@ -162,7 +165,7 @@ def trained(v: Tensor, label: Tensor) -> Judge:
         x = v[at] + 0.1 * torch.rand(()) * torch.randn(batch, *v.shape[1:])
         loss = nn.functional.cross_entropy(net(x), label[at], label_smoothing=0.05)
         descent.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         descent.step()
         falling.step()
     net.eval().requires_grad_(False)
@@ -215,7 +218,7 @@ def share(each: Tensor) -> tuple[float, float]:
     return p, spread / n**0.5
 
 
-def tried(of: Subject) -> list[dict]:
+def tried(of: Subject) -> list[dict[str, Any]]:
     """Every advice about one attribute: what it says and what is seen, with the law of each."""
     say(f"{of.name}: the study")
     studied, spec = open_sampler(of.spec, of.opened, False, None)
@@ -262,7 +265,7 @@ def tried(of: Subject) -> list[dict]:
     return found
 
 
-def by_nearest(data: LabelledData, name: str, parents: tuple[Tensor, Tensor], after: Tensor) -> dict:
+def by_nearest(data: LabelledData, name: str, parents: tuple[Tensor, Tensor], after: Tensor) -> dict[str, Any]:
     """What redraws of parents keep by the labels of the nearest item, among others and among the parents as well."""
     a, own = data.attribute(name), parents[1]
     values = torch.cat([data.source.read(0, len(data)), parents[0]])
@@ -274,7 +277,7 @@ def by_nearest(data: LabelledData, name: str, parents: tuple[Tensor, Tensor], af
     }
 
 
-def ends_early(folder: Path) -> list[dict]:
+def ends_early(folder: Path) -> list[dict[str, Any]]:
     """Two points at a distance of 2, studied down to sigma = 1: .46 of H is known there."""
     rng = np.random.default_rng(4)
     np.savez(folder / "two.npz", images=np.array([-1.0, 1.0]).reshape(2, 1, 1, 1), side=[0, 1])
@@ -300,7 +303,7 @@ def level(q: Quantity | None) -> float:
     return q.value if q is not None and q.reached else 0.0
 
 
-def line(r: dict) -> str:
+def line(r: dict[str, Any]) -> str:
     (said, error), (seen, chance) = r["said"], r["seen"]
     apart = (seen - said) / max(np.hypot(error, chance), 1e-9)
     return (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -43,10 +44,10 @@ def marks(results: xr.Dataset, estimator: str) -> dict[str, list[int]]:
     }
 
 
-def compared(results: xr.Dataset) -> dict:
+def compared(results: xr.Dataset) -> dict[str, Any]:
     """All numbers."""
     exact, bound, gap = (halves(results, e) for e in ("posterior", "bound", "score_gap"))
-    found: dict = {"half": {n: {"exact": exact[n], "bound": bound[n], "score_gap": gap[n]} for n in exact}}
+    found: dict[str, Any] = {"half": {n: {"exact": exact[n], "bound": bound[n], "score_gap": gap[n]} for n in exact}}
     found["order"] = {"exact": list(exact), "bound": list(bound), "score_gap": list(gap)}
     found["gap"] = {}
     for name in results.attribute.values:

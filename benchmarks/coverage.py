@@ -135,7 +135,7 @@ def _orthogonal(count: int, strength: float) -> float:
 
     def transform(shift: float) -> np.ndarray:
         inside = np.exp(np.minimum(u[:, None] + shift + strength * nodes, 700.0))
-        return np.exp(-inside) @ weights
+        return np.asarray(np.exp(-inside) @ weights)
 
     whole = np.exp(-t) - transform(rate) * transform(0.0) ** (count - 1)
     mean = float(whole.sum() * (u[1] - u[0]))

@@ -74,7 +74,8 @@ class Single(Denoiser):
     def forward(
         self, y: torch.Tensor, sigma: torch.Tensor, known: Mapping[str, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        return self.inner(y, sigma, known)
+        result: torch.Tensor = self.inner(y, sigma, known)
+        return result
 
 
 def line(points: list[float], labels: dict[str, list[int]], names: dict[str, int], target: float) -> Problem:
@@ -171,7 +172,7 @@ def main() -> None:
     end = time.monotonic() + 60 * args.minutes
     kept = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
     for name in args.models:
-        rows = measured(name, PROBLEMS[name](), args.state, end)
+        rows = measured(name, PROBLEMS[name](), args.state, end)  # type: ignore[no-untyped-call]
         for row in rows:
             words = (f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
             print("  ".join(words), flush=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def problems() -> dict[str, Callable[[], Problem]]:
     }
 
 
-def run(name: str) -> dict:
+def run(name: str) -> dict[str, Any]:
     """Train, measure, compare."""
     problem = problems()[name]()
     trainer = Trainer(problem.law, problem.settings)
@@ -133,7 +134,12 @@ def run(name: str) -> dict:
     )  # fmt: skip
     while not work.done:
         work.step()
-    found: dict = {"problem": name, "seconds": seconds, "calls": work.calls, "levels": problem.levels.tolist()}
+    found: dict[str, Any] = {
+        "problem": name,
+        "seconds": seconds,
+        "calls": work.calls,
+        "levels": problem.levels.tolist(),
+    }
     for attribute, gaps in work.curves().items():
         true = np.array([problem.truth(attribute, s) for s in problem.levels])
         some = true > 0.05 * problem.ceilings[attribute]

@@ -99,7 +99,7 @@ class View:
         return rising(np.concatenate([means[:1], onset.towards_tail(means[1:], tail_allowance(per_draw), rng)]))
 
     def _mean(self, per_draw: Float[np.ndarray, "levels draws"]) -> Rising:
-        return self._shares @ np.add.reduceat(per_draw, self._starts, axis=1).T
+        return np.asarray(self._shares @ np.add.reduceat(per_draw, self._starts, axis=1).T)
 
     def _reached(self, curves: Rising, target: float) -> Quantity:
         return onset.quantity(onset.crossings(np.log(self.sigma), curves, target), self._shares.shape[1])

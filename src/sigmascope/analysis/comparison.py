@@ -237,7 +237,7 @@ def _common_variance(sigma: Float[np.ndarray, " levels"], c: Curve, paired: bool
     """Squares of the errors that the spread of draws does not show; paired draws share the error of their tail."""
     shared, tail = c.beyond_draws
     extra = shared**2 + (0.0 if paired else tail**2)
-    return np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1])
+    return np.asarray(np.interp(np.log(sigma), np.log(c.sigma[::-1]), extra[::-1]))
 
 
 def _halves(

@@ -169,7 +169,7 @@ def towards_tail(
 
     ``tail`` is the :func:`~sigmascope.rare.tail_allowance` of the resampled curve.
     """
-    return resampled + np.maximum(rng.normal(size=(len(resampled), 1)), 0.0) * tail
+    return np.asarray(resampled + np.maximum(rng.normal(size=(len(resampled), 1)), 0.0) * tail)
 
 
 def ends_of(draws: int) -> list[float]:

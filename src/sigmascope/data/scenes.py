@@ -192,7 +192,7 @@ def _room(origin: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray, Rays]
 def _light(points: Rays, normal: Rays) -> np.ndarray:
     """Diffuse light (Lambert) at points of these normals, in [0, 1]."""
     to_light = _LIGHT - points
-    return np.clip(_dot(normal, to_light) / np.sqrt(_dot(to_light, to_light)), 0.0, 1.0)
+    return np.asarray(np.clip(_dot(normal, to_light) / np.sqrt(_dot(to_light, to_light)), 0.0, 1.0))
 
 
 class _Room(NamedTuple):
@@ -219,7 +219,7 @@ class _Room(NamedTuple):
 
     def near(self, thing: _Thing) -> np.ndarray:
         """Whether each ray, or the light's way to the point that it meets, passes near a thing."""
-        return thing.near(self.origin[None], self.rays) | thing.near(self.points, _LIGHT - self.points)
+        return np.asarray(thing.near(self.origin[None], self.rays) | thing.near(self.points, _LIGHT - self.points))
 
 
 def _shade(room: _Room, thing: _Thing | None) -> Float[np.ndarray, "6 rays"]:
@@ -259,7 +259,7 @@ class _Thing:
             self.shape, self.half
         )
         o = origins - np.array([0.0, self.half, 0.0])
-        return (_dot(o, o) - reach**2) * _dot(rays, rays) < _dot(o, rays) ** 2
+        return np.asarray((_dot(o, o) - reach**2) * _dot(rays, rays) < _dot(o, rays) ** 2)
 
     def meet(self, origins: Rays, rays: Rays) -> tuple[np.ndarray, Rays]:
         """First positive ray parameter (inf: none) and the outward normal there."""
@@ -316,7 +316,7 @@ class _Thing:
 
 def _dot(a: Float[np.ndarray, "#rays 3"], b: Float[np.ndarray, "#rays 3"]) -> np.ndarray:
     """Inner product of each pair of rows."""
-    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
+    return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 
 def _root(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class KalmanBucyFilter(Filter[GaussianState]):
         spread = to_y @ p @ to_y.T + noise_y
         try:
             chol = torch.linalg.cholesky(spread)
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise ArithmeticError(
                 f"the filter's covariance overflowed before t = {t + dt:g}: an unstable mode of A that C does "
                 "not measure grows without bound; leave it out, or end earlier"

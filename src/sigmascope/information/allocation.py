@@ -285,4 +285,4 @@ def _guarded(deviation: Float[np.ndarray, " cells"], edges: Float[np.ndarray, " 
     middle, _ = _cells(edges)
     above = middle[None] - middle[:, None]
     kept = np.where(above >= 0, deviation[None] * np.exp(-_FALL * np.maximum(above, 0.0)), 0.0).max(1)
-    return np.maximum(kept, max(_FLOOR * float(kept.mean()), 1e-300))
+    return np.asarray(np.maximum(kept, max(_FLOOR * float(kept.mean()), 1e-300)))

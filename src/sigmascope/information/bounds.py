@@ -131,7 +131,7 @@ class _Evidence:
         for draws in (self._fitted, self._half):
             difference = draws[rival] - draws[chosen]
             variance += 0.25 * float(difference.var(ddof=1)) / len(difference)
-        return gain > _SURELY * variance**0.5
+        return bool(gain > _SURELY * variance**0.5)
 
 
 def _highest(table: Float[np.ndarray, "estimators levels"]) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def gaps_of_draws(
     score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
     device, dtype = home_of(denoiser)
     for k, name in enumerate(names):
-        for rows in torch.from_numpy(np.flatnonzero(draws.attribute == k)).split(batch):
+        for rows in torch.split(torch.from_numpy(np.flatnonzero(draws.attribute == k)), batch):
             if len(rows) == 0:
                 continue
             v, sigma = draws.v[rows].double(), draws.sigma[rows]

@@ -187,4 +187,5 @@ class _Pair(Denoiser):
     ) -> Float[Tensor, "batch *event"]:
         """The denoiser's output, with the index among the two translated."""
         index = {n: torch.tensor(self._pick, device=y.device)[k] for n, k in (known or {}).items()}
-        return self._denoiser[0](y, sigma, index or None)
+        result: Tensor = self._denoiser[0](y, sigma, index or None)
+        return result

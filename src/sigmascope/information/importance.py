@@ -110,7 +110,7 @@ class _Classes:
     def means(self, y: Tensor, own: Tensor, label: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior means, unconditional and given the label, float64."""
         means = []
-        for rows in torch.arange(len(y)).split(self._block):
+        for rows in torch.split(torch.arange(len(y)), self._block):
             level, a = sigma[rows, None].float(), label[rows]
             along = torch.bmm(y[rows].float() - self._mean, self._axes)  # (values, rows, axes)
             total = self._power + level**2

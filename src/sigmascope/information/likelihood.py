@@ -132,7 +132,7 @@ def likelihood_posterior(
         for _ in range(pairs):
             further = s * noise().to(y.device)
             for sign in (1, -1):
-                for rows in torch.arange(len(y), device=y.device).split(batch or max(len(y), 1)):
+                for rows in torch.split(torch.arange(len(y), device=y.device), batch or max(len(y), 1)):
                     after, level = y[rows] + sign * further[rows], math.hypot(sigma, s)
                     means = mean_of_each_value(denoiser, after, level, a.name)
                     gains[rows] += weight / (2 * pairs) * gain_of(means, prior, y[rows], after, (s / level) ** 2)
@@ -155,7 +155,8 @@ def gain_of(
     middle = torch.tensordot(prior, means, 1)
     delta = share * (means - middle)
     error = y.flatten(1) - after_y.flatten(1) - share * (middle - after_y.flatten(1))
-    return ((delta * error).sum(2) - 0.5 * (delta**2).sum(2)).T
+    result: Tensor = ((delta * error).sum(2) - 0.5 * (delta**2).sum(2)).T
+    return result
 
 
 def log_ratio(
@@ -193,7 +194,7 @@ def fitted_temperature(
     lowest = min(_NEGLIGIBLE / spread, 1.0) if spread > 0 else 1.0
 
     def score(candidates: np.ndarray) -> np.ndarray:
-        parts = torch.from_numpy(candidates).split(64)
+        parts = torch.split(torch.from_numpy(candidates), 64)
         scores = [_log_ratios(attribute, gains, own, t, prior_share(len(own))).mean(1) for t in parts]
         return torch.cat(scores).cpu().numpy()
 

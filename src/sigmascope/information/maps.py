@@ -55,12 +55,12 @@ class InformationMap:
     @property
     def total(self) -> Float[np.ndarray, " levels"]:
         """The sum over pixels: the contribution of this image and label to the score gap's I(A; Y_sigma)."""
-        return self.total_per_noise.mean(1)
+        return np.asarray(self.total_per_noise.mean(1))
 
     @property
     def total_stderr(self) -> Float[np.ndarray, " levels"]:
         """Its standard error over noises."""
-        return self.total_per_noise.std(1, ddof=1) / self.total_per_noise.shape[1] ** 0.5
+        return np.asarray(self.total_per_noise.std(1, ddof=1) / self.total_per_noise.shape[1] ** 0.5)
 
 
 def information_maps(
@@ -105,7 +105,7 @@ def information_maps(
     """
     levels = _checked(denoiser, v, labels, sigma, noises, batch)
     sums = {name: _Sums(levels, tuple(v.shape[1:] if v.ndim == 3 else v.shape)) for name in labels}
-    for numbers in torch.arange(noises).split(max(1, batch // len(levels))):
+    for numbers in torch.split(torch.arange(noises), max(1, batch // len(levels))):
         noise = torch.stack([torch.randn(*v.shape, generator=generator(seed, j)) for j in numbers.tolist()])
         for name, gap in _gaps(denoiser, v, labels, levels, noise, batch).items():
             sums[name].add(gap)
@@ -146,7 +146,7 @@ def _gaps(
     """(D_a - D)^2, channels summed; rows of all levels share calls, D is shared by the attributes."""
     device, dtype = home_of(denoiser, v.device)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in labels}
-    for rows in torch.arange(len(noise) * len(levels)).split(batch):
+    for rows in torch.split(torch.arange(len(noise) * len(levels)), batch):
         level = torch.from_numpy(levels)[rows % len(levels)]
         y = v.cpu().double() + level.view(-1, *[1] * v.ndim) * noise[rows // len(levels)].double()
         y, level = y.to(device, dtype), level.to(device, dtype)

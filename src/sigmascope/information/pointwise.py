@@ -50,17 +50,17 @@ class Pointwise:
     @property
     def mean(self) -> Float[np.ndarray, "levels values"]:
         """The mean over noises."""
-        return self.per_noise.mean(1)
+        return np.asarray(self.per_noise.mean(1))
 
     @property
     def spread(self) -> Float[np.ndarray, "levels values"]:
         """Standard deviation over noises: how much depends on the noise; it is not an error."""
-        return self.per_noise.std(1, ddof=1)
+        return np.asarray(self.per_noise.std(1, ddof=1))
 
     @property
     def stderr(self) -> Float[np.ndarray, "levels values"]:
         """Standard error of the mean."""
-        return self.spread / self.per_noise.shape[1] ** 0.5
+        return np.asarray(self.spread / self.per_noise.shape[1] ** 0.5)
 
 
 def pointwise(

@@ -16,7 +16,8 @@ from sigmascope.core import Attribute, Curve
 
 def entropy_of(log_posterior: Float[Tensor, "*batch values"]) -> Float[Tensor, "*batch"]:
     """Entropy in nats of distributions given by their logarithms; 0 ln 0 = 0."""
-    return torch.special.entr(log_posterior.double().exp()).sum(-1)
+    result: Tensor = torch.special.entr(log_posterior.double().exp()).sum(-1)
+    return result
 
 
 def posterior(

@@ -247,7 +247,7 @@ def _read(
     if where != "features" or denoiser is None:
         return y.flatten(1).cpu().numpy()
     features = []
-    for part in y.split(_CHUNK):
+    for part in torch.split(y, _CHUNK):
         with torch.no_grad():
             blocks = denoiser.features(part, torch.full((len(part),), sigma, dtype=part.dtype, device=part.device))
         if block is not None and block not in blocks:
@@ -310,7 +310,7 @@ def classifier_bound(
 def log_posteriors(classifier: HasAllPosteriors, draws: Draws, sigma: float) -> dict[str, Tensor]:
     """ln q(a | y) of every attribute at one level, float64, on the CPU."""
     parts: dict[str, list[Tensor]] = {}
-    for rows in torch.arange(len(draws)).split(_CHUNK):
+    for rows in torch.split(torch.arange(len(draws)), _CHUNK):
         y = draws.v[rows].double() + sigma * draws.noise[rows].double()
         with torch.no_grad():
             log_q = classifier.all_log_posteriors(y, torch.full((len(y),), sigma, dtype=y.dtype, device=y.device))

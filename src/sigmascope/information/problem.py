@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,8 +63,7 @@ class Problem(Generic[S]):
         """The job of this key, made at the first request; the same job must have the same key."""
         if key not in self.shared:
             self.shared[key] = make()
-        job: Any = self.shared[key]
-        return job
+        return cast(J, self.shared[key])
 
     @property
     def column_items(self) -> Tensor:

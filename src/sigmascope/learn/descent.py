@@ -91,7 +91,7 @@ class Training(ABC):
         for group in self.optimiser.param_groups:
             group["lr"] = s.learning_rate * _schedule(k, s.warmup, s.steps)
         self.optimiser.zero_grad(set_to_none=True)
-        (each.sum() / s.batch).backward()
+        (each.sum() / s.batch).backward()  # type: ignore[no-untyped-call]
         self._add_gradients()
         nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self.optimiser.step()

@@ -124,7 +124,7 @@ class ImageNet(nn.Module):
         levels = min(depth, 1 + min((s & -s).bit_length() - 1 for s in sides))
         widths = tuple(width * 2**k for k in range(levels))
         self.condition = 4 * width
-        net: Any = UNet2DModel(
+        net: Any = UNet2DModel(  # type: ignore[no-untyped-call]
             sample_size=tuple(sides),
             in_channels=channels,
             out_channels=channels,

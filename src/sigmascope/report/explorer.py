@@ -241,7 +241,7 @@ def _at_levels(explored: Explored, curve: Curve) -> np.ndarray:
     finite = np.isfinite(curve.value)
     if not finite.any():
         return np.zeros(len(explored.sigma))
-    return np.interp(-np.log(explored.sigma), -np.log(curve.sigma[finite]), curve.value[finite])
+    return np.asarray(np.interp(-np.log(explored.sigma), -np.log(curve.sigma[finite]), curve.value[finite]))
 
 
 def _first(explored: Explored, curves: Sequence[Curve]) -> int:
@@ -292,7 +292,7 @@ class _Screen:
         if self.is_picture and self.step > 1:
             rows, columns = (n // self.step * self.step for n in v.shape[1:])
             blocks = v[:, :rows, :columns].reshape(len(v), rows // self.step, self.step, columns // self.step, -1)
-            return blocks.mean((2, 4))
+            return np.asarray(blocks.mean((2, 4)))
         if not self.is_picture and not self.is_table and v.size > _POINTS:
             return np.array([part.mean() for part in np.array_split(v.reshape(-1), _POINTS)])
         return v

@@ -157,7 +157,7 @@ def strongest_pairs(results: xr.Dataset) -> list[tuple[str, str, int]]:
 def _peaks(value: Float[np.ndarray, "first second levels"]) -> Int64[np.ndarray, "first second"]:
     """The first level of each curve that is within 1 % of where it is farthest from 0: it may stay there."""
     far = np.abs(value)
-    return (far >= 0.99 * far.max(2, keepdims=True)).argmax(2)
+    return np.asarray((far >= 0.99 * far.max(2, keepdims=True)).argmax(2))
 
 
 @styled

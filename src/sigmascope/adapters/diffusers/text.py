@@ -232,7 +232,7 @@ class _Flux(_Rowwise):
             txt_ids=self.text_ids,
             img_ids=self.image_ids,
         ).sample
-        return pixel_shuffle(out.mT.unflatten(2, self.patches), 2)
+        return pixel_shuffle(out.mT.unflatten(2, self.patches), 2)  # type: ignore[no-untyped-call]
 
 
 def _attribute(prompts: tuple[str, ...]) -> tuple[Attribute, int | None]:

@@ -70,7 +70,7 @@ def series_level(data: Any) -> float:
     most 0.0006 nats."""
     items = _sample(data).double()
     centred = items - items.mean(0)
-    return (20.0 * float(torch.linalg.matrix_norm(centred @ centred.T)) / len(items)) ** 0.5
+    return float((20.0 * float(torch.linalg.matrix_norm(centred @ centred.T)) / len(items)) ** 0.5)
 
 
 @runtime_checkable
