@@ -27,7 +27,6 @@ HEADS = {
     "early_exit": "check from",
 }
 """The columns of the table: kinds of advice, in words."""
-_OTHERS = {"sampling_steps", "which_to_trust", "left_out"}  # give no level of one attribute
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,10 @@ def as_table(advice: Sequence[Advice]) -> str:
     """A row for each attribute and a column for each kind of advice, in steps where a scheduler is known."""
     from sigmascope.report.table import aligned
     from sigmascope.studies.advice_words import as_words
+    from sigmascope.studies.advising import KINDS
 
-    # Also a kind that a user has registered, where it advises a level.
-    levels = [a for a in advice if a.kind in HEADS or (a.attribute and a.high is not None and a.kind not in _OTHERS)]
+    # Also kinds that a user has registered.
+    levels = [a for a in advice if a.kind in KINDS and not KINDS[a.kind].of_all]
     cells = {(a.attribute, a.kind): _cell(a) for a in levels}
     laws = {a.kind: a.law for a in levels}
     heads = HEADS | {kind: kind.replace("_", " ") for kind in laws if kind not in HEADS}

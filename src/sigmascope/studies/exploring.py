@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Attribute, Curve, Denoiser, Draws
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.jobs.levels import all_log_posteriors
@@ -95,13 +95,17 @@ def _of_items(
             means.append(data.source.take(_at(below, even)).double().mean(0))
         for a in data.attributes:
             posterior[a.name].append(torch.bincount(data.labels[a.name], p, minlength=len(a.values)))
-    items = torch.stack(children)
     return _Clean(
         torch.stack(means) if sampled else None,
-        data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event),
-        {name: label[items] for name, label in data.labels.items()},
+        *_taken(data, torch.stack(children)),
         {name: torch.stack(each) for name, each in posterior.items()},
     )
+
+
+def _taken(data: LabelledData, items: Int64[Tensor, "batch n"]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Items of a data set, and their labels."""
+    values = data.source.take(items.flatten()).reshape(*items.shape, *data.event)
+    return values, {name: label[items] for name, label in data.labels.items()}
 
 
 def _at(below: Tensor, share: Tensor) -> Tensor:
@@ -130,9 +134,7 @@ def continuations(
 ) -> tuple[Float[Tensor, "batch n *event"], dict[str, Int64[Tensor, "batch n"]]]:
     """Clean images drawn from the posterior of each noisy one, with their labels; none where it cannot be sampled."""
     if isinstance(denoiser, FiniteDenoiser):
-        items = denoiser.sample_items(y, level, n, g).T.cpu()
-        children = denoiser.data.source.take(items.flatten()).reshape(*items.shape, *denoiser.event)
-        return children, {name: label[items] for name, label in denoiser.data.labels.items()}
+        return _taken(denoiser.data, denoiser.sample_items(y, level, n, g).T.cpu())
     if isinstance(denoiser, HierarchyDenoiser):
         symbols = [s.cpu() for s in denoiser.sample_symbols(y, level, n, g)]
         labels = {a.name: s[:, :, 0].T for a, s in zip(denoiser.attributes, symbols, strict=True)}
