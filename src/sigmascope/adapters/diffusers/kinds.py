@@ -67,9 +67,10 @@ class Kind:
         networks: names of the classes of that part; empty: any.
         pipelines: patterns of names of classes of pipelines, ``*`` for any characters.
         text: parts that encode its prompts; empty: it takes none.
-        tokens: from the pipeline to the number of tokens that ``tokenizer_2`` keeps; None: that of the tokenizer
-            itself.
-        scheduled: from the pipeline's scheduler and the shape of its values to the scheduler as it is set for these.
+        perhaps: more such parts, which a pipeline may lack.
+        tokens: from the pipeline to the number of tokens that its tokenizers keep, by their parts; those that it does
+            not name keep their own.
+        scheduled: from the pipeline and the shape of its values to its scheduler as it is set for these.
         latent: whether its network works on latents; None: by the channels of the network.
         own: classes of pipelines and of their parts that are neither of diffusers nor of transformers.
     """
@@ -80,8 +81,9 @@ class Kind:
     networks: tuple[str, ...] = ()
     pipelines: tuple[str, ...] = ("*",)
     text: tuple[str, ...] = ()
-    tokens: Callable[[Any], int] | None = None
-    scheduled: Callable[[Any, tuple[int, ...]], Any] = lambda scheduler, event: scheduler
+    perhaps: tuple[str, ...] = ()
+    tokens: Callable[[Any], Mapping[str, int]] = lambda pipe: {}
+    scheduled: Callable[[Any, tuple[int, ...]], Any] = lambda pipe, event: pipe.scheduler
     latent: bool | None = None
     own: tuple[type, ...] = ()
 
