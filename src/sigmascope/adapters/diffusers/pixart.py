@@ -27,9 +27,9 @@ class _PixArt(Prompted):
         self.register_buffer("sizes", None)
 
     def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
-        sizes = None if self.sizes is None else self.sizes.expand(len(x), -1)
-        told = {"resolution": None, "aspect_ratio": None}
-        if sizes is not None:
+        told: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        if self.sizes is not None:
+            sizes = self.sizes.expand(len(x), -1)
             told = {"resolution": sizes[:, :2], "aspect_ratio": sizes[:, 2:]}
         out: Tensor = self.transformer(
             x,

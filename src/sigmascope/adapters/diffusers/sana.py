@@ -52,9 +52,10 @@ def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
 
 
 def _tokens(pipe: Any) -> Mapping[str, int]:
-    """Tokens of the text encoder; the last one of the instruction takes the place of one."""
+    """Tokens of the text encoder; after an instruction, a prompt keeps two fewer besides its special ones."""
     options = defaults(pipe, "max_sequence_length", "complex_human_instruction")
-    return {"tokenizer": options["max_sequence_length"] - bool(options["complex_human_instruction"])}
+    most, special = options["max_sequence_length"], len(pipe.tokenizer("").input_ids)
+    return {"tokenizer": most - 2 + special if options["complex_human_instruction"] else most}
 
 
 register(

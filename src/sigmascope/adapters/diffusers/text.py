@@ -96,8 +96,8 @@ def load_prompted(
     name = model if hub_id(model) else str(folder_of(model))
     if not hub_id(model):
         index = checked_index(Path(name))
-        _checked(index, name)
-        left_out = [part for part in _UNUSED if part in index]
+        kind, _ = _checked(index, name)
+        left_out = [p for p in _UNUSED if p in index] + [p for p in kind.perhaps if part_of(index, p) is None]
     if importlib.util.find_spec("transformers") is None:
         raise InputError("prompts need diffusers and transformers: pip install 'sigmascope[models]'")
     with quiet():
