@@ -31,7 +31,7 @@ def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     event = latent_shape(int(c.in_channels), 1, square(c.sample_size), int(c.patch_size), pipe, request)
     with torch.no_grad():
         options = defaults(pipe, "max_sequence_length")
-        text = pipe.encode_prompt(list(values), None, False, device="cpu", **options)[0]
+        text = pipe.encode_prompt(list(values), None, False, device=pipe.device, **options)[0]
     return PipelineNetwork(_AuraFlow(transformer, event, text.to(transformer.dtype)), event, *prompt_attribute(values))
 
 

@@ -53,7 +53,7 @@ def _flux(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     event = latent_shape(int(transformer.config.in_channels), 4, own, 2, pipe, request)
     with torch.no_grad():
         limit = _tokens(pipe)["tokenizer_2"]
-        text, pooled, _ = pipe.encode_prompt(list(values), device="cpu", max_sequence_length=limit)
+        text, pooled, _ = pipe.encode_prompt(list(values), device=pipe.device, max_sequence_length=limit)
     network = _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype))
     return PipelineNetwork(network, event, *prompt_attribute(values))
 

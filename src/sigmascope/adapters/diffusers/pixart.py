@@ -47,7 +47,7 @@ def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     event = latent_shape(int(c.in_channels), 1, square(c.sample_size), int(c.patch_size), pipe, request)
     with torch.no_grad():
         options = defaults(pipe, "clean_caption", "max_sequence_length")
-        text, mask, *_ = pipe.encode_prompt(list(values), False, device="cpu", **options)
+        text, mask, *_ = pipe.encode_prompt(list(values), False, device=pipe.device, **options)
     network = _PixArt(transformer, event, text.to(transformer.dtype), mask)
     if type(pipe).__name__ == _ALPHA and c.sample_size == _TOLD_SIZES:
         height, width = (pipe.vae_scale_factor * n for n in event[1:])

@@ -112,7 +112,7 @@ def without_dynamic_shift(pipe: Any, tokens: int) -> Any:
 def masked_text(pipe: Any, values: tuple[str, ...], **options: Any) -> tuple[Tensor, Tensor]:
     """Embeddings of prompts, and which tokens count; of the empty prompt, those of classifier-free guidance."""
     with torch.no_grad():
-        text, mask, empty, mask_of_empty = pipe.encode_prompt(list(values), True, device="cpu", **options)
+        text, mask, empty, mask_of_empty = pipe.encode_prompt(list(values), True, device=pipe.device, **options)
     for k, value in enumerate(values):
         if value == "":
             text[k], mask[k] = empty[k], mask_of_empty[k]

@@ -41,7 +41,9 @@ def _stable(pipe: Any, request: PipelineRequest, xl: bool) -> PipelineNetwork:
     c = unet.config
     event = latent_shape(int(c.in_channels), 1, square(c.sample_size), 1, pipe, request)
     with torch.no_grad():
-        text, pooled = _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), "cpu", 1, False)[0], None)
+        text, pooled = (
+            _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), pipe.device, 1, False)[0], None)
+        )
         network = _UNet(unet, event, text.to(unet.dtype), None if pooled is None else pooled.to(unet.dtype))
         if pooled is not None:
             pixels = [pipe.vae_scale_factor * n for n in event[1:]]
@@ -54,7 +56,9 @@ def _stable(pipe: Any, request: PipelineRequest, xl: bool) -> PipelineNetwork:
 
 def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Embeddings of prompts, and pooled ones, of SDXL."""
-    text, empty, pooled, pooled_empty = pipe.encode_prompt(list(values), device="cpu", do_classifier_free_guidance=True)
+    text, empty, pooled, pooled_empty = pipe.encode_prompt(
+        list(values), device=pipe.device, do_classifier_free_guidance=True
+    )
     for k, value in enumerate(values):
         if value == "":
             text[k], pooled[k] = empty[k], pooled_empty[k]

@@ -44,7 +44,7 @@ def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     event = latent_shape(int(c.in_channels), 1, square(c.sample_size), int(c.patch_size), pipe, request)
     with torch.no_grad():
         text, _, pooled, _ = pipe.encode_prompt(
-            list(values), None, None, device="cpu", do_classifier_free_guidance=False,
+            list(values), None, None, device=pipe.device, do_classifier_free_guidance=False,
             **defaults(pipe, "max_sequence_length"),
         )  # fmt: skip
     network = _SD3(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype))

@@ -91,7 +91,7 @@ def load_prompted(
     Raises: InputError, in one line, for no prompt or one that comes twice, a folder without a pipeline, a pipeline of
         another kind, missing parts, weights that are not safetensors, or a size that does not fit.
     """
-    values = _values(prompts)
+    _values(prompts)
     model, left_out = str(path), list(_UNUSED)
     name = model if hub_id(model) else str(folder_of(model))
     if not hub_id(model):
@@ -102,7 +102,25 @@ def load_prompted(
         raise InputError("prompts need diffusers and transformers: pip install 'sigmascope[models]'")
     with quiet():
         pipe = opened(model, allow_pickle, variant, **dict.fromkeys(left_out))
-        cls = type(pipe).__name__
+    return read_prompted(pipe, name, prompts, size=size, device=device)
+
+
+def read_prompted(
+    pipe: Any, name: str, prompts: Sequence[str], *, size: int = 0, device: torch.device | str = "cpu"
+) -> Pipeline:
+    """Read a text-to-image pipeline of diffusers that is loaded, with some prompts.
+
+    Args:
+        pipe: an object of diffusers.
+        name: in messages.
+        prompts: as of :func:`load_prompted`.
+        size: likewise.
+        device: of the network.
+
+    Raises: InputError, in one line, as :func:`load_prompted`.
+    """
+    values, cls = _values(prompts), type(pipe).__name__
+    with quiet():
         kind, reading = _checked({**pipe.config, "_class_name": cls}, name)
         with in_one_line(name, f"its parts do not fit each other, pass a whole {cls}"):
             read = reading(pipe, PipelineRequest(name, prompts=values, size=size))

@@ -33,7 +33,6 @@ import numpy as np
 
 from sigmascope.adapters.diffusers.calls import pipeline_class
 from sigmascope.adapters.diffusers.folders import (
-    INDEX,
     checked_index,
     described,
     home_of,
@@ -45,6 +44,7 @@ from sigmascope.adapters.diffusers.pipelines import in_latents
 from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.adapters.foreign import Unit
+from sigmascope.adapters.naming import INDEX
 from sigmascope.core import InputError
 
 UNITS = ("sigma", "network_sigma", "timestep", "step", "strength", "percent")
