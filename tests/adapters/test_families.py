@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import math
 import pipes
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from diffusers import (
-    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -19,65 +17,10 @@ from diffusers import (
 
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
 from sigmascope.adapters.diffusers.units import ruler_of
-from sigmascope.core import generator
+from steps import Step, steps_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 A, B = "a red cube", "a blue ball"
-ALONE = 1e-8
-"""Share of the data in the first state of a flow, which is noise alone in the pipeline."""
-
-
-class Step(NamedTuple):
-    """A step of a pipeline: its state y = v + σ n, and E[V | Y] by the scheduler itself."""
-
-    sigma: float
-    y: torch.Tensor
-    clean: torch.Tensor
-    time: float
-
-
-def steps_of(pipe: Any, prompt: str, **options: Any) -> list[Step]:
-    """The steps of a run of a pipeline without guidance."""
-    scheduler, found, own = pipe.scheduler, list[Step](), pipe.scheduler.step
-
-    def step(output: torch.Tensor, time: Any, sample: torch.Tensor, **more: Any) -> tuple[torch.Tensor]:
-        at, more = len(found), more | {"return_dict": True}
-        if isinstance(scheduler, DPMSolverMultistepScheduler):
-            if scheduler.step_index is None:
-                scheduler._init_step_index(time)
-            clean, after = scheduler.convert_model_output(output, sample=sample), own(output, time, sample, **more)
-        else:
-            after = own(output, time, sample, **more)
-            clean = getattr(after, "pred_original_sample", None)
-        if clean is None:  # the straight line of this step, up to its end
-            now, then = (float(s) for s in scheduler.sigmas[at : at + 2])
-            clean = sample + (after.prev_sample - sample) * (now / (now - then))
-        found.append(Step(*_state(scheduler, at, time, sample), clean.double(), float(time)))
-        return (after.prev_sample,)
-
-    scheduler.step = step
-    try:
-        pipe(prompt, guidance_scale=1.0, output_type="latent", generator=generator(1), **options)
-    finally:
-        del scheduler.step
-    return found
-
-
-def _state(scheduler: Any, at: int, time: Any, sample: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Noise level and y of a state, off the scheduler's lists."""
-    sample = sample.double()
-    if isinstance(scheduler, DDIMScheduler):
-        kept = float(scheduler.alphas_cumprod[int(time)])
-        return math.sqrt((1 - kept) / kept), sample / math.sqrt(kept)
-    level = float(scheduler.sigmas[at])
-    if isinstance(scheduler, EulerDiscreteScheduler):
-        return level, sample
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or scheduler.config.get("use_flow_sigmas"):
-        level = min(level, 1 - ALONE)
-        return level / (1 - level), sample / (1 - level)
-    return level, sample * math.hypot(1, level)
-
-
 FLOW = {"use_flow_sigmas": True, "flow_shift": 1.0, "prediction_type": "flow_prediction"}
 UNBINNED = {"use_resolution_binning": False}
 CASES = {
@@ -117,7 +60,8 @@ def made(tmp_path_factory):
             folder = root / name.replace(" ", "-").replace(",", "")
             own = make(folder, **options)
             own.set_progress_bar_config(disable=True)
-            steps = steps_of(own, A, num_inference_steps=COUNT, height=size, width=size, **call)
+            call = {"guidance_scale": 1.0, "output_type": "latent", "height": size, "width": size} | call
+            steps = steps_of(own, A, num_inference_steps=COUNT, **call)
             kept[name] = (load_pipeline(folder, prompts=("", A, B), size=size), own, folder, steps)
         return kept[name]
 
