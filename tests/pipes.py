@@ -183,7 +183,7 @@ def sd3_whole(folder, scheduler=None, long=True):
 
 
 def pixart(folder, scheduler=None, alpha=True, side=8):
-    """A PixArt-alpha or -sigma; with latents of 128 x 128 as its own size, PixArt-alpha is told sizes."""
+    """A PixArt-alpha or -sigma; with latents of 128 x 128 as its own size, PixArt-alpha is given sizes."""
     torch.manual_seed(0)
     pipe = (PixArtAlphaPipeline if alpha else PixArtSigmaPipeline)(
         scheduler=scheduler or DDIMScheduler(**SCALED, clip_sample=False), vae=vae(),

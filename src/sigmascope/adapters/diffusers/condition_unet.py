@@ -45,13 +45,13 @@ def _states(table: nn.Module, label: Any) -> Tensor:
 
 
 def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
-    """A UNet2DConditionModel that is told nothing or a class; InputError for one that is told more."""
+    """A UNet2DConditionModel that takes nothing or a class besides; InputError for one that takes more."""
     unet, name = pipe.unet, request.name
     c, event, count = unet.config, event_of(unet.config, name), class_count(unet, name)
-    told = {n: c.get(n) for n in ("addition_embed_type", "time_cond_proj_dim") if c.get(n) is not None}
-    if told:
+    more = {n: c.get(n) for n in ("addition_embed_type", "time_cond_proj_dim") if c.get(n) is not None}
+    if more:
         raise _more(
-            name, f"its network takes more than a class ({', '.join(f'{n} is {v!r}' for n, v in told.items())})"
+            name, f"its network takes more than a class ({', '.join(f'{n} is {v!r}' for n, v in more.items())})"
         )
     table = None
     if any(getattr(m, "has_cross_attention", False) for m in unet.modules()):

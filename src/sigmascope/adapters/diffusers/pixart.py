@@ -12,7 +12,7 @@ from sigmascope.adapters.diffusers.kinds import Kind, PipelineNetwork, PipelineR
 from sigmascope.adapters.diffusers.prompted import Prompted, defaults, latent_shape, prompt_attribute, square
 
 _ALPHA = "PixArtAlphaPipeline"
-_TOLD_SIZES = 128  # side of the latents of networks of PixArt-alpha that take the resolution and the aspect ratio
+_GIVEN_SIZES = 128  # side of the latents of networks of PixArt-alpha that take the resolution and the aspect ratio
 
 
 class _PixArt(Prompted):
@@ -27,16 +27,16 @@ class _PixArt(Prompted):
         self.register_buffer("sizes", None)
 
     def some(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
-        told: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        given: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if self.sizes is not None:
             sizes = self.sizes.expand(len(x), -1)
-            told = {"resolution": sizes[:, :2], "aspect_ratio": sizes[:, 2:]}
+            given = {"resolution": sizes[:, :2], "aspect_ratio": sizes[:, 2:]}
         out: Tensor = self.transformer(
             x,
             encoder_hidden_states=self.text[label],
             encoder_attention_mask=self.mask[label],
             timestep=time,
-            added_cond_kwargs=told,
+            added_cond_kwargs=given,
         ).sample
         return out[:, : x.shape[1]]
 
@@ -49,7 +49,7 @@ def _read(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
         options = defaults(pipe, "clean_caption", "max_sequence_length")
         text, mask, *_ = pipe.encode_prompt(list(values), False, device=pipe.device, **options)
     network = _PixArt(transformer, event, text.to(transformer.dtype), mask)
-    if type(pipe).__name__ == _ALPHA and c.sample_size == _TOLD_SIZES:
+    if type(pipe).__name__ == _ALPHA and c.sample_size == _GIVEN_SIZES:
         height, width = (pipe.vae_scale_factor * n for n in event[1:])
         network.sizes = torch.tensor([[height, width, height / width]], dtype=transformer.dtype)
     return PipelineNetwork(network, event, *prompt_attribute(values))
