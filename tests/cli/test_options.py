@@ -102,7 +102,7 @@ STUDY = [
 
 
 OTHERS = [
-    (("generate", "DATA", "--about", "digit"), "it goes with --sampler filter"),
+    (("generate", "DATA", "--watch", "digit"), "it goes with --sampler filter"),
     (("generate", "DATA", "--size", "64"), "it is an option of the scenes"),
     (("generate", "DATA", "--grain"), "--grain is an option of the scenes"),
     (("generate", "DATA", "--n", HUGE), "from 1 to 4096 images"),

@@ -161,11 +161,10 @@ def _of_object(model: Any, name: str, device: torch.device | str | None, options
 
 
 def _refuse_options(name: str, options: dict[str, Any]) -> None:
-    words = {"null": "a null class", "prompts": "prompts", "size": "a size"}
+    words = {"null": "null class", "prompts": "prompts", "size": "size of images"}
     for option, value in options.items():
-        if value:
-            raise InputError(f"{name}: it takes no {words[option].split()[-1]}: only a pipeline of diffusers has "
-                             f"{words[option]}")  # fmt: skip
+        if value is not None and value != 0:
+            raise InputError(f"{name}: it takes no {words[option]}: only a pipeline of diffusers does")
 
 
 def _is_pipeline(model: object) -> bool:
@@ -298,7 +297,7 @@ def _check_output(model: LoadedModel) -> None:
 @contextmanager
 def left_as_it_was(model: object) -> Iterator[None]:
     """Put the modules of an object back into the mode in which they came: training, and whether weights are fixed."""
-    parts: list[Any] = list(getattr(model, "components", {}).values()) if _is_pipeline(model) else [model]
+    parts: list[Any] = list(vars(model).values()) if _is_pipeline(model) else [model]
     parts += _closed_over(getattr(model, "network", None))
     roots = [x for x in parts if isinstance(x, nn.Module)]
     modes = [(m, m.training) for root in roots for m in root.modules()]

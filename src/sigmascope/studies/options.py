@@ -187,18 +187,13 @@ class ForkOptions:
 
 
 @dataclass(frozen=True)
-class PipelineOptions:
+class OpeningOptions:
     """How to open a pipeline of diffusers."""
 
     null_class: Annotated[int, arg("INDEX")] = -1
     """For a class-conditional pipeline: the index of the class that means no class, where the pipeline does not define
     it. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by the likelihood
     that the network itself gives."""
-    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
-    """For a class-conditional pipeline: the names of its classes, which are matched to the values of the attribute: a
-    file with one name per line, in the order of the classes, or JSON (a list, or an object such as id2label); or the
-    word 'by-order', if the values of the attribute are in the order of the classes. (In Python also a list of the
-    names, or a mapping from values to classes.)"""
     allow_pickle: Flag = field(
         default=False,
         metadata={_RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust their source"},
@@ -211,6 +206,22 @@ class PipelineOptions:
         """Refuse an index out of range (raises InputError)."""
         check_text(self)
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
+
+    def as_passed(self) -> dict[str, Any]:
+        """The arguments of :func:`~sigmascope.adapters.models.load_model`."""
+        null = self.null_class if self.null_class >= 0 else None
+        return {"null": null, "allow_pickle": self.allow_pickle, "variant": self.variant}
+
+
+@dataclass(frozen=True)
+class PipelineOptions(OpeningOptions):
+    """How to open a pipeline of diffusers, and which of its classes are which values."""
+
+    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the model gives)")] = ""
+    """For a class-conditional model: the names of its classes, which are matched to the values of the attribute: a
+    file with one name per line, in the order of the classes, or JSON (a list, or an object such as id2label); or the
+    word 'by-order', if the values of the attribute are in the order of the classes. (In Python also a list of the
+    names, or a mapping from values to classes.)"""
 
 
 Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions

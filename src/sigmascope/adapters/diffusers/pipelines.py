@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,11 @@ def load_pipeline(
         index = folders.checked_index(Path(name))
         if folders.part_of(index, "tokenizer") is not None:
             raise _needs_prompts(name, str(index.get("_class_name")))
-    return read_pipeline(opened(model, allow_pickle, variant), name, null=null, index=index, device=device)
+    pipe = opened(model, allow_pickle, variant)
+    if not index:  # of a hub; diffusers does not keep all of it, such as names of classes
+        with contextlib.suppress(InputError):
+            index = folders.checked_index(folders.described(model))
+    return read_pipeline(pipe, name, null=null, index=index, device=device)
 
 
 def read_pipeline(

@@ -110,10 +110,8 @@ def open_conditional(
     w, network = spec.inputs, opened.denoiser
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
     data = opened.values(data)
-    paired = _paired(data, network, w, spec.model)
-    pairs = [(a, own.name, classes_of(a, own, spec.model, spec.pipeline.classes)) for a, own in paired]
-    attributes = tuple(a for a, _ in paired)
-    conditional = Matched(network, pairs).eval()
+    conditional, pairs = matched_to(data, network, w, spec.model, spec.pipeline.classes)
+    attributes = conditional.attributes
     spec = opened.levels(_estimated(spec, opened))
     check_same_data(spec, data)
     spec = replace(
@@ -125,15 +123,33 @@ def open_conditional(
     spec = _affordable(spec, opened)
     span, seed = scale * data.size**0.5, spec.sampling.seed
     model = opened.mixed(conditional, span, seed) if opened.model.needs_class else with_features(conditional, spec)
-    only = pairs[0] if len(pairs) == 1 else None
+    (first, own, classes), *others = pairs
     studied = Network(
         model, None, None, opened.highest_output, opened.model.words, opened.model.parameters,
-        classes=() if only is None else tuple(
-            (v, k, paired[0][1].values[k]) for v, k in zip(attributes[0].values, only[2], strict=True)
-        ),
+        classes=() if others else tuple((v, k, own.values[k]) for v, k in zip(first.values, classes, strict=True)),
         unconditional_calls=model.calls if isinstance(model, Mixture) else 1,
     )  # fmt: skip
     return ConditionalModel(studied, source, data, attributes, held_out=False, scale=scale), spec
+
+
+def matched_to(
+    data: LabelledData, network: Denoiser, inputs: DataOptions, model: str, classes: str = ""
+) -> tuple[Matched, list[tuple[Attribute, Attribute, list[int]]]]:
+    """The network, conditioned on the attributes of data that it knows.
+
+    Args:
+        data: labelled.
+        network: has attributes.
+        inputs: which data, for messages.
+        model: its name, for messages.
+        classes: as of :func:`classes_of`.
+
+    Returns: the network; and for each attribute of the data that of the network, and its index of each value.
+
+    Raises: InputError where they have no attribute in common, or other values.
+    """
+    pairs = [(a, own, classes_of(a, own, model, classes)) for a, own in _paired(data, network, inputs, model)]
+    return Matched(network, [(a, own.name, index) for a, own, index in pairs]).eval(), pairs
 
 
 def _paired(data: LabelledData, network: Denoiser, w: DataOptions, model: str) -> list[tuple[Attribute, Attribute]]:

@@ -165,10 +165,6 @@ def open_loaded(spec: ForeignSpec, device: torch.device | None, model: Any = Non
 
     Raises: InputError, also where its weights are not those of the specification.
     """
-    o = spec.pipeline
-    null = o.null_class if o.null_class >= 0 else None
-    loaded = load_model(
-        spec.model if model is None else model, allow_pickle=o.allow_pickle, null=null, variant=o.variant, device=device
-    )
+    loaded = load_model(spec.model if model is None else model, device=device, **spec.pipeline.as_passed())
     check_same_model(spec, loaded.digest)
     return Opened(loaded)
