@@ -32,6 +32,8 @@ class AttributeOfClasses(Denoiser):
         classes: the class of the network for each value of the attribute.
     """
 
+    mixes_conditions = True
+
     def __init__(self, network: Foreign, attribute: Attribute, classes: Sequence[int]) -> None:
         super().__init__()
         self.network, self.event, self.attributes = network, network.event, (attribute,)

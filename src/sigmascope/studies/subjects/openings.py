@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import sigmascope.distributed as distributed
 from sigmascope.core import InputError
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
@@ -74,17 +75,17 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
-    spec = _with_paths(spec)
-    subject, opened = open_model(spec, resolve_device(spec.device))
+    spec, device = _with_paths(spec), resolve_device(spec.device)
+    subject, opened = distributed.by_each(lambda: open_model(spec, device))
     check_range(spec, opened)
     return subject, opened
 
 
 def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
-    spec = _with_paths(spec)
-    opened = open_pipe(spec, resolve_device(spec.device))
+    spec, device = _with_paths(spec), resolve_device(spec.device)
+    opened = distributed.by_each(lambda: open_pipe(spec, device))
     if check_use(spec, opened):
-        return open_conditional(spec, opened)
+        return distributed.by_each(lambda: open_conditional(spec, opened))
     return open_sampler(spec, opened, progress, out)
 
 

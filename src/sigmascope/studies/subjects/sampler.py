@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import sigmascope.distributed as distributed
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
@@ -196,7 +197,9 @@ def open_sampler(
     if made and function is not None:
         data, label = _made(spec, opened, function, progress, out)
     else:
-        data = opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
+        data = distributed.by_each(
+            lambda: opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
+        )
         label = Nearest(data)
         if function is not None:
             labels = by_function(function, data.attributes[0].name, data.attributes)
