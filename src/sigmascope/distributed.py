@@ -95,19 +95,20 @@ def by_each(act: Callable[[], T]) -> T:
     return made[0]
 
 
-def dealt(costs: Sequence[float]) -> list[int]:
+def dealt(costs: Sequence[float], first: int = 0) -> list[int]:
     """The numbers of the units of work that this rank does, in order.
 
     The most costly units are dealt out first, each to the rank that has the least to do, so that all end together.
 
     Args:
         costs: of each unit, in any measure; the same on every rank.
+        first: number of the rank that has the first unit, so that the one left over is not always the same rank's.
     """
-    loads, own = [0.0] * world(), []
+    loads, own, place = [0.0] * world(), [], (rank() - first) % world()
     for unit in sorted(range(len(costs)), key=lambda i: -costs[i]):  # equal costs in turn
         to = loads.index(min(loads))
         loads[to] += max(costs[unit], 1e-300)
-        if to == rank():
+        if to == place:
             own.append(unit)
     return sorted(own)
 

@@ -70,12 +70,22 @@ def follow(
     resume = (int(held["step"]), torch.from_numpy(held["rows"])) if "step" in held else None
     begun = 0 if resume is None else resume[0]
     states = fork(denoiser, y, levels, children, seed, first_parent=first, resume=resume)
-    ends = yield from _last(states, begun, len(levels) - 1, "step", "rows")
+    ends = yield from last_state(states, begun, len(levels) - 1)
     return ends, len(ends) * (2 * len(levels) - 3)  # two a step, and one to the clean value
 
 
-def _last(states: Iterator[State], begun: int, steps: int, step: str, rows: str) -> Parts[Tensor]:
-    """The rows of the last state of a sampler that has so many steps and begins with this one, a step at a time."""
+def last_state(
+    states: Iterator[State], begun: int, steps: int, step: str = "step", rows: str = "rows"
+) -> Parts[Tensor]:
+    """The rows of the last state of a sampler, a step at a time.
+
+    Args:
+        states: of the sampler.
+        begun: the step that it begins with.
+        steps: the last one.
+        step: name of the step in what it goes on from.
+        rows: that of the state.
+    """
     y = torch.empty(0)
     for state in states:
         y, done = state.y, begun + state.step
@@ -220,7 +230,7 @@ class OwnPathJob(_Forked):
         if above > sigma * (1 + 1e-9):
             levels = self._down.levels(above, sigma)
             states = sample(self._denoiser, y, levels[begun:], noise=noise)
-            y = yield from _last(states, begun, len(levels) - 1, "down", "on_the_way")
+            y = yield from last_state(states, begun, len(levels) - 1, "down", "on_the_way")
             calls += 2 * count * (len(levels) - 1)
         return y, calls
 

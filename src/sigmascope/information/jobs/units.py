@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ class Units:
 
     def __init__(self, name: str, count: int, costs: Sequence[float] | None = None) -> None:
         self._name, self._count = name, count
-        self._numbers = distributed.dealt([1.0] * count if costs is None else costs)
+        self._numbers = distributed.dealt([1.0] * count if costs is None else costs, zlib.crc32(name.encode()))
         self.total = len(self._numbers)
         self.results: list[dict[str, np.ndarray]] = []
         self._all: list[dict[str, np.ndarray]] = []
@@ -52,7 +53,7 @@ class Units:
         except StopIteration as end:
             # Copies: a small result that torch laid between its large buffers would keep their pages from being used
             # again.
-            self.results.append({k: v.copy() for k, v in end.value.items()})
+            self.results.append({k: np.array(v, order="C") for k, v in end.value.items()})
             self._running, self._state, self._begin_at = None, dict, {}
         except BaseException:
             self._running = None
