@@ -25,8 +25,8 @@ FREE = {"model": f"diffusers:{FOLDER / 'free'}", **FORKED}
 STUDIES: dict[str, dict[str, Any]] = {
     "bundled": {
         "data": "scenes", "model": "bundled", "draws": 4, "levels": 4, "budget": 6000,
-        "estimators": tuple(e for e in EVERY if e != "posterior"),  # of half a million scenes
-        "attributes": ("shape", "scale", "wall_hue"),
+        "estimators": ("score_gap", "mmse_gap", "filter", "likelihood", "classifier"),
+        "attributes": ("shape", "scale"),
     },
     "until": {
         "data": "scenes", "model": "bundled", "draws": 4, "levels": 4, "target_stderr": 0.25, "attributes": ("shape",),

@@ -12,6 +12,7 @@ is the information.  References: Guo, Shamai, Verdú (2005); Franzese et al. (20
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -198,10 +199,15 @@ class GapJob:
         if self._curves is None:  # made once: several estimators ask, and one warning is enough
             a, columns = self.allocation, np.moveaxis(self._columns(self.allocation), 0, -1)
             top, sizes = float(np.exp(a.edges[0])), a.rounds.sum(0).tolist()
-            self._curves = {
-                n: gaps_of_columns(n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5)
-                for k, (n, h) in enumerate(self._ceilings.items())
-            }
+            with warnings.catch_warnings():
+                if distributed.rank():  # said once
+                    warnings.simplefilter("ignore")
+                self._curves = {
+                    n: gaps_of_columns(
+                        n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5
+                    )
+                    for k, (n, h) in enumerate(self._ceilings.items())
+                }
         return self._curves
 
     def state(self) -> dict[str, np.ndarray]:
