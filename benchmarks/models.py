@@ -14,6 +14,7 @@ filters   outputs of the network for one step of each filter, over K + 1
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -45,15 +46,16 @@ BUDGET = 6000
 
 def pipeline(folder: Path) -> None:
     """The network, with the schedule of a DDPM, as a pipeline of diffusers."""
-    from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
-
+    diffusers: Any = importlib.import_module("diffusers")
     torch.manual_seed(0)
-    net = UNet2DModel(
+    net = diffusers.UNet2DModel(
         sample_size=SIDE, in_channels=1, out_channels=1, block_out_channels=(16, 48), layers_per_block=1,
         norm_num_groups=8, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
         num_class_embeds=CLASSES + 1,
     )  # fmt: skip
-    DDPMPipeline(net, DDIMScheduler(clip_sample=False)).save_pretrained(folder, safe_serialization=True)
+    diffusers.DDPMPipeline(net, diffusers.DDIMScheduler(clip_sample=False)).save_pretrained(
+        folder, safe_serialization=True
+    )
 
 
 def images(path: Path) -> None:
@@ -108,28 +110,24 @@ def bare(denoiser: Foreign, batch: int) -> Callable[[], object]:
 
 
 class Counted:
-    """Rows that the network of a denoiser is given."""
+    """Rows that networks of this kind are given within the block."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._call = torch.nn.Module.__call__
+        self._kind: Any = importlib.import_module("diffusers").UNet2DModel
 
     def __enter__(self) -> Counted:
-        from diffusers import UNet2DModel
-
-        forward = UNet2DModel.forward
+        forward = self._kind.forward
 
         def counting(net: Any, sample: torch.Tensor, *args: Any, **given: Any) -> Any:
             self.rows += len(sample)
             return forward(net, sample, *args, **given)
 
-        self._forward, UNet2DModel.forward = forward, counting
+        self._forward, self._kind.forward = forward, counting
         return self
 
     def __exit__(self, *_: object) -> None:
-        from diffusers import UNet2DModel
-
-        UNet2DModel.forward = self._forward
+        self._kind.forward = self._forward
 
 
 def of_study(folder: Path) -> dict[str, float]:
@@ -143,24 +141,26 @@ def of_study(folder: Path) -> dict[str, float]:
 
 
 def of_ranks(folder: Path) -> dict[str, float]:
-    """Two ranks against one."""
-    one, two = (_launched(folder, n) for n in (1, 2))
-    return {"ratio": two / one, "one": one, "two": two}
+    """Two ranks against one: in seconds, and in processor time of the rank that has most of it."""
+    (one, busy_of_one), (two, busy_of_two) = (_launched(folder, n) for n in (1, 2))
+    return {"ratio": two / one, "one": one, "two": two, "of processor time": busy_of_two / busy_of_one}
 
 
-def _launched(folder: Path, ranks: int) -> float:
+def _launched(folder: Path, ranks: int) -> list[float]:
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     command = [sys.executable, *run, __file__, "--rank-of", str(folder)]
     subprocess.run(command, env=env, check=True, capture_output=True)
-    return float((folder / f"seconds-{ranks}").read_text())
+    return [float(x) for x in (folder / f"seconds-{ranks}").read_text().split()]
 
 
 def _as_rank(folder: Path) -> None:
     with distributed.joined():
-        took = max(distributed.gathered(study(folder)))
+        begun = time.process_time()
+        took, busy = study(folder), time.process_time() - begun
+        most = [max(x) for x in zip(*distributed.gathered((took, busy)), strict=True)]
         if not distributed.rank():
-            (folder / f"seconds-{distributed.world()}").write_text(str(took))
+            (folder / f"seconds-{distributed.world()}").write_text(" ".join(map(str, most)))
 
 
 def of_foreign(folder: Path) -> dict[str, float]:

@@ -19,6 +19,7 @@ References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -36,8 +37,11 @@ Values = Float[Tensor, "batch *event"]
 """Values, one per row."""
 LevelPerRow = Float[Tensor, " batch"]
 """Noise levels, one per row."""
-Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes)."""
+Network = Callable[..., Tensor]
+"""From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes).
+
+A network without classes may also take x and the times alone.
+"""
 _CHUNK = 256  # largest number of rows of one call
 
 
@@ -95,6 +99,7 @@ class Foreign(Denoiser):
         self.event, self.schedule, self.prediction = tuple(event), schedule, prediction
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
+        self._takes_label = attribute is not None or _takes_three(network)
 
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
@@ -158,7 +163,8 @@ class Foreign(Denoiser):
         x, s = alpha * own, alpha * level
         parameter = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         dtype = torch.float32 if parameter is None else parameter.dtype
-        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), time.to(dtype), label).double()
+        given = (own if self.prediction == "denoiser" else x).to(dtype), time.to(dtype)
+        f = (self.network(*given, label) if self._takes_label else self.network(*given)).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":
@@ -170,6 +176,15 @@ class Foreign(Denoiser):
         else:
             clean = f
         return ((clean - unit.offset) / unit.scale).to(y)
+
+
+def _takes_three(network: Network) -> bool:
+    """Whether a network can be called with three arguments, as far as its signature tells."""
+    try:
+        inspect.signature(network.forward if isinstance(network, nn.Module) else network).bind(None, None, None)
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # it has no signature
+    return True
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:

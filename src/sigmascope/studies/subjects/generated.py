@@ -22,30 +22,32 @@ from sigmascope.sample import Streams
 from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import sample
 from sigmascope.streams import NoiseOf
-from sigmascope.studies.spec import PipelineSpec
+from sigmascope.studies.spec import ForeignSpec
 from sigmascope.studies.store import IMAGES, States, check_study, keep_images
-from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.subjects.opened import Opened
 
 CHECKPOINT_SECONDS = 8.0
 _ROWS = 256  # images made at once
 
 
-def images_of(spec: PipelineSpec, probed: int) -> int:
+def images_of(spec: ForeignSpec, probed: int) -> int:
     """Number of images of a study of generated ones: its draws, and those to train probes on."""
     return spec.sampling.draws + probed
 
 
 def kept_images(
-    opened: Opened, spec: PipelineSpec, count: int, out: Path | None, progress: bool, look: Callable[[Tensor], object]
+    opened: Opened, spec: ForeignSpec, count: int, out: Path | None, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped; every rank must call it.
 
     Each rank makes some of them.  An interrupted run goes on from the states of its samplers.
     """
-    s, event = spec.sampling, tuple(opened.pipe.denoiser.event)
-    made_by = f"{count} {opened.digest} {s.seed} {spec.forking.steps} {s.sigma_max:.17g} {opened.reads_at(s):.17g}"
+    s, event = spec.sampling, tuple(opened.denoiser.event)
+    made_by = (
+        f"{count} {opened.model.digest} {s.seed} {spec.forking.steps} {s.sigma_max:.17g} {opened.reads_at(s):.17g}"
+    )
     if out is not None:
-        check_study(out, replace(spec, model_fingerprint=opened.digest))
+        check_study(out, replace(spec, model_fingerprint=opened.model.digest))
     if out is not None and distributed.by_first(lambda: (out / IMAGES).exists()):
         return torch.from_numpy(distributed.by_first(lambda: _read(out, made_by, (count, *event))))
     job = _Images(opened, spec, count)
@@ -65,11 +67,11 @@ def kept_images(
             if states is not None and time.monotonic() - kept > CHECKPOINT_SECONDS:
                 states.write(job.state())
                 kept = time.monotonic()
-    values = np.concatenate([u["values"] for u in job.units()])
+    whole = np.concatenate([u["values"] for u in job.units()])
     if out is not None and states is not None:
-        distributed.by_first(lambda: keep_images(out, {"values": values, "made_by": np.array(made_by)}))
+        distributed.by_first(lambda: keep_images(out, {"values": whole, "made_by": np.array(made_by)}))
         states.drop()
-    return torch.from_numpy(values)
+    return torch.from_numpy(whole)
 
 
 def _read(out: Path, made_by: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,7 +88,7 @@ def _read(out: Path, made_by: str, shape: tuple[int, ...]) -> np.ndarray:
 class _Images(Units):
     """Values that a pipeline makes from noise, float32, in blocks; each has a stream of its own."""
 
-    def __init__(self, opened: Opened, spec: PipelineSpec, count: int) -> None:
+    def __init__(self, opened: Opened, spec: ForeignSpec, count: int) -> None:
         s = spec.sampling
         self._denoiser, self._seed, self._total, self._top = opened.unconditional(s.seed), s.seed, count, s.sigma_max
         self._levels = levels_below(self._top, opened.reads_at(s), spec.forking.steps)
