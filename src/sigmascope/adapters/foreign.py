@@ -78,6 +78,8 @@ class Foreign(Denoiser):
     Raises: InputError for an unknown prediction.
     """
 
+    mixes_conditions = True  # a row of a call may have a class, or none, whatever the others have
+
     def __init__(
         self,
         network: Network,

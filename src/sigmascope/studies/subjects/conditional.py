@@ -42,6 +42,11 @@ class Matched(Denoiser):
         for k, (_, _, classes) in enumerate(pairs):
             self.register_buffer(f"classes{k}", torch.tensor(list(classes), dtype=torch.int64), persistent=False)
 
+    @property
+    def mixes_conditions(self) -> bool:
+        """Whether rows of one call may differ in what is known: as of the network."""
+        return bool(getattr(self.network, "mixes_conditions", False))
+
     def forward(
         self,
         y: Float[Tensor, "batch *event"],
