@@ -19,6 +19,7 @@ References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -70,6 +71,7 @@ class Foreign(Denoiser):
         attribute: the class, of a conditional network.
         null: index that stands for an unknown class; None: there is none, and an unknown class is refused.
         unit: of the network's values.
+        device: where a function computes; None: where y is.  A module computes where its parameters are.
 
     Raises: InputError for an unknown prediction.
     """
@@ -85,6 +87,7 @@ class Foreign(Denoiser):
         attribute: Attribute | None = None,
         null: int | None = None,
         unit: Unit | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         if prediction not in PREDICTIONS:
@@ -93,6 +96,7 @@ class Foreign(Denoiser):
         self.event, self.schedule, self.prediction = tuple(event), schedule, prediction
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
+        self.device = None if device is None else torch.device(device)
 
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
@@ -110,12 +114,18 @@ class Foreign(Denoiser):
                 f"y has shape {tuple(y.shape)} and sigma {tuple(sigma.shape)}: expected rows of {self.event}, and one "
                 "level per row"
             )
-        labels = self._labels(known, len(y), y.device)
+        home = self._home(y)
+        own, level, labels = y.to(home), sigma.to(home), self._labels(known, len(y), home)
         parts = []
         for i in range(0, max(len(y), 1), _CHUNK):
             rows = slice(i, i + _CHUNK)
-            parts.append(self._rows(y[rows], sigma[rows], None if labels is None else labels[rows]))
-        return torch.cat(parts)
+            parts.append(self._rows(own[rows], level[rows], None if labels is None else labels[rows]))
+        return torch.cat(parts).to(y.device)
+
+    def _home(self, y: Tensor) -> torch.device:
+        """The device of the network; of a function, the one that it was said to compute on, or that of y."""
+        held = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return held.device if held is not None else self.device or y.device
 
     def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
         names = [a.name for a in self.attributes]
@@ -156,7 +166,9 @@ class Foreign(Denoiser):
         x, s = alpha * own, alpha * level
         parameter = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         dtype = torch.float32 if parameter is None else parameter.dtype
-        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), time.to(dtype), label).double()
+        # In half precision the time 501 would be 500 or 502: the network rounds what it makes of it, not the time.
+        given = time.to(torch.promote_types(dtype, torch.float32))
+        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), given, label).to(y.device).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":
@@ -174,10 +186,9 @@ def require_finite_output(denoiser: Foreign, name: str) -> None:
     """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
     low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
-    device = next(denoiser.parameters(), torch.empty(0)).device
-    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=device)
-    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=device)
-    known = {a.name: torch.zeros(1, dtype=torch.int64, device=device) for a in denoiser.attributes}
+    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64)
+    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64)
+    known = {a.name: torch.zeros(1, dtype=torch.int64) for a in denoiser.attributes}
     with torch.no_grad():
         out = denoiser(y, sigma, known)
     if not bool(torch.isfinite(out).all()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,10 +41,3 @@ def together(
     if isinstance(denoiser, AnswersTogether):
         return denoiser.together(y, sigma, questions)
     return [denoiser(y, sigma, known) for known in questions]
-
-
-def home_of(denoiser: Denoiser, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
-    """Device of a denoiser's parameters or buffers, else the default, and type of its parameters, else float64."""
-    first = next(denoiser.parameters(), None)
-    held = first if first is not None else next(denoiser.buffers(), None)
-    return torch.device(default) if held is None else held.device, torch.float64 if first is None else first.dtype
