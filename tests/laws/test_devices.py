@@ -1,225 +1,288 @@
-"""Every denoiser, sampler and job with weights on a GPU and draws on the CPU, on a device that is pretended."""
+"""Denoisers, classifiers and samplers with weights on a GPU that is pretended, and values on either device."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import sigmascope
+from denoisers import MADE, classifier, finite, foreign, gaussian, mixture, neural
 from pretended import DeviceError, pretended_cuda
-from problems import pictures, random_set
-from sigmascope.adapters import ByPosterior, Featured, Foreign, Unit
+from sigmascope.adapters import Foreign
 from sigmascope.core import (
-    Attribute,
     Denoiser,
     HasAllPosteriors,
     HasMeansByValue,
     HasPosterior,
-    InputError,
     SamplesPosterior,
     generator,
 )
-from sigmascope.data.hierarchy import random_hierarchy
-from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.screened import ScreenedDenoiser
-from sigmascope.exact.gaussian import GaussianDenoiser, MixtureDenoiser
-from sigmascope.exact.hierarchy import HierarchyDenoiser
+from sigmascope.exact.finite.items import ItemBelief
+from sigmascope.exact.gaussian import GaussianDenoiser
 from sigmascope.information.divergence import _Pair
-from sigmascope.information.mixture import Mixture
 from sigmascope.information.probes import HasFeatures
-from sigmascope.learn.classifier import NoisyClassifier
-from sigmascope.learn.conditions import Continuous
-from sigmascope.learn.frames import PrincipalFrame, RoundFrame
-from sigmascope.learn.networks import Architecture
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.noise import Discrete
-from sigmascope.sample import Guided
-from sigmascope.studies.subjects.conditional_pipeline import AttributeOfClasses
-
-EVENT = (3, 8, 8)
-WHERE, OTHER = pictures(60).attributes
-
-
-def stirred(made: nn.Module) -> nn.Module:
-    """With no parameter at zero."""
-    torch.manual_seed(1)
-    for p in made.parameters():
-        p.data += 0.05 * torch.randn(p.shape)
-    return made.eval()
-
-
-def classifier(kind: str = "unet") -> NoisyClassifier:
-    torch.manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(192, 8))[0].T.reshape(8, *EVENT).contiguous()
-    return stirred(
-        NoisyClassifier(EVENT, (WHERE, OTHER), Architecture(kind, 8, 1), torch.rand(EVENT), 0.3, basis, torch.rand(8))
-    )
+from sigmascope.sample import (
+    Ancestral,
+    Bridge,
+    Churn,
+    Euler,
+    EulerMaruyama,
+    Guided,
+    Heun,
+    Scheme,
+    StochasticHeun,
+    Streams,
+    ValueBelief,
+    final,
+    fork,
+    joint,
+    rows,
+    sample,
+    start,
+)
 
 
-def neural(kind: str = "unet", frame: str = "round", told: bool = False) -> NeuralDenoiser:
-    torch.manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(192, 8))[0].T.reshape(8, *EVENT).contiguous()
-    coordinates = (
-        RoundFrame(torch.rand(EVENT), 0.3)
-        if frame == "round"
-        else PrincipalFrame(torch.rand(EVENT), 0.3, basis, torch.logspace(0, -2, 8))
-    )
-    more = (Continuous("angle", 2, (0.0, 1.0), (1.0, 2.0)),)
-    return stirred(
-        NeuralDenoiser(
-            EVENT, (WHERE, OTHER), Architecture(kind, 8, 1), coordinates, more, None, classifier() if told else None
-        )
-    )
-
-
-class Network(nn.Module):
-    """A network of classes as another program has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enter, self.classes = nn.Conv2d(3, 3, 3, padding=1), nn.Embedding(4, 3)
-
-    def forward(self, x, time, label):
-        h = self.enter(x) * torch.cos(time)[:, None, None, None]
-        return h if label is None else h + self.classes(label)[:, :, None, None]
-
-
-def foreign(network=None, null: int | None = 3, prediction: str = "epsilon") -> Foreign:
-    torch.manual_seed(0)
-    return Foreign(
-        network or Network(), EVENT, Discrete.linear(), prediction, attribute=WHERE, null=null, unit=Unit(2.0, -1.0)
-    ).eval()
-
-
-def gaussian() -> GaussianDenoiser:
-    torch.manual_seed(0)
-    a = torch.randn(3, 3)
-    return GaussianDenoiser(torch.randn(3), a @ a.T, torch.randn(2, 3), torch.eye(2))
-
-
-def mixture() -> MixtureDenoiser:
-    torch.manual_seed(0)
-    a = torch.randn(4, 3, 3)
-    return MixtureDenoiser(
-        torch.ones(4), torch.randn(4, 3), a @ a.transpose(1, 2), {"side": [0, 0, 1, 1], "odd": [0, 1, 0, 1]}
-    )
-
-
-def hierarchy() -> HierarchyDenoiser:
-    grammar = random_hierarchy(4, 2, 2, 2, 0)
-    return HierarchyDenoiser(grammar.rules, grammar.vectors, grammar.attributes)
-
-
-def finite() -> FiniteDenoiser:
-    return FiniteDenoiser(random_set(0, items=80))
-
-
-MADE = {
-    "GaussianDenoiser": gaussian,
-    "MixtureDenoiser": mixture,
-    "HierarchyDenoiser": hierarchy,
-    "FiniteDenoiser": finite,
-    "ScreenedDenoiser": lambda: ScreenedDenoiser(finite(), (4, 16)),
-    "NeuralDenoiser": neural,
-    "NeuralDenoiser, perceptron": lambda: neural("mlp"),
-    "NeuralDenoiser, principal": lambda: neural("mlp", "principal"),
-    "NeuralDenoiser, told by a classifier": lambda: neural(told=True),
-    "Foreign": foreign,
-    "Foreign, v": lambda: foreign(prediction="v_prediction"),
-    "Foreign, flow": lambda: foreign(prediction="flow_prediction"),
-    "Foreign, denoiser": lambda: foreign(prediction="denoiser"),
-    "ByPosterior": lambda: ByPosterior(neural("mlp"), classifier()),
-    "ByPosterior, exact": lambda: ByPosterior(mixture(), mixture()),
-    "Featured": lambda: Featured(foreign(), ["enter"], cells=2),
-    "Mixture": lambda: Mixture(foreign(null=None), "where", span=3.0, nodes=2),
-    "Guided": lambda: Guided(neural(), 1.5, 0.5, 2.0),
-    "AttributeOfClasses": lambda: AttributeOfClasses(foreign(), Attribute("hue", ("a", "b"), torch.tensor([0.5, 0.5])), [2, 0]),
-    "_Pair": lambda: _Pair(neural(), WHERE, (2, 0)),
-}  # fmt: skip
-"""Every denoiser of the package, by its class, some in several kinds."""
-
-
-def classes() -> set[str]:
-    """Names of the classes of denoisers in the package that can be made."""
+def subclasses(of: type) -> set[type]:
+    """The classes of the package that are of this kind and can be made."""
     for module in pkgutil.walk_packages(sigmascope.__path__, "sigmascope."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    found, ahead = set(), [Denoiser]
+    found, ahead = set(), [of]
     while ahead:
         kind = ahead.pop()
         ahead += kind.__subclasses__()
         if kind.__module__.startswith("sigmascope") and not inspect.isabstract(kind):
-            found.add(kind.__name__)
+            found.add(kind)
     return found
 
 
 def test_no_denoiser_is_forgotten():
-    assert {name.partition(",")[0] for name in MADE} == classes()
+    assert {name.partition(",")[0] for name in MADE} == {kind.__name__ for kind in subclasses(Denoiser)}
 
 
-def asked(d: Denoiser, rows: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    g = generator(3)
-    return torch.randn(rows, *d.event, generator=g, dtype=torch.float64), torch.linspace(0.3, 3.0, rows).double()
+def asked(event: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five noisy values and their levels."""
+    y = torch.randn(5, *event, generator=generator(3), dtype=torch.float64)
+    return y, torch.linspace(0.3, 3.0, 5, dtype=torch.float64)
 
 
-def known_to(d: Denoiser, rows: int = 5):
+def known_to(d: Denoiser) -> Iterator[dict[str, torch.Tensor] | None]:
     """What a denoiser may be told: nothing, each attribute, and each where some are unknown."""
     if not isinstance(d, Guided):
         yield None
-    if isinstance(d, GaussianDenoiser):
-        yield {"a": torch.randn(rows, 2, generator=generator(4))}
-    if isinstance(d, NeuralDenoiser):
-        yield {"angle": torch.randn(rows, 2, generator=generator(4))}
+    if isinstance(d, (GaussianDenoiser, NeuralDenoiser)):
+        name = "a" if isinstance(d, GaussianDenoiser) else "angle"
+        yield {name: torch.randn(5, 2, generator=generator(4))}
     for a in d.attributes:
-        label = torch.arange(rows) % len(a.values)
+        label = torch.arange(5) % len(a.values)
         yield {a.name: label}
         if not isinstance(d, _Pair):
-            yield {a.name: torch.where(torch.arange(rows) % 2 == 0, -1, label)}
+            yield {a.name: torch.where(torch.arange(5) % 2 == 0, -1, label)}
 
 
-def answers(d: Denoiser, device: str):
-    """Everything that a denoiser says of rows on a device, on the CPU, with the devices on which it said so."""
-    y, sigma = (x.to(device) for x in asked(d))
-    said, where = [], []
-
-    def hear(x):
-        for t in x.values() if isinstance(x, dict) else x if isinstance(x, list) else [x]:
-            where.append(t.device.type)
-            said.append(t.detach().cpu())
-
+def answers(d: Denoiser, device: str) -> Iterator[torch.Tensor]:
+    """Everything that a denoiser says of values on a device."""
+    y, sigma = (x.to(device) for x in asked(d.event))
     for known in known_to(d):
         on_device = known and {k: x.to(device) for k, x in known.items()}
         with torch.no_grad():
-            hear(d(y, sigma, on_device))
-            hear(d(y.float(), sigma.float(), on_device))
+            yield d(y, sigma, on_device)
+            yield d(y.float(), sigma.float(), on_device)
     for a in d.attributes:
         if isinstance(d, HasMeansByValue):
-            hear(d.means_by_value(y, sigma, a.name))
+            yield d.means_by_value(y, sigma, a.name)
         if isinstance(d, HasPosterior):
-            hear(d.log_posterior(y, sigma, a.name))
+            yield d.log_posterior(y, sigma, a.name)
     if isinstance(d, HasAllPosteriors):
-        hear(d.all_log_posteriors(y, sigma))
+        yield from d.all_log_posteriors(y, sigma).values()
     if isinstance(d, SamplesPosterior):
-        hear(d.sample_posterior(y, sigma, 3, generator(7)))
+        yield d.sample_posterior(y, sigma, 3, generator(7))
     if isinstance(d, HasFeatures):
-        hear(d.features(y, sigma))
+        yield from d.features(y, sigma).values()
     if isinstance(d, NeuralDenoiser):
-        hear(d.together(y, sigma, [None, {"where": torch.arange(5).to(device) % 3}]))
-    return said, where
+        yield from d.together(y, sigma, [None, {"where": torch.arange(5).to(device) % 3}])
+
+
+def same(found: list[torch.Tensor], wanted: list[torch.Tensor], device: str) -> None:
+    """Each on the device, with the values of the CPU."""
+    assert {x.device.type for x in found} == {device}
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a.detach().cpu(), b.detach(), atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_denoisers(name):
-    """Rows may be on either device: the answer is on theirs, and is that of the CPU."""
-    wanted, _ = answers(MADE[name](), "cpu")
+    """Values may be on either device: the answer is there too, and is that of the CPU."""
+    wanted = list(answers(MADE[name](), "cpu"))
     with pretended_cuda():
         d = MADE[name]().to("cuda")
         for device in ("cpu", "cuda"):
-            found, where = answers(d, device)
-            assert set(where) == {device}, where
-            assert all(torch.allclose(a, b, atol=1e-6, equal_nan=True) for a, b in zip(found, wanted, strict=True))
+            same(list(answers(d, device)), wanted, device)
+
+
+@pytest.mark.parametrize("kind", ["unet", "mlp"])
+def test_classifiers(kind):
+    y, sigma = asked((3, 8, 8))
+    wanted = list(classifier(kind).all_log_posteriors(y, sigma).values())
+    with pretended_cuda():
+        c = classifier(kind).to("cuda")
+        for device in ("cpu", "cuda"):
+            same(list(c.all_log_posteriors(y.to(device), sigma.to(device)).values()), wanted, device)
+
+
+def test_functions():
+    """A network that is a function computes where it was said to, else where the values are."""
+    y, sigma = asked((3,))
+
+    def by(device: str | None, weight: torch.Tensor) -> Foreign:
+        return Foreign(lambda x, time, label: x * weight, (3,), Discrete.linear(), "epsilon", device=device)
+
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    wanted = [by(None, weight)(y, sigma)]
+    with pretended_cuda():
+        same([by("cuda", weight.to("cuda"))(y, sigma)], wanted, "cpu")
+        same([by(None, weight)(y, sigma)], wanted, "cpu")
+        same([by(None, weight.to("cuda"))(y.to("cuda"), sigma.to("cuda"))], wanted, "cuda")
+        with pytest.raises(DeviceError, match="same device"):
+            by(None, weight.to("cuda"))(y, sigma)
+
+
+def test_what_a_law_tells_of_itself():
+    """Draws are on the CPU wherever the law computes, and are the same."""
+    for make in (gaussian, mixture):
+        here = make().draw(6, 0)
+        with pretended_cuda():
+            there = make().to("cuda").draw(6, 0)
+        for a, b in zip(here, there, strict=True) if isinstance(here, tuple) else [(here, there)]:
+            for x, y in zip(*([d] if isinstance(d, torch.Tensor) else [d.v, d.noise] for d in (a, b)), strict=True):
+                assert torch.allclose(x, y, atol=1e-12)
+    wanted = gaussian().information(0.7)
+    with pretended_cuda():
+        assert gaussian().to("cuda").information(0.7) == pytest.approx(wanted)
+
+
+SCHEMES = {
+    "EulerMaruyama": EulerMaruyama(), "Ancestral": Ancestral(), "StochasticHeun": StochasticHeun(), "Churn": Churn(0.5),
+    "Euler": Euler(), "Heun": Heun(), "Bridge": Bridge(),
+}  # fmt: skip
+LEVELS = [3.0, 1.0, 0.4, 0.0]
+
+
+def test_no_scheme_is_forgotten():
+    assert set(SCHEMES) == {kind.__name__ for kind in subclasses(Scheme)}
+
+
+def sampled(d: Denoiser, scheme: Scheme, device: str) -> list[torch.Tensor]:
+    """The end of a generation, told an attribute where the scheme can be, and of forks of its first state."""
+    exact = isinstance(scheme, Bridge)
+    known = None if exact else {d.attributes[0].name: (torch.arange(4) % 2).to(device)}
+    noise = Streams(0, rows(4), d.event)
+    y = start(d, LEVELS[0], noise().to(device), known)
+    ends = [y, final(sample(d, y, LEVELS, scheme, noise=noise, known=known, generator=generator(1))).y]
+    renoise = None if scheme.stochastic else 4.0
+    return [*ends, final(fork(d, y, LEVELS, 2, 0, scheme, known=known, renoise=renoise)).y]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_samplers(name):
+    """States may be on either device, and stay there; noise comes from streams on the CPU."""
+    for make in (mixture, finite) if name == "Bridge" else (neural, foreign, mixture):
+        wanted = sampled(make(), SCHEMES[name], "cpu")
+        with pretended_cuda():
+            d = make().to("cuda")
+            for device in ("cpu", "cuda"):
+                same(sampled(d, SCHEMES[name], device), wanted, device)
+
+
+BELIEFS = {
+    "items": (finite, ItemBelief),
+    "values": (finite, lambda d: ValueBelief(d, "even")),
+    "values, each by a call": (foreign, lambda d: ValueBelief(d, "where")),
+    "values, by a network": (neural, lambda d: ValueBelief(d, "where")),
+}
+
+
+@pytest.mark.parametrize("name", BELIEFS)
+def test_joint_generation(name):
+    make, believe = BELIEFS[name]
+
+    def ends(d: Denoiser, device: str) -> list[torch.Tensor]:
+        noise = Streams(0, rows(4), d.event)
+        last = final(joint(believe(d), start(d, LEVELS[0], noise().to(device)), LEVELS, noise))
+        return [last.y, last.log_pi]
+
+    wanted = ends(make(), "cpu")
+    with pretended_cuda():
+        d = make().to("cuda")
+        for device in ("cpu", "cuda"):
+            same(ends(d, device), wanted, device)
+
+
+class Forgetful(Denoiser):
+    """A denoiser with a mistake: it does not take the values to its weight."""
+
+    event, attributes = (3,), ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3))
+
+    def forward(self, y, sigma, known=None):
+        return y * self.weight
+
+
+class Numpy(Forgetful):
+    """A denoiser with another: it turns what may be on a GPU into an array."""
+
+    def forward(self, y, sigma, known=None):
+        return torch.from_numpy(np.tanh(y.numpy()))
+
+
+def test_mistakes_are_seen():
+    y, sigma = asked((3,))
+    with pretended_cuda():
+        with pytest.raises(DeviceError, match="same device"):
+            Forgetful().to("cuda")(y, sigma)
+        with pytest.raises(TypeError, match="cuda:0 device type tensor to numpy"):
+            Numpy()(y.to("cuda"), sigma.to("cuda"))
+        with pytest.raises(DeviceError, match="generator"):
+            torch.randn(3, device="cuda", generator=generator(0))
+        with pytest.raises(DeviceError, match="same device"):
+            y[torch.zeros(2, dtype=torch.int64, device="cuda")]
+        with pytest.raises(DeviceError, match="same device"):
+            y.add_(torch.ones(3, device="cuda"))
+        with pytest.raises(DeviceError, match="pointer"):
+            y.to("cuda").data_ptr()
+
+
+def test_what_a_gpu_allows():
+    """A CPU scalar in a pointwise operation, indices on the CPU, copies; and control flow on values."""
+    y, _ = asked((3,))
+    with pretended_cuda():
+        there = y.to("cuda")
+        assert (there + torch.tensor(1.0)).device.type == "cuda"
+        assert torch.equal(there[torch.tensor([0, 2])].cpu(), y[[0, 2]])
+        assert float(there.sum()) == float(y.sum())
+        here = torch.zeros(5, 3, dtype=torch.float64)
+        here.copy_(there)
+        here[0] = there[1]
+        assert torch.equal(here[1:], y[1:])
+        assert torch.equal(here[0], y[1])
+        assert torch.cuda.is_available()
+    assert not isinstance(torch.zeros(2), type(there))
+
+
+def test_a_users_denoiser_is_called_where_it_is():
+    """Schemes take the states to the weights of a denoiser that does not do so itself."""
+    with pretended_cuda():
+        ends = final(sample(Forgetful().to("cuda"), torch.ones(2, 3), LEVELS, Heun())).y
+    assert ends.device.type == "cpu"
+    assert torch.equal(ends, torch.ones(2, 3, dtype=torch.float64))

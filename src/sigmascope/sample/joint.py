@@ -175,7 +175,7 @@ def joint(
         d = belief.denoised(log_pi, y, sigma)
         if after > 0:
             share = 1.0 - (after / sigma) ** 2
-            moved = y + share * (d - y) + after * math.sqrt(share) * noise()
+            moved = y + share * (d - y) + after * math.sqrt(share) * noise().to(y.device)
             log_pi, y = belief.update(log_pi, y, sigma, moved, after), moved
         else:
             y = d

@@ -89,9 +89,11 @@ class Model:
             )
         if self._generator is None:
             raise InputError("the bridge draws clean values: pass a generator for them")
-        level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
+        there = home_of(self.denoiser, y.device)[0]
+        level = torch.full((len(y),), sigma, dtype=torch.float64, device=there)
         with torch.no_grad():
-            return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].to(y.device, torch.float64)
+            drawn = self.denoiser.sample_posterior(y.to(there), level, 1, self._generator)[0]
+        return drawn.to(y.device, torch.float64)
 
 
 class Scheme(ABC):
@@ -304,7 +306,7 @@ def sample(
         sigmas: decreasing levels, e.g. from :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
         scheme: the sampler's step; None is :class:`StochasticHeun`.
-        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`; a deterministic scheme needs none.
+        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`, on any device; a deterministic scheme needs none.
         known: known attributes of each row.
         generator: for :class:`Bridge` only.
 
@@ -319,10 +321,12 @@ def sample(
     if how.stochastic and noise is None:
         raise InputError(f"{type(how).__name__} draws noise: pass noise=Streams(seed, rows(len(y)), event)")
 
-    def no_noise() -> Tensor:
-        raise InputError(f"{type(how).__name__} has no noise to draw")
+    def drawn() -> Tensor:
+        if noise is None:
+            raise InputError(f"{type(how).__name__} has no noise to draw")
+        return noise().to(y.device)
 
-    return _run(Model(denoiser, known, generator), y.double(), levels, how, noise or no_noise)
+    return _run(Model(denoiser, known, generator), y.double(), levels, how, drawn)
 
 
 def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise) -> Iterator[State]:
