@@ -12,6 +12,8 @@ Every operation computes on the CPU, so that values, shapes and control flow are
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from unittest import mock
 
 import torch
@@ -20,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CUDA = torch.device("cuda", 0)
-META = torch.device("meta")  # what torch's own code takes a pretended tensor to be on: no backend is needed for it
+META = torch.device("meta", 7)
+"""What torch's own code takes a pretended tensor to be on: no backend is needed for it, and nobody else uses 7."""
 CPU = torch.device("cpu")
 aten = torch.ops.aten
 
@@ -31,6 +34,7 @@ _WITH_SCALARS = {  # beside those that torch tags as pointwise
     aten.clamp_, aten.lerp, aten.lerp_, aten.index_fill, aten.index_fill_, aten._foreach_mul_, aten._foreach_div_,
     aten._foreach_add_, aten._foreach_addcdiv_, aten._foreach_lerp_,
 }  # fmt: skip
+_NAMING = {torch.device, torch.random.fork_rng, torch.get_device_module}  # these name a device and compute nothing
 _FROM_DATA = {torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor}
 
 
@@ -83,6 +87,10 @@ class Pretended(torch.Tensor):
         return f"on cuda:0 {self.inner!r}"
 
 
+def _is_pretended(device) -> bool:
+    return torch.device(device) in (META, CUDA)
+
+
 def inner(x):
     """The value with each pretended tensor replaced by the one on the CPU."""
     return tree_map_only(Pretended, lambda t: t.inner, x)
@@ -92,13 +100,12 @@ def _compute(func, args, kwargs):
     """An operation on the CPU, checked, with its result on the device where CUDA would put it."""
     _check(func, args, kwargs)
     packet, device = func.overloadpacket, kwargs.get("device")
-    device = None if device is None else torch.device(device)
     if packet is aten._fused_sdp_choice:
         return 0  # attention in plain operations: the fused ones are those of a backend
     moved = any(isinstance(t, Pretended) for t in tree_leaves((args, kwargs)))
-    there = moved if device is None else device.type in ("meta", "cuda")
+    there = moved if device is None else _is_pretended(device)
     called = inner(kwargs)
-    if device is not None:
+    if device is not None and there:
         called["device"] = CPU
     if packet is aten._to_copy and "non_blocking" in called:
         called["non_blocking"] = False
@@ -117,7 +124,7 @@ def _check(func, args, kwargs) -> None:
     here = [t for t in leaves if not isinstance(t, Pretended)]
     device, drawn = kwargs.get("device"), kwargs.get("generator")
     drawn = drawn or next((x for x in args if isinstance(x, torch.Generator)), None)
-    on_device = bool(there) if device is None else torch.device(device).type != "cpu"
+    on_device = bool(there) if device is None else _is_pretended(device)
     if drawn is not None and on_device:
         raise DeviceError(f"{func}: expected a 'cuda' device type for generator but found 'cpu'")
     if not there or not here or packet in _COPIES:
@@ -134,8 +141,22 @@ def _check(func, args, kwargs) -> None:
         raise DeviceError(f"{func}: expected all tensors to be on the same device, but found {shapes}")
 
 
+class Seen:
+    """How often each operation was computed, by its name, on the device and on the CPU."""
+
+    def __init__(self) -> None:
+        self.there: Counter[str] = Counter()
+        self.here: Counter[str] = Counter()
+
+
 class _Dispatch(TorchDispatchMode):
+    def __init__(self, seen: Seen) -> None:
+        super().__init__()
+        self.seen = seen
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        there = any(isinstance(t, Pretended) for t in tree_leaves((args, kwargs)))
+        (self.seen.there if there else self.seen.here)[func.overloadpacket.__name__] += 1
         return _compute(func, args, kwargs or {})
 
 
@@ -153,30 +174,34 @@ class _Names(TorchFunctionMode):
         if func is torch.Tensor.cuda:
             return args[0].to(META)
         if func in _FROM_DATA:
-            return self._from_data(func, args, dict(kwargs))
-        if func is not torch.Tensor.__setitem__:
+            return self._from_data(func, list(args), dict(kwargs))
+        if func not in _NAMING:
             args = tuple(META if _is_cuda(x) else x for x in args)
-        return func(*args, **{k: META if _is_cuda(x) else x for k, x in kwargs.items()})
+            kwargs = {k: META if _is_cuda(x) else x for k, x in kwargs.items()}
+        return func(*args, **kwargs)
 
     @staticmethod
     def _from_data(func, args, kwargs):
+        """Numbers of Python are laid on the CPU first: on its own device torch would not keep them."""
         device = kwargs.pop("device", None)
-        device = META if _is_cuda(device) else device
-        data = args[-1] if args else kwargs.pop("data")
         if func is torch.Tensor.new_tensor:
-            device, func = device or (META if args[0].is_cuda else CPU), torch.tensor
-            kwargs.setdefault("dtype", args[0].dtype)
+            like, func = args.pop(0), torch.tensor
+            device = device or like.device
+            kwargs.setdefault("dtype", like.dtype)
+        data = args.pop(0) if args else kwargs.pop("data")
+        device = META if _is_cuda(device) else device
         if isinstance(data, torch.Tensor):
-            copied = data.detach().clone() if func is torch.tensor else data
+            kept = data.detach().clone() if func is torch.tensor else data
             where = device or (META if data.is_cuda else CPU)
-            return copied.to(device=where, dtype=kwargs.get("dtype") or data.dtype)
-        made = func(tree_map_only(Pretended, lambda t: t.item(), data), **kwargs)
+            return kept.to(device=where, dtype=kwargs.get("dtype") or (args[0] if args else data.dtype))
+        made = func(tree_map_only(Pretended, lambda t: t.item(), data), *args, **kwargs)
         return made if device is None else made.to(device)
 
 
 @contextlib.contextmanager
-def pretended_cuda():
-    """A context in which there is one CUDA GPU, pretended."""
+def pretended_cuda() -> Iterator[Seen]:
+    """A context in which there is one CUDA GPU, pretended; it gives what is computed there."""
+    seen = Seen()
     answers = {
         "is_available": True, "device_count": 1, "current_device": 0, "synchronize": None, "empty_cache": None,
         "get_device_name": "pretended", "mem_get_info": (1 << 36, 1 << 37), "is_initialized": True,
@@ -185,6 +210,6 @@ def pretended_cuda():
     with contextlib.ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *a, _answer=answer, **k: _answer))
-        stack.enter_context(_Dispatch())
+        stack.enter_context(_Dispatch(seen))
         stack.enter_context(_Names())
-        yield CUDA
+        yield seen
