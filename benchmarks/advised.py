@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 from mnist_network import read_model  # type: ignore[import-not-found]
 
-from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.foreign import Foreign, Unit
+from sigmascope.adapters.models import LoadedModel
 from sigmascope.analysis.advice import View
 from sigmascope.analysis.onset import Quantity
 from sigmascope.core import Denoiser, LabelledData
@@ -46,9 +46,9 @@ from sigmascope.studies.advising import Advisor
 from sigmascope.studies.labelling import Nearest
 from sigmascope.studies.options import DataOptions, ForkOptions, Sampling
 from sigmascope.studies.run import run_subject
-from sigmascope.studies.spec import PipelineSpec
+from sigmascope.studies.spec import ForeignSpec
 from sigmascope.studies.study import study
-from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.subjects.opened import Opened
 from sigmascope.studies.subjects.sampler import open_sampler
 
 P, CHILDREN, STEP = 0.9, 4, 0.3  # kept; of each generation that is looked at; of a sampler, in ln sigma
@@ -87,7 +87,7 @@ class Subject:
 
     name: str
     opened: Opened
-    spec: PipelineSpec
+    spec: ForeignSpec
     parents: tuple[Tensor, Tensor]
     judge: Judge
 
@@ -95,13 +95,13 @@ class Subject:
 def dressed(network: Foreign, low: float) -> Opened:
     """A network as a pipeline that a study opens."""
     top = float(network.schedule.sigma(network.schedule.noise_time)) / network.unit.scale
-    return Opened(Pipeline("tried", "DDPM", network, None), low, top, "")
+    return Opened(LoadedModel("tried", "DDPM", network, "", low, top))
 
 
-def study_of(data: Path, attribute: str, model: str, sampling: Sampling, forking: ForkOptions) -> PipelineSpec:
+def study_of(data: Path, attribute: str, model: str, sampling: Sampling, forking: ForkOptions) -> ForeignSpec:
     """A study by forks."""
     what = DataOptions(str(data), (attribute,))
-    return PipelineSpec(what, sampling, ("forks", "own_path"), model=f"diffusers:{model}", forking=forking)
+    return ForeignSpec(what, sampling, ("forks", "own_path"), model=f"diffusers:{model}", forking=forking)
 
 
 def exact(folder: Path) -> Subject:
@@ -186,12 +186,12 @@ def redrawn(of: Subject, sigma: float) -> Tensor:
     noise = torch.randn(v.shape, generator=torch.Generator().manual_seed(3))
     y = v.double() + sigma * noise.double()
     streams = Streams(17, rows(len(v)), v.shape[1:])
-    return final(sample(of.opened.pipe.denoiser, y, down(sigma, of.opened.lowest), noise=streams)).y
+    return final(sample(of.opened.denoiser, y, down(sigma, of.opened.model.lowest), noise=streams)).y
 
 
 def states(of: Subject, sigmas: Sequence[float]) -> dict[float, Tensor]:
     """What generations from noise are at some levels on their way."""
-    model, top = of.opened.pipe.denoiser, (of.opened.highest or 90.0) * (1 - 1e-9)
+    model, top = of.opened.denoiser, (of.opened.model.highest or 90.0) * (1 - 1e-9)
     streams = Streams(23, rows(len(of.parents[0])), model.event)
     found, y, high = {}, start(model, top, streams()), top
     for sigma in sorted(set(sigmas), reverse=True):
@@ -204,7 +204,7 @@ def forked(of: Subject, y: Tensor, sigma: float, children: int = CHILDREN) -> Te
     """How often the children of states at a level have each value, shape (generations, values)."""
     parts = []
     for i in range(0, len(y), 32):
-        ends = fork(of.opened.pipe.denoiser, y[i : i + 32], down(sigma, of.opened.lowest), children, 29,
+        ends = fork(of.opened.denoiser, y[i : i + 32], down(sigma, of.opened.model.lowest), children, 29,
                     first_parent=i)  # fmt: skip
         parts.append(of.judge(final(ends).y).reshape(-1, children).T)
     return count_labels(torch.cat(parts, 1), 10)
@@ -246,7 +246,7 @@ def tried(of: Subject) -> list[dict[str, Any]]:
     forking, view = advisor.forking, advisor.generated
     guide, exit_ = advisor.interval(name)[0], advisor.early_exit(name)
     end = level(guide.low) or float(view.sigma[-1])
-    below = max(end / 2, of.opened.lowest * 1.01)
+    below = max(end / 2, of.opened.model.lowest * 1.01)
     at = {"fork": level(fork_at.high), "exit": level(exit_.high), "end": end, "below": below}
     visited = states(of, [s for s in at.values() if s])
     counts = {k: forked(of, visited[s], s) for k, s in at.items() if s and k != "exit"}

@@ -22,7 +22,7 @@ from sigmascope.learn.networks import Architecture
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.noise import Discrete
 from sigmascope.sample import Guided
-from sigmascope.studies.subjects.conditional_pipeline import AttributeOfClasses
+from sigmascope.studies.subjects.conditional import Matched
 
 EVENT = (3, 8, 8)
 WHERE, OTHER = pictures(60).attributes
@@ -122,7 +122,7 @@ MADE = {
     "Featured": lambda: Featured(foreign(), ["enter"], cells=2),
     "Mixture": lambda: Mixture(foreign(null=None), "where", span=3.0, nodes=2),
     "Guided": lambda: Guided(neural(), 1.5, 0.5, 2.0),
-    "AttributeOfClasses": lambda: AttributeOfClasses(foreign(), HUE, [2, 0]),
+    "Matched": lambda: Matched(foreign(), [(HUE, "where", [2, 0])]),
     "_Pair": lambda: _Pair(neural(), WHERE, (2, 0)),
 }  # fmt: skip
 """Every denoiser of the package, by its class, some in several kinds."""

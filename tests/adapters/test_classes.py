@@ -11,12 +11,10 @@ from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
 
 from asked import study
 from sigmascope.adapters.diffusers.pipelines import load_pipeline
-from sigmascope.adapters.foreign import Foreign
 from sigmascope.cli import main
 from sigmascope.core import Attribute, InputError
-from sigmascope.noise import Discrete
 from sigmascope.studies.classes import BY_ORDER, read_classes
-from sigmascope.studies.subjects.conditional_pipeline import classes_of
+from sigmascope.studies.subjects.conditional import classes_of
 
 CLOTHES = ("Dress", "Pullover", "T-shirt", "Trouser")  # as folders are sorted
 FASHION = ["T-shirt", "Trouser", "Pullover", "Dress"]  # as classes are numbered
@@ -28,8 +26,7 @@ def found(values, own, classes=""):
         Attribute(name, tuple(x), torch.full((len(x),), 1 / len(x), dtype=torch.float64))
         for name, x in (("label", values), ("class", own))
     )
-    network = Foreign(lambda x, t, k: x, (1,), Discrete.linear(), "sample", attribute=conditional)
-    return classes_of(a, network, "m", read_classes(classes))
+    return classes_of(a, conditional, "m", read_classes(classes))
 
 
 @pytest.mark.parametrize(

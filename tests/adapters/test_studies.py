@@ -26,7 +26,7 @@ def dressed(tmp_path, monkeypatch):
 
     def dress(classes: bool, names=("blue", "red", "green"), empty=True):
         pipe = dress_up(Exact(path, ("blue", "red", "green")), classes, names, empty)
-        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
         return str(path)
 
     return dress
@@ -63,7 +63,7 @@ def test_proportions_that_differ_are_marked(tmp_path, monkeypatch, capsys):
     with np.load(path) as file:
         weights = np.where(file["colour"] == "red", 6.0, 1.0)
     pipe = dress_up(Exact(path, COLOURS, weights), False)
-    monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+    monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
     options = ["--draws", "24", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06", "--forks", "12"]
     options += ["--steps", "10", "--estimators", "forks"]
     out = tmp_path / "out"
@@ -365,7 +365,7 @@ def test_interrupted_between_levels(real, tmp_path, monkeypatch, capsys):
         (["DATA", "--model", "FREE", "--forks", "2"], "pass at least --forks 3"),
         (["DATA", "--model", "FREE", "--sigma-max", "0.004", "--sigma-min", "0.001"], "no level of the study"),
         (["DATA", "--model", "FREE", "--estimators", "probes"], "is measured by forks"),
-        (["scenes", "--size", "16", "--model", "FREE"], "the pipeline's (3, 4, 4)"),
+        (["scenes", "--size", "16", "--model", "FREE"], "the model's (3, 4, 4)"),
         (["DATA", "--labeller", "a:b"], "--labeller a:b is an option of a pipeline"),
         (["DATA", "--model", "bundled", "--steps", "3"], "--steps 3 is an option of a pipeline"),
     ],

@@ -83,7 +83,7 @@ def wrapped(path, monkeypatch):
         )  # fmt: skip
         scheduler = type("Scheduler", (), {"config": {"kind": "linear"}})()
         pipe = Pipeline("exact", "Exact", foreign, scheduler)
-        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
 
     return wrap
 

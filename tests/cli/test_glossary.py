@@ -33,7 +33,7 @@ def studies(tmp_path_factory):
     ):
         with pytest.MonkeyPatch.context() as patch:
             pipe = dressed(Exact(path, COLOURS), classes)
-            patch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, pipe=pipe, **__: pipe)
+            patch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, pipe=pipe, **__: pipe)
             made[name] = study(str(path), attributes="colour", model="diffusers:x", **SMALL, **options)
     return made
 

@@ -72,7 +72,7 @@ def test_generate_from_items(blocks, tmp_path, capsys, sampler):
 
 
 def test_belief_on_one_attribute(blocks, tmp_path, capsys):
-    command = ["generate", blocks, "--n", 8, "--sampler", "filter", "--about", "place", "--steps", 60]
+    command = ["generate", blocks, "--n", 8, "--sampler", "filter", "--watch", "place", "--steps", 60]
     assert run(*command, "--out", tmp_path / "a") == 0
     assert "place   decided (p > 0.9) in 8 of 8 images; the image agrees with the belief in 8 of 8" in (
         capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_an_image_is_the_same_whatever_is_beside_it(blocks, tmp_path):
     [
         ("generate", "--n", 4, "--steps", 12),
         ("generate", "--n", 4, "--steps", 12, "--sampler", "filter"),
-        ("generate", "--n", 4, "--steps", 12, "--sampler", "filter", "--about", "colour"),
+        ("generate", "--n", 4, "--steps", 12, "--sampler", "filter", "--watch", "colour"),
         ("fork", "--sigma", 2, "--forks", 5, "--seeds", 3, "--sampler", "sde", "--steps", 12),
         ("fork", "--sigma", 0.4, "--forks", 5, "--seeds", 3, "--sampler", "ode", "--renoise", 2, "--steps", 9),
     ],
@@ -293,8 +293,8 @@ def test_blocks_of_paths_do_not_matter(blocks, tmp_path, monkeypatch, data):
     [
         (["generate", "DATA", "--n", "0"], "n is 0"),
         (["generate", "DATA", "--sampler", "magic"], "sampler is 'magic': expected sde, ode, filter"),
-        (["generate", "DATA", "--about", "place"], "goes with --sampler filter"),
-        (["generate", "DATA", "--sampler", "filter", "--about", "smell"], "about is 'smell': choose one of"),
+        (["generate", "DATA", "--watch", "place"], "goes with --sampler filter"),
+        (["generate", "DATA", "--sampler", "filter", "--watch", "smell"], "watch is 'smell': choose one of"),
         (["study", SMALL, "--attributes", "root+leaf"], "only data files have joint attributes"),
         (["generate", "DATA", "--sigma-max", "0.01"], "the last above 0 and lower"),
         (["generate", "DATA", "--steps", "0"], "steps is 0"),

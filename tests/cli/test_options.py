@@ -27,7 +27,7 @@ from sigmascope.studies.options import (
     changed,
     flat,
 )
-from sigmascope.studies.spec import ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, read_spec, spec_of
+from sigmascope.studies.spec import ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, read_spec, spec_of
 
 HUGE = "1" + "0" * 30
 ENDLESS = "1" + "0" * 5000
@@ -102,7 +102,7 @@ STUDY = [
 
 
 OTHERS = [
-    (("generate", "DATA", "--about", "digit"), "it goes with --sampler filter"),
+    (("generate", "DATA", "--watch", "digit"), "it goes with --sampler filter"),
     (("generate", "DATA", "--size", "64"), "it is an option of the scenes"),
     (("generate", "DATA", "--grain"), "--grain is an option of the scenes"),
     (("generate", "DATA", "--n", HUGE), "from 1 to 4096 images"),
@@ -183,12 +183,12 @@ HONOURED = {
     "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
     "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like"}),
     "given pipeline": (
-        PipelineSpec,
+        ForeignSpec,
         {"model": "diffusers:m"},
         {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant"},
     ),
     "forked pipeline": (
-        PipelineSpec,
+        ForeignSpec,
         {"model": "diffusers:m", "estimators": "forks"},
         {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant"},
     ),
@@ -252,7 +252,7 @@ def test_options_are_changed_by_their_own_names():
     found = changed(spec, draws=8, steps=3, budget=7, estimators=("forks",))
     assert (found.sampling.draws, found.forking.steps, found.gaps.budget, found.estimators) == (8, 3, 7, ("forks",))
     assert changed(found, draws=256, steps=0, budget=0, estimators=()) == spec
-    with pytest.raises(TypeError, match="PipelineSpec has no option 'pairs'"):
+    with pytest.raises(TypeError, match="ForeignSpec has no option 'pairs'"):
         changed(spec, pairs=True)
 
 

@@ -49,7 +49,7 @@ def test_every_page_has_the_section(kind, toys, tmp_path, monkeypatch):
         index = {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
         (pipeline / "model_index.json").write_text(json.dumps(index))
         pipe = dressed(Exact(path, COLOURS), kind == "model")
-        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
         options = ["--model", f"diffusers:{pipeline}"]
         options += ["--budget", "1000"] if kind == "model" else ["--forks", "4", "--steps", "3"]
     few = ["--draws", "8", "--levels", "4", "--sigma-max", "8", "--attributes", "colour"]

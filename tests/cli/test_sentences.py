@@ -53,7 +53,7 @@ def folders(tmp_path_factory):
 
     def study(name: str, *options: str, pipe=None, some=few) -> None:
         if pipe is not None:
-            patch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+            patch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
             options = (*options, "--model", f"diffusers:{pipeline}")
         assert main(["study", str(path), *some, *options, "--out", str(root / name)]) == 0, name
 

@@ -13,7 +13,7 @@ from sigmascope.cli import main
 from sigmascope.core import InputError
 from sigmascope.data import from_array
 from sigmascope.data.sigma_units import HALF, PIXELS, STORED, factor, range_of
-from sigmascope.studies.subjects.pipelines import as_pixels
+from sigmascope.studies.subjects.opened import as_pixels
 
 RNG = np.random.default_rng(0)
 LABEL = np.arange(40) % 4

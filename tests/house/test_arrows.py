@@ -46,7 +46,7 @@ MAY = {
     "sample": {"core", "filtering", "noise", "paths", "streams"},
     "data": {"_late", "core", "distributed", "streams"},
     "learn": {"_late", "arguments", "core", "data", "distributed", "errors", "limits", "noise", "streams"},
-    "adapters": {"_late", "core", "noise"},
+    "adapters": {"_late", "core", "learn", "noise"},
     "information": LAWS - {"_version", "arguments", "console", "device", "filtering", "limits", "paths"}
     | {"_late", "learn"},
     "analysis": {"_late", "core", "information", "limits", "noise", "rare"},

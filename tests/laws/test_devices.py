@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import sigmascope
 from denoisers import MADE, classifier, finite, foreign, gaussian, mixture, neural
 from pretended import DeviceError, pretended_cuda
 from sigmascope.adapters import Foreign
+from sigmascope.adapters.models import load_model
 from sigmascope.core import (
     Denoiser,
     HasAllPosteriors,
@@ -37,6 +39,7 @@ from sigmascope.sample import (
     EulerMaruyama,
     Guided,
     Heun,
+    OwnPathBelief,
     Scheme,
     StochasticHeun,
     Streams,
@@ -155,6 +158,31 @@ def test_functions():
             by(None, weight.to("cuda"))(y, sigma)
 
 
+class Called(torch.nn.Linear):
+    """A network that is reached through functions."""
+
+    def read(self, x, time, label):
+        return self(x)
+
+
+def test_functions_that_use_a_module():
+    """The function computes where the module is; a model that is loaded for a device is moved there, module and all."""
+    y, sigma = asked((3,))
+    for wrapped in (lambda net: lambda x, time, label: net(x), lambda net: net.read, lambda net: partial(_called, net)):
+        torch.manual_seed(0)
+        net = Called(3, 3)
+        wanted = [Foreign(wrapped(net), (3,), Discrete.linear(), "epsilon")(y, sigma).detach()]
+        with pretended_cuda():
+            there = load_model(Foreign(wrapped(net), (3,), Discrete.linear(), "epsilon"), device=torch.device("cuda"))
+            assert next(net.parameters()).device.type == "cuda"
+            for device in ("cpu", "cuda"):
+                same([there.denoiser(y.to(device), sigma.to(device))], wanted, device)
+
+
+def _called(net, x, time, label):
+    return net(x)
+
+
 def test_what_a_law_tells_of_itself():
     """Draws are on the CPU wherever the law computes, and are the same."""
     for make in (gaussian, mixture):
@@ -207,6 +235,7 @@ BELIEFS = {
     "values": (finite, lambda d: ValueBelief(d, "even")),
     "values, each by a call": (foreign, lambda d: ValueBelief(d, "where")),
     "values, by a network": (neural, lambda d: ValueBelief(d, "where")),
+    "own path": (neural, lambda d: OwnPathBelief(d, ["where", "other"])),
 }
 
 

@@ -72,7 +72,7 @@ def dressed(monkeypatch):
 
         foreign = Foreign(network, Pictures.event, schedule, "epsilon", unit=Unit(2.0, -1.0))
         pipe = Pipeline("exact", "Exact", foreign, Scheduler())
-        monkeypatch.setattr("sigmascope.studies.subjects.pipelines.load_pipeline", lambda *_, **__: pipe)
+        monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", lambda *_, **__: pipe)
 
     return dress
 

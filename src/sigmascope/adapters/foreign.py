@@ -19,6 +19,8 @@ References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,8 +39,11 @@ Values = Float[Tensor, "batch *event"]
 """Values, one per row."""
 LevelPerRow = Float[Tensor, " batch"]
 """Noise levels, one per row."""
-Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes)."""
+Network = Callable[..., Tensor]
+"""From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes).
+
+A network without classes may also take x and the times alone.
+"""
 _CHUNK = 256  # largest number of rows of one call
 
 
@@ -71,10 +76,13 @@ class Foreign(Denoiser):
         attribute: the class, of a conditional network.
         null: index that stands for an unknown class; None: there is none, and an unknown class is refused.
         unit: of the network's values.
-        device: where a function computes; None: where y is.  A module computes where its parameters are.
+        device: where a function computes; None: where the modules that it uses are (:func:`modules_of`), else where y
+            is.  A module computes where its parameters are.
 
     Raises: InputError for an unknown prediction.
     """
+
+    device: torch.device | None
 
     def __init__(
         self,
@@ -97,6 +105,7 @@ class Foreign(Denoiser):
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
         self.device = None if device is None else torch.device(device)
+        self._takes_label = attribute is not None or _takes_three(network)
 
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
@@ -123,9 +132,12 @@ class Foreign(Denoiser):
         return torch.cat(parts).to(y.device)
 
     def _home(self, y: Tensor) -> torch.device:
-        """The device of the network; of a function, the one that it was said to compute on, or that of y."""
-        held = next(itertools.chain(self.parameters(), self.buffers()), None)
-        return held.device if held is not None else self.device or y.device
+        """The device of the network; of a function, the one said, that of the modules that it uses, or that of y."""
+        for module in (self, *(modules_of(self.network) if self.device is None else ())):
+            held: Tensor | None = next(itertools.chain(module.parameters(), module.buffers()), None)
+            if held is not None:
+                return held.device
+        return y.device if self.device is None else self.device
 
     def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
         names = [a.name for a in self.attributes]
@@ -167,8 +179,9 @@ class Foreign(Denoiser):
         parameter = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         dtype = torch.float32 if parameter is None else parameter.dtype
         # In half precision the time 501 would be 500 or 502: the network rounds what it makes of it, not the time.
-        given = time.to(torch.promote_types(dtype, torch.float32))
-        f = self.network((own if self.prediction == "denoiser" else x).to(dtype), given, label).to(y.device).double()
+        exact = time.to(torch.promote_types(dtype, torch.float32))
+        given = (own if self.prediction == "denoiser" else x).to(dtype), exact
+        f = (self.network(*given, label) if self._takes_label else self.network(*given)).to(y.device).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":
@@ -180,6 +193,30 @@ class Foreign(Denoiser):
         else:
             clean = f
         return ((clean - unit.offset) / unit.scale).to(y)
+
+
+def _takes_three(network: Network) -> bool:
+    """Whether a network can be called with three arguments, as far as its signature tells."""
+    try:
+        inspect.signature(network.forward if isinstance(network, nn.Module) else network).bind(None, None, None)
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # it has no signature
+    return True
+
+
+def modules_of(network: object) -> list[nn.Module]:
+    """The modules that a plain function uses: those it closes over, globals that it names, and its own object."""
+    if isinstance(network, nn.Module):
+        return []
+    bound: list[object] = []
+    while isinstance(network, functools.partial):
+        bound += [*network.args, *network.keywords.values()]
+        network = network.func
+    code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
+    named = getattr(network, "__globals__", {})
+    found = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
+    found += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
+    return [x for x in found if isinstance(x, nn.Module)]
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:

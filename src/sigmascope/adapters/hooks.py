@@ -111,3 +111,39 @@ def _first(name: str, output: Any) -> Tensor:
             raise InputError(f"the block {name!r} put out a {type(output).__name__}: expected tensors")
         output = parts[0]
     return output
+
+
+def blocks_of(denoiser: Denoiser, most: int = 8) -> list[str]:
+    """Names of modules whose outputs can be features: made of parts, called once, with a row of output for each value.
+
+    They are found by one call of the denoiser.  Where values are images, blocks that give images or tokens come before
+    others, such as embeddings of the time.
+
+    Args:
+        denoiser: any.
+        most: number of blocks, which are spread over the network.
+    """
+    rows, outputs = 2, dict[str, list[tuple[int, ...]]]()
+
+    def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, given, output: outputs.setdefault(name, []).append(
+            tuple(output.shape) if isinstance(output, Tensor) else ()
+        )
+
+    modules = {n: m for n, m in denoiser.named_modules() if n and any(True for _ in m.children())}
+    handles = [m.register_forward_hook(remember(n)) for n, m in modules.items() if not isinstance(m, Denoiser)]
+    at = next(denoiser.parameters(), torch.empty(0)).device
+    try:
+        with torch.no_grad():
+            denoiser(torch.zeros(rows, *denoiser.event, device=at), torch.ones(rows, device=at))
+    except Exception:  # the network raises at this level or without a class: it has no features then
+        return []
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {n: shapes[0] for n, shapes in outputs.items() if len(shapes) == 1 and shapes[0][:1] == (rows,)}
+    found = {n: shape for n, shape in found.items() if len(shape) > 1}
+    wide = [n for n, shape in found.items() if len(shape) > 2]
+    names = wide if wide and len(denoiser.event) > 1 else list(found)
+    inner = [n for n in names if not any(other.startswith(f"{n}.") for other in names)]
+    return inner if len(inner) <= most else [inner[round(k * (len(inner) - 1) / (most - 1))] for k in range(most)]

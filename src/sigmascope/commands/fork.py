@@ -17,11 +17,15 @@ class Command(ForkTask):
     Images of the data are noised up to one level (the parents), and each is continued to a clean image several times
     (its children). Where all children of a parent share an attribute, that noise level has decided it. The folder named
     by --out receives forks.png (each parent, its children, and what they share), forks.csv (for each parent and
-    attribute: the commonest value, its share, the entropy over the children and the exact one), and fork.npz.
+    attribute: the commonest value, its share, the entropy over the children and the exact one), and fork.npz. With
+    --model a model continues the images, and labels are those of the nearest items; without DATA the parents are states
+    of its own path.
 
     Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope fork hierarchy --sigma 0.4 --forks 32 --out forked
+
+    A model: sigmascope fork --model bundled --sigma 3 --seeds 4 --forks 8 --out forked-by-model
     """
 
     out: Folder = ""
@@ -37,7 +41,7 @@ def run(command: Command) -> int:
     """
     task = options_of(ForkTask, command).check()
     out = folder(command.out)
-    from sigmascope.studies import making  # torch is loaded here
+    from sigmascope.studies import making, making_by_model  # torch is loaded here
 
-    words, finished = making.make_forks(task, out)
+    words, finished = (making_by_model if task.by.model else making).make_forks(task, out)
     return finish(words, finished, out / "forks.png")

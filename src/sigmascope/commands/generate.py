@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sigmascope.commands.common import Folder, finish, folder, options_of
+from sigmascope.studies.classes import read_classes
+from sigmascope.studies.options import changed
 from sigmascope.studies.tasks import GenerateTask
 
 __all__ = ["Command", "run"]
@@ -12,16 +14,19 @@ __all__ = ["Command", "run"]
 
 @dataclass(frozen=True)
 class Command(GenerateTask):
-    """Generate images by the exact filter, and show when each is decided.
+    """Generate images, and show when each is decided.
 
-    No network is involved: the denoiser is the exact one of the data set, so every image ends at one of its items. The
-    folder named by --out receives images.png (the images, with their attributes), decisions.png (what is still
-    undecided of each attribute along the way), images.csv, and generate.npz (images, and posteriors at up to 16
-    levels).
+    Without --model the denoiser is the exact one of the data set, so every image ends at one of its items. With --model
+    the images are those of a model, and the belief about its attributes is filtered along its own path: at which step
+    was each decided? The folder named by --out receives images.png (the images, with their attributes), decisions.png
+    (what is still undecided of each attribute along the way), images.csv, and generate.npz (images, and posteriors
+    along the way).
 
     Interrupted? Run the same command again: it continues where it stopped.
 
     Try it: sigmascope generate hierarchy --sampler filter --out made
+
+    A model: sigmascope generate --model bundled --watch shape --out made-by-model
     """
 
     out: Folder = ""
@@ -35,9 +40,10 @@ def run(command: Command) -> int:
 
     Raises: InputError for what cannot be used.
     """
-    task = options_of(GenerateTask, command).check()
+    task = options_of(GenerateTask, command)
+    task = changed(task, classes=read_classes(task.by.classes)).check()
     out = folder(command.out)
-    from sigmascope.studies import making  # torch is loaded here
+    from sigmascope.studies import making, making_by_model  # torch is loaded here
 
-    words, finished = making.generate(task, out)
+    words, finished = (making_by_model if task.by.model else making).generate(task, out)
     return finish(words, finished, out / "images.png")

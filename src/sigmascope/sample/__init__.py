@@ -2,7 +2,7 @@
 
 from sigmascope.sample.forks import fork, fork_levels, levels_below
 from sigmascope.sample.guidance import Guided
-from sigmascope.sample.joint import JointState, ValueBelief, joint
+from sigmascope.sample.joint import JointState, OwnPathBelief, ValueBelief, joint
 from sigmascope.sample.schemes import (
     Ancestral,
     Bridge,
@@ -28,6 +28,7 @@ __all__ = [
     "Guided",
     "Heun",
     "JointState",
+    "OwnPathBelief",
     "Scheme",
     "State",
     "StochasticHeun",

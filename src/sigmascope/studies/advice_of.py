@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from sigmascope.adapters.diffusers.units import Ruler, ruler_of
+from sigmascope.adapters.naming import HUB, PIPELINE
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
 from sigmascope.studies.advice_kinds import Advice
@@ -19,7 +20,7 @@ from sigmascope.studies.advice_words import as_html
 from sigmascope.studies.advising import Advisor
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.spec import HUB, PIPELINE, read_spec
+from sigmascope.studies.spec import read_spec
 from sigmascope.studies.translating import numbers
 
 STEPS, PROBABILITY = 50, 0.9

@@ -17,9 +17,6 @@ give the label of the parent's cell.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -34,25 +31,6 @@ _SAMPLE, _NEIGHBOURS = 256, 32  # items whose neighbours are examined, and numbe
 _GAP, _EQUAL = 2.0, 1e-6  # ratio of distances at a gap; distance of equal items, as a share of the data's scale
 _OTHERS = "the nearest item of the data except the parent's item and near copies of it"
 _ALL = "the nearest item of the data, including the parent's item, since each item is the only one of its kind"
-
-
-def imported(name: str) -> Callable[[Tensor], object]:
-    """The function ``module:function`` of the user that labels images.
-
-    Raises: InputError where it cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    if not module or not function:
-        raise InputError(f"labeller is {name!r}: expected module:function, e.g. mine:digits")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        labeller: object = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"labeller {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
-    if not callable(labeller):
-        raise InputError(f"labeller {name!r} is a {type(labeller).__name__}: expected a function of images")
-    return labeller
 
 
 def by_function(function: Callable[[Tensor], object], name: str, attributes: Sequence[Attribute]) -> LabelAll:

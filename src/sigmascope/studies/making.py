@@ -1,11 +1,10 @@
-"""Run ``generate`` and ``fork``: follow states down the noise levels, with checkpoints, and draw the results."""
+"""Run ``generate`` and ``fork`` by the exact filter of data."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmascope.console import progress_bar, spelled
+from sigmascope.console import spelled
 from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.loaders import by_word
@@ -22,13 +21,11 @@ from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.items import ItemBelief
 from sigmascope.exact.hierarchy import HierarchyDenoiser
-from sigmascope.information.entropies import zhang
-from sigmascope.information.forks import count_labels, draw_labels, enough
+from sigmascope.information.forks import draw_labels
 from sigmascope.information.jobs.levels import all_log_posteriors
 from sigmascope.information.jobs.passes import series_level
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure
-from sigmascope.report.sheets import Sheet
 from sigmascope.sample import (
     Heun,
     JointState,
@@ -46,23 +43,13 @@ from sigmascope.sample import (
 from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of, print_notes
+from sigmascope.studies.following import Record, follow, looks_of
+from sigmascope.studies.made_tables import alike, caption, compared, values_of_images
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
-CHECKPOINT_SECONDS = 8.0
-_RECORDS = 16  # levels at which posteriors are recorded
 Exact = FiniteDenoiser | HierarchyDenoiser
 Some = TypeVar("Some", GenerateTask, ForkTask)
-
-
-@dataclass
-class Record:
-    """The record of a run: levels, posteriors (levels, rows, values) by attribute, and the last state."""
-
-    sigmas: list[float]
-    posterior: dict[str, list[np.ndarray]]
-    y: Tensor
-    log_pi: Tensor | None = None
 
 
 def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str, bool]:
@@ -82,13 +69,14 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
         return "", True
     attributes = chosen(data, task.attributes)
     levels = [*sigma_grid(task.sigma_max, task.sigma_min, task.steps + 1).tolist(), 0.0]
-    looks = _looks(levels)
-    record = _follow(folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
-                   lambda s: _posteriors(denoiser, s, attributes, task), looks, data.name, progress)  # fmt: skip
+    record = follow(
+        folder, levels, lambda k, y, pi: _generation(task, denoiser, levels, k, y, pi),
+        lambda s: _posteriors(denoiser, s, attributes, task), looks_of(levels), data.name, progress,
+    )  # fmt: skip
     images = record.y.float().numpy()
     posterior = {n: np.stack(p) for n, p in record.posterior.items()}
-    captions = [[_caption(a, posterior[a.name][-1, i]) for a in attributes] for i in range(task.n)]
-    folder.write_text("images.csv", _csv(attributes, posterior))
+    captions = [[caption(a, posterior[a.name][-1, i]) for a in attributes] for i in range(task.n)]
+    folder.write_text("images.csv", values_of_images(attributes, posterior))
     for name, figure in (
         ("images", grid_figure(images, captions)),
         ("decisions", decisions_figure(np.array(record.sigmas), posterior, attributes, _believed(task, denoiser))),
@@ -114,9 +102,9 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
         levels = levels_below(task.sigma, task.sigma_min, task.steps)
         children, labels = _continued(folder, denoiser, parents, levels, task, data.name, progress)
     exact = all_log_posteriors(denoiser, parents, level)
-    table, words = _compare(attributes, labels, exact, task)
+    table, words = compared(attributes, labels, exact, task)
     folder.write_text("forks.csv", table)
-    shared = [_alike(attributes, labels, i) for i in range(task.seeds)]
+    shared = [alike(attributes, labels, i) for i in range(task.seeds)]
     noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
     figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
     folder.write_figure("forks", figure)
@@ -135,8 +123,8 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
         print_notes(data)
     names = tuple(a.name for a in data.attributes)
     if isinstance(task, GenerateTask):
-        if task.about and task.about not in names:
-            raise InputError(f"about is {task.about!r}: choose one of {', '.join(names)} (of --attributes)")
+        if set(task.watch) - set(names):
+            raise InputError(f"watch is {task.watch[0]!r}: choose one of {', '.join(names)} (of --attributes)")
         _check_start(task, data)
     task = replace(task, attributes=task.attributes or names, fingerprint=data.fingerprint)
     return TaskFolder(out, task), task, data, denoiser_of(data, resolve_device(task.device))
@@ -156,59 +144,6 @@ def _check_start(task: GenerateTask, data: Data) -> None:
         )
 
 
-def _looks(levels: list[float]) -> set[int]:
-    """Steps after which posteriors are recorded: all or some of the levels, including the last above 0."""
-    last = len(levels) - 2
-    return set(np.linspace(0, last, min(last + 1, _RECORDS)).round().astype(int).tolist())
-
-
-def _follow(
-    folder: TaskFolder,
-    levels: list[float],
-    states: Callable[[int, Tensor | None, Tensor | None], Iterator[State | JointState]],
-    look: Callable[[State | JointState], Mapping[str, np.ndarray]],
-    looks: set[int],
-    name: str,
-    progress: bool,
-) -> Record:
-    """Run states to the end, from the checkpoint of the folder where there is one, with new checkpoints."""
-    record, first = Record([], {}, torch.empty(0)), 0
-    last_step = len(levels) - 1
-    kept = folder.checkpoint() or {}
-    if kept.keys() >= {"step", "sigmas", "y", "levels"} and kept["levels"].shape == (len(levels),):
-        first, record.sigmas = int(kept["step"]), kept["sigmas"].tolist()
-        record.y = torch.from_numpy(kept["y"])
-        record.log_pi = torch.from_numpy(kept["log_pi"]) if "log_pi" in kept else None
-        record.posterior = {k.removeprefix("p."): list(v) for k, v in kept.items() if k.startswith("p.")}
-        if first == last_step:
-            return record
-        running = states(first, record.y, record.log_pi)
-        next(running)  # the state of the checkpoint
-    else:
-        running = states(0, None, None)
-    with progress_bar(name, len(levels), "levels", initial=first + bool(first), disable=not progress) as bar:
-        last = time.monotonic()
-        for step, state in enumerate(running, first + 1 if first else 0):
-            record.y, record.log_pi = state.y, getattr(state, "log_pi", None)
-            if step in looks:
-                record.sigmas.append(state.sigma)
-                for key, p in look(state).items():
-                    record.posterior.setdefault(key, []).append(p)
-            bar.update()
-            if step and time.monotonic() - last > CHECKPOINT_SECONDS:
-                folder.store_checkpoint(_checkpoint(record, step, levels))
-                last = time.monotonic()
-    return record
-
-
-def _checkpoint(record: Record, step: int, levels: list[float]) -> dict[str, np.ndarray]:
-    state = {"step": np.array(step), "y": record.y.numpy()}
-    state |= {"sigmas": np.array(record.sigmas), "levels": np.array(levels)}
-    if record.log_pi is not None:
-        state["log_pi"] = record.log_pi.numpy()
-    return state | {f"p.{k}": np.stack(v) for k, v in record.posterior.items()}
-
-
 def _generation(
     task: GenerateTask, denoiser: Exact, levels: list[float], first: int, y: Tensor | None, log_pi: Tensor | None
 ) -> Iterator[State | JointState]:
@@ -226,8 +161,8 @@ def _generation(
 
 
 def _belief(task: GenerateTask, denoiser: Exact) -> ItemBelief | ValueBelief:
-    if task.about or not isinstance(denoiser, FiniteDenoiser):
-        return ValueBelief(denoiser, task.about or denoiser.attributes[0].name)
+    if task.watch_one or not isinstance(denoiser, FiniteDenoiser):
+        return ValueBelief(denoiser, task.watch_one or denoiser.attributes[0].name)
     return ItemBelief(denoiser)
 
 
@@ -235,30 +170,24 @@ def _believed(task: GenerateTask, denoiser: Exact) -> set[str]:
     """Attributes whose belief is simulated with the image, with --sampler filter."""
     if task.sampler != "filter":
         return set()
-    if isinstance(denoiser, FiniteDenoiser) and not task.about:
+    if isinstance(denoiser, FiniteDenoiser) and not task.watch_one:
         return {a.name for a in denoiser.attributes}
-    return {task.about or denoiser.attributes[0].name}
+    return {task.watch_one or denoiser.attributes[0].name}
 
 
 def _posteriors(
     denoiser: Exact, state: State | JointState, attributes: list[Attribute], task: GenerateTask
 ) -> dict[str, np.ndarray]:
     """π of every attribute: the simulated belief where there is one, else the exact posterior of the state."""
-    if isinstance(state, JointState) and isinstance(denoiser, FiniteDenoiser) and not task.about:
+    if isinstance(state, JointState) and isinstance(denoiser, FiniteDenoiser) and not task.watch_one:
         marginals = ItemBelief(denoiser).marginals(state.log_pi)
         return {a.name: marginals[a.name].numpy() for a in attributes}
     level = torch.full((len(state.y),), state.sigma, dtype=torch.float64)
     exact = all_log_posteriors(denoiser, state.y, level)
     posteriors = {a.name: exact[a.name].exp() for a in attributes}
     if isinstance(state, JointState):
-        posteriors[task.about or denoiser.attributes[0].name] = state.log_pi.exp()
+        posteriors[task.watch_one or denoiser.attributes[0].name] = state.log_pi.exp()
     return {n: p.numpy() for n, p in posteriors.items()}
-
-
-def _alike(attributes: list[Attribute], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:
-    """The attributes in which all continuations of a parent agree, with their values."""
-    labelled = {a: set(labels[a.name][:, parent].tolist()) for a in attributes}
-    return [(a.name, a.values[values.pop()]) for a, values in labelled.items() if len(values) == 1]
 
 
 def _at_once(denoiser: Exact, parents: Tensor, level: Tensor, task: ForkTask) -> tuple[Tensor, dict[str, Tensor]]:
@@ -292,55 +221,10 @@ def _continued(
         posteriors = all_log_posteriors(denoiser, state.y, level)
         return {n: draw_labels(p, uniform)[0].numpy() for n, p in posteriors.items()}
 
-    record = _follow(folder, full, states, look, {len(full) - 2}, name, progress)
+    record = follow(folder, full, states, look, {len(full) - 2}, name, progress)
     shape = (task.seeds, task.forks)
     labels = {n: torch.from_numpy(p[-1]).reshape(shape).T for n, p in record.posterior.items()}
     return record.y.reshape(*shape, *denoiser.event).movedim(1, 0), labels
-
-
-def _compare(
-    attributes: list[Attribute], labels: Mapping[str, Tensor], exact: Mapping[str, Tensor], task: ForkTask
-) -> tuple[str, str]:
-    """A table of every parent and attribute, and a summary of the attributes in words."""
-    writer = Sheet()
-    writer.writerow(["parent", "attribute", "commonest", "share", "forked_entropy", "exact_entropy", "note"])
-    turn = f"after noising to {task.renoise:g}" if task.renoise else ""
-    lines = [f"sigma {task.sigma:g}{', ' + turn if turn else ''}, {task.seeds} × {task.forks} continuations:", ""]
-    wide = max(len(spelled(a.name)) for a in attributes)
-    for a in attributes:
-        counts = count_labels(labels[a.name], len(a.values))
-        entropy, share = zhang(counts), counts.max(1).values / task.forks
-        exactly = torch.special.entr(exact[a.name].exp()).sum(1)
-        note = "" if enough(a, task.forks) else f"{task.forks} continuations are too few for {len(a.values)} values"
-        for i in range(task.seeds):
-            value = a.values[int(counts[i].argmax())]
-            row = [i, a.name, value, f"{float(share[i]):.4f}", f"{float(entropy[i]):.5f}", f"{float(exactly[i]):.5f}"]
-            writer.writerow([*row, "; ".join(n for n in (note, turn and f"continuations {turn}") if n)])
-        alike = int((share == 1).sum())
-        error = float(entropy.std()) / task.seeds**0.5
-        text = f"all continuations agree for {alike} of {task.seeds} parents; "
-        if turn:  # after a U-turn, continuations measure its highest level, not the level of the parent
-            text += note or f"their entropy is {float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
-        else:
-            text += note or f"I = {a.entropy - float(entropy.mean()):.2f} ± {error:.2f} of {a.entropy:.2f} nats"
-        lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
-    return writer.getvalue(), "\n".join(lines)
-
-
-def _caption(a: Attribute, p: np.ndarray) -> tuple[str, str]:
-    return a.name, a.values[int(p.argmax())] if p.max() > 0.9 else "open"
-
-
-def _csv(attributes: list[Attribute], posterior: Mapping[str, np.ndarray]) -> str:
-    writer = Sheet()
-    writer.writerow(["image", *(x for a in attributes for x in (a.name, f"{a.name}_probability"))])
-    for i in range(len(posterior[attributes[0].name][-1])):
-        row: list[object] = [i]
-        for a in attributes:
-            p = posterior[a.name][-1, i]
-            row += [a.values[int(p.argmax())], f"{p.max():.4f}"]
-        writer.writerow(row)
-    return writer.getvalue()
 
 
 def _generated_words(

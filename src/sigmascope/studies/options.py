@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
+from sigmascope.adapters.naming import names_function
 from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, Names, Place, arg, group
 from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
@@ -31,6 +32,7 @@ from sigmascope.limits import (
 
 LAWS = ("empirical", "heldout")
 _RUNS_CODE = "runs code"  # key of an option's metadata: which code it runs, and how to allow it
+_WHERE = "where"  # key of an option's metadata: for which of its values it runs code; all where there is none
 T = TypeVar("T")
 
 
@@ -185,18 +187,13 @@ class ForkOptions:
 
 
 @dataclass(frozen=True)
-class PipelineOptions:
+class OpeningOptions:
     """How to open a pipeline of diffusers."""
 
     null_class: Annotated[int, arg("INDEX")] = -1
     """For a class-conditional pipeline: the index of the class that means no class, where the pipeline does not define
     it. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by the likelihood
     that the network itself gives."""
-    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the pipeline gives)")] = ""
-    """For a class-conditional pipeline: the names of its classes, which are matched to the values of the attribute: a
-    file with one name per line, in the order of the classes, or JSON (a list, or an object such as id2label); or the
-    word 'by-order', if the values of the attribute are in the order of the classes. (In Python also a list of the
-    names, or a mapping from values to classes.)"""
     allow_pickle: Flag = field(
         default=False,
         metadata={_RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust their source"},
@@ -209,6 +206,22 @@ class PipelineOptions:
         """Refuse an index out of range (raises InputError)."""
         check_text(self)
         within("null_class", self.null_class, -1, 10**9, "pass the index of a class")
+
+    def as_passed(self) -> dict[str, Any]:
+        """The arguments of :func:`~sigmascope.adapters.models.load_model`."""
+        null = self.null_class if self.null_class >= 0 else None
+        return {"null": null, "allow_pickle": self.allow_pickle, "variant": self.variant}
+
+
+@dataclass(frozen=True)
+class PipelineOptions(OpeningOptions):
+    """How to open a pipeline of diffusers, and which of its classes are which values."""
+
+    classes: Annotated[Any, AsText, arg("FILE", "(default: the names that the model gives)")] = ""
+    """For a class-conditional model: the names of its classes, which are matched to the values of the attribute: a
+    file with one name per line, in the order of the classes, or JSON (a list, or an object such as id2label); or the
+    word 'by-order', if the values of the attribute are in the order of the classes. (In Python also a list of the
+    names, or a mapping from values to classes.)"""
 
 
 Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
@@ -240,11 +253,18 @@ class Common:
 class WithModel(Common):
     """Options of a study of a model."""
 
-    model: Annotated[str, arg("FOLDER", "(default: the exact filter)")] = ""
+    model: Annotated[str, arg("MODEL", "(default: the exact filter)")] = field(
+        default="",
+        metadata={
+            _RUNS_CODE: "it runs the function {value!r} as model: add --model {value} if you trust it",
+            _WHERE: names_function,
+        },
+    )
     """Measure a learned model instead of the exact filter: a folder of sigmascope train, or 'bundled', the model of the
-    scenes that comes with the package, on items kept out of its training; or diffusers:FOLDER, a pipeline of diffusers,
-    or hub:OWNER/NAME, a pipeline of the hub. A class-conditional pipeline is measured on labelled data whose attribute
-    is the class; any other pipeline by labels of its continuations (forks) and by probes."""
+    scenes that comes with the package, on items kept out of its training; diffusers:FOLDER, a pipeline of diffusers;
+    hub:OWNER/NAME, a pipeline of the hub; or MODULE:FUNCTION, your own function without arguments that returns a model
+    (a Foreign, any Denoiser, a pipeline object). A model with classes is measured on labelled data whose attribute is
+    the class; any other model by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     model_fingerprint: Hidden = ""
     """Fingerprint of the model's weights, once they have been read."""
@@ -300,6 +320,6 @@ def code_that_runs(options: object) -> dict[str, str]:
         value = getattr(options, f.name)
         if is_dataclass(value):
             sentences |= code_that_runs(value)
-        elif value and _RUNS_CODE in f.metadata:
+        elif value and _RUNS_CODE in f.metadata and f.metadata.get(_WHERE, bool)(value):
             sentences[f.name] = f.metadata[_RUNS_CODE].format(value=value)
     return sentences

@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sigmascope.adapters.diffusers.units import ruler_of
+from sigmascope.adapters.naming import HUB, PIPELINE
 from sigmascope.core import InputError
 from sigmascope.report.figures import draw_curves, moving, sigma_axis, styled
 from sigmascope.studies.advice_of import STEPS, unit_factor
 from sigmascope.studies.results import to_curves
-from sigmascope.studies.spec import HUB, PIPELINE
 
 
 @styled

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sigmascope._version import VERSION
 from sigmascope.adapters.diffusers.opening import Pipeline
-from sigmascope.adapters.diffusers.text import PROMPT, load_prompted
+from sigmascope.adapters.diffusers.text import PROMPT
 from sigmascope.adapters.diffusers.units import Ruler
+from sigmascope.adapters.models import load_model
 from sigmascope.analysis.onset import RESAMPLES, Quantity, counts_of, crossings, rising
 from sigmascope.console import progress_bar
 from sigmascope.core import Curve, InputError
@@ -78,10 +79,13 @@ def prompts(task: PromptTask, out: str | Path) -> str:
     if (folder / MARKER).exists() and (folder / MARKER).read_text(encoding="utf-8") != task.to_toml():
         raise InputError(f"{folder}: it holds the results of something else: choose another --out")
     device = resolve_device(task.device)
-    pipe = load_prompted(
-        task.model, (task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle, variant=task.variant,
-        device=device,
+    loaded = load_model(
+        task.model, prompts=(task.against, task.prompt), size=task.size, allow_pickle=task.allow_pickle,
+        variant=task.variant, device=device,
     )  # fmt: skip
+    if loaded.pipe is None:
+        raise InputError(f"{task.model}: it takes no prompts: pass a text-to-image pipeline of diffusers")
+    pipe = loaded.pipe
     ruler = Ruler(pipe.scheduler, task.steps, name=pipe.name, pipeline=pipe.kind)
     with _progress(pipe, task):
         result = measure(pipe, task, device)

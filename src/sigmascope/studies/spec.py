@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
+from sigmascope.adapters.naming import names_function, names_object, names_pipeline
 from sigmascope.arguments import listed
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
@@ -32,10 +33,6 @@ from sigmascope.studies.options import (
     flat,
 )
 
-PIPELINE = "diffusers:"
-"""Prefix of --model for the folder of a pipeline of diffusers."""
-HUB = "hub:"
-"""Prefix of --model for a pipeline of the hub."""
 GENERATED = "generated"
 """The data of a study of images that the pipeline makes itself."""
 (HELDOUT,) = names(POPULATION)
@@ -161,8 +158,11 @@ class ModelSpec(SpecOfModel):
 
 
 @dataclass(frozen=True)
-class PipelineSpec(SpecOfModel):
-    """A study of a pipeline of diffusers; once it is open, it is known whether it is class-conditional."""
+class ForeignSpec(SpecOfModel):
+    """A study of another model: a pipeline of diffusers, what a function of the user returns, an object of Python.
+
+    Once it is open, it is known whether it can be conditioned on attributes.
+    """
 
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
     forking: ForkOptions = field(default_factory=ForkOptions)
@@ -182,17 +182,23 @@ class PipelineSpec(SpecOfModel):
         run = "a class-conditional pipeline (or add forks to --estimators, which continues images)"
         refuse(self.forking, _each(self.forking, "a pipeline that is measured by forks"), run)
 
+    def validate_trained(self) -> None:
+        """Refuse options that a model of ``sigmascope train`` does not have (raises InputError)."""
+        run = "a learned model of sigmascope train"
+        refuse(self.forking, _each(self.forking, "another model"), run)
+        refuse(self.pipeline, _each(self.pipeline, "another model"), run)
+
     def validate_forked(self) -> None:
         """Refuse options of gaps and of classes, for a study by forks (raises InputError)."""
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
 
-    def resolve(self) -> PipelineSpec:
+    def resolve(self) -> ForeignSpec:
         """Itself: its defaults are filled in once the pipeline is open."""
         return self
 
-    def resolve_forked(self, estimators: Sequence[str]) -> PipelineSpec:
+    def resolve_forked(self, estimators: Sequence[str]) -> ForeignSpec:
         """A copy with these estimators where it names none, and the usual numbers of forks and steps."""
         forking = replace(
             self.forking, forks=self.forking.forks or _FORKS_OF_PIPELINE, steps=self.forking.steps or _STEPS
@@ -223,14 +229,14 @@ def spec_of(**options: Any) -> Spec:
     defaults = flat(StudyOptions())
     passed = changed(StudyOptions(), **{n: _typed(n, value, defaults.get(n, value)) for n, value in options.items()})
     passed.validate_groups()
-    piped = passed.model.startswith((PIPELINE, HUB))
+    piped = any(named(passed.model) for named in (names_pipeline, names_function, names_object))
     if passed.model and passed.exact != ExactOptions():
         raise InputError("--pairs and --law are options of the exact filter: leave them out with --model")
     if passed.inputs.data == GENERATED and not piped:
-        raise InputError("the data 'generated' need a pipeline: pass --model diffusers:FOLDER, or other data")
+        raise InputError("the data 'generated' need a model that makes images: pass --model, or other data")
     kind: Spec = HeldoutSpec() if passed.exact.law == "heldout" else ExactSpec()
     if passed.model:
-        kind = PipelineSpec() if piped else ModelSpec()
+        kind = ForeignSpec() if piped else ModelSpec()
     _refuse_foreign(passed, kind)
     spec = changed(kind, **{name: value for name, value in flat(passed).items() if name in flat(kind)})
     spec.validate()

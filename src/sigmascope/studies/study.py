@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from torch import Tensor
 
+from sigmascope.adapters.models import left_as_it_was
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data import from_array
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
+from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.limits import shown
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.options import DataOptions, Group, Sampling, changed, flat
 from sigmascope.studies.run import open_subject, run_subject
-from sigmascope.studies.spec import Spec, SpecOfModel, spec_of
+from sigmascope.studies.spec import ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel, spec_of
 from sigmascope.studies.subjects.base import Subject
-from sigmascope.studies.subjects.openings import of_data
+from sigmascope.studies.subjects.model import open_model
+from sigmascope.studies.subjects.opened import open_loaded
+from sigmascope.studies.subjects.openings import of_data, of_model
 
 _LABELLED = "labels go with an array: named and labelled data have their own"
 _SAMPLING = Sampling()
@@ -29,7 +34,7 @@ _SAMPLING = Sampling()
 
 def study(
     data: str | Path | LabelledData | Hierarchy | FiniteDenoiser | np.ndarray | Tensor,
-    model: str | Path | None = None,
+    model: Any = None,
     *,
     labels: Mapping[str, Any] | None = None,
     attributes: str | Sequence[str] = (),
@@ -48,15 +53,17 @@ def study(
         data: ``"scenes"``, ``"hierarchy"``, the path of a data file, an array (items, ...) with ``labels``, labelled
             data (:func:`~sigmascope.data.from_array` also takes weights) or their exact denoiser, a
             :class:`~sigmascope.data.hierarchy.Hierarchy`, or, for a pipeline with a labeller, ``"generated"``.
-        model: a learned model to measure instead of the exact filter, on named data: its folder, ``"bundled"``,
-            ``"diffusers:FOLDER"`` for a pipeline of diffusers or ``"hub:OWNER/NAME"`` for one of the hub.
+        model: a model to measure instead of the exact filter: a :class:`~sigmascope.adapters.foreign.Foreign` around a
+            network, any other :class:`~sigmascope.core.Denoiser`, a pipeline of diffusers, or the name of one:
+            ``"bundled"``, a folder of ``sigmascope train`` or of ``save_pretrained``, ``"hub:OWNER/NAME"``, or
+            ``"MODULE:FUNCTION"``, a function that returns one.  An object is given back in the mode in which it came.
         labels: for an array, one label per item for each attribute.
         attributes: names, e.g. ``("shape", "depth:bins=8")``; empty: all.
         estimators: names, see ``sigmascope study --help``; empty: the default ones.
         sampling: number of draws, noise levels (in the unit of the data; for 8-bit pixels, 1 is their range) and seed.
         options: groups of options for this kind of study, e.g. ``ExactOptions(pairs=True)`` or
             ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``.
-        device: ``auto``, ``cpu``, ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``; with ``auto``, a model that is an object stays where it is.
         out: folder for results, tables and page (see ``sigmascope study --help``); None: nothing is written.
         progress: show a bar on stderr.
 
@@ -68,20 +75,44 @@ def study(
 
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
-    named = isinstance(data, (str, Path))
     grouped = _flat_groups(sampling, *([options] if isinstance(options, Group) else options))
-    single = {"data": str(data) if named else "<array>", "attributes": attributes, "estimators": estimators}
-    spec = spec_of(**grouped | single, model=model or "", device=device).resolve()
-    folder = None if out is None else Path(out)
+    single = {"attributes": attributes, "estimators": estimators, "device": device, "model": _name_of(model)}
+    single["data"] = str(data) if isinstance(data, (str, Path)) else "<array>"
+    spec = spec_of(**grouped | single).resolve()
+    folder, as_object = None if out is None else Path(out), not isinstance(model, (str, Path, NoneType))
     if isinstance(data, (str, Path)):
         if labels is not None:
             raise InputError(_LABELLED)
-        subject, spec = open_subject(spec, folder, progress)
-    else:
-        if isinstance(spec, SpecOfModel):
-            raise InputError(f"data are a {type(data).__name__}: with a model, pass the name or the path of its data")
-        subject, spec = _of_objects(spec, data, labels)
-    return run_subject(subject, spec, folder, progress)[0]
+        if not as_object:
+            return run_subject(*open_subject(spec, folder, progress), folder, progress)[0]
+    given, denoiser, spec = (None, None, spec) if isinstance(data, (str, Path)) else _objects(spec, data, labels)
+    if isinstance(spec, (ExactSpec, HeldoutSpec)):
+        return run_subject(*of_data(spec, given, denoiser), folder, progress)[0]
+    assert isinstance(spec, SpecOfModel)
+    with left_as_it_was(model):
+        subject, spec = _with_model(spec, model if as_object else None, given, folder, progress)
+        return run_subject(subject, spec, folder, progress)[0]
+
+
+def _name_of(model: Any) -> str:
+    """The name of a model in a specification; that of an object is its class in angle brackets."""
+    if model is None or isinstance(model, (str, Path)):
+        return str(model or "")
+    return f"<{type(model).__name__}>"
+
+
+def _with_model(
+    spec: SpecOfModel, model: Any, data: LabelledData | Hierarchy | None, out: Path | None, progress: bool
+) -> tuple[Subject[Any], Spec]:
+    """The subject of a model that is an object, or whose data are objects."""
+    keep = model is not None and spec.device == "auto"
+    device = None if keep else resolve_device(spec.device)
+    if isinstance(spec, ModelSpec):
+        return open_model(spec, device or resolve_device("cpu"), data)
+    assert isinstance(spec, ForeignSpec)
+    if isinstance(data, Hierarchy):
+        raise InputError(f"data are a {type(data).__name__}: with this model, pass labelled data")
+    return of_model(spec, open_loaded(spec, device, model), data, out, progress)
 
 
 def _flat_groups(*groups: Any) -> dict[str, Any]:
@@ -96,12 +127,14 @@ def _flat_groups(*groups: Any) -> dict[str, Any]:
     return options | {"classes": read_classes(options.get("classes", ""))}
 
 
-def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple[Subject[Any], Spec]:
-    """The subject of data that are Python objects."""
+def _objects(
+    spec: Any, data: Any, labels: Mapping[str, Any] | None
+) -> tuple[LabelledData | Hierarchy, FiniteDenoiser | None, Any]:
+    """Data that are Python objects, their exact filter where it is given, and the specification with their name."""
     if isinstance(data, (np.ndarray, Tensor)):
         if labels is None:
             raise InputError("data are an array without labels: pass labels={'name': one label per item}")
-        return of_data(spec, from_array(data, labels, attributes=spec.inputs.attributes))
+        return from_array(data, labels, attributes=spec.inputs.attributes), None, spec
     if labels is not None:
         raise InputError(_LABELLED)
     denoiser = data if isinstance(data, FiniteDenoiser) else None
@@ -118,4 +151,4 @@ def _of_objects(spec: Any, data: Any, labels: Mapping[str, Any] | None) -> tuple
         raise InputError("attributes are chosen when the data are made: pass them to from_array or load")
     if isinstance(data, Hierarchy):
         data.check_names(spec.inputs.attributes)
-    return of_data(spec, data, denoiser)
+    return data, denoiser, spec

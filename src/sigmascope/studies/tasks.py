@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import tomli_w
@@ -12,11 +12,43 @@ import tomli_w
 from sigmascope.arguments import Device, Flag, Flat, Hidden, Names, arg, group
 from sigmascope.errors import InputError
 from sigmascope.learn.settings import Settings
-from sigmascope.limits import MOST_SEED, MOST_STEPS, check_levels, check_of_scenes, check_text, refuse, shown, within
-from sigmascope.studies.options import DataOptions, first_difference
+from sigmascope.limits import (
+    MOST_FORKS,
+    MOST_SEED,
+    MOST_STEPS,
+    check_levels,
+    check_of_scenes,
+    check_text,
+    refuse,
+    shown,
+    within,
+)
+from sigmascope.studies.options import DataOptions, OpeningOptions, PipelineOptions, changed, first_difference, flat
 
 GENERATE_SAMPLERS = ("sde", "ode", "filter")
 FORK_SAMPLERS = ("exact", "sde", "ode")
+
+
+@dataclass(frozen=True)
+class ModelOptions(OpeningOptions):
+    """The model that makes the images."""
+
+    model: Annotated[str, arg("MODEL", "(default: the exact filter of DATA)")] = ""
+    """Make the images with a model instead of the exact filter: 'bundled', a folder of sigmascope train,
+    diffusers:FOLDER or hub:OWNER/NAME, a pipeline of diffusers, or MODULE:FUNCTION, your own function without arguments
+    that returns a model. DATA may then be left out."""
+    labeller: Annotated[str, arg("MODULE:FUNCTION", "(default: the nearest item)")] = ""
+    """With --model: your function that labels images. It takes a tensor of pixels between 0 and 1, shape (rows,
+    channels, height, width), and returns the index of a value for each row (or a dict of them by attribute)."""
+
+    def refuse_without_model(self) -> None:
+        """Refuse options that only a model has (raises InputError)."""
+        refuse(self, dict.fromkeys(flat(self), "a model"), "the exact filter: add --model")
+
+
+@dataclass(frozen=True)
+class FollowedModel(ModelOptions, PipelineOptions):
+    """The model that makes the images, and which of its classes are which values."""
 
 
 @dataclass(frozen=True)
@@ -28,35 +60,57 @@ class GenerateTask(DataOptions):
     sampler: Annotated[str, arg("SAMPLER", None)] = "sde"
     """sde (the generative SDE, second order), ode (the probability-flow ODE, Heun), or filter (simulates the noisy
     image and the belief of the filter together; the denoiser is computed from the belief alone)."""
-    about: Annotated[str, arg("A", "(default: the items, or the root of a hierarchy)")] = ""
-    """For --sampler filter: the attribute whose values the belief is about."""
-    steps: int = 30
-    """Steps between --sigma-max and --sigma-min, evenly spaced in ln sigma."""
+    watch: Annotated[Names, arg("A,B", "(default: all)")] = ()
+    """With --model: the attributes of the model whose belief is followed, one output of the network a step for each of
+    their values. With --sampler filter: the one attribute that the belief is about (by default the items, or the root
+    of a hierarchy)."""
+    steps: Annotated[int, arg("N", "(default: 30; with --model 50)")] = 0
+    """Steps between --sigma-max and --sigma-min, evenly spaced in ln sigma; for a pipeline, those of its scheduler."""
     sigma_max: float = 90.0
     """First noise level: well above the standard deviation of the data."""
     sigma_min: float = 0.02
     """Last noise level above 0."""
     seed: int = 0
     """Seed of the noise; each image has its own stream."""
+    by: Annotated[FollowedModel, Flat, group("model")] = FollowedModel()
+    forks: Annotated[int, arg("K", "(default: 16)")] = 0
+    """With --model, for attributes of DATA that the model is not conditional on: continuations of each image at some
+    levels, whose labels show what is decided there."""
     device: Device = "auto"
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
 
     kind: ClassVar[str] = "generate"
 
+    @property
+    def watch_one(self) -> str:
+        """The attribute that the belief of the exact filter is about; empty: the items, or the root of a hierarchy."""
+        return self.watch[0] if self.watch else ""
+
     def check(self) -> GenerateTask:
-        """Itself.
+        """Itself, with the number of steps filled in.
 
         Raises: InputError for a value that cannot be used.
         """
+        if not self.steps:
+            return replace(self, steps=50 if self.by.model else 30).check()
         _check_common(self)
         _check_path("sigma_max", self.sigma_max, self.sigma_min, self.steps)
         if not 1 <= self.n <= 4096:
             raise InputError(f"n is {shown(self.n)}: from 1 to 4096 images can be generated; pass e.g. --n 16")
         if self.sampler not in GENERATE_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(GENERATE_SAMPLERS)}")
-        if self.about and self.sampler != "filter":
-            raise InputError("--about is the attribute of the filter's belief: it goes with --sampler filter")
+        if self.by.model:
+            within("forks", self.forks, 0, MOST_FORKS, "pass e.g. --forks 16")
+            if self.watch and self.sampler == "ode":
+                raise InputError("--watch follows the path of the SDE: leave out --sampler ode")
+            return self
+        refuse(self, {"forks": "a model"}, "a study of data alone")
+        self.by.refuse_without_model()
+        if self.watch and self.sampler != "filter":
+            raise InputError("--watch is the attribute of the filter's belief: it goes with --sampler filter")
+        if len(self.watch) > 1:
+            raise InputError(f"watch is {', '.join(self.watch)}: the filter's belief is about one attribute")
         return self
 
 
@@ -70,9 +124,10 @@ class ForkTask(DataOptions):
     """Continuations of each parent."""
     seeds: int = 8
     """Number of parents: noisy images of the data."""
-    sampler: Annotated[str, arg("SAMPLER", None)] = "exact"
+    sampler: Annotated[str, arg("SAMPLER", "(default: exact; with --model sde)")] = ""
     """exact (draws clean images from the posterior in one step), sde (follows the generative SDE down the levels, and
-    draws labels from the posterior at --sigma-min), or ode (deterministic, so it needs --renoise)."""
+    draws labels from the posterior at --sigma-min), or ode (deterministic, so it needs --renoise). A model has no
+    exact sampler."""
     renoise: float = 0.0
     """Add noise to the parent, up to this level, before going down (a U-turn); 0: do not."""
     steps: int = 30
@@ -81,6 +136,7 @@ class ForkTask(DataOptions):
     """Last noise level above 0."""
     seed: int = 0
     """Seed of parents and noise; each continuation has its own stream."""
+    by: Annotated[ModelOptions, Flat, group("model")] = ModelOptions()
     device: Device = "auto"
     fingerprint: Hidden = ""
     """Fingerprint of the data, once they have been read."""
@@ -88,10 +144,12 @@ class ForkTask(DataOptions):
     kind: ClassVar[str] = "fork"
 
     def check(self) -> ForkTask:
-        """Itself.
+        """Itself, with the sampler filled in.
 
         Raises: InputError for a value that cannot be used.
         """
+        if not self.sampler:
+            return replace(self, sampler="sde" if self.by.model else "exact").check()
         if not (math.isfinite(self.sigma) and self.sigma > 0):
             raise InputError(f"sigma is {self.sigma:g}: it must be finite and greater than 0; pass e.g. --sigma 3")
         check_levels("sigma", "sigma_min", self.sigma, self.sigma_min)
@@ -103,6 +161,10 @@ class ForkTask(DataOptions):
             )
         if self.sampler not in FORK_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(FORK_SAMPLERS)}")
+        if self.by.model and self.sampler == "exact":
+            raise InputError("sampler is 'exact': a model has no exact sampler; pass --sampler sde, or no --sampler")
+        if not self.by.model:
+            self.by.refuse_without_model()
         if self.sampler == "ode" and not self.renoise:
             raise InputError(
                 "the ode is deterministic, so all continuations of an image would be the same: use --sampler sde, or "
@@ -199,24 +261,29 @@ Task = GenerateTask | ForkTask | ReproduceTask
 
 def to_toml(task: Task) -> str:
     """The text of a file that holds the task."""
-    return tomli_w.dumps({task.kind: asdict(task) | {"attributes": list(task.attributes)}})
+    table = {n: list(v) if isinstance(v, tuple) else v for n, v in flat(task).items()}
+    return tomli_w.dumps({task.kind: table})
 
 
 def difference(text: str, task: Task) -> str:
     """The first difference from the task in the text of a file; empty: none that changes the result."""
     try:
         table: dict[str, Any] = tomllib.loads(text)[task.kind]
-        stored = asdict(type(task)(**(table | {"attributes": tuple(table["attributes"])})))
+        stored = flat(changed(type(task)(), **{n: tuple(v) if isinstance(v, list) else v for n, v in table.items()}))
     except (ValueError, KeyError, TypeError, RecursionError):
         return "its settings cannot be read"
-    return first_difference(stored, asdict(task), ("device", "data"))
+    return first_difference(stored, flat(task), ("device", "data", "model"))
 
 
 def _check_common(task: GenerateTask | ForkTask) -> None:
-    if not task.data:
-        raise InputError("no data are named: pass 'scenes', 'hierarchy' or the path of a data file")
+    if not task.data and not task.by.model:
+        raise InputError(
+            "no data are named: pass 'scenes', 'hierarchy' or the path of a data file, or a model with --model"
+        )
     check_text(task)
-    check_of_scenes(task.data, task.size, task.grain)
+    task.by.validate()
+    if task.data:
+        check_of_scenes(task.data, task.size, task.grain)
     if not 0 <= task.seed <= MOST_SEED:
         raise InputError(f"seed is {shown(task.seed)}: it must not be negative, and less than 2^63")
 

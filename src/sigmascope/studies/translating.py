@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
+import torch
 
-from sigmascope.adapters.diffusers.units import Level, Ruler, ruler_of
+from sigmascope.adapters.diffusers.units import Level, Ruler, ruler_of, ruler_of_pipe
+from sigmascope.adapters.foreign import Foreign
+from sigmascope.adapters.models import LoadedModel, load_model
+from sigmascope.adapters.naming import BUNDLED, names_function, names_pipeline
 from sigmascope.console import spelled
 from sigmascope.core import InputError
+from sigmascope.learn.neural import WEIGHTS
+from sigmascope.report.table import aligned
 
 _ROWS = 9  # of the table, where no level is given
+_TRAINED = "it has no scheduler: its noise levels are sigma itself, in the unit of its data"
 _HEADS = ("SNR, dB", "timestep", "step", "σ of that step", "strength", "percent", "strength at most")
 
 
@@ -32,7 +41,7 @@ def translate(
     """A noise level in every unit; or some levels of the sampler.
 
     Args:
-        model: folder of a pipeline.
+        model: a pipeline, or a function of the user that returns one or a network with a schedule.
         unit: one of :data:`~sigmascope.adapters.diffusers.units.UNITS`, or empty: a table of some levels.
         value: the level, as text; of ``step`` as ``17/50``.
         steps: of the sampler; ``step`` brings its own.
@@ -51,7 +60,15 @@ def translate(
             raise InputError(f"step is {value!r}: expected the step and their number, as 17/50")
         step, steps = int(read[1]), int(read[2])
     lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
-    ruler = ruler_of(model, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+    if not names_function(model):
+        if not names_pipeline(model) and (model == BUNDLED or (Path(model) / WEIGHTS).exists()):
+            raise InputError(f"{model}: {_TRAINED}")
+        ruler = ruler_of(model, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+    else:
+        loaded = load_model(model)
+        if loaded.pipe is None:
+            return _of_network(loaded, unit, value, as_json)
+        ruler = ruler_of_pipe(loaded.pipe, steps, sides=(height, width), timesteps=lists[0], sigmas=lists[1])
     if unit == "step":
         levels = [ruler.of_step(step, steps)]
     elif unit:
@@ -63,6 +80,43 @@ def translate(
         rows = [asdict(x) | {"unit": unit, "network_unit": network} for x in levels]
         return json.dumps(rows if not unit else rows[0], indent=1, ensure_ascii=False)
     return _table(ruler, levels)
+
+
+def _of_network(model: LoadedModel, unit: str, value: str, as_json: bool) -> str:
+    """A noise level of a network with a schedule and no sampler: its sigmas, timestep and percent."""
+    network = model.denoiser
+    if not isinstance(network, Foreign):
+        raise InputError(f"{model.name}: {_TRAINED}")
+    own, scale = network.schedule, network.unit.scale
+    ends = own.data_time, own.noise_time
+    if unit in ("step", "strength"):
+        raise InputError(f"{model.name}: it has no scheduler, so no {unit}: pass a sigma, a timestep or a percent")
+    given = number(unit.replace("_", "-"), value) if unit else 0.0
+    times = [ends[0] + (ends[1] - ends[0]) * k / (_ROWS - 1) for k in range(_ROWS)][::-1]
+    if unit in ("sigma", "network_sigma"):
+        times = [float(own.time(given * (scale if unit == "sigma" else 1.0)))]
+    elif unit == "timestep":
+        times = [given]
+    elif unit == "percent":
+        times = [ends[1] + (ends[0] - ends[1]) * given / 100]
+    rows = [_row(network, t) for t in times if np.isfinite(t)]
+    if as_json:
+        return json.dumps(rows[0] if unit else rows, indent=1)
+    heads = ["σ (data)", "network's σ", "SNR, dB", "timestep", "percent"]
+    cells = [heads, *([f"{x:.4g}" for x in row.values()] for row in rows)]
+    lines = aligned(cells)
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def _row(network: Foreign, time: float) -> dict[str, float]:
+    """A time of a network's schedule in its other units."""
+    own = network.schedule
+    sigma, ends = float(own.sigma(time)), (own.data_time, own.noise_time)
+    taken = time if network.clock is None else float(network.clock(torch.tensor([time], dtype=torch.float64)))
+    ours = sigma / network.unit.scale
+    decibels = -20 * math.log10(ours) if 0 < ours < math.inf else math.copysign(math.inf, -ours if ours else 1.0)
+    percent = 100 * (ends[1] - time) / (ends[1] - ends[0]) if np.isfinite(ends[1]) else math.nan
+    return {"sigma": ours, "network_sigma": sigma, "decibels": decibels, "timestep": taken, "percent": percent}
 
 
 def number(name: str, value: str) -> float:

@@ -23,14 +23,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sigmascope.adapters.diffusers.kinds import own_class
 from sigmascope.adapters.diffusers.settings import MOST_NUMBER, check_numbers, check_types, short
+from sigmascope.adapters.naming import HUB, INDEX, PIPELINE
 from sigmascope.core import InputError
 
-PREFIX = "diffusers:"
-"""Optional prefix of a folder."""
-HUB = "hub:"
-"""Prefix of the id of a pipeline on a hub."""
-INDEX = "model_index.json"
-"""The file that lists the parts of a pipeline."""
 LIBRARIES = ("diffusers", "transformers")
 """Libraries whose classes a pipeline may use."""
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -44,7 +39,7 @@ _SPARE_NUMBERS, _SPARE_TENSORS = 1 << 20, 1000  # which a network may hold besid
 
 def hub_id(model: str) -> str | None:
     """The id after ``hub:``; None for a folder; InputError for an id of another form than owner/name."""
-    name = model.removeprefix(PREFIX)
+    name = model.removeprefix(PIPELINE)
     if not name.startswith(HUB):
         return None
     repository = name.removeprefix(HUB)
@@ -55,7 +50,7 @@ def hub_id(model: str) -> str | None:
 
 def folder_of(model: str | Path) -> Path:
     """The folder of a pipeline; InputError where there is none."""
-    name = str(model).removeprefix(PREFIX)
+    name = str(model).removeprefix(PIPELINE)
     if not Path(name).is_dir():
         hint = f"; a pipeline of the hub is written hub:{name}" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
         problem = "it is a file, no folder" if Path(name).exists() else "there is no such folder"

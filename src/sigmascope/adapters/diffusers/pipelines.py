@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from sigmascope.adapters.diffusers.class_networks import CLASS as CLASS
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder
 from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, PipelineRequest, kind_of
 from sigmascope.adapters.diffusers.opening import Pipeline, denoiser_of, opened
-from sigmascope.adapters.diffusers.text import load_prompted
+from sigmascope.adapters.diffusers.text import load_prompted, read_prompted
 from sigmascope.adapters.foreign import Unit, require_finite_output
 from sigmascope.core import InputError
 
@@ -56,6 +57,39 @@ def load_pipeline(
         if folders.part_of(index, "tokenizer") is not None:
             raise _needs_prompts(name, str(index.get("_class_name")))
     pipe = opened(model, allow_pickle, variant)
+    if not index:  # of a hub; diffusers does not keep all of it, such as names of classes
+        with contextlib.suppress(InputError):
+            index = folders.checked_index(folders.described(model))
+    return read_pipeline(pipe, name, null=null, index=index, device=device)
+
+
+def read_pipeline(
+    pipe: Any,
+    name: str = "",
+    *,
+    null: int | None = None,
+    prompts: Sequence[str] | None = None,
+    size: int = 0,
+    index: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+) -> Pipeline:
+    """Read a pipeline of diffusers that is loaded; its networks are set to evaluation, with fixed weights.
+
+    Args:
+        pipe: an object of diffusers.
+        name: in messages; empty: that of its class.
+        null: as of :func:`load_pipeline`.
+        prompts: likewise.
+        size: likewise.
+        index: contents of its ``model_index.json``, where there are more than its configuration.
+        device: of the network; None: where it is.
+
+    Raises: InputError, in one line, as :func:`load_pipeline`.
+    """
+    name = name or f"<{type(pipe).__name__}>"
+    device = pipe.device if device is None else device
+    if prompts is not None or size:
+        return read_prompted(pipe, name, prompts or (), size=size, device=device)
     with folders.quiet(), folders.in_one_line(name, "its parts do not fit each other"):
         scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None:
@@ -63,7 +97,7 @@ def load_pipeline(
         config = {**pipe.config, "_class_name": type(pipe).__name__}
         latent = _takes_latents(config, lambda part: getattr(getattr(pipe, part, None), "config", None))
         coder = next((part for part in PARTS if getattr(pipe, part, None) is not None), None) if latent else None
-        read = _network_of(pipe, PipelineRequest(name, null, index=index))
+        read = _network_of(pipe, PipelineRequest(name, null, index=index or {}))
         if latent and coder is None:
             raise InputError(
                 f"{name}: its network takes latents of {read.event[0]} channels, and the pipeline has no autoencoder "

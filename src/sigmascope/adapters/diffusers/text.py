@@ -90,7 +90,7 @@ def load_prompted(
     Raises: InputError, in one line, for no prompt or one that comes twice, a folder without a pipeline, a pipeline of
         another kind, missing parts, weights that are not safetensors, or a size that does not fit.
     """
-    values = _values(prompts)
+    _values(prompts)
     model, left_out = str(path), list(_UNUSED)
     name = model if hub_id(model) else str(folder_of(model))
     if not hub_id(model):
@@ -101,7 +101,25 @@ def load_prompted(
         raise InputError("prompts need diffusers and transformers: pip install 'sigmascope[models]'")
     with quiet():
         pipe = opened(model, allow_pickle, variant, **dict.fromkeys(left_out))
-        cls = type(pipe).__name__
+    return read_prompted(pipe, name, prompts, size=size, device=device)
+
+
+def read_prompted(
+    pipe: Any, name: str, prompts: Sequence[str], *, size: int = 0, device: torch.device | str = "cpu"
+) -> Pipeline:
+    """Read a text-to-image pipeline of diffusers that is loaded, with some prompts.
+
+    Args:
+        pipe: an object of diffusers.
+        name: in messages.
+        prompts: as of :func:`load_prompted`.
+        size: likewise.
+        device: of the network.
+
+    Raises: InputError, in one line, as :func:`load_prompted`.
+    """
+    values, cls = _values(prompts), type(pipe).__name__
+    with quiet():
         kind, reading = _checked({**pipe.config, "_class_name": cls}, name)
         with in_one_line(name, f"its parts do not fit each other, pass a whole {cls}"):
             read = reading(pipe, PipelineRequest(name, prompts=values, size=size))
@@ -253,7 +271,9 @@ def _stable(pipe: Any, request: PipelineRequest, xl: bool) -> PipelineNetwork:
     own = (side, side) if isinstance(side, int) else None if side is None else tuple(side)
     event = (channels, *_sides(own, pipe.vae_scale_factor, 1, request))
     with torch.no_grad():
-        text, pooled = _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), "cpu", 1, False)[0], None)
+        text, pooled = (
+            _xl_text(pipe, values) if xl else (pipe.encode_prompt(list(values), pipe.device, 1, False)[0], None)
+        )
         network = _UNet(unet, event, text.to(unet.dtype))
         if pooled is not None:
             pixels = [pipe.vae_scale_factor * n for n in event[1:]]
@@ -267,7 +287,9 @@ def _stable(pipe: Any, request: PipelineRequest, xl: bool) -> PipelineNetwork:
 
 def _xl_text(pipe: Any, values: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Embeddings of prompts, and pooled ones, of SDXL."""
-    text, empty, pooled, pooled_empty = pipe.encode_prompt(list(values), device="cpu", do_classifier_free_guidance=True)
+    text, empty, pooled, pooled_empty = pipe.encode_prompt(
+        list(values), device=pipe.device, do_classifier_free_guidance=True
+    )
     for k, value in enumerate(values):
         if value == "":
             text[k], pooled[k] = empty[k], pooled_empty[k]
@@ -285,7 +307,7 @@ def _flux(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     own = (pipe.default_sample_size, pipe.default_sample_size)
     event = (channels, *_sides(own, pipe.vae_scale_factor, 2, request))
     with torch.no_grad():
-        text, pooled, _ = pipe.encode_prompt(list(values), device="cpu", max_sequence_length=_flux_tokens(pipe))
+        text, pooled, _ = pipe.encode_prompt(list(values), device=pipe.device, max_sequence_length=_flux_tokens(pipe))
     network = _Flux(transformer, event, text.to(transformer.dtype), pooled.to(transformer.dtype))
     return PipelineNetwork(network, event, *_attribute(values))
 

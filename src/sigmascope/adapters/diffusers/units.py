@@ -33,7 +33,6 @@ import numpy as np
 
 from sigmascope.adapters.diffusers.calls import pipeline_class
 from sigmascope.adapters.diffusers.folders import (
-    INDEX,
     checked_index,
     described,
     home_of,
@@ -41,10 +40,12 @@ from sigmascope.adapters.diffusers.folders import (
     quiet,
     read_config,
 )
+from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.pipelines import in_latents
 from sigmascope.adapters.diffusers.scheduler_setup import SchedulerSetup, Starts, reads_patch_size
 from sigmascope.adapters.diffusers.schedulers import check_sizes, clock_of, order_of, states_of
 from sigmascope.adapters.foreign import Unit
+from sigmascope.adapters.naming import INDEX
 from sigmascope.core import InputError
 
 UNITS = ("sigma", "network_sigma", "timestep", "step", "strength", "percent")
@@ -311,6 +312,25 @@ def ruler_of(
         scheduler, steps, Unit() if latent else Unit(2.0, -1.0), f"{folder}/{INDEX}",
         pipeline=kind if isinstance(kind, str) else None, patches=_patches(folder, kind, height, width),
         sides=(height, width), index=index, timesteps=timesteps, sigmas=sigmas,
+    )  # fmt: skip
+
+
+def ruler_of_pipe(
+    pipe: Pipeline,
+    steps: int = 50,
+    *,
+    sides: tuple[int, int] = (0, 0),
+    timesteps: Sequence[float] = (),
+    sigmas: Sequence[float] = (),
+) -> Ruler:
+    """The units of the scheduler of a pipeline that is open; arguments as of :func:`ruler_of`.
+
+    Raises: InputError, in one line, for a scheduler whose levels are not known, or that cannot be set.
+    """
+    height, width = pipe.denoiser.event[-2:]
+    return Ruler(
+        pipe.scheduler, steps, pipe.denoiser.unit, pipe.name, pipeline=pipe.kind, patches=(height // 2) * (width // 2),
+        sides=sides, timesteps=timesteps, sigmas=sigmas,
     )  # fmt: skip
 
 

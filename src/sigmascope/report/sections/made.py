@@ -38,7 +38,12 @@ def _repeat(specification: str) -> str:
     """How to repeat the study."""
     if 'data = "<' in specification:
         return "The data came from Python: the same call of <code>sigmascope.study</code> repeats the numbers."
+    if 'model = "<' in specification:
+        return "The model came from Python: the same call of <code>sigmascope.study</code> repeats the numbers."
     again = ""  # options that can run code are not read from a file
+    function = re.search(r'\nmodel = "([A-Za-z_][\w.]*:[A-Za-z_]\w*)"', specification)
+    if function:
+        again += f" --model {escape(function[1])}"
     if "\nallow_pickle = true" in specification:
         again += " --allow-pickle"
     labeller = re.search(r'\nlabeller = "([^"\n]+)"', specification)

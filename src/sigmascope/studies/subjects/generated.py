@@ -17,26 +17,28 @@ from sigmascope.sample import Streams
 from sigmascope.sample.forks import levels_below
 from sigmascope.sample.schemes import final, sample
 from sigmascope.streams import NoiseOf
-from sigmascope.studies.spec import PipelineSpec
+from sigmascope.studies.spec import ForeignSpec
 from sigmascope.studies.store import IMAGES, check_study, keep_images
-from sigmascope.studies.subjects.pipelines import Opened
+from sigmascope.studies.subjects.opened import Opened
 
 _ROWS = 256  # images made at once
 
 
-def images_of(spec: PipelineSpec, probed: int) -> int:
+def images_of(spec: ForeignSpec, probed: int) -> int:
     """Number of images of a study of generated ones: its draws, and those to train probes on."""
     return spec.sampling.draws + probed
 
 
 def kept_images(
-    opened: Opened, spec: PipelineSpec, count: int, out: Path | None, progress: bool, look: Callable[[Tensor], object]
+    opened: Opened, spec: ForeignSpec, count: int, out: Path | None, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
     """The images that the pipeline makes, or those that this study made before it was stopped."""
-    s, event = spec.sampling, tuple(opened.pipe.denoiser.event)
-    made_by = f"{count} {opened.digest} {s.seed} {spec.forking.steps} {s.sigma_max:.17g} {opened.reads_at(s):.17g}"
+    s, event = spec.sampling, tuple(opened.denoiser.event)
+    made_by = (
+        f"{count} {opened.model.digest} {s.seed} {spec.forking.steps} {s.sigma_max:.17g} {opened.reads_at(s):.17g}"
+    )
     if out is not None:
-        check_study(out, replace(spec, model_fingerprint=opened.digest))
+        check_study(out, replace(spec, model_fingerprint=opened.model.digest))
     if out is not None and (out / IMAGES).exists():
         try:
             with np.load(out / IMAGES, allow_pickle=False) as file:
@@ -53,7 +55,7 @@ def kept_images(
 
 
 def _generated(
-    opened: Opened, spec: PipelineSpec, count: int, progress: bool, look: Callable[[Tensor], object]
+    opened: Opened, spec: ForeignSpec, count: int, progress: bool, look: Callable[[Tensor], object]
 ) -> Tensor:
     """Values that the pipeline makes from noise, float32, shape (count, *event); each has a stream of its own."""
     s = spec.sampling

@@ -34,7 +34,7 @@ from sigmascope.studies.exact_law import attributes_of
 from sigmascope.studies.extras.marks import MarksOfModel
 from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
 from sigmascope.studies.options import GapOptions, Sampling
-from sigmascope.studies.spec import ModelSpec, PipelineSpec, Spec
+from sigmascope.studies.spec import ForeignSpec, ModelSpec, Spec
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.training import source_of
@@ -124,7 +124,7 @@ class ConditionalModel(Subject[ModelProblem]):
         return Draws(items, v, torch.stack([torch.randn(v.shape[1:], generator=g) for g in streams]), labels)
 
     def problem(self, spec: Spec) -> ModelProblem:
-        assert isinstance(spec, (ModelSpec, PipelineSpec))
+        assert isinstance(spec, (ModelSpec, ForeignSpec))
         s, net = spec.sampling, self.network
         sigma = sigma_grid(s.sigma_max, s.sigma_min, s.levels)
         both = joined(self.draws(s.draws, s.seed, _TEST), self.draws(max(s.draws // 2, 2), s.seed, _FIT))
@@ -137,7 +137,7 @@ class ConditionalModel(Subject[ModelProblem]):
             begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec.gaps),
         )  # fmt: skip
 
-    def _gaps(self, spec: ModelSpec | PipelineSpec, sigma: Any) -> GapJob:
+    def _gaps(self, spec: ModelSpec | ForeignSpec, sigma: Any) -> GapJob:
         """The job of the gaps.  Half of its outputs are unconditional, and may take several network calls each."""
         g, names = spec.gaps, [a.name for a in self.measured]
         return GapJob(
@@ -223,8 +223,13 @@ def unconditional_words(calls: int) -> str:
     return "" if calls == 1 else f"; unconditional: the mixture over its classes, {calls} calls per output"
 
 
-def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel, ModelSpec]:
+def open_model(spec: ModelSpec, device: torch.device, given: Any = None) -> tuple[ConditionalModel, ModelSpec]:
     """Load the model and the data of a specification, and fill in its defaults.
+
+    Args:
+        spec: the study.
+        device: of the model.
+        given: data from Python; None: those that the specification names.
 
     Raises: InputError, also where model and data do not fit together.
     """
@@ -237,7 +242,9 @@ def open_model(spec: ModelSpec, device: torch.device) -> tuple[ConditionalModel,
     settings, entries = _read_card(model, spec.model)
     spec = _as_trained(spec, model, names)
     w = spec.inputs
-    data = load_any(w.data, entries or names, size=w.size, grain=w.grain, ground=w.ground)
+    data = given
+    if given is None:
+        data = load_any(w.data, entries or names, size=w.size, grain=w.grain, ground=w.ground)
     _check_fit(spec, data, model, trained)
     chosen = attributes_of(w.attributes, entries, names)
     same = model.card.get("fingerprint") == data.fingerprint
@@ -338,7 +345,7 @@ def check_same_data(spec: Spec, data: Any) -> None:
         )
 
 
-def check_same_model(spec: ModelSpec | PipelineSpec, digest: str) -> None:
+def check_same_model(spec: ModelSpec | ForeignSpec, digest: str) -> None:
     """Refuse weights that are not those of the specification (raises InputError)."""
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sigmascope.core import InputError
+from sigmascope.adapters.naming import full_name
+from sigmascope.core import InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
@@ -14,13 +15,13 @@ from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
-from sigmascope.studies.options import Sampling
-from sigmascope.studies.spec import GENERATED, ExactSpec, HeldoutSpec, ModelSpec, PipelineSpec, Spec, SpecOfModel
+from sigmascope.studies.options import Sampling, changed, flat
+from sigmascope.studies.spec import GENERATED, ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
-from sigmascope.studies.subjects.conditional_pipeline import is_conditional, open_conditional
+from sigmascope.studies.subjects.conditional import is_conditional, open_conditional
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
-from sigmascope.studies.subjects.pipelines import Opened, as_path, open_pipe
+from sigmascope.studies.subjects.opened import Opened, open_loaded
 from sigmascope.studies.subjects.sampler import lines_before_images, open_sampler, require_children
 
 DataSpec = ExactSpec | HeldoutSpec
@@ -80,20 +81,51 @@ def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subj
     return subject, opened
 
 
-def _open_pipeline(spec: PipelineSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
+def _open_foreign(spec: ForeignSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
     spec = _with_paths(spec)
-    opened = open_pipe(spec, resolve_device(spec.device))
+    opened = open_loaded(spec, resolve_device(spec.device))
+    if opened.model.folder is not None:  # a function that names a folder of a training
+        trained, named = opening_of_trained(spec, opened.model.folder), spec.model
+        subject, trained = open_model(trained, resolve_device(spec.device))
+        return subject, replace(trained, model=named)
+    return of_model(spec, opened, None, out, progress)
+
+
+def of_model(
+    spec: ForeignSpec, opened: Opened, data: LabelledData | None = None, out: Path | None = None, progress: bool = False
+) -> tuple[Subject[Any], Spec]:
+    """The subject of a loaded model, with labelled data or with images that it makes itself.
+
+    Args:
+        spec: the study.
+        opened: the model.
+        data: data from Python; None: those that the specification names.
+        out: folder of the study, where images of the model are kept; None: they are not kept.
+        progress: show a bar on stderr where images are made.
+
+    Raises: InputError.
+    """
     if check_use(spec, opened):
-        return open_conditional(spec, opened)
-    return open_sampler(spec, opened, progress, out)
+        return open_conditional(spec, opened, data)
+    return open_sampler(spec, opened, progress, out, data)
 
 
-def _before_images(spec: PipelineSpec) -> tuple[list[str], Spec] | None:
-    """The dry run of a study whose images the pipeline makes, without making them; None for other studies."""
+def opening_of_trained(spec: ForeignSpec, folder: Path) -> ModelSpec:
+    """The specification of the same study of a folder of ``sigmascope train``.
+
+    Raises: InputError for options that only other models have.
+    """
+    spec.validate_trained()
+    named = {n: v for n, v in flat(spec).items() if n in flat(ModelSpec())}
+    return changed(ModelSpec(), **named | {"model": str(folder)}).resolve()
+
+
+def _before_images(spec: ForeignSpec) -> tuple[list[str], Spec] | None:
+    """The dry run of a study whose images the model makes, without making them; None for other studies."""
     if spec.inputs.data != GENERATED:
         return None
     spec = _with_paths(spec)
-    opened = open_pipe(spec, resolve_device(spec.device))
+    opened = open_loaded(spec, resolve_device(spec.device))
     check_use(spec, opened)
     return lines_before_images(spec, opened)
 
@@ -101,10 +133,7 @@ def _before_images(spec: PipelineSpec) -> tuple[list[str], Spec] | None:
 def _with_paths(spec: Any) -> Any:
     """The specification of a model with full paths."""
     assert isinstance(spec, SpecOfModel)
-    if isinstance(spec, PipelineSpec):
-        spec = replace(spec, model=as_path(spec.model))
-    elif spec.model != "bundled":
-        spec = replace(spec, model=str(Path(spec.model).resolve()))
+    spec = replace(spec, model=full_name(spec.model))
     if spec.gaps.like:
         spec = replace(spec, gaps=replace(spec.gaps, like=str(Path(spec.gaps.like).resolve())))
     return _with_data_path(spec)
@@ -118,22 +147,22 @@ def _with_data_path(spec: Any) -> Any:
     return replace(spec, inputs=replace(spec.inputs, data=str(Path(data).resolve())))
 
 
-def check_use(spec: PipelineSpec, opened: Opened) -> bool:
+def check_use(spec: ForeignSpec, opened: Opened) -> bool:
     """Whether a study conditions the pipeline on classes; refuses options that this kind of study cannot use.
 
     Raises: InputError.
     """
     conditional = is_conditional(spec, opened)
     spec.validate_conditional() if conditional else spec.validate_forked()
-    null, network = spec.pipeline.null_class, opened.pipe.denoiser
-    if null >= 0 and null != network.null:
-        why = f"has the empty class {network.null}" if network.attributes else "has no classes"
+    null, own = spec.pipeline.null_class, opened.model.null
+    if null >= 0 and null != own:
+        why = f"has the empty class {own}" if opened.denoiser.attributes else "has no classes"
         raise InputError(f"--null-class is {null}, but {spec.model} {why}: leave it out")
     check_range(spec, opened.levels(spec))
     return conditional
 
 
-def check_range(passed: ModelSpec | PipelineSpec, opened: ModelSpec | PipelineSpec) -> None:
+def check_range(passed: ModelSpec | ForeignSpec, opened: ModelSpec | ForeignSpec) -> None:
     """Refuse noise levels outside the range of the model that a user passed; default levels are cut to the range.
 
     Raises: InputError.
@@ -151,7 +180,7 @@ def check_range(passed: ModelSpec | PipelineSpec, opened: ModelSpec | PipelineSp
 BUILT_IN = (
     Opening("data", lambda spec: isinstance(spec, (ExactSpec, HeldoutSpec)), open_data),
     Opening("a model of sigmascope train", lambda spec: isinstance(spec, ModelSpec), _open_model),
-    Opening("a pipeline", lambda spec: isinstance(spec, PipelineSpec), _open_pipeline, _before_images),
+    Opening("another model", lambda spec: isinstance(spec, ForeignSpec), _open_foreign, _before_images),
 )
 for _opening in BUILT_IN:
     register(_opening, last=True)

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sigmascope.adapters.functions import function_named
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
 from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
@@ -33,14 +34,14 @@ from sigmascope.studies.costs import line, lines_of_costs
 from sigmascope.studies.extras.marks import MarksOfSampler
 from sigmascope.studies.extras.models import Losses, OwnPath
 from sigmascope.studies.extras.sampler import Children, Kept, Made
-from sigmascope.studies.labelling import Nearest, by_function, decoded, imported, labelled_by, of_any_parent
+from sigmascope.studies.labelling import Nearest, by_function, decoded, labelled_by, of_any_parent
 from sigmascope.studies.options import Sampling
-from sigmascope.studies.spec import GENERATED, PipelineSpec, Spec
+from sigmascope.studies.spec import GENERATED, ForeignSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Measured, Subject
 from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.subjects.generated import images_of, kept_images
 from sigmascope.studies.subjects.model import check_same_data, unconditional_words
-from sigmascope.studies.subjects.pipelines import Opened, with_features
+from sigmascope.studies.subjects.opened import Opened, with_features
 
 _PROBE_DRAWS = 512  # to train probes on
 
@@ -59,17 +60,17 @@ class Sampler(Subject[SamplerProblem]):
     kind = SAMPLER
 
     def __init__(
-        self, opened: Opened, data: LabelledData, label: LabelChildren, generated: bool, spec: PipelineSpec
+        self, opened: Opened, data: LabelledData, label: LabelChildren, generated: bool, spec: ForeignSpec
     ) -> None:
         self.opened, self.data, self.label, self.generated = opened, data, label, generated
         self.labeller = spec.forking.labeller or (label.words if isinstance(label, Nearest) else "")
         self.attributes = data.attributes
         self.items = None if generated else data
         unconditional = opened.unconditional(spec.sampling.seed)
-        self.denoiser = unconditional if opened.needs_class else with_features(unconditional)
+        self.denoiser = unconditional if opened.model.needs_class else with_features(unconditional, spec)
 
     def problem(self, spec: Spec) -> SamplerProblem:
-        assert isinstance(spec, PipelineSpec)
+        assert isinstance(spec, ForeignSpec)
         s, opened = spec.sampling, self.opened
         draws, train = self._draws(s)
         # A start from noise lacks the variance of the values, so it is as far above the studied levels as possible.
@@ -106,7 +107,7 @@ class Sampler(Subject[SamplerProblem]):
         against: dict[str, str] = {}
         return (
             Losses(lambda: self._losses(problem)), Kept(), Made(against), MarksOfSampler(against), OwnPath(),
-            Children(self.opened.pipe.decode), PipelineFacts(self),
+            Children(self.opened.model.decode), PipelineFacts(self),
         )  # fmt: skip
 
     def _losses(self, p: SamplerProblem) -> LossJob:
@@ -141,13 +142,13 @@ class PipelineFacts(Jobless):
         s, opened = self._subject, self._subject.opened
         each, calls = opened.unconditional_calls, sum(done[k].calls for k in ("forks", PATH_ESTIMATOR) if k in done)
         results.attrs |= {
-            "model_parameters": opened.parameters,
-            "model_network": opened.words,
+            "model_parameters": opened.model.parameters,
+            "model_network": opened.model.words,
             "network_calls": calls * each,
             "generated": int(s.generated),
             "labeller": s.labeller,
         }
-        if opened.needs_class:
+        if opened.model.needs_class:
             results.attrs |= {"unconditional": "mixture over classes", "unconditional_calls": each}
         return results
 
@@ -157,11 +158,11 @@ def head_of_sampler(data: str, opened: Opened) -> list[str]:
     words = unconditional_words(opened.unconditional_calls)
     return [
         line("data", data),
-        line("model", f"{opened.words}, {opened.parameters:,} parameters, unconditional{words}"),
+        line("model", f"{opened.model.words}, {opened.model.parameters:,} parameters, unconditional{words}"),
     ]
 
 
-def resolved(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable[[Tensor], object] | None]:
+def resolved(spec: ForeignSpec, opened: Opened) -> tuple[ForeignSpec, Callable[[Tensor], object] | None]:
     """The specification with its estimators, within the levels of the pipeline; and the labeller of the user, if any.
 
     Raises: InputError.
@@ -174,20 +175,21 @@ def resolved(spec: PipelineSpec, opened: Opened) -> tuple[PipelineSpec, Callable
         raise InputError(
             f"estimators are {', '.join(chosen)}: an unconditional network is measured by forks, add forks"
         )
-    function = imported(spec.forking.labeller) if spec.forking.labeller else None
+    function = function_named(spec.forking.labeller, "labeller") if spec.forking.labeller else None
     return opened.levels(spec.resolve_forked(chosen)), function
 
 
 def open_sampler(
-    spec: PipelineSpec, opened: Opened, progress: bool, out: Path | None
-) -> tuple[Sampler, PipelineSpec]:  # fmt: skip
-    """A pipeline with labelled data, or with images that it makes itself.
+    spec: ForeignSpec, opened: Opened, progress: bool, out: Path | None, given: LabelledData | None = None
+) -> tuple[Sampler, ForeignSpec]:
+    """A model with labelled data, or with images that it makes itself.
 
     Args:
         spec: the study.
-        opened: the pipeline.
+        opened: the model.
         progress: show a bar on stderr where images are made.
         out: folder of the study, where the images are kept; None: they are not kept.
+        given: data from Python; None: those that the specification names.
 
     Raises: InputError.
     """
@@ -196,17 +198,18 @@ def open_sampler(
     if made and function is not None:
         data, label = _made(spec, opened, function, progress, out)
     else:
-        data = opened.values(load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground))
+        data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+        data = opened.values(data)
         label = Nearest(data)
         if function is not None:
             labels = by_function(function, data.attributes[0].name, data.attributes)
-            label = of_any_parent(decoded(labels, opened.pipe.decode or _unchanged))
+            label = of_any_parent(decoded(labels, opened.model.decode or _unchanged))
     names = tuple(a.name for a in data.attributes)
     for a in data.attributes:
         require_children(a, spec.forking.forks)
     check_same_data(spec, data)
     inputs = replace(w, attributes=w.attributes or names)  # as they were passed, possibly with bins
-    spec = replace(spec, inputs=inputs, fingerprint=data.fingerprint, model_fingerprint=opened.digest)
+    spec = replace(spec, inputs=inputs, fingerprint=data.fingerprint, model_fingerprint=opened.model.digest)
     return Sampler(opened, data, label, made, spec), spec
 
 
@@ -224,10 +227,10 @@ def _unchanged(values: Tensor) -> Tensor:
 
 
 def _made(
-    spec: PipelineSpec, opened: Opened, function: Callable[[Tensor], object], progress: bool, out: Path | None
+    spec: ForeignSpec, opened: Opened, function: Callable[[Tensor], object], progress: bool, out: Path | None
 ) -> tuple[LabelledData, LabelChildren]:
     """Images that the pipeline makes, labelled by the function of the user; and the function that labels others."""
-    free, decode, names = by_function(function, "label", ()), opened.pipe.decode or _unchanged, spec.inputs.attributes
+    free, decode, names = by_function(function, "label", ()), opened.model.decode or _unchanged, spec.inputs.attributes
 
     def labelled(images: Tensor) -> dict[str, Tensor]:
         labels = labelled_by(free, images, decode)
@@ -247,11 +250,11 @@ def _made(
         raw = free(pictures)
         return {n: torch.searchsorted(present[n], raw[n]).clamp_max(len(present[n]) - 1) for n in wanted}
 
-    data = from_array(values.numpy(), named, name=f"images by {opened.words}")
+    data = from_array(values.numpy(), named, name=f"images by {opened.model.words}")
     return data, of_any_parent(decoded(of_present, decode))
 
 
-def lines_before_images(spec: PipelineSpec, opened: Opened) -> tuple[list[str], PipelineSpec]:
+def lines_before_images(spec: ForeignSpec, opened: Opened) -> tuple[list[str], ForeignSpec]:
     """The dry run of a study of images that the pipeline makes; no image is made, so their labels are not known."""
     spec, _ = resolved(spec, opened)
     s, f, each = spec.sampling, spec.forking, opened.unconditional_calls

@@ -1,29 +1,25 @@
-"""A pipeline of diffusers as the model of a study, with or without classes."""
+"""A loaded model as the model of a study, with or without classes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from sigmascope.adapters.diffusers.folders import in_one_line
-from sigmascope.adapters.diffusers.opening import Pipeline
-from sigmascope.adapters.diffusers.pipelines import load_pipeline
-from sigmascope.adapters.hooks import Featured
+from sigmascope.adapters.hooks import Featured, blocks_of
+from sigmascope.adapters.models import LoadedModel, load_model
 from sigmascope.core import Denoiser, InputError, LabelledData
 from sigmascope.data import from_array
 from sigmascope.data.arrays import ArraySource
 from sigmascope.data.sigma_units import HALF, LATENTS, range_of, unit_of
 from sigmascope.information.mixture import Mixture
+from sigmascope.information.probes import HasFeatures
 from sigmascope.studies.options import Sampling
-from sigmascope.studies.spec import HUB, PIPELINE, PipelineSpec
+from sigmascope.studies.spec import ForeignSpec
 from sigmascope.studies.subjects.model import check_same_model
 
 _ENCODED = 64  # pictures that are encoded at once
@@ -36,29 +32,24 @@ _BLOCK = re.compile(r"(^|\.)((down|up)_blocks\.\d+|mid_block|transformer_blocks\
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An open pipeline.
+    """A loaded model, with what a study asks of it.
 
     Args:
-        pipe: the pipeline.
-        lowest: its smallest noise level, in the unit of its values.
-        highest: its largest noise level; None: unlimited.
-        digest: digest of its weights and its schedule.
+        model: the model.
     """
 
-    pipe: Pipeline
-    lowest: float
-    highest: float | None
-    digest: str
+    model: LoadedModel
 
     @property
-    def needs_class(self) -> bool:
-        """Whether its network has classes, and no empty class."""
-        return bool(self.pipe.denoiser.attributes) and self.pipe.denoiser.null is None
+    def denoiser(self) -> Denoiser:
+        """Its network."""
+        return self.model.denoiser
 
     @property
     def highest_output(self) -> float | None:
         """The largest level of its unconditional denoiser; a mixture evaluates its network above that level."""
-        return self.highest / _ROOT2 if self.highest is not None and self.needs_class else self.highest
+        highest = self.model.highest
+        return highest / _ROOT2 if highest is not None and self.model.needs_class else highest
 
     def mixed(self, conditional: Denoiser, span: float, seed: int) -> Mixture:
         """A network without an empty class, with the mixture over its classes as its unconditional output.
@@ -68,35 +59,23 @@ class Opened:
             span: square root of the trace of the covariance of the data.
             seed: of the noise of the likelihood.
         """
-        top = float("inf") if self.highest is None else self.highest
+        top = float("inf") if self.model.highest is None else self.model.highest
         name = conditional.attributes[0].name
         return Mixture(conditional, name, span=span, nodes=_NODES, pairs=_PAIRS, highest=top, seed=seed).eval()
 
     @property
     def unconditional_calls(self) -> int:
         """Network calls of an unconditional output."""
-        classes = self.pipe.denoiser.attributes
-        return len(classes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.needs_class else 1
+        return len(self.denoiser.attributes[0].values) * (1 + 2 * _NODES * _PAIRS) if self.model.needs_class else 1
 
     def unconditional(self, seed: int) -> Denoiser:
         """The unconditional denoiser: the network, or the mixture over its classes at equal shares."""
-        network = self.pipe.denoiser
-        if not self.needs_class:
-            return network
-        spread = _OF_PIXELS if self.pipe.encode is None else 1.0
-        return self.mixed(network, spread * math.prod(network.event) ** 0.5, seed)
+        if not self.model.needs_class:
+            return self.denoiser
+        spread = _OF_PIXELS if self.model.encode is None else 1.0
+        return self.mixed(self.denoiser, spread * math.prod(self.denoiser.event) ** 0.5, seed)
 
-    @property
-    def words(self) -> str:
-        """Its kind, in words."""
-        return f"{self.pipe.kind} of diffusers"
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of its network."""
-        return sum(p.numel() for p in self.pipe.denoiser.parameters())
-
-    def levels(self, spec: PipelineSpec) -> PipelineSpec:
+    def levels(self, spec: ForeignSpec) -> ForeignSpec:
         """The specification within the pipeline's levels.
 
         Raises: InputError where no level of the study is in their range.
@@ -104,11 +83,11 @@ class Opened:
         highest = self.highest_output
         s = spec.sampling
         top = s.sigma_max if highest is None else min(s.sigma_max, highest / _ROOT2)
-        low = max(s.sigma_min, self.lowest)
+        low = max(s.sigma_min, self.model.lowest)
         if low >= top:
             raise InputError(
-                f"{spec.model}: its noise levels, in the unit of the data, go from {self.lowest:.3g} to "
-                f"{self.highest or float('inf'):.3g}: no level of the study is in this range"
+                f"{spec.model}: its noise levels, in the unit of the data, go from {self.model.lowest:.3g} to "
+                f"{self.model.highest or float('inf'):.3g}: no level of the study is in this range"
             )
         return replace(spec, sampling=replace(s, sigma_min=low, sigma_max=top))
 
@@ -118,34 +97,34 @@ class Opened:
         Attributes that are open at the last level are decided below it, so continuations must not end there.  A
         quarter of the level leaves a sixteenth of the variance of the noise.
         """
-        return max(self.lowest, min(sampling.sigma_min / _BELOW, Sampling.sigma_min))
+        return max(self.model.lowest, min(sampling.sigma_min / _BELOW, Sampling.sigma_min))
 
     def values(self, data: LabelledData) -> LabelledData:
         """The data as values of the network: pixels, or latents.
 
         Raises: InputError where their shape is not that of the network.
         """
-        event = self.pipe.denoiser.event
-        data = as_pixels(data)
-        if self.pipe.encode is None:
+        event, encode = self.denoiser.event, self.model.encode
+        data = data if self.model.pipe is None else as_pixels(data)
+        if encode is None:
             if data.event != event:
                 raise InputError(
-                    f"{data.name}: items have shape {data.event}, the pipeline's {event}: resize or crop them first"
+                    f"{data.name}: items have shape {data.event}, the model's {event}: resize or crop them first"
                 )
             return data
         parts = []
         with in_one_line(data.name, f"items of shape {data.event} cannot be encoded"):
             for i in range(0, len(data), _ENCODED):
-                parts.append(self.pipe.encode(data.source.read(i, min(i + _ENCODED, len(data)))).float().cpu())
+                parts.append(encode(data.source.read(i, min(i + _ENCODED, len(data)))).float().cpu())
         latents = torch.cat(parts)
         if latents.shape[1:] != event:
             raise InputError(
-                f"{data.name}: its latents have shape {tuple(latents.shape[1:])}, the pipeline's {event}: resize or "
+                f"{data.name}: its latents have shape {tuple(latents.shape[1:])}, the model's {event}: resize or "
                 "crop the images first"
             )
         named = {a.name: [a.values[i] for i in data.labels[a.name].tolist()] for a in data.attributes}
         encoded = from_array(latents.numpy(), named, weights=data.weights, name=data.name)
-        return replace(encoded, unit=f"{LATENTS} of {self.pipe.name}", notes=data.notes)
+        return replace(encoded, unit=f"{LATENTS} of {self.model.name}", notes=data.notes)
 
 
 def as_pixels(data: LabelledData) -> LabelledData:
@@ -168,38 +147,24 @@ def as_pixels(data: LabelledData) -> LabelledData:
     return replace(data, source=source, unit=unit, notes=(*data.notes, note), span=(0.0, 1.0))
 
 
-def with_features(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with the features of its blocks, for probes, where they have the names of diffusers."""
-    blocks = [name for name, _ in denoiser.named_modules() if _BLOCK.search(name)]
+def with_features(denoiser: Denoiser, spec: ForeignSpec) -> Denoiser:
+    """The denoiser with the features of its blocks, where it has blocks and the study has probes."""
+    if "probes" not in spec.estimators or isinstance(denoiser, HasFeatures):
+        return denoiser
+    blocks = [name for name, _ in denoiser.named_modules() if _BLOCK.search(name)] or blocks_of(denoiser)
     return Featured(denoiser, blocks, module=denoiser) if blocks else denoiser
 
 
-def open_pipe(spec: PipelineSpec, device: torch.device) -> Opened:
-    """Open the pipeline of a specification.
+def open_loaded(spec: ForeignSpec, device: torch.device | None, model: Any = None) -> Opened:
+    """Load the model of a specification.
+
+    Args:
+        spec: the study.
+        device: of the model; None: an object stays where it is.
+        model: the object that a specification from Python stands for; None: the specification names the model.
 
     Raises: InputError, also where its weights are not those of the specification.
     """
-    o = spec.pipeline
-    null = o.null_class if o.null_class >= 0 else None
-    pipe = load_pipeline(spec.model, allow_pickle=o.allow_pickle, null=null, variant=o.variant, device=device)
-    schedule, unit = pipe.denoiser.schedule, pipe.denoiser.unit.scale
-    low, high = (float(schedule.sigma(t)) / unit for t in (schedule.data_time, schedule.noise_time))
-    config: Mapping[str, object] = pipe.scheduler.config
-    if schedule.name == "edm":
-        low, high = (float(str(config[k])) / unit for k in ("sigma_min", "sigma_max"))
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(dict(config), default=str, sort_keys=True).encode())
-    for name, x in sorted(pipe.denoiser.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    opened = Opened(pipe, low, high if np.isfinite(high) else None, digest.hexdigest())
-    check_same_model(spec, opened.digest)
-    return opened
-
-
-def as_path(model: str) -> str:
-    """The name of a model, with the full path where it is a folder, so that it holds from anywhere."""
-    if model.removeprefix(PIPELINE).startswith(HUB):
-        return model
-    folder = Path(model.removeprefix(PIPELINE))
-    return PIPELINE + str(folder.resolve()) if folder.exists() else model
+    loaded = load_model(spec.model if model is None else model, device=device, **spec.pipeline.as_passed())
+    check_same_model(spec, loaded.digest)
+    return Opened(loaded)
