@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import attribute_of, finite_gains, gain_of, likelihood_nodes
-from sigmascope.sample.schemes import Model
+from sigmascope.sample.schemes import home_of
 from sigmascope.streams import NoiseOf, Streams
 
 
@@ -125,12 +125,13 @@ class Mixture(Denoiser):
 
     def _mean_of_each_value(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
         """D_a of every value a that occurs, 0 of others; float64."""
-        a, dtype = self.attributes[0], Model(self.denoiser).dtype
+        a, (home, dtype) = self.attributes[0], home_of(self.denoiser, y.device)
+        own, level = y.to(home, dtype), sigma.to(home, dtype)
         with torch.no_grad():
             if isinstance(self.denoiser, HasMeansByValue):
-                return self.denoiser.means_by_value(y.to(dtype), sigma.to(dtype), a.name).to(y)
+                return self.denoiser.means_by_value(own, level, a.name).to(y)
             each = [
-                self.denoiser(y.to(dtype), sigma.to(dtype), {a.name: torch.full((len(y),), k, device=y.device)}).to(y)
+                self.denoiser(own, level, {a.name: torch.full((len(y),), k, device=home)}).to(y)
                 if p > 0
                 else torch.zeros_like(y)
                 for k, p in enumerate(a.prior.tolist())

@@ -51,7 +51,7 @@ class _Edm(nn.Module):
     def forward(self, y: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         s = sigma.reshape(-1, *[1] * (y.ndim - 1))
         total = (s**2 + self.data**2).sqrt()
-        f: Tensor = self.inner(y / total, 0.25 * sigma.log(), label)
+        f: Tensor = self.inner((y / total).to(y.dtype), 0.25 * sigma.log(), label)
         return (self.data / total) ** 2 * y + self.sign * s * self.data / total * f
 
 
