@@ -39,7 +39,8 @@ GENERATED = "generated"
 (HELDOUT,) = names(POPULATION)
 """The one estimator of the held-out law: a lower bound."""
 _LONGEST = 10_000_000  # bytes of a specification
-_STDERR = 0.02  # of the gaps of a learned model, nats
+STDERR = 0.02
+"""Standard error that the gaps of a model aim at by default, nats."""
 _FORKS, _FORKS_OF_PIPELINE = 64, 16  # children of a draw
 _STEPS = 20  # of a continuation by a pipeline
 
@@ -219,7 +220,7 @@ def aimed(spec: M, budget: int = 0) -> M:
     """
     if spec.gaps != GapOptions():
         return spec
-    return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=_STDERR))
+    return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=STDERR))
 
 
 def spec_of(**options: Any) -> Spec:
@@ -252,7 +253,7 @@ def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     of_model, has = isinstance(kind, SpecOfModel), flat(kind)
     run = "a learned model of sigmascope train" if of_model else "a study of data alone"
     owners = (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline"), (passed.classifying, "another model")
-    for group, belongs in ((passed.gaps, "a model"), *owners):
+    for group, belongs in ((passed.gaps, "a model"), (passed.time, "a model"), *owners):
         refuse(group, {n: owner for n, owner in _each(group, belongs).items() if n not in (*has, "forks")}, run)
     if isinstance(kind, ModelSpec):
         refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)

@@ -43,7 +43,7 @@ from sigmascope.studies.extras.models import (
     TrainedClassifier,
     allocation_of,
 )
-from sigmascope.studies.options import GapOptions, Sampling
+from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import ForeignSpec, ModelSpec, Spec
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.extra import Extra, Jobless
@@ -147,7 +147,7 @@ class ConditionalModel(Subject[ModelProblem]):
             estimators=self.estimators(spec), model=net.model, classifier=net.classifier, data=self.data,
             tested=s.draws, items=items, null=net.null, train=lambda: self.draws(_PROBE_DRAWS, s.seed, _PROBED),
             gap_job=lambda: self._gaps(spec, sigma), scale=self.scale * self.data.size**0.5, highest=highest,
-            begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec.gaps),
+            begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec),
         )  # fmt: skip
 
     def _gaps(self, spec: ModelSpec | ForeignSpec, sigma: Any) -> GapJob:
@@ -159,6 +159,7 @@ class ConditionalModel(Subject[ModelProblem]):
             {a.name: a.entropy for a in self.measured},
             sigma,
             target_stderr=g.target_stderr or None,
+            most=spec.time.most_calls or None,
             budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
             allocation=allocation_of(Path(g.like), names) if g.like else None,
             seed=spec.sampling.seed,
@@ -227,11 +228,13 @@ class NetworkFacts(Jobless):
         return results
 
 
-def aim_of(gaps: GapOptions) -> str:
+def aim_of(spec: ModelSpec | ForeignSpec) -> str:
     """The number of calls for the gaps, in words."""
-    return (
-        f"{gaps.budget:,} network calls" if gaps.budget else f"until the standard error is {gaps.target_stderr:g} nats"
-    )
+    gaps, most = spec.gaps, spec.time.most_calls
+    if gaps.budget:
+        return f"{gaps.budget:,} network calls"
+    end = f", at most {most:,} network calls" if most else ""
+    return f"until the standard error is {gaps.target_stderr:g} nats{end}"
 
 
 def unconditional_words(calls: int) -> str:
