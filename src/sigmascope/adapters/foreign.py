@@ -215,9 +215,9 @@ def modules_of(network: object) -> list[nn.Module]:
         network = network.func
     code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
     named = getattr(network, "__globals__", {})
-    found = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
-    found += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
-    return [x for x in found if isinstance(x, nn.Module)]
+    objects = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
+    objects += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
+    return [x for x in objects if isinstance(x, nn.Module)]
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:

@@ -25,14 +25,14 @@ def function_named(name: str, role: str) -> Callable[..., object]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: object = getattr(importlib.import_module(module), attribute)
+        function: object = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(f"{role} {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
     except Exception as error:  # a module of the user may raise anything while it is imported
         raise InputError(f"{role} {name!r}: its module raised {in_short(error)} while it was imported") from error
-    if not callable(found):
-        raise InputError(f"{role} {name!r} is a {type(found).__name__}: expected a function")
-    return found
+    if not callable(function):
+        raise InputError(f"{role} {name!r} is a {type(function).__name__}: expected a function")
+    return function
 
 
 def in_short(error: BaseException) -> str:

@@ -121,7 +121,7 @@ def _first(name: str, output: Any) -> Tensor:
 def blocks_of(denoiser: Denoiser, most: int = 8) -> list[str]:
     """Names of modules whose outputs can be features: made of parts, called once, with a row of output for each value.
 
-    They are found by one call of the denoiser.  Where values are images, blocks that give images or tokens come before
+    One call of the denoiser finds them.  Where values are images, blocks that give images or tokens come before
     others, such as embeddings of the time.
 
     Args:
@@ -146,9 +146,9 @@ def blocks_of(denoiser: Denoiser, most: int = 8) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    found = {n: shapes[0] for n, shapes in outputs.items() if len(shapes) == 1 and shapes[0][:1] == (rows,)}
-    found = {n: shape for n, shape in found.items() if len(shape) > 1}
-    wide = [n for n, shape in found.items() if len(shape) > 2]
-    names = wide if wide and len(denoiser.event) > 1 else list(found)
+    shapes_of = {n: shapes[0] for n, shapes in outputs.items() if len(shapes) == 1 and shapes[0][:1] == (rows,)}
+    shapes_of = {n: shape for n, shape in shapes_of.items() if len(shape) > 1}
+    wide = [n for n, shape in shapes_of.items() if len(shape) > 2]
+    names = wide if wide and len(denoiser.event) > 1 else list(shapes_of)
     inner = [n for n in names if not any(other.startswith(f"{n}.") for other in names)]
     return inner if len(inner) <= most else [inner[round(k * (len(inner) - 1) / (most - 1))] for k in range(most)]

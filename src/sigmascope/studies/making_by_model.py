@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ from sigmascope.data import draw_items, load
 from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.information.forks import LabelChildren, count_labels
+from sigmascope.learn.settings import NULL
 from sigmascope.noise import sigma_grid
 from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure
 from sigmascope.report.sheets import Sheet
@@ -189,34 +190,41 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, _Maker]:
 
 def _maker(task: GenerateTask | ForkTask, opened: Opened, data: LabelledData | None) -> _Maker:
     """The model with the attributes that are followed: its own, and those of labels."""
-    network, label = opened.denoiser, None
-    decode = opened.model.decode
-    if task.by.labeller:
-        function = function_named(task.by.labeller, "labeller")
-        name = data.attributes[0].name if data is not None else "label"
-        labels = by_function(function, name, data.attributes if data is not None else ())
-        label = of_any_parent(decoded(labels, decode or (lambda values: values)))
-        if data is None:
-            raise InputError("--labeller gives indices of values: name DATA whose attributes have these values")
-    elif data is not None:
-        label = Nearest(data)
+    label = _label(task, opened, data)
     labelled = () if data is None else data.attributes
     if isinstance(task, ForkTask):
-        return _Maker(opened, network, data, label, (), labelled)
-    if data is not None and network.attributes and task.sampler != "ode":
-        network, _ = matched_to(data, network, task, task.by.model, task.by.classes)
-    own = network.attributes if task.sampler != "ode" else ()
-    names = [a.name for a in own]
-    others = tuple(a for a in labelled if a.name not in names)
-    chosen = task.watch or tuple(names) or tuple(a.name for a in others)
-    known = [*names, *(a.name for a in others)]
-    if unknown := [n for n in chosen if n not in known]:
-        hint = "choose among " + ", ".join(known) if known else "the model has no attribute: name labelled DATA"
-        raise InputError(f"watch is {unknown[0]!r}: {hint}")
+        return _Maker(opened, opened.denoiser, data, label, (), labelled)
+    network, own = opened.denoiser, tuple[Attribute, ...]()
+    if task.sampler != "ode":  # the filter needs the path of the SDE
+        if data is not None and network.attributes:
+            network, _ = matched_to(data, network, task, task.by.model, task.by.classes)
+        own = tuple(a for a in network.attributes if a.name != NULL)
+    others = tuple(a for a in labelled if a.name not in [x.name for x in own])
+    chosen = _watched(task, own, others)
     believed = tuple(a for a in own if a.name in chosen)
     if task.sampler == "filter" and len(believed) != 1:
         raise InputError("--sampler filter follows the belief about one attribute of the model: name it with --watch")
     return _Maker(opened, network, data, label, believed, tuple(a for a in others if a.name in chosen))
+
+
+def _label(task: GenerateTask | ForkTask, opened: Opened, data: LabelledData | None) -> LabelChildren | None:
+    """What labels clean values: the function of the user, or the nearest item; None without either."""
+    if not task.by.labeller:
+        return None if data is None else Nearest(data)
+    if data is None:
+        raise InputError("--labeller gives indices of values: name DATA whose attributes have these values")
+    function, decode = function_named(task.by.labeller, "labeller"), opened.model.decode
+    labels = by_function(function, data.attributes[0].name, data.attributes)
+    return of_any_parent(labels if decode is None else decoded(labels, decode))
+
+
+def _watched(task: GenerateTask, own: Sequence[Attribute], others: Sequence[Attribute]) -> tuple[str, ...]:
+    """Names of the attributes to follow: those asked for, else the model's own, else those of the data."""
+    known = [a.name for a in (*own, *others)]
+    if unknown := [n for n in task.watch if n not in known]:
+        hint = "choose among " + ", ".join(known) if known else "the model has no attribute: name labelled DATA"
+        raise InputError(f"watch is {unknown[0]!r}: {hint}")
+    return task.watch or tuple(a.name for a in own or others)
 
 
 def _levels(task: GenerateTask, maker: _Maker) -> list[float]:

@@ -161,6 +161,10 @@ class ForkTask(DataOptions):
             )
         if self.sampler not in FORK_SAMPLERS:
             raise InputError(f"sampler is {self.sampler!r}: expected {', '.join(FORK_SAMPLERS)}")
+        self._check_sampler()
+        return self
+
+    def _check_sampler(self) -> None:
         if self.by.model and self.sampler == "exact":
             raise InputError("sampler is 'exact': a model has no exact sampler; pass --sampler sde, or no --sampler")
         if not self.by.model:
@@ -176,11 +180,10 @@ class ForkTask(DataOptions):
             if self.renoise:
                 raise InputError("--sampler exact draws continuations in one step: --renoise goes with sde and ode")
             refuse(self, dict.fromkeys(("steps", "sigma_min"), "the samplers sde and ode"), "--sampler exact")
-            return self
+            return
         _check_path("sigma", self.renoise or self.sigma, self.sigma_min, self.steps)
         if self.sigma_min >= self.sigma:
             raise InputError(f"sigma_min is {self.sigma_min:g}: it must be below sigma, which is {self.sigma:g}")
-        return self
 
 
 @dataclass(frozen=True)
