@@ -192,6 +192,12 @@ def _study() -> Path:
     return path
 
 
+def my_model(path: Path) -> None:
+    """A module beside the data, whose function returns a network of 8 × 8 pixels and ten classes."""
+    text = (ROOT / "docs" / "guides" / "model.md").read_text(encoding="utf-8")
+    path.with_name("mymodel.py").write_text(re.findall(r"```python\n(.*?)```", text, re.S)[0], encoding="utf-8")
+
+
 FILES: dict[str, Callable[[Path], None]] = {
     "my-images.npz": my_images,
     "lpc-sprites.npz": sprites,
@@ -199,6 +205,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "3dshapes.h5": shapes3d,
     "mnist-10k.npz": mnist,
     "mnist-ddpm.pth": mnist_ddpm,
+    "mymodel:build": my_model,
     "my-pipeline": pixels_pipeline,
     "my-stable-diffusion": text_pipeline,
     **{name: scheduler_folder(name) for name in UNITS},
