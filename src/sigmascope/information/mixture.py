@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import attribute_of, finite_gains, gain_of, likelihood_nodes
+from sigmascope.sample.joint import mixes_conditions
 from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf, Streams
 
@@ -55,6 +56,7 @@ class Mixture(Denoiser):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.mixes_conditions = mixes_conditions(denoiser)
         self.denoiser, self.event, self.attributes = denoiser, denoiser.event, (attribute_of(denoiser, attribute),)
         self._span, self._nodes, self._pairs, self._highest, self._seed = span, nodes, pairs, highest, seed
 
@@ -129,6 +131,14 @@ class Mixture(Denoiser):
         with torch.no_grad():
             if isinstance(self.denoiser, HasMeansByValue):
                 return self.denoiser.means_by_value(y.to(dtype), sigma.to(dtype), a.name).to(y)
+            if mixes_conditions(self.denoiser):
+                values = torch.nonzero(a.prior > 0)[:, 0].to(y.device)
+                rows = y.to(dtype).repeat(len(values), *[1] * (y.ndim - 1))
+                known = {a.name: values.repeat_interleave(len(y))}
+                out = y.new_zeros(len(a.prior), *y.shape)
+                given = self.denoiser(rows, sigma.to(dtype).repeat(len(values)), known)
+                out[values] = given.to(y).reshape(len(values), *y.shape)
+                return out
             each = [
                 self.denoiser(y.to(dtype), sigma.to(dtype), {a.name: torch.full((len(y),), k, device=y.device)}).to(y)
                 if p > 0

@@ -26,7 +26,8 @@ from sigmascope.sample import Streams
 from sigmascope.streams import NoiseOf
 
 PATH_BYTES = 3e8  # memory of a block of draws along its paths
-_PATHS, _OUTPUTS = 64, 2048  # draws of a block at most, and outputs of a network for it at one level
+_SHARED = 8  # blocks at least, unless a network has fewer outputs for one at a level than the least
+_FEWEST_OUTPUTS, _OUTPUTS = 64, 2048  # of a network for a block at one level, least and most
 
 
 class AtLevels(Units):
@@ -202,7 +203,8 @@ def _rows_of_paths(draws: Draws, levels: int, attributes: Sequence[Attribute]) -
     With the means of every value a block takes 300 MB at most.
     """
     widest, size = max((len(a.values) for a in attributes), default=1), int(np.prod(draws.v.shape[1:]))
-    most = min(PATH_BYTES // (8 * size * (2 * widest + levels)), _PATHS, _OUTPUTS // widest)
+    shared = max(-(-len(draws) // _SHARED), -(-_FEWEST_OUTPUTS // widest))
+    most = min(PATH_BYTES // (8 * size * (2 * widest + levels)), _OUTPUTS // widest, shared)
     return int(np.clip(most, 1, len(draws)))
 
 

@@ -94,7 +94,7 @@ class LossJob(Meeting):
             conditions += [{self._attributes[0].name: k} for k in drawn.reshape(_AT_RANDOM, -1)]
         done = [held["network"]] if held else []
         first = done[0].shape[1] if done else 0
-        for rows in torch.split(torch.arange(first, len(d)), self._rows):
+        for rows in torch.split(torch.arange(first, len(d)), self._rows) if first < len(d) else ():
             y = d.v[rows].double() + sigma * d.noise[rows].double()
             means = answers(self._denoiser, y, sigma, [{n: x[rows] for n, x in c.items()} for c in conditions])
             if self._random:

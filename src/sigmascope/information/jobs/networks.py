@@ -117,12 +117,13 @@ class ChainJob(AtLevels):
         conditions = [{}, known, *({n: x} for n, x in known.items())]
         done: list[Arrays] = [held] if held else []
         first = len(held["all"]) if held else 0
-        for some in torch.split(torch.arange(first, len(d)), max(_OUTPUTS // len(conditions), 1)):
+        each = max(_OUTPUTS // len(conditions), 1)
+        for some in torch.split(torch.arange(first, len(d)), each) if first < len(d) else ():
             y = d.v[some].double() + sigma * d.noise[some].double()
             means = answers(self._model, y, sigma, [{n: x[some] for n, x in c.items()} for c in conditions])
-            free, given_all, *each = (m.flatten(1).cpu() for m in means)
+            free, given_all, *given_one_each = (m.flatten(1).cpu() for m in means)
             unit = {"all": ((given_all - free) ** 2).sum(1).numpy()}
-            for a, given_one in zip(self._attributes, each, strict=True):
+            for a, given_one in zip(self._attributes, given_one_each, strict=True):
                 residual = 2.0 * ((given_one - free) * (given_all - given_one)).sum(1)
                 unit[f"residual.{a.name}"] = residual.numpy()
             done.append(unit)

@@ -107,3 +107,9 @@ class Meeting(Units):
     @property
     def done(self) -> bool:
         return len(self._all) == self._count
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        super().restore(state)
+        if distributed.world() == 1 and len(self.results) == self.total:
+            self.units()
