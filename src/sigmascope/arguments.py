@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-__all__ = ["AsText", "Device", "Flag", "Flat", "Hidden", "Names", "Place", "arg", "group", "listed"]
+__all__ = ["AsText", "Device", "Flag", "Flat", "Hidden", "HiddenNumber", "Names", "Place", "arg", "group", "listed"]
 
 Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="")]
 """An option without a value: True where it is given."""
@@ -16,6 +16,8 @@ Flat: Any = tyro.conf.OmitArgPrefixes
 """Marks a group of options whose names stand without the name of the group."""
 Hidden = tyro.conf.Suppress[str]
 """A field that is no option of the command line."""
+HiddenNumber = tyro.conf.Suppress[int]
+"""A number that is no option of the command line."""
 Place: Any = tyro.conf.Positional
 """Marks an argument that is given without a name."""
 

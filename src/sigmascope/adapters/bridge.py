@@ -51,7 +51,7 @@ class ByPosterior(Denoiser):
 
         Raises: InputError for an unknown attribute, or a posterior without a gradient.
         """
-        out: Tensor = self.denoiser(y, sigma)
+        out: Tensor = self.denoiser(y, sigma).to(y)
         names = [a.name for a in self.attributes]
         for name, value in (known or {}).items():
             if name not in names:
@@ -62,7 +62,7 @@ class ByPosterior(Denoiser):
     def _gradient(self, y: Tensor, sigma: Tensor, name: str, value: Tensor) -> Tensor:
         with torch.enable_grad():
             at = y.detach().requires_grad_()
-            log_q = self.posterior.log_posterior(at, sigma, name)
+            log_q = self.posterior.log_posterior(at, sigma, name).to(y.device)
             if not log_q.requires_grad:
                 raise InputError(
                     f"the posterior of a {type(self.posterior).__name__} has no gradient in y: use a differentiable "

@@ -19,7 +19,9 @@ References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -74,11 +76,14 @@ class Foreign(Denoiser):
         attribute: the class, of a conditional network.
         null: index that stands for an unknown class; None: there is none, and an unknown class is refused.
         unit: of the network's values.
+        device: where a function computes; None: where the modules that it uses are (:func:`modules_of`), else where y
+            is.  A module computes where its parameters are.
 
     Raises: InputError for an unknown prediction.
     """
 
     mixes_conditions = True  # a row of a call may have a class, or none, whatever the others have
+    device: torch.device | None
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Foreign(Denoiser):
         attribute: Attribute | None = None,
         null: int | None = None,
         unit: Unit | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         if prediction not in PREDICTIONS:
@@ -99,6 +105,7 @@ class Foreign(Denoiser):
         self.event, self.schedule, self.prediction = tuple(event), schedule, prediction
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
+        self.device = None if device is None else torch.device(device)
         self._takes_label = attribute is not None or _takes_three(network)
 
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
@@ -117,12 +124,21 @@ class Foreign(Denoiser):
                 f"y has shape {tuple(y.shape)} and sigma {tuple(sigma.shape)}: expected rows of {self.event}, and one "
                 "level per row"
             )
-        labels = self._labels(known, len(y), y.device)
+        home = self._home(y)
+        own, level, labels = y.to(home), sigma.to(home), self._labels(known, len(y), home)
         parts = []
         for i in range(0, max(len(y), 1), _CHUNK):
             rows = slice(i, i + _CHUNK)
-            parts.append(self._rows(y[rows], sigma[rows], None if labels is None else labels[rows]))
-        return torch.cat(parts)
+            parts.append(self._rows(own[rows], level[rows], None if labels is None else labels[rows]))
+        return torch.cat(parts).to(y.device)
+
+    def _home(self, y: Tensor) -> torch.device:
+        """The device of the network; of a function, the one said, that of the modules that it uses, or that of y."""
+        for module in (self, *(modules_of(self.network) if self.device is None else ())):
+            held: Tensor | None = next(itertools.chain(module.parameters(), module.buffers()), None)
+            if held is not None:
+                return held.device
+        return y.device if self.device is None else self.device
 
     def _labels(self, known: Mapping[str, Tensor] | None, rows: int, device: torch.device) -> Tensor | None:
         names = [a.name for a in self.attributes]
@@ -163,8 +179,10 @@ class Foreign(Denoiser):
         x, s = alpha * own, alpha * level
         parameter = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         dtype = torch.float32 if parameter is None else parameter.dtype
-        given = (own if self.prediction == "denoiser" else x).to(dtype), time.to(dtype)
-        f = (self.network(*given, label) if self._takes_label else self.network(*given)).double()
+        # In half precision the time 501 would be 500 or 502: the network rounds what it makes of it, not the time.
+        exact = time.to(torch.promote_types(dtype, torch.float32))
+        given = (own if self.prediction == "denoiser" else x).to(dtype), exact
+        f = (self.network(*given, label) if self._takes_label else self.network(*given)).to(y.device).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":
@@ -187,14 +205,28 @@ def _takes_three(network: Network) -> bool:
     return True
 
 
+def modules_of(network: object) -> list[nn.Module]:
+    """The modules that a plain function uses: those it closes over, globals that it names, and its own object."""
+    if isinstance(network, nn.Module):
+        return []
+    bound: list[object] = []
+    while isinstance(network, functools.partial):
+        bound += [*network.args, *network.keywords.values()]
+        network = network.func
+    code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
+    named = getattr(network, "__globals__", {})
+    found = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
+    found += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
+    return [x for x in found if isinstance(x, nn.Module)]
+
+
 def require_finite_output(denoiser: Foreign, name: str) -> None:
     """Call a network once, so that one whose output is not finite is refused before a study starts."""
     own, scale = denoiser.schedule, denoiser.unit.scale
     low, high = sorted(float(own.sigma(t)) / scale for t in (own.data_time, own.noise_time))
-    device = next(denoiser.parameters(), torch.empty(0)).device
-    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64, device=device)
-    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64, device=device)
-    known = {a.name: torch.zeros(1, dtype=torch.int64, device=device) for a in denoiser.attributes}
+    y = torch.full((1, *denoiser.event), 0.5, dtype=torch.float64)
+    sigma = torch.tensor([min(max(1.0, low), high)], dtype=torch.float64)
+    known = {a.name: torch.zeros(1, dtype=torch.int64) for a in denoiser.attributes}
     with torch.no_grad():
         out = denoiser(y, sigma, known)
     if not bool(torch.isfinite(out).all()):

@@ -88,7 +88,7 @@ class Featured(Denoiser):
                     f"the block {name!r} was given {rows} rows for {len(y)} values: expected one row per value; choose "
                     "blocks that the network calls once"
                 )
-        return {name: torch.cat(parts) for name, parts in outputs.items()}
+        return {name: torch.cat(parts).to(y.device) for name, parts in outputs.items()}
 
     def _hook(self, name: str, parts: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
         def append(module: nn.Module, given: Any, output: Any) -> None:

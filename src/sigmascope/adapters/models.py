@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.pipelines import load_pipeline, read_pipeline
-from sigmascope.adapters.foreign import Foreign
+from sigmascope.adapters.foreign import Foreign, modules_of
 from sigmascope.adapters.functions import function_named, in_short
 from sigmascope.adapters.naming import names_function, names_object, names_pipeline
 from sigmascope.core import Denoiser, InputError
@@ -206,8 +206,8 @@ def _of_denoiser(model: Denoiser, name: str, device: torch.device | str | None) 
     event = getattr(model, "event", None)
     if not isinstance(event, tuple) or not hasattr(model, "attributes"):
         raise InputError(f"{name}: a {type(model).__name__} has no event or no attributes: a denoiser needs both")
-    if device is not None:
-        model.to(device)
+    for module in (model, *modules_of(getattr(model, "network", None))) if device is not None else ():
+        module.to(device)
     model.eval().requires_grad_(False)
     data = getattr(getattr(model, "data", None), "fingerprint", "")
     low, high, words = 0.0, None, type(model).__name__
@@ -248,21 +248,11 @@ def digest_of(model: nn.Module, settings: str = "") -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(settings.encode())
-    for root in (model, *_closed_over(getattr(model, "network", None))):
+    for root in (model, *modules_of(getattr(model, "network", None))):
         for name, x in sorted(root.state_dict().items()):
             digest.update(name.encode())
             digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _closed_over(network: object) -> list[nn.Module]:
-    """The modules that a plain function uses: those it closes over, and globals that it names."""
-    code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
-    if code is None or isinstance(network, nn.Module):
-        return []
-    named = getattr(network, "__globals__", {})
-    found = [c.cell_contents for c in cells] + [named[n] for n in code.co_names if n in named]
-    return [x for x in found if isinstance(x, nn.Module)]
 
 
 def _check_output(model: LoadedModel) -> None:
@@ -298,7 +288,7 @@ def _check_output(model: LoadedModel) -> None:
 def left_as_it_was(model: object) -> Iterator[None]:
     """Put the modules of an object back into the mode in which they came: training, and whether weights are fixed."""
     parts: list[Any] = list(vars(model).values()) if _is_pipeline(model) else [model]
-    parts += _closed_over(getattr(model, "network", None))
+    parts += modules_of(getattr(model, "network", None))
     roots = [x for x in parts if isinstance(x, nn.Module)]
     modes = [(m, m.training) for root in roots for m in root.modules()]
     fixed = [(p, p.requires_grad) for root in roots for p in root.parameters()]

@@ -20,6 +20,7 @@ def dry_run(spec: Spec) -> int:
     Raises: InputError.
     """
     import sigmascope.distributed as distributed  # torch is loaded here
+    from sigmascope.studies.planning import planned
     from sigmascope.studies.run import open_subject
     from sigmascope.studies.subjects.base import opening_of
 
@@ -27,7 +28,9 @@ def dry_run(spec: Spec) -> int:
     lines_and_spec = opening_of(spec).about(spec.resolve())
     if lines_and_spec is None:
         subject, spec = open_subject(spec, None, False)
-        lines_and_spec = subject.dry_run(spec, time.monotonic() - begun), spec
+        reading = time.monotonic() - begun
+        spec = planned(subject, spec, None)
+        lines_and_spec = subject.dry_run(spec, reading), spec
     lines, spec = lines_and_spec
     if not distributed.rank():
         print(spec.to_toml(), *lines, sep="\n")

@@ -18,10 +18,10 @@ from sigmascope.core import UNKNOWN, Attribute, Denoiser, Draws, InputError, gen
 from sigmascope.exact.common import ExactDenoiser, Known, Levels, Values, check_possible, check_rows, set_buffers
 
 
-def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """y and sigma in float64, checked; y as rows."""
+def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """y and sigma in float64, checked, on the device; y as rows."""
     check_rows(y, sigma, event)
-    return y.reshape(len(y), -1).double(), sigma.double()
+    return y.reshape(len(y), -1).to(device).double(), sigma.to(device).double()
 
 
 class GaussianDenoiser(Denoiser):
@@ -62,7 +62,7 @@ class GaussianDenoiser(Denoiser):
 
     def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
         """E[V | Y_sigma = y], or E[V | Y_sigma = y, A] where A is known."""
-        flat, level = _rows(y, sigma, self.event)
+        flat, level = _rows(y, sigma, self.event, self.mean.device)
         mean, covariance = self.mean.expand_as(flat), self.covariance
         for name, value in (known or {}).items():
             if name != self.name or value.shape != (len(y), len(self.gain)):
@@ -70,26 +70,27 @@ class GaussianDenoiser(Denoiser):
                     f"known[{name!r}] has shape {tuple(value.shape)}: expected known[{self.name!r}] of shape "
                     f"({len(y)}, {len(self.gain)})"
                 )
-            mean = mean + (value.double() - self.gain @ self.mean) @ self.regression.T
+            mean = mean + (value.to(self.gain) - self.gain @ self.mean) @ self.regression.T
             covariance = self.conditional_covariance
         values, vectors = torch.linalg.eigh(covariance)
         shrink: Tensor = values / (values + level[:, None] ** 2)
         denoised: Tensor = mean + (shrink * ((flat - mean) @ vectors)) @ vectors.T
-        return denoised.to(y.dtype)
+        return denoised.to(y)
 
     def information(self, sigma: float) -> float:
         r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""
-        unit = sigma**2 * torch.eye(len(self.mean), dtype=torch.float64)
+        unit = sigma**2 * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
         return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.conditional_covariance + unit))
 
     def draw(self, draws: int, seed: int) -> tuple[Draws, Float[Tensor, "draws dim"]]:
-        """Draws of V with noise, and of A."""
-        g = generator(seed)
-        white = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(self.covariance)
-        v = self.mean + (white * values.clamp_min(0.0).sqrt()) @ vectors.T
-        noise_of_a = torch.randn(draws, len(self.gain), generator=g, dtype=torch.float64)
-        a = v @ self.gain.T + noise_of_a @ torch.linalg.cholesky(self.noise).T
+        """Draws of V with noise, and of A, on the CPU."""
+        g, (mean, covariance) = generator(seed), (x.cpu() for x in (self.mean, self.covariance))
+        gain, noise_of_a = self.gain.cpu(), self.noise.cpu()
+        white = torch.randn(draws, len(mean), generator=g, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(covariance)
+        v = mean + (white * values.clamp_min(0.0).sqrt()) @ vectors.T
+        white_of_a = torch.randn(draws, len(gain), generator=g, dtype=torch.float64)
+        a = v @ gain.T + white_of_a @ torch.linalg.cholesky(noise_of_a).T
         noise = torch.randn(draws, len(self.mean), generator=g, dtype=torch.float64)
         return Draws(torch.arange(draws), v, noise), a
 
@@ -157,7 +158,7 @@ class MixtureDenoiser(ExactDenoiser):
 
     def _components(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Float[Tensor, "components batch size"]]:
         """ln w_k N(y; ...), shape (components, batch), and y along the axes of each component."""
-        flat, level = _rows(y, sigma, self.event)
+        flat, level = _rows(y, sigma, self.event, self.means.device)
         along = torch.einsum("kbi,kij->kbj", flat - self.means[:, None], self.axes)
         total = self.variances[:, None] + (level**2)[:, None]
         log_density = -0.5 * (along**2 / total + total.log() + math.log(2 * math.pi)).sum(2)
@@ -165,7 +166,8 @@ class MixtureDenoiser(ExactDenoiser):
 
     def _means(self, along: Tensor, level: Tensor) -> Float[Tensor, "components batch size"]:
         """E[V | y, component]."""
-        shrink = self.variances[:, None] / (self.variances[:, None] + (level.double() ** 2)[:, None])
+        level2 = level.to(self.variances) ** 2
+        shrink = self.variances[:, None] / (self.variances[:, None] + level2[:, None])
         return self.means[:, None] + torch.einsum("kbj,kij->kbi", shrink * along, self.axes)
 
     def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
@@ -176,14 +178,15 @@ class MixtureDenoiser(ExactDenoiser):
         logit, along = self._components(y, sigma)
         for name, value in (known or {}).items():
             self.attribute(name)
-            possible = (value == UNKNOWN) | (self.labels[name][:, None] == value)
+            index = value.to(logit.device)
+            possible = (index == UNKNOWN) | (self.labels[name].to(logit.device)[:, None] == index)
             logit = logit.masked_fill(~possible, -torch.inf)
         check_possible(logit.max(0).values > -torch.inf, "component")
-        return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y.dtype)
+        return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y)
 
     def log_density(self, y: Values, sigma: Levels) -> Float[Tensor, " batch"]:
         """ln p(Y_sigma = y), float64."""
-        return self._components(y, sigma)[0].logsumexp(0)
+        return self._components(y, sigma)[0].logsumexp(0).to(y.device)
 
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, float64."""
@@ -191,7 +194,7 @@ class MixtureDenoiser(ExactDenoiser):
         posteriors = {}
         for a in self.attributes:
             by_value = [logit[self.labels[a.name] == i].logsumexp(0) for i in range(len(a.values))]
-            posteriors[a.name] = torch.stack(by_value, 1).log_softmax(1)
+            posteriors[a.name] = torch.stack(by_value, 1).log_softmax(1).to(y.device)
         return posteriors
 
     def sample_posterior(
@@ -199,18 +202,20 @@ class MixtureDenoiser(ExactDenoiser):
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given y, float64."""
         logit, along = self._components(y, sigma)
-        pick = torch.multinomial(logit.softmax(0).T, n, replacement=True, generator=generator).T
-        row = torch.arange(len(y)).expand(n, -1)
-        level2 = (sigma.double() ** 2)[:, None]
+        pick = torch.multinomial(logit.softmax(0).T.cpu(), n, replacement=True, generator=generator).T.to(logit.device)
+        row = torch.arange(len(y), device=logit.device).expand(n, -1)
+        level2 = (sigma.to(self.variances) ** 2)[:, None]
         variance = self.variances[pick] * level2 / (self.variances[pick] + level2)
-        white = torch.randn(n, *y.shape, generator=generator, dtype=torch.float64) * variance.sqrt()
-        return self._means(along, sigma)[pick, row] + torch.einsum("nbj,nbij->nbi", white, self.axes[pick])
+        white = torch.randn(n, *y.shape, generator=generator, dtype=torch.float64).to(variance) * variance.sqrt()
+        drawn = self._means(along, sigma)[pick, row] + torch.einsum("nbj,nbij->nbi", white, self.axes[pick])
+        return drawn.to(y.device)
 
     def draw(self, draws: int, seed: int) -> Draws:
-        """Independent draws of V with labels and noise, float64; an item is a component."""
+        """Independent draws of V with labels and noise, float64, on the CPU; an item is a component."""
         g = generator(seed)
-        pick = torch.multinomial(self.log_weight.exp(), draws, replacement=True, generator=g)
-        white = torch.randn(draws, *self.event, generator=g, dtype=torch.float64) * self.variances[pick].sqrt()
-        v = self.means[pick] + torch.einsum("bj,bij->bi", white, self.axes[pick])
+        pick = torch.multinomial(self.log_weight.exp().cpu(), draws, replacement=True, generator=g)
+        means, variances, axes = (x.cpu()[pick] for x in (self.means, self.variances, self.axes))
+        white = torch.randn(draws, *self.event, generator=g, dtype=torch.float64) * variances.sqrt()
+        v = means + torch.einsum("bj,bij->bi", white, axes)
         noise = torch.randn(draws, *self.event, generator=g, dtype=torch.float64)
         return Draws(pick, v, noise, {n: label[pick] for n, label in self.labels.items()})

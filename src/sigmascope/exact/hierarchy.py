@@ -163,11 +163,11 @@ class HierarchyDenoiser(ExactDenoiser):
         Raises: InputError for shapes that do not fit, an unknown attribute or value, or attributes that no datum has.
         """
         evidence, values = self._evidence(y, sigma), self._known(known or {}, len(y))
-        out = torch.empty(y.shape, dtype=y.dtype, device=self.vectors.device)
+        out = torch.empty(y.shape, dtype=y.dtype, device=y.device)
         for rows, up in self._chunks(evidence, len(y), values):
             *_, leaf = self._downward(up)
             mean = self.vectors.T @ leaf.flatten(1)
-            out[rows] = mean.reshape(len(mean), *leaf.shape[1:]).permute(2, 1, 0).to(y.dtype)
+            out[rows] = mean.reshape(len(mean), *leaf.shape[1:]).permute(2, 1, 0).to(y)
         return out
 
     @torch.no_grad()
@@ -185,7 +185,7 @@ class HierarchyDenoiser(ExactDenoiser):
                 joint = (log_belief[:, None] + choice).flatten(0, 1)
                 log_belief = grouped_logsumexp(joint, self.writes[level, 0], self.symbols)
                 parts[level + 1].append(log_belief)
-        joined = [_finite(torch.cat(part, 1).T.double()) for part in parts]
+        joined = [_finite(torch.cat(part, 1).T.double()).to(y.device) for part in parts]
         return {a.name: log_p for a, log_p in zip(self.attributes, joined, strict=True)}
 
     @torch.no_grad()
@@ -217,7 +217,7 @@ class HierarchyDenoiser(ExactDenoiser):
         self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given Y_sigma = y, exact, in the dtype of y."""
-        return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y.dtype)
+        return self.vectors[self.sample_symbols(y, sigma, n, generator)[-1]].to(y)
 
     def _known(self, known: Mapping[str, Tensor], batch: int) -> dict[int, Tensor]:
         values = {}

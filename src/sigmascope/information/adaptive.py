@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Denoiser, InputError, generator
-from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, plan
+from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, least_calls, plan
 from sigmascope.information.direct import gaps_of_draws
 from sigmascope.information.gaps import GAPS, Gaps, gaps_of_columns
 from sigmascope.information.importance import Draw, Surrogate
@@ -60,6 +60,7 @@ class GapJob:
         sigma: Float[np.ndarray, " levels"],  # decreasing; they may be few, since levels are drawn
         *,
         target_stderr: float | None = None,  # the largest of the goal's curves at any level, nats
+        most: int | None = None,  # network calls at which a target is given up; None: it is not
         budget: int | None = None,  # most network calls, the pilot's among them; each row of a batch is one
         allocation: Allocation | None = None,  # of another measurement: both are then on the same draws
         goal: str = "score_gap",  # or mmse_gap, which takes several times as many calls
@@ -76,6 +77,7 @@ class GapJob:
                 "and 16, and a goal among score_gap and mmse_gap"
             )
         self._denoiser, self._draw, self._ceilings, self._batch = denoiser, draw, dict(ceilings), batch
+        self._most = most
         self._target, self._budget, self._goal, self._sigma = target_stderr, budget, list(GAPS).index(goal), levels
         aims = [x for x in (target_stderr, budget) if x is not None]
         if allocation is None and (len(aims) != 1 or not aims[0] > 0):
@@ -169,6 +171,9 @@ class GapJob:
             chosen = choose(self._surrogate, self._draw, pilot, PILOT, range(pilot.columns))
             gaps = np.concatenate(self._piloted[: pilot.columns], 1)[self._goal]
             advised = allocate(pilot, chosen, gaps, self._target, self._budget)
+            if self._most is not None and advised.calls + pilot.calls > self._most:
+                self.allocation = allocate(pilot, chosen, gaps, None, max(self._most, least_calls(pilot)))
+                return
             if advised.calls > _OUT_OF_PROPORTION * advised.pilot_calls:
                 self._pilot = replace(pilot, columns=2 * pilot.columns)
             else:
@@ -178,7 +183,7 @@ class GapJob:
         """Add a round where all is measured and a standard error is above the target."""
         while self._target is not None and self._pilot is not None and self.allocation is not None and self.done:
             added = further(self.allocation, self._columns(self.allocation)[:, self._goal, :, :-1], self._target)
-            if added is None:
+            if added is None or (self._most is not None and added.calls + added.pilot_calls > self._most):
                 return
             self.allocation = added
 

@@ -214,7 +214,7 @@ def allocate(
     else:  # draws in proportion to variances give all attributes the same error
         left = ((budget or 0) - pilot.calls) // (2 * REPLICATES) - FEWEST * len(share)
         if left < 0:
-            least = pilot.calls + 2 * REPLICATES * FEWEST * len(share)
+            least = least_calls(pilot)
             raise InputError(f"budget is {budget} network calls, {pilot.calls} for the pilot: pass at least {least}")
         draws = FEWEST + np.floor(left * variance / variance.sum()).astype(int)
     ratio = np.maximum(of_candidates / variance * (1.0 - _OFFERED) / _OFFERED, _RATIO)
@@ -224,6 +224,11 @@ def allocate(
         pilot, offered=offered, share=share, defence=defence, ratio=ratio, rounds=np.diff(ends, axis=0),
         columns=REPLICATES, pilot_calls=pilot.calls,
     )  # fmt: skip
+
+
+def least_calls(pilot: Allocation) -> int:
+    """The fewest network calls of a measurement with this pilot, which are among them."""
+    return pilot.calls + 2 * REPLICATES * FEWEST * len(pilot.share)
 
 
 def _advice(

@@ -13,9 +13,9 @@ from torch import Tensor
 from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
 from sigmascope.information.allocation import Chosen
 from sigmascope.information.parts import Arrays, Parts
-from sigmascope.information.together import home_of, together
+from sigmascope.information.together import together
 from sigmascope.sample.joint import mean_of_each_value
-from sigmascope.sample.schemes import Model
+from sigmascope.sample.schemes import Model, home_of
 
 
 def gaps_at(

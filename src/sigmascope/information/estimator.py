@@ -80,6 +80,10 @@ class Estimator(ABC, Generic[P]):
     def jobs(self, problem: P) -> Mapping[str, Job]:
         """The jobs that it waits for, by key, made with the problem's ``job`` so that they are shared."""
 
+    def network_calls(self, problem: P) -> int:
+        """Network calls of its jobs, about, where they are known before they are made; 0 for others."""
+        return 0
+
     def cost(self, problem: P) -> tuple[str, str] | None:
         """The name and the size of its jobs for a dry run; None where other lines count them."""
         return None

@@ -17,8 +17,9 @@ from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.information.likelihood import attribute_of
 from sigmascope.information.pointwise import check_image
 from sigmascope.information.problem import checked_levels
-from sigmascope.information.together import home_of, together
+from sigmascope.information.together import together
 from sigmascope.noise import integral_from_the_top
+from sigmascope.sample.schemes import home_of
 
 
 @dataclass(frozen=True, eq=False)

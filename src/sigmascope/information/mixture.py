@@ -20,7 +20,7 @@ from torch import Tensor
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import attribute_of, finite_gains, gain_of, likelihood_nodes
 from sigmascope.sample.joint import mixes_conditions
-from sigmascope.sample.schemes import Model
+from sigmascope.sample.schemes import home_of
 from sigmascope.streams import NoiseOf, Streams
 
 
@@ -127,20 +127,21 @@ class Mixture(Denoiser):
 
     def _mean_of_each_value(self, y: Tensor, sigma: Tensor) -> Float[Tensor, "values batch *event"]:
         """D_a of every value a that occurs, 0 of others; float64."""
-        a, dtype = self.attributes[0], Model(self.denoiser).dtype
+        a, (home, dtype) = self.attributes[0], home_of(self.denoiser, y.device)
+        own, level = y.to(home, dtype), sigma.to(home, dtype)
         with torch.no_grad():
             if isinstance(self.denoiser, HasMeansByValue):
-                return self.denoiser.means_by_value(y.to(dtype), sigma.to(dtype), a.name).to(y)
+                return self.denoiser.means_by_value(own, level, a.name).to(y)
             if mixes_conditions(self.denoiser):
-                values = torch.nonzero(a.prior > 0)[:, 0].to(y.device)
-                rows = y.to(dtype).repeat(len(values), *[1] * (y.ndim - 1))
+                values = torch.nonzero(a.prior > 0)[:, 0].to(home)
                 known = {a.name: values.repeat_interleave(len(y))}
+                rows = own.repeat(len(values), *[1] * (y.ndim - 1))
+                given = self.denoiser(rows, level.repeat(len(values)), known)
                 out = y.new_zeros(len(a.prior), *y.shape)
-                given = self.denoiser(rows, sigma.to(dtype).repeat(len(values)), known)
-                out[values] = given.to(y).reshape(len(values), *y.shape)
+                out[values.to(y.device)] = given.to(y).reshape(len(values), *y.shape)
                 return out
             each = [
-                self.denoiser(y.to(dtype), sigma.to(dtype), {a.name: torch.full((len(y),), k, device=y.device)}).to(y)
+                self.denoiser(own, level, {a.name: torch.full((len(y),), k, device=home)}).to(y)
                 if p > 0
                 else torch.zeros_like(y)
                 for k, p in enumerate(a.prior.tolist())

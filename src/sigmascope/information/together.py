@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser
 from sigmascope.sample.joint import mixes_conditions
-from sigmascope.sample.schemes import Model
+from sigmascope.sample.schemes import home_of
 
 
 @runtime_checkable
@@ -62,15 +62,9 @@ def answers(
     denoiser: Denoiser, y: Float[Tensor, "batch *event"], sigma: float, questions: Sequence[Mapping[str, Tensor]]
 ) -> list[Float[Tensor, "batch *event"]]:
     """:func:`together` at one level of all rows, float64 and on the device of the noisy values, as schemes call it."""
-    dtype = Model(denoiser).dtype
-    level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
+    there, dtype = home_of(denoiser, y.device)
+    level = torch.full((len(y),), sigma, dtype=dtype, device=there)
+    asked = [{name: value.to(there) for name, value in known.items()} or None for known in questions]
     with torch.no_grad():
-        means = together(denoiser, y.to(dtype), level, [known or None for known in questions])
+        means = together(denoiser, y.to(there, dtype), level, asked)
     return [mean.to(y.device, torch.float64) for mean in means]
-
-
-def home_of(denoiser: Denoiser, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
-    """Device of a denoiser's parameters or buffers, else the default, and type of its parameters, else float64."""
-    first = next(denoiser.parameters(), None)
-    held = first if first is not None else next(denoiser.buffers(), None)
-    return torch.device(default) if held is None else held.device, torch.float64 if first is None else first.dtype

@@ -216,7 +216,8 @@ class NoisyClassifier(nn.Module):
         """
         check_batch(y, sigma, self.event)
         rows = range(0, max(len(y), 1), _CHUNK)
-        return self.split(torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows]).double())
+        logits = torch.cat([self.logits(y[i : i + _CHUNK], sigma[i : i + _CHUNK]) for i in rows])
+        return self.split(logits.to(y.device).double())
 
     def log_posterior(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "batch values"]:
         """ln q(a | y) of one attribute, float64, normalised; InputError for an unknown name."""

@@ -175,7 +175,8 @@ class NeuralDenoiser(Denoiser):
         try:
             with torch.no_grad():
                 self._rows(y, sigma, None)
-            return {k: x.flatten(2).mean(2) if x.ndim > 2 else x for k, x in self.network.features.items()}
+            pooled = {k: x.flatten(2).mean(2) if x.ndim > 2 else x for k, x in self.network.features.items()}
+            return {k: x.to(y.device) for k, x in pooled.items()}
         finally:
             self.network.features = None
 

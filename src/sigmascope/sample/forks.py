@@ -69,7 +69,7 @@ def fork(
     streams = Streams(seed, keys, tuple(y.shape[1:]))
     rows = y.double().repeat_interleave(forks, 0)
     if renoise is not None:
-        rows = rows + math.sqrt(renoise**2 - float(sigmas[0]) ** 2) * streams()
+        rows = rows + math.sqrt(renoise**2 - float(sigmas[0]) ** 2) * streams().to(rows.device)
     of_children = {name: value.repeat_interleave(forks, 0) for name, value in (known or {}).items()}
     done = 0
     if resume is not None:

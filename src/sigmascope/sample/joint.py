@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, HasPosterior, InputError
-from sigmascope.sample.schemes import Model, Noise, State, checked_levels
+from sigmascope.sample.schemes import Model, Noise, State, checked_levels, home_of
 
 
 @runtime_checkable
@@ -61,10 +61,10 @@ def mean_of_each_value(
 ) -> Float[Tensor, "values batch *event"]:
     """D_a(y, sigma) for every value a, float64, in one pass where the denoiser can; 0 for a value that never occurs."""
     if isinstance(denoiser, HasMeansByValue):
-        dtype = Model(denoiser).dtype
+        home, dtype = home_of(denoiser, y.device)
         with torch.no_grad():
-            level = torch.full((len(y),), sigma, dtype=dtype, device=y.device)
-            return denoiser.means_by_value(y.to(dtype), level, attribute).to(y.device, torch.float64)
+            level = torch.full((len(y),), sigma, dtype=dtype, device=home)
+            return denoiser.means_by_value(y.to(home, dtype), level, attribute).to(y.device, torch.float64)
     prior = next(a for a in denoiser.attributes if a.name == attribute).prior
     if mixes_conditions(denoiser):
         values = torch.nonzero(prior > 0)[:, 0].to(y.device)
@@ -240,7 +240,7 @@ def joint(
         d = belief.denoised(log_pi, y, sigma)
         if after > 0:
             share = 1.0 - (after / sigma) ** 2
-            moved = y + share * (d - y) + after * math.sqrt(share) * noise()
+            moved = y + share * (d - y) + after * math.sqrt(share) * noise().to(y.device)
             log_pi, y = belief.update(log_pi, y, sigma, moved, after), moved
         else:
             y = d

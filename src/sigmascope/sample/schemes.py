@@ -44,11 +44,23 @@ class State:
     y: Tensor
 
 
+def home_of(denoiser: Denoiser, default: torch.device | str = "cpu") -> tuple[torch.device, torch.dtype]:
+    """Where a denoiser takes its values, and their type.
+
+    Returns: the device of its parameters or buffers, else the default; and the type of its parameters, but float32 for
+        parameters in half precision, in which small noise would be rounded away, and float64 where it has none.
+    """
+    first = next(denoiser.parameters(), None)
+    held = first if first is not None else next(denoiser.buffers(), None)
+    device = torch.device(default) if held is None else held.device
+    return device, torch.float64 if first is None else torch.promote_types(first.dtype, torch.float32)
+
+
 class Model:
     """A denoiser as schemes call it: float64 in and out, one level for all rows, results on the device of the states.
 
     Args:
-        denoiser: computes in the type of its parameters, or in float64 if it has none.
+        denoiser: is called on its own device and in its own type (:func:`home_of`).
         known: known attributes of each row.
         generator: of clean values drawn from the posterior.
     """
@@ -57,14 +69,15 @@ class Model:
         self, denoiser: Denoiser, known: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None
     ) -> None:
         self.denoiser, self._known, self._generator = denoiser, known, generator
-        first = next(denoiser.parameters(), None)
-        self.dtype = torch.float64 if first is None else first.dtype
+        self.dtype = home_of(denoiser)[1]
 
     def denoise(self, y: Tensor, sigma: float) -> Tensor:
         """D(y, sigma)."""
-        level = torch.full((len(y),), sigma, dtype=self.dtype, device=y.device)
+        there = home_of(self.denoiser, y.device)[0]
+        level = torch.full((len(y),), sigma, dtype=self.dtype, device=there)
+        known = {name: value.to(there) for name, value in (self._known or {}).items()}
         with torch.no_grad():
-            mean: Tensor = self.denoiser(y.to(self.dtype), level, self._known)
+            mean: Tensor = self.denoiser(y.to(there, self.dtype), level, known or None)
         return mean.to(y.device, torch.float64)
 
     def draw(self, y: Tensor, sigma: float) -> Tensor:
@@ -76,9 +89,11 @@ class Model:
             )
         if self._generator is None:
             raise InputError("the bridge draws clean values: pass a generator for them")
-        level = torch.full((len(y),), sigma, dtype=torch.float64, device=y.device)
+        there = home_of(self.denoiser, y.device)[0]
+        level = torch.full((len(y),), sigma, dtype=torch.float64, device=there)
         with torch.no_grad():
-            return self.denoiser.sample_posterior(y, level, 1, self._generator)[0].to(y.device, torch.float64)
+            drawn = self.denoiser.sample_posterior(y.to(there), level, 1, self._generator)[0]
+        return drawn.to(y.device, torch.float64)
 
 
 class Scheme(ABC):
@@ -291,7 +306,7 @@ def sample(
         sigmas: decreasing levels, e.g. from :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
         scheme: the sampler's step; None is :class:`StochasticHeun`.
-        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`; a deterministic scheme needs none.
+        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`, on any device; a deterministic scheme needs none.
         known: known attributes of each row.
         generator: for :class:`Bridge` only.
 
@@ -306,10 +321,12 @@ def sample(
     if how.stochastic and noise is None:
         raise InputError(f"{type(how).__name__} draws noise: pass noise=Streams(seed, rows(len(y)), event)")
 
-    def no_noise() -> Tensor:
-        raise InputError(f"{type(how).__name__} has no noise to draw")
+    def drawn() -> Tensor:
+        if noise is None:
+            raise InputError(f"{type(how).__name__} has no noise to draw")
+        return noise().to(y.device)
 
-    return _run(Model(denoiser, known, generator), y.double(), levels, how, noise or no_noise)
+    return _run(Model(denoiser, known, generator), y.double(), levels, how, drawn)
 
 
 def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise) -> Iterator[State]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
 from sigmascope.adapters.naming import names_function
-from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, Names, Place, arg, group
+from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, HiddenNumber, Names, Place, arg, group
 from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
@@ -31,6 +31,7 @@ from sigmascope.limits import (
 )
 
 LAWS = ("empirical", "heldout")
+MOST_MINUTES = 1_000_000
 _RUNS_CODE = "runs code"  # key of an option's metadata: which code it runs, and how to allow it
 _WHERE = "where"  # key of an option's metadata: for which of its values it runs code; all where there is none
 T = TypeVar("T")
@@ -163,6 +164,25 @@ class GapOptions:
 
 
 @dataclass(frozen=True)
+class TimeOptions:
+    """How long a study of a model may take."""
+
+    minutes: float = 10.0
+    """About how many minutes the network may compute, where neither --budget nor --target-stderr says otherwise; 0: as
+    long as it takes. The network's speed is measured first. Then fewer calls are made for the gaps, and fewer draws and
+    levels are measured where these were not passed. The plan is stored, so that a repetition gives the same numbers on
+    any machine. The training of a classifier is not counted."""
+    most_calls: HiddenNumber = 0
+    """Network calls for the gaps, at most, once they have been planned."""
+
+    def validate(self) -> None:
+        """Refuse numbers out of range (raises InputError)."""
+        if not 0 <= self.minutes <= MOST_MINUTES:  # NaN is not
+            raise InputError(f"minutes is {self.minutes:g}: expected a number from 0 to {MOST_MINUTES:,}; e.g. 10")
+        within("most_calls", self.most_calls, 0, MOST_CALLS)
+
+
+@dataclass(frozen=True)
 class ForkOptions:
     """Continuations of noisy images."""
 
@@ -224,7 +244,21 @@ class PipelineOptions(OpeningOptions):
     names, or a mapping from values to classes.)"""
 
 
-Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """A classifier of noisy images that is trained for the study."""
+
+    classifier_steps: int = 0
+    """For a model that knows attributes: first train a classifier of noisy images on most of the items, for this many
+    steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps, and
+    its predictions make the other bounds more precise. 2000 is a good number for small images."""
+
+    def validate(self) -> None:
+        """Refuse numbers out of range (raises InputError)."""
+        within("classifier_steps", self.classifier_steps, 0, 10**9, "pass e.g. --classifier-steps 2000")
+
+
+Group = DataOptions | ExactOptions | GapOptions | TimeOptions | ForkOptions | PipelineOptions | ClassifierOptions
 """The groups of options of a study besides its sampling."""
 
 
@@ -266,6 +300,7 @@ class WithModel(Common):
     (a Foreign, any Denoiser, a pipeline object). A model with classes is measured on labelled data whose attribute is
     the class; any other model by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
+    time: Annotated[TimeOptions, Flat, group("time")] = TimeOptions()
     model_fingerprint: Hidden = ""
     """Fingerprint of the model's weights, once they have been read."""
 
@@ -277,6 +312,7 @@ class StudyOptions(WithModel):
     exact: Annotated[ExactOptions, Flat, group("exact filter")] = ExactOptions()
     forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
     pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
+    classifying: Annotated[ClassifierOptions, Flat, group("classifier")] = ClassifierOptions()
 
 
 def flat(options: object) -> dict[str, Any]:

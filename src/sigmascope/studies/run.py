@@ -27,6 +27,7 @@ from sigmascope.studies.costs import require_memory
 from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
+from sigmascope.studies.planning import planned
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
 from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
@@ -67,6 +68,7 @@ def run_subject(
 ) -> tuple[xr.Dataset, list[Onset], bool]:
     """:func:`run` for a subject that is open; without a folder nothing is written."""
     require_memory(subject, spec)
+    spec = planned(subject, spec, out)
     folder = None if out is None else StudyFolder(out, spec)
     results, page = distributed.by_first(lambda: (folder.results(), folder.has_page) if folder else (None, False))
     if results is not None and page:

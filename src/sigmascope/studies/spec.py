@@ -21,6 +21,7 @@ from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
 from sigmascope.limits import real, refuse, shown, whole
 from sigmascope.studies.options import (
+    ClassifierOptions,
     Common,
     ExactOptions,
     ForkOptions,
@@ -38,7 +39,8 @@ GENERATED = "generated"
 (HELDOUT,) = names(POPULATION)
 """The one estimator of the held-out law: a lower bound."""
 _LONGEST = 10_000_000  # bytes of a specification
-_STDERR = 0.02  # of the gaps of a learned model, nats
+STDERR = 0.02
+"""Standard error that the gaps of a model aim at by default, nats."""
 _FORKS, _FORKS_OF_PIPELINE = 64, 16  # children of a draw
 _STEPS = 20  # of a continuation by a pipeline
 
@@ -166,6 +168,7 @@ class ForeignSpec(SpecOfModel):
 
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
     forking: ForkOptions = field(default_factory=ForkOptions)
+    classifying: ClassifierOptions = field(default_factory=ClassifierOptions)
 
     def _validate(self) -> None:
         if self.inputs.data == GENERATED and not self.forking.labeller:
@@ -187,12 +190,14 @@ class ForeignSpec(SpecOfModel):
         run = "a learned model of sigmascope train"
         refuse(self.forking, _each(self.forking, "another model"), run)
         refuse(self.pipeline, _each(self.pipeline, "another model"), run)
+        refuse(self.classifying, _each(self.classifying, "another model"), run)
 
     def validate_forked(self) -> None:
         """Refuse options of gaps and of classes, for a study by forks (raises InputError)."""
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
+        refuse(self.classifying, {"classifier_steps": "a model that knows attributes"}, run)
 
     def resolve(self) -> ForeignSpec:
         """Itself: its defaults are filled in once the pipeline is open."""
@@ -215,7 +220,7 @@ def aimed(spec: M, budget: int = 0) -> M:
     """
     if spec.gaps != GapOptions():
         return spec
-    return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=_STDERR))
+    return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=STDERR))
 
 
 def spec_of(**options: Any) -> Spec:
@@ -247,7 +252,8 @@ def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     """Refuse options that were passed and that this kind of study does not have."""
     of_model, has = isinstance(kind, SpecOfModel), flat(kind)
     run = "a learned model of sigmascope train" if of_model else "a study of data alone"
-    for group, belongs in ((passed.gaps, "a model"), (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline")):
+    owners = (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline"), (passed.classifying, "another model")
+    for group, belongs in ((passed.gaps, "a model"), (passed.time, "a model"), *owners):
         refuse(group, {n: owner for n, owner in _each(group, belongs).items() if n not in (*has, "forks")}, run)
     if isinstance(kind, ModelSpec):
         refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)

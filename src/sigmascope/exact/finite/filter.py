@@ -200,7 +200,7 @@ class FiniteDenoiser(ExactDenoiser):
                 total *= shrink[:, :, None]
             ClassSums(index[:, None]).add(total, weight, tile)
             top = new
-        return (total / mass.clamp_min(1e-300)[:, :, None] + self.centre).reshape(*shape, *self.event)
+        return (total / mass.clamp_min(1e-300)[:, :, None] + self.centre).reshape(*shape, *self.event).to(y.device)
 
     def sample_items(self, y: Values, sigma: Levels, n: int, generator: torch.Generator) -> Int64[Tensor, "n batch"]:
         """n independent items from p(item | y) for each row, by inversion of its distribution function.
@@ -229,7 +229,7 @@ class FiniteDenoiser(ExactDenoiser):
     ) -> Float[Tensor, "n batch *event"]:
         """n independent draws of V given Y_sigma = y, for each row: items of the data."""
         items = self.sample_items(y, sigma, n, generator)
-        return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event)
+        return self.data.source.take(items.flatten().cpu()).reshape(*items.shape, *self.event).to(y.device)
 
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
         """ln p(a | Y_sigma = y) of every attribute, in one pass, float64."""
@@ -237,7 +237,7 @@ class FiniteDenoiser(ExactDenoiser):
         sums = self._no_sums(1, len(y))
         for rows, tile in self.tiles(len(y)):
             sums[0] = torch.logaddexp(sums[0], self.log_sums(rows, self.logits(rows, tile, flat, level)))
-        return {name: log_p[0] for name, log_p in self.normalised(sums).items()}
+        return {name: log_p[0].to(y.device) for name, log_p in self.normalised(sums).items()}
 
     def posterior_levels(
         self, v: Values, noise: Values, sigmas: Float[Tensor, " levels"]

@@ -85,8 +85,11 @@ class FilterOfModel(BoundOfModel):
         p = problem
         return {self.name: p.job(self.name, lambda: PathJob(p.model, p.draws, p.sigma, p.with_null, p.seed))}
 
+    def network_calls(self, problem: ModelProblem) -> int:
+        return _calls_of_every_value(problem)
+
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
-        return self.name, f"{_calls_of_every_value(problem):,} network calls"
+        return self.name, f"{self.network_calls(problem):,} network calls"
 
     def log_q(self, job: Any, name: str) -> Tensor:
         q: Tensor = job.log_q(name)[0]
@@ -121,8 +124,11 @@ class Likelihood(_OneJob):
 
         return {self.name: p.job(self.name, make)}
 
+    def network_calls(self, problem: ModelProblem) -> int:
+        return 12 * _calls_of_every_value(problem)
+
     def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
-        return self.name, f"{12 * _calls_of_every_value(problem):,} network calls"
+        return self.name, f"{self.network_calls(problem):,} network calls"
 
 
 class Classifier(_OneJob):

@@ -58,6 +58,9 @@ class ForksOfSampler(Estimator["SamplerProblem"]):
 
         return {FORKS: p.job(FORKS, make)}
 
+    def network_calls(self, problem: SamplerProblem) -> int:
+        return problem.calls_of_forks
+
     def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
         return FORKS, f"about {problem.calls_of_forks:,} network calls"
 

@@ -36,12 +36,14 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
 
         return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
-    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+    def network_calls(self, problem: ModelProblem) -> int:
         from sigmascope.information.jobs.conditional_path import path_calls
 
         p = problem
-        calls = path_calls(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
-        return "own path", f"{calls:,} network calls"
+        return path_calls(p.begins_at, p.sigma, len(p.attributes), p.tested, p.unconditional_calls)
+
+    def cost(self, problem: ModelProblem) -> tuple[str, str] | None:
+        return "own path", f"{self.network_calls(problem):,} network calls"
 
 
 class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
@@ -62,7 +64,9 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
 
         return {PATH_ESTIMATOR: p.job(PATH_ESTIMATOR, make)}
 
-    def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
+    def network_calls(self, problem: SamplerProblem) -> int:
         p = problem
-        calls = p.calls_of_forks + 2 * len(p.draws) * p.down.steps * p.unconditional_calls
-        return "own path", f"about {calls:,} network calls"
+        return p.calls_of_forks + 2 * len(p.draws) * p.down.steps * p.unconditional_calls
+
+    def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
+        return "own path", f"about {self.network_calls(problem):,} network calls"

@@ -19,7 +19,7 @@ from sigmascope.information.controls import classifier_controls
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.jobs import Job, RestoredTogether
 from sigmascope.information.jobs.passes import Blocks
-from sigmascope.information.jobs.units import Units
+from sigmascope.information.jobs.units import AtOnce, Units
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.path import markov_path, path_posterior_in_parts
 from sigmascope.sample import Streams
@@ -50,7 +50,7 @@ class AtLevels(Units):
         return np.stack([u[key] for u in self.units()])
 
 
-class LevelJob(AtLevels):
+class LevelJob(AtLevels, AtOnce):
     """Posteriors of any denoiser that has them, with ``gaps`` its gaps too: a level at a time.
 
     With ``average`` the score gap is averaged over the posterior (a denoising for each value), else it is taken at the
@@ -145,7 +145,7 @@ class PathJob(_AlongPaths):
         return fine, coarse
 
 
-class AlongJob(_AlongPaths):
+class AlongJob(_AlongPaths, AtOnce):
     """Controls of a classifier along the paths of :class:`PathJob`."""
 
     _in_checkpoint = "along"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Denoiser, Draws, generator
-from sigmascope.information.jobs.units import Meeting
+from sigmascope.information.jobs.units import Units
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.together import answers
@@ -55,7 +55,7 @@ def _at_random(attributes: int, classes: bool, unconditional_calls: int) -> bool
     return classes and unconditional_calls == 1 and attributes == 1
 
 
-class LossJob(Meeting):
+class LossJob(Units):
     """Denoising losses of a network, a level at a time; then a warning on stderr if it seems to be wrapped wrongly.
 
     They are measured on the items that the source keeps out of training, or on half of all.  ``classes`` and
@@ -80,7 +80,7 @@ class LossJob(Meeting):
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
         self._warned = False
         self._rows = max(_OUTPUTS // max(self.calls // max(count * len(loss_levels(sigma)), 1), 1), 1)
-        super().__init__("loss", len(self._sigma))
+        super().__init__("loss", len(self._sigma), meeting=self.warning)
         if enough:
             fit, self._draws = halves(source, count, seed)
             linear = LinearDenoiser.fit(fit)
@@ -103,12 +103,6 @@ class LossJob(Meeting):
             done.append(np.stack([e.flatten(1).mean(1).numpy() for e in errors]))
             yield lambda: {"network": np.concatenate(done, 1)}
         return {"network": np.concatenate(done, 1)}
-
-    def step(self) -> None:
-        """Measure at the next level of this rank; after the last one of all ranks, warn where something is wrong."""
-        super().step()
-        if self.done:
-            self.warning()
 
     def _drawn_classes(self) -> Tensor:
         a, g = self._attributes[0], generator(self._seed, Use.WRAPPING, _CLASSES)

@@ -13,7 +13,7 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import classifier_controls
 from sigmascope.information.jobs.levels import AtLevels
-from sigmascope.information.jobs.units import Units
+from sigmascope.information.jobs.units import AtOnce, Units
 from sigmascope.information.likelihood import likelihood_in_parts
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.probes import HasFeatures, log_posteriors, probes
@@ -24,7 +24,7 @@ from sigmascope.streams import NoiseOf
 _OUTPUTS = 2048  # of a network at a time
 
 
-class ClassifierJob(AtLevels):
+class ClassifierJob(AtLevels, AtOnce):
     """Posteriors by a classifier of noisy values, of draws held out from it: a level at a time."""
 
     _in_checkpoint = "classified"
@@ -38,7 +38,7 @@ class ClassifierJob(AtLevels):
         return torch.from_numpy(self._rows(f"q.{name}"))
 
 
-class ControlJob(Units):
+class ControlJob(AtOnce):
     """Controls of a classifier for many other draws, as means over groups: a group, made by its number, at a time."""
 
     def __init__(
@@ -143,7 +143,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
     return {k: np.concatenate([x[k] for x in parts]) for k in parts[0]}
 
 
-class ProbeJob(AtLevels):
+class ProbeJob(AtLevels, AtOnce):
     """Linear probes on noisy values or on a network's features of them: a level at a time."""
 
     def __init__(

@@ -24,6 +24,7 @@ from sigmascope.information.joining import Joining
 from sigmascope.information.problem import joined
 from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
+from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
@@ -32,8 +33,17 @@ from sigmascope.streams import Use
 from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
 from sigmascope.studies.exact_law import attributes_of
 from sigmascope.studies.extras.marks import MarksOfModel
-from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
-from sigmascope.studies.options import GapOptions, Sampling
+from sigmascope.studies.extras.models import (
+    Calibration,
+    Chain,
+    DrawsOfGaps,
+    Losses,
+    OfProbes,
+    OwnPath,
+    TrainedClassifier,
+    allocation_of,
+)
+from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import ForeignSpec, ModelSpec, Spec
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.extra import Extra, Jobless
@@ -83,6 +93,7 @@ class ConditionalModel(Subject[ModelProblem]):
         attributes: those studied.
         held_out: whether the draws are of items kept out of training.
         scale: root of the mean squared distance of the data from their mean, per coordinate.
+        trainer: of the classifier, where the study trains it.
     """
 
     kind = CONDITIONAL
@@ -96,9 +107,11 @@ class ConditionalModel(Subject[ModelProblem]):
         *,
         held_out: bool,
         scale: float,
+        trainer: ClassifierTrainer | None = None,
     ) -> None:
         self.network, self.source, self.data, self.attributes = network, source, data, attributes
         self.held_out, self.scale, self.classifier = held_out, scale, network.classifier
+        self._trainer = trainer
         self.items = data if isinstance(data, LabelledData) else None
 
     @property
@@ -134,7 +147,7 @@ class ConditionalModel(Subject[ModelProblem]):
             estimators=self.estimators(spec), model=net.model, classifier=net.classifier, data=self.data,
             tested=s.draws, items=items, null=net.null, train=lambda: self.draws(_PROBE_DRAWS, s.seed, _PROBED),
             gap_job=lambda: self._gaps(spec, sigma), scale=self.scale * self.data.size**0.5, highest=highest,
-            begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec.gaps),
+            begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec),
         )  # fmt: skip
 
     def _gaps(self, spec: ModelSpec | ForeignSpec, sigma: Any) -> GapJob:
@@ -146,6 +159,7 @@ class ConditionalModel(Subject[ModelProblem]):
             {a.name: a.entropy for a in self.measured},
             sigma,
             target_stderr=g.target_stderr or None,
+            most=spec.time.most_calls or None,
             budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
             allocation=allocation_of(Path(g.like), names) if g.like else None,
             seed=spec.sampling.seed,
@@ -163,9 +177,10 @@ class ConditionalModel(Subject[ModelProblem]):
         return Joining(problem, further)
 
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
+        trained = () if self._trainer is None else (TrainedClassifier(self._trainer),)
         return (
-            Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(), OfProbes(),
-            NetworkFacts(self), DrawsOfGaps(),
+            *trained, Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(),
+            OfProbes(), NetworkFacts(self), DrawsOfGaps(),
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
@@ -182,6 +197,8 @@ class ConditionalModel(Subject[ModelProblem]):
         lines = [line("data", self.data.words + out), line("model", model), *table_of_classes(net.classes)]
         classified = self.joining(problem).classified
         others = [("classifier", f"at most {classified:,} calls")] if classified else []
+        if self._trainer is not None:
+            others.insert(0, ("training", f"{self._trainer.settings.steps:,} steps of the classifier"))
         calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.unconditional_calls)[1]
         return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
@@ -211,11 +228,13 @@ class NetworkFacts(Jobless):
         return results
 
 
-def aim_of(gaps: GapOptions) -> str:
+def aim_of(spec: ModelSpec | ForeignSpec) -> str:
     """The number of calls for the gaps, in words."""
-    return (
-        f"{gaps.budget:,} network calls" if gaps.budget else f"until the standard error is {gaps.target_stderr:g} nats"
-    )
+    gaps, most = spec.gaps, spec.time.most_calls
+    if gaps.budget:
+        return f"{gaps.budget:,} network calls"
+    end = f", at most {most:,} network calls" if most else ""
+    return f"until the standard error is {gaps.target_stderr:g} nats{end}"
 
 
 def unconditional_words(calls: int) -> str:
