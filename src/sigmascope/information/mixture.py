@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Denoiser, HasMeansByValue, InputError
 from sigmascope.information.likelihood import attribute_of, finite_gains, gain_of, likelihood_nodes
+from sigmascope.sample.joint import mixes_conditions
 from sigmascope.sample.schemes import home_of
 from sigmascope.streams import NoiseOf, Streams
 
@@ -55,6 +56,7 @@ class Mixture(Denoiser):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.mixes_conditions = mixes_conditions(denoiser)
         self.denoiser, self.event, self.attributes = denoiser, denoiser.event, (attribute_of(denoiser, attribute),)
         self._span, self._nodes, self._pairs, self._highest, self._seed = span, nodes, pairs, highest, seed
 
@@ -130,6 +132,14 @@ class Mixture(Denoiser):
         with torch.no_grad():
             if isinstance(self.denoiser, HasMeansByValue):
                 return self.denoiser.means_by_value(own, level, a.name).to(y)
+            if mixes_conditions(self.denoiser):
+                values = torch.nonzero(a.prior > 0)[:, 0].to(home)
+                known = {a.name: values.repeat_interleave(len(y))}
+                rows = own.repeat(len(values), *[1] * (y.ndim - 1))
+                given = self.denoiser(rows, level.repeat(len(values)), known)
+                out = y.new_zeros(len(a.prior), *y.shape)
+                out[values.to(y.device)] = given.to(y).reshape(len(values), *y.shape)
+                return out
             each = [
                 self.denoiser(own, level, {a.name: torch.full((len(y),), k, device=home)}).to(y)
                 if p > 0

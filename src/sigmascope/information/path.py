@@ -79,8 +79,10 @@ def path_posterior_in_parts(
         }  # fmt: skip
         return {k: x.numpy() for k, x in tensors.items()}
 
-    for k in range(len(fines), len(sigma)):
-        yield state
+    begun = len(fines)
+    for k in range(begun, len(sigma)):
+        if k > begun or not held:
+            yield state
         y, after_y, s, after = path[k - 1], path[k], float(sigma[k - 1]), float(sigma[k])
         fines.append(gather(fines[-1], means, y, s, after_y, after))
         coarses.append(gather(coarse, anchored, path[anchor], float(sigma[anchor]), after_y, after))

@@ -32,7 +32,7 @@ from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf, Use
 
 _STEP = 0.25  # largest step in ln sigma
-_ROWS = 64  # generations of a block
+_ROWS = 32  # generations of a block, so that ranks can share them; a network has two outputs for each
 _LARGEST = 128  # generations at most: their standard error is small beside what the curve is read for
 
 

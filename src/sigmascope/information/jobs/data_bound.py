@@ -10,6 +10,7 @@ holds whatever the network.  Items, levels and draws are so many that the expone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +73,35 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
     return BoundSize(draws, tuple(at.tolist()), items, classifiers) if items >= _FEWEST_ITEMS // 2 else None
 
 
+class _Alone:
+    """A pass that one rank does by itself."""
+
+    def __init__(self, whole: HeldOutPass) -> None:
+        self._whole, self.total = whole, whole.total
+
+    @property
+    def position(self) -> int:
+        """Steps done."""
+        return self._whole.position
+
+    @property
+    def done(self) -> bool:
+        return self._whole.done
+
+    def step(self) -> None:
+        """Add the next tile of items."""
+        with distributed.alone():
+            self._whole.step()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Arrays from which a later run goes on."""
+        return self._whole.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same study."""
+        self._whole.restore(state)
+
+
 class DataBound(InTurn):
     """The passes over both halves of labelled data, one after the other, of the size of :func:`bound_size`.
 
@@ -106,12 +136,7 @@ class DataBound(InTurn):
                 for i, (rows, others) in enumerate(zip(self._order, self._others, strict=True))
                 if i in self._own
             }
-        super().__init__({f"half{i}": p for i, p in self._passes.items()})
-
-    def step(self) -> None:
-        """A step of the first pass that is not done."""
-        with distributed.alone():
-            super().step()
+        super().__init__({f"half{i}": _Alone(p) for i, p in self._passes.items()})
 
     def _probability(self, name: str) -> Float[np.ndarray, "kernels draws"]:
         """q(a | y) of the own label of each draw; every rank must call it."""

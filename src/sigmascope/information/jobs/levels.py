@@ -19,14 +19,15 @@ from sigmascope.information.controls import classifier_controls
 from sigmascope.information.direct import as_gap, gaps_at
 from sigmascope.information.jobs import Job, RestoredTogether
 from sigmascope.information.jobs.passes import Blocks
-from sigmascope.information.jobs.units import Units
+from sigmascope.information.jobs.units import AtOnce, Units
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.path import markov_path, path_posterior_in_parts
 from sigmascope.sample import Streams
 from sigmascope.streams import NoiseOf
 
 PATH_BYTES = 3e8  # memory of a block of draws along its paths
-_PATHS, _OUTPUTS = 64, 2048  # draws of a block at most, and outputs of a network for it at one level
+_SHARED = 8  # blocks at least, unless a network has fewer outputs for one at a level than the least
+_FEWEST_OUTPUTS, _OUTPUTS = 64, 2048  # of a network for a block at one level, least and most
 
 
 class AtLevels(Units):
@@ -49,7 +50,7 @@ class AtLevels(Units):
         return np.stack([u[key] for u in self.units()])
 
 
-class LevelJob(AtLevels):
+class LevelJob(AtLevels, AtOnce):
     """Posteriors of any denoiser that has them, with ``gaps`` its gaps too: a level at a time.
 
     With ``average`` the score gap is averaged over the posterior (a denoising for each value), else it is taken at the
@@ -144,7 +145,7 @@ class PathJob(_AlongPaths):
         return fine, coarse
 
 
-class AlongJob(_AlongPaths):
+class AlongJob(_AlongPaths, AtOnce):
     """Controls of a classifier along the paths of :class:`PathJob`."""
 
     _in_checkpoint = "along"
@@ -202,7 +203,8 @@ def _rows_of_paths(draws: Draws, levels: int, attributes: Sequence[Attribute]) -
     With the means of every value a block takes 300 MB at most.
     """
     widest, size = max((len(a.values) for a in attributes), default=1), int(np.prod(draws.v.shape[1:]))
-    most = min(PATH_BYTES // (8 * size * (2 * widest + levels)), _PATHS, _OUTPUTS // widest)
+    shared = max(-(-len(draws) // _SHARED), -(-_FEWEST_OUTPUTS // widest))
+    most = min(PATH_BYTES // (8 * size * (2 * widest + levels)), _OUTPUTS // widest, shared)
     return int(np.clip(most, 1, len(draws)))
 
 

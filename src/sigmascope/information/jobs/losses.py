@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Denoiser, Draws, generator
-from sigmascope.information.jobs.units import Meeting
+from sigmascope.information.jobs.units import Units
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.together import answers
@@ -55,7 +55,7 @@ def _at_random(attributes: int, classes: bool, unconditional_calls: int) -> bool
     return classes and unconditional_calls == 1 and attributes == 1
 
 
-class LossJob(Meeting):
+class LossJob(Units):
     """Denoising losses of a network, a level at a time; then a warning on stderr if it seems to be wrapped wrongly.
 
     They are measured on the items that the source keeps out of training, or on half of all.  ``classes`` and
@@ -80,7 +80,7 @@ class LossJob(Meeting):
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
         self._warned = False
         self._rows = max(_OUTPUTS // max(self.calls // max(count * len(loss_levels(sigma)), 1), 1), 1)
-        super().__init__("loss", len(self._sigma))
+        super().__init__("loss", len(self._sigma), meeting=self.warning)
         if enough:
             fit, self._draws = halves(source, count, seed)
             linear = LinearDenoiser.fit(fit)
@@ -94,7 +94,7 @@ class LossJob(Meeting):
             conditions += [{self._attributes[0].name: k} for k in drawn.reshape(_AT_RANDOM, -1)]
         done = [held["network"]] if held else []
         first = done[0].shape[1] if done else 0
-        for rows in torch.split(torch.arange(first, len(d)), self._rows):
+        for rows in torch.split(torch.arange(first, len(d)), self._rows) if first < len(d) else ():
             y = d.v[rows].double() + sigma * d.noise[rows].double()
             means = answers(self._denoiser, y, sigma, [{n: x[rows] for n, x in c.items()} for c in conditions])
             if self._random:
@@ -103,12 +103,6 @@ class LossJob(Meeting):
             done.append(np.stack([e.flatten(1).mean(1).numpy() for e in errors]))
             yield lambda: {"network": np.concatenate(done, 1)}
         return {"network": np.concatenate(done, 1)}
-
-    def step(self) -> None:
-        """Measure at the next level of this rank; after the last one of all ranks, warn where something is wrong."""
-        super().step()
-        if self.done:
-            self.warning()
 
     def _drawn_classes(self) -> Tensor:
         a, g = self._attributes[0], generator(self._seed, Use.WRAPPING, _CLASSES)

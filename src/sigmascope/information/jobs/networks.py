@@ -13,7 +13,7 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import classifier_controls
 from sigmascope.information.jobs.levels import AtLevels
-from sigmascope.information.jobs.units import Units
+from sigmascope.information.jobs.units import AtOnce, Units
 from sigmascope.information.likelihood import likelihood_in_parts
 from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.probes import HasFeatures, log_posteriors, probes
@@ -24,7 +24,7 @@ from sigmascope.streams import NoiseOf
 _OUTPUTS = 2048  # of a network at a time
 
 
-class ClassifierJob(AtLevels):
+class ClassifierJob(AtLevels, AtOnce):
     """Posteriors by a classifier of noisy values, of draws held out from it: a level at a time."""
 
     _in_checkpoint = "classified"
@@ -38,7 +38,7 @@ class ClassifierJob(AtLevels):
         return torch.from_numpy(self._rows(f"q.{name}"))
 
 
-class ControlJob(Units):
+class ControlJob(AtOnce):
     """Controls of a classifier for many other draws, as means over groups: a group, made by its number, at a time."""
 
     def __init__(
@@ -117,12 +117,13 @@ class ChainJob(AtLevels):
         conditions = [{}, known, *({n: x} for n, x in known.items())]
         done: list[Arrays] = [held] if held else []
         first = len(held["all"]) if held else 0
-        for some in torch.split(torch.arange(first, len(d)), max(_OUTPUTS // len(conditions), 1)):
+        each = max(_OUTPUTS // len(conditions), 1)
+        for some in torch.split(torch.arange(first, len(d)), each) if first < len(d) else ():
             y = d.v[some].double() + sigma * d.noise[some].double()
             means = answers(self._model, y, sigma, [{n: x[some] for n, x in c.items()} for c in conditions])
-            free, given_all, *each = (m.flatten(1).cpu() for m in means)
+            free, given_all, *given_one_each = (m.flatten(1).cpu() for m in means)
             unit = {"all": ((given_all - free) ** 2).sum(1).numpy()}
-            for a, given_one in zip(self._attributes, each, strict=True):
+            for a, given_one in zip(self._attributes, given_one_each, strict=True):
                 residual = 2.0 * ((given_one - free) * (given_all - given_one)).sum(1)
                 unit[f"residual.{a.name}"] = residual.numpy()
             done.append(unit)
@@ -142,7 +143,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
     return {k: np.concatenate([x[k] for x in parts]) for k in parts[0]}
 
 
-class ProbeJob(AtLevels):
+class ProbeJob(AtLevels, AtOnce):
     """Linear probes on noisy values or on a network's features of them: a level at a time."""
 
     def __init__(

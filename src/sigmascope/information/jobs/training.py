@@ -14,7 +14,7 @@ from sigmascope.core import InputError
 from sigmascope.learn.classifying import ClassifierTrainer
 
 _SECONDS = 2.0  # of the steps that a step of the job makes, about
-_KEY = "training.state"
+_KEY, _DONE = "training.state", "training.done"
 
 
 class ClassifierTraining:
@@ -23,6 +23,8 @@ class ClassifierTraining:
     Args:
         trainer: at its beginning; its averaged classifier is that of the study.
     """
+
+    restored_together = True
 
     def __init__(self, trainer: ClassifierTrainer) -> None:
         self._trainer, self._at_once = trainer, 1
@@ -52,16 +54,25 @@ class ClassifierTraining:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state"
             self._trainer.store(path)
-            return {_KEY: np.frombuffer(path.read_bytes(), dtype=np.uint8)}
+            return {_KEY: np.frombuffer(path.read_bytes(), dtype=np.uint8), _DONE: np.array(self.position)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study.
+        """Go on from a state of the same study; every rank must call it, with an empty state where it has none.
+
+        All ranks go on from the state of the one that is furthest, since they make each step together.
 
         Raises: InputError if it is of another.
         """
-        if _KEY not in state:
+        if state and not {_KEY, _DONE} <= set(state):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
+        each = distributed.gathered(int(state.get(_DONE, 0)))
+        if max(each) == 0:
+            return
+        whole = state.get(_KEY)
+        if min(each) < max(each):
+            ahead = each.index(max(each))
+            whole = distributed.gathered(whole if distributed.rank() == ahead else None)[ahead]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state"
-            path.write_bytes(np.asarray(state[_KEY], dtype=np.uint8).tobytes())
+            path.write_bytes(np.asarray(whole, dtype=np.uint8).tobytes())
             self._trainer.restore(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from sigmascope.core import InputError
 from sigmascope.information.parts import Arrays, Parts
 
 
-class Units:
+class Units(ABC):
     """A job of independent units, each with arrays as its result; each rank does its share of them.
 
     A unit does not depend on the rank that does it, so a run has the same numbers on any number of ranks.  A unit that
@@ -22,10 +23,17 @@ class Units:
         name: in a checkpoint.
         count: units of all ranks.
         costs: of each unit, in any measure; None: all cost the same.
+        meeting: is called once every rank has the results of all; None: they wait for each other later.
     """
 
-    def __init__(self, name: str, count: int, costs: Sequence[float] | None = None) -> None:
-        self._name, self._count = name, count
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        costs: Sequence[float] | None = None,
+        meeting: Callable[[], object] | None = None,
+    ) -> None:
+        self._name, self._count, self._meeting = name, count, meeting
         self._numbers = distributed.dealt([1.0] * count if costs is None else costs, zlib.crc32(name.encode()))
         self.total = len(self._numbers)
         self.results: list[dict[str, np.ndarray]] = []
@@ -34,17 +42,19 @@ class Units:
         self._state: Callable[[], Arrays] = dict
         self._begin_at: Arrays = {}
 
+    @abstractmethod
     def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
         """A unit in parts, from its beginning or from the arrays of an earlier run."""
-        yield from ()
-        return self._measured(number)
-
-    def _measured(self, number: int) -> Arrays:
-        """A unit at once."""
-        raise NotImplementedError
 
     def step(self) -> None:
-        """Do the next part of the next unit of this rank."""
+        """Do the next part of the next unit of this rank; after the last one, meet the other ranks if they are to."""
+        if len(self.results) < self.total:
+            self._go_on()
+        if self._meeting is not None and len(self.results) == self.total:
+            self.units()
+            self._meeting()
+
+    def _go_on(self) -> None:
         if self._running is None:
             self._running = self._unit(self._numbers[len(self.results)], self._begin_at)
         try:
@@ -73,7 +83,7 @@ class Units:
 
     @property
     def done(self) -> bool:
-        return len(self.results) == self.total
+        return len(self.results) == self.total and (self._meeting is None or len(self._all) == self._count)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which a later run goes on."""
@@ -92,18 +102,17 @@ class Units:
             self.results.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         prefix = f"{self._name}.part."
         self._begin_at = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-class Meeting(Units):
-    """Units whose results every rank has as soon as the job is done: its last step waits for the other ranks."""
-
-    def step(self) -> None:
-        """Do the next part of the next unit of this rank; after the last one, collect the units of all ranks."""
-        if len(self.results) < self.total:
-            super().step()
-        if len(self.results) == self.total:
+        if distributed.world() == 1 and self._meeting is not None and count == self.total:
             self.units()
 
-    @property
-    def done(self) -> bool:
-        return len(self._all) == self._count
+
+class AtOnce(Units):
+    """Units that are short enough to be measured at once."""
+
+    @abstractmethod
+    def _measured(self, number: int) -> Arrays:
+        """The result of a unit."""
+
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        yield from ()
+        return self._measured(number)

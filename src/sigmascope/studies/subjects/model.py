@@ -163,7 +163,7 @@ class ConditionalModel(Subject[ModelProblem]):
             budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
             allocation=allocation_of(Path(g.like), names) if g.like else None,
             seed=spec.sampling.seed,
-            batch=_BATCH,
+            batch=max(2 * _BATCH // (1 + self.network.unconditional_calls), 2),
             top=self.network.highest,
         )
 
