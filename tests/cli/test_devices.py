@@ -34,14 +34,19 @@ LINES = {
     "generate": f"generate {BLOCKS} --n 4 --steps 6",
     "generate, filter": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter",
     "generate, about": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter --about colour",
+    "generate, model": "generate IN/pictures.npz --attributes colour --model diffusers:IN/classes --null-class 3 "
+    "--classes by-order --n 4 --steps 4 --watch colour",
     "fork": f"fork {BLOCKS} --sigma 2 --forks 8 --seeds 3",
     "fork, sampler": f"fork {BLOCKS} --sigma 2 --forks 8 --seeds 3 --sampler sde --steps 6",
     "fork, hierarchy": f"fork {SMALL} --sigma 0.4 --forks 8 --seeds 4",
+    "fork, model": "fork IN/pictures.npz --attributes colour --model diffusers:IN/free --sigma 2 --seeds 2 --forks 4 "
+    "--steps 4",
     "prompts": "prompts --model diffusers:IN/stable --prompt a_red_cube --n 2 --steps 2 --levels 4 --noises 2",
     "prompts, xl": "prompts --model IN/xl --prompt a_red_cube --n 2 --steps 2 --levels 4 --noises 2",
 }  # fmt: skip
 """Of each command with a device some lines; ``IN/`` is the folder of inputs. Training is in a test of their own."""
-CONVOLVED = ("study, classes", "study, forks", "study, latents", "study, generated", "prompts", "prompts, xl")
+CONVOLVED = ("study, classes", "study, forks", "study, latents", "study, generated", "generate, model", "fork, model",
+             "prompts", "prompts, xl")  # fmt: skip
 """Those that call a network with convolutions, or an autoencoder."""
 
 
