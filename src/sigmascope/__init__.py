@@ -13,6 +13,10 @@ from sigmascope._late import late
 from sigmascope._version import VERSION
 
 if TYPE_CHECKING:
+    from sigmascope.adapters.foreign import Foreign as Foreign
+    from sigmascope.adapters.foreign import Unit as Unit
+    from sigmascope.adapters.models import LoadedModel as LoadedModel
+    from sigmascope.adapters.models import load_model as load_model
     from sigmascope.analysis.memorisation import gaussian_collapse as gaussian_collapse
     from sigmascope.analysis.onset import onsets as onsets
     from sigmascope.core import Attribute as Attribute
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
+    from sigmascope.studies.options import ClassifierOptions as ClassifierOptions
     from sigmascope.studies.options import DataOptions as DataOptions
     from sigmascope.studies.options import ExactOptions as ExactOptions
     from sigmascope.studies.options import ForkOptions as ForkOptions
@@ -45,14 +50,18 @@ _HOME = {
     "Curve": "sigmascope.core",
     "Denoiser": "sigmascope.core",
     "FiniteDenoiser": "sigmascope.exact.finite.filter",
+    "Foreign": "sigmascope.adapters.foreign",
     "InputError": "sigmascope.errors",
     "LabelledData": "sigmascope.core",
+    "LoadedModel": "sigmascope.adapters.models",
     "NeuralDenoiser": "sigmascope.learn.neural",
     "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",
     "gaussian_collapse": "sigmascope.analysis.memorisation",
     "information_maps": "sigmascope.information.maps",
+    "Unit": "sigmascope.adapters.foreign",
     "load": "sigmascope.data",
+    "load_model": "sigmascope.adapters.models",
     "onsets": "sigmascope.analysis.onset",
     "plot": "sigmascope.studies.plotting",
     "pointwise": "sigmascope.information.pointwise",
@@ -61,7 +70,7 @@ _HOME = {
     "to_pandas": "sigmascope.studies.tables",
 }
 _HOME |= dict.fromkeys(
-    ("DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
+    ("ClassifierOptions", "DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
     "sigmascope.studies.options",
 )
 __all__ = ["__version__", *_HOME]

@@ -31,7 +31,7 @@ class Attribute:
     Args:
         name: name of the attribute.
         values: names of its values.
-        prior: p(a), shape (values,), float64, sums to one.
+        prior: p(a), shape (values,), float64, sums to one; none: all values are equally frequent.
         parts: names of the attributes that a joint attribute combines; empty for others.
 
     Raises:
@@ -40,7 +40,7 @@ class Attribute:
 
     name: str
     values: tuple[str, ...]
-    prior: Float[Tensor, " values"]
+    prior: Float[Tensor, " values"] = field(default_factory=lambda: torch.empty(0))
     parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -49,7 +49,8 @@ class Attribute:
                 f"attribute {self.name!r} has {len(self.values)} value: at least 2 are needed; leave it out with "
                 "--attributes"
             )
-        prior = self.prior.double()
+        count = len(self.values)
+        prior = self.prior.double() if len(self.prior) else torch.full((count,), 1.0 / count, dtype=torch.float64)
         if prior.shape != (len(self.values),):
             raise InputError(f"{self.name!r}: the prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)")
         if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:

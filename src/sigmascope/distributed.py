@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -39,6 +39,7 @@ class _Run:
     """State of the run that this process takes part in."""
 
     store: Any = None
+    apart: bool = False
     whole: dist.ProcessGroup | None = None
     group: dist.ProcessGroup | None = None
 
@@ -55,13 +56,61 @@ def _group() -> dist.ProcessGroup | None:
 
 
 def world() -> int:
-    """Number of processes of this run."""
-    return dist.get_world_size() if _initialised() else 1
+    """Number of processes of this run; 1 inside :func:`alone`."""
+    return dist.get_world_size() if _initialised() and not _Run.apart else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
-    return dist.get_rank() if _initialised() else 0
+    """Number of this process, from 0; 0 inside :func:`alone`."""
+    return dist.get_rank() if _initialised() and not _Run.apart else 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this process is a run of its own: it holds all rows, and no function here waits for a rank.
+
+    What is dealt out as a whole (:func:`dealt`) is computed so, with the numbers of a single process.
+    """
+    before, _Run.apart = _Run.apart, True
+    try:
+        yield
+    finally:
+        _Run.apart = before
+
+
+def by_each(act: Callable[[], T]) -> T:
+    """The result of a call that every rank makes :func:`alone`.
+
+    Raises:
+        InputError: that of the first rank that raised one, on all ranks.
+        Stopped: a rank was lost.
+    """
+    made: list[T] = []
+
+    def keep() -> None:
+        with alone():
+            made.append(act())
+
+    together(keep)
+    return made[0]
+
+
+def dealt(costs: Sequence[float], first: int = 0) -> list[int]:
+    """The numbers of the units of work that this rank does, in order.
+
+    The most costly units are dealt out first, each to the rank that has the least to do, so that all end together.
+
+    Args:
+        costs: of each unit, in any measure; the same on every rank.
+        first: number of the rank that has the first unit, so that the one left over is not always the same rank's.
+    """
+    loads, own, place = [0.0] * world(), [], (rank() - first) % world()
+    for unit in sorted(range(len(costs)), key=lambda i: -costs[i]):  # equal costs in turn
+        to = loads.index(min(loads))
+        loads[to] += max(costs[unit], 1e-300)
+        if to == place:
+            own.append(unit)
+    return sorted(own)
 
 
 def rows(n: int) -> range:

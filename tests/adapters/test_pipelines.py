@@ -20,6 +20,7 @@ from diffusers import (
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
     HeunDiscreteScheduler,
     LCMScheduler,
     UNet2DModel,
@@ -270,10 +271,10 @@ def test_a_step_of_schedulers_whose_levels_are_read(tmp_path, scheduler):
 
 
 def test_what_translate_reads_and_no_denoiser_is(tmp_path):
-    """A consistency model gives the end of a path, a flow towards the data has another sign: each is said."""
+    """A consistency model gives the end of a path, an inverted flow may not tell its direction: each is said."""
     for scheduler, said in (
         (CMStochasticIterativeScheduler(), "is a consistency model"),
-        (FlowMatchEulerDiscreteScheduler(invert_sigmas=True), "time runs from the noise to the data"),
+        (FlowMatchLCMScheduler(invert_sigmas=True), "time runs from the noise to the data"),
     ):
         folder = saved(tmp_path / type(scheduler).__name__, unet(), scheduler)
         with pytest.raises(InputError, match=said):

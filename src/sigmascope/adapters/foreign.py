@@ -83,6 +83,7 @@ class Foreign(Denoiser):
     Raises: InputError for an unknown prediction.
     """
 
+    mixes_conditions = True  # a row of a call may have a class, or none, whatever the others have
     device: torch.device | None
 
     def __init__(

@@ -56,6 +56,11 @@ class Featured(Denoiser):
         self.event, self.attributes = denoiser.event, denoiser.attributes
         self._inner = module  # None: the denoiser's own network
 
+    @property
+    def mixes_conditions(self) -> bool:
+        """Whether rows of one call may differ in what is known: as of the denoiser."""
+        return bool(getattr(self.denoiser, "mixes_conditions", False))
+
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
         """The output of the denoiser."""
         out: Tensor = self.denoiser(y, sigma, known)

@@ -12,27 +12,35 @@ is the information.  References: Guo, Shamai, Verdú (2005); Franzese et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
+import sigmascope.distributed as distributed
 from sigmascope.core import Denoiser, InputError, generator
 from sigmascope.information.allocation import MAIN, PILOT, Allocation, allocate, choose, further, plan
 from sigmascope.information.direct import gaps_of_draws
 from sigmascope.information.gaps import GAPS, Gaps, gaps_of_columns
 from sigmascope.information.importance import Draw, Surrogate
+from sigmascope.information.jobs.units import Units
+from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.problem import checked_levels
 from sigmascope.streams import Use
 
 _OUT_OF_PROPORTION = 8  # most calls of the first round for each of the pilot: beyond, the pilot is doubled
 _PILOT = 512  # draws of each attribute in the pilot at first
+_PHASE = "gaps.phase"  # in a checkpoint
+_SHARED = 8  # units at least of the pilot and of a round
 _LITTLE = 128  # fewest of them, one column; a small budget spends a quarter on the pilot
 
 
 class GapJob:
-    r"""Gaps of several attributes at all levels, a batch of network calls at a time; resumable between batches.
+    r"""Gaps of several attributes at all levels, a batch of network calls at a time; resumable between batches, and
+    shared by the ranks of a run.
 
     A pilot shows where the integrand lies (:mod:`sigmascope.information.allocation`).  Then as many calls are made
     there as ``target_stderr`` or ``budget`` asks for, and more where the standard error comes out larger.
@@ -82,11 +90,14 @@ class GapJob:
         self._measured: list[np.ndarray] = []
         self._pilot: Allocation | None = None
         self._curves: dict[str, Gaps] | None = None
+        self._phase: _Phase | None = None  # the pilot or the round under way
         self.allocation = allocation
         if allocation is None:
             if budget is not None:
                 pilot = max(min(pilot, _LITTLE), min(pilot, budget // (8 * len(ceilings))))
             self._pilot = plan(self._surrogate, draw, seed, levels, top, pilot)
+
+    restored_together = True
 
     @property
     def total(self) -> int:
@@ -96,8 +107,8 @@ class GapJob:
 
     @property
     def position(self) -> int:
-        """Columns done."""
-        return len(self._piloted) + len(self._measured)
+        """Columns done; those of a round that other ranks do count once the round is done."""
+        return len(self._piloted) + len(self._measured) + (0 if self._phase is None else self._phase.columns_done)
 
     @property
     def done(self) -> bool:
@@ -112,24 +123,44 @@ class GapJob:
         return 2 * draws
 
     def step(self) -> None:
-        """Measure the next columns of a round: as many as make one batch, or one that is larger."""
+        """Measure the next draws of this rank; at the end of the pilot or of a round, wait for the other ranks."""
+        if self._phase is None:
+            self._phase = self._next_phase()
+        if not self._phase.done:
+            self._phase.step()
+        if not self._phase.done:
+            return
+        columns = [c for unit in self._phase.units() for c in unit["columns"]]
+        self._phase = None
+        if self.allocation is None:
+            self._piloted += columns
+            self._allocate()
+        else:
+            self._measured += columns
+            self._top_up()
+
+    def _next_phase(self) -> _Phase:
+        """The columns of the pilot or of a round that are not yet measured."""
         pilot, a = self.allocation is None, self.allocation or self._pilot
         assert a is not None
         k, first = divmod(len(self._piloted if pilot else self._measured), a.columns)
-        columns = range(first, min(first + max(1, self._batch // int(a.rounds[k].sum())), a.columns))
+        return _Phase(range(first, a.columns), int(a.rounds[k].sum()), self._batch, partial(self._measure, pilot, a, k))
+
+    def _measure(self, pilot: bool, a: Allocation, k: int, columns: range, held: Arrays) -> Parts[Arrays]:
+        """Some columns of the pilot or of the round k."""
         chosen = choose(self._surrogate, self._draw, a, PILOT if pilot else MAIN + k, columns)
-        score, mmse = gaps_of_draws(self._denoiser, chosen, list(self._ceilings), self._batch)
+        gaps = yield from gaps_of_draws(self._denoiser, chosen, list(self._ceilings), self._batch, held)
+        score, mmse = gaps
         if pilot:
-            self._piloted += [np.stack([score, mmse])[:, chosen.column == column] for column in columns]
-            self._allocate()
-            return
+            return {"columns": np.stack([np.stack([score, mmse])[:, chosen.column == column] for column in columns])}
         values = np.stack([score, mmse, mmse - score]) * chosen.weight
         levels = np.append(self._sigma * (1 - 1e-12), np.exp(a.edges[0]) * (1 + 1e-9))
         above, attributes = chosen.sigma.numpy() >= levels[:, None], np.arange(len(self._ceilings))[:, None]
+        each = []
         for column in columns:
             rows = (attributes == chosen.attribute) & (column == chosen.column)
-            self._measured.append(np.einsum("wd,ad,ld->wal", values, rows, above))
-        self._top_up()
+            each.append(np.einsum("wd,ad,ld->wal", values, rows, above))
+        return {"columns": np.stack(each)}
 
     def _allocate(self) -> None:
         """Allocate from the pilot; double it first while the measurement would be out of proportion to it."""
@@ -168,27 +199,42 @@ class GapJob:
         if self._curves is None:  # made once: several estimators ask, and one warning is enough
             a, columns = self.allocation, np.moveaxis(self._columns(self.allocation), 0, -1)
             top, sizes = float(np.exp(a.edges[0])), a.rounds.sum(0).tolist()
-            self._curves = {
-                n: gaps_of_columns(n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5)
-                for k, (n, h) in enumerate(self._ceilings.items())
-            }
+            with warnings.catch_warnings():
+                if distributed.rank():  # said once
+                    warnings.simplefilter("ignore")
+                self._curves = {
+                    n: gaps_of_columns(
+                        n, h, self._sigma, columns[:, k], sizes[k], self._surrogate.spread[n], top * 2**0.5
+                    )
+                    for k, (n, h) in enumerate(self._ceilings.items())
+                }
         return self._curves
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which a later run goes on."""
         held = {"gaps.piloted": np.stack(self._piloted)} if self._piloted else {}
         held |= {"gaps.measured": np.stack(self._measured)} if self._measured else {}
+        held |= {} if self._phase is None else self._phase.state()
         return held | {"gaps.position": np.array([len(self._piloted), len(self._measured)])}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study.
+        """Go on from a state of the same study; every rank must call it, with an empty state where it has none.
+
+        What is done of the pilot and of the rounds every rank takes from the one that is furthest.
 
         Raises: InputError if it is of another.
         """
         piloted, measured = (list(state.get(f"gaps.{x}", ())) for x in ("piloted", "measured"))
+        own = len(piloted) + len(measured)
+        each = distributed.gathered(own)
+        if min(each) != max(each):
+            ahead = each.index(max(each))
+            lists = distributed.gathered((piloted, measured) if distributed.rank() == ahead else ([], []))
+            piloted, measured = lists[ahead]
         draws = 0 if self._pilot is None else int(self._pilot.rounds.sum())
         shapes = [(2, draws)] * len(piloted) + [(3, len(self._ceilings), len(self._sigma) + 1)] * len(measured)
-        fits = state.get("gaps.position", np.zeros(0)).tolist() == [len(piloted), len(measured)]
+        counts = [len(piloted), len(measured)]
+        fits = not state or state.get("gaps.position", np.zeros(0)).tolist() == counts or own != sum(counts)
         fits = fits and [x.shape for x in (*piloted, *measured)] == shapes
         if fits:
             self._piloted, self._measured = piloted, measured
@@ -196,3 +242,33 @@ class GapJob:
             self._top_up()
         if not fits or (measured and self.allocation is None) or (piloted and self._pilot is None):
             raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
+        if own == sum(counts) and f"{_PHASE}.units" in state and not self.done:
+            self._phase = self._next_phase()
+            self._phase.restore(state)
+
+
+class _Phase(Units):
+    """The pilot or a round: some of its columns at a time, in as many units as ranks may share.
+
+    Args:
+        columns: to be measured.
+        draws: of each.
+        batch: rows of a call of the network.
+        measure: gives these columns in parts.
+    """
+
+    def __init__(
+        self, columns: range, draws: int, batch: int, measure: Callable[[range, Arrays], Parts[Arrays]]
+    ) -> None:
+        size = int(np.clip(batch // (2 * draws), 1, -(-len(columns) // _SHARED)))
+        self._columns = [columns[i : i + size] for i in range(0, len(columns), size)]
+        self._measure = measure
+        super().__init__(_PHASE, len(self._columns), [float(len(c)) for c in self._columns])
+
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        return self._measure(self._columns[number], held)
+
+    @property
+    def columns_done(self) -> int:
+        """Columns that this rank has measured."""
+        return sum(len(unit["columns"]) for unit in self.results)

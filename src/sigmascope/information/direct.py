@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sigmascope.core import Denoiser, Draws, Gap, HasPosterior, InputError
 from sigmascope.information.allocation import Chosen
+from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.together import together
 from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Model, home_of
@@ -40,23 +42,35 @@ def gaps_at(
 
 
 def gaps_of_draws(
-    denoiser: Denoiser, draws: Chosen, names: Sequence[str], batch: int
-) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
-    """The same over sigma squared, for each draw at its own level and for its own attribute, in batches."""
-    score, mmse = np.empty(len(draws.weight)), np.empty(len(draws.weight))
+    denoiser: Denoiser, draws: Chosen, names: Sequence[str], batch: int, held: Arrays
+) -> Parts[tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]]:
+    """The same over sigma squared, for each draw at its own level and for its own attribute, a batch at a time.
+
+    Args:
+        denoiser: any.
+        draws: to be measured.
+        names: of the attributes.
+        batch: rows of a call, two for each draw.
+        held: arrays of an earlier run, or none.
+    """
+    score, mmse = (held[k].copy() if held else np.zeros(len(draws.weight)) for k in ("score", "mmse"))
     device, dtype = home_of(denoiser)
-    for k, name in enumerate(names):
-        for rows in torch.split(torch.from_numpy(np.flatnonzero(draws.attribute == k)), batch):
-            if len(rows) == 0:
-                continue
-            v, sigma = draws.v[rows].double(), draws.sigma[rows]
-            y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
-            conditions = [None, {name: draws.labels[name][rows].to(device)}]
-            with torch.no_grad():
-                means = together(denoiser, y.to(device, dtype), sigma.to(device, dtype), conditions)
-            unconditional, conditional = (mean.to("cpu", torch.float64) for mean in means)
-            score[rows] = (_norm2(conditional - unconditional, 1) / sigma**2).numpy()
-            mmse[rows] = ((_norm2(v - unconditional, 1) - _norm2(v - conditional, 1)) / sigma**2).numpy()
+    done, batches = int(held.get("done", 0)), []
+    for k, each in enumerate(names):
+        own = torch.from_numpy(np.flatnonzero(draws.attribute == k))
+        batches += [(each, rows) for rows in torch.split(own, max(batch // 2, 1)) if len(rows)]
+    for i in range(done, len(batches)):
+        if i > done:
+            yield partial(dict, score=score, mmse=mmse, done=np.array(i))
+        name, rows = batches[i]
+        v, sigma = draws.v[rows].double(), draws.sigma[rows]
+        y = v + sigma.reshape(-1, *[1] * (v.ndim - 1)) * draws.noise[rows]
+        conditions = [None, {name: draws.labels[name][rows].to(device)}]
+        with torch.no_grad():
+            means = together(denoiser, y.to(device, dtype), sigma.to(device, dtype), conditions)
+        unconditional, conditional = (mean.to("cpu", torch.float64) for mean in means)
+        score[rows] = (_norm2(conditional - unconditional, 1) / sigma**2).numpy()
+        mmse[rows] = ((_norm2(v - unconditional, 1) - _norm2(v - conditional, 1)) / sigma**2).numpy()
     return score, mmse
 
 

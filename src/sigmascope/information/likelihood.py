@@ -18,7 +18,9 @@ References: Barber & Agakov (2003); Guo, Shamai, Verdú (2005); Kong, Brekelmans
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, InputError
+from sigmascope.information.parts import Arrays, Parts, whole
 from sigmascope.sample.joint import mean_of_each_value
 from sigmascope.sample.schemes import Noise
 
@@ -121,21 +124,48 @@ def likelihood_posterior(
     Cost: values · nodes · 2 · pairs · batch denoisings.  The loss through noise falls as 1 / (nodes · pairs): 6 nodes
         of one pair lose .001 to .04 nats for mixtures with two values, .05 to .2 for seven well separated ones.
     """
+    parts = likelihood_in_parts(denoiser, attribute, y, sigma, noise, {}, span, nodes, pairs, highest, batch)
+    return whole(parts)
+
+
+def likelihood_in_parts(
+    denoiser: Denoiser,
+    attribute: str,
+    y: Float[Tensor, "batch *event"],
+    sigma: float,
+    noise: Noise,
+    held: Arrays,
+    span: float,
+    nodes: int = 6,
+    pairs: int = 1,
+    highest: float = math.inf,
+    batch: int | None = None,
+) -> Parts[Tensor]:
+    """:func:`likelihood_posterior`, a batch of rows at one noise at a time, from the arrays of an earlier run if any.
+
+    The noise is that of the first call: what was drawn before is drawn again.
+    """
     a = attribute_of(denoiser, attribute)
     if pairs < 1 or (batch is not None and batch < 1):
         raise InputError(f"{pairs} pairs of noises, rows by {batch} came: both must be positive")
     y = y.double()
     prior = a.prior.to(y.device)
     gains = torch.zeros(len(y), len(prior), dtype=torch.float64, device=y.device)
+    begun, done = 0, int(held.get("done", 0))
+    if held:
+        gains.copy_(torch.from_numpy(held["gains"]))
     levels = zip(*likelihood_nodes(sigma, span, nodes, highest), strict=True)
-    for s, weight in ((float(s), float(w)) for s, w in levels):
-        for _ in range(pairs):
-            further = s * noise().to(y.device)
-            for sign in (1, -1):
-                for rows in torch.split(torch.arange(len(y), device=y.device), batch or max(len(y), 1)):
-                    after, level = y[rows] + sign * further[rows], math.hypot(sigma, s)
-                    means = mean_of_each_value(denoiser, after, level, a.name)
-                    gains[rows] += weight / (2 * pairs) * gain_of(means, prior, y[rows], after, (s / level) ** 2)
+    for (s, weight), _ in itertools.product(((float(s), float(w)) for s, w in levels), range(pairs)):
+        further = s * noise().to(y.device)
+        batches = torch.split(torch.arange(len(y), device=y.device), batch or max(len(y), 1))
+        for sign, rows in itertools.product((1, -1), batches):
+            begun += 1
+            if begun <= done:
+                continue
+            after, level = y[rows] + sign * further[rows], math.hypot(sigma, s)
+            means = mean_of_each_value(denoiser, after, level, a.name)
+            gains[rows] += weight / (2 * pairs) * gain_of(means, prior, y[rows], after, (s / level) ** 2)
+            yield partial(dict, gains=gains.cpu().numpy(), done=np.array(begun))
     gains[:, prior == 0] = 0.0
     return finite_gains(gains)
 

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser
+from sigmascope.information.parts import Arrays, Parts, whole
 from sigmascope.sample.joint import from_prior, gather, mean_of_each_value
 from sigmascope.sample.schemes import Noise
 
@@ -51,14 +52,37 @@ def path_posterior(
 
     At the first level the filter has taken one step from the prior.  Cost: levels · values · draws denoisings.
     """
-    fine = coarse = from_prior(denoiser, attribute, path[0], float(sigma[0]))
-    fines, coarses = [fine], [coarse]
-    means = anchored = mean_of_each_value(denoiser, path[0], float(sigma[0]), attribute)
-    anchor = 0  # the level from which the double steps are taken
-    for k in range(1, len(sigma)):
+    return whole(path_posterior_in_parts(denoiser, attribute, path, sigma, {}))
+
+
+def path_posterior_in_parts(
+    denoiser: Denoiser,
+    attribute: str,
+    path: Float[Tensor, "levels draws *event"],
+    sigma: Float[np.ndarray, " levels"],
+    held: Arrays,
+) -> Parts[tuple[Tensor, Tensor]]:
+    """:func:`path_posterior`, a level at a time, from its beginning or from the arrays of an earlier run."""
+    if held:
+        fines, coarses = ([*torch.from_numpy(held[k])] for k in ("fine", "coarse"))
+        means, anchored, coarse = (torch.from_numpy(held[k]) for k in ("means", "anchored", "anchored_q"))
+        anchor = int(held["anchor"])  # the level from which the double steps are taken
+    else:
+        coarse, anchor = from_prior(denoiser, attribute, path[0], float(sigma[0])), 0
+        fines, coarses = [coarse], [coarse]
+        means = anchored = mean_of_each_value(denoiser, path[0], float(sigma[0]), attribute)
+
+    def state() -> Arrays:
+        tensors = {
+            "fine": torch.stack(fines), "coarse": torch.stack(coarses), "means": means, "anchored": anchored,
+            "anchored_q": coarse, "anchor": torch.tensor(anchor),
+        }  # fmt: skip
+        return {k: x.numpy() for k, x in tensors.items()}
+
+    for k in range(len(fines), len(sigma)):
+        yield state
         y, after_y, s, after = path[k - 1], path[k], float(sigma[k - 1]), float(sigma[k])
-        fine = gather(fine, means, y, s, after_y, after)
-        fines.append(fine)
+        fines.append(gather(fines[-1], means, y, s, after_y, after))
         coarses.append(gather(coarse, anchored, path[anchor], float(sigma[anchor]), after_y, after))
         means = mean_of_each_value(denoiser, after_y, after, attribute)
         if k - anchor == 2:

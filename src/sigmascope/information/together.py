@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Denoiser
+from sigmascope.core import UNKNOWN, Denoiser
+from sigmascope.sample.joint import mixes_conditions
+from sigmascope.sample.schemes import home_of
 
 
 @runtime_checkable
@@ -36,8 +39,32 @@ def together(
 
     Returns: for each condition the output of a call.
 
-    Cost: a call for each condition; an :class:`AnswersTogether` does what they share once.
+    Cost: a call for each condition; an :class:`AnswersTogether` does what they share once, and a denoiser that mixes
+        conditions is called once, with a row for each condition.
     """
     if isinstance(denoiser, AnswersTogether):
         return denoiser.together(y, sigma, questions)
-    return [denoiser(y, sigma, known) for known in questions]
+    if not mixes_conditions(denoiser):
+        return [denoiser(y, sigma, known) for known in questions]
+    count = len(questions)
+    mean: Tensor = denoiser(y.repeat(count, *[1] * (y.ndim - 1)), sigma.repeat(count), _in_one(questions))
+    return list(torch.split(mean, len(y)))
+
+
+def _in_one(questions: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
+    """The conditions one below the other; what one of them lacks is unknown there."""
+    like = {name: x for known in questions for name, x in (known or {}).items()}
+    unknown = {n: torch.full_like(x, torch.nan if x.is_floating_point() else UNKNOWN) for n, x in like.items()}
+    return {n: torch.cat([(known or {}).get(n, unknown[n]) for known in questions]) for n in like} or None
+
+
+def answers(
+    denoiser: Denoiser, y: Float[Tensor, "batch *event"], sigma: float, questions: Sequence[Mapping[str, Tensor]]
+) -> list[Float[Tensor, "batch *event"]]:
+    """:func:`together` at one level of all rows, float64 and on the device of the noisy values, as schemes call it."""
+    there, dtype = home_of(denoiser, y.device)
+    level = torch.full((len(y),), sigma, dtype=dtype, device=there)
+    asked = [{name: value.to(there) for name, value in known.items()} or None for known in questions]
+    with torch.no_grad():
+        means = together(denoiser, y.to(there, dtype), level, asked)
+    return [mean.to(y.device, torch.float64) for mean in means]

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sigmascope.core import Attribute, Denoiser, InputError
+from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
 from sigmascope.learn.classifier import NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
@@ -151,8 +151,13 @@ class NeuralDenoiser(Denoiser):
             questions: the known attributes of each condition, as in a call.
         """
         check_batch(y, sigma, self.event)
-        probabilities = self._probabilities(y, sigma)
-        return [self._in_parts(y, sigma, known or {}, probabilities) for known in questions]
+        count = len(questions)
+        probabilities = {name: q.repeat(count, 1) for name, q in self._probabilities(y, sigma).items()}
+        like = {name: x for known in questions for name, x in (known or {}).items()}
+        unknown = {n: torch.full_like(x, math.nan if x.is_floating_point() else UNKNOWN) for n, x in like.items()}
+        in_one = {n: torch.cat([(known or {}).get(n, unknown[n]) for known in questions]) for n in like}
+        rows = y.repeat(count, *[1] * len(self.event))
+        return list(torch.split(self._in_parts(rows, sigma.repeat(count), in_one, probabilities), len(y)))
 
     def means_by_value(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "values batch *event"]:
         """The estimates given each value of an attribute; cost: one call per value."""

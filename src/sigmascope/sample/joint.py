@@ -51,6 +51,11 @@ class JointState(State):
     log_pi: Tensor
 
 
+def mixes_conditions(denoiser: Denoiser) -> bool:
+    """Whether rows of one call may differ in what is known, at no cost: then several conditions take one call."""
+    return bool(getattr(denoiser, "mixes_conditions", False))
+
+
 def mean_of_each_value(
     denoiser: Denoiser, y: Tensor, sigma: float, attribute: str
 ) -> Float[Tensor, "values batch *event"]:
@@ -61,6 +66,13 @@ def mean_of_each_value(
             level = torch.full((len(y),), sigma, dtype=dtype, device=home)
             return denoiser.means_by_value(y.to(home, dtype), level, attribute).to(y.device, torch.float64)
     prior = next(a for a in denoiser.attributes if a.name == attribute).prior
+    if mixes_conditions(denoiser):
+        values = torch.nonzero(prior > 0)[:, 0].to(y.device)
+        known = {attribute: values.repeat_interleave(len(y))}
+        out = torch.zeros(len(prior), *y.shape, dtype=torch.float64, device=y.device)
+        rows = y.repeat(len(values), *[1] * (y.ndim - 1))
+        out[values] = Model(denoiser, known).denoise(rows, sigma).reshape(len(values), *y.shape)
+        return out
     each = [
         Model(denoiser, {attribute: torch.full((len(y),), a, device=y.device)}).denoise(y, sigma)
         if p > 0

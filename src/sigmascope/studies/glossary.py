@@ -227,6 +227,7 @@ ATTRIBUTES = {
     "model_steps": "training steps of the network",
     "model_network": "kind of network",
     "network_calls": "network calls of the measurement",
+    "classifier_steps": "steps of the training of a classifier for the study",
     "classified_draws": "draws on which the classifier of the data was evaluated",
     "held_out": "1 where the draws were kept out of the training, 0 where they were not",
     "classes": "class of the network for each value of the attribute, as JSON",

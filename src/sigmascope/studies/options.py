@@ -224,7 +224,21 @@ class PipelineOptions(OpeningOptions):
     names, or a mapping from values to classes.)"""
 
 
-Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """A classifier of noisy images that is trained for the study."""
+
+    classifier_steps: int = 0
+    """For a model that knows attributes: first train a classifier of noisy images on most of the items, for this many
+    steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps, and
+    its predictions make the other bounds more precise. 2000 is a good number for small images."""
+
+    def validate(self) -> None:
+        """Refuse numbers out of range (raises InputError)."""
+        within("classifier_steps", self.classifier_steps, 0, 10**9, "pass e.g. --classifier-steps 2000")
+
+
+Group = DataOptions | ExactOptions | GapOptions | ForkOptions | PipelineOptions | ClassifierOptions
 """The groups of options of a study besides its sampling."""
 
 
@@ -277,6 +291,7 @@ class StudyOptions(WithModel):
     exact: Annotated[ExactOptions, Flat, group("exact filter")] = ExactOptions()
     forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
     pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
+    classifying: Annotated[ClassifierOptions, Flat, group("classifier")] = ClassifierOptions()
 
 
 def flat(options: object) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class PromptTask:
     """A prompt of a text-to-image pipeline, and the prompt that it is compared with."""
 
     model: Annotated[str, arg("FOLDER", "(required)")] = ""
-    """Folder of a Stable Diffusion, SDXL or Flux pipeline that save_pretrained has written, with or without diffusers:
-    before it; or hub:OWNER/NAME, a pipeline of the hub."""
+    """Folder of a text-to-image pipeline (Stable Diffusion, SDXL, PixArt, Sana, Flux, AuraFlow, Lumina 2) that
+    save_pretrained has written, with or without diffusers: before it; or hub:OWNER/NAME, a pipeline of the hub."""
     prompt: Annotated[str, arg("TEXT", "(required)")] = ""
     """The prompt whose images are measured."""
     against: Annotated[str, arg("TEXT", "(default: the empty prompt)")] = ""

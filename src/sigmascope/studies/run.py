@@ -28,7 +28,7 @@ from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.spec import Spec, SpecOfModel
+from sigmascope.studies.spec import Spec
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
 from sigmascope.studies.subjects.base import Subject, opening_of
@@ -56,8 +56,6 @@ def run(spec: Spec, out: Path, progress: bool = True) -> tuple[xr.Dataset, list[
 def open_subject(spec: Spec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
     """The subject of a specification, and the specification with all options filled in (raises InputError)."""
     spec = spec.resolve()
-    if isinstance(spec, SpecOfModel) and distributed.world() > 1:
-        raise InputError("a study of a model runs in one process: run it without torchrun")
     subject, spec = opening_of(spec).open(spec, out, progress)
     if progress:
         print_notes(subject.data)
@@ -145,6 +143,8 @@ def advance(job: Job, name: str, folder: StudyFolder | None, progress: bool) -> 
             if folder is not None and time.monotonic() - last > CHECKPOINT_SECONDS:
                 folder.store_checkpoint(job.state())
                 last = time.monotonic()
+        if folder is not None and distributed.world() > 1:  # others may be lost before they are done
+            folder.store_checkpoint(job.state())
 
 
 def _restore(job: Job, state: Mapping[str, Any] | None) -> None:

@@ -21,6 +21,7 @@ from sigmascope.errors import InputError
 from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
 from sigmascope.limits import real, refuse, shown, whole
 from sigmascope.studies.options import (
+    ClassifierOptions,
     Common,
     ExactOptions,
     ForkOptions,
@@ -166,6 +167,7 @@ class ForeignSpec(SpecOfModel):
 
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
     forking: ForkOptions = field(default_factory=ForkOptions)
+    classifying: ClassifierOptions = field(default_factory=ClassifierOptions)
 
     def _validate(self) -> None:
         if self.inputs.data == GENERATED and not self.forking.labeller:
@@ -187,12 +189,14 @@ class ForeignSpec(SpecOfModel):
         run = "a learned model of sigmascope train"
         refuse(self.forking, _each(self.forking, "another model"), run)
         refuse(self.pipeline, _each(self.pipeline, "another model"), run)
+        refuse(self.classifying, _each(self.classifying, "another model"), run)
 
     def validate_forked(self) -> None:
         """Refuse options of gaps and of classes, for a study by forks (raises InputError)."""
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
+        refuse(self.classifying, {"classifier_steps": "a model that knows attributes"}, run)
 
     def resolve(self) -> ForeignSpec:
         """Itself: its defaults are filled in once the pipeline is open."""
@@ -247,7 +251,8 @@ def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     """Refuse options that were passed and that this kind of study does not have."""
     of_model, has = isinstance(kind, SpecOfModel), flat(kind)
     run = "a learned model of sigmascope train" if of_model else "a study of data alone"
-    for group, belongs in ((passed.gaps, "a model"), (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline")):
+    owners = (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline"), (passed.classifying, "another model")
+    for group, belongs in ((passed.gaps, "a model"), *owners):
         refuse(group, {n: owner for n, owner in _each(group, belongs).items() if n not in (*has, "forks")}, run)
     if isinstance(kind, ModelSpec):
         refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)

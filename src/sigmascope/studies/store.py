@@ -24,6 +24,7 @@ _RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
 _CHECKPOINTS = "checkpoint*.npz"
 IMAGES = "generated.npz"
 """File of the images that a pipeline makes; written before the specification of the study is complete."""
+_STATES = "generating*.npz"
 _PART = ".part-"
 
 
@@ -201,7 +202,8 @@ def check_folder(path: Path, marker: str = _SPEC, also: Collection[str] = ()) ->
 
 def check_study_folder(path: Path, spec: Spec) -> None:
     """:func:`check_folder` for a study, whose generated images may be there first (raises InputError)."""
-    check_folder(path, also=(IMAGES,) if spec.inputs.data == GENERATED else ())
+    generated = spec.inputs.data == GENERATED
+    check_folder(path, also=(IMAGES, *(p.name for p in path.glob(_STATES))) if generated else ())
 
 
 def check_study(path: Path, spec: Spec) -> None:
@@ -232,6 +234,36 @@ def keep_images(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     except OSError as error:
         where = error.filename or path
         raise InputError(f"{where}: cannot be written ({error.strerror}): choose another --out") from error
+
+
+class States:
+    """The states of the samplers that make images, of this rank, while the folder is not yet that of a study.
+
+    Args:
+        path: of the folder.
+        made_by: by what, in words.
+    """
+
+    def __init__(self, path: Path, made_by: str) -> None:
+        self._path, self._made_by, self._name = path, made_by, _checkpoint("generating")
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """Those of an interrupted run; None where there are none, or they are damaged or of other images."""
+        try:
+            with np.load(self._path / self._name, allow_pickle=False) as file:
+                held = {k: file[k] for k in file.files}
+            return held if str(held.pop("made_by")) == self._made_by else None
+        except Exception:  # an archive that is damaged raises anything
+            return None
+
+    def write(self, states: Mapping[str, np.ndarray]) -> None:
+        """Keep them."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        _write_arrays(self._path, self._name, {**states, "made_by": np.array(self._made_by)})
+
+    def drop(self) -> None:
+        """Delete them."""
+        (self._path / self._name).unlink(missing_ok=True)
 
 
 def netcdf(results: xr.Dataset | xr.DataTree) -> memoryview:
@@ -267,10 +299,10 @@ def _write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> 
     _write(folder, name, write)
 
 
-def _checkpoint() -> str:
+def _checkpoint(name: str = "checkpoint") -> str:
     """Name of the checkpoint of this rank."""
     world = distributed.world()
-    return "checkpoint.npz" if world == 1 else f"checkpoint-{distributed.rank()}-of-{world}.npz"
+    return f"{name}.npz" if world == 1 else f"{name}-{distributed.rank()}-of-{world}.npz"
 
 
 def _alive(pid: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
+import sigmascope.distributed as distributed
 from sigmascope.adapters.models import left_as_it_was
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data import from_array
@@ -108,11 +109,13 @@ def _with_model(
     keep = model is not None and spec.device == "auto"
     device = None if keep else resolve_device(spec.device)
     if isinstance(spec, ModelSpec):
-        return open_model(spec, device or resolve_device("cpu"), data)
+        home = device or resolve_device("cpu")
+        return distributed.by_each(lambda: open_model(spec, home, data))
     assert isinstance(spec, ForeignSpec)
     if isinstance(data, Hierarchy):
         raise InputError(f"data are a {type(data).__name__}: with this model, pass labelled data")
-    return of_model(spec, open_loaded(spec, device, model), data, out, progress)
+    opened = distributed.by_each(lambda: open_loaded(spec, device, model))
+    return of_model(spec, opened, data, out, progress)
 
 
 def _flat_groups(*groups: Any) -> dict[str, Any]:

@@ -47,25 +47,43 @@ def _dit(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     c = pipe.transformer.config
     count = int(c.num_embeds_ada_norm)
     attribute = _attribute(count, pipe, c, request.index)
-    return PipelineNetwork(_DiT(pipe.transformer), _event(c, request.name), attribute, count)
+    return PipelineNetwork(_DiT(pipe.transformer), event_of(c, request.name), attribute, count)
 
 
 def _unet(pipe: Any, request: PipelineRequest) -> PipelineNetwork:
     """The network of a UNet2DModel, whose last class stands for an unknown one if the user says so."""
-    unet, name, null = pipe.unet, request.name, request.null
-    c, event, count = unet.config, _event(unet.config, name), _class_count(unet, name)
+    unet, name = pipe.unet, request.name
+    event, count = event_of(unet.config, name), class_count(unet, name)
+    attribute, null, fixed = known_classes(count, pipe, unet.config, request)
+    return PipelineNetwork(_UNet(unet, fixed), event, attribute, null)
+
+
+def known_classes(
+    count: int, pipe: Any, config: Mapping[str, Any], request: PipelineRequest
+) -> tuple[Attribute | None, int | None, int | None]:
+    """The classes of a network without the empty one, the index of that, and the class that replaces all others.
+
+    Args:
+        count: of the classes that the network takes; 0: none.
+        pipe: the pipeline.
+        config: of its network.
+        request: with the empty class that the user names.
+
+    Raises: InputError for an empty class other than the last.
+    """
+    null, name = request.null, request.name
     if null is not None and not 0 <= null < count:
         raise InputError(f"{name}: the empty class is {null}, the network has {count}: pass an index below that")
     if count and null is not None and null != count - 1:
         raise InputError(f"{name}: the empty class is {null}: only the last, {count - 1}, can be one")
     known = count - (null is not None)
     if count and known < 2:  # one class is no attribute
-        return PipelineNetwork(_UNet(unet, 0 if null is None else null), event)
-    return PipelineNetwork(_UNet(unet), event, _attribute(known, pipe, c, request.index) if count else None, null)
+        return None, None, 0 if null is None else null
+    return _attribute(known, pipe, config, request.index) if count else None, null, None
 
 
-def _class_count(unet: Any, name: str) -> int:
-    """Number of classes of a UNet2DModel; 0 where it takes none."""
+def class_count(unet: Any, name: str) -> int:
+    """Number of classes of a UNet; 0 where it takes none."""
     embedding, kind = getattr(unet, "class_embedding", None), unet.config.get("class_embed_type")
     if embedding is None:
         return 0
@@ -79,7 +97,7 @@ def _class_count(unet: Any, name: str) -> int:
     return int(embedding.num_embeddings)
 
 
-def _event(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
+def event_of(config: Mapping[str, Any], name: str) -> tuple[int, ...]:
     """Shape of a network's values."""
     channels: Any = config.get("in_channels")
     side, out = config.get("sample_size"), config.get("out_channels")

@@ -66,10 +66,12 @@ class Kind:
             None: the kind is not opened, only its noise levels are translated.
         networks: names of the classes of that part; empty: any.
         pipelines: patterns of names of classes of pipelines, ``*`` for any characters.
+        without: parts that such a pipeline does not have.
         text: parts that encode its prompts; empty: it takes none.
-        tokens: from the pipeline to the number of tokens that ``tokenizer_2`` keeps; None: that of the tokenizer
-            itself.
-        scheduled: from the pipeline's scheduler and the shape of its values to the scheduler as it is set for these.
+        perhaps: more such parts, which a pipeline may lack.
+        tokens: from the pipeline to the number of tokens that its tokenizers keep, by their parts; those that it does
+            not name keep their own.
+        scheduled: from the pipeline and the shape of its values to its scheduler as it is set for these.
         latent: whether its network works on latents; None: by the channels of the network.
         own: classes of pipelines and of their parts that are neither of diffusers nor of transformers.
     """
@@ -79,9 +81,11 @@ class Kind:
     read: Callable[[Any, PipelineRequest], PipelineNetwork] | None = None
     networks: tuple[str, ...] = ()
     pipelines: tuple[str, ...] = ("*",)
+    without: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
-    tokens: Callable[[Any], int] | None = None
-    scheduled: Callable[[Any, tuple[int, ...]], Any] = lambda scheduler, event: scheduler
+    perhaps: tuple[str, ...] = ()
+    tokens: Callable[[Any], Mapping[str, int]] = lambda pipe: {}
+    scheduled: Callable[[Any, tuple[int, ...]], Any] = lambda pipe, event: pipe.scheduler
     latent: bool | None = None
     own: tuple[type, ...] = ()
 
@@ -117,6 +121,7 @@ def kind_of(pipeline: object, parts: Mapping[str, str]) -> Kind | None:
     name = pipeline if isinstance(pipeline, str) else ""
     for kind in kinds():
         fits = not kind.networks or parts.get(kind.part) in kind.networks
+        fits = fits and not any(part in parts for part in kind.without)
         if fits and (not kind.part or kind.part in parts) and any(fnmatchcase(name, p) for p in kind.pipelines):
             return kind
     return None
@@ -131,6 +136,3 @@ def own_class(name: object, library: str | None = None) -> type | None:
     """A class that a registered kind adds, by its name and perhaps its module; None where there is none."""
     classes = (c for kind in kinds() for c in kind.own)
     return next((c for c in classes if c.__name__ == name and library in (None, c.__module__)), None)
-
-
-register(Kind("IF", pipelines=("IF*",), latent=False))  # some of its networks also take a small picture

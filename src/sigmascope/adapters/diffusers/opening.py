@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.clocks import FlowClock
 from sigmascope.adapters.diffusers.kinds import NETWORKS, PipelineNetwork, kinds, own_class
-from sigmascope.adapters.diffusers.schedulers import clock_of, settings_of
+from sigmascope.adapters.diffusers.schedulers import clock_of, points_to_data, settings_of
 from sigmascope.adapters.foreign import Foreign, Unit
 from sigmascope.core import InputError
 from sigmascope.noise import Karras, Schedule
@@ -65,6 +65,18 @@ class _Edm(nn.Module):
         return (self.data / total) ** 2 * y + self.sign * s * self.data / total * f
 
 
+class _Opposite(nn.Module):
+    """A network of a flow, n − v, from one that gives the opposite."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        out: Tensor = self.inner(x, time, label)
+        return -out
+
+
 def opened(model: str, allow_pickle: bool, variant: str = "", **parts: None) -> Any:
     """A pipeline as diffusers opens it, without the parts that are passed as None; InputError where it cannot.
 
@@ -104,9 +116,11 @@ def parametrised(
     """Schedule, prediction, time of the network, and the network itself, with EDM's preconditioning where needed."""
     clock, settings = clock_of(scheduler, name), settings_of(scheduler)
     if isinstance(clock, FlowClock):
-        if clock.inverted:
-            problem = "its network's time runs from the noise to the data, which is not supported"
-            raise InputError(f"{name}: {problem}: wrap it in adapters.Foreign")
+        toward_data = points_to_data(scheduler, clock) if clock.inverted else False
+        if toward_data is None:
+            problem = "its network's time runs from the noise to the data, and no step of its scheduler tells in which "
+            raise InputError(f"{name}: {problem}direction its output points: wrap it in adapters.Foreign")
+        network = _Opposite(network) if toward_data else network
         return clock.schedule, "flow_prediction", clock.network_time(), network
     prediction = str(settings.get("prediction_type", "epsilon"))
     edm = isinstance(clock.schedule, Karras)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sigmascope.adapters.diffusers.condition_unet  # noqa: F401  (it registers its kinds)
 import sigmascope.adapters.diffusers.folders as folders
 from sigmascope.adapters.diffusers.class_networks import CLASS as CLASS
 from sigmascope.adapters.diffusers.coding import PARTS, coding, is_autoencoder

@@ -212,3 +212,23 @@ def states_of(scheduler: Any, clock: Clock) -> tuple[Float[np.ndarray, " entries
         inverted = bool(settings_of(scheduler).get("invert_sigmas"))
         levels = np.array([sigma_of_share(1 - s if inverted else s) for s in levels.tolist()])
     return levels, times
+
+
+def points_to_data(scheduler: Any, clock: FlowClock) -> bool | None:
+    r"""Whether the output of a flow's network is :math:`v - n` and not :math:`n - v`; None where no step tells.
+
+    A step moves a state by the output times the rise of the share of the data, or by the opposite.
+    """
+    own = _set_copy(scheduler)
+    moved = []
+    with contextlib.suppress(Exception):  # a scheduler that cannot be set, or whose step wants more
+        levels, _ = states_of(own, clock)
+        first, second = (1 / (1 + float(s)) for s in levels[:2])
+        for output in (0.0, 1.0):
+            state = torch.zeros(1, 1, 1, 1)
+            after = copy.deepcopy(own).step(torch.full_like(state, output), own.timesteps[0], state).prev_sample
+            moved.append(float(after))
+        rise, slope = second - first, moved[1] - moved[0]
+        if rise > 0 and math.isclose(abs(slope), rise, rel_tol=1e-3):
+            return slope > 0
+    return None

@@ -55,10 +55,10 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
 
     def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.exact.finite.filter import FiniteDenoiser
-        from sigmascope.information.jobs.passes import Collected
+        from sigmascope.information.jobs.passes import Posteriors
 
         p = problem
-        return {DATA: p.job(DATA, lambda: Collected(FiniteDenoiser(p.data), p.test, p.sigma, None))}
+        return {DATA: p.job(DATA, lambda: Posteriors(FiniteDenoiser(p.data), p.test, p.sigma))}
 
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Job"]
+__all__ = ["Job", "RestoredTogether"]
 
 
 @runtime_checkable
@@ -35,3 +35,10 @@ class Job(Protocol):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state of the same study."""
+
+
+@runtime_checkable
+class RestoredTogether(Job, Protocol):
+    """A job whose ranks go on from the state of the one that is furthest: each must call ``restore``."""
+
+    restored_together: bool

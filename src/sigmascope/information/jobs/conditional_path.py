@@ -13,6 +13,7 @@ where the unconditional generation is their mixture, as it is for an exact model
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from torch import Tensor
 from sigmascope.core import Attribute, Curve, Denoiser, generator
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs.forking import PathResult
-from sigmascope.information.jobs.levels import Units
+from sigmascope.information.jobs.units import Units
+from sigmascope.information.parts import Arrays, Parts
+from sigmascope.information.together import answers
 from sigmascope.noise import integral_from_the_top
 from sigmascope.sample import StochasticHeun, Streams, start
 from sigmascope.sample.schemes import Model
@@ -51,21 +54,26 @@ class ConditionalPathJob(Units):
         self._blocks = -(-self._draws // _ROWS)
         super().__init__("conditional", len(attributes) * self._blocks)
 
-    def step(self) -> None:
-        """Follow the next block from the top to the last level."""
-        k, block = divmod(self.next_unit, self._blocks)
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        k, block = divmod(number, self._blocks)
         a, rows = self._attributes[k], range(block * _ROWS, min((block + 1) * _ROWS, self._draws))
         known = {a.name: self._labels(a)[rows.start : rows.stop]}
         noise = Streams(self._seed, [(NoiseOf.CONDITIONAL_PATH, k, i) for i in rows], self._denoiser.event)
-        conditional, unconditional, scheme = Model(self._denoiser, known), Model(self._denoiser), StochasticHeun()
-        y = start(self._denoiser, float(self._nodes[0]), noise(), known)
-        gaps = []
-        for j, sigma in enumerate(self._nodes.tolist()):
-            mean = conditional.denoise(y, sigma)
-            gaps.append((mean - unconditional.denoise(y, sigma)).flatten(1).square().sum(1).numpy())
+        conditional, scheme, first = Model(self._denoiser, known), StochasticHeun(), noise()
+        gaps: list[np.ndarray] = [*held["gaps"]] if held else []
+        if held:
+            y = torch.from_numpy(held["y"])
+            for _ in gaps:
+                noise()
+        else:
+            y = start(self._denoiser, float(self._nodes[0]), first, known)
+        for j, sigma in enumerate(self._nodes.tolist()[len(gaps) :], len(gaps)):
+            mean, free = answers(self._denoiser, y, sigma, [known, {}])
+            gaps.append((mean - free).flatten(1).square().sum(1).numpy())
             if j + 1 < len(self._nodes):
                 y = scheme.step(conditional, y, sigma, float(self._nodes[j + 1]), noise, mean)
-        self.results.append({"gap": np.stack(gaps)})
+                yield partial(_state, gaps, y)
+        return {"gap": np.stack(gaps)}
 
     def _labels(self, a: Attribute) -> Tensor:
         """Values in their proportions, in random order."""
@@ -87,6 +95,10 @@ class ConditionalPathJob(Units):
         per_draw = (integral_from_the_top(self._nodes) @ rate + 0.5 * rate[0])[self._wanted]
         ceiling = max(a.entropy, float(per_draw[-1].mean()))
         return PathResult(Curve.of_draws(a.name, PATH_ESTIMATOR, self._sigmas, per_draw, ceiling, kind="estimate"))
+
+
+def _state(gaps: list[np.ndarray], y: Tensor) -> Arrays:
+    return {"gaps": np.stack(gaps), "y": y.numpy()}
 
 
 def _nodes(top: float, sigmas: Float[np.ndarray, " levels"]) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:

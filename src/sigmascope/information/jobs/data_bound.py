@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Curve, Draws, LabelledData, generator
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -72,7 +73,10 @@ def bound_size(data: LabelledData, columns: int, levels: int) -> BoundSize | Non
 
 
 class DataBound(InTurn):
-    """The passes over both halves of labelled data, one after the other, of the size of :func:`bound_size`."""
+    """The passes over both halves of labelled data, one after the other, of the size of :func:`bound_size`.
+
+    Each rank does whole passes, so the numbers are those of a single process.
+    """
 
     def __init__(self, data: LabelledData, size: BoundSize, sigma: Float[np.ndarray, " levels"], seed: int) -> None:
         self._data, self._size, self._sigma = data, size, sigma
@@ -88,21 +92,43 @@ class DataBound(InTurn):
         streams = [generator(seed, Use.DATA_BOUND, _NOISE, i) for i in range(size.draws)]
         noise = torch.stack([torch.randn(data.event, generator=g) for g in streams])
         at = sigma[list(size.levels)]
-        self._order, self._passes = [], []
+        self._order, self._others = list[Tensor](), list[Tensor]()
         for half in (False, True):
             rows = torch.nonzero(second[drawn] == half)[:, 0]
             if len(rows):
-                others = order[second[order] != half][: size.items]
                 self._order.append(rows)
-                self._passes.append(_heldout_pass(data, drawn[rows], noise[rows], others, at))
-        self._drawn = drawn
-        super().__init__({f"half{i}": p for i, p in enumerate(self._passes)})
+                self._others.append(order[second[order] != half][: size.items])
+        self._drawn, self._own = drawn, distributed.dealt([float(len(rows)) for rows in self._order])
+        self._probabilities: dict[str, np.ndarray] = {}
+        with distributed.alone():
+            self._passes = {
+                i: _heldout_pass(data, drawn[rows], noise[rows], others, at)
+                for i, (rows, others) in enumerate(zip(self._order, self._others, strict=True))
+                if i in self._own
+            }
+        super().__init__({f"half{i}": p for i, p in self._passes.items()})
+
+    def step(self) -> None:
+        """A step of the first pass that is not done."""
+        with distributed.alone():
+            super().step()
+
+    def _probability(self, name: str) -> Float[np.ndarray, "kernels draws"]:
+        """q(a | y) of the own label of each draw; every rank must call it."""
+        if not self._probabilities:
+            with distributed.alone():
+                names = [a.name for a in self._data.attributes]
+                own = {i: {n: p.own_probability(n) for n in names} for i, p in self._passes.items()}
+            by_half = {i: half for each in distributed.gathered(own) for i, half in each.items()}
+            halves = [by_half[i] for i in range(len(self._order))]
+            order = np.argsort(torch.cat(self._order).numpy())
+            self._probabilities = {n: np.concatenate([h[n] for h in halves], 1)[:, order] for n in names}
+        return self._probabilities[name]
 
     def curve(self, a: Attribute, columns: int) -> Curve:
         """The bound of an attribute, named ``heldout``, its draws averaged to so many columns."""
-        order = np.argsort(torch.cat(self._order).numpy())
-        probability = np.concatenate([p.own_probability(a.name) for p in self._passes], 1)[:, order]
-        level = [self._size.levels[j] for j, _ in self._passes[0].kernels]
+        probability = self._probability(a.name)
+        level = [self._size.levels[j] for j, _ in kernel_widths(self._sigma[list(self._size.levels)])]
         labels = self._data.labels[a.name][self._drawn].numpy()
         return grouped(heldout_bound(a, self._sigma, level, probability, labels), columns)
 

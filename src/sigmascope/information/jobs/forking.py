@@ -12,8 +12,9 @@ label of the generation itself.  Nothing is assumed of the data; the curve begin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,11 +25,12 @@ from sigmascope.core import Attribute, Curve, Denoiser, Draws
 from sigmascope.information.entropies import zhang
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.forks import LabelChildren, count_labels, forks
-from sigmascope.information.jobs.levels import Units
+from sigmascope.information.jobs.units import Units
 from sigmascope.information.keeping import kept_of_counts, sure_of_counts
+from sigmascope.information.parts import Arrays, Parts, within
 from sigmascope.sample import Streams, sample, start
 from sigmascope.sample.forks import fork, levels_below
-from sigmascope.sample.schemes import Model, final
+from sigmascope.sample.schemes import Model, State
 from sigmascope.streams import NoiseOf, SeedOf, seed_of
 
 _ROWS = 256  # children of one block
@@ -60,13 +62,36 @@ class Descent:
 
 
 def follow(
-    denoiser: Denoiser, y: Tensor, levels: Sequence[float], children: int, seed: int, first: int
-) -> tuple[Tensor, int]:
+    denoiser: Denoiser, y: Tensor, levels: Sequence[float], children: int, seed: int, first: int, held: Arrays
+) -> Parts[tuple[Tensor, int]]:
     """Ends of the continuations of parents y, the first of which has this number, and the network calls made."""
     if len(levels) == 2:  # from the last level on nothing is drawn
         return Model(denoiser).denoise(y, levels[0]).repeat_interleave(children, 0), len(y)
-    ends = final(fork(denoiser, y, levels, children, seed, first_parent=first)).y
+    resume = (int(held["step"]), torch.from_numpy(held["rows"])) if "step" in held else None
+    begun = 0 if resume is None else resume[0]
+    states = fork(denoiser, y, levels, children, seed, first_parent=first, resume=resume)
+    ends = yield from last_state(states, begun, len(levels) - 1)
     return ends, len(ends) * (2 * len(levels) - 3)  # two a step, and one to the clean value
+
+
+def last_state(
+    states: Iterator[State], begun: int, steps: int, step: str = "step", rows: str = "rows"
+) -> Parts[Tensor]:
+    """The rows of the last state of a sampler, a step at a time.
+
+    Args:
+        states: of the sampler.
+        begun: the step that it begins with.
+        steps: the last one.
+        step: name of the step in what it goes on from.
+        rows: that of the state.
+    """
+    y = torch.empty(0)
+    for state in states:
+        y, done = state.y, begun + state.step
+        if state.step and done < steps:
+            yield partial(dict, {step: np.array(done), rows: y.numpy()})
+    return y
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,19 +148,20 @@ class ForkJob(_Forked):
         self._attributes = list(attributes)
         self._block = max(_ROWS // children, 1)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__("forked", len(sigmas) * self._blocks)
+        costs = [float(len(down.to_clean(float(s)))) for s in sigmas for _ in range(self._blocks)]
+        super().__init__("forked", len(costs), costs)
 
-    def step(self) -> None:
-        """Continue the next block of draws."""
-        k, block = divmod(self.next_unit, self._blocks)
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        k, block = divmod(number, self._blocks)
         sigma, part = float(self._sigmas[k]), slice(block * self._block, (block + 1) * self._block)
         y = self._draws.v[part].double() + sigma * self._draws.noise[part].double()
-        children, calls = follow(self._denoiser, y, self._down.to_clean(sigma), self._children, self._seed, part.start)
+        levels, first = self._down.to_clean(sigma), part.start
+        children, calls = yield from follow(self._denoiser, y, levels, self._children, self._seed, first, held)
         parents = None if self._items is None else self._items[part].repeat_interleave(self._children)
         unit = {"calls": np.array(calls), **self._counts(children, parents)}
         if block == 0:
             unit["children"] = children[:SHOWN].float().numpy()
-        self._keep(unit)
+        return unit
 
     def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
         """How often each value occurs among the children of each draw."""
@@ -149,7 +175,7 @@ class ForkJob(_Forked):
 
 
 class OwnPathJob(_Forked):
-    """Labels of the children of states that generations visit: a block and a level at a time, from the top down."""
+    """Labels of the children of states that generations visit: a block at a time, from the top down."""
 
     def __init__(
         self,
@@ -169,39 +195,48 @@ class OwnPathJob(_Forked):
         self._attributes = list(attributes)
         self._block = max(_ROWS // children, 1)
         self._blocks = -(-draws // self._block)
-        super().__init__("along", len(sigmas) * self._blocks)
+        super().__init__("along", self._blocks)
 
-    def step(self) -> None:
-        """Sample down to the next level, and continue from there."""
-        block, k = divmod(self.next_unit, len(self._sigmas))
-        first = block * self._block
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        first, done = number * self._block, dict(held)
+        for k in range(int(held.get("level", 0)), len(self._sigmas)):
+            if "reached" not in done:
+                y, calls = yield from within(done, self._descend(first, k, done))
+                done = {n: x for n, x in done.items() if n not in ("down", "on_the_way", "above")}
+                done |= {"reached": y.numpy(), "calls": done.get("calls", 0) + np.array(calls)}
+            y, levels = torch.from_numpy(done["reached"]), self._down.to_clean(float(self._sigmas[k]))
+            seed = seed_of(SeedOf.CHILDREN, self._seed)
+            parts = follow(self._denoiser, y, levels, self._children, seed, first, done)
+            children, calls = yield from within(done, parts)
+            counts = {n: [*done.get(n, ()), x] for n, x in self._counts(children, None).items()}
+            done = {"level": np.array(k + 1), "above": y.numpy(), "calls": done["calls"] + calls}
+            done |= {n: np.stack(x) for n, x in counts.items()}
+            yield partial(dict, done)
+        return {n: x for n, x in done.items() if n not in ("level", "above")}
+
+    def _descend(self, first: int, k: int, held: Arrays) -> Parts[tuple[Tensor, int]]:
+        """States of a block at the level k, from those at the level above, and the network calls made."""
         count, sigma = min(self._block, self._draws - first), float(self._sigmas[k])
-        keys = [(NoiseOf.OWN_PATH, first + i, k) for i in range(count)]
-        noise = Streams(self._seed, keys, self._denoiser.event)
-        calls = 0
-        if k:
-            above = float(self._sigmas[k - 1])
-            y = torch.from_numpy(self.results[-1].pop("state"))
+        noise = Streams(self._seed, [(NoiseOf.OWN_PATH, first + i, k) for i in range(count)], self._denoiser.event)
+        above, calls, begun = float(self._sigmas[k - 1]) if k else max(self._top, sigma), 0, int(held.get("down", 0))
+        white = torch.empty(0) if k else noise()
+        if begun:
+            y = torch.from_numpy(held["on_the_way"])
+            for _ in range(begun):
+                noise()
         else:
-            above = max(self._top, sigma)
-            y, calls = start(self._denoiser, above, noise()), count
+            y = torch.from_numpy(held["above"]) if k else start(self._denoiser, above, white)
+        calls += 0 if k else count
         if above > sigma * (1 + 1e-9):
             levels = self._down.levels(above, sigma)
-            y = final(sample(self._denoiser, y, levels, noise=noise)).y
+            states = sample(self._denoiser, y, levels[begun:], noise=noise)
+            y = yield from last_state(states, begun, len(levels) - 1, "down", "on_the_way")
             calls += 2 * count * (len(levels) - 1)
-        unit = {} if k == len(self._sigmas) - 1 else {"state": y.numpy()}
-        seed = seed_of(SeedOf.CHILDREN, self._seed)
-        children, calls_of_children = follow(
-            self._denoiser, y, self._down.to_clean(sigma), self._children, seed, first
-        )  # fmt: skip
-        unit |= self._counts(children, None)
-        self.results.append(unit | {"calls": np.array(calls + calls_of_children)})
+        return y, calls
 
     def counts(self, name: str) -> Int64[Tensor, "levels draws values"]:
         """How often each value occurs among the children of each generation."""
-        units, levels = [u[f"counts.{name}"] for u in self.units()], len(self._sigmas)
-        each = [np.stack(units[b * levels : (b + 1) * levels]) for b in range(self._blocks)]
-        return torch.from_numpy(np.concatenate(each, 1))
+        return torch.from_numpy(np.concatenate([u[f"counts.{name}"] for u in self.units()], 1))
 
     def result_for(self, a: Attribute) -> PathResult:
         """Information about an attribute, and the agreement of children."""

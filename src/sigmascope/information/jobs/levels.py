@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Denoiser, Draws, Gap, HasAllPosteriors, HasPosterior, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.path import ROWS, PathPass
@@ -18,68 +17,16 @@ from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.controls import classifier_controls
 from sigmascope.information.direct import as_gap, gaps_at
-from sigmascope.information.jobs import Job
+from sigmascope.information.jobs import Job, RestoredTogether
 from sigmascope.information.jobs.passes import Blocks
-from sigmascope.information.path import markov_path, path_posterior
+from sigmascope.information.jobs.units import Units
+from sigmascope.information.parts import Arrays, Parts
+from sigmascope.information.path import markov_path, path_posterior_in_parts
 from sigmascope.sample import Streams
 from sigmascope.streams import NoiseOf
 
 PATH_BYTES = 3e8  # memory of a block of draws along its paths
-
-
-class Units:
-    """A job of independent units, each with arrays as its result; the ranks of a run take turns.
-
-    Args:
-        name: in a checkpoint.
-        count: units of all ranks.
-    """
-
-    def __init__(self, name: str, count: int) -> None:
-        self._name = name
-        self._numbers = range(distributed.rank(), count, distributed.world())
-        self.total = len(self._numbers)
-        self.results: list[dict[str, np.ndarray]] = []
-        self._all: list[dict[str, np.ndarray]] = []
-
-    @property
-    def next_unit(self) -> int:
-        """Number of the unit that this rank does next, among those of all ranks."""
-        return self._numbers[len(self.results)]
-
-    def _keep(self, unit: Mapping[str, np.ndarray]) -> None:
-        # Copies: a small result that torch laid between its large buffers would keep their pages from being used again.
-        self.results.append({k: v.copy() for k, v in unit.items()})
-
-    def units(self) -> list[dict[str, np.ndarray]]:
-        """Results of all ranks, once each is done; every rank must call it."""
-        if not self._all:
-            parts = distributed.gathered(self.results)
-            self._all = [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
-        return self._all
-
-    @property
-    def position(self) -> int:
-        """Units done."""
-        return len(self.results)
-
-    @property
-    def done(self) -> bool:
-        return len(self.results) == self.total
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Arrays from which a later run goes on."""
-        held = {f"{self._name}{i}.{k}": v for i, unit in enumerate(self.results) for k, v in unit.items()}
-        return held | {f"{self._name}.units": np.array(len(self.results))}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same study."""
-        count = int(state.get(f"{self._name}.units", -1))
-        if not 0 <= count <= self.total:
-            raise InputError("the checkpoint is not of this study: delete checkpoint*.npz and run again")
-        for i in range(count):
-            prefix = f"{self._name}{i}."
-            self.results.append({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+_PATHS, _OUTPUTS = 64, 2048  # draws of a block at most, and outputs of a network for it at one level
 
 
 class AtLevels(Units):
@@ -96,11 +43,6 @@ class AtLevels(Units):
     ) -> None:
         super().__init__(self._in_checkpoint, len(sigmas))
         self._model, self._draws, self._sigmas, self._attributes = model, draws, sigmas, attributes
-
-    @property
-    def _sigma(self) -> float:
-        """The level of the next unit."""
-        return float(self._sigmas[self.next_unit])
 
     def _rows(self, key: str) -> np.ndarray:
         """An array of every level."""
@@ -128,9 +70,8 @@ class LevelJob(AtLevels):
         super().__init__(denoiser, draws, sigmas, attributes)
         self._gaps, self._average = gaps, average
 
-    def step(self) -> None:
-        """Measure at the next level."""
-        sigma, d = self._sigma, self._draws
+    def _measured(self, number: int) -> Arrays:
+        sigma, d = float(self._sigmas[number]), self._draws
         y = d.v.double() + sigma * d.noise.double()
         level = torch.full((len(d),), sigma, dtype=torch.float64)
         log_p = all_log_posteriors(self._model, y, level)
@@ -141,7 +82,7 @@ class LevelJob(AtLevels):
                 unit |= {f"score.{a.name}": score.numpy(), f"mmse.{a.name}": mmse.numpy()}
         if isinstance(self._model, HierarchyDenoiser):
             unit["whole"] = self._model.level_entropies(y, level).cpu().numpy()
-        self._keep(unit)
+        return unit
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) at all levels."""
@@ -174,7 +115,9 @@ class _AlongPaths(Units):
         self._attributes = list(attributes)
         self._block = _rows_of_paths(draws, len(sigmas), attributes)
         self._blocks = -(-len(draws) // self._block)
-        super().__init__(self._in_checkpoint, self._blocks * (len(attributes) if self._by_attribute else 1))
+        costs = [float(len(a.values)) for a in attributes for _ in range(self._blocks)]
+        costs = costs if self._by_attribute else [1.0] * self._blocks
+        super().__init__(self._in_checkpoint, len(costs), costs)
 
     def _path(self, block: int) -> tuple[slice, Tensor]:
         """The draws of a block, and their paths."""
@@ -187,11 +130,11 @@ class PathJob(_AlongPaths):
 
     _in_checkpoint, _by_attribute = "path", True
 
-    def step(self) -> None:
-        """Filter the next block of paths for the next attribute."""
-        i, block = divmod(self.next_unit, self._blocks)
-        fine, coarse = path_posterior(self._model, self._attributes[i].name, self._path(block)[1], self._sigmas)
-        self._keep({"fine": fine.numpy(), "coarse": coarse.numpy()})
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        i, block = divmod(number, self._blocks)
+        path, name = self._path(block)[1], self._attributes[i].name
+        fine, coarse = yield from path_posterior_in_parts(self._model, name, path, self._sigmas, held)
+        return {"fine": fine.numpy(), "coarse": coarse.numpy()}
 
     def log_q(self, name: str) -> tuple[Tensor, Tensor]:
         """ln q along the paths, by single and by double steps, (levels, draws, values)."""
@@ -206,16 +149,15 @@ class AlongJob(_AlongPaths):
 
     _in_checkpoint = "along"
 
-    def step(self) -> None:
-        """Classify the next block of paths."""
-        part, path = self._path(self.next_unit)
+    def _measured(self, number: int) -> Arrays:
+        part, path = self._path(number)
         levels = torch.from_numpy(self._sigmas)[:, None].expand(-1, len(path[0]))
         log_q = [all_log_posteriors(self._model, y, s) for y, s in zip(path, levels, strict=True)]
         unit = {}
         for a in self._attributes:
             own = self._draws.labels[a.name][part]
             unit[a.name] = classifier_controls(a, torch.stack([q[a.name] for q in log_q]), own)
-        self._keep(unit)
+        return unit
 
     def controls(self, name: str) -> Float[np.ndarray, "controls levels draws"]:
         """:func:`~sigmascope.information.controls.classifier_controls` of all draws."""
@@ -255,9 +197,13 @@ def path_block(data: LabelledData, levels: int, directions: int, draws: int) -> 
 
 
 def _rows_of_paths(draws: Draws, levels: int, attributes: Sequence[Attribute]) -> int:
-    """Draws of one block of paths, which with the means of every value then takes 300 MB at most."""
+    """Draws of one block of paths: few, so that ranks can share them and a level of all values takes some seconds.
+
+    With the means of every value a block takes 300 MB at most.
+    """
     widest, size = max((len(a.values) for a in attributes), default=1), int(np.prod(draws.v.shape[1:]))
-    return int(np.clip(PATH_BYTES // (8 * size * (2 * widest + levels)), 1, len(draws)))
+    most = min(PATH_BYTES // (8 * size * (2 * widest + levels)), _PATHS, _OUTPUTS // widest)
+    return int(np.clip(most, 1, len(draws)))
 
 
 def paths_of(v: Tensor, first: int, sigmas: Float[np.ndarray, " levels"], seed: int) -> Tensor:
@@ -301,7 +247,7 @@ class InTurn:
         for name, job in self._jobs.items():
             prefix = f"{name}/"
             part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if part or isinstance(job, Blocks):
+            if part or isinstance(job, RestoredTogether):
                 job.restore(part)
 
 

@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Denoiser, Draws, generator
-from sigmascope.information.jobs.levels import Units
+from sigmascope.information.jobs.units import Meeting
 from sigmascope.information.linear import LinearDenoiser
+from sigmascope.information.parts import Arrays, Parts
+from sigmascope.information.together import answers
 from sigmascope.information.wrapping import RANDOM, UNCONDITIONAL, Losses
 from sigmascope.learn.sources import Items, Source
-from sigmascope.sample.schemes import Model
 from sigmascope.streams import Use
 
 _SPLIT, _FIT, _CLASSES, _MEASURED = range(4)  # uses of random streams
@@ -28,6 +30,7 @@ _CALLS = 30_000  # network calls at most, unless the fewest draws take more
 _AT_RANDOM = 4  # random classes for each draw
 _MOST_CONDITIONS = 8  # attributes at most
 _FEWEST = 8  # items at least
+_OUTPUTS = 2048  # network calls at a time
 
 
 def loss_levels(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " some"]:
@@ -52,7 +55,7 @@ def _at_random(attributes: int, classes: bool, unconditional_calls: int) -> bool
     return classes and unconditional_calls == 1 and attributes == 1
 
 
-class LossJob(Units):
+class LossJob(Meeting):
     """Denoising losses of a network, a level at a time; then a warning on stderr if it seems to be wrapped wrongly.
 
     They are measured on the items that the source keeps out of training, or on half of all.  ``classes`` and
@@ -76,36 +79,40 @@ class LossJob(Units):
         enough = not isinstance(source, Items) or int((source.data.weights > 0).sum()) >= _FEWEST
         self._sigma = loss_levels(sigma) if enough else sigma[:0]
         self._warned = False
+        self._rows = max(_OUTPUTS // max(self.calls // max(count * len(loss_levels(sigma)), 1), 1), 1)
         super().__init__("loss", len(self._sigma))
         if enough:
             fit, self._draws = halves(source, count, seed)
             linear = LinearDenoiser.fit(fit)
             self._errors = linear.parts(self._draws.v, self._draws.noise)
 
-    def step(self) -> None:
-        """Measure at the next level."""
-        sigma, d = float(self._sigma[self.next_unit]), self._draws
-        y = d.v.double() + sigma * d.noise.double()
-        rows = [self._error(y, sigma, {})]
-        rows += [self._error(y, sigma, {a.name: d.labels[a.name]}) for a in self._attributes]
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        sigma, d = float(self._sigma[number]), self._draws
+        conditions: list[Mapping[str, Tensor]] = [{}, *({a.name: d.labels[a.name]} for a in self._attributes)]
         if self._random:
-            rows.append(self._error_of_mean(y, sigma))
-        self.results.append({"network": np.stack(rows)})
+            drawn = self._drawn_classes()
+            conditions += [{self._attributes[0].name: k} for k in drawn.reshape(_AT_RANDOM, -1)]
+        done = [held["network"]] if held else []
+        first = done[0].shape[1] if done else 0
+        for rows in torch.split(torch.arange(first, len(d)), self._rows):
+            y = d.v[rows].double() + sigma * d.noise[rows].double()
+            means = answers(self._denoiser, y, sigma, [{n: x[rows] for n, x in c.items()} for c in conditions])
+            if self._random:
+                means = [*means[:-_AT_RANDOM], torch.stack(means[-_AT_RANDOM:]).mean(0)]
+            errors = [(m.cpu() - d.v[rows].double()) ** 2 for m in means]
+            done.append(np.stack([e.flatten(1).mean(1).numpy() for e in errors]))
+            yield lambda: {"network": np.concatenate(done, 1)}
+        return {"network": np.concatenate(done, 1)}
+
+    def step(self) -> None:
+        """Measure at the next level of this rank; after the last one of all ranks, warn where something is wrong."""
+        super().step()
         if self.done:
             self.warning()
 
-    def _error(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[np.ndarray, " draws"]:
-        return self._squared(Model(self._denoiser, known or None).denoise(y, sigma))
-
-    def _error_of_mean(self, y: Tensor, sigma: float) -> Float[np.ndarray, " draws"]:
-        a = self._attributes[0]
-        g = generator(self._seed, Use.WRAPPING, _CLASSES)
-        drawn = torch.multinomial(a.prior, len(y) * _AT_RANDOM, replacement=True, generator=g)
-        each = [Model(self._denoiser, {a.name: k}).denoise(y, sigma) for k in drawn.reshape(_AT_RANDOM, -1)]
-        return self._squared(torch.stack(each).mean(0))
-
-    def _squared(self, mean: Tensor) -> Float[np.ndarray, " draws"]:
-        return np.asarray(((mean.cpu().double() - self._draws.v.double()) ** 2).flatten(1).mean(1))
+    def _drawn_classes(self) -> Tensor:
+        a, g = self._attributes[0], generator(self._seed, Use.WRAPPING, _CLASSES)
+        return torch.multinomial(a.prior, len(self._draws) * _AT_RANDOM, replacement=True, generator=g)
 
     def losses(self) -> Losses | None:
         """The losses of all levels; None where there are too few items to fit a linear denoiser."""
@@ -123,7 +130,7 @@ class LossJob(Units):
         """What seems to be wrapped wrongly, or nothing; the first time also on stderr, in one line."""
         losses = self.losses()
         words = "" if losses is None else losses.warning()
-        if words and not self._warned:
+        if words and not self._warned and not distributed.rank():
             line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)  # names may hold any character
             tqdm.write(f"sigmascope: warning: {line}", file=sys.stderr)
         self._warned = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
 from sigmascope.information.controls import classifier_controls
-from sigmascope.information.jobs.levels import AtLevels, Units
-from sigmascope.information.likelihood import likelihood_posterior
+from sigmascope.information.jobs.levels import AtLevels
+from sigmascope.information.jobs.units import Units
+from sigmascope.information.likelihood import likelihood_in_parts
+from sigmascope.information.parts import Arrays, Parts
 from sigmascope.information.probes import HasFeatures, log_posteriors, probes
+from sigmascope.information.together import answers
 from sigmascope.sample import Streams, rows
-from sigmascope.sample.schemes import Model
 from sigmascope.streams import NoiseOf
 
-_CHUNK = 1024  # rows of a call
+_OUTPUTS = 2048  # of a network at a time
 
 
 class ClassifierJob(AtLevels):
@@ -26,10 +29,9 @@ class ClassifierJob(AtLevels):
 
     _in_checkpoint = "classified"
 
-    def step(self) -> None:
-        """Classify at the next level."""
-        log_q = log_posteriors(self._model, self._draws, self._sigma)
-        self._keep({f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes})
+    def _measured(self, number: int) -> Arrays:
+        log_q = log_posteriors(self._model, self._draws, float(self._sigmas[number]))
+        return {f"q.{a.name}": log_q[a.name].numpy() for a in self._attributes}
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln q(a | y)."""
@@ -50,15 +52,14 @@ class ControlJob(Units):
         super().__init__("controls", groups)
         self._classifier, self._make, self._sigmas, self._attributes = classifier, make, sigmas, attributes
 
-    def step(self) -> None:
-        """Classify the next group at all levels."""
-        draws = self._make(self.next_unit)
+    def _measured(self, number: int) -> Arrays:
+        draws = self._make(number)
         unit: dict[str, list[np.ndarray]] = {a.name: [] for a in self._attributes}
         for sigma in self._sigmas.tolist():
             log_q = log_posteriors(self._classifier, draws, sigma)
             for a in self._attributes:
                 unit[a.name].append(classifier_controls(a, log_q[a.name], draws.labels[a.name]).mean(1))
-        self._keep({f"controls.{name}": np.stack(means, 1) for name, means in unit.items()})
+        return {f"controls.{name}": np.stack(means, 1) for name, means in unit.items()}
 
     def means(self, name: str) -> Float[np.ndarray, "controls levels groups"]:
         """Means of :func:`~sigmascope.information.controls.classifier_controls` over the draws of each group."""
@@ -78,20 +79,20 @@ class LikelihoodJob(Units):
         highest: float,
         seed: int,
     ) -> None:
-        super().__init__("likelihood", len(attributes) * len(sigmas))
+        costs = [float(len(a.values)) for a in attributes for _ in sigmas]
+        super().__init__("likelihood", len(costs), costs)
         self._denoiser, self._draws, self._sigmas, self._attributes = denoiser, draws, sigmas, list(attributes)
         self._scale, self._highest, self._seed = scale, highest, seed
 
-    def step(self) -> None:
-        """Measure the next attribute and level."""
-        i, k = divmod(self.next_unit, len(self._sigmas))
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        i, k = divmod(number, len(self._sigmas))
         a, sigma, d = self._attributes[i], float(self._sigmas[k]), self._draws
         noise = Streams(self._seed, [(NoiseOf.LIKELIHOOD, k, *r) for r in rows(len(d))], tuple(d.v.shape[1:]))
-        gains = likelihood_posterior(
-            self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise,
-            span=self._scale, highest=self._highest, batch=_CHUNK,
+        gains = yield from likelihood_in_parts(
+            self._denoiser, a.name, d.v.double() + sigma * d.noise.double(), sigma, noise, held, self._scale,
+            highest=self._highest, batch=max(_OUTPUTS // len(a.values), 1),
         )  # fmt: skip
-        self._keep({"gains": gains.cpu().numpy()})
+        return {"gains": gains.cpu().numpy()}
 
     def log_q(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a) plus the gains, not normalised."""
@@ -110,21 +111,23 @@ class ChainJob(AtLevels):
 
     _in_checkpoint = "chain"
 
-    def step(self) -> None:
-        """Measure at the next level."""
-        sigma, d = self._sigma, self._draws
-        y = d.v.double() + sigma * d.noise.double()
-        unconditional = self._mean(y, sigma, {})
-        given_all = self._mean(y, sigma, {a.name: d.labels[a.name] for a in self._attributes})
-        unit = {"all": ((given_all - unconditional) ** 2).sum(1).numpy()}
-        for a in self._attributes:
-            given_one = self._mean(y, sigma, {a.name: d.labels[a.name]})
-            residual = 2.0 * ((given_one - unconditional) * (given_all - given_one)).sum(1)
-            unit[f"residual.{a.name}"] = residual.numpy()
-        self._keep(unit)
-
-    def _mean(self, y: Tensor, sigma: float, known: Mapping[str, Tensor]) -> Float[Tensor, "draws size"]:
-        return Model(self._model, known or None).denoise(y, sigma).flatten(1).cpu()
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        sigma, d = float(self._sigmas[number]), self._draws
+        known = {a.name: d.labels[a.name] for a in self._attributes}
+        conditions = [{}, known, *({n: x} for n, x in known.items())]
+        done: list[Arrays] = [held] if held else []
+        first = len(held["all"]) if held else 0
+        for some in torch.split(torch.arange(first, len(d)), max(_OUTPUTS // len(conditions), 1)):
+            y = d.v[some].double() + sigma * d.noise[some].double()
+            means = answers(self._model, y, sigma, [{n: x[some] for n, x in c.items()} for c in conditions])
+            free, given_all, *each = (m.flatten(1).cpu() for m in means)
+            unit = {"all": ((given_all - free) ** 2).sum(1).numpy()}
+            for a, given_one in zip(self._attributes, each, strict=True):
+                residual = 2.0 * ((given_one - free) * (given_all - given_one)).sum(1)
+                unit[f"residual.{a.name}"] = residual.numpy()
+            done.append(unit)
+            yield partial(_joined, done)
+        return _joined(done)
 
     def residual(self, name: str) -> Float[np.ndarray, "levels draws"]:
         """The residual for an attribute conditioned on first."""
@@ -133,6 +136,10 @@ class ChainJob(AtLevels):
     def everything(self) -> Float[np.ndarray, "levels draws"]:
         """Squared gap of all attributes together."""
         return self._rows("all")
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {k: np.concatenate([x[k] for x in parts]) for k in parts[0]}
 
 
 class ProbeJob(AtLevels):
@@ -152,9 +159,8 @@ class ProbeJob(AtLevels):
         super().__init__(denoiser, test, sigmas, attributes)
         self._train, self.where, self._seed = train, where, seed
 
-    def step(self) -> None:
-        """Train probes at the next level."""
-        level = self._sigmas[[self.next_unit]]
+    def _measured(self, number: int) -> Arrays:
+        level = self._sigmas[[number]]
         probed = probes(
             self._attributes, self._train, self._draws, level, self.where, denoiser=self._model, seed=self._seed
         )
@@ -162,7 +168,7 @@ class ProbeJob(AtLevels):
         for name, p in probed.items():
             unit[f"gain.{name}"], unit[f"accuracy.{name}"] = p.curve.per_draw[0], p.accuracy[0]
             unit[f"learning.{name}"] = p.learning[0]
-        self._keep(unit)
+        return unit
 
     def curve(self, a: Attribute) -> Curve:
         """The bound."""

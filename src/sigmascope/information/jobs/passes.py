@@ -16,6 +16,8 @@ from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
+from sigmascope.information.jobs.units import Units
+from sigmascope.information.parts import Arrays, Parts
 from sigmascope.streams import Use
 
 _BLOCK = 256
@@ -102,6 +104,8 @@ class Blocks(Generic[P]):
         begin: makes the pass of some draws.
         harvest: the arrays to keep of a pass that is done.
     """
+
+    restored_together = True
 
     def __init__(
         self, draws: int, size: int, begin: Callable[[slice], P], harvest: Callable[[P], dict[str, np.ndarray]]
@@ -224,3 +228,30 @@ class Collected(Blocks[PosteriorPass]):
             spread_directions=directions("spread_directions"),
             frobenius=mean("frobenius"),
         )
+
+
+class Posteriors(Units):
+    """Posteriors of all draws and levels by an exact filter, whose blocks of draws are dealt out over the ranks.
+
+    Each rank passes over all items, so the numbers are those of a single process.
+    """
+
+    def __init__(self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"]) -> None:
+        self._denoiser, self._draws, self._sigmas = denoiser, draws, sigmas
+        size = block_draws(denoiser.data, len(draws), len(sigmas), False)
+        self._blocks = [slice(start, start + size) for start in range(0, len(draws), size)]
+        super().__init__("posteriors", len(self._blocks))
+
+    def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
+        d, block = self._draws, self._blocks[number]
+        part = PosteriorPass(self._denoiser, Draws(d.items[block], d.v[block], d.noise[block]), self._sigmas)
+        if held:
+            part.restore(held)
+        while not part.done:
+            part.step()
+            yield part.state
+        return {f"posterior.{n}": v.cpu().numpy() for n, v in part.log_posterior().items()}
+
+    def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
+        """ln p(a | y) of all draws; the last row is the limit sigma → 0."""
+        return torch.from_numpy(np.concatenate([u[f"posterior.{name}"] for u in self.units()], 1))

@@ -15,7 +15,9 @@ from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ChainJob
+from sigmascope.information.jobs.training import ClassifierTraining
 from sigmascope.information.problems import ModelProblem
+from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
@@ -54,6 +56,22 @@ class Losses(Extra):
                 variables[f"loss{name}"] = (axes, x.mean(-1))
                 variables[f"loss{name}_stderr"] = (axes, x.std(-1, ddof=1) / x.shape[-1] ** 0.5)
         return results.assign(variables).assign_coords(loss_condition=list(losses.conditions), loss_sigma=losses.sigma)
+
+
+class TrainedClassifier(Extra):
+    """The training of a classifier for the study, before everything that is measured with it."""
+
+    first = True
+
+    def __init__(self, trainer: ClassifierTrainer) -> None:
+        self._trainer = trainer
+
+    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+        return {"training": problem.job("training", lambda: ClassifierTraining(self._trainer))}
+
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        results.attrs["classifier_steps"] = self._trainer.done
+        return results
 
 
 class OwnPath(Jobless):

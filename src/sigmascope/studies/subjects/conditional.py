@@ -13,6 +13,8 @@ from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError, LabelledDa
 from sigmascope.data import load
 from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, names, usual
 from sigmascope.information.mixture import Mixture
+from sigmascope.learn.classifying import ClassifierTrainer
+from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items, mean_and_scale
 from sigmascope.studies.classes import matched
 from sigmascope.studies.options import DataOptions
@@ -20,6 +22,7 @@ from sigmascope.studies.spec import GENERATED, ForeignSpec, aimed
 from sigmascope.studies.subjects.model import ConditionalModel, Network, check_same_data, in_groups, require_measure
 from sigmascope.studies.subjects.opened import Opened, with_features
 
+_HELD_OUT, _FEWEST_ITEMS = 0.2, 16  # items that a classifier of the study is measured on: share, and fewest
 _SAMPLES, _FEWEST = 2048, 400  # of the gaps of a network without an empty class, two outputs each
 
 
@@ -38,6 +41,11 @@ class Matched(Denoiser):
         self._own = {a.name: own for a, own, _ in pairs}
         for k, (_, _, classes) in enumerate(pairs):
             self.register_buffer(f"classes{k}", torch.tensor(list(classes), dtype=torch.int64), persistent=False)
+
+    @property
+    def mixes_conditions(self) -> bool:
+        """Whether rows of one call may differ in what is known: as of the network."""
+        return bool(getattr(self.network, "mixes_conditions", False))
 
     def forward(
         self,
@@ -118,18 +126,40 @@ def open_conditional(
         spec, inputs=replace(w, attributes=w.attributes or tuple(a.name for a in attributes)),
         fingerprint=data.fingerprint, model_fingerprint=opened.model.digest, sampling=in_groups(spec.sampling),
     )  # fmt: skip
-    source = Items(data, holdout=0.0, null=0, seed=0)
+    trainer = _trainer(data, spec, next(network.parameters(), torch.empty(0)).device)
+    source = Items(data, holdout=0.0, null=0, seed=0) if trainer is None else trainer.source
+    assert isinstance(source, Items)
     _, scale = mean_and_scale(source, spec.sampling.seed)
     spec = _affordable(spec, opened)
     span, seed = scale * data.size**0.5, spec.sampling.seed
     model = opened.mixed(conditional, span, seed) if opened.model.needs_class else with_features(conditional, spec)
     (first, own, classes), *others = pairs
+    classifier = None if trainer is None else trainer.averaged
     studied = Network(
-        model, None, None, opened.highest_output, opened.model.words, opened.model.parameters,
+        model, classifier, None, opened.highest_output, opened.model.words, opened.model.parameters,
         classes=() if others else tuple((v, k, own.values[k]) for v, k in zip(first.values, classes, strict=True)),
         unconditional_calls=model.calls if isinstance(model, Mixture) else 1,
     )  # fmt: skip
-    return ConditionalModel(studied, source, data, attributes, held_out=False, scale=scale), spec
+    held_out = trainer is not None
+    return ConditionalModel(studied, source, data, attributes, held_out=held_out, scale=scale, trainer=trainer), spec
+
+
+def _trainer(data: LabelledData, spec: ForeignSpec, device: torch.device) -> ClassifierTrainer | None:
+    """The training of a classifier of the study, on most of the items; None where none is asked for."""
+    steps, s = spec.classifying.classifier_steps, spec.sampling
+    if not steps:
+        return None
+    settings = Settings(
+        steps=steps, warmup=min(Settings.warmup, steps // 4), sigma_min=s.sigma_min, sigma_max=s.sigma_max, seed=s.seed,
+        holdout=_HELD_OUT, null=0,
+    )  # fmt: skip
+    source = Items(data, holdout=_HELD_OUT, null=0, seed=s.seed)
+    if int(source.kept_out.sum()) < _FEWEST_ITEMS:
+        raise InputError(
+            f"{spec.inputs.data}: a classifier needs items to be measured on, and a fifth of {len(data)} are fewer "
+            f"than {_FEWEST_ITEMS}: leave out --classifier-steps"
+        )
+    return ClassifierTrainer(source, settings, device)
 
 
 def matched_to(
@@ -174,10 +204,14 @@ def _paired(data: LabelledData, network: Denoiser, w: DataOptions, model: str) -
 
 def _estimated(spec: ForeignSpec, opened: Opened) -> ForeignSpec:
     """The specification with the usual estimators of a network that has no classifier."""
-    default = tuple(e for e in usual(CONDITIONAL) if e != "classifier")
+    trained = spec.classifying.classifier_steps > 0
+    default = tuple(e for e in usual(CONDITIONAL) if e != "classifier" or trained)
     chosen = spec.estimators or (default if opened.model.needs_class else (*default, PATH_ESTIMATOR))
-    if "classifier" in chosen:
-        raise InputError(f"{spec.model}: a pipeline has no classifier of noisy images: leave it out of --estimators")
+    if "classifier" in chosen and not trained:
+        raise InputError(
+            f"{spec.model}: it has no classifier of noisy images: add --classifier-steps 2000, or leave it out of "
+            "--estimators"
+        )
     require_measure(chosen)
     return replace(spec, estimators=chosen)
 

@@ -24,6 +24,7 @@ from sigmascope.information.joining import Joining
 from sigmascope.information.problem import joined
 from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
+from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
@@ -32,7 +33,16 @@ from sigmascope.streams import Use
 from sigmascope.studies.costs import line, lines_of_costs, table_of_classes
 from sigmascope.studies.exact_law import attributes_of
 from sigmascope.studies.extras.marks import MarksOfModel
-from sigmascope.studies.extras.models import Calibration, Chain, DrawsOfGaps, Losses, OfProbes, OwnPath, allocation_of
+from sigmascope.studies.extras.models import (
+    Calibration,
+    Chain,
+    DrawsOfGaps,
+    Losses,
+    OfProbes,
+    OwnPath,
+    TrainedClassifier,
+    allocation_of,
+)
 from sigmascope.studies.options import GapOptions, Sampling
 from sigmascope.studies.spec import ForeignSpec, ModelSpec, Spec
 from sigmascope.studies.subjects.base import Subject
@@ -83,6 +93,7 @@ class ConditionalModel(Subject[ModelProblem]):
         attributes: those studied.
         held_out: whether the draws are of items kept out of training.
         scale: root of the mean squared distance of the data from their mean, per coordinate.
+        trainer: of the classifier, where the study trains it.
     """
 
     kind = CONDITIONAL
@@ -96,9 +107,11 @@ class ConditionalModel(Subject[ModelProblem]):
         *,
         held_out: bool,
         scale: float,
+        trainer: ClassifierTrainer | None = None,
     ) -> None:
         self.network, self.source, self.data, self.attributes = network, source, data, attributes
         self.held_out, self.scale, self.classifier = held_out, scale, network.classifier
+        self._trainer = trainer
         self.items = data if isinstance(data, LabelledData) else None
 
     @property
@@ -163,9 +176,10 @@ class ConditionalModel(Subject[ModelProblem]):
         return Joining(problem, further)
 
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
+        trained = () if self._trainer is None else (TrainedClassifier(self._trainer),)
         return (
-            Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(), OfProbes(),
-            NetworkFacts(self), DrawsOfGaps(),
+            *trained, Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(),
+            OfProbes(), NetworkFacts(self), DrawsOfGaps(),
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
@@ -182,6 +196,8 @@ class ConditionalModel(Subject[ModelProblem]):
         lines = [line("data", self.data.words + out), line("model", model), *table_of_classes(net.classes)]
         classified = self.joining(problem).classified
         others = [("classifier", f"at most {classified:,} calls")] if classified else []
+        if self._trainer is not None:
+            others.insert(0, ("training", f"{self._trainer.settings.steps:,} steps of the classifier"))
         calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.unconditional_calls)[1]
         return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import sigmascope.distributed as distributed
 from sigmascope.adapters.naming import full_name
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data import load_any
@@ -75,19 +76,20 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
-    spec = _with_paths(spec)
-    subject, opened = open_model(spec, resolve_device(spec.device))
+    spec, device = _with_paths(spec), resolve_device(spec.device)
+    subject, opened = distributed.by_each(lambda: open_model(spec, device))
     check_range(spec, opened)
     return subject, opened
 
 
 def _open_foreign(spec: ForeignSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
     spec = _with_paths(spec)
-    opened = open_loaded(spec, resolve_device(spec.device))
+    device = resolve_device(spec.device)
+    opened = distributed.by_each(lambda: open_loaded(spec, device))
     if opened.model.folder is not None:  # a function that names a folder of a training
         trained, named = opening_of_trained(spec, opened.model.folder), spec.model
-        subject, trained = open_model(trained, resolve_device(spec.device))
-        return subject, replace(trained, model=named)
+        subject, resolved = distributed.by_each(lambda: open_model(trained, device))
+        return subject, replace(resolved, model=named)
     return of_model(spec, opened, None, out, progress)
 
 
@@ -106,7 +108,7 @@ def of_model(
     Raises: InputError.
     """
     if check_use(spec, opened):
-        return open_conditional(spec, opened, data)
+        return distributed.by_each(lambda: open_conditional(spec, opened, data))
     return open_sampler(spec, opened, progress, out, data)
 
 

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import sigmascope.distributed as distributed
 from sigmascope.adapters.functions import function_named
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
@@ -198,8 +199,7 @@ def open_sampler(
     if made and function is not None:
         data, label = _made(spec, opened, function, progress, out)
     else:
-        data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
-        data = opened.values(data)
+        data = distributed.by_each(lambda: _values(spec, opened, given))
         label = Nearest(data)
         if function is not None:
             labels = by_function(function, data.attributes[0].name, data.attributes)
@@ -211,6 +211,13 @@ def open_sampler(
     inputs = replace(w, attributes=w.attributes or names)  # as they were passed, possibly with bins
     spec = replace(spec, inputs=inputs, fingerprint=data.fingerprint, model_fingerprint=opened.model.digest)
     return Sampler(opened, data, label, made, spec), spec
+
+
+def _values(spec: ForeignSpec, opened: Opened, given: LabelledData | None) -> LabelledData:
+    """The data as values of the network: those from Python, or those that the specification names."""
+    w = spec.inputs
+    data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+    return opened.values(data)
 
 
 def require_children(a: Any, forks: int) -> None:
