@@ -217,9 +217,9 @@ def modules_of(network: object) -> list[nn.Module]:
         network = network.func
     code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
     named = getattr(network, "__globals__", {})
-    found = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
-    found += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
-    return [x for x in found if isinstance(x, nn.Module)]
+    used = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
+    used += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
+    return [x for x in used if isinstance(x, nn.Module)]
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:
