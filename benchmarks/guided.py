@@ -1,6 +1,6 @@
 """Does guidance within the advised interval do what guidance everywhere does, and at which cost?
 
-    python benchmarks/guided.py mnist-10k.npz STUDY [--model examples/study_your_model.py:build] [--json FILE]
+    python benchmarks/guided.py mnist-10k.npz STUDY [--model MODULE:FUNCTION] [--each N] [--json FILE]
 
 STUDY is a study of the model of examples/your_model.py; its advice on the digit is tried.  Digits are generated without
 guidance, with guidance everywhere, and with guidance in the advised interval.  A convolutional classifier that is

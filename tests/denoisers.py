@@ -44,7 +44,7 @@ def classifier(kind: str = "unet") -> NoisyClassifier:
     )
 
 
-def neural(kind: str = "unet", frame: str = "round", told: bool = False) -> NeuralDenoiser:
+def neural(kind: str = "unet", frame: str = "round", classified: bool = False) -> NeuralDenoiser:
     torch.manual_seed(0)
     basis = torch.linalg.qr(torch.randn(192, 8))[0].T.reshape(8, *EVENT).contiguous()
     coordinates = (
@@ -53,11 +53,8 @@ def neural(kind: str = "unet", frame: str = "round", told: bool = False) -> Neur
         else PrincipalFrame(torch.rand(EVENT), 0.3, basis, torch.logspace(0, -2, 8))
     )
     more = (Continuous("angle", 2, (0.0, 1.0), (1.0, 2.0)),)
-    return stirred(
-        NeuralDenoiser(
-            EVENT, (WHERE, OTHER), Architecture(kind, 8, 1), coordinates, more, None, classifier() if told else None
-        )
-    )
+    reader, kinds = classifier() if classified else None, Architecture(kind, 8, 1)
+    return stirred(NeuralDenoiser(EVENT, (WHERE, OTHER), kinds, coordinates, more, None, reader))
 
 
 class Network(nn.Module):
@@ -112,7 +109,7 @@ MADE = {
     "NeuralDenoiser": neural,
     "NeuralDenoiser, perceptron": lambda: neural("mlp"),
     "NeuralDenoiser, principal": lambda: neural("mlp", "principal"),
-    "NeuralDenoiser, told by a classifier": lambda: neural(told=True),
+    "NeuralDenoiser, with a classifier": lambda: neural(classified=True),
     "Foreign": foreign,
     "Foreign, v": lambda: foreign(prediction="v_prediction"),
     "Foreign, flow": lambda: foreign(prediction="flow_prediction"),

@@ -148,6 +148,12 @@ def only_two_points(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
     to.setattr(module, "tried", lambda subject: [])
 
 
+def tiny(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
+    """The sizes of --quick, and four steps of training."""
+    for name, value in {"Sizes": lambda: module.QUICK, "LEAST": 0.0, "STUDIED": 1e9}.items():
+        to.setattr(module, name, value)
+
+
 _STUDY = {"draws": 16, "levels": 5, "size": 16}
 _TRAINED = {"steps": 12, "classifier_steps": 6, "batch": 16, "width": 16, "depth": 1}
 HOWS: dict[str, How] = {
@@ -178,6 +184,7 @@ HOWS: dict[str, How] = {
     "products": How("minutes", {"only": "posterior,denoiser,large,ranks", "repeat": 1}, without_processes),
     "coverage": How("17 minutes", {"seeds": 2}, patched(DRAWS=(64,), RESAMPLES=20)),
     "filters": How("a minute", patch=patched(PATHS=32, STEPS=16, ROUNDS=1)),
+    "gpu": How("eight minutes on a GPU", patch=tiny),
     "tree": How("half a minute", patch=patched(BATCH=8, ROUNDS=1)),
     "shapes": How("minutes", patch=of_one_shape),
     "fresh": How("a minute", _STUDY, study_in_this_process),

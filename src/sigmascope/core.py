@@ -173,7 +173,7 @@ class Denoiser(nn.Module, ABC):
         """Posterior mean of v.
 
         Args:
-            y: noisy values.
+            y: noisy values, on any device; the result is there too.
             sigma: one noise level per row.
             known: for some attributes, the index of the value of each row, int64, -1 where unknown; for a continuous
                 attribute its value, float, shape (batch, dim).

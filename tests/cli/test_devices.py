@@ -20,28 +20,33 @@ EVERY = "posterior,score_gap,mmse_gap,filter,forks"
 OF_MODEL = "score_gap,classifier,probes"
 TRAIN = "train IN/blocks.npz --attributes place,colour --width 8 --depth 1 --batch 16 --steps 6 --warmup 2 --out OUT"
 BLOCKS, TWO = "IN/blocks.npz --attributes place,colour", "--attributes colour --draws 8 --levels 3"
-TOLD = f"{TWO} --null-class 3 --classes by-order --budget 2500"
+GIVEN = f"{TWO} --null-class 3 --classes by-order --budget 2500"
 LINES = {
     "study": f"study {BLOCKS} --pairs --draws 8 --levels 3 --forks 6 --estimators {EVERY}",
     "study, held out": f"study {BLOCKS} --law heldout --draws 16 --levels 4",
     "study, hierarchy": f"study {SMALL} --draws 2 --levels 2 --sigma-max 20 --sigma-min 0.05",
     "study, dry": f"study {BLOCKS} --draws 8 --levels 4 --dry-run",
-    "study, classes": f"study IN/pictures.npz --model diffusers:IN/classes {TOLD} --estimators score_gap,probes",
+    "study, classes": f"study IN/pictures.npz --model diffusers:IN/classes {GIVEN} --estimators score_gap,probes",
     "study, forks": f"study IN/pictures.npz --model diffusers:IN/free {TWO} --forks 6 --steps 4 --estimators forks",
-    "study, latents": f"study IN/wider.npz --model diffusers:IN/latent {TOLD} --estimators score_gap,mmse_gap",
+    "study, latents": f"study IN/wider.npz --model diffusers:IN/latent {GIVEN} --estimators score_gap,mmse_gap",
     "study, generated": "study generated --labeller labels:colour --model diffusers:IN/free --draws 8 --levels 3 "
     "--forks 6 --steps 4 --estimators forks",
     "generate": f"generate {BLOCKS} --n 4 --steps 6",
     "generate, filter": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter",
     "generate, about": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter --about colour",
+    "generate, model": "generate IN/pictures.npz --attributes colour --model diffusers:IN/classes --null-class 3 "
+    "--classes by-order --n 4 --steps 4 --watch colour",
     "fork": f"fork {BLOCKS} --sigma 2 --forks 8 --seeds 3",
     "fork, sampler": f"fork {BLOCKS} --sigma 2 --forks 8 --seeds 3 --sampler sde --steps 6",
     "fork, hierarchy": f"fork {SMALL} --sigma 0.4 --forks 8 --seeds 4",
+    "fork, model": "fork IN/pictures.npz --attributes colour --model diffusers:IN/free --sigma 2 --seeds 2 --forks 4 "
+    "--steps 4",
     "prompts": "prompts --model diffusers:IN/stable --prompt a_red_cube --n 2 --steps 2 --levels 4 --noises 2",
     "prompts, xl": "prompts --model IN/xl --prompt a_red_cube --n 2 --steps 2 --levels 4 --noises 2",
 }  # fmt: skip
 """Of each command with a device some lines; ``IN/`` is the folder of inputs. Training is in a test of their own."""
-CONVOLVED = ("study, classes", "study, forks", "study, latents", "study, generated", "prompts", "prompts, xl")
+CONVOLVED = ("study, classes", "study, forks", "study, latents", "study, generated", "generate, model", "fork, model",
+             "prompts", "prompts, xl")  # fmt: skip
 """Those that call a network with convolutions, or an autoencoder."""
 
 

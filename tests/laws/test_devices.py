@@ -78,7 +78,7 @@ def asked(event: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def known_to(d: Denoiser) -> Iterator[dict[str, torch.Tensor] | None]:
-    """What a denoiser may be told: nothing, each attribute, and each where some are unknown."""
+    """What a denoiser may be given: nothing, each attribute, and each where some are unknown."""
     if not isinstance(d, Guided):
         yield None
     if isinstance(d, (GaussianDenoiser, NeuralDenoiser)):
@@ -209,7 +209,7 @@ def test_no_scheme_is_forgotten():
 
 
 def sampled(d: Denoiser, scheme: Scheme, device: str) -> list[torch.Tensor]:
-    """The end of a generation, told an attribute where the scheme can be, and of forks of its first state."""
+    """The end of a generation, conditional where the scheme can be, and of forks of its first state."""
     exact = isinstance(scheme, Bridge)
     known = None if exact else {d.attributes[0].name: (torch.arange(4) % 2).to(device)}
     noise = Streams(0, rows(4), d.event)

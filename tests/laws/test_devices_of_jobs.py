@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import sigmascope
@@ -38,10 +39,13 @@ from sigmascope.information.jobs.networks import (
     ProbeJob,
 )
 from sigmascope.information.jobs.pairs import PairJob
-from sigmascope.information.jobs.passes import Collected, sketch_of
+from sigmascope.information.jobs.passes import Collected, Posteriors, sketch_of
+from sigmascope.information.jobs.training import ClassifierTraining
 from sigmascope.information.maps import information_maps
 from sigmascope.information.mixture import Mixture
 from sigmascope.information.pointwise import pointwise
+from sigmascope.learn.classifying import ClassifierTrainer
+from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items
 
 SIGMA = np.array([3.0, 1.0, 0.4])
@@ -80,10 +84,11 @@ def levels(d: Any) -> LevelJob:
     return LevelJob(d, of_law(d), SIGMA, d.attributes, True, True)
 
 
+SMALL = Settings(network="unet", width=8, depth=1, batch=16, steps=6, warmup=2, precision="float32")
 WHERE, DOWN = LIGHT.attributes[0], Descent(3.0, 0.2, 6)
 JOBS: dict[str, Callable[[str], Any]] = {
     "GapJob": lambda at: gaps(neural().to(at)),
-    "GapJob, told by a classifier": lambda at: gaps(neural(told=True).to(at)),
+    "GapJob, with a classifier": lambda at: gaps(neural(classified=True).to(at)),
     "GapJob, foreign": lambda at: gaps(foreign().to(at)),
     "GapJob, mixture": lambda at: gaps(Mixture(foreign(null=None), "where", span=3.0, nodes=2).to(at)),
     "PathJob": lambda at: PathJob(neural().to(at), drawn(), SIGMA, LIGHT.attributes, 0),
@@ -118,6 +123,8 @@ JOBS: dict[str, Callable[[str], Any]] = {
     "OwnPathJob": lambda at: OwnPathJob(
         foreign().to(at), 5.0, SIGMA, [WHERE], labelled, DOWN, draws=3, children=4, seed=0
     ),
+    "Posteriors": lambda at: Posteriors(exact(at), drawn(ITEMS), SIGMA),
+    "ClassifierTraining": lambda at: ClassifierTraining(ClassifierTrainer(Items(LIGHT, null=0), SMALL, at)),
     "DataBound": lambda at: DataBound(LIGHT, bound_size(LIGHT, 8, 3), SIGMA, 0),
     "HeldOutPass": lambda at: HeldOutPass(exact(at), drawn(ITEMS, 4), SIGMA),
 }  # fmt: skip
@@ -125,10 +132,13 @@ JOBS: dict[str, Callable[[str], Any]] = {
 PARTS = {
     "Blocks": "passes over blocks of draws: Collected, PairJob and FinitePathJob are these",
     "InTurn": "jobs one after the other: DataBound is such",
+    "Units": "independent units: most jobs are such",
+    "AtLevels": "a unit for each level: LevelJob and others are such",
+    "Meeting": "units that end together: LossJob is such",
     "PathPass": "a part of FinitePathJob",
     "PosteriorPass": "a part of Collected and PairJob",
 }
-"""Jobs that run as parts of others, and so are not run by themselves."""
+"""Jobs that run as parts of others, and so are not run by themselves; private ones are parts as well."""
 
 
 def classes() -> set[str]:
@@ -140,7 +150,7 @@ def classes() -> set[str]:
                 kind.__name__
                 for kind in vars(importlib.import_module(module.name)).values()
                 if inspect.isclass(kind) and kind.__module__.startswith("sigmascope") and not inspect.isabstract(kind)
-                and all(hasattr(kind, name) for name in ("step", "state", "restore"))
+                and all(hasattr(kind, name) for name in ("step", "state", "restore")) and kind.__name__[0] != "_"
                 and not getattr(kind, "_is_protocol", False)
             }  # fmt: skip
     return found
@@ -159,7 +169,11 @@ def results(make: Callable[[], Any]) -> dict[str, np.ndarray]:
     resumed.restore(job.state())
     while not resumed.done:
         resumed.step()
-    return resumed.state()
+    state = resumed.state()
+    if "training.state" in state:  # a file of the training, in bytes
+        tensors = safetensors.torch.load(state.pop("training.state").tobytes())
+        state |= {name: x.numpy() for name, x in tensors.items()}
+    return state
 
 
 @pytest.mark.filterwarnings("ignore::sigmascope.information.above.CoarseTopWarning")
@@ -175,7 +189,7 @@ def test_jobs(name):
         assert np.allclose(found[key], value, rtol=1e-4, atol=1e-5, equal_nan=True), key
 
 
-def told(image: Any, d: Any) -> Any:
+def of_image(image: Any, d: Any) -> Any:
     return next(iter(pointwise(d, image, SIGMA, noises=4).values())).per_noise
 
 
@@ -189,8 +203,8 @@ FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "information_maps": lambda at: information_maps(neural().to(at), drawn().v[0], {"where": 1}, SIGMA, noises=4)[
         "where"
     ].rate,
-    "pointwise": lambda at: told(ITEMS.source.take(torch.tensor([3]))[0], exact(at)),
-    "pointwise, mixture": lambda at: told(torch.ones(3), mixture().to(at)),
+    "pointwise": lambda at: of_image(ITEMS.source.take(torch.tensor([3]))[0], exact(at)),
+    "pointwise, mixture": lambda at: of_image(torch.ones(3), mixture().to(at)),
     "divergence": lambda at: apart(foreign().to(at)),
     "divergence, by a network": lambda at: apart(neural().to(at)),
     "forks_by_sampling": lambda at: forks_by_sampling(

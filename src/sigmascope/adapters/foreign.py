@@ -42,7 +42,8 @@ LevelPerRow = Float[Tensor, " batch"]
 Network = Callable[..., Tensor]
 """From x, shape (batch, *event), the time of each row, and the index of each row's class (None: no classes).
 
-A network without classes may also take x and the times alone.
+A network without classes may also take x and the times alone.  A module gets x in the type of its parameters, or in
+that of its attribute ``takes``, and the times in float32 where its parameters are in half precision.
 """
 _CHUNK = 256  # largest number of rows of one call
 
@@ -181,6 +182,7 @@ class Foreign(Denoiser):
         dtype = torch.float32 if parameter is None else parameter.dtype
         # In half precision the time 501 would be 500 or 502: the network rounds what it makes of it, not the time.
         exact = time.to(torch.promote_types(dtype, torch.float32))
+        dtype = getattr(self.network, "takes", dtype)  # of x, where it is not that of the weights
         given = (own if self.prediction == "denoiser" else x).to(dtype), exact
         f = (self.network(*given, label) if self._takes_label else self.network(*given)).to(y.device).double()
         if f.shape != y.shape:
@@ -215,9 +217,9 @@ def modules_of(network: object) -> list[nn.Module]:
         network = network.func
     code, cells = getattr(network, "__code__", None), getattr(network, "__closure__", None) or ()
     named = getattr(network, "__globals__", {})
-    objects = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
-    objects += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
-    return [x for x in objects if isinstance(x, nn.Module)]
+    used = [*bound, network, getattr(network, "__self__", None), *(c.cell_contents for c in cells)]
+    used += [named[n] for n in (code.co_names if code is not None else ()) if n in named]
+    return [x for x in used if isinstance(x, nn.Module)]
 
 
 def require_finite_output(denoiser: Foreign, name: str) -> None:

@@ -48,10 +48,20 @@ class _Edm(nn.Module):
         super().__init__()
         self.inner, self.data, self.sign = inner, data, sign
 
+    @property
+    def takes(self) -> torch.dtype:
+        """The type of y, which is part of the output: in half precision it would be rounded by more than the noise."""
+        return torch.promote_types(self._own, torch.float32)
+
+    @property
+    def _own(self) -> torch.dtype:
+        first = next(self.inner.parameters(), None)
+        return torch.float32 if first is None else first.dtype
+
     def forward(self, y: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         s = sigma.reshape(-1, *[1] * (y.ndim - 1))
         total = (s**2 + self.data**2).sqrt()
-        f: Tensor = self.inner((y / total).to(y.dtype), 0.25 * sigma.log(), label)
+        f: Tensor = self.inner((y / total).to(self._own), 0.25 * sigma.log(), label).to(y.dtype)
         return (self.data / total) ** 2 * y + self.sign * s * self.data / total * f
 
 
