@@ -154,6 +154,21 @@ def tiny(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
         to.setattr(module, name, value)
 
 
+def only_two_steps(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
+    """A network of two steps of training."""
+    whole = module.train
+    to.setattr(module, "train", lambda images, labels: whole(images, labels, steps=2, batch=8))
+
+
+def little_guided(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
+    """Advice of a study, and a few images with few steps."""
+    level = types.SimpleNamespace(value=2.0, reached=True)
+    advice = types.SimpleNamespace(kind="guidance_interval", reason="", high=level, low=types.SimpleNamespace(
+        value=0.1, reached=True))  # fmt: skip
+    for name, value in {"EPOCHS": 1, "STEPS": 2, "advise": lambda study: [advice]}.items():
+        to.setattr(module, name, value)
+
+
 _STUDY = {"draws": 16, "levels": 5, "size": 16}
 _TRAINED = {"steps": 12, "classifier_steps": 6, "batch": 16, "width": 16, "depth": 1}
 HOWS: dict[str, How] = {
@@ -172,6 +187,8 @@ HOWS: dict[str, How] = {
     "network": How("it wants the network"),
     "ranks": How("minutes of training; several processes have tests of their own", _TRAINED, undrawn),
     "ddpm": How("nine minutes, and tests of its own", patch=only_read),
+    "guided": How("minutes of network calls", {"each": 2}, little_guided),
+    "two_steps": How("twenty minutes on one core", patch=only_two_steps),
     "advised": How("three minutes, and tests of its own", patch=only_two_points),
     "agreement": How("an hour", {"draws": 16, "levels": 5}, of_small_scenes),
     "several": How("minutes", {"draws": 64, "levels": 12}),
