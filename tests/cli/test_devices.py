@@ -33,7 +33,7 @@ LINES = {
     "--forks 6 --steps 4 --estimators forks",
     "generate": f"generate {BLOCKS} --n 4 --steps 6",
     "generate, filter": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter",
-    "generate, about": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter --about colour",
+    "generate, watched": f"generate {BLOCKS} --n 4 --steps 6 --sampler filter --watch colour",
     "generate, model": "generate IN/pictures.npz --attributes colour --model diffusers:IN/classes --null-class 3 "
     "--classes by-order --n 4 --steps 4 --watch colour",
     "fork": f"fork {BLOCKS} --sigma 2 --forks 8 --seeds 3",
