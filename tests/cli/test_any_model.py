@@ -169,6 +169,17 @@ def test_translate_takes_a_network_with_a_schedule(capsys):
     assert level["network_sigma"] == pytest.approx(2)
 
 
+def test_advice_in_the_units_of_any_pipeline(tmp_path, capsys):
+    """A study of a network without a scheduler, in the steps of a pipeline that a function returns."""
+    data = ["pictures.npz", "--attributes", "colour", "--model", "mine:build", *SMALL, "--budget", "6000"]
+    assert run("study", *data, "--estimators", "score_gap,filter", "--out", tmp_path / "a") == 0
+    capsys.readouterr()
+    assert run("advise", tmp_path / "a", "--model", "mine:pipe", "--steps", 30, "--words") == 0
+    assert "of 30" in capsys.readouterr().out
+    assert run("advise", tmp_path / "a", "--model", "mine:build") == 2
+    assert "has no scheduler" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("model", ["trained", "bundled", "mine:folder"])
 def test_translate_says_what_has_no_units(capsys, model):
     assert run("translate", "--model", model, "--sigma", "1") == 2

@@ -70,8 +70,9 @@ class Command:
 
     study: Annotated[str, Place, arg("STUDY")] = ""
     """Folder of a finished study."""
-    model: Annotated[str, arg("FOLDER", "(default: the study's own pipeline)")] = ""
-    """diffusers:FOLDER, a pipeline: give the advice in the units of its scheduler."""
+    model: Annotated[str, arg("MODEL", "(default: the study's own pipeline)")] = ""
+    """Give the advice in the units of the scheduler of a pipeline: diffusers:FOLDER, hub:OWNER/NAME, or
+    MODULE:FUNCTION, your own function that returns one."""
     about: Annotated[AttributeOptions, Flat, group("attribute")] = AttributeOptions()
     sampler: Sampler = SAMPLER
     output: Annotated[OutputOptions, Flat, group("output")] = OutputOptions()

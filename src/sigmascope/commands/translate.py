@@ -43,7 +43,8 @@ class Command:
     """
 
     model: Folder = ""
-    """Folder of a pipeline that save_pretrained has written, with or without diffusers: before it."""
+    """Folder of a pipeline that save_pretrained has written, with or without diffusers: before it; hub:OWNER/NAME; or
+    MODULE:FUNCTION, your own function that returns a pipeline or a network with a schedule."""
     level: Annotated[LevelOptions, Flat, group("level")] = LevelOptions()
     sampler: Sampler = SAMPLER
     json: Flag = False

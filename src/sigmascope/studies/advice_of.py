@@ -11,7 +11,8 @@ from typing import Any
 
 import xarray as xr
 
-from sigmascope.adapters.diffusers.units import Ruler, ruler_of
+from sigmascope.adapters.diffusers.units import Ruler
+from sigmascope.adapters.models import LoadedModel
 from sigmascope.adapters.naming import HUB, PIPELINE
 from sigmascope.core import InputError
 from sigmascope.data.sigma_units import LATENTS, range_of
@@ -20,6 +21,7 @@ from sigmascope.studies.advice_words import as_html
 from sigmascope.studies.advising import Advisor
 from sigmascope.studies.reading import read_study
 from sigmascope.studies.results import to_curves
+from sigmascope.studies.rulers import NO_SCHEDULER, ruler_of_any
 from sigmascope.studies.spec import read_spec
 from sigmascope.studies.translating import numbers
 
@@ -49,8 +51,8 @@ def advise(
         keep: the attribute to keep; empty: each attribute.
         redraw: the attribute to change; empty: all others.
         probability: probability of keeping the attribute.
-        model: ``diffusers:`` and the folder of a pipeline, for levels in the units of its scheduler; empty: that of
-            the study.
+        model: a pipeline, or a function of the user that returns one, for levels in the units of its scheduler; empty:
+            the pipeline of the study.
         steps: of the sampler.
         timesteps: a list of timesteps, as text, instead of ``steps``.
         sigmas: a list of levels of the scheduler, as text, instead of ``steps``.
@@ -117,14 +119,18 @@ def _advised(
     ruler, factor = None, 1.0
     if named:
         try:
-            ruler = ruler_of(named, steps, **lists)
+            of_model = ruler_of_any(named, steps, **lists)
+            if isinstance(of_model, LoadedModel):
+                raise InputError(f"{named}: {NO_SCHEDULER}")
+            ruler = of_model
             factor = unit_factor(str(results.attrs.get("unit_of_sigma", "")), ruler, study, named)
         except InputError as error:
             missing(error)
             ruler = None
     advisor = Advisor(results, probability, ruler, int(results.attrs.get("seed", 0)), factor, estimator)
     advice = advisor.all(keep, redraw, ruler.steps if ruler is not None else steps)
-    if not named or str(results.attrs.get("model", "")).startswith((PIPELINE, HUB)):
+    studied = str(results.attrs.get("model", ""))
+    if not named or studied.startswith((PIPELINE, HUB)) or studied == named:
         return advice
     note = f"; steps, timesteps and strengths are those of {named}, which this study did not measure"
     return [replace(a, law=a.law + note) for a in advice]

@@ -22,9 +22,10 @@ _LIMITS = (
 class PromptTask:
     """A prompt of a text-to-image pipeline, and the prompt that it is compared with."""
 
-    model: Annotated[str, arg("FOLDER", "(required)")] = ""
+    model: Annotated[str, arg("MODEL", "(required)")] = ""
     """Folder of a text-to-image pipeline (Stable Diffusion, SDXL, PixArt, Sana, Flux, AuraFlow, Lumina 2) that
-    save_pretrained has written, with or without diffusers: before it; or hub:OWNER/NAME, a pipeline of the hub."""
+    save_pretrained has written, with or without diffusers: before it; hub:OWNER/NAME, a pipeline of the hub; or
+    MODULE:FUNCTION, your own function that returns such a pipeline."""
     prompt: Annotated[str, arg("TEXT", "(required)")] = ""
     """The prompt whose images are measured."""
     against: Annotated[str, arg("TEXT", "(default: the empty prompt)")] = ""

@@ -7,22 +7,19 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from sigmascope.adapters.diffusers.units import Level, Ruler, ruler_of, ruler_of_pipe
+from sigmascope.adapters.diffusers.units import Level, Ruler
 from sigmascope.adapters.foreign import Foreign
-from sigmascope.adapters.models import LoadedModel, load_model
-from sigmascope.adapters.naming import BUNDLED, names_function, names_pipeline
+from sigmascope.adapters.models import LoadedModel
 from sigmascope.console import spelled
 from sigmascope.core import InputError
-from sigmascope.learn.neural import WEIGHTS
 from sigmascope.report.table import aligned
+from sigmascope.studies.rulers import NO_SCHEDULER, ruler_of_any
 
 _ROWS = 9  # of the table, where no level is given
-_TRAINED = "it has no scheduler: its noise levels are sigma itself, in the unit of its data"
 _HEADS = ("SNR, dB", "timestep", "step", "σ of that step", "strength", "percent", "strength at most")
 
 
@@ -60,15 +57,9 @@ def translate(
             raise InputError(f"step is {value!r}: expected the step and their number, as 17/50")
         step, steps = int(read[1]), int(read[2])
     lists = numbers("timesteps", timesteps), numbers("sigmas", sigmas)
-    if not names_function(model):
-        if not names_pipeline(model) and (model == BUNDLED or (Path(model) / WEIGHTS).exists()):
-            raise InputError(f"{model}: {_TRAINED}")
-        ruler = ruler_of(model, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
-    else:
-        loaded = load_model(model)
-        if loaded.pipe is None:
-            return _of_network(loaded, unit, value, as_json)
-        ruler = ruler_of_pipe(loaded.pipe, steps, sides=(height, width), timesteps=lists[0], sigmas=lists[1])
+    ruler = ruler_of_any(model, steps, height=height, width=width, timesteps=lists[0], sigmas=lists[1])
+    if isinstance(ruler, LoadedModel):
+        return _of_network(ruler, unit, value, as_json)
     if unit == "step":
         levels = [ruler.of_step(step, steps)]
     elif unit:
@@ -86,7 +77,7 @@ def _of_network(model: LoadedModel, unit: str, value: str, as_json: bool) -> str
     """A noise level of a network with a schedule and no sampler: its sigmas, timestep and percent."""
     network = model.denoiser
     if not isinstance(network, Foreign):
-        raise InputError(f"{model.name}: {_TRAINED}")
+        raise InputError(f"{model.name}: {NO_SCHEDULER}")
     own, scale = network.schedule, network.unit.scale
     ends = own.data_time, own.noise_time
     if unit in ("step", "strength"):
