@@ -249,8 +249,8 @@ def _not_made_again(made, out, monkeypatch, capsys):
     from sigmascope.studies.subjects import generated
 
     calls = []
-    whole = generated._generated
-    monkeypatch.setattr(generated, "_generated", lambda *args: (calls.append(1), whole(*args))[1])
+    whole = generated._Images
+    monkeypatch.setattr(generated, "_Images", lambda *args: (calls.append(1), whole(*args))[1])
 
     def refused(folder, said, *options):
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -99,7 +99,7 @@ def test_an_image_is_the_same_whatever_is_beside_it(blocks, tmp_path):
     ids=["sde", "items", "values", "fork", "u-turn"],
 )
 def test_interrupted_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch, capsys, options):
-    monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.following.CHECKPOINT_SECONDS", 0.0)
     command, rest = options[0], options[1:]
     assert run(command, blocks, *rest, "--out", tmp_path / "whole") == 0
     real, calls = FiniteDenoiser.tiles, []
@@ -130,7 +130,7 @@ def test_interrupted_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("command", ["generate", "fork"])
 def test_stopped_while_it_draws(blocks, tmp_path, monkeypatch, capsys, command):
     """The last step is done and held: only the figures are made again."""
-    monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("sigmascope.studies.following.CHECKPOINT_SECONDS", -1.0)
     options = {"generate": ["--n", 3], "fork": ["--forks", 4, "--seeds", 2, "--sampler", "sde"]}[command]
     name = {"generate": "grid_figure", "fork": "forks_figure"}[command]
 

@@ -51,7 +51,7 @@ def good(tmp_path_factory):
 def often(monkeypatch):
     """A checkpoint at every step."""
     monkeypatch.setattr("sigmascope.studies.run.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("sigmascope.studies.making.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sigmascope.studies.following.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("sigmascope.studies.training.time.monotonic", lambda: 0.0)  # the card says how long it took
     for module in ("report.page", "studies.store", "studies.training"):
         monkeypatch.setattr(f"sigmascope.{module}.rendered", lambda figure, kind: kind.encode())  # drawing takes long

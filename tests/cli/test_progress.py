@@ -13,7 +13,7 @@ import pytest
 from sigmascope import console
 from sigmascope.cli import main
 
-MODULES = ("run", "training", "making", "prompting", "subjects.generated")
+MODULES = ("run", "training", "following", "prompting", "subjects.generated")
 
 
 @pytest.fixture

@@ -132,9 +132,6 @@ JOBS: dict[str, Callable[[str], Any]] = {
 PARTS = {
     "Blocks": "passes over blocks of draws: Collected, PairJob and FinitePathJob are these",
     "InTurn": "jobs one after the other: DataBound is such",
-    "Units": "independent units: most jobs are such",
-    "AtLevels": "a unit for each level: LevelJob and others are such",
-    "Meeting": "units that end together: LossJob is such",
     "PathPass": "a part of FinitePathJob",
     "PosteriorPass": "a part of Collected and PairJob",
 }

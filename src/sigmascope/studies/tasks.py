@@ -64,7 +64,7 @@ class GenerateTask(DataOptions):
     """With --model: the attributes of the model whose belief is followed, one output of the network a step for each of
     their values. With --sampler filter: the one attribute that the belief is about (by default the items, or the root
     of a hierarchy)."""
-    steps: Annotated[int, arg("N", "(default: 30; with --model 50)")] = 0
+    steps: int = 30
     """Steps between --sigma-max and --sigma-min, evenly spaced in ln sigma; for a pipeline, those of its scheduler."""
     sigma_max: float = 90.0
     """First noise level: well above the standard deviation of the data."""
@@ -88,12 +88,10 @@ class GenerateTask(DataOptions):
         return self.watch[0] if self.watch else ""
 
     def check(self) -> GenerateTask:
-        """Itself, with the number of steps filled in.
+        """Itself.
 
         Raises: InputError for a value that cannot be used.
         """
-        if not self.steps:
-            return replace(self, steps=50 if self.by.model else 30).check()
         _check_common(self)
         _check_path("sigma_max", self.sigma_max, self.sigma_min, self.steps)
         if not 1 <= self.n <= 4096:
