@@ -200,7 +200,7 @@ def test_translate_says_what_has_no_units(capsys, model):
         ("mine:again", "another function"),
         ("mine:wants", "raised TypeError: wants() missing 1 required positional argument: 'device'"),
         ("mine:wrong_shape", "expected"),
-        ("nothing-here", "it holds no model.safetensors"),
+        ("nothing-here", "nothing-here: "),
     ],
 )
 @pytest.mark.parametrize("command", ["study", "generate", "fork"])

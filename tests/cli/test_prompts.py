@@ -19,7 +19,6 @@ from sigmascope.cli import main
 from sigmascope.core import generator
 from sigmascope.information.maps import from_infinity
 from sigmascope.sample import Streams
-from sigmascope.studies import prompting
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 A, B = "a red cube", "a blue ball"
@@ -158,12 +157,12 @@ def test_an_exact_network_gives_the_closed_form(folder, tmp_path, monkeypatch, a
     """KL = ½‖m_A − m_B‖² / (c + σ²), on images of its own; half of it where σ² = c; and at most ln 2 of which."""
     kept = {}
 
-    def exact(*args, **options):
-        pipe = load_prompted(*args, **options)
+    def exact(path, *, prompts, size, allow_pickle, null, **options):
+        pipe = load_prompted(path, prompts, size=size, **options)
         kept["net"] = pipe.denoiser.network.unet = Exact(pipe.denoiser.network, pipe.denoiser.schedule, 0.5)
         return pipe
 
-    monkeypatch.setattr(prompting, "load_prompted", exact)
+    monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", exact)
     options = ["--n", "6", "--steps", "12", "--noises", "3", "--out", tmp_path / "out"]
     assert run("--model", folder, "--prompt", A, *options, *(["--against", against] if against else [])) == 0
     said, held = read(tmp_path / "out")
@@ -199,12 +198,12 @@ def test_an_exact_network_gives_the_closed_form(folder, tmp_path, monkeypatch, a
 
 
 def test_a_network_that_does_not_hear_the_prompt(folder, tmp_path, monkeypatch, capsys):
-    def deaf(*args, **options):
-        pipe = load_prompted(*args, **options)
+    def deaf(path, *, prompts, size, allow_pickle, null, **options):
+        pipe = load_prompted(path, prompts, size=size, **options)
         pipe.denoiser.network.text[1] = pipe.denoiser.network.text[0]
         return pipe
 
-    monkeypatch.setattr(prompting, "load_prompted", deaf)
+    monkeypatch.setattr("sigmascope.adapters.models.load_pipeline", deaf)
     assert run("--model", folder, "--prompt", A, *QUICK, "--out", tmp_path / "out") == 0
     said, _ = read(tmp_path / "out")
     assert said["divergence"][0]["nats"] == [0.0] * 6

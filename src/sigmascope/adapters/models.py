@@ -19,7 +19,7 @@ from sigmascope.adapters.diffusers.opening import Pipeline
 from sigmascope.adapters.diffusers.pipelines import load_pipeline, read_pipeline
 from sigmascope.adapters.foreign import Foreign, modules_of
 from sigmascope.adapters.functions import function_named, in_short
-from sigmascope.adapters.naming import names_function, names_object, names_pipeline
+from sigmascope.adapters.naming import BUNDLED, names_function, names_object, names_pipeline
 from sigmascope.core import Denoiser, InputError
 from sigmascope.learn.classifier import CLASSIFIER
 from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
@@ -125,6 +125,8 @@ def load_model(
     if names_pipeline(name):
         pipe = load_pipeline(name, **options, allow_pickle=allow_pickle, variant=variant, device=device or "cpu")
         return _of_pipeline(pipe, name)
+    if name != BUNDLED and not Path(name).is_dir():
+        raise InputError(f"{name}: there is no such folder: expected {_KINDS}")
     _refuse_options(name, options)
     return _trained(model_folder(name), name, device)
 

@@ -15,7 +15,7 @@ from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.sample.schemes import Model
 from sigmascope.studies.options import GapOptions, Sampling, changed
-from sigmascope.studies.spec import STDERR, Spec, SpecOfModel, read_spec
+from sigmascope.studies.spec import STDERR, Spec, SpecOfModel, plan_of, read_spec
 from sigmascope.studies.subjects.base import Subject
 
 _ROWS, _FEW = 256, 8  # of a call whose time is measured, and of the one before it
@@ -99,12 +99,8 @@ def _begun(spec: SpecOfModel, out: Path | None) -> Spec | None:
     """The plan of a study that was begun in this folder by the same command."""
     if out is None or not (out / "spec.toml").exists():
         return None
-    stored = read_spec(out / "spec.toml").options()
-    if stored.time.minutes != spec.time.minutes or not stored.time.most_calls:
-        return None
-    usual, own = Sampling(), spec.sampling
-    kept = {n: getattr(stored.sampling, n) for n in ("draws", "levels") if getattr(own, n) == getattr(usual, n)}
-    return changed(spec, most_calls=stored.time.most_calls, **kept)
+    plan = plan_of(read_spec(out / "spec.toml"), spec)
+    return changed(spec, **plan) if plan else None
 
 
 def _two_digits(number: float) -> int:

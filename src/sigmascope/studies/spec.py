@@ -27,6 +27,7 @@ from sigmascope.studies.options import (
     ForkOptions,
     GapOptions,
     PipelineOptions,
+    Sampling,
     StudyOptions,
     WithModel,
     changed,
@@ -221,6 +222,23 @@ def aimed(spec: M, budget: int = 0) -> M:
     if spec.gaps != GapOptions():
         return spec
     return replace(spec, gaps=GapOptions(budget=budget) if budget else GapOptions(target_stderr=STDERR))
+
+
+def plan_of(stored: Spec, spec: Spec) -> dict[str, Any]:
+    """The options that the plan of an earlier run of the same command has set; empty where it has no plan.
+
+    Args:
+        stored: the specification of the earlier run.
+        spec: the command.
+    """
+    old, new = stored.options(), spec.options()
+    if not isinstance(spec, SpecOfModel) or new.time.most_calls or old.time.minutes != new.time.minutes:
+        return {}
+    if not old.time.most_calls:
+        return {}
+    usual = Sampling()
+    unset = [n for n in ("draws", "levels") if getattr(new.sampling, n) == getattr(usual, n)]
+    return {n: getattr(old.sampling, n) for n in unset} | {"most_calls": old.time.most_calls}
 
 
 def spec_of(**options: Any) -> Spec:

@@ -17,7 +17,7 @@ from sigmascope.core import InputError
 from sigmascope.report.gallery import rendered
 from sigmascope.studies.options import changed
 from sigmascope.studies.reading import read_study
-from sigmascope.studies.spec import GENERATED, Spec, read_spec
+from sigmascope.studies.spec import GENERATED, Spec, plan_of, read_spec
 from sigmascope.studies.tasks import Task, difference, to_toml
 
 _RESULTS, _SPEC, _PAGE = "results.nc", "spec.toml", "report.html"
@@ -207,7 +207,7 @@ def check_study_folder(path: Path, spec: Spec) -> None:
 
 
 def check_study(path: Path, spec: Spec) -> None:
-    """Refuse the folder of another study; unknown fingerprints and attributes are not compared (raises InputError)."""
+    """Refuse the folder of another study (raises InputError); what is not yet known of this one is not compared."""
     if not (path / _SPEC).exists():
         return
     stored = read_spec(path / _SPEC)
@@ -215,6 +215,7 @@ def check_study(path: Path, spec: Spec) -> None:
         spec,
         fingerprint=spec.fingerprint or stored.fingerprint,
         attributes=spec.inputs.attributes or stored.inputs.attributes,
+        **plan_of(stored, spec),
     )
     differs = stored.difference(full)
     if not differs and (stored.inputs.data == GENERATED) != (spec.inputs.data == GENERATED):
