@@ -33,6 +33,7 @@ SNIPPETS = {
     "docs/guides/bias.md": ("few",),
     "docs/guides/filtering.md": ("few", "few"),
     "docs/guides/images.md": ("few",),
+    "docs/guides/model.md": ("few",),
     "docs/guides/sampling.md": ("few", "all"),
     "docs/pretrained.md": ("few",),
     "docs/start.md": ("few",),
