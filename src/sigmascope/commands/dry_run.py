@@ -20,7 +20,8 @@ def dry_run(spec: Spec) -> int:
     Raises: InputError.
     """
     import sigmascope.distributed as distributed  # torch is loaded here
-    from sigmascope.studies.planning import planned
+    from sigmascope.studies.costs import line
+    from sigmascope.studies.planning import planned, words_of_time
     from sigmascope.studies.run import open_subject
     from sigmascope.studies.subjects.base import opening_of
 
@@ -30,7 +31,9 @@ def dry_run(spec: Spec) -> int:
         subject, spec = open_subject(spec, None, False)
         reading = time.monotonic() - begun
         spec = planned(subject, spec, None)
-        lines_and_spec = subject.dry_run(spec, reading), spec
+        lines = subject.dry_run(spec, reading)
+        words = words_of_time(subject, spec)
+        lines_and_spec = [*lines, line("time", words)] if words else lines, spec
     lines, spec = lines_and_spec
     if not distributed.rank():
         print(spec.to_toml(), *lines, sep="\n")

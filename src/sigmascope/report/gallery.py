@@ -106,6 +106,7 @@ def decisions_figure(
     posterior: Mapping[str, Float[np.ndarray, "levels images values"]],
     attributes: Sequence[Attribute],
     held: Container[str] = (),
+    counted: Mapping[str, Float[np.ndarray, "levels images"]] | None = None,
 ) -> Figure:
     """The entropy of each attribute given the state, H(A | Y = y), along the path of each image.
 
@@ -114,9 +115,12 @@ def decisions_figure(
         posterior: of every attribute.
         attributes: in order.
         held: names of those whose posterior is the filter's own π; for the others it is the exact one at the state.
+        counted: the entropies of those whose posterior is the shares of labels of continuations, which that of the
+            shares would underestimate.
     """
     fig, panels = tiled(len(attributes), 2.3, 0.9)
     entropies = {a.name: -(p * np.log(np.maximum(p, 1e-300))).sum(2) for a in attributes for p in [posterior[a.name]]}
+    entropies |= counted or {}
     span = moving(sigma, np.stack([e.mean(1) for e in entropies.values()]))
     for ax, a in zip(panels, attributes, strict=True):
         p, entropy = posterior[a.name], entropies[a.name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from sigmascope.core import Attribute, Denoiser, InputError, LabelledData
 from sigmascope.data import draw_items, load
 from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
+from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import LabelChildren, count_labels
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import sigma_grid
@@ -120,7 +122,9 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
     folder.write_figure("images", grid_figure(pictures, captions))
     if followed:
         held = {a.name for a in maker.believed}
-        folder.write_figure("decisions", decisions_figure(sigma, posterior, followed, held))
+        children = task.forks or _FORKS
+        counted = {a.name: _entropies(posterior[a.name] * children) for a in maker.forked if a.name in posterior}
+        folder.write_figure("decisions", decisions_figure(sigma, posterior, followed, held, counted))
     arrays = {f"posterior.{n}": p for n, p in posterior.items()}
     folder.finish({"images": pictures, "sigma": sigma, "step": at, **arrays})
     return _words(task, followed, posterior, steps, at, sigma), False
@@ -166,6 +170,12 @@ def decided(posterior: Float[np.ndarray, "records images values"]) -> Int64[np.n
     sure = np.take_along_axis(posterior, ends[None, :, None], 2)[..., 0] > _SURE
     open_ = np.cumsum(~sure[::-1], 0)[::-1] > 0
     return np.asarray(open_.sum(0))
+
+
+def _entropies(counts: Float[np.ndarray, "records images values"]) -> Float[np.ndarray, "records images"]:
+    """The entropies of labels that were counted, nats."""
+    flat = torch.from_numpy(counts.round().reshape(-1, counts.shape[-1]).astype(np.int64))
+    return np.asarray(zhang(flat).reshape(counts.shape[:2]).numpy())
 
 
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, _Maker]:

@@ -54,6 +54,17 @@ def planned(subject: Subject[Any], spec: Spec, out: Path | None) -> Spec:
     return changed(spec, most_calls=int(most))
 
 
+def words_of_time(subject: Subject[Any], spec: Spec) -> str:
+    """How long the network calls of a study take, about, in words; empty for a study without a network."""
+    if not isinstance(spec, SpecOfModel):
+        return ""
+    problem = subject.problem(spec)
+    rate = distributed.by_first(lambda: rows_per_second(problem.model)) * distributed.world()
+    gaps = spec.gaps.budget or spec.time.most_calls if hasattr(problem, "gap_job") else 0
+    calls, most = fixed_calls(problem) + gaps, "at most" if gaps and not spec.gaps.budget else "about"
+    return f"{most} {max(calls / rate / 60, 0.1):.1f} minutes, at {rate:,.0f} network calls a second"
+
+
 def fixed_calls(problem: Any) -> int:
     """Network calls of a problem without those of the gaps, about."""
     losses = loss_calls(len(problem.sigma), len(problem.attributes), False, problem.unconditional_calls)[1]
