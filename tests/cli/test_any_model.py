@@ -52,6 +52,9 @@ def name():
 def raises():
     raise RuntimeError("no weights here")
 
+def leaves():
+    raise SystemExit(0)
+
 def other():
     return 3
 
@@ -195,6 +198,7 @@ def test_translate_says_what_has_no_units(capsys, model):
         ("mine:nothing", "cannot be imported"),
         ("mine:number", "is a int: expected a function"),
         ("mine:raises", "raised RuntimeError: no weights here"),
+        ("mine:leaves", "raised SystemExit: 0"),
         ("mine:other", "a int is no model"),
         ("mine:network", "a Linear is a network, and not yet a denoiser"),
         ("mine:again", "another function"),

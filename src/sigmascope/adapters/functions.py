@@ -28,7 +28,7 @@ def function_named(name: str, role: str) -> Callable[..., object]:
         function: object = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(f"{role} {name!r} cannot be imported ({error}): run in the folder of {module}.py") from error
-    except Exception as error:  # a module of the user may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module of the user may raise anything while it is imported
         raise InputError(f"{role} {name!r}: its module raised {in_short(error)} while it was imported") from error
     if not callable(function):
         raise InputError(f"{role} {name!r} is a {type(function).__name__}: expected a function")

@@ -138,7 +138,7 @@ def _returned(name: str) -> Any:
         made = function()
     except InputError:
         raise
-    except Exception as error:  # a function of the user may raise anything
+    except (Exception, SystemExit) as error:  # a function of the user may raise anything
         raise InputError(f"model {name!r} raised {in_short(error)}: expected a function of no arguments") from error
     return made
 
