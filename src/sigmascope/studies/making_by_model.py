@@ -127,7 +127,7 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
         folder.write_figure("decisions", decisions_figure(sigma, posterior, followed, held, counted))
     arrays = {f"posterior.{n}": p for n, p in posterior.items()}
     folder.finish({"images": pictures, "sigma": sigma, "step": at, **arrays})
-    return _words(task, followed, posterior, steps, at, sigma), False
+    return _words(task, followed, posterior, steps, at, sigma, len(levels) - 1), False
 
 
 def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
@@ -360,8 +360,9 @@ def _words(
     steps: Steps,
     at: np.ndarray,
     sigma: np.ndarray,
+    count: int,
 ) -> str:
-    """How many images have decided each attribute, and when half of these had."""
+    """How many images have decided each attribute, and when half of these had, in steps of so many."""
     if not attributes:
         return f"{task.n} images; the model has no attribute to follow (labelled DATA would give some)"
     lines, wide = [], max(len(spelled(a.name)) for a in attributes)
@@ -370,6 +371,6 @@ def _words(
         text = f"decided (p > {_SURE:g}) in {len(k)} of {task.n} images"
         if len(k):
             middle = int(k[len(k) // 2])
-            text += f", in half of these by step {at[middle]} of {task.steps} (σ {sigma[middle]:.3g})"
+            text += f", in half of these by step {at[middle]} of {count} (σ {sigma[middle]:.3g})"
         lines.append(f"{spelled(a.name).ljust(wide)}  {text}")
     return "\n".join(lines)
