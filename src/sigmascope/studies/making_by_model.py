@@ -127,7 +127,9 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
         folder.write_figure("decisions", decisions_figure(sigma, posterior, followed, held, counted))
     arrays = {f"posterior.{n}": p for n, p in posterior.items()}
     folder.finish({"images": pictures, "sigma": sigma, "step": at, **arrays})
-    return _words(task, followed, posterior, steps, at, sigma, len(levels) - 1), False
+    # A pipeline's last step ends at 0; on other paths a step to the clean value comes after those asked for.
+    count = task.steps if len(levels) == task.steps + 2 else len(levels) - 1
+    return _words(task, followed, posterior, steps, at, sigma, count), False
 
 
 def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
