@@ -132,13 +132,13 @@ def test_stopped_while_it_draws(blocks, tmp_path, monkeypatch, capsys, command):
     """The last step is done and held: only the figures are made again."""
     monkeypatch.setattr("sigmascope.studies.following.CHECKPOINT_SECONDS", -1.0)
     options = {"generate": ["--n", 3], "fork": ["--forks", 4, "--seeds", 2, "--sampler", "sde"]}[command]
-    name = {"generate": "grid_figure", "fork": "forks_figure"}[command]
+    name = {"generate": "making.grid_figure", "fork": "made_tables.forks_figure"}[command]
 
     def stops(*args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(f"sigmascope.studies.making.{name}", stops)
+        context.setattr(f"sigmascope.studies.{name}", stops)
         assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "a") == 130
     assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "a") == 0
     assert run(command, blocks, *options, "--steps", 5, "--out", tmp_path / "b") == 0

@@ -21,8 +21,7 @@ from sigmascope.adapters.foreign import Foreign, modules_of
 from sigmascope.adapters.functions import function_named, in_short
 from sigmascope.adapters.naming import BUNDLED, names_function, names_object, names_pipeline
 from sigmascope.core import Denoiser, InputError
-from sigmascope.learn.classifier import CLASSIFIER
-from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
+from sigmascope.learn.neural import NeuralDenoiser, model_folder, weights_digest
 
 _KINDS = (
     "a denoiser such as Foreign(network, event, schedule, prediction), a pipeline of diffusers, a folder, 'bundled' or "
@@ -106,8 +105,6 @@ def load_model(
 
     Raises: InputError, in one line, for what is no model, cannot be read, or whose output is not finite.
     """
-    if isinstance(model, LoadedModel):
-        return model
     options: dict[str, Any] = {"null": null, "prompts": prompts, "size": size}
     if not isinstance(model, (str, Path)):
         return _of_object(model, f"<{type(model).__name__}>", device, options)
@@ -187,12 +184,8 @@ def _of_pipeline(pipe: Pipeline, name: str) -> LoadedModel:
 
 def _trained(folder: Path, name: str, device: torch.device | str | None) -> LoadedModel:
     model = NeuralDenoiser.load(folder, device or "cpu")
-    digest = hashlib.blake2b(digest_size=16)
-    for file in (WEIGHTS, CLASSIFIER):
-        if (folder / file).exists():
-            digest.update((folder / file).read_bytes())
     low, high = _range_of_card(model)
-    return LoadedModel(name, model.architecture.kind, model, digest.hexdigest(), low, high, None, folder)
+    return LoadedModel(name, model.architecture.kind, model, weights_digest(folder), low, high, None, folder)
 
 
 def _range_of_card(model: NeuralDenoiser) -> tuple[float, float | None]:

@@ -11,6 +11,7 @@ References: Karras, Aittala, Aila, Laine (2022).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
-from sigmascope.learn.classifier import NoisyClassifier
+from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
 from sigmascope.learn.frames import Frame, empty_frame
@@ -237,3 +238,12 @@ def model_folder(name: str | Path) -> Path:
     if not (path / WEIGHTS).exists():
         raise InputError(f"{path}: it holds no {WEIGHTS}: pass a folder that sigmascope train has made, or 'bundled'")
     return path
+
+
+def weights_digest(folder: Path) -> str:
+    """Digest of all weights of a folder of ``sigmascope train``."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (WEIGHTS, CLASSIFIER):
+        if (folder / name).exists():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

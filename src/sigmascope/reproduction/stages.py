@@ -25,7 +25,7 @@ from sigmascope.data import load
 from sigmascope.data.in_memory import in_memory
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.gaps import agreement
-from sigmascope.learn.neural import NeuralDenoiser, model_folder
+from sigmascope.learn.neural import NeuralDenoiser, model_folder, weights_digest
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import VarianceExploding
 from sigmascope.reproduction import experiments as ex
@@ -36,7 +36,6 @@ from sigmascope.studies.results import to_curves
 from sigmascope.studies.run import run as run_study
 from sigmascope.studies.spec import SpecOfModel, spec_of
 from sigmascope.studies.store import Folder, check_folder, netcdf
-from sigmascope.studies.subjects.model import weights_digest
 from sigmascope.studies.tasks import ReproduceTask, to_toml
 
 MARKER = "reproduce.toml"

@@ -12,8 +12,45 @@ from sigmascope.console import spelled
 from sigmascope.core import Attribute
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import count_labels, enough
+from sigmascope.report.gallery import forks_figure
 from sigmascope.report.sheets import Sheet
+from sigmascope.studies.store import TaskFolder
 from sigmascope.studies.tasks import ForkTask
+
+
+def write_forks(
+    folder: TaskFolder,
+    task: ForkTask,
+    attributes: Sequence[Attribute],
+    labels: Mapping[str, Tensor],
+    exact: Mapping[str, Tensor],
+    parents: Tensor,
+    children: Tensor,
+    shown: Tensor | None = None,
+) -> str:
+    """Write the table, the figure and the arrays of forks.
+
+    Args:
+        folder: of the task.
+        task: the options.
+        attributes: those of the labels.
+        labels: of the continuations, shape (forks, parents).
+        exact: ln p(a | y) of the parents; empty where it is not known.
+        parents: noisy values.
+        children: their continuations, shape (forks, parents, ...).
+        shown: the parents as pictures; None: they are pictures.
+
+    Returns: the summary to print.
+    """
+    table, words = compared(attributes, labels, exact, task)
+    folder.write_text("forks.csv", table)
+    shared = [alike(attributes, labels, i) for i in range(task.seeds)]
+    noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
+    pictures = (parents if shown is None else shown).float().numpy()
+    folder.write_figure("forks", forks_figure(pictures, children.float().numpy(), noised, shared))
+    arrays = {f"label.{n}": v.numpy() for n, v in labels.items()}
+    folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **arrays})
+    return words
 
 
 def alike(attributes: Sequence[Attribute], labels: Mapping[str, Tensor], parent: int) -> list[tuple[str, str]]:

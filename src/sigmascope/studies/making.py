@@ -25,7 +25,7 @@ from sigmascope.information.forks import draw_labels
 from sigmascope.information.jobs.levels import all_log_posteriors
 from sigmascope.information.jobs.passes import series_level
 from sigmascope.noise import sigma_grid
-from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure
+from sigmascope.report.gallery import decisions_figure, grid_figure
 from sigmascope.sample import (
     Heun,
     JointState,
@@ -44,7 +44,7 @@ from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of, print_notes
 from sigmascope.studies.following import Record, follow, looks_of
-from sigmascope.studies.made_tables import alike, caption, compared, values_of_images
+from sigmascope.studies.made_tables import caption, values_of_images, write_forks
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.tasks import ForkTask, GenerateTask
 
@@ -102,15 +102,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
         levels = levels_below(task.sigma, task.sigma_min, task.steps)
         children, labels = _continued(folder, denoiser, parents, levels, task, data.name, progress)
     exact = all_log_posteriors(denoiser, parents, level)
-    table, words = compared(attributes, labels, exact, task)
-    folder.write_text("forks.csv", table)
-    shared = [alike(attributes, labels, i) for i in range(task.seeds)]
-    noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
-    figure = forks_figure(parents.float().numpy(), children.float().numpy(), noised, shared)
-    folder.write_figure("forks", figure)
-    arrays = {f"label.{n}": v.numpy() for n, v in labels.items()}
-    folder.finish({"parents": parents.float().numpy(), "children": children.float().numpy(), **arrays})
-    return words, False
+    return write_forks(folder, task, attributes, labels, exact, parents, children), False
 
 
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:

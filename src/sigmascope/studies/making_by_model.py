@@ -26,7 +26,7 @@ from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import LabelChildren, count_labels
 from sigmascope.learn.settings import NULL
 from sigmascope.noise import sigma_grid
-from sigmascope.report.gallery import decisions_figure, forks_figure, grid_figure
+from sigmascope.report.gallery import decisions_figure, grid_figure
 from sigmascope.report.sheets import Sheet
 from sigmascope.sample import (
     Heun,
@@ -47,7 +47,7 @@ from sigmascope.sample import (
 from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.following import follow, looks_of
 from sigmascope.studies.labelling import Nearest, by_function, decoded, of_any_parent
-from sigmascope.studies.made_tables import alike, caption, compared
+from sigmascope.studies.made_tables import caption, write_forks
 from sigmascope.studies.store import TaskFolder, check_folder
 from sigmascope.studies.subjects.conditional import matched_to
 from sigmascope.studies.subjects.opened import Opened
@@ -154,16 +154,10 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
     ends = follow(folder, full, states, lambda _: {}, set(), name, progress).y
     labels = {} if maker.label is None else maker.label(ends, items)
     labels = {n: x.reshape(task.seeds, task.forks).T for n, x in labels.items()}
-    table, words = compared(maker.forked, labels, {}, task)
-    folder.write_text("forks.csv", table)
-    children = maker.pictures(ends).reshape(task.seeds, task.forks, *maker.pictures(ends[:1]).shape[1:]).movedim(1, 0)
-    noised = f"σ = {task.sigma:g}" + (f", noised to {task.renoise:g}" if task.renoise else "")
-    shared = [alike(maker.forked, labels, i) for i in range(task.seeds)]
-    shown = maker.pictures(parents.float()).numpy()
-    folder.write_figure("forks", forks_figure(shown, children.numpy(), noised, shared))
-    arrays = {f"label.{n}": v.numpy() for n, v in labels.items()}
-    folder.finish({"parents": parents.float().numpy(), "children": children.numpy(), **arrays})
-    return words, False
+    made = maker.pictures(ends)
+    children = made.reshape(task.seeds, task.forks, *made.shape[1:]).movedim(1, 0)
+    shown = maker.pictures(parents.float())
+    return write_forks(folder, task, maker.forked, labels, {}, parents, children, shown), False
 
 
 def decided(posterior: Float[np.ndarray, "records images values"]) -> Int64[np.ndarray, " images"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from sigmascope.information.problem import joined
 from sigmascope.information.problems import ModelProblem
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.classifying import ClassifierTrainer
-from sigmascope.learn.neural import WEIGHTS, NeuralDenoiser, model_folder
+from sigmascope.learn.neural import NeuralDenoiser, model_folder, weights_digest
 from sigmascope.learn.settings import NULL, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
@@ -376,12 +375,3 @@ def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, .
         return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("attributes", ())))
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{name}: its card lacks the settings of its training ({error}): train it again") from error
-
-
-def weights_digest(folder: Path) -> str:
-    """Digest of all weights of a model."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in (WEIGHTS, CLASSIFIER):
-        if (folder / name).exists():
-            digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
