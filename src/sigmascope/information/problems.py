@@ -56,6 +56,7 @@ class ExactProblem(Problem[ExactLaw]):
     at: Int64[np.ndarray, " levels"]  # where among the nodes the levels of the study are
     children: int = 0  # of each draw, for forks
     pairs: bool = False  # whether pairs of attributes are studied, too
+    chain: tuple[Attribute, ...] = ()  # attributes of which each is studied given those before it, too
 
     def on_levels(self, curve: Curve) -> Curve:
         """A curve over the nodes, read at the levels of the study."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import sigmascope.distributed as distributed
 from sigmascope.adapters.naming import full_name
-from sigmascope.core import InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.information.jobs.chains import attributes_of_chain, joint_values
 from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling, changed, flat
@@ -62,17 +64,28 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     names = w.attributes or tuple(a.name for a in data.attributes)
     studied = chosen(data, names)
     require_scales(data, spec, studied)
-    if isinstance(spec, ExactSpec) and spec.pairs:
-        if tree:
-            raise InputError(f"{w.data}: pairs need a finite set of items: leave out --pairs for a hierarchy")
-        attribute_pairs(studied)
-    if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
-        require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
+    if isinstance(spec, ExactSpec):
+        _require_exact(data, spec, studied)
     spec = filled(spec, data, names)
     exact = denoiser_of(data, resolve_device(spec.device)) if denoiser is None else denoiser
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec
     return ExactSubject(data, exact, names), spec
+
+
+def _require_exact(data: LabelledData | Hierarchy, spec: ExactSpec, studied: Sequence[Attribute]) -> None:
+    """Refuse what the exact law of the data does not have: pairs, a chain, or too few continuations."""
+    name = spec.inputs.data
+    if isinstance(data, Hierarchy) and spec.pairs:
+        raise InputError(f"{name}: pairs need a finite set of items: leave out --pairs for a hierarchy")
+    if isinstance(data, Hierarchy) and spec.chain:
+        raise InputError(f"{name}: a chain needs a finite set of items: leave out --chain for a hierarchy")
+    if spec.pairs:
+        attribute_pairs(studied)
+    if spec.chain and isinstance(data, LabelledData):
+        joint_values(data, attributes_of_chain(studied, spec.chain))
+    if "forks" in spec.estimators:
+        require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
