@@ -103,7 +103,7 @@ def test_it_is_given_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
 
 def own_path(results, gain: float, by: str = "gap"):
     """The study with a curve along the model's own path that ends at ``gain`` times H(A)."""
-    h, shares = float(np.log(2)), np.array([0.0123, 0.05, 0.95, 1.0])
+    h, shares = float(np.log(2)), np.array([0.0125 - 1e-5, 0.05, 0.95, 1.0])
     axes, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
     value = np.tile(gain * h * shares, (2, 1))
     per_draw = value[..., None] + 1e-3 * np.array([-1.0, 1.0] * 16)
