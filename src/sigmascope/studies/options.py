@@ -257,9 +257,10 @@ class ClassifierOptions:
     """A classifier of noisy images that is trained for the study."""
 
     classifier_steps: int = 0
-    """For a model that knows attributes: first train a classifier of noisy images on most of the items, for this many
-    steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps, and
-    its predictions make the other bounds more precise. 2000 is a good number for small images."""
+    """For a model of another program: first train a classifier of noisy images on four fifths of the items, for this
+    many steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps,
+    or the forks, and with a model that knows attributes its predictions make the other bounds more precise. 2000 is a
+    good number for small images."""
 
     def validate(self) -> None:
         """Refuse numbers out of range (raises InputError)."""

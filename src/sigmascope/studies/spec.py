@@ -199,7 +199,8 @@ class ForeignSpec(SpecOfModel):
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
-        refuse(self.classifying, {"classifier_steps": "a model that knows attributes"}, run)
+        if self.inputs.data == GENERATED:
+            refuse(self.classifying, _each(self.classifying, "labelled data"), "images that the model makes")
 
     def resolve(self) -> ForeignSpec:
         """Itself: its defaults are filled in once the pipeline is open."""

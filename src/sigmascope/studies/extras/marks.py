@@ -57,6 +57,10 @@ class MarksOfSampler(Jobless):
         self._against = against
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        wrapping = done[LOSSES].warning()
-        trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
-        return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))
+        wrapping, by = done[LOSSES].warning(), {(c.attribute, c.estimator): c for c in curves}
+        trusts = [
+            judge(c, bound=by.get((c.attribute, "classifier")), wrapping=wrapping or self._against[c.attribute])
+            for c in curves
+            if c.estimator == "forks"
+        ]
+        return with_marks(results, trusts, ("forks", "classifier", "heldout", "probes:noisy"))
