@@ -30,6 +30,7 @@ from sigmascope.limits import (
     shown,
     within,
 )
+from sigmascope.studies.network_options import NetworkOptions
 
 LAWS = ("empirical", "heldout")
 MOST_MINUTES = 1_000_000
@@ -267,7 +268,10 @@ class ClassifierOptions:
         within("classifier_steps", self.classifier_steps, 0, 10**9, "pass e.g. --classifier-steps 2000")
 
 
-Group = DataOptions | ExactOptions | GapOptions | TimeOptions | ForkOptions | PipelineOptions | ClassifierOptions
+Group = (
+    DataOptions | ExactOptions | GapOptions | TimeOptions | NetworkOptions | ForkOptions | PipelineOptions
+    | ClassifierOptions
+)  # fmt: skip
 """The groups of options of a study besides its sampling."""
 
 
@@ -310,6 +314,7 @@ class WithModel(Common):
     the class; any other model by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     time: Annotated[TimeOptions, Flat, group("time")] = TimeOptions()
+    network: Annotated[NetworkOptions, Flat, group("network")] = field(default_factory=NetworkOptions)
     model_fingerprint: Hidden = ""
     """Fingerprint of the model's weights, once they have been read."""
 
