@@ -19,7 +19,7 @@ from sigmascope.report.explorer import Explored
 from sigmascope.studies.costs import lines_of_exact
 from sigmascope.studies.exact_law import chosen, draws_of, levels_of
 from sigmascope.studies.exploring import explore
-from sigmascope.studies.extras.chain import Chain
+from sigmascope.studies.extras.chain import ChainOfAttributes
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined
@@ -80,7 +80,7 @@ class ExactSubject(DataSubject[ExactProblem]):
         extras: list[Extra] = [Limits(), Values(), Keeping()]
         if isinstance(self.denoiser, FiniteDenoiser):
             extras += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
-            extras += [Chain(self.denoiser, problem.chain)] if problem.chain else []
+            extras += [ChainOfAttributes(self.denoiser, problem.chain)] if problem.chain else []
         if isinstance(self.denoiser, HierarchyDenoiser):
             extras.append(Tree(self.denoiser))
         return extras
