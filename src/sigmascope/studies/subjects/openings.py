@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import sigmascope.distributed as distributed
 from sigmascope.adapters.naming import full_name
-from sigmascope.core import InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData, RealAttribute
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
+from sigmascope.data.reals import require_classes
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.information.estimator import EXACT, named
 from sigmascope.information.jobs.pairs import attribute_pairs
-from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
+from sigmascope.studies.exact_law import chosen, chosen_reals, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling, changed, flat
 from sigmascope.studies.spec import GENERATED, ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
@@ -59,8 +63,12 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     tree, heldout = isinstance(data, Hierarchy), isinstance(spec, HeldoutSpec)
     if tree and heldout:
         raise InputError(f"{w.data}: a hierarchy is its own population: leave out --law heldout")
-    names = w.attributes or tuple(a.name for a in data.attributes)
-    studied = chosen(data, names)
+    names = w.attributes or tuple(a.name for a in (*data.attributes, *getattr(data, "reals", ())))
+    studied, reals = chosen(data, names), chosen_reals(data, names)
+    if heldout:
+        require_classes(data, "--law heldout measures")
+    if isinstance(spec, ExactSpec) and reals:
+        spec = _with_reals(spec, studied, reals)
     require_scales(data, spec, studied)
     if isinstance(spec, ExactSpec) and spec.pairs:
         if tree:
@@ -73,6 +81,18 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec
     return ExactSubject(data, exact, names), spec
+
+
+def _with_reals(spec: ExactSpec, attributes: Sequence[Attribute], reals: Sequence[RealAttribute]) -> ExactSpec:
+    """The specification without estimators that would measure nothing; says which leave real-valued attributes out."""
+    others = [e for e in spec.estimators if not named(e, EXACT).measures_reals]
+    if not others:
+        return spec
+    left = f"{', '.join(others)} measure{'s' if len(others) == 1 else ''} no real-valued attribute"
+    print(f"sigmascope: note: {left}: {', '.join(a.name for a in reals)} left out there", file=sys.stderr)
+    if attributes:
+        return spec
+    return replace(spec, estimators=tuple(e for e in spec.estimators if e not in others))
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
