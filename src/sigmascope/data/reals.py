@@ -80,13 +80,13 @@ def require_classes(data: object, use: str) -> None:
 
     Args:
         data: that were loaded.
-        use: what cannot use them, with its verb, for the message.
+        use: what cannot use them, such as "train cannot learn", for the message.
 
     Raises: InputError.
     """
     if isinstance(data, LabelledData) and data.reals:
         name = data.reals[0].name
         raise InputError(
-            f"{use} no real-valued attribute such as {name!r}: it is measured by a study of a finite data set; here, "
-            f"leave it out or cut it into bins ({data.reals[0].columns[0]}:bins=8)"
+            f"{use} the real-valued attribute {name!r}, which a study of a finite data set measures: leave it out, or "
+            f"cut it into bins ({data.reals[0].columns[0]}:bins=8)"
         )

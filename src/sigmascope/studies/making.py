@@ -109,7 +109,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
     data = load_any(task.data, task.attributes, size=task.size, grain=task.grain, ground=task.ground)
-    require_classes(data, "this command follows")
+    require_classes(data, "this command cannot follow")
     if isinstance(data, LabelledData) and by_word(task.data) is None:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):

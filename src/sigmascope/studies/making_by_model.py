@@ -183,7 +183,7 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, _Maker]:
     data = None
     if task.data:
         data = load(task.data, task.attributes, size=task.size, grain=task.grain, ground=task.ground)
-        require_classes(data, "this command follows")
+        require_classes(data, "this command cannot follow")
         print_notes(data)
         data = opened.values(data)
         if by_word(task.data) is None:

@@ -89,7 +89,7 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     if settings.precision == "auto":  # stored, so that another device resumes in the same precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
     data = load_any(spec.data, spec.attributes, size=spec.size, grain=spec.grain, ground=spec.ground)
-    require_classes(data, "a network is trained on")
+    require_classes(data, "train cannot learn")
     if isinstance(data, Hierarchy):
         refuse(settings, {"holdout": "data with items"}, "a hierarchy, whose values are drawn without limit")
     if isinstance(data, LabelledData):

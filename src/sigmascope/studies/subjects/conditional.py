@@ -118,7 +118,7 @@ def open_conditional(
     """
     w, network = spec.inputs, opened.denoiser
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
-    require_classes(data, "a study of a model measures")
+    require_classes(data, "a study of a model cannot measure")
     data = opened.values(data)
     conditional, pairs = matched_to(data, network, w, spec.model, spec.pipeline.classes)
     attributes = conditional.attributes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import sigmascope.distributed as distributed
 from sigmascope.adapters.naming import full_name
-from sigmascope.core import Attribute, InputError, LabelledData, RealAttribute
+from sigmascope.core import InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
@@ -64,11 +63,11 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     if tree and heldout:
         raise InputError(f"{w.data}: a hierarchy is its own population: leave out --law heldout")
     names = w.attributes or tuple(a.name for a in (*data.attributes, *getattr(data, "reals", ())))
-    studied, reals = chosen(data, names), chosen_reals(data, names)
+    studied = chosen(data, names)
     if heldout:
-        require_classes(data, "--law heldout measures")
-    if isinstance(spec, ExactSpec) and reals:
-        spec = _with_reals(spec, studied, reals)
+        require_classes(data, "--law heldout cannot measure")
+    if isinstance(spec, ExactSpec) and isinstance(data, LabelledData):
+        spec, data = _with_reals(spec, data, names)
     require_scales(data, spec, studied)
     if isinstance(spec, ExactSpec) and spec.pairs:
         if tree:
@@ -83,16 +82,19 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     return ExactSubject(data, exact, names), spec
 
 
-def _with_reals(spec: ExactSpec, attributes: Sequence[Attribute], reals: Sequence[RealAttribute]) -> ExactSpec:
-    """The specification without estimators that would measure nothing; says which leave real-valued attributes out."""
+def _with_reals(spec: ExactSpec, data: LabelledData, names: Sequence[str]) -> tuple[ExactSpec, LabelledData]:
+    """A study of real-valued attributes, with a note on the estimators that leave these out.
+
+    Where no other attribute is studied, these estimators are left out.
+    """
     others = [e for e in spec.estimators if not named(e, EXACT).measures_reals]
-    if not others:
-        return spec
-    left = f"{', '.join(others)} measure{'s' if len(others) == 1 else ''} no real-valued attribute"
-    print(f"sigmascope: note: {left}: {', '.join(a.name for a in reals)} left out there", file=sys.stderr)
-    if attributes:
-        return spec
-    return replace(spec, estimators=tuple(e for e in spec.estimators if e not in others))
+    reals = ", ".join(a.name for a in chosen_reals(data, names))
+    if not others or not reals:
+        return spec, data
+    left = f"{', '.join(others)} cannot measure a real-valued attribute: {reals} is measured by posterior alone"
+    if not chosen(data, names):
+        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e not in others))
+    return spec, replace(data, notes=(*data.notes, left))
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:

@@ -218,7 +218,7 @@ def _values(spec: ForeignSpec, opened: Opened, given: LabelledData | None) -> La
     """The data as values of the network: those from Python, or those that the specification names."""
     w = spec.inputs
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
-    require_classes(data, "a study of a model measures")
+    require_classes(data, "a study of a model cannot measure")
     return opened.values(data)
 
 
