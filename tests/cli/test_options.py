@@ -49,6 +49,7 @@ STUDY = [
     ((*HELDOUT, "--estimators", "posterior"), "the held-out law has only one, heldout"),
     ((*HELDOUT, "--forks", "8"), "--forks 8 is an option of the estimator forks: leave it out for the held-out law"),
     ((*HELDOUT, "--pairs"), "leave out --pairs, or --law heldout"),
+    ((*HELDOUT, "--chain", "a,b"), "leave out --chain, or --law heldout"),
     ((*HELDOUT, "--target-stderr", "0.1"), "--target-stderr 0.1 is an option of a model"),
     ((*HELDOUT, "--budget", "100"), "--budget 100 is an option of a model"),
     ((*HELDOUT, "--like", "x"), "--like x is an option of a model"),
@@ -56,7 +57,7 @@ STUDY = [
     ((*HELDOUT, "--steps", "5"), "--steps 5 is an option of a pipeline"),
     ((*HELDOUT, "--null-class", "3"), "--null-class 3 is an option of a pipeline"),
     ((*HELDOUT, "--allow-pickle"), "--allow-pickle is an option of a pipeline"),
-    ((*HELDOUT, *MODEL), "--pairs and --law are options of the exact filter"),
+    ((*HELDOUT, *MODEL), "--pairs, --chain and --law are options of the exact filter"),
     (("--estimators", "heldout"), "expected posterior, and optionally"),
     (("--forks", "8"), "--forks 8 is an option of the estimator forks"),
     (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 continuations"),
@@ -177,9 +178,9 @@ def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, comm
 ALL = {"data", "attributes", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
 PRINTS = {"fingerprint", "model_fingerprint"}
 HONOURED = {
-    "exact": (ExactSpec, {}, {"estimators", "pairs"}),
-    "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "forks"}),
-    "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "size", "grain"}),
+    "exact": (ExactSpec, {}, {"estimators", "pairs", "chain"}),
+    "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "chain", "forks"}),
+    "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "chain", "size", "grain"}),
     "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
     "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like", "minutes", "most_calls"}),
     "given pipeline": (
@@ -195,9 +196,10 @@ HONOURED = {
     ),
 }
 OTHER = {
-    "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "target_stderr": 0.5,
-    "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3, "allow_pickle": True,
-    "classes": "by-order", "variant": "fp16", "minutes": 3.0, "most_calls": 9, "classifier_steps": 7,
+    "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "chain": ("a", "b"),
+    "target_stderr": 0.5, "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3,
+    "allow_pickle": True, "classes": "by-order", "variant": "fp16", "minutes": 3.0, "most_calls": 9,
+    "classifier_steps": 7,
 }  # fmt: skip
 
 

@@ -138,29 +138,29 @@ def test_a_gaussian_by_its_closed_form(at, truth):
     resolution, sigma = at
     data = gaussian(4000, resolution)
     draws = draw_items(data, 3000, 2)
-    found = measured(data, draws, np.array([sigma]))["a"]
+    known = measured(data, draws, np.array([sigma]))["a"]
     a = data.reals[0]
-    curve = information(a, np.array([sigma]), found.log_ratio[:-1], found.log_ceiling)
+    curve = information(a, np.array([sigma]), known.log_ratio[:-1], known.log_ceiling)
     assert truth == pytest.approx(-0.5 * math.log(1 - 1 / ((1 + resolution**2) * (1 + sigma**2))), abs=1e-5)
     assert abs(curve.value[0] - truth) < 4 * curve.stderr[0]
     assert curve.stderr[0] < 0.02
-    value, error = precision(found.squared_error[:-1])
+    value, error = precision(known.squared_error[:-1])
     assert abs(value[0] - sigma / math.sqrt(1 + sigma**2)) < 4 * error[0]
     assert error[0] < 0.01
     # The ceiling: I(A; A_r) of a normal A.
     ceiling = 0.5 * math.log(1 + resolution**-2)
-    spread = float(found.log_ceiling.std()) / math.sqrt(3000)
+    spread = float(known.log_ceiling.std()) / math.sqrt(3000)
     assert abs(curve.ceiling - ceiling) < 4 * spread + 1e-3
 
 
-def test_another_law_is_told_apart():
+def test_another_law_misses_the_closed_form():
     """The counter-test: numbers that do not belong to the items miss the closed form by far."""
     data = gaussian(4000, 0.3)
     shuffled = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
     data = replace(data, numbers={"a": data.numbers["a"][shuffled]})
     draws = draw_items(data, 1000, 2)
-    found = measured(data, draws, np.array([1.0]))["a"]
-    curve = information(data.reals[0], np.array([1.0]), found.log_ratio[:-1], found.log_ceiling)
+    known = measured(data, draws, np.array([1.0]))["a"]
+    curve = information(data.reals[0], np.array([1.0]), known.log_ratio[:-1], known.log_ceiling)
     assert abs(curve.value[0] - GAUSSIAN[0.3, 1.0]) > 8 * curve.stderr[0]
 
 
@@ -172,15 +172,15 @@ def test_a_gaussian_vector_by_determinants():
     a = v @ b.T
     data = from_array(v, {"p": a[:, 0], "q": a[:, 1]}, attributes=(f"pose=p+q:resolution={r}",))
     draws = draw_items(data, 500, 4)
-    found = measured(data, draws, np.array([sigma]))["pose"]
-    curve = information(data.reals[0], np.array([sigma]), found.log_ratio[:-1], found.log_ceiling)
+    known = measured(data, draws, np.array([sigma]))["pose"]
+    curve = information(data.reals[0], np.array([sigma]), known.log_ratio[:-1], known.log_ceiling)
     of_a, of_y = b @ b.T + r**2 * np.eye(2), np.eye(3) * (1 + sigma**2)
     joint = np.block([[of_a, b], [b.T, of_y]])
     truth = 0.5 * (np.linalg.slogdet(of_a)[1] + np.linalg.slogdet(of_y)[1] - np.linalg.slogdet(joint)[1])
     # A set of n items approximates its law: the density of Y at σ = .6 from 60,000 of them errs by a few thousandths.
     assert abs(curve.value[0] - truth) < 4 * curve.stderr[0] + 5e-3
     assert curve.stderr[0] < 0.05
-    value, error = precision(found.squared_error[:-1])
+    value, error = precision(known.squared_error[:-1])
     left = b @ b.T * sigma**2 / (1 + sigma**2)
     assert abs(value[0] - math.sqrt(np.trace(left))) < 4 * error[0] + 5e-3
 
@@ -197,13 +197,13 @@ def test_an_angle_by_quadrature(sigma, whole):
     r = 20.0
     data = circle(1440, r)
     draws = draw_items(data, 2000, 6)
-    found = measured(data, draws, np.array([sigma]))["turn"]
-    curve = information(data.reals[0], np.array([sigma]), found.log_ratio[:-1], found.log_ceiling)
+    known = measured(data, draws, np.array([sigma]))["turn"]
+    curve = information(data.reals[0], np.array([sigma]), known.log_ratio[:-1], known.log_ceiling)
     truth, error = angle_by_quadrature(sigma, r)
     assert truth < whole  # data processing
     assert abs(curve.value[0] - truth) < 4 * curve.stderr[0]
     assert curve.stderr[0] < 0.03
-    value, stderr = precision(found.squared_error[:-1])
+    value, stderr = precision(known.squared_error[:-1])
     assert abs(value[0] - error) < 4 * stderr[0]
 
 
@@ -235,8 +235,8 @@ def test_information_falls_as_the_resolution_grows():
     for r in (0.1, 0.3, 1.0):
         data = gaussian(2000, r)
         draws = draw_items(data, 1000, 3)
-        found = measured(data, draws, LEVELS)["a"]
-        curves.append(information(data.reals[0], LEVELS, found.log_ratio[:-1], found.log_ceiling))
+        known = measured(data, draws, LEVELS)["a"]
+        curves.append(information(data.reals[0], LEVELS, known.log_ratio[:-1], known.log_ceiling))
     for fine, coarse in itertools.pairwise(curves):
         apart = fine.per_draw - coarse.per_draw
         assert np.all(apart.mean(1) > -4 * apart.std(1) / math.sqrt(1000))
@@ -286,12 +286,12 @@ def test_intervals_of_curve_and_precision_hold(draws, sigma):
     exact = sigma / math.sqrt(1 + sigma**2)
     seeds = 200
     whole = draw_items(data, draws * seeds, 11)
-    found = measured(data, whole, np.array([sigma]))["a"]
+    known = measured(data, whole, np.array([sigma]))["a"]
     held = np.zeros((seeds, 4), dtype=bool)
     for k in range(seeds):
         part = slice(k * draws, (k + 1) * draws)
-        curve = information(data.reals[0], np.array([sigma]), found.log_ratio[:-1, part], found.log_ceiling[part])
-        value, error = precision(found.squared_error[:-1, part])
+        curve = information(data.reals[0], np.array([sigma]), known.log_ratio[:-1, part], known.log_ceiling[part])
+        value, error = precision(known.squared_error[:-1, part])
         off = abs(curve.value[0] - truth) / curve.error[0], abs(value[0] - exact) / error[0]
         held[k] = off[0] < 1.96, off[1] < 1.96, off[0] < 0.98, off[1] < 0.98
     share = held.mean(0)

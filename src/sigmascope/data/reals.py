@@ -37,11 +37,11 @@ def encode_reals(
     for entry in parse_entries(entries, columns) if entries else ():
         if entry.real is None:
             continue
-        real, found = entry.real, scales or {}
+        real, numbered = entry.real, scales or {}
         require_text(real.name, "the name of an attribute")
         require_text(real.unit, f"the unit of {real.name!r}")
-        unit = real.unit or next((found[c][1] for c in real.columns if c in found), "")
-        values = np.stack([_numbers(real, c, columns[c], items, found.get(c)) for c in real.columns], 1)
+        unit = real.unit or next((numbered[c][1] for c in real.columns if c in numbered), "")
+        values = np.stack([_numbers(real, c, columns[c], items, numbered.get(c)) for c in real.columns], 1)
         if bool((values == values[0]).all()):
             raise InputError(f"attribute {real.name!r} has one value: leave it out")
         made.append(RealAttribute(real.name, real.resolution, real.columns, real.period, unit))

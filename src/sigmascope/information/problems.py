@@ -69,6 +69,7 @@ class ExactProblem(Problem[ExactLaw]):
     children: int = 0  # of each draw, for forks
     pairs: bool = False  # whether pairs of attributes are studied, too
     real_attributes: tuple[RealAttribute, ...] = ()
+    chain: tuple[Attribute, ...] = ()  # attributes of which each is studied given those before it, too
 
     def on_levels(self, curve: Curve) -> Curve:
         """A curve over the nodes, read at the levels of the study."""

@@ -72,7 +72,9 @@ class Case:
     def doubt(self, at: Quantity) -> str:
         """Why a level is not reliable: the verdict on the curve there."""
         if not self.noised:
-            return str(self.results.attrs.get("wrapping", ""))
+            wrapping = str(self.results.attrs.get("wrapping", ""))
+            excess = self.view.excess(self.name, at.value) if at.reached and not wrapping else None
+            return wrapping if excess is None else _above_entropy(*excess)
         estimator = self.view.estimator
         doubt = doubt_at(self.results, estimator, self.name, at.value if at.reached else None)
         return f"{estimator} is marked as biased there ({doubt})" if doubt else ""
@@ -89,6 +91,10 @@ class Case:
     def so_far(self) -> str:
         """The information at the last level, as a clause."""
         return f"at {self.place(-1)}, {self.reached(-1)} are known"
+
+
+def _above_entropy(known: float, entropy: float) -> str:
+    return f"the information along the model's own path is biased there: {known:.3g} nats exceed H(A) = {entropy:.3g}"
 
 
 class Kind(ABC):

@@ -21,6 +21,7 @@ from sigmascope.limits import (
     MOST_DRAWS,
     MOST_FORKS,
     MOST_LEVELS,
+    MOST_LINKS,
     MOST_SEED,
     MOST_STEPS,
     check_levels,
@@ -134,11 +135,18 @@ class ExactOptions:
     pairs: Flag = False
     """Also measure the interaction information of every pair of attributes: positive where both carry the same
     information, negative where it appears only when both are known. Takes another pass over the data."""
+    chain: Annotated[Names, arg("A,B,C", None)] = ()
+    """Also measure what each of two to five attributes adds to those before it: I(A; Y), I(B; Y | A),
+    I(C; Y | A, B), and the share of each over all orders. Takes another pass over the data."""
 
     def validate(self) -> None:
-        """Refuse an unknown law (raises InputError)."""
+        """Refuse an unknown law and a chain that is none (raises InputError)."""
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
+        if self.chain and not 2 <= len(self.chain) <= MOST_LINKS:
+            raise InputError(f"chain has {len(self.chain)} attributes: expected 2 to {MOST_LINKS}, e.g. --chain A,B,C")
+        if len(set(self.chain)) < len(self.chain):
+            raise InputError(f"chain is {', '.join(map(shown, self.chain))}: name each attribute once")
 
 
 @dataclass(frozen=True)

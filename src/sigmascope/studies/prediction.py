@@ -15,6 +15,7 @@ from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS
 from sigmascope.exact.finite.reals import rows_of, sums_of
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.jobs.chains import attributes_of_chain, chain_memory
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
@@ -125,8 +126,12 @@ def predict(data: Any, spec: Spec) -> Cost:
     gathered = s.stored + (48 * s.draws * s.nodes * s.count if s.gaps else 0)
     products, means, exponentials = 4.0 * pairs * size, pairs * s.nodes * used * s.count, pairs * s.nodes
     if isinstance(spec, ExactSpec) and spec.pairs:  # a pass of their own
-        products, exponentials = 2.0 * products, 2.0 * exponentials
+        products, exponentials = products + 4.0 * pairs * size, exponentials + pairs * s.nodes
         passes += pair_memory(data, chosen(data, spec.inputs.attributes), spec.sampling.levels, s.draws)
+    if isinstance(spec, ExactSpec) and spec.chain:  # another one
+        products, exponentials = products + 4.0 * pairs * size, exponentials + pairs * s.nodes
+        chain = attributes_of_chain(chosen(data, spec.inputs.attributes), spec.chain)
+        passes += chain_memory(data, chain, spec.sampling.levels, s.draws)
     if along:  # a product for every level, in float64 at half the speed, and the sums of the classes
         means += 4.0 * pairs * s.nodes * (size + directions * s.count)
         exponentials *= 5

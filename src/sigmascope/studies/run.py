@@ -21,7 +21,7 @@ from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.report.findings import Findings
 from sigmascope.report.page import write_page
-from sigmascope.report.table import onset_csv, values_csv
+from sigmascope.report.table import chain_csv, onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
 from sigmascope.studies.exact_law import print_notes
@@ -89,6 +89,8 @@ def run_subject(
         folder.write_text("onset.csv", onset_csv(table, doubts(results)))
         if "value_information" in results:
             folder.write_text("values.csv", values_csv(results))
+        if "link_information" in results:
+            folder.write_text("chain.csv", chain_csv(results))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         curves = {c.attribute: c for c in to_curves(results)}
         findings = Findings(

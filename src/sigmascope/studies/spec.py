@@ -88,6 +88,7 @@ class ExactSpec(Spec):
     """A study of data by their exact filter: the law of exactly these items."""
 
     pairs: bool = False
+    chain: tuple[str, ...] = ()
     forks: int = 0
 
     def _validate(self) -> None:
@@ -254,7 +255,7 @@ def spec_of(**options: Any) -> Spec:
     passed.validate_groups()
     piped = any(named(passed.model) for named in (names_pipeline, names_function, names_object))
     if passed.model and passed.exact != ExactOptions():
-        raise InputError("--pairs and --law are options of the exact filter: leave them out with --model")
+        raise InputError("--pairs, --chain and --law are options of the exact filter: leave them out with --model")
     if passed.inputs.data == GENERATED and not piped:
         raise InputError("the data 'generated' need a model that makes images: pass --model, or other data")
     kind: Spec = HeldoutSpec() if passed.exact.law == "heldout" else ExactSpec()
@@ -276,8 +277,9 @@ def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     if isinstance(kind, ModelSpec):
         refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)
     if isinstance(kind, HeldoutSpec):
-        if passed.exact.pairs:
-            raise InputError("--pairs cannot be used with lower bounds: leave out --pairs, or --law heldout")
+        for option in ("pairs", "chain"):
+            if getattr(passed.exact, option):
+                raise InputError(f"--{option} cannot be used with lower bounds: leave out --{option}, or --law heldout")
         refuse(passed.forking, {"forks": "the estimator forks"}, "the held-out law")
 
 

@@ -80,20 +80,11 @@ class PosteriorPass(TilePass):
             self._sketch = sketch = sketch.of_draws(len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
-        self._add_reals(noisy or {})
-        columns, weights = self._width, sum(r.rows for r in self._weighting)
+        columns, weights = self._add_reals(noisy)
         self._kernel = LevelSums(
             v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled, weights
         )
-        self._moments: dict[str, Tensor] = {}
-        if sketch is not None:
-            projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
-            coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
-            with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
-            self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
-            zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
-            lead = min(sketch.exact, _LEADING)
-            self._moments = {"first": zeros, "second": zeros.new_zeros(columns, lead, lead)}
+        self._moments = {} if sketch is None else self._no_moments(sketch, v)
         self._begun = 0  # tiles, some of which other threads may still have
         self._threads = workers(device)
         self._pipeline = Pipeline(self._threads)
@@ -101,8 +92,22 @@ class PosteriorPass(TilePass):
         self._each = [self._kernel.total]  # the sums of each worker
         self._broken = False
 
-    def _add_reals(self, noisy: Mapping[str, Tensor]) -> None:
-        """The real-valued attributes: columns of classes where few values are distinct, else weights of the items."""
+    def _no_moments(self, sketch: Sketch, v: Float[Tensor, "draws size"]) -> dict[str, Tensor]:
+        """Empty moments by class; keeps the draws' own projections."""
+        projected = (v.double() - self._denoiser.centre) @ sketch.mixed.to(v.device).double()
+        coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
+        with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
+        self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
+        zeros = projected.new_zeros(self._width, sketch.mixed.shape[1] + 1)
+        lead = min(sketch.exact, _LEADING)
+        return {"first": zeros, "second": zeros.new_zeros(self._width, lead, lead)}
+
+    def _add_reals(self, noisy: Mapping[str, Tensor] | None) -> tuple[int, int]:
+        """The real-valued attributes: columns of classes where few values are distinct, else weights of the items.
+
+        Returns the number of all columns of classes, and of the weights that a draw has for an item.
+        """
+        noisy = noisy or {}
         d, device = self._denoiser, self._denoiser.centre.device
         if noisy and self._sketch is not None:
             raise ValueError("a pass with a sketch measures no real-valued attributes: make another one for them")
@@ -119,6 +124,7 @@ class PosteriorPass(TilePass):
             columns.append(torch.zeros(len(d.data), 1, dtype=torch.int64, device=device))
             self._width = 1
         self._classes = torch.cat(columns, 1) if len(columns) > 1 else d.classes
+        return self._width, sum(r.rows for r in self._weighting)
 
     def step(self) -> None:
         """Add the next tile of items; with several threads, a few more are begun."""
@@ -223,7 +229,7 @@ class PosteriorPass(TilePass):
 
     def reals(self) -> dict[str, RealPosterior]:
         """What the noisy values say of every real-valued attribute; the last level is the limit sigma → 0."""
-        s, mass, first, found = self._total(), self._mass(), 0, {}
+        s, mass, first, known = self._total(), self._mass(), 0, {}
         by_class, weighted = s.by_class, s.weighted.permute(2, 1, 0)
         for name, real in self._reals.items():
             if real.codes is None:
@@ -231,8 +237,8 @@ class PosteriorPass(TilePass):
                 first += real.rows
             else:
                 sums = real.of_values(by_class[:, self._columns[name]])
-            found[name] = real.posterior(sums, mass)
-        return found
+            known[name] = real.posterior(sums, mass)
+        return known
 
     def gaps(self) -> dict[str, Gap]:
         r"""Squared gaps between the conditional and unconditional posterior means, for each attribute.

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator, Facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,11 @@ class Filter(Estimator["ExactProblem"]):
         "includes what the steps lose."
     )
     help = "a lower bound, by far the slowest"
+    facts = Facts(
+        needs="an exact denoiser",
+        bias="downward: finite steps along the path lose information",
+        cost="a posterior mean of every value for every draw and level, one level after the other",
+    )
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"paths": problem.subject.paths(problem)}
@@ -78,6 +83,11 @@ class FilterOfModel(BoundOfModel):
         "along one path of falling noise."
     )
     help = "a lower bound whatever the network's error"
+    facts = Facts(
+        needs="a network that can be conditional on every value",
+        bias="downward: finite steps and the network's error lose information",
+        cost="a network call for every value, draw and level",
+    )
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.levels import PathJob
@@ -113,6 +123,11 @@ class Likelihood(_OneJob):
         "noisy image back from more noise."
     )
     help = "a second bound of this kind"
+    facts = Facts(
+        needs="a network that can be conditional on every value",
+        bias="downward: the network's error loses information",
+        cost="twelve network calls for every value, draw and level",
+    )
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.networks import LikelihoodJob
@@ -139,6 +154,11 @@ class Classifier(_OneJob):
         "classifier: a lower bound by a second network, a classifier of noisy images that was trained with the first."
     )
     help = "a lower bound by a second network"
+    facts = Facts(
+        needs="a classifier of noisy images: of sigmascope train, or of --classifier-steps",
+        bias="downward: a classifier that is not the best one loses information",
+        cost="a call of the classifier for each draw and level, after its training",
+    )
 
     def refusal(self, subject: Any) -> str:
         return "" if getattr(subject, "classifier", None) is not None else "it has no classifier of noisy images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -48,6 +48,11 @@ class Posterior(FromPosteriors):
 
     name, kind, usual, measures_reals = "posterior", "exact", (EXACT,), True
     help = "exact, measured always"
+    facts = Facts(
+        needs="a finite set of items, or a hierarchy",
+        bias="none: its only error is that of the draws",
+        cost="two matrix products of all items with all draws, for all levels together",
+    )
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
@@ -69,6 +74,11 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     words = "posterior: the exact filter of the data, for comparison. The verdicts do not use it."
     help = "the exact filter of the data, for comparison"
     label = "exact"
+    facts = Facts(
+        needs="labelled data that are a finite set",
+        bias="none for the law of these items; it says nothing about the network",
+        cost="two matrix products of all items with all draws, for all levels together",
+    )
 
     def refusal(self, subject: Any) -> str:
         if getattr(subject, "items", None) is None:

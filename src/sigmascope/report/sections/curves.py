@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from matplotlib.figure import Figure
+
 from sigmascope.report.by_estimator import bounds_figure, children_figure, model_figure, sampler_figure
 from sigmascope.report.explorer import MOST_ATTRIBUTES, explorer_section
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
@@ -30,6 +32,11 @@ def _of_data(pictures: Pictures, findings: Findings) -> list[str]:
         figure(pictures["information"], "Information curves", caption),
         *(f'<p class="note">{s}</p>' for s in _saturation(findings)),
     ]
+
+
+def _figure_of_data(few: Findings) -> Figure:
+    most = "ceiling" if real_attributes(few.results) else "H(A)"
+    return curves_figure(few.curves, str(few.results.attrs["data_name"]), most)
 
 
 def _left_out(findings: Findings) -> str:
@@ -134,7 +141,7 @@ _STRIP = (
 CURVES = Section(
     "Information in the noisy image",
     _of_data,
-    shows("information", lambda few: curves_figure(few.curves, str(few.results.attrs["data_name"]))),
+    shows("information", _figure_of_data),
     of_data,
 )
 CURVES_OF_MODEL = Section(

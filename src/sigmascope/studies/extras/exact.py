@@ -107,9 +107,9 @@ class Precision(_OfPosteriors):
 
     def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         count, reals = len(problem.attributes), problem.real_attributes
-        found = [reals_in(done).real(a.name) for a in reals]
-        measured = [precision(x.squared_error[:-1]) for x in found]
-        ceilings = [x.log_ceiling.numpy() for x in found]
+        known = [reals_in(done).real(a.name) for a in reals]
+        measured = [precision(x.squared_error[:-1]) for x in known]
+        ceilings = [x.log_ceiling.numpy() for x in known]
         unknown = np.full((count, len(problem.sigma)), np.nan)
         none = [np.nan] * count
         return results.assign(

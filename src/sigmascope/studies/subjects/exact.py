@@ -10,6 +10,7 @@ from sigmascope.core import Curve, Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.estimator import EXACT, POPULATION, Estimator
+from sigmascope.information.jobs.chains import attributes_of_chain
 from sigmascope.information.laws import law_of
 from sigmascope.information.problem import Problem
 from sigmascope.information.problems import ExactProblem, PopulationProblem
@@ -18,6 +19,7 @@ from sigmascope.report.explorer import Explored
 from sigmascope.studies.costs import lines_of_exact
 from sigmascope.studies.exact_law import chosen, chosen_reals, draws_of, levels_of
 from sigmascope.studies.exploring import explore
+from sigmascope.studies.extras.chain import ChainOfAttributes
 from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Precision, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined
@@ -66,6 +68,7 @@ class ExactSubject(DataSubject[ExactProblem]):
             subject=self.law, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
             seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
             real_attributes=self.real_attributes,
+            chain=attributes_of_chain(self.attributes, spec.chain),
         )  # fmt: skip
 
     def explored(self, problem: ExactProblem, curves: Sequence[Curve]) -> Explored | None:
@@ -81,6 +84,7 @@ class ExactSubject(DataSubject[ExactProblem]):
             extras.append(Precision())
         if isinstance(self.denoiser, FiniteDenoiser):
             extras += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
+            extras += [ChainOfAttributes(self.denoiser, problem.chain)] if problem.chain else []
         if isinstance(self.denoiser, HierarchyDenoiser):
             extras.append(Tree(self.denoiser))
         return extras
