@@ -91,6 +91,8 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
         if name not in names:
             raise InputError(f"the model is not conditional on {name!r}: choose one of {', '.join(names)}")
         wanted = parse_entry(entry, names)
+        if wanted.real:
+            raise InputError(f"a model has no real-valued attribute {name!r}: leave the resolution out, or name others")
         for part in wanted.parts or (wanted,):
             if part.bins is not None and bins.get(part.name) != part.bins:
                 had = f"{bins[part.name]} bins" if part.name in bins else "no bins"
