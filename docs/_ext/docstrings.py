@@ -1,13 +1,15 @@
 """Docstrings as the package writes them, turned into reStructuredText before napoleon reads them.
 
 ``Returns: text`` on one line, with its continuation indented, becomes a field.  The star of a shape such as
-``(rows, *event)`` is escaped, so that it does not begin an emphasis, and so is the bar of ``p(a | y)``.
+``(rows, *event)`` is escaped, so that it does not begin an emphasis, and so is the bar of ``p(a | y)``.  The text of an
+option ends with the default that the help shows for it, where an empty value stands for that.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from importlib import import_module
+from typing import Any, get_type_hints
 
 _FIELD = re.compile(r"(Returns|Yields|Raises|Warns|References|Cost|Errors|Valid(?: when)?): (\S.*)")
 _BAR = re.compile(r"(?<!^)(?<!\\)\|")
@@ -44,7 +46,20 @@ def escaped(line: str) -> str:
     return "".join(part if k % 2 else _BAR.sub(r"\|", _STAR.sub(r"\\*", part)) for k, part in enumerate(parts))
 
 
+def default_of(name: str) -> str:
+    """A sentence on the default of an option, by its full name; empty for what is no option with such a text."""
+    module, of, option = name.rsplit(".", 2)
+    options = getattr(import_module(module), of)
+    value = getattr(options, option, None)
+    marks = getattr(get_type_hints(options, include_extras=True).get(option), "__metadata__", ())
+    hints = [getattr(mark, "help_behavior_hint", None) for mark in marks]
+    shown = next((h for h in hints if isinstance(h, str) and h.startswith("(default: ")), "")
+    return f"``{value!r}`` stands for the default: {shown[10:-1]}." if shown and not value else ""
+
+
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    if what == "attribute" and (sentence := default_of(name)):
+        lines += ["", sentence]
     literal = False
     for k, line in enumerate(lines):
         literal = (literal and (not line.strip() or line.startswith(" "))) or line.startswith((">>>", ".. math"))

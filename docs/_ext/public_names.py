@@ -31,7 +31,8 @@ def packages() -> list[str]:
     """The package, its public subpackages and the modules with a page, by their full names."""
     found = pkgutil.walk_packages(sigmascope.__path__, "sigmascope.")
     names = [m.name for m in found if m.ispkg and "bundled" not in m.name]
-    return ["sigmascope", *sorted([*MODULES, *(n for n in names if getattr(importlib.import_module(n), "__all__", ()))])]
+    public = [n for n in names if getattr(importlib.import_module(n), "__all__", ())]
+    return ["sigmascope", *sorted([*MODULES, *public])]
 
 
 @cache
@@ -62,8 +63,15 @@ def entry(package: str, name: str) -> list[str]:
         return [f".. py:{kind}:: {name}", "", f"   The same as :py:obj:`{home}`.", ""]
     if kind == "data":
         return [f".. py:data:: {name}", "", *(f"   {line}" for line in words_of(name, thing)), ""]
-    members = ["   :members:"] if kind in ("class", "exception") else []
+    members = ["   :members:", *inherited(thing)] if kind in ("class", "exception") else []
     return [f".. auto{kind}:: {full}", *members, ""]
+
+
+def inherited(thing: type) -> list[str]:
+    """The option by which a class shows the members of those of its bases that are described nowhere else."""
+    bases = thing.__mro__[1:]
+    elsewhere = [b for b in bases if id(b) in homes() or not b.__module__.startswith("sigmascope")]
+    return [f"   :inherited-members: {','.join(b.__name__ for b in elsewhere)}"] if len(elsewhere) < len(bases) else []
 
 
 def words_of(name: str, thing: Any) -> list[str]:

@@ -119,7 +119,8 @@ class LabelledData:
         labels: by the name of each attribute, the index of the value of each item, int64, shape (items,).
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
-        unit: what one unit of sigma is, in words for titles and axes, e.g. ``1 = the range from black to white``.
+        unit: what one unit of sigma is, in words, as those of :mod:`sigmascope.data.sigma_units`: "the full range of a
+            pixel, black to white", "scaled latents", and so on.
         notes: how the data were read, where it matters for the numbers, a sentence each.
         span: smallest and largest coordinate of all items; None: not known.
 

@@ -87,4 +87,8 @@ def test_docstrings_are_read_as_they_are_written(monkeypatch):
         "What.", "", ":Returns: shape (rows,", "    more).", "", "Text.", ":math:`a` is so.", "", ":Raises: InputError."
     ]  # fmt: skip
     assert docstrings.fielded(["Errors: small.", "Valid when: so."]) == [":Errors: small.", ":Valid when: so."]
+    assert docstrings.default_of("sigmascope.ForkOptions.forks") == (
+        "``0`` stands for the default: 64; for a pipeline 16."
+    )
+    assert docstrings.default_of("sigmascope.Sampling.draws") == ""
     assert docstrings.escaped("(rows, *event) of ``*a`` and *this*") == r"(rows, \*event) of ``*a`` and *this*"
