@@ -79,6 +79,17 @@ def test_a_formula_is_shown_as_one(site):
     assert "<math" in (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
 
 
+def test_an_option_is_shown_with_its_type_and_its_text(site):
+    """Without the marks of the command line, and without a type made of the words before a colon."""
+    page = (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
+    entry = page.partition('id="sigmascope.ForkOptions.forks"')[2].partition("</dd>")[0]
+    text = " ".join(re.sub(r"<[^>]+>", "", entry).split())
+    assert "forks: int = 0" in text
+    assert "for the estimator forks: at least as many as the attribute has values." in text
+    assert "stands for the default: 64; for a pipeline 16." in text
+    assert "tyro" not in page
+
+
 def test_docstrings_are_read_as_they_are_written(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     docstrings = importlib.import_module("docstrings")
