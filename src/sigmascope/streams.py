@@ -86,7 +86,14 @@ class SeedOf(IntEnum):
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
+    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words).
+
+    Args:
+        seed: not negative.
+        stream: non-negative integers, the words that name the stream.
+
+    Returns: a generator on the CPU.
+    """
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 

@@ -198,6 +198,8 @@ def grid_system(
         h: measurement of each point, shape (points, dim).
         prior: density of :math:`X_0` at the points, up to a factor.
 
+    Returns: the chain, whose states are the points.
+
     Raises: ValueError for a grid that is not uniform and increasing.
     """
     x = points.double()

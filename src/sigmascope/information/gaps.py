@@ -28,8 +28,8 @@ def score_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Ga
               \qquad \lambda = \sigma^{-2}
 
     with :math:`D = E[V \mid Y]` the posterior mean, :math:`D_a = E[V \mid Y, A = a]` and :math:`\pi(a|y)` the posterior
-    of A, all at the level of :math:`\lambda'`.  Averaging over :math:`\pi(a|y)` instead of taking the drawn label leaves
-    the mean and makes the standard deviation two to three times smaller.  Above the first level the series
+    of A, all at the level of :math:`\lambda'`.  Averaging over :math:`\pi(a|y)` instead of taking the drawn label
+    leaves the mean and makes the standard deviation two to three times smaller.  Above the first level the series
     :math:`\tfrac12\lambda E\|E[V|A]-E[V]\|^2 - \tfrac14\lambda^2(\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2)` is added.
 
     Args:

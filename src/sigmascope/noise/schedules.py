@@ -275,6 +275,9 @@ class Discrete(Schedule):
     Args:
         alphas_cumprod: decreases strictly within (0, 1), shape (steps,); in float32 its lowest levels have 3 good
             digits.  Leave out the last entry of a table with zero terminal SNR (pure noise).
+        name: of the schedule.
+
+    Raises: InputError for a table that does not fall strictly within (0, 1).
     """
 
     alphas_cumprod: np.ndarray = field(repr=False)

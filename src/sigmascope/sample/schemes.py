@@ -355,7 +355,13 @@ def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise
 
 
 def final(states: Iterator[State]) -> State:
-    """The last state of a sampler."""
+    """The last state of a sampler, once all its steps are done.
+
+    Args:
+        states: what :func:`sample`, :func:`fork` or :func:`joint` yields.
+
+    Returns: the state at the last level.
+    """
     state = next(states)
     for state in states:  # noqa: B007
         pass
