@@ -84,6 +84,38 @@ def words_of(name: str, thing: Any) -> list[str]:
     return []
 
 
+def described(target: str) -> str:
+    """Where an object is described that a docstring names by its module, by its class or by its name alone.
+
+    Returns: the full name of the entry; empty for what is not public.
+    """
+    name, _, member = target.rpartition(".")
+    for owner, rest in ((target, ""), (name, f".{member}")):
+        with contextlib.suppress(ImportError, AttributeError, ValueError):
+            module, _, last = owner.rpartition(".")
+            home = homes().get(id(getattr(importlib.import_module(module), last)))
+            if home is not None:
+                return home + rest
+    return by_name().get(target, "") or (f"{by_name()[name]}.{member}" if name in by_name() else "")
+
+
+@cache
+def by_name() -> dict[str, str]:
+    """The full name of each public object whose last name no other has."""
+    last = [full.rpartition(".")[2] for full in homes().values()]
+    return {n: full for n, full in zip(last, homes().values(), strict=True) if last.count(n) == 1}
+
+
+def _resolve(app: Any, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
+    """A link for a name that the domain does not find, as docstrings name objects where they are defined."""
+    target = described(node.get("reftarget", "")) if node.get("refdomain") == "py" else ""
+    if not target:
+        return None
+    domain = env.get_domain("py")
+    found: nodes.Node | None = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, text)
+    return found
+
+
 class PublicNames(SphinxDirective):
     """``.. public-names:: PACKAGE``"""
 
@@ -105,4 +137,5 @@ class PublicNames(SphinxDirective):
 def setup(app: Any) -> dict[str, bool]:
     """Make the directive known to sphinx."""
     app.add_directive("public-names", PublicNames)
+    app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -90,6 +90,19 @@ def test_an_option_is_shown_with_its_type_and_its_text(site):
     assert "tyro" not in page
 
 
+def test_docstrings_are_linked(site, monkeypatch):
+    """An object is named where it is defined, or by its name alone, and described in another module."""
+    page = (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
+    for target in ("core.html#sigmascope.core.ItemSource", "data.html#sigmascope.data.from_array"):
+        assert f'href="sigmascope.{target}"' in page or f'href="#sigmascope.{target.rpartition(".")[2]}"' in page
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    names = importlib.import_module("public_names")
+    assert names.described("sigmascope.adapters.models.load_model") == "sigmascope.load_model"
+    assert names.described("sigmascope.learn.neural.NeuralDenoiser.load") == "sigmascope.NeuralDenoiser.load"
+    assert names.described("SamplesPosterior") == "sigmascope.core.SamplesPosterior"
+    assert names.described("sigmascope.nothing.Of") == names.described("torch") == ""
+
+
 def test_docstrings_are_read_as_they_are_written(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     docstrings = importlib.import_module("docstrings")

@@ -116,7 +116,8 @@ class Estimator(ABC, Generic[P]):
 class Derived:
     """A curve that is made from others or measured beside them.
 
-    It is shown like an estimator's, with the same fields, and cannot be requested.
+    It is shown like an estimator's, and cannot be requested.  Its fields are those of an :class:`Estimator` with the
+    same names.
     """
 
     name: str
@@ -134,6 +135,9 @@ _DERIVED: dict[tuple[str, str], Derived] = {}
 
 def register(estimator: Estimator[Any]) -> Estimator[Any]:
     """Make an estimator known: specifications, help, dry run, studies, pages and comparisons then have it.
+
+    Args:
+        estimator: an instance.
 
     Returns: the estimator.
 

@@ -52,7 +52,7 @@ class Items:
     Args:
         data: the data set.
         holdout: share of the items that is kept out, chosen by the seed.
-        null: values of the attribute of random labels; 0 leaves it out.
+        null: number of values of an attribute of random labels, a control; 0 leaves it out.
         seed: of the split and of the random labels.
 
     Raises: InputError where no item is left to train on, or an attribute has the name of the random labels.

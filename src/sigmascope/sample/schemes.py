@@ -195,7 +195,8 @@ class Churn(_Denoised):
         amount: c > 0, the noise added relative to the noise removed: near 0 this is the ODE, 1 is the generative SDE
             (for small steps, up to 0.35 in ln sigma, below the bound of :math:`\sqrt2`); on a grid even in ln sigma
             the authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
-        lowest, highest: the levels between which noise is added.
+        lowest: the smallest level at which noise is added.
+        highest: the largest level at which noise is added.
         inflation: s, the authors' correction for networks that remove too much noise; 1 keeps the law.
 
     The law at each level is right for every amount, at order 2.  Only amount 1 continues as p(v | y) does, at order 1:

@@ -301,6 +301,8 @@ def ruler_of(
         timesteps: a list of the user in place of ``steps``.
         sigmas: a list of levels of the user, in the scheduler's unit.
 
+    Returns: the :class:`Ruler`, which converts a level of any unit to all others.
+
     Raises: InputError, in one line, for a folder without a known scheduler.
     """
     folder = described(path)
