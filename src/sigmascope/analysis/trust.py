@@ -117,7 +117,7 @@ def judge(
     if wrapping:
         mark(np.ones(len(value), dtype=bool), wrapping)
     mark(curve.sigma < weak_end[0] * (1 - 1e-9), weak_end[1])
-    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which information cannot")
+    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which no information exceeds")
     if bound is not None:
         joint = np.hypot(error, bound.error)
         below = bound.value - value

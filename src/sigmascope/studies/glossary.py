@@ -249,6 +249,7 @@ ATTRIBUTES = {
     "joint_attributes": "names of the attributes that are joint values of others",
     "sigmascope_version": "version of the program",
     "seed": "seed of the draws",
+    "draws": "number of noisy images; the columns of a model's curves are means of several",
     "specification": "all options of the study, as TOML: sigmascope study --spec repeats it",
     "model": "the model that was measured",
     "main_estimator": "the estimator that the page and the tables show",

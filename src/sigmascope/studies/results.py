@@ -71,6 +71,7 @@ def to_dataset(
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
             "seed": spec.sampling.seed,
+            "draws": spec.sampling.draws,
             "specification": spec.to_toml(),
             **({"model": spec.model} if isinstance(spec, SpecOfModel) else {}),
             **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
