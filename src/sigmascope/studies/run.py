@@ -136,7 +136,7 @@ def measure(
         jobs |= part.jobs(problem)
     advance(InTurn(jobs), subject.data.name, folder, progress)
     curves = joining.curves([(e, e.curves(problem, jobs)) for e in estimators], jobs)
-    results = to_dataset(curves, subject.data, subject.attributes, problem.column_items, spec)
+    results = to_dataset(curves, subject.data, subject.studied, problem.column_items, spec)
     if isinstance(spec, SpecOfModel) and spec.network.computed_in:
         results.attrs["precision"] = spec.network.computed_in
     for part in extras:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError, LabelledData
 from sigmascope.data import load
+from sigmascope.data.reals import require_classes
 from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, names, usual
 from sigmascope.information.mixture import Mixture
 from sigmascope.learn.sources import Items, mean_and_scale
@@ -116,6 +117,7 @@ def open_conditional(
     """
     w, network = spec.inputs, opened.denoiser
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+    require_classes(data, "a study of a model cannot measure")
     data = opened.values(data)
     conditional, pairs = matched_to(data, network, w, spec.model, spec.pipeline.classes)
     attributes = conditional.attributes

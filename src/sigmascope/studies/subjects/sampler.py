@@ -21,6 +21,7 @@ import sigmascope.distributed as distributed
 from sigmascope.adapters.functions import function_named
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
+from sigmascope.data.reals import require_classes
 from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
 from sigmascope.information.estimators.bounds import ClassifierOfSampler
 from sigmascope.information.estimators.heldout import DataBoundOf
@@ -264,6 +265,7 @@ def _values(spec: ForeignSpec, opened: Opened, given: LabelledData | None) -> La
     """The data as values of the network: those from Python, or those that the specification names."""
     w = spec.inputs
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+    require_classes(data, "a study of a model cannot measure")
     return opened.values(data)
 
 
