@@ -55,7 +55,15 @@ def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> A
 
 
 class NeuralDenoiser(Denoiser):
-    """A network as a denoiser.
+    r"""A denoiser that is learned: one network, conditional on any subset of the attributes.
+
+    .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
+
+    F is the network.  Its frame holds the mean m and the scale s of the data and computes w, :math:`c_{in}` and
+    :math:`c_{out}` from them, so that input and output of F have unit scale at every level.  c is the sum of the
+    embeddings of the known attributes.  A classifier, where there is one, gives its posterior for unknown ones.
+
+    A training makes it (:class:`Trainer`, ``sigmascope train``), and :meth:`load` reads it.
 
     Args:
         event: shape of a value.
@@ -65,6 +73,8 @@ class NeuralDenoiser(Denoiser):
         continuous: attributes with vectors as values.
         card: record of the training, kept with the weights: data, settings, losses.
         classifier: its posteriors replace unknown discrete attributes; its weights are fixed.
+
+    References: Karras, Aittala, Aila, Laine (2022).
     """
 
     def __init__(
@@ -103,10 +113,12 @@ class NeuralDenoiser(Denoiser):
         """The network's estimate of E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Args:
-            y: noisy values; the network itself works in float32.
-            sigma: one noise level per row.
-            known: by name, the index of the value of each row, int64, -1 where unknown; of continuous attributes the
-                value, NaN where unknown.
+            y: noisy values, shape (batch, *event); the network itself works in float32.
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+            known: by name, the index of the value of each row, int64, shape (batch,), -1 where unknown; of continuous
+                attributes the value, shape (batch, dim), NaN where unknown.
+
+        Returns: the estimates, shape (batch, *event).
 
         Raises: InputError for shapes that do not fit, unknown names or values.
         """
@@ -159,6 +171,8 @@ class NeuralDenoiser(Denoiser):
             y: noisy values.
             sigma: one noise level per row.
             questions: the known attributes of each condition, as in a call.
+
+        Returns: the estimates of each condition, each of the shape of y.
         """
         check_batch(y, sigma, self.event)
         count = len(questions)

@@ -27,15 +27,17 @@ Units = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Advice:
-    """A piece of advice.
+    """A piece of advice from a study, for one attribute or for all.
 
     Attributes:
-        kind: the name of its :class:`Kind`; or ``which_to_trust`` or ``left_out``.
+        kind: its name: ``guidance_interval``, ``training_range``, ``negative_prompt``, ``sdedit_strength``,
+            ``fork_point``, ``early_exit`` or ``sampling_steps``; or ``which_to_trust``, where two curves of the study
+            disagree; or ``left_out``, which lists what cannot be advised.
         attribute: name of the attribute; empty: all.
         formula: the formula behind it.
-        words: what to do.
+        words: what to do, in a sentence.
         high: the level, or the upper end of the interval, σ in the unit of the study, with its 95 % interval.
-        low: the lower end of the interval.
+        low: the lower end of the interval; None where the advice is one level.
         redraws: for other attributes, the probability that a redraw from ``high`` changes them, with standard error.
         levels: levels of the sampler, in order.
         units: ``high`` and ``low`` in the units of the scheduler of the model.

@@ -283,7 +283,13 @@ def described(results: xr.Dataset) -> xr.Dataset:
 
 
 def explained(results: xr.Dataset) -> str:
-    """The meaning of every variable and attribute of results, a line each."""
+    """The meaning of every variable and attribute of the results of a study.
+
+    Args:
+        results: the Dataset that a study has returned.
+
+    Returns: text with a line for each: name, unit and description of a variable; ``@`` and the name of an attribute.
+    """
     lines = [f"{name} [{VARIABLES[name].units}]: {VARIABLES[name].description}"
              for name in map(str, results.variables) if name in VARIABLES]  # fmt: skip
     return "\n".join([*lines, *(f"@{name}: {ATTRIBUTES[name]}" for name in results.attrs if name in ATTRIBUTES)])

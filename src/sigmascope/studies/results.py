@@ -154,7 +154,14 @@ def main_estimator(results: xr.Dataset) -> str:
 
 
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
-    """The curves of one estimator, by default the main one; without real-valued attributes that it does not measure.
+    """The curves of one estimator of a study, for every attribute.
+
+    Args:
+        results: the Dataset that a study has returned, or its ``results.nc``, opened.
+        estimator: name of the estimator; empty: the main one of the study.
+
+    Returns: one :class:`~sigmascope.core.Curve` per attribute, in nats, in the order of the study;
+        real-valued attributes that the estimator does not measure are left out.
 
     Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """

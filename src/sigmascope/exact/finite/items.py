@@ -17,7 +17,12 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 
 
 class ItemBelief:
-    """π on the items of a finite data set, for joint generation of (Y, π).
+    r"""The belief π on the items of a finite data set, a filter for :func:`~sigmascope.sample.joint.joint`.
+
+    .. math:: \ln\pi'(k) = \ln\pi(k) + \langle v_k, \Delta z\rangle - \tfrac12\|v_k\|^2 \Delta\lambda + c,
+              \qquad z = \lambda y, \quad \lambda = \sigma^{-2}
+
+    Given the path of Y it is exact at any step, since an item does not change along the path.
 
     Args:
         denoiser: the exact filter of the set.
