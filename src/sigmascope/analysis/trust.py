@@ -180,7 +180,7 @@ def rule(
         parts.insert(
             0,
             "at all levels if the network denoises worse than a linear denoiser, or worse given the right value than "
-            "unconditionally",
+            "unconditionally; at the lowest levels if it is worse than a linear denoiser at these alone",
         )
     if data_bound:
         parts.append(
