@@ -83,6 +83,7 @@ class SeedOf(IntEnum):
     """Seeds that differ from the run's own, for further draws."""
 
     PROBES = 1  # draws that probes are trained on
+    TEMPERATURE = 2  # draws on which the temperature of a sampler's classifier is chosen
     CHILDREN = 12  # children of a model's own path
 
 

@@ -124,6 +124,8 @@ class SamplerProblem(Problem[Any]):
     children: int  # of each draw
     top: float  # the level at which its generations begin
     unconditional_calls: int = 1  # network calls of one output
+    classifier: HasAllPosteriors | None = None  # of noisy values
+    fit: Draws | None = None  # draws outside the curves, on which the temperature of the classifier is chosen
 
     @property
     def calls_of_forks(self) -> int:

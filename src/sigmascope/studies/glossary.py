@@ -261,6 +261,7 @@ ATTRIBUTES = {
     "model_steps": "training steps of the network",
     "model_network": "kind of network",
     "network_calls": "network calls of the measurement",
+    "precision": "precision of the network's calls, where another than the usual one was asked for",
     "classifier_steps": "steps of the training of a classifier for the study",
     "classified_draws": "draws on which the classifier of the data was evaluated",
     "held_out": "1 where the draws were kept out of the training, 0 where they were not",

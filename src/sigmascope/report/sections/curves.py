@@ -82,13 +82,18 @@ def _of_sampler(pictures: Pictures, findings: Findings) -> list[str]:
         if "path_information" in findings.results
         else ""
     )
+    trained = (
+        " Classifier: a lower bound by a classifier of noisy images, which was trained on other labelled items."
+        if "classifier" in findings.results.estimator
+        else ""
+    )
     rough = float(findings.results.quadrature_error.sel(estimator="forks").max())
     caption = (
         "Information in nats that the noisy image carries about each attribute. Forks: H(A) minus the entropy of the "
         "labels of the model's own continuations, corrected for bias. Probes: lower bounds by linear classifiers of "
         "noisy images. The data alone: a lower bound by a filter of other labelled items. Exact filter: of the items "
-        f"of the data, which it identifies one by one.{along} Dotted: the entropy H(A). Bands: 95 %, of the draws and "
-        f"of the bias of forks that may remain (at most {rough:.2g} nats).{_left_out(findings)}"
+        f"of the data, which it identifies one by one.{trained}{along} Dotted: the entropy H(A). Bands: 95 %, of the "
+        f"draws and of the bias of forks that may remain (at most {rough:.2g} nats).{_left_out(findings)}"
     )
     return [figure(pictures["information"], "Information about each attribute", caption)]
 

@@ -19,6 +19,7 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.estimator import EXACT, named
 from sigmascope.information.jobs.chains import attributes_of_chain, joint_values
 from sigmascope.information.jobs.pairs import attribute_pairs
+from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.studies.exact_law import chosen, chosen_reals, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling, changed, flat
 from sigmascope.studies.spec import GENERATED, ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel
@@ -122,7 +123,9 @@ def _open_foreign(spec: ForeignSpec, out: Path | None, progress: bool) -> tuple[
     opened = distributed.by_each(lambda: open_loaded(spec, device))
     if opened.model.folder is not None:  # a function that names a folder of a training
         trained, named = opening_of_trained(spec, opened.model.folder), spec.model
-        subject, resolved = distributed.by_each(lambda: open_model(trained, device))
+        loaded = opened.model.denoiser
+        assert isinstance(loaded, NeuralDenoiser)
+        subject, resolved = distributed.by_each(lambda: open_model(trained, device, loaded=loaded))
         return subject, replace(resolved, model=named)
     return of_model(spec, opened, None, out, progress)
 
