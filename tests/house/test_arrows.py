@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src" / "sigmascope"
 WORDS = {
     "_version",
     "arguments",
+    "attributes",
     "console",
     "core",
     "curves",
@@ -37,8 +38,9 @@ MAY = {
     "console": {"errors"},
     "limits": {"errors"},
     "_late": set(),
+    "attributes": {"errors"},
     "curves": {"rare"},
-    "core": {"curves", "errors", "streams"},
+    "core": {"attributes", "curves", "errors", "streams"},
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
     "paths": {"core"},

@@ -17,7 +17,7 @@ from sigmascope.core import Curve, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.chains import density, links, shapley, subsets
-from sigmascope.information.jobs.chains import ChainJob, chain_memory, joint_values
+from sigmascope.information.jobs.chains import SubsetsJob, chain_memory, joint_values
 from sigmascope.studies.prediction import predict
 from sigmascope.studies.spec import read_spec, spec_of
 
@@ -107,7 +107,7 @@ def test_shares_are_the_average_over_all_orders(chained):
 
 def curves_of(line: Line, names: tuple[str, ...], draws: int, levels: np.ndarray) -> dict[tuple[int, ...], Curve]:
     data = line.data()
-    job = ChainJob(FiniteDenoiser(data), draw_items(data, draws, 1), levels, [data.attribute(n) for n in names])
+    job = SubsetsJob(FiniteDenoiser(data), draw_items(data, draws, 1), levels, [data.attribute(n) for n in names])
     while not job.done:
         job.step()
     return job.curves()
@@ -193,9 +193,9 @@ def test_one_joint_pass_serves_blocks(monkeypatch):
     pixels, labels, weights = images()
     data = from_array(pixels, labels, weights=weights)
     draws, levels = draw_items(data, 64, 3), np.geomspace(5.0, 0.2, 6)
-    whole = ChainJob(FiniteDenoiser(data), draws, levels, data.attributes)
+    whole = SubsetsJob(FiniteDenoiser(data), draws, levels, data.attributes)
     monkeypatch.setattr("sigmascope.information.jobs.pairs._LARGEST_BLOCK", 16)
-    parts = ChainJob(FiniteDenoiser(data), draws, levels, data.attributes)
+    parts = SubsetsJob(FiniteDenoiser(data), draws, levels, data.attributes)
     assert parts.total == 4 * whole.total
     for job in (whole, parts):
         while not job.done:

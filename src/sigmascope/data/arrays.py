@@ -14,6 +14,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
+from sigmascope.data.reals import encode_reals, update_reals
 from sigmascope.data.scales import PixelScan, merge_scans, single_item_notes
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 from sigmascope.data.sigma_units import unit_of
@@ -80,14 +81,17 @@ def from_array(
     Args:
         images: shape (items, ...): uint8 (divided by 255, so that sigma 1 is the range from black to white), or
             floating or boolean (kept, as float32).
-        labels: for each attribute, one label per item: integers, text or truth values are classes.
+        labels: for each attribute, one label per item: integers, text or truth values are classes; real numbers need an entry
+            of ``attributes`` with bins or a resolution.
         weights: one non-negative weight per item; they are divided by their sum.  None: equal weights.
-        attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8")``; empty: all.
+        attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8", "angle:resolution=5:period=360")``;
+            empty: all.
         name: of the data, for titles.
         names: by the name of an integer column, the names of its classes 0, 1, ….
 
     Returns: the items with the attributes that were chosen.  An entry ``slant:bins=8`` cuts a real-valued column into 8
-        classes between its quantiles; ``shape+scale`` is the attribute whose values are the pairs of two columns.
+        classes between its quantiles; ``angle:resolution=5:period=360`` keeps it, blurred by its resolution, here on a
+        circle; ``shape+scale`` is the attribute whose values are the pairs of two columns.
 
     Raises: InputError for a shape, a type or a value that cannot be used.
     """
@@ -136,6 +140,7 @@ def labelled(
     n = selected.items
     w = None if weights is None else selected.rows(_all_weights(weights, selected))
     made, codes, prior = encode(selected.columns, n, attributes, w, names)
+    reals = encode_reals(selected.columns, n, attributes)
     digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
     def check() -> PixelScan:
@@ -159,12 +164,13 @@ def labelled(
     if from_file:  # equal items in an array are a law like any other; a study of them is refused later
         scan.require_different(n, notes)
     update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
+    update_reals(digest, reals)
     fingerprint = distributed.by_first(digest.hexdigest) if from_file else digest.hexdigest()
     unit = unit_of(images.shape, images.dtype == np.uint8, scan.span())
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)
     all_notes = (*selected.notes, *notes, *scan.notes(), *single_item_notes(made, codes))
-    return LabelledData(name, source, made, codes, prior, fingerprint, unit, all_notes, scan.span())
+    return LabelledData(name, source, made, codes, prior, fingerprint, unit, all_notes, scan.span(), *reals)
 
 
 def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray:

@@ -64,7 +64,7 @@ def chain_memory(data: LabelledData, chain: Sequence[Attribute], levels: int, dr
     return (workers(torch.device("cpu")) + 4) * sums + 16 * len(data) + kept
 
 
-class ChainJob(Blocks[PosteriorPass]):
+class SubsetsJob(Blocks[PosteriorPass]):
     """Entropies of every subset of the attributes of a chain, given each noisy image, by the exact filter of the items.
 
     One pass gives the posterior of the joint values; those of the subsets are its sums.

@@ -13,7 +13,7 @@ from sigmascope.core import Attribute, Curve
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.chains import density, links, shapley
 from sigmascope.information.jobs import Job
-from sigmascope.information.jobs.chains import ChainJob
+from sigmascope.information.jobs.chains import SubsetsJob
 from sigmascope.information.problems import ExactProblem
 from sigmascope.studies.subjects.extra import Extra, Jobs
 
@@ -22,15 +22,15 @@ _DETERMINED = 1e-9
 _NO_HALF = Quantity(math.nan, math.nan, math.nan)
 
 
-class Chain(Extra):
+class ChainOfAttributes(Extra):
     """What each attribute of a chain adds to those before it, and its share over all orders."""
 
     def __init__(self, denoiser: FiniteDenoiser, chain: Sequence[Attribute]) -> None:
         self._denoiser, self._chain = denoiser, chain
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
-        def make() -> ChainJob:
-            return ChainJob(self._denoiser, problem.draws, problem.sigma, self._chain)
+        def make() -> SubsetsJob:
+            return SubsetsJob(self._denoiser, problem.draws, problem.sigma, self._chain)
 
         return {"chain": problem.job("chain", make)}
 
