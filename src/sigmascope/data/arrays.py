@@ -81,8 +81,8 @@ def from_array(
     Args:
         images: shape (items, ...): uint8 (divided by 255, so that sigma 1 is the range from black to white), or
             floating or boolean (kept, as float32).
-        labels: for each attribute, one label per item: integers, text or truth values are classes; real numbers need an entry
-            of ``attributes`` with bins or a resolution.
+        labels: for each attribute, one label per item: integers, text or truth values are classes; real numbers need an
+            entry of ``attributes`` with bins or a resolution.
         weights: one non-negative weight per item; they are divided by their sum.  None: equal weights.
         attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8", "angle:resolution=5:period=360")``;
             empty: all.
