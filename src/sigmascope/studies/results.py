@@ -161,8 +161,8 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
         results: the Dataset that a study has returned, or its ``results.nc``, opened.
         estimator: name of the estimator; empty: the main one of the study.
 
-    Returns: one :class:`~sigmascope.core.Curve` per attribute, in nats, in the order of the study;
-        real-valued attributes that the estimator does not measure are left out.
+    Returns: one :class:`~sigmascope.core.Curve` per attribute, in nats, in the order of the study, without real-valued
+        attributes that the estimator does not measure.
 
     Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """

@@ -65,8 +65,9 @@ def study(
         sampling: number of draws, noise levels (in the unit of the data; for 8-bit pixels, 1 is their range) and seed.
         options: groups of options for this kind of study, one or a list of them, e.g. ``ExactOptions(pairs=True)`` or
             ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``:
-            :class:`~sigmascope.ExactOptions` for data alone; :class:`~sigmascope.GapOptions` and
-            :class:`~sigmascope.TimeOptions` for a model; :class:`~sigmascope.ForkOptions` for continuations;
+            :class:`~sigmascope.ExactOptions` for data alone; :class:`~sigmascope.GapOptions`,
+            :class:`~sigmascope.TimeOptions` and :class:`~sigmascope.NetworkOptions` for a model;
+            :class:`~sigmascope.ForkOptions` for continuations;
             :class:`~sigmascope.PipelineOptions` and :class:`~sigmascope.ClassifierOptions` for a model of another
             program; of :class:`~sigmascope.DataOptions`, size, grain and ground of named data.
         device: ``auto``, ``cpu``, ``cuda``; with ``auto``, a model that is an object stays where it is.
