@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Draws, InputError
+from sigmascope.core import Curve, Draws, InputError
 from sigmascope.exact.features import Feature, picture_shape, to_frequencies
 
 _ROWS = 256
@@ -112,6 +112,29 @@ def shares_of(
     lost = np.where(whole[:, None] > 0, error.mean(2) / some[:, None], 0.0)
     residual = (error - lost[:, :, None] * power[:, None]) / some[:, None, None]
     return 1.0 - lost, np.where(whole[:, None] > 0, residual.std(2, ddof=1) / n**0.5, 0.0)
+
+
+def share_curves(
+    names: Sequence[str], sigma: Float[np.ndarray, " levels"], per_draw: Float[np.ndarray, "features levels draws"]
+) -> list[Curve]:
+    """Resolved shares as curves with the ceiling 1, so that levels and their intervals are read off them like onsets.
+
+    Args:
+        names: of the features.
+        sigma: decreasing levels.
+        per_draw: contributions of :func:`contributions`.
+    """
+    return [Curve.of_draws(n, "resolved", sigma, each, 1.0) for n, each in zip(names, per_draw, strict=True)]
+
+
+def contributions(
+    error: Float[np.ndarray, "features levels draws"], power: Float[np.ndarray, "features draws"]
+) -> Float[np.ndarray, "features levels draws"]:
+    """What each draw adds to the resolved shares, to first order; the mean over draws is the share."""
+    share, _ = shares_of(error, power)
+    whole = power.mean(1)[:, None, None]
+    residual = (error - (1.0 - share)[:, :, None] * power[:, None]) / np.where(whole > 0, whole, 1.0)
+    return np.asarray(share[:, :, None] - residual)
 
 
 def _squares(x: Tensor, features: Sequence[Feature]) -> Float[np.ndarray, "features batch"]:

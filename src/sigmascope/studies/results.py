@@ -16,8 +16,9 @@ from sigmascope.core import Agreement, Attribute, Curve, InputError
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import conditional as chain_rule
+from sigmascope.information.resolved import share_curves
 from sigmascope.studies.reading import fault
-from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
+from sigmascope.studies.spec import HELDOUT, FeatureSpec, HeldoutSpec, Spec, SpecOfModel
 
 
 def to_dataset(
@@ -48,7 +49,7 @@ def to_dataset(
             "stderr": (axes, [[c.stderr for c in row] for row in grid]),
             "information_per_draw": ((*axes, "draw"), np.stack([[c.per_draw for c in row] for row in grid])),
             "quadrature_error": (axes, [[further_error(c) for c in row] for row in grid]),
-            "ceiling": ("attribute", [a.entropy for a in attributes]),
+            "ceiling": ("attribute", [row[0].ceiling for row in grid]),
             "kind": ("estimator", [c.kind for c in grid[0]]),
             "information_limit": ("attribute", np.full(len(names), np.nan)),
             "information_limit_stderr": ("attribute", np.full(len(names), np.nan)),
@@ -69,6 +70,7 @@ def to_dataset(
             "specification": spec.to_toml(),
             **({"model": spec.model} if isinstance(spec, SpecOfModel) else {}),
             **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
+            **({"main_estimator": spec.estimators[0]} if isinstance(spec, FeatureSpec) else {}),
         },
     )
 
@@ -165,8 +167,12 @@ def _curve(of_attribute: xr.Dataset, estimator: str, kind: str, prefix: str = ""
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
-    """Onsets of a study's results, in order of emergence."""
-    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
+    """Onsets of a study's results, in order of emergence; of resolved shares for features of pictures."""
+    curves = to_curves(results)
+    if "resolved_per_draw" in results:
+        names = [str(n) for n in results.attribute.values]
+        curves = share_curves(names, results.sigma.values, results.resolved_per_draw.values)
+    return onsets(curves, seed=int(results.attrs["seed"]))
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:

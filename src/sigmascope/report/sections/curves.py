@@ -8,7 +8,17 @@ from sigmascope.report.by_estimator import bounds_figure, children_figure, model
 from sigmascope.report.explorer import MOST_ATTRIBUTES, explorer_section
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.findings import MOST_DRAWN, Findings
-from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table, shows
+from sigmascope.report.section import (
+    Pictures,
+    Section,
+    figure,
+    of_conditional,
+    of_labelled_data,
+    of_labels,
+    of_sampler,
+    onset_table,
+    shows,
+)
 from sigmascope.report.table import plus_minus
 
 
@@ -129,7 +139,7 @@ CURVES = Section(
     "Information in the noisy image",
     _of_data,
     shows("information", lambda few: curves_figure(few.curves, str(few.results.attrs["data_name"]))),
-    of_data,
+    of_labelled_data,
 )
 CURVES_OF_MODEL = Section(
     "Information about each attribute", _of_model, shows("information", model_figure), of_conditional
@@ -144,7 +154,10 @@ CHILDREN = Section(
     of_sampler,
 )
 ONSETS = Section(
-    "When each attribute is decided", _onsets, shows("onset", lambda few: windows_figure(few.onsets, few.curves))
+    "When each attribute is decided",
+    _onsets,
+    shows("onset", lambda few: windows_figure(few.onsets, few.curves)),
+    of_labels,
 )
 EXPLORER = Section("explorer", _explorer, applies=lambda findings: findings.explored is not None, headed=False)
 BOUNDS = Section(
