@@ -23,7 +23,7 @@ SIGMAS = (0.05, 0.4, 1.0, 3.0, 20.0)
 def projection(feature, event):
     """P, dense, of pixels."""
     size = int(np.prod(event))
-    channels, height, width = picture_shape(event, "x")
+    _, height, width = picture_shape(event, "x")
     return feature.of(to_frequencies(torch.eye(size, dtype=torch.float64).reshape(-1, *event)), height, width).T
 
 
@@ -137,7 +137,7 @@ def test_constant_directions_carry_nothing():
 
 
 def field_items(event, items, seed, alpha=1.5):
-    power, covariance = spectrum_of(event, alpha)
+    _, covariance = spectrum_of(event, alpha)
     values, vectors = torch.linalg.eigh(covariance)
     g = torch.Generator().manual_seed(seed)
     white = torch.randn(items, len(values), generator=g, dtype=torch.float64)
@@ -152,7 +152,7 @@ def test_the_fitted_field_is_within_its_interval_and_the_plug_in_is_not(structur
     features, sigmas = parse_features(["bands:3"]), (0.5, 3.0, 8.0)
     held, plug_in, z = [], [], []
     for seed in range(seeds):
-        data, covariance = field_items(event, items, seed)
+        data, covariance = field_items(event, items, 1000 + seed)
         truth = GaussianField.of(torch.zeros(event), covariance)
         field = fit_field(data, structure)
         sample = data.source.read(0, len(data))

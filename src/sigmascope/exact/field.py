@@ -2,7 +2,8 @@ r"""A Gaussian model of pictures, and the information that a noisy picture carri
 
 For :math:`V \sim N(m, \Sigma)`, :math:`\Sigma = U \Lambda U^T`, a projection B = P V and
 :math:`W = \sigma^2 (\Lambda + \sigma^2)^{-1}`, let the columns of Q be an orthonormal basis of the range of
-:math:`\Lambda^{1/2} U^T P^T`.  Since B given Y has the covariance :math:`P \sigma^2 \Sigma (\Sigma + \sigma^2)^{-1} P^T`,
+:math:`\Lambda^{1/2} U^T P^T`.  B given Y has the covariance
+:math:`P \sigma^2 \Sigma (\Sigma + \sigma^2)^{-1} P^T`, so
 
 .. math:: I(B; Y_\sigma) = \tfrac12 \ln\det(\Sigma + \sigma^2) - \tfrac12 \ln\det(\Sigma_{V|B} + \sigma^2)
                          = -\tfrac12 \ln\det(Q^T W Q)

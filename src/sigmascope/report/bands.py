@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -24,13 +26,20 @@ from sigmascope.report.figures import (
 from sigmascope.report.sheets import Sheet
 
 
+def _colours(count: int) -> list[Any]:
+    """Colours of features in their order, from dark to light: neighbouring bands have neighbouring colours."""
+    if count <= 4:
+        return [style_of(i)[0] for i in range(count)]
+    return [matplotlib.colormaps["viridis"](0.92 * i / (count - 1)) for i in range(count)]
+
+
 @styled
 def resolved_figure(results: xr.Dataset) -> Figure:
     """The resolved share of each feature by the exact filter (full, 95 % bands) and by a Gaussian model (dashed)."""
     fig, ax = single(max(3.8, 1.4 + 0.2 * results.sizes["attribute"]))
-    sigma = results.sigma.values
+    sigma, colours = results.sigma.values, _colours(results.sizes["attribute"])
     for i, name in enumerate(map(str, results.attribute.values)):
-        row, colour = results.sel(attribute=name), style_of(i)[0]
+        row, colour = results.sel(attribute=name), colours[i]
         marker = ("o", "s", "^")[i // 7 % 3]
         line = {"linewidth": 1.6, "marker": marker, "ms": 2.5, "label": label_of(short(name, 26))}
         band(ax, sigma, row.resolved_share.values, 1.96 * row.resolved_stderr.values, colour, 0.2, **line)
@@ -49,8 +58,9 @@ def resolved_figure(results: xr.Dataset) -> Figure:
 def information_figure(curves: Sequence[Curve], results: xr.Dataset) -> Figure:
     """The information about each feature and about the whole picture by a Gaussian model, with 95 % bands."""
     fig, ax = single(max(3.8, 1.4 + 0.2 * len(curves)))
+    colours = _colours(len(curves))
     for i, c in enumerate(curves):
-        band(ax, c.sigma, c.value, 1.96 * c.error, style_of(i)[0], 0.2, linewidth=1.6, label=label_of(c.attribute))
+        band(ax, c.sigma, c.value, 1.96 * c.error, colours[i], 0.2, linewidth=1.6, label=label_of(c.attribute))
     total = results.gaussian_total.values
     ax.plot(results.sigma.values, total, color="0.4", linewidth=1.0, linestyle=(0, (1, 2)), label="whole picture")
     ax.set_yscale("log")

@@ -49,7 +49,8 @@ def _estimators(_: str) -> str:
     """The registered estimators, for the help."""
     sentences, explained = [], set[str]()
     kinds = {
-        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model", SAMPLER: "For a model by forks",
+        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model",
+        SAMPLER: "For a model by forks",
         PICTURES: "For features of pictures",
     }  # fmt: skip
     for kind, heading in kinds.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
-from sigmascope.core import Agreement, Attribute, Curve, InputError
+from sigmascope.core import Agreement, Curve, InputError
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import conditional as chain_rule
@@ -21,8 +21,19 @@ from sigmascope.studies.reading import fault
 from sigmascope.studies.spec import HELDOUT, FeatureSpec, HeldoutSpec, Spec, SpecOfModel
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """What a curve is about: an attribute, or a feature of the pictures."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+
+
 def to_dataset(
-    curves: Sequence[Curve], data: Any, attributes: Sequence[Attribute], items: Int64[Tensor, " columns"], spec: Spec
+    curves: Sequence[Curve], data: Any, attributes: Sequence[Measured], items: Int64[Tensor, " columns"], spec: Spec
 ) -> xr.Dataset:
     """The curves of a study as a Dataset (:mod:`sigmascope.studies.glossary` explains its variables).
 

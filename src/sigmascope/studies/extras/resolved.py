@@ -34,7 +34,8 @@ class Resolved(Extra):
         errors, power = job.errors(), job.powers()
         share, stderr = shares_of(errors, power)
         results = results.assign(
-            resolved_share=(axes, share), resolved_stderr=(axes, stderr), resolved_per_draw=(DRAWS, contributions(errors, power)),
+            resolved_share=(axes, share), resolved_stderr=(axes, stderr),
+            resolved_per_draw=(DRAWS, contributions(errors, power)),
             feature_power=("attribute", power.mean(1)),
             feature_size=("attribute", [f.size(problem.subject.event) for f in problem.features]),
         )  # fmt: skip

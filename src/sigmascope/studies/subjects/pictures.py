@@ -43,7 +43,7 @@ class Pictures(Subject[PictureProblem]):
     def problem(self, spec: Spec) -> PictureProblem:
         s = spec.sampling
         return PictureProblem(
-            subject=self.data, attributes=self.attributes, draws=draw_items(self.data, s.draws, s.seed),
+            subject=self.data, attributes=(), draws=draw_items(self.data, s.draws, s.seed),
             sigma=sigma_grid(s.sigma_max, s.sigma_min, s.levels), seed=s.seed, estimators=self.estimators(spec),
             features=self.features, denoiser=self.denoiser,
         )  # fmt: skip
