@@ -22,7 +22,8 @@ def pictures(tmp_path_factory):
     """White noise of unit variance: every band has power one for each coordinate."""
     path = tmp_path_factory.mktemp("data") / "noise.npz"
     rng = np.random.default_rng(0)
-    np.savez(path, images=rng.normal(size=(900, 3, 6, 5)).astype(np.float32), digit=np.arange(900) % 3)
+    slant = rng.normal(size=900)  # a real-valued column, which a study of labels would cut into bins
+    np.savez(path, images=rng.normal(size=(900, 3, 6, 5)).astype(np.float32), digit=np.arange(900) % 3, slant=slant)
     return path
 
 
@@ -120,6 +121,12 @@ def test_a_label_of_the_name_of_a_feature(pictures, tmp_path):
     images = np.random.default_rng(1).normal(size=(20, 1, 4, 4)).astype(np.float32)
     with pytest.raises(InputError, match="rename the label"):
         sigmascope.study(images, labels={"gray": np.arange(20) % 2}, attributes="gray")
+    np.savez(tmp_path / "both.npz", images=images, gray=np.arange(20) % 2)
+    with pytest.raises(InputError, match="rename the label"):
+        sigmascope.study(tmp_path / "both.npz", attributes="gray")
+    np.savez(tmp_path / "bare.npz", images=images)
+    how = sigmascope.Sampling(draws=4, levels=3)
+    assert sigmascope.study(tmp_path / "bare.npz", attributes="gray", sampling=how).sizes["attribute"] == 1
     assert isinstance(spec_of(data="x", attributes="gray,shape"), ExactSpec)
     assert isinstance(spec_of(data="x", attributes="gray,bands:2"), FeatureSpec)
     with pytest.raises(InputError, match="feature of pictures"):

@@ -18,6 +18,7 @@ from sigmascope.data import from_array
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.device import resolve_device
+from sigmascope.exact.features import parse_features
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.limits import shown
 from sigmascope.studies.classes import read_classes
@@ -37,7 +38,7 @@ from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.model import open_model
 from sigmascope.studies.subjects.opened import open_loaded
 from sigmascope.studies.subjects.openings import of_data, of_model
-from sigmascope.studies.subjects.pictures import of_pictures
+from sigmascope.studies.subjects.pictures import needed, of_pictures
 
 _LABELLED = "labels go with an array: named and labelled data have their own"
 _SAMPLING = Sampling()
@@ -149,7 +150,7 @@ def _objects(
     """Data that are Python objects, their exact filter where it is given, and the specification with their name."""
     if isinstance(data, (np.ndarray, Tensor)):
         if isinstance(spec, FeatureSpec):  # the labels do not count
-            return from_array(data, labels or {"picture": np.arange(len(data))}), None, spec
+            return from_array(data, labels or {}, attributes=needed(parse_features(spec.inputs.attributes))), None, spec
         if labels is None:
             raise InputError("data are an array without labels: pass labels={'name': one label per item}")
         return from_array(data, labels, attributes=spec.inputs.attributes), None, spec

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import sigmascope.distributed as distributed
-from sigmascope.core import InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data import draw_items, load_any
+from sigmascope.data.labels import NO_LABELS
 from sigmascope.data.memory import available_bytes, require
 from sigmascope.device import resolve_device
 from sigmascope.exact.features import Feature, parse_features, picture_shape
@@ -82,11 +86,22 @@ def open_pictures(spec: FeatureSpec, out: Path | None = None, progress: bool = F
 
     Raises: InputError, also when the data are not those of the specification.
     """
-    parse_features(spec.inputs.attributes)  # before the data are read
-    w = spec.inputs
+    w, features = spec.inputs, parse_features(spec.inputs.attributes)  # before the data are read
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study there")
-    return of_pictures(spec, load_any(w.data, size=w.size, grain=w.grain, ground=w.ground))
+    return of_pictures(spec, load_any(w.data, needed(features), size=w.size, grain=w.grain, ground=w.ground))
+
+
+def needed(features: Sequence[Feature]) -> tuple[str, ...]:
+    """The entries with which data are loaded without labels."""
+    return (NO_LABELS, *(f.name for f in features))
+
+
+def with_a_label(data: LabelledData) -> LabelledData:
+    """The data with a label that says nothing, since an exact filter has at least one."""
+    half = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    rows = torch.arange(len(data)) % 2
+    return replace(data, attributes=(Attribute("picture", ("0", "1"), half),), labels={"picture": rows})
 
 
 def of_pictures(spec: FeatureSpec, data: Any, denoiser: FiniteDenoiser | None = None) -> tuple[Subject[Any], Spec]:
@@ -111,12 +126,14 @@ def of_pictures(spec: FeatureSpec, data: Any, denoiser: FiniteDenoiser | None = 
         raise InputError(f"{w.data}: features of pictures are measured by one process: run it without torchrun")
     if len(data) < FULL_ITEMS:
         raise InputError(f"{w.data}: it has {len(data)} pictures: a Gaussian model needs at least {FULL_ITEMS}")
-    labels = {a.name for a in data.attributes}
+    labels = [a.name for a in data.attributes]
     for feature in features:
         if feature.name in labels:
-            raise InputError(f"{w.data}: {feature.name!r} is a feature of pictures and a label: rename the label")
+            raise InputError(f"{w.data}: {feature.name!r} is a feature of the pictures and a label: rename the label")
         _, height, width = picture_shape(data.event, feature.name)
         feature.frequencies(height, width)
+    if not labels:
+        data = with_a_label(data)
     require(_bytes(data), "the Gaussian model of the pictures", "use smaller pictures")
     exact = FiniteDenoiser(data, resolve_device(spec.device)) if denoiser is None else denoiser
     return Pictures(data, features, exact), filled(spec, data, [f.name for f in features])
