@@ -80,6 +80,10 @@ class View:
     def _information(self, c: Curve) -> Rising:
         return rising(moved(c, self._mean(c.per_draw)[1:], mover(c, self._seed)))
 
+    def has_values(self, name: str) -> bool:
+        """Whether an attribute has values that a redraw can keep; those of a real-valued one are NaN."""
+        return not any(np.isnan(each[name]).all() for each in self._kept.values())
+
     def keeping(self, name: str, event: str = "kept") -> Rising:
         """The probability that it is kept, or that its likeliest label is right (``sure``), or a lower bound of it."""
         if (name, event) not in self._cache:

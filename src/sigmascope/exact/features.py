@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,12 +41,7 @@ class Feature:
         band: (k, n) of ``band:k/n``; None: no band.
         cutoff: c of ``lowpass:c``; None: no low-pass.
         gray: whether it is the mean over the channels instead of all of them.
-
-    Attributes:
-        parts: as of an attribute: a feature is the joint value of no others.
     """
-
-    parts: ClassVar[tuple[str, ...]] = ()
 
     name: str
     band: tuple[int, int] | None = None

@@ -66,6 +66,7 @@ class Estimator(ABC, Generic[P]):
         usual: the kinds of subject that are measured with it by default.
         integrates: whether it integrates over levels, which must then be close to each other.
         needs: what its pass must hold besides posteriors: ``gaps``, or nothing.
+        measures_reals: whether it measures real-valued attributes, too.
         columns: for a model, what the columns of its curves are: the ``tested`` draws, ``all`` draws (those on which
             choices are made among them), or its ``own`` replicates, as many as curves of a model have.
         controls: for a model, where the classifier's control variates are evaluated: at the noisy ``draws`` or along
@@ -84,6 +85,7 @@ class Estimator(ABC, Generic[P]):
     usual: tuple[str, ...] = ()
     integrates: bool = False
     needs: frozenset[str] = frozenset()
+    measures_reals: bool = False
     columns: Literal["tested", "all", "own"] = "tested"
     controls: Literal["draws", "paths"] = "draws"
     facts: Facts = Facts()

@@ -20,6 +20,7 @@ from sigmascope.core import InputError
 from sigmascope.report.table import brief, number
 from sigmascope.studies.marks import doubt_at
 
+_NO_VALUES = "a real-valued attribute has no values that are kept or lost: read its precision on the page of the study"
 Units = Mapping[str, Any]
 """A noise level in the units of a scheduler (:class:`~sigmascope.adapters.diffusers.units.Level`)."""
 
@@ -182,7 +183,7 @@ class GuidanceInterval(_Window):
 
     def _changes(self, c: Case, sigma: float) -> str:
         """How often a redraw from a level changes the attribute."""
-        if c.view.bounded and not c.noised:
+        if (c.view.bounded and not c.noised) or not c.view.has_values(c.name):
             return ""
         limit = "at most " if c.view.bounded else ""
         return f"; a redraw from there changes it in {limit}{_percent(*c.view.redrawn(c.name, sigma))} of the images"
@@ -229,9 +230,12 @@ class _Kept(Kind):
 
     def read(self, case: Case) -> Advice:
         view, p = case.view, self.fixed or case.p
+        if not view.has_values(case.name):
+            return self.advice(case, "", "", reason=_NO_VALUES)
         at = view.kept_from(case.name, p, self.quantity)
         limit, bound = (" at most", ", by the bound e^(I − H)") if view.bounded else ("", "")
-        redraws = {n: view.redrawn(n, at.value) for n in case.redraw} if at.reached and self.redraws else {}
+        others = [n for n in case.redraw if view.has_values(n)]
+        redraws = {n: view.redrawn(n, at.value) for n in others} if at.reached and self.redraws else {}
         words = self.sentence.format(
             at=brief(at), name=case.name, stays=f"{100 * p:.3g}", goes=f"{100 * (1 - p):.3g}", limit=limit
         )

@@ -167,7 +167,7 @@ class Advisor:
             return []
         half, sentences = view.half(name), []
         for e, (law, curves) in self._of_other_laws.items():
-            if not np.isfinite(curves[name].per_draw).all() or not half.reached:
+            if name not in curves or not np.isfinite(curves[name].per_draw).all() or not half.reached:
                 continue
             other = view.half(name, curves[name])
             if other.reached and (other.low > half.high or other.high < half.low):

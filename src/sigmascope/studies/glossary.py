@@ -77,7 +77,10 @@ _TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
     "draws_per_column": (("attribute", "estimator"), "i", "1", "draws per column",
         "How many draws each column of information_per_draw is the mean of; 1 where this variable is missing."),
     "ceiling": (("attribute",), "f", "nats", "entropy of the attribute",
-        "H(A), the entropy of the attribute: no information about A can exceed it."),
+        "H(A), the entropy of the attribute: no information about A can exceed it. Of a real-valued attribute, "
+        "I(A_r; A), which the draws estimate."),
+    "ceiling_stderr": (("attribute",), "f", "nats", "standard error of the ceiling",
+        "Standard error over draws of the ceiling of a real-valued attribute; 0 for others, whose entropy is exact."),
     "kind": (("estimator",), "U", "text", "kind of curve",
         "; ".join(f"{k}: {words}" for k, words in KINDS.items()) + "."),
     "item": (("draw",), "i", "1", "item", "Index of the item of the data that each draw adds noise to."),
@@ -85,6 +88,18 @@ _TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
         "I(A; V), the limit without noise; below H(A) where equal items carry different labels. NaN: not known."),
     "information_limit_stderr": (("attribute",), "f", "nats", "standard error of the limit",
         "Standard error of information_limit over draws."),
+    # real-valued attributes
+    "resolution": (("attribute",), "f", "unit of the attribute", "resolution",
+        "r in A_r = A + r N: information about a real-valued attribute A is that about A_r. NaN: not real-valued."),
+    "period": (("attribute",), "f", "unit of the attribute", "period",
+        "Length of the circle that a real-valued attribute lies on; NaN: it lies on none."),
+    "precision": (_LEVELS, "f", "unit of the attribute", "root mean square error of the attribute",
+        "Root mean square of A − E[A | Y_sigma], which no estimate of A from the noisy image falls below; on a circle, "
+        "of the wrapped difference from the mean direction. NaN: not real-valued."),
+    "precision_stderr": (_LEVELS, "f", "unit of the attribute", "standard error of the precision",
+        "Standard error over the draws."),
+    "precision_unit": (("attribute",), "U", "text", "unit of the attribute",
+        "Unit of resolution, period and precision; empty where none is named."),
     # verdicts
     "trusted": (_CURVES, "i", "1", "trusted",
         "1: no check contradicts the curve at this level; 0: it is marked as biased."),
@@ -264,6 +279,7 @@ ATTRIBUTES = {
     "model_steps": "training steps of the network",
     "model_network": "kind of network",
     "network_calls": "network calls of the measurement",
+    "precision": "precision of the network's calls, where another than the usual one was asked for",
     "classifier_steps": "steps of the training of a classifier for the study",
     "classified_draws": "draws on which the classifier of the data was evaluated",
     "held_out": "1 where the draws were kept out of the training, 0 where they were not",

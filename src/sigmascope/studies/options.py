@@ -31,6 +31,7 @@ from sigmascope.limits import (
     shown,
     within,
 )
+from sigmascope.studies.network_options import NetworkOptions
 
 LAWS = ("empirical", "heldout")
 MOST_MINUTES = 1_000_000
@@ -262,16 +263,20 @@ class ClassifierOptions:
     """A classifier of noisy images that is trained for the study."""
 
     classifier_steps: int = 0
-    """For a model that knows attributes: first train a classifier of noisy images on most of the items, for this many
-    steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps, and
-    its predictions make the other bounds more precise. 2000 is a good number for small images."""
+    """For a model of another program: first train a classifier of noisy images on four fifths of the items, for this
+    many steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps,
+    or the forks, and with a model that knows attributes its predictions make the other bounds more precise. 2000 is a
+    good number for small images."""
 
     def validate(self) -> None:
         """Refuse numbers out of range (raises InputError)."""
         within("classifier_steps", self.classifier_steps, 0, 10**9, "pass e.g. --classifier-steps 2000")
 
 
-Group = DataOptions | ExactOptions | GapOptions | TimeOptions | ForkOptions | PipelineOptions | ClassifierOptions
+Group = (
+    DataOptions | ExactOptions | GapOptions | TimeOptions | NetworkOptions | ForkOptions | PipelineOptions
+    | ClassifierOptions
+)  # fmt: skip
 """The groups of options of a study besides its sampling."""
 
 
@@ -314,6 +319,7 @@ class WithModel(Common):
     the class; any other model by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     time: Annotated[TimeOptions, Flat, group("time")] = TimeOptions()
+    network: Annotated[NetworkOptions, Flat, group("network")] = field(default_factory=NetworkOptions)
     model_fingerprint: Hidden = ""
     """Fingerprint of the model's weights, once they have been read."""
 
