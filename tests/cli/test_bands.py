@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -81,6 +82,7 @@ def test_dry_run(pictures, capsys):
     out = capsys.readouterr().out
     assert 'estimators = [\n    "gaussian",\n]' in out
     assert "the full covariance of 90 coordinates" in out
+    assert re.search(r"time +about \d+ s on this machine", out)
 
 
 def test_python_takes_an_array_without_labels(finished, pictures):

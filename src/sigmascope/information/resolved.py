@@ -91,7 +91,8 @@ def errors_at(
 ) -> Float[np.ndarray, "features draws"]:
     """Squared error of each draw at a level, in each feature."""
     parts = []
-    for rows in torch.arange(len(draws)).split(_ROWS):
+    for start in range(0, len(draws), _ROWS):
+        rows = slice(start, start + _ROWS)
         v = draws.v[rows]
         y = v + sigma * draws.noise[rows].to(v)
         with torch.inference_mode():

@@ -41,7 +41,7 @@ def resolved_figure(results: xr.Dataset) -> Figure:
     for i, name in enumerate(map(str, results.attribute.values)):
         row, colour = results.sel(attribute=name), colours[i]
         marker = ("o", "s", "^")[i // 7 % 3]
-        line = {"linewidth": 1.6, "marker": marker, "ms": 2.5, "label": label_of(short(name, 26))}
+        line: dict[str, Any] = {"linewidth": 1.6, "marker": marker, "ms": 2.5, "label": label_of(short(name, 26))}
         band(ax, sigma, row.resolved_share.values, 1.96 * row.resolved_stderr.values, colour, 0.2, **line)
         if "gaussian_share" in results:
             ax.plot(sigma, row.gaussian_share.values, color=colour, linewidth=1.1, linestyle="--")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,22 @@ from sigmascope.data import draw_items, load_any
 from sigmascope.data.labels import NO_LABELS
 from sigmascope.data.memory import available_bytes, require
 from sigmascope.device import resolve_device
-from sigmascope.exact.features import Feature, parse_features, picture_shape
-from sigmascope.exact.field import FULL_ITEMS, structure_of
+from sigmascope.exact.features import Feature, parse_features, picture_shape, to_frequencies
+from sigmascope.exact.field import FULL_ITEMS, Moments, structure_of
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.estimator import PICTURES, Estimator
 from sigmascope.information.problems import PictureProblem
+from sigmascope.information.resolved import errors_at
 from sigmascope.noise import sigma_grid
 from sigmascope.studies.costs import line
 from sigmascope.studies.extras.resolved import Resolved
 from sigmascope.studies.spec import FeatureSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined, filled
 from sigmascope.studies.subjects.extra import Extra
+
+
+_FEW, _BLOCK = 32, 256  # draws and items that are timed
+_EIGEN = 1e-9  # seconds of an eigendecomposition, and of reading a feature off at all levels, for each coordinate cubed
 
 
 class Pictures(Subject[PictureProblem]):
@@ -38,11 +44,11 @@ class Pictures(Subject[PictureProblem]):
     """
 
     kind = PICTURES
-    attributes: tuple[Any, ...]  # features have a name, and no values
+    attributes = ()
 
     def __init__(self, data: LabelledData, features: Sequence[Feature], denoiser: FiniteDenoiser) -> None:
         self.data, self.denoiser = data, denoiser
-        self.features = self.attributes = tuple(features)
+        self.features = tuple(features)
 
     def problem(self, spec: Spec) -> PictureProblem:
         s = spec.sampling
@@ -72,8 +78,25 @@ class Pictures(Subject[PictureProblem]):
             line("attributes", ", ".join(f"{f.name} ({f.size(self.data.event)})" for f in self.features)),
             line("model", f"a Gaussian with {model} of {size:,} coordinates"),
             line("cost", f"{operations:.2g} operations, {s.draws * s.levels:,} exact denoisings"),
+            line("time", f"about {reading + self._seconds(spec):.0f} s on this machine"),
             line("memory", f"about {needed / 1e9:.2f} GB more; {available_bytes() / 1e9:.1f} GB is free"),
         ]
+
+    def _seconds(self, spec: Spec) -> float:
+        """Time of the study, from a few denoisings and a block of items that are timed now."""
+        s, rows = spec.sampling, min(len(self.data), _BLOCK)
+        few = min(s.draws, _FEW)
+        draws = draw_items(self.data, few, s.seed)
+        begun = time.perf_counter()
+        errors_at(self.denoiser, draws, self.features, s.sigma_max)
+        denoised = time.perf_counter()
+        moments = Moments(self.data.event, structure_of(self.data))
+        about = to_frequencies(draws.v[:1])[0]
+        moments.add(self.data.source.read(0, rows), self.data.weights[:rows], about)
+        added = time.perf_counter()
+        blocks, size = moments.second.shape[0], float(moments.second.shape[1])
+        fitted = (added - denoised) * len(self.data) / rows + _EIGEN * blocks * size**3 * (1 + len(self.features))
+        return (denoised - begun) * s.levels * s.draws / few + fitted
 
 
 def _bytes(data: LabelledData) -> int:
