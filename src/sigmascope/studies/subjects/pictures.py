@@ -29,7 +29,6 @@ from sigmascope.studies.spec import FeatureSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined, filled
 from sigmascope.studies.subjects.extra import Extra
 
-
 _FEW, _BLOCK = 32, 256  # draws and items that are timed
 _EIGEN = 1e-9  # seconds of an eigendecomposition, and of reading a feature off at all levels, for each coordinate cubed
 
@@ -87,6 +86,7 @@ class Pictures(Subject[PictureProblem]):
         s, rows = spec.sampling, min(len(self.data), _BLOCK)
         few = min(s.draws, _FEW)
         draws = draw_items(self.data, few, s.seed)
+        errors_at(self.denoiser, draws, self.features, s.sigma_max)  # the first call loads libraries
         begun = time.perf_counter()
         errors_at(self.denoiser, draws, self.features, s.sigma_max)
         denoised = time.perf_counter()
