@@ -229,7 +229,7 @@ def test_intervals_of_the_resolved_share_cover():
     _, covariance = spectrum_of(event)
     (feature,) = parse_features(["band:2/2"])
     values, vectors = torch.linalg.eigh(covariance)
-    truth = GaussianField.of(torch.zeros(event), covariance).feature(feature).at(2.0).share
+    truth = GaussianField.of(torch.zeros(event), covariance).feature(feature).at(12.0).share
 
     class Wiener(torch.nn.Module):
         def forward(self, y, sigma, known=None):
@@ -241,10 +241,13 @@ def test_intervals_of_the_resolved_share_cover():
         v = (torch.randn(48, 4, generator=g, dtype=torch.float64) * values.sqrt()) @ vectors.T
         noise = torch.randn(48, *event, generator=g, dtype=torch.float64)
         draws = Draws(torch.arange(48), v.reshape(-1, *event), noise)
-        result = resolved_shares(Wiener(), draws, [feature], [2.0])
+        result = resolved_shares(Wiener(), draws, [feature], [12.0])
         z.append(abs(result.share[0, 0] - truth) / result.stderr[0, 0])
     assert np.mean(np.array(z) < 1.96) > 0.95 - 3 * (0.95 * 0.05 / 96) ** 0.5
     assert np.mean(np.array(z) < 0.98) < 0.85
+    # Not too wide either: 96 squares have a relative spread of (2/96)^½, and the error alone, without the power that it
+    # is divided by, gives other ones.
+    assert abs(np.mean(np.square(z)) - 1) < 3 * (2 / 96) ** 0.5
 
 
 @pytest.mark.parametrize(
