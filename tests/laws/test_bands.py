@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from sigmascope.core import Draws, InputError
-from sigmascope.data import from_array
+from sigmascope.data import draw_items, from_array
 from sigmascope.exact.features import Feature, parse_features, picture_shape, radii, real_fourier, to_frequencies
 from sigmascope.exact.field import GaussianField, fit_field
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.gaussian import GaussianDenoiser
+from sigmascope.information.jobs.field import ResolvedJob
 from sigmascope.information.resolved import resolved_shares
 
 SIZES = [(1, 4, 4), (3, 5, 4), (2, 5, 7), (1, 1, 6), (6, 3)]
@@ -248,6 +249,26 @@ def test_intervals_of_the_resolved_share_cover():
     # Not too wide either: 96 squares have a relative spread of (2/96)^½, and the error alone, without the power that it
     # is divided by, gives other ones.
     assert abs(np.mean(np.square(z)) - 1) < 3 * (2 / 96) ** 0.5
+
+
+def test_an_interrupted_job_goes_on():
+    data, _ = field_items((1, 4, 4), 40, 3)
+    draws, features, sigma = draw_items(data, 6, 0), parse_features(["bands:2"]), np.array([4.0, 2.0, 1.0])
+
+    def job():
+        return ResolvedJob(FiniteDenoiser(data), draws, features, sigma)
+
+    whole, begun, later = job(), job(), job()
+    while not whole.done:
+        whole.step()
+    begun.step()
+    later.restore(begun.state())
+    assert later.position == 1
+    while not later.done:
+        later.step()
+    np.testing.assert_array_equal(later.errors(), whole.errors())
+    with pytest.raises(InputError, match="not of this study"):
+        job().restore({"resolved": np.zeros((1, 3, 6))})
 
 
 @pytest.mark.parametrize(
