@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import xarray as xr
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sigmascope.core import Curve
@@ -26,11 +27,11 @@ from sigmascope.report.figures import (
 from sigmascope.report.sheets import Sheet
 
 
-def _colours(count: int) -> list[Any]:
+def _colours(count: int) -> list[str]:
     """Colours of features in their order, from dark to light: neighbouring bands have neighbouring colours."""
     if count <= 4:
         return [style_of(i)[0] for i in range(count)]
-    return [matplotlib.colormaps["viridis"](0.92 * i / (count - 1)) for i in range(count)]
+    return [to_hex(matplotlib.colormaps["viridis"](0.92 * i / (count - 1))) for i in range(count)]
 
 
 @styled
