@@ -179,6 +179,7 @@ HOWS: dict[str, How] = {
     "trained": How("minutes of training", _TRAINED, undrawn),
     "made": How("some seconds", {"n": 4, "steps": 6, "size": 16}),
     "parents": How("some seconds", {"seeds": 2, "size": 16}),
+    "banded": How("half a minute, most of it of network calls", {"draws": 8, "levels": 4}),
     "paths": How("some seconds", {"paths": 200}),
     "prompted": How("minutes of network calls", {"n": 2, "levels": 4, "noises": 2, "steps": 4}),
     "checked": How("a minute and a half; all rows have a test of their own", patch=of_three_rows),
