@@ -1,10 +1,10 @@
 """Mutual information of benchmark tasks with known truth, beside published estimators.
 
-    python benchmarks/mutual_information.py DIR [--only NAME] [--json FILE]
+    python benchmarks/mutual_information.py my-tasks [--only NAME] [--json FILE]
 
-DIR holds .npz files with ``x``, ``y`` and the true ``nats``, e.g. samples of the tasks of the package benchmark-mi
-(Czyż, Grabowski, Vogt, Beerenwinkel, Marx 2023, "Beyond Normal").  With --json, results are added to those in FILE, and
-the table is of all of them.  A task takes one or two minutes on two cores.
+The folder holds .npz files with ``x``, ``y`` and the true ``nats``, e.g. samples of the tasks of the package
+benchmark-mi (Czyż, Grabowski, Vogt, Beerenwinkel, Marx 2023, "Beyond Normal").  With --json, results are added to those
+in FILE, and the table is of all of them.  A task takes one or two minutes on two cores.
 """
 
 from __future__ import annotations

@@ -125,8 +125,8 @@ class _Denoiser:
 
 def one_way(
     x: Coordinates,
-    y: Float[np.ndarray, "samples width"],
-    z: Float[np.ndarray, "samples width"],
+    y: Float[np.ndarray, "samples ys"],
+    z: Float[np.ndarray, "samples zs"],
     settings: Settings,
     stream: int,
 ) -> OneWay:

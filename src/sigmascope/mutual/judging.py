@@ -57,6 +57,7 @@ def doubts_of(
     pairs = widths[0] * (widths[1] + widths[2])
     if samples.size < _SAMPLES_PER_PAIR * pairs:
         doubts.append(
-            f"{samples.size:,} samples are few for {pairs:,} pairs of columns: only linear dependence is sure to be seen"
+            f"{samples.size:,} samples are few for {pairs:,} pairs of columns: "
+            "dependence that is not linear may be missed"
         )
     return tuple(doubts)

@@ -47,7 +47,7 @@ class Coordinates:
 
 
 def coordinates(
-    x: Float[np.ndarray, "samples width"], y: Float[np.ndarray, "samples width"], z: Float[np.ndarray, "samples width"]
+    x: Float[np.ndarray, "samples xs"], y: Float[np.ndarray, "samples ys"], z: Float[np.ndarray, "samples zs"]
 ) -> Coordinates:
     """The coordinates of X in which the linear predictions from Z and from (Y, Z) have independent errors."""
     x = x - x.mean(0)
