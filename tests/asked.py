@@ -8,9 +8,18 @@ from typing import Any
 import xarray as xr
 
 import sigmascope
-from sigmascope.studies.options import DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions, Sampling
+from sigmascope.studies.network_options import NetworkOptions
+from sigmascope.studies.options import (
+    ClassifierOptions,
+    DataOptions,
+    ExactOptions,
+    ForkOptions,
+    GapOptions,
+    PipelineOptions,
+    Sampling,
+)
 
-_GROUPS = (DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions)
+_GROUPS = (DataOptions, ExactOptions, ForkOptions, GapOptions, PipelineOptions, ClassifierOptions, NetworkOptions)
 
 
 def study(data: Any, labels: Any = None, *, attributes: Any = (), **given: Any) -> xr.Dataset:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
     from sigmascope.mutual.estimate import mutual_information as mutual_information
+    from sigmascope.studies.network_options import NetworkOptions as NetworkOptions
     from sigmascope.studies.options import ClassifierOptions as ClassifierOptions
     from sigmascope.studies.options import DataOptions as DataOptions
     from sigmascope.studies.options import ExactOptions as ExactOptions
@@ -55,6 +56,7 @@ _HOME = {
     "InputError": "sigmascope.errors",
     "LabelledData": "sigmascope.core",
     "LoadedModel": "sigmascope.adapters.models",
+    "NetworkOptions": "sigmascope.studies.network_options",
     "NeuralDenoiser": "sigmascope.learn.neural",
     "conditional": "sigmascope.studies.results",
     "from_array": "sigmascope.data",

@@ -16,51 +16,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from sigmascope.attributes import Attribute as Attribute
+from sigmascope.attributes import RealAttribute as RealAttribute
 from sigmascope.errors import InputError as InputError
 from sigmascope.rare import beyond_draws, lower_allowance
 from sigmascope.streams import generator as generator
 
 UNKNOWN = -1
 """Label of an attribute whose value is not given for a row."""
-
-
-@dataclass(frozen=True, eq=False)
-class Attribute:
-    r"""A discrete attribute A of the data, with its prior.
-
-    Args:
-        name: name of the attribute.
-        values: names of its values.
-        prior: p(a), shape (values,), float64, sums to one; none: all values are equally frequent.
-        parts: names of the attributes that a joint attribute combines; empty for others.
-
-    Raises:
-        InputError: fewer than two values, or a prior that is not a distribution over them.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    prior: Float[Tensor, " values"] = field(default_factory=lambda: torch.empty(0))
-    parts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.values) < 2:
-            raise InputError(
-                f"attribute {self.name!r} has {len(self.values)} value: at least 2 are needed; leave it out with "
-                "--attributes"
-            )
-        count = len(self.values)
-        prior = self.prior.double() if len(self.prior) else torch.full((count,), 1.0 / count, dtype=torch.float64)
-        if prior.shape != (len(self.values),):
-            raise InputError(f"{self.name!r}: the prior has shape {tuple(prior.shape)}, expected ({len(self.values)},)")
-        if not bool((prior >= 0).all()) or abs(float(prior.sum()) - 1.0) > 1e-9:
-            raise InputError(f"attribute {self.name!r}: the prior must be non-negative and sum to one")
-        object.__setattr__(self, "prior", prior)
-
-    @property
-    def entropy(self) -> float:
-        """H(A) in nats: the ceiling of I(A; Y)."""
-        return float(torch.special.entr(self.prior).sum())
 
 
 @runtime_checkable
@@ -97,6 +60,8 @@ class LabelledData:
         unit: what one unit of sigma is, in words.
         notes: how the data were read, where it matters for the numbers, a sentence each.
         span: smallest and largest coordinate of all items; None: not known.
+        reals: the real-valued attributes.
+        numbers: the value of each item of every real-valued attribute, float64, shape (items, columns), in its unit.
     """
 
     name: str
@@ -108,6 +73,8 @@ class LabelledData:
     unit: str = "the unit of the data"
     notes: tuple[str, ...] = ()
     span: tuple[float, float] | None = None
+    reals: tuple[RealAttribute, ...] = ()
+    numbers: Mapping[str, Float[Tensor, "items columns"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.source)
@@ -121,6 +88,12 @@ class LabelledData:
             count = self.labels[a.name].shape[0]
             if self.labels[a.name].shape != (n,):
                 raise InputError(f"{self.name}: {count} labels of {a.name!r} for {n} items: pass one label per item")
+        for real in self.reals:
+            shape = tuple(self.numbers[real.name].shape)
+            if shape != (n, len(real.columns)):
+                raise InputError(
+                    f"{self.name}: the numbers of {real.name!r} have shape {shape}: expected ({n}, {len(real.columns)})"
+                )
 
     def __len__(self) -> int:
         return len(self.source)

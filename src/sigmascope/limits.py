@@ -13,6 +13,8 @@ LEAST_SIGMA, MOST_SIGMA = 1e-12, 1e12
 """Smaller or larger noise levels underflow or overflow when they are squared in single precision."""
 MOST_LEVELS, MOST_DRAWS, MOST_STEPS, MOST_FORKS = 100_000, 10_000_000, 100_000, 100_000
 MOST_CALLS = 10**15
+MOST_LINKS = 5
+"""Attributes of a chain: the shares of more are averages over too many orders."""
 MOST_SEED = 2**63 - 1
 _SHOWN = 40  # characters of a value in a message
 

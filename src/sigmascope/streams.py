@@ -31,6 +31,7 @@ class Use(IntEnum):
     DATA_SCALE = 13  # values from which the mean and scale of the data are estimated
     WRAPPING = 14  # draws of the denoising losses, which check that a model is wrapped correctly
     DATA_BOUND = 15  # halves, items and noise of the bound from the data alone
+    RESOLUTION = 16  # of the noise that a resolution adds to the numbers of a draw
     BATCHES = 21  # of the training of a network
     DROPPED_LABELS = 22  # labels hidden in a step of training
     LEVEL_ERRORS = 23  # values that decide the share of each level in training
@@ -86,6 +87,7 @@ class SeedOf(IntEnum):
     """Seeds that differ from the run's own, for further draws."""
 
     PROBES = 1  # draws that probes are trained on
+    TEMPERATURE = 2  # draws on which the temperature of a sampler's classifier is chosen
     CHILDREN = 12  # children of a model's own path
 
 

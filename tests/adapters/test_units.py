@@ -133,6 +133,9 @@ def test_translate(pipeline, capsys):
     levels = [float(line.split()[0]) for line in table]
     assert len(levels) > 5
     assert levels == sorted(levels, reverse=True)
+    assert main(["translate", "--model", str(pipeline), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["sigma"] for row in listed] == pytest.approx(levels, rel=1e-3)
 
 
 @pytest.mark.parametrize(

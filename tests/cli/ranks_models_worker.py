@@ -36,6 +36,12 @@ STUDIES: dict[str, dict[str, Any]] = {
         **PICTURES, "model": f"diffusers:{FOLDER / 'classes'}", "null_class": 3, "classes": "by-order",
         "budget": 2500, "estimators": tuple(e for e in EVERY if e != "classifier"),
     },
+    "trained": {
+        **PICTURES, "model": f"diffusers:{FOLDER / 'classes'}", "null_class": 3, "classes": "by-order",
+        "budget": 2500, "classifier_steps": 6, "estimators": ("score_gap", "filter", "classifier"),
+        "precision": "bfloat16",
+    },
+    "free and trained": {**PICTURES, **FREE, "estimators": ("forks", "classifier"), "classifier_steps": 6},
     "free": {**PICTURES, **FREE, "estimators": ("forks", "probes", "posterior", "own_path")},
     "made": {"data": "generated", "labeller": "labels:colour", "draws": 40, "levels": 3, **FREE},
 }  # fmt: skip

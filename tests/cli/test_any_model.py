@@ -18,7 +18,9 @@ from dressing import COLOURS, Exact, pictures
 from sigmascope.adapters import Foreign, Unit, load_model
 from sigmascope.cli import main
 from sigmascope.core import Attribute, Denoiser, InputError
+from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.noise import Discrete
+from sigmascope.studies.subjects.model import ConditionalModel
 
 SMALL = ["--draws", "16", "--levels", "6", "--sigma-max", "8", "--sigma-min", ".06"]
 FUNCTION = """
@@ -155,6 +157,25 @@ def test_study_generate_fork_advise_compare(place, tmp_path, capsys, kind):
         assert file["posterior.colour"].shape[1:] == (4, 3)
     with (tmp_path / "forked" / "forks.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3
+
+
+def test_a_model_is_loaded_once_and_its_problem_is_made_once(tmp_path, monkeypatch):
+    """Where a function names the folder of a training, and where a study is planned."""
+    counts, load, make = {"load": 0, "problem": 0}, NeuralDenoiser.load.__func__, ConditionalModel.problem
+
+    def loading(cls, *args):
+        counts["load"] += 1
+        return load(cls, *args)
+
+    def making(self, spec):
+        counts["problem"] += 1
+        return make(self, spec)
+
+    monkeypatch.setattr(NeuralDenoiser, "load", classmethod(loading))
+    monkeypatch.setattr(ConditionalModel, "problem", making)
+    data = ["pictures.npz", "--attributes", "colour", "--model", "mine:folder", *SMALL, "--budget", "4000"]
+    assert run("study", *data, "--estimators", "score_gap", "--out", tmp_path / "a") == 0
+    assert counts == {"load": 1, "problem": 1}
 
 
 @pytest.mark.parametrize("model", ["pipeline", "diffusers:pipeline", "mine:pipe", "hub:me/mine"])

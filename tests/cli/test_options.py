@@ -49,14 +49,18 @@ STUDY = [
     ((*HELDOUT, "--estimators", "posterior"), "the held-out law has only one, heldout"),
     ((*HELDOUT, "--forks", "8"), "--forks 8 is an option of the estimator forks: leave it out for the held-out law"),
     ((*HELDOUT, "--pairs"), "leave out --pairs, or --law heldout"),
+    ((*HELDOUT, "--chain", "a,b"), "leave out --chain, or --law heldout"),
     ((*HELDOUT, "--target-stderr", "0.1"), "--target-stderr 0.1 is an option of a model"),
     ((*HELDOUT, "--budget", "100"), "--budget 100 is an option of a model"),
     ((*HELDOUT, "--like", "x"), "--like x is an option of a model"),
+    ((*HELDOUT, "--precision", "bfloat16"), "--precision bfloat16 is an option of a model"),
+    (("--precision", "bfloat16"), "--precision bfloat16 is an option of a model"),
+    ((*MODEL, "--precision", "float16"), "precision is 'float16': expected float32 or bfloat16"),
     ((*HELDOUT, "--labeller", "a:b"), "--labeller a:b is an option of a pipeline"),
     ((*HELDOUT, "--steps", "5"), "--steps 5 is an option of a pipeline"),
     ((*HELDOUT, "--null-class", "3"), "--null-class 3 is an option of a pipeline"),
     ((*HELDOUT, "--allow-pickle"), "--allow-pickle is an option of a pipeline"),
-    ((*HELDOUT, *MODEL), "--pairs and --law are options of the exact filter"),
+    ((*HELDOUT, *MODEL), "--pairs, --chain and --law are options of the exact filter"),
     (("--estimators", "heldout"), "expected posterior, and optionally"),
     (("--forks", "8"), "--forks 8 is an option of the estimator forks"),
     (("--forks", "1", "--estimators", "posterior,forks"), "at least 2 continuations"),
@@ -176,28 +180,35 @@ def test_other_commands_refuse_what_they_cannot_use(good, tmp_path, capsys, comm
 
 ALL = {"data", "attributes", "draws", "levels", "sigma_min", "sigma_max", "seed", "device", "law", "model", "ground"}
 PRINTS = {"fingerprint", "model_fingerprint"}
+NETWORK = ("precision", "computed_in", "batch")
 HONOURED = {
-    "exact": (ExactSpec, {}, {"estimators", "pairs"}),
-    "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "forks"}),
-    "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "size", "grain"}),
+    "exact": (ExactSpec, {}, {"estimators", "pairs", "chain"}),
+    "exact, with forks": (ExactSpec, {"estimators": "posterior,forks"}, {"estimators", "pairs", "chain", "forks"}),
+    "scenes": (ExactSpec, {"data": "scenes"}, {"estimators", "pairs", "chain", "size", "grain"}),
     "heldout": (HeldoutSpec, {"law": "heldout"}, set()),
-    "model": (ModelSpec, {"model": "m"}, {"estimators", "target_stderr", "budget", "like", "minutes", "most_calls"}),
+    "model": (
+        ModelSpec,
+        {"model": "m"},
+        {"estimators", "target_stderr", "budget", "like", "minutes", "most_calls", *NETWORK},
+    ),
     "given pipeline": (
         ForeignSpec,
         {"model": "diffusers:m"},
         {"estimators", "target_stderr", "budget", "like", "null_class", "classes", "allow_pickle", "variant", "minutes"}
-        | {"most_calls", "classifier_steps"},
+        | {"most_calls", "classifier_steps", *NETWORK},
     ),
     "forked pipeline": (
         ForeignSpec,
         {"model": "diffusers:m", "estimators": "forks"},
-        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant", "minutes", "most_calls"},
+        {"estimators", "forks", "labeller", "steps", "null_class", "allow_pickle", "variant", "minutes", "most_calls"}
+        | {"classifier_steps", *NETWORK},
     ),
 }
 OTHER = {
-    "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "target_stderr": 0.5,
-    "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3, "allow_pickle": True,
-    "classes": "by-order", "variant": "fp16", "minutes": 3.0, "most_calls": 9, "classifier_steps": 7,
+    "size": 64, "grain": True, "estimators": ("nonsense",), "forks": 7, "pairs": True, "chain": ("a", "b"),
+    "target_stderr": 0.5, "budget": 9, "like": "y", "labeller": "a:b", "steps": 7, "null_class": 3,
+    "allow_pickle": True, "classes": "by-order", "variant": "fp16", "minutes": 3.0, "most_calls": 9,
+    "classifier_steps": 7, "precision": "bfloat16", "computed_in": "bfloat16", "batch": 64,
 }  # fmt: skip
 
 
@@ -238,7 +249,7 @@ def test_a_specification_has_the_options_that_its_kind_can_use(kind, tmp_path):
     """And a file names these, and the law."""
     spec = checked(kind)
     of_scenes, of_forks = {"size", "grain"}, {"forks", "labeller", "steps"}
-    of_gaps = {"target_stderr", "budget", "like", "classes", "classifier_steps"}
+    of_gaps = {"target_stderr", "budget", "like", "classes"}
     may = HONOURED[kind][2] | of_scenes | {"estimators"} | (of_forks if kind == "given pipeline" else set())
     may |= of_gaps if kind == "forked pipeline" else {"forks"} if kind in ("exact", "scenes") else set()
     assert flat(spec).keys() & OTHER.keys() == may
@@ -366,7 +377,9 @@ def test_help_is_in_groups_by_purpose_and_names_stay_short(capsys):
     for title in ("data", "sampling", "exact filter", "gap", "fork", "pipeline"):
         assert f"{title} options" in found
     names = set(re.findall(r"--([a-z-]+)", found))
-    assert {n.replace("_", "-") for n in flat(StudyOptions()).keys() - PRINTS - {"data", "most_calls"}} <= names
+    assert {
+        n.replace("_", "-") for n in flat(StudyOptions()).keys() - PRINTS - {"data", "most_calls", *NETWORK[1:]}
+    } <= names
 
 
 def test_a_name_with_a_comma_comes_back_from_a_file(tmp_path):

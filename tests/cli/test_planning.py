@@ -153,8 +153,6 @@ def test_a_classifier_is_trained_for_the_study(tmp_path, capsys):
         study("--draws", 16, "--levels", 6, "--budget", 6000, "--estimators", "score_gap,classifier", "--out", "b") == 2
     )
     assert "add --classifier-steps" in capsys.readouterr().err
-    assert study("--classifier-steps", 40, "--dry-run", model="planned_models:free") == 2
-    assert "--classifier-steps 40 is an option of a model that knows attributes" in capsys.readouterr().err
 
 
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path, monkeypatch):

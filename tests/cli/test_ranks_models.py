@@ -53,7 +53,7 @@ def identical(a: xr.Dataset, b: xr.Dataset) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the weights are random
-@pytest.mark.parametrize("name", ["bundled", "until", "classes", "free", "made"])
+@pytest.mark.parametrize("name", ["bundled", "until", "classes", "trained", "free and trained", "free", "made"])
 def test_two_ranks_have_the_numbers_of_one_process(folder, said, name, one_thread, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))

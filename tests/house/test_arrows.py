@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src" / "sigmascope"
 WORDS = {
     "_version",
     "arguments",
+    "attributes",
     "console",
     "core",
     "device",
@@ -36,7 +37,8 @@ MAY = {
     "console": {"errors"},
     "limits": {"errors"},
     "_late": set(),
-    "core": {"errors", "rare", "streams"},
+    "attributes": {"errors"},
+    "core": {"attributes", "errors", "rare", "streams"},
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
     "paths": {"core"},

@@ -26,6 +26,7 @@ from sigmascope.information.adaptive import GapJob
 from sigmascope.information.direct import gaps_at
 from sigmascope.information.divergence import divergence
 from sigmascope.information.forks import forks_by_sampling
+from sigmascope.information.jobs.chains import SubsetsJob
 from sigmascope.information.jobs.conditional_path import ConditionalPathJob
 from sigmascope.information.jobs.data_bound import DataBound, bound_size
 from sigmascope.information.jobs.forking import Descent, ForkJob, OwnPathJob
@@ -97,6 +98,7 @@ JOBS: dict[str, Callable[[str], Any]] = {
     "FinitePathJob": lambda at: FinitePathJob(exact(at), drawn(ITEMS), SIGMA, sketch_of(ITEMS, 0), 0),
     "Collected": lambda at: Collected(exact(at), drawn(ITEMS), SIGMA, sketch_of(ITEMS, 0)),
     "Collected, posteriors alone": lambda at: Collected(exact(at), drawn(ITEMS), SIGMA, None),
+    "SubsetsJob": lambda at: SubsetsJob(exact(at), drawn(ITEMS), SIGMA, ITEMS.attributes),
     "PairJob": lambda at: PairJob(exact(at), drawn(ITEMS), SIGMA, ITEMS.attributes),
     "LevelJob": lambda at: levels(mixture().to(at)),
     "LevelJob, hierarchy": lambda at: levels(hierarchy().to(at)),

@@ -99,3 +99,30 @@ def test_it_is_given_in_the_units_of_a_pipeline(study, monkeypatch, capsys):
     (line,) = [x for x in words.splitlines() if "look at early" in x]
     assert " — before step " in line
     assert " of 50 (timestep " in line
+
+
+def own_path(results, gain: float, by: str = "gap"):
+    """The study with a curve along the model's own path that ends at ``gain`` times H(A)."""
+    h, shares = float(np.log(2)), np.array([0.012, 0.05, 0.95, 1.0])
+    axes, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
+    value = np.tile(gain * h * shares, (2, 1))
+    per_draw = value[..., None] + 1e-3 * np.array([-1.0, 1.0] * 16)
+    path = results.assign(
+        path_information=(axes, value, {"by": by}),
+        path_stderr=(axes, np.full_like(value, 1e-4)),
+        path_quadrature_error=(axes, np.zeros_like(value)),
+        path_information_per_draw=(drawn, per_draw),
+        path_ceiling=("attribute", np.full(2, max(gain, 1.0) * h)),
+    )
+    return Advisor(path).advice("guidance_interval", "early")
+
+
+def test_a_path_that_exceeds_the_entropy_begins_earlier_and_ends_with_a_mark(study):
+    """4 H(A) are not about A: 5 % of H(A) are reached far above 5 % of them, and the lower end is marked."""
+    right, wrong, forked = (own_path(study[1], *case) for case in ((1.0,), (4.0,), (4.0, "forks")))
+    assert [a.high.value for a in (right, forked)] == pytest.approx([4.0, 4.0])
+    assert 7.0 < wrong.high.value < 8.0
+    assert [a.low.value for a in (right, wrong, forked)] == pytest.approx([2.0, 2.0, 2.0])
+    assert "this end is not reliable" in wrong.words
+    assert "2.63 nats exceed H(A) = 0.693" in wrong.words
+    assert "not reliable" not in right.words + forked.words

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sigmascope.core import InputError
+from sigmascope.analysis.trust import judge
+from sigmascope.core import Curve, InputError
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.wrapping import RANDOM, UNCONDITIONAL, Losses
 
@@ -97,6 +98,29 @@ def test_each_fault_has_its_line(network, said):
     assert said in found
     assert "\n" not in found
     assert "check the order" not in losses(network, classes=False).warning()
+
+
+@pytest.mark.parametrize(
+    ("network", "lowest", "weak"),
+    [
+        ([0.9, 0.7, 0.6, 1.5], 0.006, True),  # worse than linear at the last level, better than no denoising
+        ([0.9, 0.7, 0.6, 1.1], 0.006, False),  # a tenth worse counts nowhere
+        ([0.9, 0.7, 0.6, 2.0], 0.006, False),  # worse than no denoising
+        ([0.9, 0.7, 0.6, np.nan], 0.006, False),
+        ([0.9, 2.0, 0.6, 1.5], 0.006, False),  # worse at another level, too
+        ([1.0, 0.95, 0.95, 1.5], 0.006, False),  # nowhere clearly better
+    ],
+)
+def test_a_weak_end_is_no_fault_of_the_wrapping(network, lowest, weak):
+    """Only what lies below it is biased."""
+    made = losses([network, network], linear=(1.0, 0.5, 0.06, lowest))
+    limit, words = made.weak_end()
+    assert (limit, bool(words)) == ((SIGMA[2], True) if weak else (0.0, False))
+    assert bool(made.warning()) == (not weak and network[3] != 1.1)
+    curve = Curve.of_draws("a", "forks", SIGMA, np.full((4, 8), 0.5) + np.linspace(0, 0.01, 8), 1.0, kind="estimate")
+    trust = judge(curve, weak_end=(limit, words), wrapping=made.warning())
+    assert trust.trusted.tolist() == ([True] * 3 + [False] if weak else [not made.warning()] * 4)
+    assert not weak or "at the lowest levels the network denoises worse" in trust.reasons[-1]
 
 
 def test_conditional_a_little_worse_where_nothing_is_left_to_know_is_no_fault():

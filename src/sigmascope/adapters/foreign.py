@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
+from sigmascope.learn.calling import Calling
 from sigmascope.noise import Schedule
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
@@ -45,7 +46,7 @@ Network = Callable[..., Tensor]
 A network without classes may also take x and the times alone.  A module gets x in the type of its parameters, or in
 that of its attribute ``takes``, and the times in float32 where its parameters are in half precision.
 """
-_CHUNK = 256  # largest number of rows of one call
+_CHUNK = 256  # largest number of rows of one call, where nothing else was tried
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Foreign(Denoiser):
         self.attributes = () if attribute is None else (attribute,)
         self.clock, self.null, self.unit = clock, null, unit or Unit()
         self.device = None if device is None else torch.device(device)
+        self.calling = Calling(_CHUNK)
         self._takes_label = attribute is not None or _takes_three(network)
 
     def forward(self, y: Values, sigma: LevelPerRow, known: Mapping[str, Tensor] | None = None) -> Values:
@@ -128,8 +130,8 @@ class Foreign(Denoiser):
         home = self._home(y)
         own, level, labels = y.to(home), sigma.to(home), self._labels(known, len(y), home)
         parts = []
-        for i in range(0, max(len(y), 1), _CHUNK):
-            rows = slice(i, i + _CHUNK)
+        for i in range(0, max(len(y), 1), self.calling.rows):
+            rows = slice(i, i + self.calling.rows)
             parts.append(self._rows(own[rows], level[rows], None if labels is None else labels[rows]))
         return torch.cat(parts).to(y.device)
 
@@ -184,7 +186,9 @@ class Foreign(Denoiser):
         exact = time.to(torch.promote_types(dtype, torch.float32))
         dtype = getattr(self.network, "takes", dtype)  # of x, where it is not that of the weights
         given = (own if self.prediction == "denoiser" else x).to(dtype), exact
-        f = (self.network(*given, label) if self._takes_label else self.network(*given)).to(y.device).double()
+        with self.calling.precision(y.device):
+            f = self.network(*given, label) if self._takes_label else self.network(*given)
+        f = f.to(y.device).double()
         if f.shape != y.shape:
             raise InputError(f"the network gave shape {tuple(f.shape)} for {tuple(y.shape)}: expected the same")
         if self.prediction == "epsilon":

@@ -210,12 +210,17 @@ def _of_denoiser(model: Denoiser, name: str, device: torch.device | str | None) 
     if isinstance(model, Foreign):
         low, highest = range_of(model)
         high = highest if np.isfinite(highest) else None
-        words, settings = f"network {type(model.network).__name__} in Foreign", _settings(model)
+        words, settings = _words_of(model.network), _settings(model)
     elif isinstance(model, NeuralDenoiser):
         low, high = _range_of_card(model)
     loaded = LoadedModel(name, words, model, digest_of(model, settings), low, high)
     _check_output(loaded)
     return loaded
+
+
+def _words_of(network: object) -> str:
+    """The kind of network of a user, in words."""
+    return f"network of class {type(network).__name__}" if isinstance(network, nn.Module) else "network function"
 
 
 def range_of(model: Foreign) -> tuple[float, float]:

@@ -39,6 +39,7 @@ class View:
             label is right, for each draw; empty where only their bound e^(I − H) is known.
         law: the law that they describe, in words.
         seed: of the resampling.
+        entropies: H(A) of each attribute, where curves may exceed it; those of a network's own path can.
 
     Raises: InputError for a curve that has no number at some levels.
     """
@@ -50,7 +51,9 @@ class View:
         kept: Mapping[str, Mapping[str, Float[np.ndarray, "levels draws"]]],
         law: str,
         seed: int,
+        entropies: Mapping[str, float] | None = None,
     ) -> None:
+        self.entropies = dict(entropies or {})
         self.curves, self.whole, self._kept, self.law, self._seed = curves, whole, kept, law, seed
         self.bounded = "kept" not in kept  # whether only a bound of these probabilities is known
         first = next(iter(curves.values()))
@@ -76,6 +79,10 @@ class View:
 
     def _information(self, c: Curve) -> Rising:
         return rising(moved(c, self._mean(c.per_draw)[1:], mover(c, self._seed)))
+
+    def has_values(self, name: str) -> bool:
+        """Whether an attribute has values that a redraw can keep; those of a real-valued one are NaN."""
+        return not any(np.isnan(each[name]).all() for each in self._kept.values())
 
     def keeping(self, name: str, event: str = "kept") -> Rising:
         """The probability that it is kept, or that its likeliest label is right (``sure``), or a lower bound of it."""
@@ -107,10 +114,20 @@ class View:
     def window(self, name: str) -> tuple[Quantity, Quantity]:
         r"""Between which levels an attribute is decided.
 
-        .. math:: I(A; Y_{high}) = .05\, I_0, \qquad I(A; Y_{low}) = .95\, I_0
+        .. math:: I(A; Y_{high}) = .05\, \min(I_0, H(A)), \qquad I(A; Y_{low}) = .95\, I_0
+
+        Only a biased curve ends above H(A).  It is too high everywhere, and 5 % of H(A) are then reached at this level
+        or below.
         """
         known, whole = self.known(name), self.whole[name]
-        return self._reached(known, EDGE * whole), self._reached(known, (1.0 - EDGE) * whole)
+        first = EDGE * min(whole, self.entropies.get(name, whole))
+        return self._reached(known, first), self._reached(known, (1.0 - EDGE) * whole)
+
+    def excess(self, name: str, sigma: float) -> tuple[float, float] | None:
+        """The information at a level and H(A), where it exceeds H(A) by more than three standard errors."""
+        value, error = self.at(self.known(name), sigma)
+        entropy = self.entropies.get(name, math.inf)
+        return (value, entropy) if value > entropy + 3.0 * error else None
 
     def half(self, name: str, other: Curve | None = None) -> Quantity:
         """Where :math:`I = I_0 / 2`, by the curve of an attribute or by another one of the same draws."""

@@ -71,6 +71,7 @@ def judge(
     null: Curve | None = None,
     data_bound: Curve | None = None,
     wrapping: str = "",
+    weak_end: tuple[float, str] = (0.0, ""),
     tolerance: float = TOLERANCE,
 ) -> Trust:
     r"""Trusted or biased, at every level.
@@ -82,9 +83,11 @@ def judge(
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
         data_bound: a lower bound that the labelled data give without a network.
         wrapping: the warning from the network's denoising losses; empty where there is none.
+        weak_end: the level below which the network is not trained well, and what shows it.
         tolerance: share of H(A) from which on an error counts.
 
-    Returns: the verdict.  A curve is biased at all levels if there is such a warning.  It is biased at a level where
+    Returns: the verdict.  A curve is biased at all levels if there is such a warning, and below the weak end.  It is
+        biased at a level where
 
         - it lies above H(A) by more than the tolerance and three standard errors;
         - it lies below the bound of the data alone by three standard errors and a hundredth of H(A);
@@ -106,6 +109,7 @@ def judge(
 
     if wrapping:
         mark(np.ones(len(value), dtype=bool), wrapping)
+    mark(curve.sigma < weak_end[0] * (1 - 1e-9), weak_end[1])
     mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which information cannot")
     if bound is not None:
         joint = np.hypot(error, bound.error)

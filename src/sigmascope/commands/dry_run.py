@@ -21,7 +21,7 @@ def dry_run(spec: Spec) -> int:
     """
     import sigmascope.distributed as distributed  # torch is loaded here
     from sigmascope.studies.costs import line
-    from sigmascope.studies.planning import planned, words_of_time
+    from sigmascope.studies.planning import planned, words_of_memory, words_of_time
     from sigmascope.studies.run import open_subject
     from sigmascope.studies.subjects.base import opening_of
 
@@ -30,10 +30,10 @@ def dry_run(spec: Spec) -> int:
     if lines_and_spec is None:
         subject, spec = open_subject(spec, None, False)
         reading = time.monotonic() - begun
-        spec = planned(subject, spec, None)
-        lines = subject.dry_run(spec, reading)
-        words = words_of_time(subject, spec)
-        lines_and_spec = [*lines, line("time", words)] if words else lines, spec
+        plan = planned(subject, spec, None)
+        lines, spec = subject.dry_run(plan.spec, reading), plan.spec
+        words = {"time": words_of_time(plan), "memory": words_of_memory(plan), "precision": "; ".join(plan.notes)}
+        lines_and_spec = [*lines, *(line(name, text) for name, text in words.items() if text)], spec
     lines, spec = lines_and_spec
     if not distributed.rank():
         print(spec.to_toml(), *lines, sep="\n")

@@ -9,6 +9,7 @@ from sigmascope._late import late
 if TYPE_CHECKING:
     from sigmascope.data.arrays import from_array as from_array
     from sigmascope.data.draws import draw_items as draw_items
+    from sigmascope.data.draws import noisy_numbers as noisy_numbers
     from sigmascope.data.folder import load_folder as load_folder
     from sigmascope.data.hierarchy import Hierarchy as Hierarchy
     from sigmascope.data.hierarchy import parse_hierarchy as parse_hierarchy
@@ -38,6 +39,7 @@ _HOMES = {
     "load_parquet": "sigmascope.data.parquet",
     "load_scenes": "sigmascope.data.scenes",
     "load_shapes3d": "sigmascope.data.shapes3d",
+    "noisy_numbers": "sigmascope.data.draws",
     "parse_hierarchy": "sigmascope.data.hierarchy",
     "random_hierarchy": "sigmascope.data.hierarchy",
     "register": "sigmascope.data.loaders",

@@ -14,6 +14,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import Selected, encode, select
+from sigmascope.data.reals import encode_reals, update_reals
 from sigmascope.data.scales import PixelScan, merge_scans, single_item_notes
 from sigmascope.data.shards import Rows, ShardedSource, as_bytes, blocks
 from sigmascope.data.sigma_units import unit_of
@@ -78,7 +79,8 @@ def from_array(
         images: shape (items, ...): uint8 (divided by 255) or floating (kept, as float32).
         labels: for each attribute, one label per item.
         weights: one non-negative weight per item; None: equal weights.
-        attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8")``; empty: all.
+        attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8", "angle:resolution=5:period=360")``;
+            empty: all.
         name: of the data, for titles.
         names: names of the classes of an integer column.
 
@@ -129,6 +131,7 @@ def labelled(
     n = selected.items
     w = None if weights is None else selected.rows(_all_weights(weights, selected))
     made, codes, prior = encode(selected.columns, n, attributes, w, names)
+    reals = encode_reals(selected.columns, n, attributes)
     digest = hashlib.blake2b(f"{(n, *images.shape[1:])}{images.dtype.str}".encode(), digest_size=16)
 
     def check() -> PixelScan:
@@ -152,12 +155,13 @@ def labelled(
     if from_file:  # equal items in an array are a law like any other; a study of them is refused later
         scan.require_different(n, notes)
     update_labels(digest, {a.name: codes[a.name].numpy() for a in made}, None if w is None else prior.numpy())
+    update_reals(digest, reals)
     fingerprint = distributed.by_first(digest.hexdigest) if from_file else digest.hexdigest()
     unit = unit_of(images.shape, images.dtype == np.uint8, scan.span())
     own = ArraySource(images)
     source = own if share is None else ShardedSource(own, share.start, n)
     all_notes = (*selected.notes, *notes, *scan.notes(), *single_item_notes(made, codes))
-    return LabelledData(name, source, made, codes, prior, fingerprint, unit, all_notes, scan.span())
+    return LabelledData(name, source, made, codes, prior, fingerprint, unit, all_notes, scan.span(), *reals)
 
 
 def _all_weights(weights: np.ndarray | Tensor, selected: Selected) -> np.ndarray:

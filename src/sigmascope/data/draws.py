@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from sigmascope.core import Draws, InputError, LabelledData
 from sigmascope.core import generator as generator
+from sigmascope.streams import Use
 
 
 def check_draws(draws: int, seed: int) -> None:
@@ -59,3 +62,25 @@ def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = Fa
     items = torch.tensor(drawn)
     labels = {name: label[items] for name, label in data.labels.items()}
     return Draws(items, data.source.take(items), torch.stack(noise), labels)
+
+
+def noisy_numbers(
+    data: LabelledData, items: Int64[Tensor, " draws"], seed: int
+) -> dict[str, Float[Tensor, "draws columns"]]:
+    r"""The noisy value :math:`a_r = a + r N` of every real-valued attribute, for the items of draws.
+
+    The noise of draw i depends on ``seed`` and ``i`` alone, and is the same for all attributes, up to their resolution.
+
+    Args:
+        data: with the real-valued attributes.
+        items: the item of each draw.
+        seed: not negative.
+
+    Returns: by name, float64, in the unit of the attribute; on a circle, not wrapped.
+    """
+    most = max((len(a.columns) for a in data.reals), default=0)
+    if not most:
+        return {}
+    streams = [generator(seed, Use.RESOLUTION, i) for i in range(len(items))]
+    noise = torch.stack([torch.randn(most, generator=g, dtype=torch.float64) for g in streams])
+    return {a.name: data.numbers[a.name][items] + a.resolution * noise[:, : len(a.columns)] for a in data.reals}

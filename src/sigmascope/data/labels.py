@@ -13,17 +13,22 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data.files import require_text
+from sigmascope.data.real_entries import RealEntry, parse_real
 
 _BINS = re.compile(r":bins=\d+$")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of ``--attributes``: a column and its number of quantile bins, or the parts of a joint attribute."""
+    """One entry of ``--attributes``: a column and its number of quantile bins, or the parts of a joint attribute.
+
+    The parts of a real-valued attribute, which has ``real``, are its columns.
+    """
 
     name: str
     bins: int | None = None
     parts: tuple[Entry, ...] = ()
+    real: RealEntry | None = None
 
     @property
     def columns(self) -> tuple[Entry, ...]:
@@ -32,10 +37,12 @@ class Entry:
 
 
 def parse_entry(text: str, columns: Collection[str] = ()) -> Entry:
-    """Parse ``name``, ``name:bins=8``, or ``a+b``, the joint value of two or more columns."""
+    """Parse ``name``, ``name:bins=8``, ``a+b``, the joint value of two or more columns, or ``name:resolution=5``."""
     if text in columns:
         return Entry(text)
     text = text.strip()
+    if real := parse_real(text, columns):
+        return Entry(real.name, None, tuple(Entry(c) for c in real.columns), real)
     if "+" in text and _BINS.sub("", text) not in columns:
         parts = tuple(parse_entry(p, columns) for p in _split_joint(text, columns))
         if len({p.name for p in parts}) < len(parts):
@@ -186,9 +193,10 @@ def encode(
     """Attributes, label indices by name, and weights that sum to one (float64), from columns of labels.
 
     Integers, texts and booleans are values themselves; a real-valued column needs ``name:bins=8``.  ``names`` are those
-    of the classes in columns of indices 0, 1, ….  InputError for labels or weights that cannot be used.
+    of the classes in columns of indices 0, 1, ….  Entries with a resolution are left to
+    :func:`~sigmascope.data.reals.encode_reals`.  InputError for labels or weights that cannot be used.
     """
-    parsed = parse_entries(entries, columns)
+    parsed = [entry for entry in parse_entries(entries, columns) if entry.real is None]
     w = _normalised(weights, items)
     attributes, labels = [], {}
     for entry in parsed:
@@ -269,8 +277,9 @@ def _of_column(entry: Entry, column: np.ndarray, names: Sequence[str] | None) ->
         whole = np.array_equal(column, np.round(column)) and float(np.abs(column).max(initial=0.0)) < 2.0**53
         if entry.bins is None and not whole:
             raise InputError(
-                f"attribute {entry.name!r} is real-valued: say into how many quantile bins to cut it, "
-                f"e.g. --attributes {entry.name}:bins=8"
+                f"attribute {entry.name!r} is real-valued: say its resolution, e.g. --attributes "
+                f"{entry.name}:resolution={0.1 * float(column.std()):.2g} (a tenth of its standard deviation), or into "
+                f"how many quantile bins to cut it, e.g. --attributes {entry.name}:bins=8"
             )
         if entry.bins is None:
             column = column.astype(np.int64)

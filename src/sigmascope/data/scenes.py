@@ -23,12 +23,17 @@ from torch import Tensor
 
 from sigmascope.core import InputError, LabelledData
 from sigmascope.data.labels import columns_of, encode, parse_entries
+from sigmascope.data.reals import encode_reals, update_reals
 from sigmascope.data.shapes3d import FACTORS, SHAPES
 from sigmascope.data.sigma_units import PIXELS
 
 HUES, SCALES, ORIENTATIONS = 10, 8, 15
 COLOURINGS = HUES**3
 GEOMETRIES = SCALES * len(SHAPES) * ORIENTATIONS
+ANGLES = np.linspace(-30.0, 30.0, ORIENTATIONS)
+"""The camera's angle of each orientation, in degrees from the room's diagonal."""
+SIDES = 0.75 + 0.5 * np.arange(SCALES) / (SCALES - 1)
+"""The relative size of the thing of each scale."""
 _VERSION = 1  # part of the fingerprint; to be raised when a pixel changes
 _SUPERSAMPLE = 4
 _RAYS = _SUPERSAMPLE**2  # of a pixel
@@ -88,6 +93,8 @@ class ScenesSource:
 def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool = False) -> LabelledData:
     """The scenes as labelled data.
 
+    With a resolution, ``orientation`` is an angle in degrees and ``scale`` the size of the thing beside the middle one.
+
     Args:
         size: side of the square images in pixels: 16, 32 or 64.
         attributes: entries of ``--attributes``; empty: all factors.
@@ -106,10 +113,13 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
     mesh = np.meshgrid(*(grid[n] for n in order), indexing="ij")
     columns = {name: mesh[order.index(name)].reshape(-1) for name in counts}
     made, labels, weights = encode(columns, mesh[0].size, attributes, names={"shape": SHAPES, "grain": GRAINS})
+    reals = encode_reals(columns, mesh[0].size, attributes, {"orientation": (ANGLES, "°"), "scale": (SIDES, "")})
     bins = columns_of(parse_entries(attributes, columns))
     chosen = ",".join([*sorted(a.name for a in made), *sorted(f"{name}:{n}" for name, n in bins.items() if n)])
     digest = hashlib.blake2b(f"scenes {_VERSION} {size} {grain} {chosen}".encode(), digest_size=16)
-    return LabelledData("scenes", ScenesSource(size, grain), made, labels, weights, digest.hexdigest(), PIXELS)
+    update_reals(digest, reals)
+    source, unit = ScenesSource(size, grain), PIXELS
+    return LabelledData("scenes", source, made, labels, weights, digest.hexdigest(), unit, (), None, *reals)
 
 
 @lru_cache(maxsize=2)
@@ -119,12 +129,12 @@ def _geometries(size: int, grain: bool) -> tuple[Tensor, Tensor]:
     shade = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     constant = np.empty((GEOMETRIES, grains, 3, size * size), dtype=np.float32)
     for orientation in range(ORIENTATIONS):
-        room = _Room.from_camera(np.deg2rad(45.0 + np.linspace(-30, 30, ORIENTATIONS)[orientation]), size)
+        room = _Room.from_camera(np.deg2rad(45.0 + ANGLES[orientation]), size)
         textures = _textures(room.points)[:grains]
         empty = _averaged(_shade(room, None), textures)
         for scale in range(SCALES):
             for shape in range(len(SHAPES)):
-                thing = _Thing(shape, 0.75 + 0.5 * scale / (SCALES - 1))
+                thing = _Thing(shape, SIDES[scale])
                 # Most pixels show neither the thing nor its shadow: they are those of the empty room.
                 pixels = np.flatnonzero(room.near(thing).reshape(-1, _RAYS).any(1))
                 rays = (pixels[:, None] * _RAYS + np.arange(_RAYS)).reshape(-1)

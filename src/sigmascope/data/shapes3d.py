@@ -14,6 +14,7 @@ from sigmascope.data.arrays import ArraySource, update_labels, with_missing
 from sigmascope.data.files import error_words
 from sigmascope.data.labels import encode, select
 from sigmascope.data.memory import require
+from sigmascope.data.reals import encode_reals, update_reals
 from sigmascope.data.scales import PixelScan, single_item_notes
 from sigmascope.data.shards import ChosenRows, Rows
 from sigmascope.data.sigma_units import unit_of
@@ -70,6 +71,8 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     factors = _factors(file, images, path)
     selected = select({n: _named(n, factors[:, j]) for j, n in enumerate(FACTORS)}, len(factors), attributes)
     made, labels, weights = encode(selected.columns, selected.items, attributes)
+    numbers = {n: selected.rows(factors[:, j]) for j, n in enumerate(FACTORS)}
+    reals = encode_reals(numbers, selected.items, attributes)
     stored: Rows = _StoredImages(images)
     rows = stored if selected.kept is None else ChosenRows(stored, selected.kept)
     digest = hashlib.blake2b(f"{(selected.items, *images.shape[1:])}".encode(), digest_size=16)
@@ -80,10 +83,11 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
         scan.add(image)
     scan.require_different(scan.items)
     update_labels(digest, {a.name: labels[a.name].numpy() for a in made}, None)
+    update_reals(digest, reals)
     notes = (*selected.notes, *scan.notes(), *single_item_notes(made, labels))
     source = ArraySource(rows)
     unit = unit_of((len(source), *source.event), True, scan.span())
-    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, scan.span())
+    return LabelledData(path.stem, source, made, labels, weights, digest.hexdigest(), unit, notes, scan.span(), *reals)
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

@@ -27,6 +27,21 @@ PATH_ESTIMATOR = "own_path"
 SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a user should know of an estimator before choosing it, for the table of the documentation.
+
+    Attributes:
+        needs: what it needs of the model and of the data.
+        bias: the direction of its bias, and what causes it.
+        cost: what its time grows with.
+    """
+
+    needs: str = ""
+    bias: str = ""
+    cost: str = ""
+
+
 P = TypeVar("P", contravariant=True)
 """The kind of problem that an estimator is given."""
 
@@ -49,10 +64,12 @@ class Estimator(ABC, Generic[P]):
         usual: the kinds of subject that are measured with it by default.
         integrates: whether it integrates over levels, which must then be close to each other.
         needs: what its pass must hold besides posteriors: ``gaps``, or nothing.
+        measures_reals: whether it measures real-valued attributes, too.
         columns: for a model, what the columns of its curves are: the ``tested`` draws, ``all`` draws (those on which
             choices are made among them), or its ``own`` replicates, as many as curves of a model have.
         controls: for a model, where the classifier's control variates are evaluated: at the noisy ``draws`` or along
             ``paths``.
+        facts: what it needs, its bias and its cost.
     """
 
     name: str
@@ -66,8 +83,10 @@ class Estimator(ABC, Generic[P]):
     usual: tuple[str, ...] = ()
     integrates: bool = False
     needs: frozenset[str] = frozenset()
+    measures_reals: bool = False
     columns: Literal["tested", "all", "own"] = "tested"
     controls: Literal["draws", "paths"] = "draws"
+    facts: Facts = Facts()
 
     def __str__(self) -> str:
         return self.name
@@ -157,6 +176,11 @@ def named(name: str, subject: str) -> Estimator[Any]:
     if (name, subject) not in _REGISTER:
         raise InputError(f"no estimator is called {name!r}: choose among {', '.join(names(subject))}")
     return _REGISTER[name, subject]
+
+
+def every() -> list[tuple[str, Estimator[Any]]]:
+    """All estimators with their kinds of subject, in the order in which they were registered."""
+    return [(subject, estimator) for (_, subject), estimator in _REGISTER.items()]
 
 
 def in_order(curves: Iterable[str], subject: str) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 import sigmascope.information.estimators  # noqa: F401  (registers the built-in ones)
 from sigmascope.core import Curve, Denoiser, Draws, HasAllPosteriors, HasPosterior, InputError
+from sigmascope.data import noisy_numbers
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.estimator import EXACT, Estimator, named
@@ -35,8 +38,29 @@ class FiniteLaw:
 
     def posteriors(self, problem: ExactProblem) -> Collected:
         """The pass for posteriors, with gaps where an estimator of the problem needs them."""
-        sketch = self._sketch(problem) if problem.needs("gaps") else None
-        return problem.job("posteriors", lambda: Collected(self.denoiser, problem.draws, problem.nodes, sketch))
+        p, sketch = problem, self._sketch(problem) if problem.needs("gaps") else None
+        noisy = self._noisy(p) if self._together(p) else {}
+        return p.job("posteriors", lambda: Collected(self.denoiser, p.draws, p.nodes, sketch, noisy))
+
+    def reals(self, problem: ExactProblem) -> Collected:
+        """The pass for real-valued attributes: that for posteriors, or one of its own where that has gaps."""
+        if self._together(problem):
+            return self.posteriors(problem)
+        p, alone = problem, replace(self.denoiser.data, attributes=(), labels={})
+
+        def make() -> Collected:
+            denoiser = FiniteDenoiser(alone, self.denoiser.centre.device)
+            return Collected(denoiser, p.draws, p.sigma, None, self._noisy(p))
+
+        return p.job("reals", make)
+
+    def _together(self, problem: ExactProblem) -> bool:
+        """Whether one pass serves both kinds of attributes: without gaps, and at the levels of the study alone."""
+        return not problem.needs("gaps") and np.array_equal(problem.nodes, problem.sigma)
+
+    def _noisy(self, problem: ExactProblem) -> dict[str, Tensor]:
+        noisy = noisy_numbers(self.denoiser.data, problem.draws.items, problem.seed)
+        return {a.name: noisy[a.name] for a in problem.real_attributes}
 
     def paths(self, problem: ExactProblem) -> FinitePathJob:
         """The filters along paths."""
@@ -58,6 +82,10 @@ class DenoiserLaw:
             return LevelJob(self.denoiser, p.draws, p.nodes, p.attributes, p.needs("gaps"), average=few)
 
         return p.job("posteriors", make)
+
+    def reals(self, problem: ExactProblem) -> Collected:
+        """Raises InputError: such a law has no items with numbers."""
+        raise InputError("real-valued attributes are of the items of a finite set: leave them out for this law")
 
     def paths(self, problem: ExactProblem) -> PathJob:
         """The filters along paths."""

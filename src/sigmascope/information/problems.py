@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sigmascope.core import Attribute, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData, RealAttribute
+from sigmascope.exact.finite.reals import RealPosterior
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.forks import LabelChildren
 from sigmascope.information.jobs import Job
@@ -30,6 +31,14 @@ class PosteriorJob(Job, Protocol):
 
 
 @runtime_checkable
+class RealsJob(Job, Protocol):
+    """What the noisy values of all draws say of real-valued attributes, at the levels of a study."""
+
+    def real(self, name: str) -> RealPosterior:
+        """Of one attribute; the last level is the limit sigma → 0."""
+
+
+@runtime_checkable
 class PathsJob(Job, Protocol):
     """Filters along Markov paths of all draws."""
 
@@ -44,6 +53,9 @@ class ExactLaw(Protocol):
     def posteriors(self, problem: ExactProblem) -> PosteriorJob:
         """The pass for posteriors, which holds gaps where an estimator of the problem needs them."""
 
+    def reals(self, problem: ExactProblem) -> RealsJob:
+        """The pass for real-valued attributes at the levels of the study."""
+
     def paths(self, problem: ExactProblem) -> PathsJob:
         """The filters along paths."""
 
@@ -56,6 +68,8 @@ class ExactProblem(Problem[ExactLaw]):
     at: Int64[np.ndarray, " levels"]  # where among the nodes the levels of the study are
     children: int = 0  # of each draw, for forks
     pairs: bool = False  # whether pairs of attributes are studied, too
+    real_attributes: tuple[RealAttribute, ...] = ()
+    chain: tuple[Attribute, ...] = ()  # attributes of which each is studied given those before it, too
 
     def on_levels(self, curve: Curve) -> Curve:
         """A curve over the nodes, read at the levels of the study."""
@@ -110,6 +124,8 @@ class SamplerProblem(Problem[Any]):
     children: int  # of each draw
     top: float  # the level at which its generations begin
     unconditional_calls: int = 1  # network calls of one output
+    classifier: HasAllPosteriors | None = None  # of noisy values
+    fit: Draws | None = None  # draws outside the curves, on which the temperature of the classifier is chosen
 
     @property
     def calls_of_forks(self) -> int:

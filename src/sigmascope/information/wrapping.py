@@ -10,7 +10,8 @@ unconditional loss, since
 .. math:: \int \frac{\ell(D) - \ell(D_A)}{\sigma^2}\, d\ln\sigma = I(A; Y) \ge 0
 
 for conditional means (Guo, Shamai, Verdú 2005).  Losses are compared on the same draws, and a difference counts from
-three standard errors on.
+three standard errors on.  A network that is worse than linear at its lowest levels alone is not trained well there
+(:meth:`Losses.weak_end`); what is measured above them does not depend on it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ EMPTY, ORDER = "which class is the empty one", "the order of its classes"
 _SURE = 3.0  # standard errors
 _CLEARLY = 0.9  # share of the mean image's loss below which the linear denoiser is clearly better than it
 _WORSE = 1.2  # factor above another loss, where the linear denoiser is clearly better than the mean image
+_MOST = 0.5  # share of levels at which a network that is wrapped correctly is better than the linear denoiser
 _OF_NOISE = 0.1  # share of the noise's variance above the linear loss, elsewhere: a network that predicts noise errs by
 # a small part of it
 
@@ -55,6 +57,26 @@ class Losses:
         above = _surely(self.network - self.linear[None])
         return np.asarray(above & ~(self.network.mean(2) <= np.maximum(_WORSE * linear, allowed)))
 
+    def weak_end(self) -> tuple[float, str]:
+        """The level below which a network that is wrapped correctly is not trained well, and what shows it, in words.
+
+        It is the lowest level at which a network is better than the linear denoiser, where it is so at most levels and
+        worse at the lowest ones alone, where it is still better than no denoising at all: a network that is wrapped
+        wrongly is worse than that.  0 and no words where there is no such end.
+        """
+        worse = self.worse_than_linear().any(0)
+        first = int(worse.argmax())
+        if not worse.any() or not worse[first:].all() or not first:
+            return 0.0, ""
+        better = _surely(self.linear - _WORSE * self._losses(UNCONDITIONAL))[:first]
+        clear, helps = self._linear_is_better()[:first], self.network.mean(2)[:, first:] < self.sigma[first:] ** 2
+        if not (helps.all() and better[-1] and better[clear].mean() > _MOST):
+            return 0.0, ""
+        compared = self._compared(worse, self._losses(UNCONDITIONAL), self.linear)
+        return float(self.sigma[first - 1]), (
+            f"at the lowest levels the network denoises worse than the best linear denoiser of the data ({compared})"
+        )
+
     def worse_than_at_random(self) -> Bool[np.ndarray, " levels"]:
         """Where the unconditional network is surely worse than the mean of its outputs for random classes."""
         if RANDOM not in self.conditions:
@@ -73,7 +95,8 @@ class Losses:
 
     def warning(self) -> str:
         """One line on what seems to be wrapped wrongly; empty where nothing does."""
-        at = dict(zip(self.conditions, self.worse_than_linear(), strict=True))
+        well_trained = self.sigma >= self.weak_end()[0]
+        at = dict(zip(self.conditions, self.worse_than_linear() & well_trained, strict=True))
         names = [n for n in self.conditions if n not in (UNCONDITIONAL, RANDOM)]
         worse = [n for n in names if at[n].any()]
         linear = "denoises worse than the best linear denoiser of the data"

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError
+from sigmascope.learn.calling import Calling
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.conditions import Conditions, Continuous
 from sigmascope.learn.files import attributes_of_json, attributes_to_json, check_format, read_model, write_model
@@ -42,7 +43,7 @@ from sigmascope.learn.networks import (
 WEIGHTS, CARD = "model.safetensors", "model.json"
 _FORMAT = 3
 _CONDITION = 128  # width of the embedding of the condition, in a perceptron
-_CHUNK = 4096  # rows of one call of the network, at most
+_CHUNK = 4096  # rows of one call of the network, at most, where nothing else was tried
 
 
 def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> Architecture:
@@ -78,6 +79,7 @@ class NeuralDenoiser(Denoiser):
     ) -> None:
         super().__init__()
         self.event, self.attributes, self.continuous = tuple(event), attributes, continuous
+        self.calling = Calling(_CHUNK)
         self.architecture, self.frame, self.card = network, frame, dict(card or {})
         self.network: VectorNet | ImageNet
         if network.kind == "unet":
@@ -114,11 +116,12 @@ class NeuralDenoiser(Denoiser):
     def _in_parts(
         self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor], probabilities: Mapping[str, Tensor] | None
     ) -> Tensor:
-        if torch.is_grad_enabled() or len(y) <= _CHUNK:
+        most = self.calling.rows
+        if torch.is_grad_enabled() or len(y) <= most:
             return self._rows(y, sigma, known, probabilities)
         parts = []
-        for i in range(0, len(y), _CHUNK):
-            part = slice(i, i + _CHUNK)
+        for i in range(0, len(y), most):
+            part = slice(i, i + most)
             q_part = None if probabilities is None else {k: q[part] for k, q in probabilities.items()}
             parts.append(self._rows(y[part], sigma[part], {k: x[part] for k, x in known.items()}, q_part))
         return torch.cat(parts)
@@ -133,7 +136,13 @@ class NeuralDenoiser(Denoiser):
         log_sigma = (sigma.to(self.frame.mean) / self.scale).log()
         probabilities = self._probabilities(y, sigma) if probabilities is None else probabilities
         condition = self.conditions(known, len(y), probabilities) * torch.sigmoid(self.gate(waves(log_sigma)))
-        out: Tensor = self.frame(y, sigma, lambda x: self.network(x, log_sigma, condition))
+
+        def network(x: Tensor) -> Tensor:
+            with self.calling.precision(x.device):
+                f: Tensor = self.network(x, log_sigma, condition)
+            return f
+
+        out: Tensor = self.frame(y, sigma, network)
         return out
 
     def _probabilities(self, y: Tensor, sigma: Tensor) -> dict[str, Tensor]:

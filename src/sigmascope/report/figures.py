@@ -188,7 +188,7 @@ def sigma_axis(ax: Axes, low: float, high: float, *, decibels: bool, ticks: int 
 
 def draw_curves(
     ax: Axes, curves: Sequence[Curve], x: np.ndarray | None = None, *, labels: Sequence[str] = (),
-    colors: Sequence[Any] = (),
+    colors: Sequence[Any] = (), most: str = "H(A)",
 ) -> None:  # fmt: skip
     """Information curves with 95 % bands, dotted ceilings and a legend beside them.
 
@@ -198,6 +198,7 @@ def draw_curves(
         x: positions of the levels; None: the levels.
         labels: of the curves; empty: their attributes.
         colors: of the curves; empty: those of the package.
+        most: what the dotted ceilings are called.
     """
     for i, c in enumerate(curves):
         colour, dash = style_of(i)
@@ -210,16 +211,16 @@ def draw_curves(
     ax.set_ylim(min(-0.03 * top, *(float((c.value - 1.96 * c.error).min()) for c in curves)), top * 1.06)
     bound = any(c.kind == "lower bound" for c in curves)
     ax.set_ylabel("information, nats" + (" (lower bounds)" if bound else ""))
-    legend_beside(ax, "95 % bands\ndotted: H(A)")
+    legend_beside(ax, f"95 % bands\ndotted: {most}")
 
 
 @styled
-def curves_figure(curves: Sequence[Curve], title: str = "") -> Figure:
-    """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling H(A), in nats."""
+def curves_figure(curves: Sequence[Curve], title: str = "", most: str = "H(A)") -> Figure:
+    """I(A; Y_sigma) of each attribute with its 95 % band and its ceiling, by default H(A), in nats."""
     if not curves:
         raise ValueError("there is no curve to draw")
     fig, ax = single(max(3.8, 1.2 + 0.2 * len(curves)))
-    draw_curves(ax, curves)
+    draw_curves(ax, curves, most=most)
     sigma_axis(ax, *span_of(curves), decibels=True, ticks=7)
     if title:
         fig.suptitle(short(title, 60), fontsize=11)

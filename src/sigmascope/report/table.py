@@ -82,6 +82,23 @@ def values_csv(results: xr.Dataset) -> str:
     return writer.getvalue()
 
 
+def chain_csv(results: xr.Dataset) -> str:
+    """What each attribute of a chain adds to those before it, as CSV, one row for each link and noise level.
+
+    Columns: link, sigma, information with its standard error, entropy added (the most that it can be), nats for each
+    unit of ln sigma with their standard error (empty with two levels).
+    """
+    writer = Sheet()
+    writer.writerow(["link", "sigma", "information", "stderr", "ceiling", "density", "density_stderr"])
+    for i, link in enumerate(results.link.values):
+        for j, sigma in enumerate(results.sigma.values):
+            cells = [results[f"link_{k}"].values[i, j] for k in ("information", "stderr")]
+            slope = [results[k].values[i, j] for k in ("link_density", "link_density_stderr") if k in results]
+            numbers = [*cells, results.link_ceiling.values[i], *slope, *[math.nan] * (2 - len(slope))]
+            writer.writerow([link, f"{sigma:.6g}", *("" if math.isnan(x) else f"{x:.6f}" for x in numbers)])
+    return writer.getvalue()
+
+
 def _cell(x: float) -> str:
     return f"{x:.6g}" if 0.0 < x < math.inf else ""
 

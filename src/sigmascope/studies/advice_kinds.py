@@ -20,6 +20,7 @@ from sigmascope.core import InputError
 from sigmascope.report.table import brief, number
 from sigmascope.studies.marks import doubt_at
 
+_NO_VALUES = "a real-valued attribute has no values that are kept or lost: read its precision on the page of the study"
 Units = Mapping[str, Any]
 """A noise level in the units of a scheduler (:class:`~sigmascope.adapters.diffusers.units.Level`)."""
 
@@ -71,7 +72,9 @@ class Case:
     def doubt(self, at: Quantity) -> str:
         """Why a level is not reliable: the verdict on the curve there."""
         if not self.noised:
-            return str(self.results.attrs.get("wrapping", ""))
+            wrapping = str(self.results.attrs.get("wrapping", ""))
+            excess = self.view.excess(self.name, at.value) if at.reached and not wrapping else None
+            return wrapping if excess is None else _above_entropy(*excess)
         estimator = self.view.estimator
         doubt = doubt_at(self.results, estimator, self.name, at.value if at.reached else None)
         return f"{estimator} is marked as biased there ({doubt})" if doubt else ""
@@ -88,6 +91,10 @@ class Case:
     def so_far(self) -> str:
         """The information at the last level, as a clause."""
         return f"at {self.place(-1)}, {self.reached(-1)} are known"
+
+
+def _above_entropy(known: float, entropy: float) -> str:
+    return f"the information along the model's own path is biased there: {known:.3g} nats exceed H(A) = {entropy:.3g}"
 
 
 class Kind(ABC):
@@ -176,7 +183,7 @@ class GuidanceInterval(_Window):
 
     def _changes(self, c: Case, sigma: float) -> str:
         """How often a redraw from a level changes the attribute."""
-        if c.view.bounded and not c.noised:
+        if (c.view.bounded and not c.noised) or not c.view.has_values(c.name):
             return ""
         limit = "at most " if c.view.bounded else ""
         return f"; a redraw from there changes it in {limit}{_percent(*c.view.redrawn(c.name, sigma))} of the images"
@@ -223,9 +230,12 @@ class _Kept(Kind):
 
     def read(self, case: Case) -> Advice:
         view, p = case.view, self.fixed or case.p
+        if not view.has_values(case.name):
+            return self.advice(case, "", "", reason=_NO_VALUES)
         at = view.kept_from(case.name, p, self.quantity)
         limit, bound = (" at most", ", by the bound e^(I − H)") if view.bounded else ("", "")
-        redraws = {n: view.redrawn(n, at.value) for n in case.redraw} if at.reached and self.redraws else {}
+        others = [n for n in case.redraw if view.has_values(n)]
+        redraws = {n: view.redrawn(n, at.value) for n in others} if at.reached and self.redraws else {}
         words = self.sentence.format(
             at=brief(at), name=case.name, stays=f"{100 * p:.3g}", goes=f"{100 * (1 - p):.3g}", limit=limit
         )

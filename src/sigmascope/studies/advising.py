@@ -77,7 +77,10 @@ class Advisor:
         path = path_curves(results) if name == main else {}
         if path:
             whole = {n: c.ceiling for n, c in path.items()}
-            self.generated = View(path, whole, _kept(results, path, "path_"), OWN_PATH_IN_WORDS, seed)
+            # Continuations cannot exceed the entropy of their own labels; the gap of a network can exceed H(A).
+            by_gap = results.path_information.attrs.get("by") == "gap"
+            entropies = {n: float(results.ceiling.sel(attribute=n)) for n in path} if by_gap else {}
+            self.generated = View(path, whole, _kept(results, path, "path_"), OWN_PATH_IN_WORDS, seed, entropies)
             self.forking = self.noised if self.generated.bounded else self.generated
 
     def advice(self, kind: str, name: str = "", redraw: Sequence[str] = (), steps: int = 0) -> Advice:
@@ -164,7 +167,7 @@ class Advisor:
             return []
         half, sentences = view.half(name), []
         for e, (law, curves) in self._of_other_laws.items():
-            if not np.isfinite(curves[name].per_draw).all() or not half.reached:
+            if name not in curves or not np.isfinite(curves[name].per_draw).all() or not half.reached:
                 continue
             other = view.half(name, curves[name])
             if other.reached and (other.low > half.high or other.high < half.low):

@@ -34,11 +34,16 @@ def lines_of_exact(subject: Any, spec: Spec, reading: float) -> list[str]:
     operations = f"{cost.products + cost.means:.2g} operations, at most {cost.exponentials:.2g} exponentials"
     return [
         line("data", subject.data.words),
-        line("attributes", ", ".join(f"{a.name} ({len(a.values)})" for a in subject.attributes)),
+        line("attributes", ", ".join([*(f"{a.name} ({len(a.values)})" for a in subject.attributes), *_reals(subject)])),
         line("cost", f"{cost.calls:,.0f} denoisings" if cost.calls else operations),
         line("time", seconds),
         line("memory", f"about {cost.memory / 1e9:.2f} GB; {free / 1e9:.1f} GB is free"),
     ]
+
+
+def _reals(subject: Any) -> list[str]:
+    """The real-valued attributes of a subject with their resolution."""
+    return [f"{a.name} (± {a.resolution:g}{f' {a.unit}' if a.unit else ''})" for a in subject.real_attributes]
 
 
 def lines_of_costs(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Attribute, Draws, InputError, LabelledData
+from sigmascope.core import Attribute, Draws, InputError, LabelledData, RealAttribute
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of, parse_entry
@@ -35,14 +35,24 @@ def denoiser_of(data: Data, device: torch.device | str = "cpu") -> FiniteDenoise
 def chosen(data: Any, names: Sequence[str]) -> list[Attribute]:
     """The attributes that entries such as ``slant`` or ``slant:bins=8`` name, in order; all where there is no entry.
 
+    Entries of real-valued attributes are left to :func:`chosen_reals`.
+
     Raises: InputError for an attribute that the data do not have.
     """
     by_name = {a.name: a for a in data.attributes}
-    wanted = [attribute_of(n, by_name) for n in names] or list(by_name)
-    unknown = [n for n in wanted if n not in by_name]
+    reals = {a.name for a in getattr(data, "reals", ())}
+    wanted = [attribute_of(n, {*by_name, *reals}) for n in names] or list(by_name)
+    unknown = [n for n in wanted if n not in by_name and n not in reals]
     if unknown:
         raise InputError(f"no attribute is called {unknown[0]!r}: choose among {', '.join(by_name)}")
-    return [by_name[n] for n in wanted]
+    return [by_name[n] for n in wanted if n in by_name]
+
+
+def chosen_reals(data: Any, names: Sequence[str]) -> list[RealAttribute]:
+    """The real-valued attributes that entries name, in order; all where there is no entry."""
+    by_name = {a.name: a for a in getattr(data, "reals", ())}
+    wanted = [attribute_of(n, by_name) for n in names] or list(by_name)
+    return [by_name[n] for n in wanted if n in by_name]
 
 
 def draws_of(data: Any, draws: int, seed: int, *, distinct: bool = False) -> Draws:
@@ -81,6 +91,8 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
         if name not in names:
             raise InputError(f"the model is not conditional on {name!r}: choose one of {', '.join(names)}")
         wanted = parse_entry(entry, names)
+        if wanted.real:
+            raise InputError(f"a model has no real-valued attribute {name!r}: leave the resolution out, or name others")
         for part in wanted.parts or (wanted,):
             if part.bins is not None and bins.get(part.name) != part.bins:
                 had = f"{bins[part.name]} bins" if part.name in bins else "no bins"

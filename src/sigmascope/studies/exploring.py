@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.exact.finite.kernel.threads import in_threads, one_thread, workers
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.jobs.levels import all_log_posteriors
 from sigmascope.report.explorer import MOST_ATTRIBUTES, Explored
@@ -21,7 +23,7 @@ from sigmascope.streams import Use, generator
 LEVELS, CHILDREN = 24, 4
 _MEAN_DRAWS = 1024  # an error of a 32nd of the spread: two of 256 steps of a pixel, as a picture shows them
 _EXACT_MEAN = 2e8  # numbers in the data up to which the mean over all items takes no more than a second or two
-_ROWS = 512
+_ROWS, _BLOCKS = 512, 32  # items read at a time, and how often a thread reads before it takes the next share
 
 
 def explore(
@@ -45,7 +47,8 @@ def explore(
     v, noise, g = draws.v[0].double(), draws.noise[0].double(), generator(seed, Use.EXPLORED)
     y = v + level.reshape(-1, *[1] * v.ndim) * noise
     if isinstance(denoiser, FiniteDenoiser):
-        clean = _of_items(denoiser, draws, sigma, g)
+        with one_thread():
+            clean = _of_items(denoiser, draws, sigma, g)
     else:
         children, labels = continuations(denoiser, y, level, CHILDREN, g)
         posterior = {name: p.exp() for name, p in all_log_posteriors(denoiser, y, level).items()}
@@ -121,11 +124,16 @@ def _distances(denoiser: FiniteDenoiser, draws: Draws) -> tuple[Tensor, Tensor]:
     source, count = denoiser.data.source, len(denoiser.data)
     v, n = draws.v[0].flatten().float(), draws.noise[0].flatten().float()
     distance2, along = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
-    for start in range(0, count, _ROWS):
-        rows = slice(start, min(start + _ROWS, count))
-        apart = source.read(rows.start, rows.stop).reshape(-1, len(v)) - v
-        distance2[rows] = torch.linalg.vector_norm(apart, dim=1).double() ** 2
-        along[rows] = (apart @ n).double()
+
+    def fill(start: int, stop: int) -> None:
+        for first in range(start, stop, _ROWS):
+            rows = slice(first, min(first + _ROWS, stop))
+            apart = source.read(rows.start, rows.stop).reshape(-1, len(v)) - v
+            distance2[rows] = torch.linalg.vector_norm(apart, dim=1).double() ** 2
+            along[rows] = (apart @ n).double()
+
+    size = _ROWS * _BLOCKS
+    in_threads([partial(fill, start, min(start + size, count)) for start in range(0, count, size)], workers(v.device))
     return distance2, along
 
 

@@ -16,6 +16,7 @@ from sigmascope.console import spelled
 from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.loaders import by_word
+from sigmascope.data.reals import require_classes
 from sigmascope.data.scales import require_levels
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
@@ -108,6 +109,7 @@ def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, b
 def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, Data, Exact]:
     check_folder(out, f"{task.kind}.toml")
     data = load_any(task.data, task.attributes, size=task.size, grain=task.grain, ground=task.ground)
+    require_classes(data, "this command cannot follow")
     if isinstance(data, LabelledData) and by_word(task.data) is None:
         task = replace(task, data=str(Path(task.data).resolve()))
     if isinstance(data, LabelledData):

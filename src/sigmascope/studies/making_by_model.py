@@ -21,6 +21,7 @@ from sigmascope.console import spelled
 from sigmascope.core import Attribute, Denoiser, InputError, LabelledData
 from sigmascope.data import draw_items, load
 from sigmascope.data.loaders import by_word
+from sigmascope.data.reals import require_classes
 from sigmascope.device import resolve_device
 from sigmascope.information.entropies import zhang
 from sigmascope.information.forks import LabelChildren, count_labels
@@ -182,6 +183,7 @@ def _open(task: Some, out: Path) -> tuple[TaskFolder, Some, _Maker]:
     data = None
     if task.data:
         data = load(task.data, task.attributes, size=task.size, grain=task.grain, ground=task.ground)
+        require_classes(data, "this command cannot follow")
         print_notes(data)
         data = opened.values(data)
         if by_word(task.data) is None:

@@ -21,6 +21,7 @@ from sigmascope.limits import (
     MOST_DRAWS,
     MOST_FORKS,
     MOST_LEVELS,
+    MOST_LINKS,
     MOST_SEED,
     MOST_STEPS,
     check_levels,
@@ -29,6 +30,7 @@ from sigmascope.limits import (
     shown,
     within,
 )
+from sigmascope.studies.network_options import NetworkOptions
 
 LAWS = ("empirical", "heldout")
 MOST_MINUTES = 1_000_000
@@ -134,11 +136,18 @@ class ExactOptions:
     pairs: Flag = False
     """Also measure the interaction information of every pair of attributes: positive where both carry the same
     information, negative where it appears only when both are known. Takes another pass over the data."""
+    chain: Annotated[Names, arg("A,B,C", None)] = ()
+    """Also measure what each of two to five attributes adds to those before it: I(A; Y), I(B; Y | A),
+    I(C; Y | A, B), and the share of each over all orders. Takes another pass over the data."""
 
     def validate(self) -> None:
-        """Refuse an unknown law (raises InputError)."""
+        """Refuse an unknown law and a chain that is none (raises InputError)."""
         if self.law not in LAWS:
             raise InputError(f"law is {self.law!r}: expected empirical or heldout")
+        if self.chain and not 2 <= len(self.chain) <= MOST_LINKS:
+            raise InputError(f"chain has {len(self.chain)} attributes: expected 2 to {MOST_LINKS}, e.g. --chain A,B,C")
+        if len(set(self.chain)) < len(self.chain):
+            raise InputError(f"chain is {', '.join(map(shown, self.chain))}: name each attribute once")
 
 
 @dataclass(frozen=True)
@@ -249,16 +258,20 @@ class ClassifierOptions:
     """A classifier of noisy images that is trained for the study."""
 
     classifier_steps: int = 0
-    """For a model that knows attributes: first train a classifier of noisy images on most of the items, for this many
-    steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps, and
-    its predictions make the other bounds more precise. 2000 is a good number for small images."""
+    """For a model of another program: first train a classifier of noisy images on four fifths of the items, for this
+    many steps, and measure everything on the items that it was not trained on. Its lower bound checks the score gaps,
+    or the forks, and with a model that knows attributes its predictions make the other bounds more precise. 2000 is a
+    good number for small images."""
 
     def validate(self) -> None:
         """Refuse numbers out of range (raises InputError)."""
         within("classifier_steps", self.classifier_steps, 0, 10**9, "pass e.g. --classifier-steps 2000")
 
 
-Group = DataOptions | ExactOptions | GapOptions | TimeOptions | ForkOptions | PipelineOptions | ClassifierOptions
+Group = (
+    DataOptions | ExactOptions | GapOptions | TimeOptions | NetworkOptions | ForkOptions | PipelineOptions
+    | ClassifierOptions
+)  # fmt: skip
 """The groups of options of a study besides its sampling."""
 
 
@@ -301,6 +314,7 @@ class WithModel(Common):
     the class; any other model by labels of its continuations (forks) and by probes."""
     gaps: Annotated[GapOptions, Flat, group("gap")] = GapOptions()
     time: Annotated[TimeOptions, Flat, group("time")] = TimeOptions()
+    network: Annotated[NetworkOptions, Flat, group("network")] = field(default_factory=NetworkOptions)
     model_fingerprint: Hidden = ""
     """Fingerprint of the model's weights, once they have been read."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import sigmascope.distributed as distributed
 from sigmascope.core import Denoiser, InputError
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.jobs.losses import loss_calls
+from sigmascope.learn.calling import BFLOAT16, called
 from sigmascope.sample.schemes import Model
+from sigmascope.studies.batches import fastest_rows, memory_of
 from sigmascope.studies.options import GapOptions, Sampling, changed
+from sigmascope.studies.precision import choose_precision
 from sigmascope.studies.spec import STDERR, Spec, SpecOfModel, plan_of, read_spec
 from sigmascope.studies.subjects.base import Subject
 
@@ -25,8 +30,23 @@ _FEWEST_DRAWS, _FEWEST_LEVELS = 32, 16  # that a plan leaves
 _LEAST = 6_000  # network calls for the gaps of an attribute
 
 
-def planned(subject: Subject[Any], spec: Spec, out: Path | None) -> Spec:
-    """The specification of a study of a model that takes about as long as its ``minutes`` say.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A study as it will be made.
+
+    Args:
+        spec: with the numbers of draws, levels and calls, the precision of the network and the rows of its calls.
+        problem: of the subject, for this specification.
+        notes: what was decided about the network, in sentences.
+    """
+
+    spec: Spec
+    problem: Any
+    notes: tuple[str, ...] = ()
+
+
+def planned(subject: Subject[Any], spec: Spec, out: Path | None) -> Plan:
+    """The plan of a study; that of a model is to take about as long as its ``minutes`` say.
 
     Draws and levels that were passed, other than the usual ones, stay; so do a budget and a target of the gaps.
 
@@ -35,31 +55,61 @@ def planned(subject: Subject[Any], spec: Spec, out: Path | None) -> Spec:
         spec: with all options filled in.
         out: folder of the study; one that was begun keeps its plan.
     """
-    if not isinstance(spec, SpecOfModel) or not spec.time.minutes or spec.time.most_calls:
-        return spec
-    problem = subject.problem(spec)
+    spec = _begun(spec, out)
+    plan = Plan(spec, subject.problem(spec))
+    if not isinstance(spec, SpecOfModel):
+        return plan
+    plan = _with_precision(plan, spec)
+    with as_planned(plan):
+        return _within_minutes(subject, plan)
+
+
+def as_planned(plan: Plan) -> AbstractContextManager[None]:
+    """Calls the network of a plan in its precision, with its number of rows."""
+    if not isinstance(plan.spec, SpecOfModel):
+        return nullcontext()
+    network = plan.spec.network
+    return called(plan.problem.model, rows=network.batch, bfloat16=network.computed_in == BFLOAT16)
+
+
+def _with_precision(plan: Plan, spec: SpecOfModel) -> Plan:
+    """A plan with the precision of the network, which is tried where another than the usual one is asked for."""
+    if spec.network.precision != BFLOAT16 or spec.network.computed_in:
+        return plan
+    choice = distributed.by_first(lambda: choose_precision(plan.problem, spec.gaps.target_stderr))
+    return replace(plan, spec=changed(spec, computed_in=choice.precision), notes=(choice.words,))
+
+
+def _within_minutes(subject: Subject[Any], plan: Plan) -> Plan:
+    """A plan with fewer draws, levels and calls, as far as the minutes ask for it, and the fastest number of rows."""
+    spec, problem = plan.spec, plan.problem
+    assert isinstance(spec, SpecOfModel)
     gaps = hasattr(problem, "gap_job")
-    if gaps and spec.gaps != GapOptions(target_stderr=STDERR):
-        return spec
-    begun = _begun(spec, out)
-    if begun is not None:
-        return begun
-    rate = distributed.by_first(lambda: rows_per_second(problem.model)) * distributed.world()
+    if not spec.time.minutes or spec.time.most_calls or (gaps and spec.gaps != GapOptions(target_stderr=STDERR)):
+        return plan
+    rows = distributed.by_first(lambda: fastest_rows(problem.model))
+    with called(problem.model, rows=rows):
+        rate = distributed.by_first(lambda: rows_per_second(problem.model)) * distributed.world()
     calls = 60.0 * spec.time.minutes * rate
-    spec = _smaller(subject, spec, problem, (_FIXED if gaps else 1.0) * calls)
+    spec, problem = _smaller(subject, spec, problem, (_FIXED if gaps else 1.0) * calls)
     most = 1.0
     if gaps:
-        left = calls - fixed_calls(subject.problem(spec))
-        most = max(_two_digits(left), _LEAST * len(problem.with_null))
-    return changed(spec, most_calls=int(most))
+        most = max(_two_digits(calls - fixed_calls(problem)), _LEAST * len(problem.with_null))
+    return _of(subject, plan, changed(spec, most_calls=int(most), batch=rows))
 
 
-def words_of_time(subject: Subject[Any], spec: Spec) -> str:
+def _of(subject: Subject[Any], plan: Plan, spec: SpecOfModel) -> Plan:
+    """A plan of another specification."""
+    return replace(plan, spec=spec, problem=subject.problem(spec))
+
+
+def words_of_time(plan: Plan) -> str:
     """How long the network calls of a study take, about, in words; empty for a study without a network."""
+    spec, problem = plan.spec, plan.problem
     if not isinstance(spec, SpecOfModel):
         return ""
-    problem = subject.problem(spec)
-    rate = distributed.by_first(lambda: rows_per_second(problem.model)) * distributed.world()
+    with as_planned(plan):
+        rate = distributed.by_first(lambda: rows_per_second(problem.model)) * distributed.world()
     gaps = spec.gaps.budget or spec.time.most_calls if hasattr(problem, "gap_job") else 0
     calls, most = fixed_calls(problem) + gaps, "at most" if gaps and not spec.gaps.budget else "about"
     return f"{most} {max(calls / rate / 60, 0.1):.1f} minutes, at {rate:,.0f} network calls a second"
@@ -94,8 +144,8 @@ def _by_class(model: Denoiser, y: torch.Tensor, begun: float) -> float:
     return len(y) / max(time.perf_counter() - begun, 1e-6)
 
 
-def _smaller(subject: Subject[Any], spec: SpecOfModel, problem: Any, calls: float) -> SpecOfModel:
-    """Fewer draws, and then fewer levels, so that the estimators make about so many calls."""
+def _smaller(subject: Subject[Any], spec: SpecOfModel, problem: Any, calls: float) -> tuple[SpecOfModel, Any]:
+    """Fewer draws, and then fewer levels, so that the estimators make about so many calls; and the problem of these."""
     usual = Sampling()
     for name, fewest, whole in (("draws", _FEWEST_DRAWS, REPLICATES), ("levels", _FEWEST_LEVELS, 1)):
         value, needed = getattr(spec.sampling, name), fixed_calls(problem)
@@ -103,15 +153,14 @@ def _smaller(subject: Subject[Any], spec: SpecOfModel, problem: Any, calls: floa
             fewer = int(value * calls / needed) // whole * whole
             spec = changed(spec, **{name: max(fewer, fewest)})
             problem = subject.problem(spec)
-    return spec
+    return spec, problem
 
 
-def _begun(spec: SpecOfModel, out: Path | None) -> Spec | None:
-    """The plan of a study that was begun in this folder by the same command."""
-    if out is None or not (out / "spec.toml").exists():
-        return None
-    plan = plan_of(read_spec(out / "spec.toml"), spec)
-    return changed(spec, **plan) if plan else None
+def _begun(spec: Spec, out: Path | None) -> Spec:
+    """The specification with the plan of a study that was begun in this folder by the same command."""
+    if not isinstance(spec, SpecOfModel) or out is None or not (out / "spec.toml").exists():
+        return spec
+    return changed(spec, **plan_of(read_spec(out / "spec.toml"), spec))
 
 
 def _two_digits(number: float) -> int:
@@ -120,3 +169,16 @@ def _two_digits(number: float) -> int:
         return 0
     unit = 10 ** max(int(math.log10(number)) - 1, 0)
     return int(number // unit * unit)
+
+
+def words_of_memory(plan: Plan) -> str:
+    """The memory of a network and of a call of it, in words; empty for a study without a network."""
+    if not isinstance(plan.spec, SpecOfModel):
+        return ""
+    with as_planned(plan):
+        held, call, rows = memory_of(plan.problem.model)
+    return f"{_megabytes(held)} of parameters and buffers; about {_megabytes(call)} for a call of {rows} rows"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count < 1e8 else f"{count / 1e9:,.2f} GB"

@@ -13,11 +13,13 @@ from sigmascope.data.memory import held_bytes
 from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS
+from sigmascope.exact.finite.reals import rows_of, sums_of
 from sigmascope.information.gaps import GAPS
+from sigmascope.information.jobs.chains import attributes_of_chain, chain_memory
 from sigmascope.information.jobs.levels import PATH_BYTES
 from sigmascope.information.jobs.pairs import pair_memory
 from sigmascope.information.jobs.passes import SKETCH_ITEMS, block_draws, directions_for
-from sigmascope.studies.exact_law import chosen, levels_of
+from sigmascope.studies.exact_law import chosen, chosen_reals, levels_of
 from sigmascope.studies.extras.exact import MOST_VALUES
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 
@@ -92,10 +94,12 @@ class _Sizes:
 
 def _sizes(data: Any, spec: Spec) -> _Sizes:
     values = [len(a.values) for a in chosen(data, spec.inputs.attributes)]
+    single = sum(v for v in values if v <= MOST_VALUES)
+    values += [sums_of(data, a) for a in chosen_reals(data, spec.inputs.attributes)]
     heldout, s = isinstance(spec, HeldoutSpec), spec.sampling
     return _Sizes(
         s.levels, s.levels if heldout else len(levels_of(data, spec)[0]), s.draws, len(values), sum(values),
-        max(values), 0 if heldout else sum(v for v in values if v <= MOST_VALUES), len(spec.estimators),
+        max(values), 0 if heldout else single, len(spec.estimators),
         bool(GAPS.keys() & set(spec.estimators)), 32 * s.draws * spec.forks if isinstance(spec, ExactSpec) else 0,
     )  # fmt: skip
 
@@ -122,8 +126,12 @@ def predict(data: Any, spec: Spec) -> Cost:
     gathered = s.stored + (48 * s.draws * s.nodes * s.count if s.gaps else 0)
     products, means, exponentials = 4.0 * pairs * size, pairs * s.nodes * used * s.count, pairs * s.nodes
     if isinstance(spec, ExactSpec) and spec.pairs:  # a pass of their own
-        products, exponentials = 2.0 * products, 2.0 * exponentials
+        products, exponentials = products + 4.0 * pairs * size, exponentials + pairs * s.nodes
         passes += pair_memory(data, chosen(data, spec.inputs.attributes), spec.sampling.levels, s.draws)
+    if isinstance(spec, ExactSpec) and spec.chain:  # another one
+        products, exponentials = products + 4.0 * pairs * size, exponentials + pairs * s.nodes
+        chain = attributes_of_chain(chosen(data, spec.inputs.attributes), spec.chain)
+        passes += chain_memory(data, chain, spec.sampling.levels, s.draws)
     if along:  # a product for every level, in float64 at half the speed, and the sums of the classes
         means += 4.0 * pairs * s.nodes * (size + directions * s.count)
         exponentials *= 5
@@ -144,6 +152,7 @@ def _passes(data: LabelledData, s: _Sizes, directions: int) -> int:
     rows = min(tile_rows(size, block, MEANS_ROWS) if directions else tile_rows(size, block), n)
     per_row = size + 7 * block + directions + mask * s.columns + (block + 2 * directions if directions else 0)
     tile = workers(torch.device("cpu")) * rows * (4 * size + number * per_row)
+    tile += 16 * workers(torch.device("cpu")) * rows * block * sum(rows_of(a) for a in data.reals)
     sums = 24 * block * size + 24 * (s.nodes + 1) * s.columns * block
     if directions:
         sums += s.nodes * s.columns * block * 8 * (directions + 1) + 32 * s.draws * s.nodes * s.count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
-from sigmascope.core import Agreement, Attribute, Curve, InputError
+from sigmascope.core import Agreement, Attribute, Curve, InputError, RealAttribute
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import conditional as chain_rule
@@ -21,13 +22,17 @@ from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
 
 
 def to_dataset(
-    curves: Sequence[Curve], data: Any, attributes: Sequence[Attribute], items: Int64[Tensor, " columns"], spec: Spec
+    curves: Sequence[Curve],
+    data: Any,
+    attributes: Sequence[Attribute | RealAttribute],
+    items: Int64[Tensor, " columns"],
+    spec: Spec,
 ) -> xr.Dataset:
     """The curves of a study as a Dataset (:mod:`sigmascope.studies.glossary` explains its variables).
 
     Args:
         curves: one per estimator and attribute, over the same levels and columns; those of other attributes are left
-            out.
+            out.  An estimator may have none of a real-valued attribute, which results show by NaN.
         data: with name, words, event, unit and fingerprint.
         attributes: the attributes studied.
         items: index of the item of each column.
@@ -37,7 +42,7 @@ def to_dataset(
     curves = [c for c in curves if c.attribute in names]
     estimators = list(dict.fromkeys(c.estimator for c in curves))
     by_name = {(c.attribute, c.estimator): c for c in curves}
-    grid = [[by_name[n, e] for e in estimators] for n in names]
+    grid = [[by_name.get((a.name, e)) or _unmeasured(a, e, curves) for e in estimators] for a in attributes]
     axes = ("attribute", "estimator", "sigma")
     per_column = np.array([[c.draws_per_column for c in row] for row in grid])
     columns = {"draws_per_column": (axes[:2], per_column)} if per_column.max() > 1 else {}
@@ -48,7 +53,7 @@ def to_dataset(
             "stderr": (axes, [[c.stderr for c in row] for row in grid]),
             "information_per_draw": ((*axes, "draw"), np.stack([[c.per_draw for c in row] for row in grid])),
             "quadrature_error": (axes, [[further_error(c) for c in row] for row in grid]),
-            "ceiling": ("attribute", [a.entropy for a in attributes]),
+            "ceiling": ("attribute", [_ceiling(a, row) for a, row in zip(attributes, grid, strict=True)]),
             "kind": ("estimator", [c.kind for c in grid[0]]),
             "information_limit": ("attribute", np.full(len(names), np.nan)),
             "information_limit_stderr": ("attribute", np.full(len(names), np.nan)),
@@ -62,7 +67,7 @@ def to_dataset(
             "data_name": data.name,
             "data_words": data.words,
             "data_event": list(data.event),
-            "joint_attributes": [a.name for a in attributes if a.parts],
+            "joint_attributes": [a.name for a in attributes if isinstance(a, Attribute) and a.parts],
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
             "seed": spec.sampling.seed,
@@ -71,6 +76,24 @@ def to_dataset(
             **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
         },
     )
+
+
+def _unmeasured(attribute: Attribute | RealAttribute, estimator: str, curves: Sequence[Curve]) -> Curve:
+    """The curve, NaN throughout, of an estimator that does not measure a real-valued attribute."""
+    if isinstance(attribute, Attribute):
+        raise KeyError(attribute.name)
+    like = next(c for c in curves if c.estimator == estimator)
+    value, per_draw = np.full(len(like.sigma), np.nan), np.full(like.per_draw.shape, np.nan)
+    return replace(
+        like, attribute=attribute.name, value=value, stderr=value, per_draw=per_draw, quadrature_error=value
+    )  # fmt: skip
+
+
+def _ceiling(attribute: Attribute | RealAttribute, curves: Sequence[Curve]) -> float:
+    """The most that can be known about an attribute: its entropy, or for a real-valued one that of the curves."""
+    if isinstance(attribute, Attribute):
+        return attribute.entropy
+    return next(c.ceiling for c in curves if not np.isnan(c.value).all())
 
 
 def further_error(curve: Curve) -> np.ndarray:
@@ -131,7 +154,7 @@ def main_estimator(results: xr.Dataset) -> str:
 
 
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
-    """The curves of one estimator, by default the main one.
+    """The curves of one estimator, by default the main one; without real-valued attributes that it does not measure.
 
     Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """
@@ -143,7 +166,16 @@ def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
             f"no estimator is called {estimator!r}: choose among {', '.join(map(str, results.estimator.values))}"
         )
     chosen = results.sel(estimator=estimator)
-    return [_curve(chosen.sel(attribute=n), estimator, str(chosen.kind.values)) for n in chosen.attribute.values]
+    curves = [_curve(chosen.sel(attribute=n), estimator, str(chosen.kind.values)) for n in chosen.attribute.values]
+    reals = real_names(results)
+    return [c for c in curves if c.attribute not in reals or not np.isnan(c.value).all()]
+
+
+def real_names(results: xr.Dataset) -> set[str]:
+    """Names of the real-valued attributes."""
+    if "resolution" not in results:
+        return set()
+    return {str(n) for n in results.attribute.values[np.isfinite(results.resolution.values)]}
 
 
 def path_curves(results: xr.Dataset) -> dict[str, Curve]:

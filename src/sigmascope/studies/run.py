@@ -21,15 +21,15 @@ from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
 from sigmascope.report.findings import Findings
 from sigmascope.report.page import write_page
-from sigmascope.report.table import onset_csv, values_csv
+from sigmascope.report.table import chain_csv, onset_csv, values_csv
 from sigmascope.studies.advice_of import page_advice
 from sigmascope.studies.costs import require_memory
 from sigmascope.studies.exact_law import print_notes
 from sigmascope.studies.glossary import described
 from sigmascope.studies.marks import doubts
-from sigmascope.studies.planning import planned
+from sigmascope.studies.planning import Plan, as_planned, planned
 from sigmascope.studies.results import agreements_of, conditionals, others, table_of, to_curves, to_dataset
-from sigmascope.studies.spec import Spec
+from sigmascope.studies.spec import Spec, SpecOfModel
 from sigmascope.studies.store import StudyFolder, check_study_folder
 from sigmascope.studies.subjects import openings as openings
 from sigmascope.studies.subjects.base import Subject, opening_of
@@ -68,12 +68,21 @@ def run_subject(
 ) -> tuple[xr.Dataset, list[Onset], bool]:
     """:func:`run` for a subject that is open; without a folder nothing is written."""
     require_memory(subject, spec)
-    spec = planned(subject, spec, out)
+    plan = planned(subject, spec, out)
+    if progress and not distributed.rank():
+        for note in plan.notes:
+            print(f"sigmascope: note: {note}", file=sys.stderr)
+    with as_planned(plan):
+        return _made(subject, plan, out, progress)
+
+
+def _made(subject: Subject[Any], plan: Plan, out: Path | None, progress: bool) -> tuple[xr.Dataset, list[Onset], bool]:
+    """The results of a plan, and its page."""
+    spec, problem = plan.spec, plan.problem
     folder = None if out is None else StudyFolder(out, spec)
     results, page = distributed.by_first(lambda: (folder.results(), folder.has_page) if folder else (None, False))
     if results is not None and page:
         return results, table_of(results), True
-    problem = subject.problem(spec)
     if results is None:
         results = measure(subject, problem, spec, folder, progress)
         if folder is not None:
@@ -89,6 +98,8 @@ def run_subject(
         folder.write_text("onset.csv", onset_csv(table, doubts(results)))
         if "value_information" in results:
             folder.write_text("values.csv", values_csv(results))
+        if "link_information" in results:
+            folder.write_text("chain.csv", chain_csv(results))
         other_curves = [c for e in others(results) for c in to_curves(results, e)]
         curves = {c.attribute: c for c in to_curves(results)}
         findings = Findings(
@@ -125,7 +136,9 @@ def measure(
         jobs |= part.jobs(problem)
     advance(InTurn(jobs), subject.data.name, folder, progress)
     curves = joining.curves([(e, e.curves(problem, jobs)) for e in estimators], jobs)
-    results = to_dataset(curves, subject.data, subject.attributes, problem.column_items, spec)
+    results = to_dataset(curves, subject.data, subject.studied, problem.column_items, spec)
+    if isinstance(spec, SpecOfModel) and spec.network.computed_in:
+        results.attrs["precision"] = spec.network.computed_in
     for part in extras:
         results = part.add(results, problem, jobs, curves)
     return described(results)

@@ -88,6 +88,7 @@ class ExactSpec(Spec):
     """A study of data by their exact filter: the law of exactly these items."""
 
     pairs: bool = False
+    chain: tuple[str, ...] = ()
     forks: int = 0
 
     def _validate(self) -> None:
@@ -198,7 +199,8 @@ class ForeignSpec(SpecOfModel):
         run = "a pipeline that is measured by forks"
         refuse(self.gaps, _each(self.gaps, "a conditional model"), run)
         refuse(self.pipeline, {"classes": "a class-conditional pipeline"}, run)
-        refuse(self.classifying, {"classifier_steps": "a model that knows attributes"}, run)
+        if self.inputs.data == GENERATED:
+            refuse(self.classifying, _each(self.classifying, "labelled data"), "images that the model makes")
 
     def resolve(self) -> ForeignSpec:
         """Itself: its defaults are filled in once the pipeline is open."""
@@ -232,13 +234,17 @@ def plan_of(stored: Spec, spec: Spec) -> dict[str, Any]:
         spec: the command.
     """
     old, new = stored.options(), spec.options()
-    if not isinstance(spec, SpecOfModel) or new.time.most_calls or old.time.minutes != new.time.minutes:
+    if not isinstance(spec, SpecOfModel):
         return {}
-    if not old.time.most_calls:
-        return {}
+    plan: dict[str, Any] = {}
+    if not new.network.computed_in and old.network.precision == new.network.precision:
+        plan |= {"computed_in": old.network.computed_in}
+    if new.time.most_calls or old.time.minutes != new.time.minutes or not old.time.most_calls:
+        return plan
     usual = Sampling()
     unset = [n for n in ("draws", "levels") if getattr(new.sampling, n) == getattr(usual, n)]
-    return {n: getattr(old.sampling, n) for n in unset} | {"most_calls": old.time.most_calls}
+    plan |= {n: getattr(old.sampling, n) for n in unset}
+    return plan | {"most_calls": old.time.most_calls, "batch": old.network.batch}
 
 
 def spec_of(**options: Any) -> Spec:
@@ -254,7 +260,7 @@ def spec_of(**options: Any) -> Spec:
     passed.validate_groups()
     piped = any(named(passed.model) for named in (names_pipeline, names_function, names_object))
     if passed.model and passed.exact != ExactOptions():
-        raise InputError("--pairs and --law are options of the exact filter: leave them out with --model")
+        raise InputError("--pairs, --chain and --law are options of the exact filter: leave them out with --model")
     if passed.inputs.data == GENERATED and not piped:
         raise InputError("the data 'generated' need a model that makes images: pass --model, or other data")
     kind: Spec = HeldoutSpec() if passed.exact.law == "heldout" else ExactSpec()
@@ -271,13 +277,15 @@ def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
     of_model, has = isinstance(kind, SpecOfModel), flat(kind)
     run = "a learned model of sigmascope train" if of_model else "a study of data alone"
     owners = (passed.forking, "a pipeline"), (passed.pipeline, "a pipeline"), (passed.classifying, "another model")
-    for group, belongs in ((passed.gaps, "a model"), (passed.time, "a model"), *owners):
+    of_models = (passed.gaps, "a model"), (passed.time, "a model"), (passed.network, "a model")
+    for group, belongs in (*of_models, *owners):
         refuse(group, {n: owner for n, owner in _each(group, belongs).items() if n not in (*has, "forks")}, run)
     if isinstance(kind, ModelSpec):
         refuse(passed.forking, {"forks": "the exact filter, and of a pipeline"}, run)
     if isinstance(kind, HeldoutSpec):
-        if passed.exact.pairs:
-            raise InputError("--pairs cannot be used with lower bounds: leave out --pairs, or --law heldout")
+        for option in ("pairs", "chain"):
+            if getattr(passed.exact, option):
+                raise InputError(f"--{option} cannot be used with lower bounds: leave out --{option}, or --law heldout")
         refuse(passed.forking, {"forks": "the estimator forks"}, "the held-out law")
 
 

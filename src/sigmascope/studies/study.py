@@ -148,8 +148,9 @@ def _objects(
             "FiniteDenoiser or a Hierarchy"
         )
     spec = changed(spec, data=f"<{data.name}>")
-    names = [a.name for a in data.attributes]
-    wanted = [attribute_of(e, names) for e in spec.inputs.attributes]
+    reals = [a.name for a in getattr(data, "reals", ())]
+    names = [*(a.name for a in data.attributes), *reals]
+    wanted = sorted((attribute_of(e, names) for e in spec.inputs.attributes), key=reals.__contains__)
     if isinstance(data, LabelledData) and spec.inputs.attributes and wanted != names:
         raise InputError("attributes are chosen when the data are made: pass them to from_array or load")
     if isinstance(data, Hierarchy):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 import sigmascope.distributed as distributed
 from sigmascope.analysis.onset import RESAMPLES, RESAMPLES_OF_ADVICE, onsets
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, LabelledData
-from sigmascope.data import draw_items
+from sigmascope.data import draw_items, noisy_numbers
 from sigmascope.data.arrays import ArraySource
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass
@@ -22,6 +22,7 @@ from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.passes import tile_rows
 from sigmascope.exact.finite.path import ROWS, PathPass
 from sigmascope.exact.finite.posterior import DOUBLE_COST, MEANS_ROWS, PosteriorPass
+from sigmascope.exact.finite.reals import sums_of
 from sigmascope.exact.finite.sketch import Sketch
 from sigmascope.information.gaps import GAPS
 from sigmascope.information.jobs.levels import LevelJob, PathJob, path_block, paths_of
@@ -144,8 +145,9 @@ def _sample(data: LabelledData, rows: int, device: torch.device) -> FiniteDenois
     start = max(len(possible) - rows, 0) // 2
     items = possible[start : start + rows]
     values, weights = data.source.take(items).flatten(1).numpy(), data.weights[items]
-    labels = {n: label[items] for n, label in data.labels.items()}
-    some = replace(data, source=ArraySource(values), labels=labels, weights=weights / weights.sum())
+    labels, numbers = ({n: x[items] for n, x in each.items()} for each in (data.labels, data.numbers))
+    source = ArraySource(values)
+    some = replace(data, source=source, labels=labels, numbers=numbers, weights=weights / weights.sum())
     return FiniteDenoiser(some, device)
 
 
@@ -179,6 +181,9 @@ def _finite(study: _Study) -> float:
         seconds, sketch = _timed(lambda: sketch_of(data, s.seed))
     block = block_draws(data, s.draws, len(study.nodes), bool(study.gaps))
     seconds += _posteriors(study, study.nodes, block, sketch if study.gaps else None)
+    if study.gaps and data.reals:  # a pass of their own
+        alone = replace(study, data=replace(data, attributes=(), labels={}))
+        seconds += _posteriors(alone, study.levels, block_draws(data, s.draws, s.levels, False), None)
     if along and sketch is not None:
         seconds += _paths(study, sketch)
     if isinstance(spec, ExactSpec) and spec.pairs:
@@ -190,7 +195,9 @@ def _finite(study: _Study) -> float:
 
 def _posteriors(study: _Study, nodes: np.ndarray, block: int, sketch: Sketch | None) -> float:
     data = study.data
-    each = 16 * sum(len(a.values) for a in data.attributes)  # bytes of a level and draw
+    columns = sum(len(a.values) for a in data.attributes)
+    columns += 0 if sketch is not None else sum(sums_of(data, a) for a in data.reals)
+    each = 16 * columns  # bytes of a level and draw
     each *= 1 if sketch is None else sketch.directions.shape[1] + 1
     levels = _spread(nodes, int(np.clip(_SUMS_BYTES // (each * block), 8, _LEVELS)))
     few = int(np.clip(_SUMS_BYTES // (each * len(levels)), min(2, block), block))
@@ -200,7 +207,10 @@ def _posteriors(study: _Study, nodes: np.ndarray, block: int, sketch: Sketch | N
     dtype = torch.float64 if 2.0 * len(data) * data.size * block < DOUBLE_COST else torch.float32
 
     def begin() -> PosteriorPass:
-        return PosteriorPass(denoiser, draws, levels, dtype, None if sketch is None else sketch.of_draws(few))
+        if sketch is not None:
+            return PosteriorPass(denoiser, draws, levels, dtype, sketch.of_draws(few))
+        noisy = noisy_numbers(denoiser.data, draws.items, study.spec.sampling.seed)
+        return PosteriorPass(denoiser, draws, levels, dtype, noisy=noisy)
 
     seconds = _passes(study, block, rows, begin, lambda made: harvested(made, sketch is not None))
     return seconds * block / few * len(nodes) / len(levels)

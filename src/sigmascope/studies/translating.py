@@ -67,8 +67,8 @@ def translate(
     else:
         levels = _spread(ruler)
     if as_json:
-        unit, network = units_of(ruler)
-        rows = [asdict(x) | {"unit": unit, "network_unit": network} for x in levels]
+        own, network = units_of(ruler)
+        rows = [asdict(x) | {"unit": own, "network_unit": network} for x in levels]
         return json.dumps(rows if not unit else rows[0], indent=1, ensure_ascii=False)
     return _table(ruler, levels)
 

@@ -75,7 +75,8 @@ class FiniteDenoiser(ExactDenoiser):
         # Any centre is exact; a mean keeps the products, and with them the rounding, small.
         sample = torch.linspace(0, len(data) - 1, min(len(data), 512), dtype=torch.float64).round().long()
         centre = data.source.take(sample).reshape(len(sample), -1).double().mean(0).float()
-        set_buffers(self, centre=centre, classes=torch.stack(columns, 1), log_weight=data.weights.log())
+        classes = torch.stack(columns, 1) if columns else torch.zeros(len(data), 0, dtype=torch.int64)
+        set_buffers(self, centre=centre, classes=classes, log_weight=data.weights.log())
         self._squares: Tensor | None = None
         self.equal_weights = bool((data.weights == data.weights[0]).all())
         self.to(device)

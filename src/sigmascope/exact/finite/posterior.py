@@ -18,6 +18,7 @@ from sigmascope.exact.finite.kernel.level_sums import LevelSums, is_steady
 from sigmascope.exact.finite.kernel.sums import Sums
 from sigmascope.exact.finite.kernel.threads import Pipeline, Turn, room, workers
 from sigmascope.exact.finite.passes import TilePass, tile_rows
+from sigmascope.exact.finite.reals import RealPosterior, RealSums
 from sigmascope.exact.finite.sketch import Sketch, pooled
 
 _TILE_ROWS = 1024
@@ -41,6 +42,8 @@ class PosteriorPass(TilePass):
             rounding would change are then computed in float64 (:mod:`sigmascope.exact.finite.kernel.level_sums`).
         sketch: directions for :meth:`gaps`; None computes no posterior means.
         compiled: whether to use numba; None: where possible.
+        noisy: the noisy values :math:`a_r` of the draws, by the names of real-valued attributes of the data, for
+            :meth:`reals`; float64, shape (draws, columns).  They need draws that are items and no sketch.
 
     Raises: InputError where only some draws are items, or levels do not decrease.
 
@@ -56,6 +59,7 @@ class PosteriorPass(TilePass):
         dtype: torch.dtype | None = None,
         sketch: Sketch | None = None,
         compiled: bool | None = None,
+        noisy: Mapping[str, Float[Tensor, "draws columns"]] | None = None,
     ) -> None:
         data, device = denoiser.data, denoiser.centre.device
         most = _TILE_ROWS if sketch is None else MEANS_ROWS
@@ -76,23 +80,51 @@ class PosteriorPass(TilePass):
             self._sketch = sketch = sketch.of_draws(len(draws))
         v = draws.v.reshape(len(draws), -1).to(device)
         noise = draws.noise.reshape(len(draws), -1).to(device)
-        columns = denoiser.width
-        self._kernel = LevelSums(v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled)
-        self._moments: dict[str, Tensor] = {}
-        if sketch is not None:
-            projected = (v.double() - denoiser.centre) @ sketch.mixed.to(device).double()
-            coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
-            with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
-            self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
-            zeros = torch.zeros(columns, sketch.mixed.shape[1] + 1, device=device, dtype=torch.float64)
-            lead = min(sketch.exact, _LEADING)
-            self._moments = {"first": zeros, "second": zeros.new_zeros(columns, lead, lead)}
+        columns, weights = self._add_reals(noisy)
+        self._kernel = LevelSums(
+            v, denoiser.centre, noise, sigmas, columns, own, dtype, heaviest, sketch, compiled, weights
+        )
+        self._moments = {} if sketch is None else self._no_moments(sketch, v)
         self._begun = 0  # tiles, some of which other threads may still have
         self._threads = workers(device)
         self._pipeline = Pipeline(self._threads)
         self._turns: dict[int, Turn] = {}  # the latest turn at each worker's sums
         self._each = [self._kernel.total]  # the sums of each worker
         self._broken = False
+
+    def _no_moments(self, sketch: Sketch, v: Float[Tensor, "draws size"]) -> dict[str, Tensor]:
+        """Empty moments by class; keeps the draws' own projections."""
+        projected = (v.double() - self._denoiser.centre) @ sketch.mixed.to(v.device).double()
+        coarse, index = sketch.coarse, self._kernel.total.inputs.means.index
+        with_one = torch.cat([projected[:, :coarse], projected.new_ones(len(v), 1), projected[:, coarse:]], 1)
+        self._projected = _without_one(with_one.take_along_dim(index, 1), coarse)
+        zeros = projected.new_zeros(self._width, sketch.mixed.shape[1] + 1)
+        lead = min(sketch.exact, _LEADING)
+        return {"first": zeros, "second": zeros.new_zeros(self._width, lead, lead)}
+
+    def _add_reals(self, noisy: Mapping[str, Tensor] | None) -> tuple[int, int]:
+        """The real-valued attributes: columns of classes where few values are distinct, else weights of the items.
+
+        Returns the number of all columns of classes, and of the weights that a draw has for an item.
+        """
+        noisy = noisy or {}
+        d, device = self._denoiser, self._denoiser.centre.device
+        if noisy and self._sketch is not None:
+            raise ValueError("a pass with a sketch measures no real-valued attributes: make another one for them")
+        by_name = {a.name: a for a in d.data.reals}
+        self._reals = {n: RealSums(d.data, by_name[n], self._draws.items, x, device) for n, x in noisy.items()}
+        self._weighting = [r for r in self._reals.values() if r.codes is None]
+        self._columns, self._width, columns = {}, d.width, [d.classes]
+        for name, real in self._reals.items():
+            if real.codes is not None:
+                self._columns[name] = slice(self._width, self._width + len(real.values))
+                columns.append(real.codes[:, None] + self._width)
+                self._width += len(real.values)
+        if not self._width:  # all items are in one class, whose sum is that of all masses
+            columns.append(torch.zeros(len(d.data), 1, dtype=torch.int64, device=device))
+            self._width = 1
+        self._classes = torch.cat(columns, 1) if len(columns) > 1 else d.classes
+        return self._width, sum(r.rows for r in self._weighting)
 
     def step(self) -> None:
         """Add the next tile of items; with several threads, a few more are begun."""
@@ -123,7 +155,10 @@ class PosteriorPass(TilePass):
     def _add(self, tile: int, into: Sums, turn: Turn) -> None:
         d, rows = self._denoiser, self._tiles[tile]
         try:
-            projected = self._kernel.add(self._read(rows), d.classes[rows], d.log_weight[rows], into, turn)
+            parts = [r.weights(rows) for r in self._weighting]
+            weights = torch.cat(parts) if parts else None
+            raw, log_weight = self._read(rows), d.log_weight[rows]
+            projected = self._kernel.add(raw, self._classes[rows], log_weight, into, turn, weights)
             if self._sketch is not None:
                 with turn.stage(into.inputs.levels + 1):
                     self._add_moments(self._sketch, rows, projected)
@@ -185,8 +220,25 @@ class PosteriorPass(TilePass):
 
     def effective_items(self) -> Float[Tensor, "levels draws"]:
         r"""The effective number of items, :math:`1 / \sum_k p(k \mid y)^2`; the last level is the limit sigma → 0."""
-        s, a = self._total(), self._denoiser.attributes[0]
-        return s.by_class[:, : len(a.values)].sum(1) ** 2 / s.squares.T
+        return self._mass() ** 2 / self._total().squares.T
+
+    def _mass(self) -> Float[Tensor, "levels draws"]:
+        """The sum of the masses of all items: that over the classes of any attribute."""
+        first = next(iter((*self._denoiser.columns.values(), *self._columns.values())), slice(0, 1))
+        return self._total().by_class[:, first].sum(1)
+
+    def reals(self) -> dict[str, RealPosterior]:
+        """What the noisy values say of every real-valued attribute; the last level is the limit sigma → 0."""
+        s, mass, first, known = self._total(), self._mass(), 0, {}
+        by_class, weighted = s.by_class, s.weighted.permute(2, 1, 0)
+        for name, real in self._reals.items():
+            if real.codes is None:
+                sums = weighted[:, first : first + real.rows]
+                first += real.rows
+            else:
+                sums = real.of_values(by_class[:, self._columns[name]])
+            known[name] = real.posterior(sums, mass)
+        return known
 
     def gaps(self) -> dict[str, Gap]:
         r"""Squared gaps between the conditional and unconditional posterior means, for each attribute.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Derived, derived, register
-from sigmascope.information.estimators.bounds import Classifier, Filter, FilterOfModel, Likelihood
+from sigmascope.information.estimators.bounds import Classifier, ClassifierOfSampler, Filter, FilterOfModel, Likelihood
 from sigmascope.information.estimators.forks import ForksOfLaw, ForksOfSampler
 from sigmascope.information.estimators.gaps import MmseGap, MmseGapOfModel, ScoreGap, ScoreGapOfModel
 from sigmascope.information.estimators.heldout import HeldOut
@@ -18,6 +18,7 @@ BUILT_IN = (
     HeldOut(),
     ScoreGapOfModel(), MmseGapOfModel(), FilterOfModel(), Likelihood(), Classifier(),
     ForksOfSampler(), OwnPathOfSampler(), Probes(), PosteriorOfData(), OwnPathOfModel(),
+    ClassifierOfSampler(),
 )  # fmt: skip
 """In the order of help and messages."""
 for _estimator in BUILT_IN:

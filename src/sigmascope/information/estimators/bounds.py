@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sigmascope.core import Attribute, Curve
     from sigmascope.information.jobs import Job
     from sigmascope.information.jobs.networks import ClassifierJob
-    from sigmascope.information.problems import ExactProblem, ModelProblem
+    from sigmascope.information.problems import ExactProblem, ModelProblem, SamplerProblem
 
 
 class Filter(Estimator["ExactProblem"]):
@@ -26,6 +26,11 @@ class Filter(Estimator["ExactProblem"]):
         "includes what the steps lose."
     )
     help = "a lower bound, by far the slowest"
+    facts = Facts(
+        needs="an exact denoiser",
+        bias="downward: finite steps along the path lose information",
+        cost="a posterior mean of every value for every draw and level, one level after the other",
+    )
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
         return {"paths": problem.subject.paths(problem)}
@@ -78,6 +83,11 @@ class FilterOfModel(BoundOfModel):
         "along one path of falling noise."
     )
     help = "a lower bound whatever the network's error"
+    facts = Facts(
+        needs="a network that can be conditional on every value",
+        bias="downward: finite steps and the network's error lose information",
+        cost="a network call for every value, draw and level",
+    )
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.levels import PathJob
@@ -113,6 +123,11 @@ class Likelihood(_OneJob):
         "noisy image back from more noise."
     )
     help = "a second bound of this kind"
+    facts = Facts(
+        needs="a network that can be conditional on every value",
+        bias="downward: the network's error loses information",
+        cost="twelve network calls for every value, draw and level",
+    )
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.networks import LikelihoodJob
@@ -139,15 +154,74 @@ class Classifier(_OneJob):
         "classifier: a lower bound by a second network, a classifier of noisy images that was trained with the first."
     )
     help = "a lower bound by a second network"
+    facts = Facts(
+        needs="a classifier of noisy images: of sigmascope train, or of --classifier-steps",
+        bias="downward: a classifier that is not the best one loses information",
+        cost="a call of the classifier for each draw and level, after its training",
+    )
 
     def refusal(self, subject: Any) -> str:
-        return "" if getattr(subject, "classifier", None) is not None else "it has no classifier of noisy images"
+        return _without_classifier(subject)
 
     def attributes(self, problem: ModelProblem) -> Sequence[Attribute]:
         return classified_attributes(problem)
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         return {self.name: problem.job(self.name, lambda: classifier_job(problem))}
+
+
+class ClassifierOfSampler(Estimator["SamplerProblem"]):
+    """A classifier of noisy values that was trained for the study, beside continuations of a network."""
+
+    name, subjects, kind, colour = Classifier.name, (SAMPLER,), "lower bound", Classifier.colour
+    words = (
+        "classifier: a lower bound by a classifier of noisy images that was trained on labelled items outside the "
+        "study. It holds whatever the model."
+    )
+    help = "with --classifier-steps"
+    label = called = "classifier of the data"
+    facts = Facts(
+        needs="labelled items, four fifths of which train the classifier, by --classifier-steps",
+        bias="downward: a classifier that is not the best one loses information",
+        cost="a call of the classifier for each draw and level, after its training",
+    )
+
+    def refusal(self, subject: Any) -> str:
+        return _without_classifier(subject)
+
+    def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
+        return {self.name: problem.job(self.name, lambda: _job_of_sampler(problem))}
+
+    def cost(self, problem: SamplerProblem) -> tuple[str, str] | None:
+        rows = len(problem.draws) + (0 if problem.fit is None else len(problem.fit))
+        return self.name, f"{rows * len(problem.sigma):,} calls"
+
+    def curves(self, problem: SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
+        from sigmascope.core import Curve
+        from sigmascope.information.likelihood import tempered
+
+        curves, n, fit = [], len(problem.draws), problem.fit
+        assert fit is not None
+        for a in problem.attributes:
+            q, own = done[self.name].log_q(a.name), problem.draws.labels[a.name]
+            per_draw = tempered(a, problem.sigma, q[:, n:], fit.labels[a.name], q[:, :n], own).per_draw
+            curves.append(Curve.of_draws(a.name, self.name, problem.sigma, per_draw, a.entropy, kind="lower bound"))
+        return curves
+
+
+def _without_classifier(subject: Any) -> str:
+    """Why a subject cannot be measured by a classifier; empty where it can."""
+    return "" if getattr(subject, "classifier", None) is not None else "it has no classifier of noisy images"
+
+
+def _job_of_sampler(problem: SamplerProblem) -> ClassifierJob:
+    """The posteriors of the problem's classifier for its draws, and after them those that it is fitted on."""
+    from sigmascope.information.jobs.networks import ClassifierJob
+    from sigmascope.information.problem import joined
+
+    assert problem.classifier is not None
+    assert problem.fit is not None
+    return ClassifierJob(problem.classifier, joined(problem.draws, problem.fit), problem.sigma, problem.attributes)
 
 
 def classified_attributes(problem: ModelProblem) -> list[Attribute]:

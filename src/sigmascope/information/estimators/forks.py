@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import SAMPLER, Estimator
+from sigmascope.information.estimator import SAMPLER, Estimator, Facts
 from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ class ForksOfLaw(FromPosteriors):
 
     name, kind = FORKS, "estimate"
     words = "forks: an estimate from the labels of independent continuations of each noisy image, by their entropy."
+    facts = Facts(
+        needs="a finite set of items, or a hierarchy",
+        bias="upward, by what the correction for few continuations leaves; less with more --forks",
+        cost="shared with posterior",
+    )
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         import torch
@@ -44,6 +49,11 @@ class ForksOfSampler(Estimator["SamplerProblem"]):
 
     name, subjects, kind, usual, colour = FORKS, (SAMPLER,), "estimate", (SAMPLER,), 1
     label = "forks of the model"
+    facts = Facts(
+        needs="any model that generates, and a labeller or labelled data",
+        bias="upward by few continuations, downward by wrong labels",
+        cost="continuations times steps times two network calls, for each draw and level",
+    )
 
     def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.forking import ForkJob

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, Estimator, Facts
 from sigmascope.information.estimators.posterior import POSTERIORS, FromPosteriors
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class ScoreGap(_OfLaw):
         "score_gap (the paper's measure): the mean squared difference between the denoiser that is given the attribute "
         "and the one that is not, over σ², integrated over ln σ."
     )
+    facts = Facts(
+        needs="a finite set of items, or a hierarchy",
+        bias="none beyond the integral over levels, whose error is in its interval",
+        cost="posterior means of every value, for every draw and level",
+    )
 
 
 class MmseGap(_OfLaw):
@@ -42,6 +47,11 @@ class MmseGap(_OfLaw):
 
     name = "mmse_gap"
     words = "mmse_gap: the same integral of how much smaller the squared error of the first is."
+    facts = Facts(
+        needs="a finite set of items, or a hierarchy",
+        bias="none beyond the integral over levels, whose error is in its interval; its draws scatter more",
+        cost="shared with score_gap",
+    )
 
 
 class _OfModel(Estimator["ModelProblem"]):
@@ -68,6 +78,12 @@ class ScoreGapOfModel(_OfModel):
         "score_gap (the paper's measure): the mean squared difference between the network's outputs with and without "
         "the attribute, over σ², integrated over ln σ. The network's error can bias it in either direction."
     )
+    facts = Facts(
+        needs="a network that can be conditional on the attribute and unconditional",
+        bias="either direction: upward where the unconditional output ignores what the image shows, downward where the "
+        "network ignores its condition",
+        cost="two network calls for each draw and level",
+    )
 
 
 class MmseGapOfModel(_OfModel):
@@ -78,4 +94,10 @@ class MmseGapOfModel(_OfModel):
     words = (
         "mmse_gap: the same integral of how much smaller the network's squared error is when it is given the "
         "attribute. The network's error can bias it, too."
+    )
+    facts = Facts(
+        needs="a network that can be conditional on the attribute and unconditional",
+        bias="either direction: downward where the conditional output is worse than it could be, upward where the "
+        "unconditional one is",
+        cost="shared with score_gap; more draws for the same error",
     )

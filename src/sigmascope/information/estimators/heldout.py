@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, POPULATION, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, POPULATION, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -18,6 +18,11 @@ class HeldOut(Estimator["PopulationProblem"]):
 
     name, subjects, kind, usual = "heldout", (POPULATION,), "lower bound", (POPULATION,)
     called = "the lower bound of items held out"
+    facts = Facts(
+        needs="labelled items of a population",
+        bias="downward: a filter of the other items is not the best classifier",
+        cost="two matrix products of all items with all draws",
+    )
 
     def jobs(self, problem: PopulationProblem) -> Mapping[str, Job]:
         from sigmascope.exact.finite.heldout import HeldOutPass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Estimator, P
+from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, Estimator, Facts, P
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -25,6 +25,11 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
     """The gap along conditional generations."""
 
     subjects = (CONDITIONAL,)
+    facts = Facts(
+        needs="a network that can be conditional on the attribute and unconditional",
+        bias="either direction, as score_gap; the states are those that the model generates",
+        cost="two network calls for each draw, attribute and step of the generation",
+    )
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.conditional_path import ConditionalPathJob
@@ -50,6 +55,11 @@ class OwnPathOfSampler(_OwnPath["SamplerProblem"]):
     """Forks of the states that generations visit."""
 
     subjects, usual = (SAMPLER,), (SAMPLER,)
+    facts = Facts(
+        needs="any model that generates, and a labeller or labelled data",
+        bias="as forks; the states are those that the model generates",
+        cost="as forks, and the generations themselves",
+    )
 
     def jobs(self, problem: SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.forking import OwnPathJob

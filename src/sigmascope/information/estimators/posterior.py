@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 POSTERIORS = "posteriors"
 """Key of the pass for posteriors of an exact law."""
+REALS = "reals"
+"""Key of the pass for real-valued attributes."""
 DATA = "posteriors of the data"
 """Key of the job that :class:`PosteriorOfData` waits for."""
 
@@ -24,20 +26,45 @@ class FromPosteriors(Estimator["ExactProblem"]):
     subjects = (EXACT,)
 
     def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
-        return {POSTERIORS: problem.subject.posteriors(problem)}
+        return {POSTERIORS: problem.subject.posteriors(problem), **jobs_of_reals(problem)}
+
+
+def jobs_of_reals(problem: ExactProblem) -> dict[str, Job]:
+    """The pass for real-valued attributes, where there are some and that for posteriors does not serve them."""
+    if not problem.real_attributes:
+        return {}
+    job: Job = problem.subject.reals(problem)
+    shared: Job = problem.subject.posteriors(problem)
+    return {} if job is shared else {REALS: job}
+
+
+def reals_in(done: Mapping[str, Any]) -> Any:
+    """The job with the real-valued attributes, among those that are done."""
+    return done.get(REALS, done[POSTERIORS])
 
 
 class Posterior(FromPosteriors):
-    r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself."""
+    r""":math:`H(A) - E\,H(A \mid Y_\sigma)` from p(a | y) itself; of a real-valued attribute, from p(a_r | y)."""
 
-    name, kind, usual = "posterior", "exact", (EXACT,)
+    name, kind, usual, measures_reals = "posterior", "exact", (EXACT,), True
     help = "exact, measured always"
+    facts = Facts(
+        needs="a finite set of items, or a hierarchy",
+        bias="none: its only error is that of the draws",
+        cost="two matrix products of all items with all draws, for all levels together",
+    )
 
     def curves(self, problem: ExactProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
+        from sigmascope.information.reals import information
 
-        job = done[POSTERIORS]
-        return [posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]) for a in problem.attributes]
+        job, curves = done[POSTERIORS], []
+        for a in problem.attributes:
+            curves.append(posterior(a, problem.sigma, job.log_posterior(a.name)[problem.at]))
+        for real in problem.real_attributes:
+            known = reals_in(done).real(real.name)
+            curves.append(information(real, problem.sigma, known.log_ratio[:-1], known.log_ceiling))
+        return curves
 
 
 class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
@@ -47,6 +74,11 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     words = "posterior: the exact filter of the data, for comparison. The verdicts do not use it."
     help = "the exact filter of the data, for comparison"
     label = "exact"
+    facts = Facts(
+        needs="labelled data that are a finite set",
+        bias="none for the law of these items; it says nothing about the network",
+        cost="two matrix products of all items with all draws, for all levels together",
+    )
 
     def refusal(self, subject: Any) -> str:
         if getattr(subject, "items", None) is None:

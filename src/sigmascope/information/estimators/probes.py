@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Estimator
+from sigmascope.information.estimator import CONDITIONAL, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
     from sigmascope.core import Curve
@@ -19,6 +19,11 @@ class Probes(Estimator["ModelProblem | SamplerProblem"]):
 
     name, subjects, kind, usual = "probes", (CONDITIONAL, SAMPLER), "lower bound", (SAMPLER,)
     help = "linear classifiers of noisy values and of the network's features: lower bounds too"
+    facts = Facts(
+        needs="labelled data; for probes of features a network whose blocks can be read",
+        bias="downward: only what a linear classifier can use is counted",
+        cost="a regression for each level, and a network call for each draw and level for the features",
+    )
 
     def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.information.jobs.networks import ProbeJob

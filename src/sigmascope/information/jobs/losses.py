@@ -130,6 +130,11 @@ class LossJob(Units):
         self._warned = True
         return words
 
+    def weak_end(self) -> tuple[float, str]:
+        """:meth:`Losses.weak_end` of the losses; 0 and no words where there are none."""
+        losses = self.losses()
+        return (0.0, "") if losses is None else losses.weak_end()
+
 
 def halves(source: Source, count: int, seed: int) -> tuple[Tensor, Draws]:
     """Values to fit a linear denoiser to, and draws of other values to measure on, each with a stream of its own."""

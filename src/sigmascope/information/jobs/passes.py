@@ -15,6 +15,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import Draws, Gap, InputError, LabelledData, generator
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.posterior import PosteriorPass
+from sigmascope.exact.finite.reals import RealPosterior
 from sigmascope.exact.finite.sketch import Sketch, make_sketch, pooled
 from sigmascope.information.jobs.units import Units
 from sigmascope.information.parts import Arrays, Parts
@@ -175,24 +176,35 @@ class Blocks(Generic[P]):
 
 
 def harvested(done: PosteriorPass, gaps: bool) -> dict[str, np.ndarray]:
-    """The arrays to keep of a pass: posteriors, effective items, and gaps."""
+    """The arrays to keep of a pass: posteriors, effective items, gaps, and those of real-valued attributes."""
     arrays = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
     arrays["effective"] = done.effective_items().cpu().numpy()
+    for name, real in done.reals().items():
+        arrays |= {f"{f.name}.{name}": np.atleast_2d(getattr(real, f.name).cpu().numpy()) for f in fields(real)}
     for name, gap in done.gaps().items() if gaps else ():
         arrays |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
     return arrays
 
 
 class Collected(Blocks[PosteriorPass]):
-    """Posteriors of all draws and levels by an exact filter, and gaps where there is a sketch of directions."""
+    """Posteriors of all draws and levels by an exact filter, and gaps where there is a sketch of directions.
+
+    ``noisy`` are the noisy values of the draws for the real-valued attributes that are measured.
+    """
 
     def __init__(
-        self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], sketch: Sketch | None
+        self,
+        denoiser: FiniteDenoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        sketch: Sketch | None,
+        noisy: Mapping[str, Float[Tensor, "draws columns"]] | None = None,
     ) -> None:
         def begin(part: slice) -> PosteriorPass:
             block = Draws(draws.items[part], draws.v[part], draws.noise[part])
             directions = None if sketch is None else sketch.of_draws(len(block), part.start)
-            return PosteriorPass(denoiser, block, sigmas, sketch=directions)
+            values = {name: x[part] for name, x in (noisy or {}).items()}
+            return PosteriorPass(denoiser, block, sigmas, sketch=directions, noisy=values)
 
         def harvest(done: PosteriorPass) -> dict[str, np.ndarray]:
             return harvested(done, sketch is not None)
@@ -207,6 +219,14 @@ class Collected(Blocks[PosteriorPass]):
     def effective_items(self) -> Float[np.ndarray, "levels draws"]:
         """Effective number of items, 1 / sum of squared p(item | y), of all draws; the last row is the limit."""
         return self.joined("effective")
+
+    def real(self, name: str) -> RealPosterior:
+        """What is known of a real-valued attribute; the last level is the limit sigma → 0."""
+        return RealPosterior(
+            torch.from_numpy(self.joined(f"log_ratio.{name}")),
+            torch.from_numpy(self.joined(f"squared_error.{name}")),
+            torch.from_numpy(self.joined(f"log_ceiling.{name}")[0]),
+        )
 
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""

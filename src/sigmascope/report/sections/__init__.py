@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sigmascope.report.section import Section
-from sigmascope.report.sections import belief, beyond, curves, lead, made, ways
+from sigmascope.report.sections import belief, beyond, chain, curves, lead, made, precise, ways
 
 SECTIONS: list[Section] = [
     lead.LEAD, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
     curves.CURVES, curves.CURVES_OF_MODEL, curves.CURVES_OF_SAMPLER, belief.BELIEF, curves.CHILDREN, curves.ONSETS,
+    precise.PRECISION,
     curves.EXPLORER,
-    ways.CONDITIONAL, beyond.PAIRS, ways.TREE, beyond.VALUES, beyond.ITEMS, ways.AGREEMENT,
+    ways.CONDITIONAL, chain.CHAIN, beyond.PAIRS, ways.TREE, beyond.VALUES, beyond.ITEMS, ways.AGREEMENT,
     curves.BOUNDS, belief.MEASURED, curves.STRIP, made.ADVICE, made.LAW, belief.CLASSES, made.MADE, made.METHOD,
 ]  # fmt: skip
 """In the order of the page."""

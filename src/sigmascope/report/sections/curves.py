@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
+from matplotlib.figure import Figure
+
 from sigmascope.report.by_estimator import bounds_figure, children_figure, model_figure, sampler_figure
 from sigmascope.report.explorer import MOST_ATTRIBUTES, explorer_section
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.findings import MOST_DRAWN, Findings
+from sigmascope.report.precision import real_attributes
 from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table, shows
 from sigmascope.report.table import plus_minus
 
@@ -18,12 +21,22 @@ def _of_data(pictures: Pictures, findings: Findings) -> list[str]:
         "At 0 nothing is decided. Where a curve reaches its dotted ceiling, the entropy H(A), the noisy image "
         f"determines the attribute. Bands are 95 % intervals of the mean over draws.{_left_out(findings)}"
     )
+    if real_attributes(findings.results):
+        caption += (
+            " Of a real-valued attribute A the curve is the information about A + r N, the attribute known up to its "
+            "resolution r, and the ceiling is I(A + r N; A)."
+        )
     if findings.bounded:
         caption += " <strong>All curves are lower bounds.</strong>"
     return [
         figure(pictures["information"], "Information curves", caption),
         *(f'<p class="note">{s}</p>' for s in _saturation(findings)),
     ]
+
+
+def _figure_of_data(few: Findings) -> Figure:
+    most = "ceiling" if real_attributes(few.results) else "H(A)"
+    return curves_figure(few.curves, str(few.results.attrs["data_name"]), most)
 
 
 def _left_out(findings: Findings) -> str:
@@ -33,7 +46,7 @@ def _left_out(findings: Findings) -> str:
 
 
 def _saturation(findings: Findings) -> list[str]:
-    """Why a curve ends below H(A), a sentence for each that does."""
+    """Why a curve ends below its ceiling, a sentence for each that does."""
     notes = []
     for c in findings.curves:
         limit = float(findings.results.information_limit.sel(attribute=c.attribute))
@@ -69,13 +82,18 @@ def _of_sampler(pictures: Pictures, findings: Findings) -> list[str]:
         if "path_information" in findings.results
         else ""
     )
+    trained = (
+        " Classifier: a lower bound by a classifier of noisy images, which was trained on other labelled items."
+        if "classifier" in findings.results.estimator
+        else ""
+    )
     rough = float(findings.results.quadrature_error.sel(estimator="forks").max())
     caption = (
         "Information in nats that the noisy image carries about each attribute. Forks: H(A) minus the entropy of the "
         "labels of the model's own continuations, corrected for bias. Probes: lower bounds by linear classifiers of "
         "noisy images. The data alone: a lower bound by a filter of other labelled items. Exact filter: of the items "
-        f"of the data, which it identifies one by one.{along} Dotted: the entropy H(A). Bands: 95 %, of the draws and "
-        f"of the bias of forks that may remain (at most {rough:.2g} nats).{_left_out(findings)}"
+        f"of the data, which it identifies one by one.{trained}{along} Dotted: the entropy H(A). Bands: 95 %, of the "
+        f"draws and of the bias of forks that may remain (at most {rough:.2g} nats).{_left_out(findings)}"
     )
     return [figure(pictures["information"], "Information about each attribute", caption)]
 
@@ -128,7 +146,7 @@ _STRIP = (
 CURVES = Section(
     "Information in the noisy image",
     _of_data,
-    shows("information", lambda few: curves_figure(few.curves, str(few.results.attrs["data_name"]))),
+    shows("information", _figure_of_data),
     of_data,
 )
 CURVES_OF_MODEL = Section(

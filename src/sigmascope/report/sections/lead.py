@@ -13,6 +13,7 @@ from jaxtyping import Float
 from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
 from sigmascope.report.findings import Findings
+from sigmascope.report.precision import real_attributes
 from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_sampler
 from sigmascope.report.table import brief, number, plus_minus
 
@@ -29,12 +30,13 @@ def title_of(findings: Findings) -> str:
 
 def _lead(pictures: Pictures, findings: Findings) -> list[str]:
     question = "" if findings.of_sampler else ": at which noise level is each attribute decided?"
+    most = "ceiling" if real_attributes(findings.results) else "entropy"  # of a real-valued attribute: I(A + r N; A)
     by = f"By {findings.called(findings.main)}. " if findings.of_model else ""
     return [
         f"<h1>{escape(title_of(findings))}{question}</h1>",
         *_warnings(findings.results),
-        f'<p class="lead">{" ".join(summary(findings.onsets, findings.curves, findings.doubts))}</p>',
-        f"<p>{by}{order_of(findings.onsets, findings.doubts)}</p>",
+        f'<p class="lead">{" ".join(summary(findings.onsets, findings.curves, findings.doubts, most))}</p>',
+        f"<p>{by}{order_of(findings.onsets, findings.doubts, most)}</p>",
     ]
 
 
@@ -48,28 +50,34 @@ def _warnings(results: xr.Dataset) -> list[str]:
     return [f'<p class="lead"><strong>{escape(w)}</strong></p>' for w in lines]
 
 
-def summary(table: Sequence[Onset], curves: Sequence[Curve], doubts: Mapping[str, str] | None = None) -> list[str]:
+def summary(
+    table: Sequence[Onset],
+    curves: Sequence[Curve],
+    doubts: Mapping[str, str] | None = None,
+    most: str = "entropy",
+) -> list[str]:
     """Three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
 
     Args:
         table: onsets, in order.
         curves: that they were read off.
         doubts: the verdict on each attribute whose curve is marked as biased; these are left out.
+        most: what the ceiling of an attribute is called.
     """
     rows = [row for row in table if row.attribute not in (doubts or {})]
     reached = [row for row in rows if row.state == "reached"]
-    return [_decided(rows, reached, curves[0].sigma), _certainty(reached, curves[0]), _action(reached)]
+    return [_decided(rows, reached, curves[0].sigma, most), _certainty(reached, curves[0]), _action(reached)]
 
 
-def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.ndarray, " levels"]) -> str:
+def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.ndarray, " levels"], most: str) -> str:
     levels = f"between σ {float(sigma[0]):g} and {float(sigma[-1]):g}"
     if not rows:
         return "Every curve of this study is marked as biased, so no order of the attributes is reported."
     if not reached:
-        return f"No attribute passes half of its entropy {levels}, the noise levels of this study."
+        return f"No attribute passes half of its {most} {levels}, the noise levels of this study."
     first, last = reached[0], reached[-1]
     if first is last:
-        text = f"{_name(first)} is decided at noise level σ {brief(first.at[1])}, where half of its entropy is known"
+        text = f"{_name(first)} is decided at noise level σ {brief(first.at[1])}, where half of its {most} is known"
     else:
         text = (
             f"Generation decides {_name(first)} first, at noise level σ {brief(first.at[1])}, and {_name(last)} last, "
@@ -123,29 +131,30 @@ def _name(row: Onset) -> str:
     return f"<strong>{escape(row.attribute)}</strong>"
 
 
-def order_of(table: Sequence[Onset], doubts: Mapping[str, str] | None = None) -> str:
+def order_of(table: Sequence[Onset], doubts: Mapping[str, str] | None = None, most: str = "entropy") -> str:
     """The order of the attributes in a sentence or two, HTML.
 
     Args:
         table: onsets, in order.
         doubts: the verdict on each attribute whose curve is marked as biased; these are left out of the order.
+        most: what the ceiling of an attribute is called.
     """
     doubts = doubts or {}
     left_out = [f" <strong>{escape(n)}</strong> is left out: {escape(w)}." for n, w in doubts.items()]
     sure = [row for row in table if row.attribute not in doubts]
-    return (_order(sure) if sure else "No curve is free of bias.") + "".join(left_out)
+    return (_order(sure, most) if sure else "No curve is free of bias.") + "".join(left_out)
 
 
-def _order(table: Sequence[Onset]) -> str:
+def _order(table: Sequence[Onset], most: str) -> str:
     names = {
         state: [escape(row.attribute) for row in table if row.state == state] for state in ("not reached", "beyond")
     }
     reached = [row for row in table if row.state == "reached"]
     if not reached:
         if not names["beyond"]:
-            return "No attribute reaches half of its entropy within these levels."
+            return f"No attribute reaches half of its {most} within these levels."
         first = f"Half-information is already known at the first level: {', '.join(names['beyond'])}."
-        return f"{first} No other attribute reaches half of its entropy within these levels."
+        return f"{first} No other attribute reaches half of its {most} within these levels."
     steps = []
     for i, row in enumerate(reached):
         joint = "" if i + 1 == len(reached) else " → " if row.before_next >= _SETTLED else " ≈ "

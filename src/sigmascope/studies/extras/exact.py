@@ -13,12 +13,14 @@ from sigmascope.analysis.onset import onsets
 from sigmascope.core import Curve
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
+from sigmascope.information.estimators.posterior import jobs_of_reals, reals_in
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.pairs import PairJob
 from sigmascope.information.jobs.passes import Collected
 from sigmascope.information.keeping import kept, sure
 from sigmascope.information.posterior import by_value, entropy_of
 from sigmascope.information.problems import ExactProblem
+from sigmascope.information.reals import precision
 from sigmascope.studies.glossary import DRAWS
 from sigmascope.studies.results import to_curves
 from sigmascope.studies.subjects.extra import Extra, Jobs
@@ -49,6 +51,10 @@ class Limits(_OfPosteriors):
             gained = a.entropy - entropy_of(job.log_posterior(a.name)[-1]).numpy()
             limit.append(float(gained.mean()))
             error.append(float(gained.std(ddof=1) / np.sqrt(len(gained))))
+        for real in problem.real_attributes:
+            ratio = reals_in(done).real(real.name).log_ratio[-1].numpy()
+            limit.append(float(ratio.mean()))
+            error.append(float(ratio.std(ddof=1) / np.sqrt(len(ratio))))
         return results.assign(information_limit=("attribute", limit), information_limit_stderr=("attribute", error))
 
 
@@ -88,7 +94,32 @@ class Keeping(_OfPosteriors):
             log_p = done["posteriors"].log_posterior(a.name)[problem.at]
             keeps.append(kept(log_p).numpy())
             sures.append(sure(log_p).numpy())
+        unknown = [np.full((len(problem.sigma), len(problem.draws)), np.nan)] * len(problem.real_attributes)
+        keeps, sures = keeps + unknown, sures + unknown  # no redraw has the same real value
         return results.assign(kept_per_draw=(DRAWS, np.stack(keeps)), sure_per_draw=(DRAWS, np.stack(sures)))
+
+
+class Precision(_OfPosteriors):
+    """How precisely each real-valued attribute is known, and its resolution, unit and ceiling; NaN for the others."""
+
+    def jobs(self, problem: ExactProblem) -> Mapping[str, Job]:
+        return jobs_of_reals(problem)
+
+    def add(self, results: xr.Dataset, problem: ExactProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        count, reals = len(problem.attributes), problem.real_attributes
+        known = [reals_in(done).real(a.name) for a in reals]
+        measured = [precision(x.squared_error[:-1]) for x in known]
+        ceilings = [x.log_ceiling.numpy() for x in known]
+        unknown = np.full((count, len(problem.sigma)), np.nan)
+        none = [np.nan] * count
+        return results.assign(
+            precision=(("attribute", "sigma"), np.concatenate([unknown, [value for value, _ in measured]])),
+            precision_stderr=(("attribute", "sigma"), np.concatenate([unknown, [error for _, error in measured]])),
+            precision_unit=("attribute", [""] * count + [a.unit for a in reals]),
+            resolution=("attribute", none + [a.resolution for a in reals]),
+            period=("attribute", none + [a.period or np.nan for a in reals]),
+            ceiling_stderr=("attribute", [0.0] * count + [float(c.std(ddof=1)) / len(c) ** 0.5 for c in ceilings]),
+        )
 
 
 class EffectiveItems(_OfPosteriors):

@@ -33,6 +33,7 @@ class MarksOfModel(OfGaps):
                         null=None if null is None else getattr(null, name),
                         data_bound=by.get((a.name, "heldout")),
                         wrapping=done[LOSSES].warning(),
+                        weak_end=done[LOSSES].weak_end(),
                     )
                 )
         results = with_marks(results, trusts, ("bound", "score_gap", "heldout", "mmse_gap"))
@@ -47,7 +48,7 @@ class MarksOfModel(OfGaps):
 
 
 class MarksOfSampler(Jobless):
-    """Verdicts on forks: by denoising losses, and by the proportions of the images that the model makes.
+    """Verdicts on forks: by denoising losses, by bounds of the data, and by the shares of values that the model makes.
 
     Args:
         against: for each attribute, the reason against its curve by forks, which :class:`Made` fills in.
@@ -57,6 +58,16 @@ class MarksOfSampler(Jobless):
         self._against = against
 
     def add(self, results: xr.Dataset, problem: SamplerProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        wrapping = done[LOSSES].warning()
-        trusts = [judge(c, wrapping=wrapping or self._against[c.attribute]) for c in curves if c.estimator == "forks"]
-        return with_marks(results, trusts, ("forks", "heldout", "probes:noisy"))
+        wrapping, by = done[LOSSES].warning(), {(c.attribute, c.estimator): c for c in curves}
+        trusts = [
+            judge(
+                c,
+                bound=by.get((c.attribute, "classifier")),
+                data_bound=by.get((c.attribute, "heldout")),
+                wrapping=wrapping or self._against[c.attribute],
+                weak_end=done[LOSSES].weak_end(),
+            )
+            for c in curves
+            if c.estimator == "forks"
+        ]
+        return with_marks(results, trusts, ("forks", "classifier", "heldout", "probes:noisy"))

@@ -66,10 +66,10 @@ class TrainedClassifier(Extra):
     def __init__(self, trainer: ClassifierTrainer) -> None:
         self._trainer = trainer
 
-    def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
+    def jobs(self, problem: Any) -> Mapping[str, Job]:
         return {"training": problem.job("training", lambda: ClassifierTraining(self._trainer))}
 
-    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+    def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         results.attrs["classifier_steps"] = self._trainer.done
         return results
 

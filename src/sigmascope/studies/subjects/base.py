@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from sigmascope.core import Attribute, Curve, InputError
+from sigmascope.core import Attribute, Curve, InputError, RealAttribute
 from sigmascope.information.estimator import Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.problem import Problem
@@ -26,12 +26,19 @@ class Subject(ABC, Generic[P]):
     Attributes:
         kind: one of :data:`~sigmascope.information.estimator.SUBJECTS`, which decides the estimators that apply.
         data: the data; results hold their name, words, unit and fingerprint.
-        attributes: the attributes studied.
+        attributes: the attributes studied that have values and a prior.
+        real_attributes: the real-valued attributes studied.
     """
 
     kind: str
     data: Any
     attributes: tuple[Attribute, ...]
+    real_attributes: tuple[RealAttribute, ...] = ()
+
+    @property
+    def studied(self) -> tuple[Attribute | RealAttribute, ...]:
+        """All attributes studied, in the order of results."""
+        return (*self.attributes, *self.real_attributes)
 
     @abstractmethod
     def problem(self, spec: Spec) -> P:

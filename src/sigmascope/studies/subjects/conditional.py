@@ -11,18 +11,18 @@ from torch import Tensor
 
 from sigmascope.core import UNKNOWN, Attribute, Denoiser, InputError, LabelledData
 from sigmascope.data import load
+from sigmascope.data.reals import require_classes
 from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, SAMPLER, names, usual
 from sigmascope.information.mixture import Mixture
-from sigmascope.learn.classifying import ClassifierTrainer
-from sigmascope.learn.settings import Settings
 from sigmascope.learn.sources import Items, mean_and_scale
+from sigmascope.sample.schemes import home_of
 from sigmascope.studies.classes import matched
 from sigmascope.studies.options import DataOptions
 from sigmascope.studies.spec import GENERATED, ForeignSpec, aimed
+from sigmascope.studies.subjects.classifier import classifier_trainer
 from sigmascope.studies.subjects.model import ConditionalModel, Network, check_same_data, in_groups, require_measure
 from sigmascope.studies.subjects.opened import Opened, with_features
 
-_HELD_OUT, _FEWEST_ITEMS = 0.2, 16  # items that a classifier of the study is measured on: share, and fewest
 _SAMPLES, _FEWEST = 2048, 400  # of the gaps of a network without an empty class, two outputs each
 
 
@@ -117,6 +117,7 @@ def open_conditional(
     """
     w, network = spec.inputs, opened.denoiser
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+    require_classes(data, "a study of a model cannot measure")
     data = opened.values(data)
     conditional, pairs = matched_to(data, network, w, spec.model, spec.pipeline.classes)
     attributes = conditional.attributes
@@ -126,7 +127,7 @@ def open_conditional(
         spec, inputs=replace(w, attributes=w.attributes or tuple(a.name for a in attributes)),
         fingerprint=data.fingerprint, model_fingerprint=opened.model.digest, sampling=in_groups(spec.sampling),
     )  # fmt: skip
-    trainer = _trainer(data, spec, next(network.parameters(), torch.empty(0)).device)
+    trainer = classifier_trainer(data, spec, home_of(network)[0])
     source = Items(data, holdout=0.0, null=0, seed=0) if trainer is None else trainer.source
     assert isinstance(source, Items)
     _, scale = mean_and_scale(source, spec.sampling.seed)
@@ -142,24 +143,6 @@ def open_conditional(
     )  # fmt: skip
     held_out = trainer is not None
     return ConditionalModel(studied, source, data, attributes, held_out=held_out, scale=scale, trainer=trainer), spec
-
-
-def _trainer(data: LabelledData, spec: ForeignSpec, device: torch.device) -> ClassifierTrainer | None:
-    """The training of a classifier of the study, on most of the items; None where none is asked for."""
-    steps, s = spec.classifying.classifier_steps, spec.sampling
-    if not steps:
-        return None
-    settings = Settings(
-        steps=steps, warmup=min(Settings.warmup, steps // 4), sigma_min=s.sigma_min, sigma_max=s.sigma_max, seed=s.seed,
-        holdout=_HELD_OUT, null=0,
-    )  # fmt: skip
-    source = Items(data, holdout=_HELD_OUT, null=0, seed=s.seed)
-    if int(source.kept_out.sum()) < _FEWEST_ITEMS:
-        raise InputError(
-            f"{spec.inputs.data}: a classifier needs items to be measured on, and a fifth of {len(data)} are fewer "
-            f"than {_FEWEST_ITEMS}: leave out --classifier-steps"
-        )
-    return ClassifierTrainer(source, settings, device)
 
 
 def matched_to(

@@ -10,15 +10,17 @@ from sigmascope.core import Curve, Denoiser, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
 from sigmascope.information.estimator import EXACT, POPULATION, Estimator
+from sigmascope.information.jobs.chains import attributes_of_chain
 from sigmascope.information.laws import law_of
 from sigmascope.information.problem import Problem
 from sigmascope.information.problems import ExactProblem, PopulationProblem
 from sigmascope.noise import sigma_grid
 from sigmascope.report.explorer import Explored
 from sigmascope.studies.costs import lines_of_exact
-from sigmascope.studies.exact_law import chosen, draws_of, levels_of
+from sigmascope.studies.exact_law import chosen, chosen_reals, draws_of, levels_of
 from sigmascope.studies.exploring import explore
-from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Tree, Values
+from sigmascope.studies.extras.chain import ChainOfAttributes
+from sigmascope.studies.extras.exact import EffectiveItems, Keeping, Limits, Pairs, Precision, Tree, Values
 from sigmascope.studies.spec import ExactSpec, HeldoutSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Subject, Unjoined
 from sigmascope.studies.subjects.extra import Extra
@@ -55,6 +57,7 @@ class ExactSubject(DataSubject[ExactProblem]):
 
     def __init__(self, data: Any, denoiser: Denoiser, names: Sequence[str]) -> None:
         self.data, self.denoiser, self.attributes = data, denoiser, tuple(chosen(data, names))
+        self.real_attributes = tuple(chosen_reals(data, names))
         self.law = law_of(denoiser)
 
     def problem(self, spec: Spec) -> ExactProblem:
@@ -64,19 +67,24 @@ class ExactSubject(DataSubject[ExactProblem]):
         return ExactProblem(
             subject=self.law, attributes=self.attributes, draws=draws_of(self.data, s.draws, s.seed), sigma=nodes[at],
             seed=s.seed, estimators=self.estimators(spec), nodes=nodes, at=at, children=spec.forks, pairs=spec.pairs,
+            real_attributes=self.real_attributes,
+            chain=attributes_of_chain(self.attributes, spec.chain),
         )  # fmt: skip
 
     def explored(self, problem: ExactProblem, curves: Sequence[Curve]) -> Explored | None:
         if distributed.world() > 1:  # a rank alone does not hold all items
             return None
         by_name = {a.name: a for a in self.attributes}
-        attributes = [by_name[c.attribute] for c in curves]
-        return explore(self.denoiser, attributes, problem.draws, curves, problem.seed)
+        attributes = [by_name[c.attribute] for c in curves if c.attribute in by_name]
+        return explore(self.denoiser, attributes, problem.draws, curves, problem.seed) if attributes else None
 
     def extras(self, problem: ExactProblem) -> Sequence[Extra]:
         extras: list[Extra] = [Limits(), Values(), Keeping()]
+        if self.real_attributes:
+            extras.append(Precision())
         if isinstance(self.denoiser, FiniteDenoiser):
             extras += [EffectiveItems(), *([Pairs(self.denoiser)] if problem.pairs else [])]
+            extras += [ChainOfAttributes(self.denoiser, problem.chain)] if problem.chain else []
         if isinstance(self.denoiser, HierarchyDenoiser):
             extras.append(Tree(self.denoiser))
         return extras

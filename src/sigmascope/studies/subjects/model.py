@@ -241,18 +241,21 @@ def unconditional_words(calls: int) -> str:
     return "" if calls == 1 else f"; unconditional: the mixture over its classes, {calls} calls per output"
 
 
-def open_model(spec: ModelSpec, device: torch.device, given: Any = None) -> tuple[ConditionalModel, ModelSpec]:
+def open_model(
+    spec: ModelSpec, device: torch.device, given: Any = None, loaded: NeuralDenoiser | None = None
+) -> tuple[ConditionalModel, ModelSpec]:
     """Load the model and the data of a specification, and fill in its defaults.
 
     Args:
         spec: the study.
         device: of the model.
         given: data from Python; None: those that the specification names.
+        loaded: the model, where it has been loaded; None: it is loaded here.
 
     Raises: InputError, also where model and data do not fit together.
     """
     folder = model_folder(spec.model)
-    model = NeuralDenoiser.load(folder, device)
+    model = loaded or NeuralDenoiser.load(folder, device)
     trained = [a for a in model.attributes if a.name != NULL]
     if not trained:
         raise InputError(f"{spec.model}: the model is not conditional on any attribute: train one with labels")

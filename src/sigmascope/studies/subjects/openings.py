@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import sigmascope.distributed as distributed
 from sigmascope.adapters.naming import full_name
-from sigmascope.core import InputError, LabelledData
+from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.loaders import by_word
+from sigmascope.data.reals import require_classes
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.information.estimator import EXACT, named
+from sigmascope.information.jobs.chains import attributes_of_chain, joint_values
 from sigmascope.information.jobs.pairs import attribute_pairs
-from sigmascope.studies.exact_law import chosen, denoiser_of, require_scales
+from sigmascope.learn.neural import NeuralDenoiser
+from sigmascope.studies.exact_law import chosen, chosen_reals, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling, changed, flat
 from sigmascope.studies.spec import GENERATED, ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
@@ -59,20 +64,50 @@ def of_data(spec: DataSpec, data: Any, denoiser: Any = None) -> tuple[Subject[An
     tree, heldout = isinstance(data, Hierarchy), isinstance(spec, HeldoutSpec)
     if tree and heldout:
         raise InputError(f"{w.data}: a hierarchy is its own population: leave out --law heldout")
-    names = w.attributes or tuple(a.name for a in data.attributes)
+    names = w.attributes or tuple(a.name for a in (*data.attributes, *getattr(data, "reals", ())))
     studied = chosen(data, names)
+    spec, data = _with_reals(spec, data, names)
     require_scales(data, spec, studied)
-    if isinstance(spec, ExactSpec) and spec.pairs:
-        if tree:
-            raise InputError(f"{w.data}: pairs need a finite set of items: leave out --pairs for a hierarchy")
-        attribute_pairs(studied)
-    if isinstance(spec, ExactSpec) and "forks" in spec.estimators:
-        require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
+    if isinstance(spec, ExactSpec):
+        _require_exact(data, spec, studied)
     spec = filled(spec, data, names)
     exact = denoiser_of(data, resolve_device(spec.device)) if denoiser is None else denoiser
     if heldout and isinstance(exact, FiniteDenoiser):
         return Population(data, exact), spec
     return ExactSubject(data, exact, names), spec
+
+
+def _with_reals(spec: DataSpec, data: Any, names: Sequence[str]) -> tuple[DataSpec, Any]:
+    """A study of real-valued attributes, with a note on the estimators that leave these out.
+
+    Where no other attribute is studied, these estimators are left out.  InputError for a law that has no such study.
+    """
+    if isinstance(spec, HeldoutSpec):
+        require_classes(data, "--law heldout cannot measure")
+        return spec, data
+    others = [e for e in spec.estimators if not named(e, EXACT).measures_reals]
+    reals = ", ".join(a.name for a in chosen_reals(data, names))
+    if not others or not reals:
+        return spec, data
+    left = f"{', '.join(others)} cannot measure a real-valued attribute: {reals} is measured by posterior alone"
+    if not chosen(data, names):
+        spec = replace(spec, estimators=tuple(e for e in spec.estimators if e not in others))
+    return spec, replace(data, notes=(*data.notes, left))
+
+
+def _require_exact(data: LabelledData | Hierarchy, spec: ExactSpec, studied: Sequence[Attribute]) -> None:
+    """Refuse what the exact law of the data does not have: pairs, a chain, or too few continuations."""
+    name = spec.inputs.data
+    if isinstance(data, Hierarchy) and spec.pairs:
+        raise InputError(f"{name}: pairs need a finite set of items: leave out --pairs for a hierarchy")
+    if isinstance(data, Hierarchy) and spec.chain:
+        raise InputError(f"{name}: a chain needs a finite set of items: leave out --chain for a hierarchy")
+    if spec.pairs:
+        attribute_pairs(studied)
+    if spec.chain and isinstance(data, LabelledData):
+        joint_values(data, attributes_of_chain(studied, spec.chain))
+    if "forks" in spec.estimators:
+        require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
@@ -88,7 +123,9 @@ def _open_foreign(spec: ForeignSpec, out: Path | None, progress: bool) -> tuple[
     opened = distributed.by_each(lambda: open_loaded(spec, device))
     if opened.model.folder is not None:  # a function that names a folder of a training
         trained, named = opening_of_trained(spec, opened.model.folder), spec.model
-        subject, resolved = distributed.by_each(lambda: open_model(trained, device))
+        loaded = opened.model.denoiser
+        assert isinstance(loaded, NeuralDenoiser)
+        subject, resolved = distributed.by_each(lambda: open_model(trained, device, loaded=loaded))
         return subject, replace(resolved, model=named)
     return of_model(spec, opened, None, out, progress)
 

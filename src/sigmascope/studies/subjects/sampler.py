@@ -21,24 +21,29 @@ import sigmascope.distributed as distributed
 from sigmascope.adapters.functions import function_named
 from sigmascope.core import Curve, Draws, InputError, LabelledData
 from sigmascope.data import draw_items, from_array, load
+from sigmascope.data.reals import require_classes
 from sigmascope.information.estimator import PATH_ESTIMATOR, SAMPLER, Estimator, usual
+from sigmascope.information.estimators.bounds import ClassifierOfSampler
 from sigmascope.information.estimators.heldout import DataBoundOf
 from sigmascope.information.forks import LabelChildren, enough
 from sigmascope.information.jobs.forking import Descent
 from sigmascope.information.jobs.losses import LossJob, loss_calls
 from sigmascope.information.problems import SamplerProblem
+from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.sources import Items
 from sigmascope.noise import sigma_grid
 from sigmascope.sample import Streams, rows
+from sigmascope.sample.schemes import home_of
 from sigmascope.streams import NoiseOf, SeedOf, seed_of
 from sigmascope.studies.costs import line, lines_of_costs
 from sigmascope.studies.extras.marks import MarksOfSampler
-from sigmascope.studies.extras.models import Losses, OwnPath
+from sigmascope.studies.extras.models import Losses, OwnPath, TrainedClassifier
 from sigmascope.studies.extras.sampler import Children, Kept, Made
 from sigmascope.studies.labelling import Nearest, by_function, decoded, labelled_by, of_any_parent
 from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import GENERATED, ForeignSpec, Spec
 from sigmascope.studies.subjects.base import Joins, Measured, Subject
+from sigmascope.studies.subjects.classifier import classifier_trainer
 from sigmascope.studies.subjects.extra import Extra, Jobless
 from sigmascope.studies.subjects.generated import images_of, kept_images
 from sigmascope.studies.subjects.model import check_same_data, unconditional_words
@@ -56,14 +61,22 @@ class Sampler(Subject[SamplerProblem]):
         label: labels clean values, whose parents may be items of the data.
         generated: whether the pipeline made the data.
         spec: of the study.
+        trainer: of a classifier of the data, where the study trains it; the draws are of items that it does not see.
     """
 
     kind = SAMPLER
 
     def __init__(
-        self, opened: Opened, data: LabelledData, label: LabelChildren, generated: bool, spec: ForeignSpec
+        self,
+        opened: Opened,
+        data: LabelledData,
+        label: LabelChildren,
+        generated: bool,
+        spec: ForeignSpec,
+        trainer: ClassifierTrainer | None = None,
     ) -> None:
         self.opened, self.data, self.label, self.generated = opened, data, label, generated
+        self.trainer, self.classifier = trainer, None if trainer is None else trainer.averaged
         self.labeller = spec.forking.labeller or (label.words if isinstance(label, Nearest) else "")
         self.attributes = data.attributes
         self.items = None if generated else data
@@ -81,15 +94,21 @@ class Sampler(Subject[SamplerProblem]):
             seed=s.seed, estimators=self.estimators(spec), model=self.denoiser, data=self.data, train=train,
             label=self.label, draws_are_items=not self.generated, children=spec.forking.forks, top=top,
             down=Descent(s.sigma_max, opened.reads_at(s), spec.forking.steps),
-            unconditional_calls=opened.unconditional_calls,
+            unconditional_calls=opened.unconditional_calls, classifier=self.classifier,
+            fit=None if self.trainer is None else self._fit(self.trainer, s),
         )  # fmt: skip
+
+    def _fit(self, trainer: ClassifierTrainer, s: Sampling) -> Draws:
+        """Draws on which the temperature of the classifier is chosen: half as many as those of the curves."""
+        return draw_items(_part(trainer, True), max(s.draws // 2, 2), seed_of(SeedOf.TEMPERATURE, s.seed))
 
     def _draws(self, s: Sampling) -> tuple[Draws, Callable[[], Draws]]:
         """Draws to measure on, and others to train probes on."""
         data = self.data
         if not self.generated:
             train = seed_of(SeedOf.PROBES, s.seed)
-            return draw_items(data, s.draws, s.seed), lambda: draw_items(data, _PROBE_DRAWS, train)
+            measured, others = (data, data) if self.trainer is None else (_part(self.trainer, x) for x in (True, False))
+            return draw_items(measured, s.draws, s.seed), lambda: draw_items(others, _PROBE_DRAWS, train)
         noise = Streams(s.seed, [(NoiseOf.MEASURED, *r) for r in rows(len(data))], data.event)().float()
 
         def numbered(first: int, last: int) -> Draws:
@@ -106,8 +125,9 @@ class Sampler(Subject[SamplerProblem]):
 
     def extras(self, problem: SamplerProblem) -> Sequence[Extra]:
         against: dict[str, str] = {}
+        trained = () if self.trainer is None else (TrainedClassifier(self.trainer),)
         return (
-            Losses(lambda: self._losses(problem)), Kept(), Made(against), MarksOfSampler(against), OwnPath(),
+            *trained, Losses(lambda: self._losses(problem)), Kept(), Made(against), MarksOfSampler(against), OwnPath(),
             Children(self.opened.model.decode), PipelineFacts(self),
         )  # fmt: skip
 
@@ -119,8 +139,18 @@ class Sampler(Subject[SamplerProblem]):
         problem = self.problem(spec)
         calls = loss_calls(len(problem.sigma), 0, False, self.opened.unconditional_calls)[1]
         losses = [("losses", f"{calls:,} network calls")]
-        head = head_of_sampler(self.data.words, self.opened)
+        if self.trainer is not None:
+            losses.insert(0, ("training", f"{self.trainer.settings.steps:,} steps of the classifier"))
+        head = head_of_sampler(self.data.words + (", items kept out of training" if self.trainer else ""), self.opened)
         return head + lines_of_costs(problem, losses, self.beside(problem))
+
+
+def _part(trainer: ClassifierTrainer, held_out: bool) -> LabelledData:
+    """The data with the weights of the items that a classifier is kept from, or of those that it is trained on."""
+    source = trainer.source
+    assert isinstance(source, Items)
+    weights = source.data.weights * torch.from_numpy(source.kept_out == held_out)
+    return replace(source.data, weights=weights / weights.sum())
 
 
 class _ExactLast:
@@ -172,12 +202,29 @@ def resolved(spec: ForeignSpec, opened: Opened) -> tuple[ForeignSpec, Callable[[
     chosen = spec.estimators or tuple(e for e in usual(SAMPLER) if not (made and e == "posterior"))
     if made and "posterior" in chosen:
         raise InputError("the exact posterior needs a finite set of items: leave 'posterior' out of --estimators")
+    chosen = _with_classifier(spec, chosen)
     if "forks" not in chosen:
         raise InputError(
             f"estimators are {', '.join(chosen)}: an unconditional network is measured by forks, add forks"
         )
     function = function_named(spec.forking.labeller, "labeller") if spec.forking.labeller else None
     return opened.levels(spec.resolve_forked(chosen)), function
+
+
+def _with_classifier(spec: ForeignSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The estimators, with the classifier where the study trains it and none are named.
+
+    Raises: InputError for a classifier without a training, or a training without a classifier.
+    """
+    name, trained = ClassifierOfSampler.name, spec.classifying.classifier_steps > 0
+    if trained and not spec.estimators:
+        return (*chosen, name)
+    if trained != (name in chosen):
+        remedy = f"add {name} to --estimators, or leave out --classifier-steps"
+        if not trained:
+            remedy = f"add --classifier-steps 2000, or leave {name} out of --estimators"
+        raise InputError(f"{spec.model}: the classifier of noisy images is trained by the study: {remedy}")
+    return chosen
 
 
 def open_sampler(
@@ -210,13 +257,15 @@ def open_sampler(
     check_same_data(spec, data)
     inputs = replace(w, attributes=w.attributes or names)  # as they were passed, possibly with bins
     spec = replace(spec, inputs=inputs, fingerprint=data.fingerprint, model_fingerprint=opened.model.digest)
-    return Sampler(opened, data, label, made, spec), spec
+    trainer = None if made else classifier_trainer(data, spec, home_of(opened.denoiser)[0])
+    return Sampler(opened, data, label, made, spec, trainer), spec
 
 
 def _values(spec: ForeignSpec, opened: Opened, given: LabelledData | None) -> LabelledData:
     """The data as values of the network: those from Python, or those that the specification names."""
     w = spec.inputs
     data = load(w.data, w.attributes, size=w.size, grain=w.grain, ground=w.ground) if given is None else given
+    require_classes(data, "a study of a model cannot measure")
     return opened.values(data)
 
 

@@ -49,8 +49,8 @@ class LevelSums:
     r"""Sums of :math:`e^{\ell_k(\sigma)}` by class (:attr:`total`), for draws v + σ n at decreasing levels.
 
     ``own`` is :math:`\ln w` of each draw's item, None where draws are not items.  The centre is subtracted from items
-    and draws.  With a sketch there are posterior means too.  None for ``compiled`` uses numba where possible (float32
-    on a CPU).
+    and draws.  With a sketch there are posterior means too.  ``weights`` is how many weights each draw gives to every
+    item.  None for ``compiled`` uses numba where possible (float32 on a CPU).
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class LevelSums:
         largest_log_weight: float = 0.0,
         sketch: Sketch | None = None,
         compiled: bool | None = None,
+        weights: int = 0,
     ) -> None:
         self._inside, self._centre = own is not None, centre
         middle, n = v.double() - centre, noise.double()
@@ -86,7 +87,7 @@ class LevelSums:
         reference = Reference(torch.full_like(zero, torch.inf), zero, zero.clone())
         if own is not None:
             reference = Reference(zero.clone(), zero, own.double().clone())
-        self.total = Sums.zeros(inputs, reference, classes)
+        self.total = Sums.zeros(inputs, reference, classes, weights)
         usable = dtype == torch.float32 and device.type == "cpu" and compiler() is not None
         self._steps = compiler() if (usable if compiled is None else compiled) else None
 
@@ -97,15 +98,19 @@ class LevelSums:
         log_weight: Float[Tensor, " rows"],
         into: Sums | None = None,
         turn: Turn | None = None,
+        weights: Float[Tensor, "weights draws rows"] | None = None,
     ) -> Float[Tensor, "rows directions"]:
         """Add a tile of items (as read, with their columns and log-weights) to :attr:`total`, or to other sums.
 
-        ``turn`` is that of the tile where other threads add to the same sums.  Returns the items less the centre, along
-        the sketch's mixed directions; the thread's next tile overwrites them.
+        ``turn`` is that of the tile where other threads add to the same sums, ``weights`` are those that the draws give
+        to the items.  Returns the items less the centre, along the sketch's mixed directions; the thread's next tile
+        overwrites them.
         """
         s = self.total if into is None else into
         turn = Turn() if turn is None else turn
-        tile = self._tile(raw, classes, log_weight, self._right)
+        if weights is None:
+            weights = log_weight.new_zeros(0, len(self._v_term), len(raw))
+        tile = self._tile(raw, classes, log_weight, self._right, weights)
         # Means take most of the time: threads add them in turn at every level.  Without means, or where references or
         # shifts change, they add tile after tile.
         with nullcontext() if s.means.numel() and s.inputs.steady else turn.stage(s.inputs.levels + 1):
@@ -122,7 +127,9 @@ class LevelSums:
         pairs, level = engine.dense(s, tile, turn)
         with turn.stage(s.inputs.levels):
             if pairs is None:  # items so close together that most pairs remain where rounding reaches the logits
-                tile = self._related(s, self._tile(tile.raw, tile.classes, tile.log_weight, self._exact_right))
+                tile = self._related(
+                    s, self._tile(tile.raw, tile.classes, tile.log_weight, self._exact_right, tile.weights)
+                )
                 pairs, level = with_torch.dense(s, tile, Turn(), level)
             self._add_listed(s, tile, pairs, level, engine)
 
@@ -141,7 +148,9 @@ class LevelSums:
         weight = tile.log_weight[nearest.row].double() - reference.log_weight[nearest.draw]
         with_torch.add_masses(s, tile, nearest, weight.exp(), inputs.levels)
 
-    def _tile(self, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"]) -> Tile:
+    def _tile(
+        self, raw: Tensor, classes: Tensor, log_weight: Tensor, right: Float[Tensor, "products size"], weights: Tensor
+    ) -> Tile:
         """The products of a tile, relative to v itself."""
         dtype, device = right.dtype, raw.device
         middle = room("middle", raw.shape, dtype, device)
@@ -158,6 +167,7 @@ class LevelSums:
             classes=classes,
             means=self.total.inputs.means,
             rounding=0.5 * torch.finfo(dtype).eps * largest,
+            weights=weights,
         )
 
     def _related(self, s: Sums, tile: Tile) -> Tile:

@@ -12,7 +12,7 @@ from typing import no_type_check
 import numpy as np
 
 from sigmascope.exact.finite.kernel.projection_bounds import BLOCK, RUN
-from sigmascope.exact.finite.kernel.with_numba import compiled
+from sigmascope.exact.finite.kernel.simd import compiled
 
 _ANY_ORDER = {"reassoc", "contract", "nsz"}  # so that sums are vectorised; the bounds hold for any order
 

@@ -9,7 +9,7 @@ lanes are one value, which any processor that LLVM supports handles with the vec
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic, models, register_model
 
 WIDTH = 8
@@ -17,6 +17,18 @@ WIDTH = 8
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_INT, WIDTH)
 _FUSED = ("contract",)  # a product and a sum may become one instruction
+
+
+def compiled(**options):
+    """numba's compiler, which keeps its results on disk where it can write."""
+
+    def decorate(function):
+        try:
+            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # no place for the cache
+            return njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorate
 
 
 class Lanes(types.Type):
@@ -107,6 +119,16 @@ def square(typing, x):
         return builder.fmul(args[0], args[0])
 
     return lanes(lanes), code
+
+
+@intrinsic
+def times(typing, x, factor):
+    """x times a number."""
+
+    def code(context, builder, signature, args):
+        return builder.fmul(args[0], _spread(builder, args[1]))
+
+    return lanes(lanes, types.float32), code
 
 
 @intrinsic

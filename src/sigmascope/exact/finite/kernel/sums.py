@@ -116,6 +116,8 @@ class Sums:
         squares: :math:`\sum_k e^{2 (\ell_k - c)}`, float64.
         means: :math:`\sum_{k \in C} e^{\ell_k - c} z_k` of the projected items z, one of which is 1 (see
             :class:`MeanColumns`), float64; it replaces ``sums`` except for the limit.  Empty without means.
+        weighted: :math:`\sum_k e^{\ell_k - c} g_k` for the weights g that each draw gives to the items, float64; the
+            last entry is the limit.
     """
 
     inputs: Inputs
@@ -124,14 +126,15 @@ class Sums:
     sums: Float[Tensor, "draws columns levels_and_limit"]
     squares: Float[Tensor, "draws levels_and_limit"]
     means: Float[Tensor, "draws columns levels directions_and_one"]
+    weighted: Float[Tensor, "draws weights levels_and_limit"]
 
     @classmethod
-    def zeros(cls, inputs: Inputs, reference: Reference, classes: int) -> Sums:
-        """Sums of so many classes, to which nothing is added yet."""
+    def zeros(cls, inputs: Inputs, reference: Reference, classes: int, weights: int = 0) -> Sums:
+        """Sums of so many classes, and with so many weights of each draw, to which nothing is added yet."""
         draws, levels = len(inputs.v), inputs.levels
-        shapes = (draws, levels), (draws, classes, levels + 1), (draws, levels + 1)
-        zeros = [inputs.half.new_zeros(s) for s in (*shapes, (draws, classes, levels, inputs.means.count))]
-        return cls(inputs, reference, *zeros)
+        means = (draws, classes, levels, inputs.means.count)
+        shapes = (draws, levels), (draws, classes, levels + 1), (draws, levels + 1), means, (draws, weights, levels + 1)
+        return cls(inputs, reference, *(inputs.half.new_zeros(s) for s in shapes))
 
     @property
     def threshold(self) -> Float[Tensor, " draws"]:
@@ -147,12 +150,14 @@ class Sums:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that a pass changes, by name."""
-        tensors = vars(self.reference) | {n: getattr(self, n) for n in ("shift", "sums", "squares", "means")}
+        tensors = vars(self.reference) | {
+            n: getattr(self, n) for n in ("shift", "sums", "squares", "means", "weighted")
+        }
         return {n: x for n, x in tensors.items() if x.numel()}
 
     def empty(self) -> Sums:
         """Empty sums for the same draws, with memory of their own."""
-        return Sums.zeros(self.inputs, self.reference.clone(), self.sums.shape[1])
+        return Sums.zeros(self.inputs, self.reference.clone(), self.sums.shape[1], self.weighted.shape[1])
 
     def change_reference(self, changed: Tensor, new: Reference) -> None:
         r"""Make the sums relative to other reference items.
@@ -171,6 +176,7 @@ class Sums:
         self.shift[draws] += steps[0] * self.inputs.half + steps[1] * self.inputs.inverse + steps[2]
         limit = torch.where(steps[0] == 0.0, steps[2], -torch.inf).exp()  # the limit keeps the nearest items only
         self.sums[draws, :, -1] *= limit
+        self.weighted[draws, :, -1] *= limit
         self.squares[draws, -1] *= limit[:, 0] ** 2
         for old, other in references:
             old[draws] = other[draws]
@@ -180,6 +186,7 @@ class Sums:
         higher = torch.maximum(self.shift, shift)
         scale = (self.shift - higher).exp()
         self.sums[:, :, :-1] *= scale[:, None]
+        self.weighted[:, :, :-1] *= scale[:, None]
         self.squares[:, :-1] *= scale**2
         if self.means.numel():
             self.means.mul_(scale[:, None, :, None])
@@ -188,14 +195,14 @@ class Sums:
     def merge(self, other: Sums) -> None:
         """Add the sums of another worker with the same draws."""
         self.change_reference(other.reference.distance2 < self.reference.distance2, other.reference)
-        added = (x.clone() for x in (other.shift, other.sums, other.squares, other.means))
+        added = (x.clone() for x in (other.shift, other.sums, other.squares, other.means, other.weighted))
         same = Sums(self.inputs, other.reference.clone(), *added)
         references = zip(self.reference.tensors(), other.reference.tensors(), strict=True)
         same.change_reference(torch.stack([a != b for a, b in references]).any(0), self.reference)
         self.raise_to(same.shift)
         same.raise_to(self.shift)
-        for total, addend in ((self.sums, same.sums), (self.squares, same.squares), (self.means, same.means)):
-            total.add_(addend)
+        for name in ("sums", "squares", "means", "weighted"):
+            getattr(self, name).add_(getattr(same, name))
 
     def join(self) -> None:
         """Add up over the ranks of this run."""
@@ -209,7 +216,7 @@ class Sums:
         for other in reversed(_of_ranks(reference)):
             self.change_reference(other.distance2 == nearest, other)
         self.raise_to(distributed.highest(self.shift.clone()))
-        for tensor in (self.sums, self.squares, self.means):
+        for tensor in (self.sums, self.squares, self.means, self.weighted):
             if tensor.numel():
                 distributed.add_up(tensor)
 
@@ -237,6 +244,7 @@ class Tile:
         classes: for each attribute the column of each item's value.
         means: the columns of the posterior means.
         rounding: size of the products' rounding errors.
+        weights: that each draw gives to the items, float64; see :attr:`Sums.weighted`.
     """
 
     raw: Float[Tensor, "rows size"]
@@ -248,6 +256,7 @@ class Tile:
     classes: Int64[Tensor, "rows attributes"]
     means: MeanColumns
     rounding: float
+    weights: Float[Tensor, "weights draws rows"]
 
     @property
     def projected(self) -> Float[Tensor, "rows directions"]:

@@ -14,11 +14,22 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from sigmascope.exact.finite.kernel.class_sums import ClassSums
-from sigmascope.exact.finite.kernel.simd import WIDTH, add_to, exp, lane, largest_into, minus, quadratic, square, store
+from sigmascope.exact.finite.kernel.simd import (
+    WIDTH,
+    add_to,
+    compiled,
+    exp,
+    lane,
+    largest_into,
+    minus,
+    quadratic,
+    square,
+    store,
+    times,
+)
 from sigmascope.exact.finite.kernel.sums import ROOM, Inputs, LivePairs, Sums, Tile
 from sigmascope.exact.finite.kernel.threads import Turn, room
 
@@ -31,40 +42,30 @@ _DRAWS, _ROWS = 16, 64  # of a block that fits the first cache
 _CHUNK = 64  # draws whose masses fit the last cache
 
 
-def compiled(**options):
-    """numba's compiler, which keeps its results on disk where it can write."""
-
-    def decorate(function):
-        try:
-            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # no place for the cache
-            return njit(nogil=True, error_model="numpy", **options)(function)
-
-    return decorate
-
-
 @no_type_check
 @compiled()
-def _raise(shift, sums, squares, d, j, by):
+def _raise(shift, sums, squares, weighted, d, j, by):
     """Raise the shift of a draw and level."""
     scale = np.exp(-np.float64(by))
     shift[d, j] += by
     squares[d, j] *= scale * scale
     for c in range(sums.shape[1]):
         sums[d, c, j] *= scale
+    for k in range(weighted.shape[1]):
+        weighted[d, k, j] *= scale
 
 
 @no_type_check
 @compiled(fastmath=_FAST)
 # long: one loop over pairs keeps its sums in registers and in the first cache.
 def _class_sums(
-    product, norm, v_term, noise_term, log_w, log_w0, classes, half, inverse, blocks, levels, last, least, most, steady,
-    buffer, shift, sums, squares, rows, draws, values
+    product, norm, v_term, noise_term, log_w, log_w0, classes, weights, half, inverse, blocks, levels, last, least,
+    most, steady, buffer, shift, sums, squares, weighted, rows, draws, values
 ):  # fmt: skip
     """Add e^(l - shift) to the sums at the leading levels, in blocks of eight; list the pairs that remain."""
-    count, total, attributes = v_term.shape[0], norm.shape[0], classes.shape[1]
-    columns, width = buffer.shape[0] - 3, buffer.shape[1]  # then rows for squares, shifts, largest logits
-    shift_row, peak_row = (columns + 1) * width, (columns + 2) * width
+    count, total, attributes, owns = v_term.shape[0], norm.shape[0], classes.shape[1], weights.shape[0]
+    columns, width = buffer.shape[0] - 3 - owns, buffer.shape[1]  # then rows: squares, shifts, largest logits, weighted
+    shift_row, peak_row, own_row = (columns + 1) * width, (columns + 2) * width, (columns + 3) * width
     listed = 0
     for d in range(count):
         before = listed
@@ -94,19 +95,24 @@ def _class_sums(
                     add_to(buffer, columns * width + b * WIDTH, square(mass))
                     for a in range(attributes):
                         add_to(buffer, classes[r, a] * width + b * WIDTH, mass)
+                    for k in range(owns):
+                        add_to(buffer, own_row + k * width + b * WIDTH, times(mass, np.float32(weights[k, d, r])))
                 if alive and d2 * last[0] + s * last[1] > last[2] + last[3] * least[d]:
                     if listed < rows.shape[0]:
                         rows[listed], draws[listed], values[0, listed], values[1, listed] = r, d, d2, s
                     listed += 1
             for j in range(levels):
                 if buffer[columns + 2, j] > most:  # too large for float32: raise the shift and repeat
-                    _raise(shift, sums, squares, d, j, buffer[columns + 2, j])
+                    _raise(shift, sums, squares, weighted, d, j, buffer[columns + 2, j])
                     again = True
         for c in range(columns):
             for j in range(levels):
                 sums[d, c, j] += buffer[c, j]
         for j in range(levels):
             squares[d, j] += buffer[columns, j]
+        for k in range(owns):
+            for j in range(levels):
+                weighted[d, k, j] += buffer[columns + 3 + k, j]
     return listed
 
 
@@ -172,7 +178,8 @@ def _list_live(product, norm, v_term, noise_term, last, least, rows, draws, valu
 @no_type_check
 @compiled()
 def _scatter(
-    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, most, shift, sums, squares
+    row, draw, distance2, along, log_w, log_w0, classes, half, inverse, start, stop, least, weights, most, shift, sums,
+    squares, weighted
 ):  # fmt: skip
     """Add e^l of listed pairs to the levels from start to stop, each until it is below the threshold."""
     for i in range(row.shape[0]):
@@ -184,12 +191,14 @@ def _scatter(
                 break
             logit += w - shift[d, j]
             if logit > most:
-                _raise(shift, sums, squares, d, j, logit)
+                _raise(shift, sums, squares, weighted, d, j, logit)
                 logit = 0.0
             mass = np.exp(logit)
             squares[d, j] += mass * mass
             for a in range(classes.shape[1]):
                 sums[d, classes[r, a], j] += mass
+            for k in range(weights.shape[0]):
+                weighted[d, k, j] += mass * weights[k, d, r]
 
 
 @no_type_check
@@ -309,11 +318,12 @@ def dense(s: Sums, tile: Tile, turn: Turn) -> tuple[LivePairs | None, int]:
         count = _list_live(*common, _onward(inputs, tile, levels), threshold, rows, draws, values)
     else:
         blocks = -(-levels // WIDTH)
-        buffer = np.empty((s.sums.shape[1] + 3, max(blocks, 1) * WIDTH), np.float32)
+        buffer = np.empty((s.sums.shape[1] + 3 + s.weighted.shape[1], max(blocks, 1) * WIDTH), np.float32)
+        sums = (x.numpy() for x in (s.shift, s.sums, s.squares, s.weighted))
         count = _class_sums(
-            *common, *weights, tile.classes.numpy(), half, inverse, blocks, levels, _onward(inputs, tile, levels),
-            threshold, np.float32(ROOM), inputs.steady, buffer, *(x.numpy() for x in (s.shift, s.sums, s.squares)),
-            rows, draws, values,
+            *common, *weights, tile.classes.numpy(), tile.weights.numpy(), half, inverse, blocks, levels,
+            _onward(inputs, tile, levels), threshold, np.float32(ROOM), inputs.steady, buffer, *sums, rows, draws,
+            values,
         )  # fmt: skip
     if count > most:
         return None, levels
@@ -367,15 +377,16 @@ def scatter(s: Sums, tile: Tile, pairs: LivePairs, start: int, stop: int) -> Non
     tensors = *listed, tile.log_weight, s.reference.log_weight, tile.classes, *levels
     common = *(x.numpy() for x in tensors), start, stop, s.threshold.numpy()
     if not s.means.numel():
-        _scatter(*common, ROOM, s.shift.numpy(), s.sums.numpy(), s.squares.numpy())
+        sums = (x.numpy() for x in (s.shift, s.sums, s.squares, s.weighted))
+        _scatter(*common, tile.weights.numpy(), ROOM, *sums)
         return
     changes = (tile.classes[1:] != tile.classes[:-1]).sum(0) + 1
     is_slow = changes * len(tile.v_term) * _HELD_BACK < len(pairs)
     slow, fast = (torch.nonzero(x)[:, 0].numpy() for x in (is_slow, ~is_slow))
     part = torch.repeat_interleave(torch.tensor([p.stop - p.start for p in s.inputs.means.parts]))
     deferred = np.zeros((stop - start, s.means.shape[3]))
-    sums = (x.numpy() for x in (s.squares, s.means, part, tile.with_one_by_part))
-    _scatter_means(*common, *sums, deferred, slow, fast)
+    means = (x.numpy() for x in (s.squares, s.means, part, tile.with_one_by_part))
+    _scatter_means(*common, *means, deferred, slow, fast)
 
 
 def rescored(inputs: Inputs, tile: Tile, pairs: LivePairs) -> LivePairs:

@@ -42,6 +42,7 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[LivePairs, i
     sparse = (_SPARSE_MEANS if with_means else _SPARSE) * distance2.numel()
     never = torch.isinf(tile.log_weight) if bool(torch.isinf(tile.log_weight).any()) else None
     one_hot = distance2.new_zeros(rows, s.sums.shape[1]).scatter_(1, tile.classes, 1.0)
+    weights = tile.weights.to(distance2)
     typical = float(distance2.mean())
     logit = torch.empty_like(distance2)
     last = tile.exact_from(inputs.half)
@@ -64,6 +65,8 @@ def dense(s: Sums, tile: Tile, turn: Turn, start: int = 0) -> tuple[LivePairs, i
             if never is not None:
                 mass[:, never] = 0.0
             s.squares[:, j] += torch.linalg.vector_norm(mass, dim=1).double() ** 2
+            for k, own in enumerate(weights):
+                s.weighted[:, k, j] += torch.linalg.vecdot(mass, own)
             if by_class is None:
                 s.sums[:, :, j] += mass @ one_hot
             else:
@@ -115,6 +118,8 @@ def add_masses(s: Sums, tile: Tile, pairs: LivePairs, mass: Tensor, j: int) -> N
     flat = s.sums.reshape(-1, s.sums.shape[2])[:, j]
     flat.index_add_(0, cell.reshape(-1), mass[:, None].expand(cell.shape).reshape(-1))
     s.squares[:, j].index_add_(0, pairs.draw, mass**2)
+    for k, own in enumerate(tile.weights):
+        s.weighted[:, k, j].index_add_(0, pairs.draw, mass * own[pairs.draw, pairs.row])
 
 
 def rescored(inputs: Inputs, tile: Tile, pairs: LivePairs) -> LivePairs:
