@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from scipy.stats import chi2, rankdata
 
-__all__ = ["classes_of", "entirely_discrete", "is_discrete", "normal"]
+__all__ = ["classes_of", "entirely_discrete", "is_discrete", "most_repeated", "normal", "without_classes"]
 
 _REPEATS = 10  # values of a discrete column repeat at least so often on average
 _CLASSES = 64  # and there are at most so many of them
@@ -31,6 +31,16 @@ def entirely_discrete(array: Float[np.ndarray, "samples columns"]) -> bool:
     return all(is_discrete(c) for c in array.T)
 
 
+def without_classes(array: Float[np.ndarray, "samples columns"]) -> bool:
+    """Whether no column holds classes."""
+    return not any(is_discrete(c) for c in array.T)
+
+
+def most_repeated(array: Float[np.ndarray, "samples columns"]) -> float:
+    """The largest share of a column that one value fills."""
+    return max(float(np.unique(c, return_counts=True)[1].max()) / len(c) for c in array.T)
+
+
 def normal(array: Float[np.ndarray, "samples columns"]) -> Float[np.ndarray, "samples width"]:
     r"""An invertible map of the rows after which columns, and distances from the centre, are about normal.
 
@@ -42,7 +52,7 @@ def normal(array: Float[np.ndarray, "samples columns"]) -> Float[np.ndarray, "sa
     Information does not change under invertible maps of an array, and increasing maps of a column leave the result
     of this function as it is.
     """
-    if array.shape[1] < 2 or any(is_discrete(c) for c in array.T):
+    if array.shape[1] < 2 or not without_classes(array):
         parts = [_indicators(c) if is_discrete(c) else _scores(c)[:, None] for c in array.T]
         return np.concatenate(parts, 1) if parts else np.zeros((len(array), 0))
     scores = _columns(array)

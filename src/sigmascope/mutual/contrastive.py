@@ -4,8 +4,8 @@ With K candidates of which the first is the true one,
 
 .. math:: \ln K + E \ln \frac{q(x_1, y)}{\sum_k q(x_k, y)} \le I(X; Y)
 
-for every positive q.  Here ln q is that of the normal law with the same correlations, plus a share of the output of a
-network.  The bound is at most ln K.
+for every positive q.  Here ln q is that of a normal law, fitted on the training samples, plus a share of the output of
+a network.  The bound is at most ln K.
 
 References: van den Oord, Li, Vinyals (2018); Poole et al. (2019).
 """
@@ -53,20 +53,19 @@ class _Critic:
     """The critics of all folds."""
 
     def __init__(self, x: Coordinates, y: np.ndarray, settings: Settings) -> None:
-        def tensor(a: np.ndarray) -> Tensor:
-            return torch.tensor(np.ascontiguousarray(a), dtype=torch.float32)
-
-        self.x, self.within, self.left = tensor(x.x), tensor(x.within), tensor(x.left.clip(_LEAST_LEFT))
-        self.y, self.generator = tensor(y), generator(settings.seed, Use.PAIR_BOUND)
-        self.folds = Folds.of(len(self.x), settings)
-        first = torch.zeros(1, 1, dtype=torch.long)
+        self.generator = generator(settings.seed, Use.PAIR_BOUND)
+        self.folds = Folds.of(len(x.x), settings)
+        maps = [_regression(x.x[rows], y[rows]) for rows in self.folds.train.numpy()]
+        self.x, self.y = _tensor(x.x), _tensor(y)
+        self.white, self.slope = (_tensor(np.stack(m)) for m in zip(*maps, strict=True))
+        first = torch.zeros(settings.folds, 1, dtype=torch.long)
         inputs = self._inputs(first, first)[0].shape[-1]
         self.network = Stack(settings.folds, inputs, 1, settings.width // 2, settings.depth, self.generator)
 
     def _inputs(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of the network for x of sample i with y of sample j, and the linear critic."""
         x, y = self.x[i], self.y[j]
-        error = (x - self.within[j]) / self.left.sqrt()
+        error = torch.bmm(x, self.white) - torch.bmm(y, self.slope)
         lengths = [0.5 * torch.log((v**2).mean(-1, keepdim=True) + 1e-3) for v in (x, y, error) if v.shape[-1] > 1]
         linear = 0.5 * ((x**2).sum(-1) - (error**2).sum(-1))
         return torch.cat([x, y, error, *lengths], -1), linear
@@ -96,3 +95,15 @@ class _Critic:
                 shares.append(0.5 * (both[0] + both[1]) + math.log(size))
             blocks.append(torch.stack(shares))
         return torch.stack(blocks, -1).numpy().astype(np.float64)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32)
+
+
+def _regression(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices W and B such that x W - y B are whitened errors of the linear prediction of x from y."""
+    slope = np.linalg.lstsq(y, x, rcond=None)[0]
+    values, vectors = np.linalg.eigh((x - y @ slope).T @ (x - y @ slope) / len(x))
+    white = vectors / np.sqrt(values.clip(_LEAST_LEFT))
+    return white, slope @ white

@@ -51,7 +51,7 @@ def trained(
         slope = 0.02 + 0.49 * (1 + np.cos(np.pi * step / steps))
         optimiser.param_groups[0]["lr"] = settings.rate * min(1.0, step / 100) * slope
         optimiser.zero_grad()
-        loss().sum().backward()
+        loss().sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0 * settings.folds)
         optimiser.step()
         with torch.no_grad():
@@ -73,4 +73,4 @@ def better(
         for half in (0, 1):
             best = int(scores[:, fold, 1 - half :: 2].mean(1).argmax())
             out[fold, half::2] = values[best, fold, half::2]
-    return out
+    return np.asarray(out)

@@ -74,19 +74,19 @@ class _Denoiser:
         inputs = self._inputs(*(torch.zeros(1, 1, n) for n in (width, width, z.shape[1], y.shape[1], 1, 1))).shape[-1]
         self.network = Stack(settings.folds, inputs, _SHARES * width, settings.width, settings.depth, self.generator)
 
-    def _inputs(self, plain: Tensor, told: Tensor, z: Tensor, y: Tensor, log: Tensor, given: Tensor) -> Tensor:
+    def _inputs(self, plain: Tensor, conditional: Tensor, z: Tensor, y: Tensor, log: Tensor, given: Tensor) -> Tensor:
         bumps = torch.exp(-(((log - torch.linspace(math.log(LOWEST), math.log(HIGHEST), _BUMPS)) / 1.1) ** 2))
-        lengths = [_length(v) for v in (plain, told, y) if v.shape[-1] > 1]
-        return torch.cat([plain, told, z, y, *lengths, bumps, given], -1)
+        lengths = [_length(v) for v in (plain, conditional, y) if v.shape[-1] > 1]
+        return torch.cat([plain, conditional, z, y, *lengths, bumps, given], -1)
 
     def __call__(self, rows: Tensor, noisy: Tensor, log: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """The linear denoiser, and what the network adds to it."""
         noise = (2 * log).exp()
         plain = (noisy - self.without[rows]) / (1 + noise).sqrt()
-        told = given * (noisy - self.within[rows]) / (self.left + noise).sqrt()
-        inputs = self._inputs(plain, told, self.z[rows], given * self.y[rows], log, given)
+        conditional = given * (noisy - self.within[rows]) / (self.left + noise).sqrt()
+        inputs = self._inputs(plain, conditional, self.z[rows], given * self.y[rows], log, given)
         free, a, b, c = self.network(inputs).chunk(_SHARES, -1)
-        output = free + a * plain + b * told + c * given * self.within[rows]
+        output = free + a * plain + b * conditional + c * given * self.within[rows]
         centre = torch.where(given > 0, self.within[rows], self.without[rows])
         variance = torch.where(given > 0, self.left, torch.ones_like(self.left))
         linear = centre + variance / (variance + noise) * (noisy - centre)
@@ -107,19 +107,21 @@ class _Denoiser:
         return x + log.exp() * torch.randn(x.shape, generator=source)
 
     @torch.no_grad()
-    def measured(self, levels: int, source: torch.Generator) -> Float[Tensor, "4 folds samples levels"]:
-        """Integrands on held-out samples, less those of the linear denoisers: three forms, and E‖X − D‖²."""
+    def measured(self, levels: int, source: torch.Generator) -> Float[Tensor, "3 4 folds samples levels"]:
+        """Integrands on held-out samples, less those of the linear denoisers.
+
+        Returns: for both denoisers learned, the conditional one alone, and none: the three forms, and by how much the
+            squared errors of both denoisers are smaller than those of the linear ones.
+        """
         rows, step = self.folds.held_out, math.log(HIGHEST / LOWEST) / levels
         columns = []
         for level in range(levels):
             log = math.log(LOWEST) + step * (level + torch.rand(*rows.shape, 1, generator=source))
             noisy, x, ones = self._noisy(rows, log, source), self.x[rows], torch.ones_like(log)
-            (plain, change), (told, more) = (self(rows, noisy, log, given) for given in (0 * ones, ones))
-            gained, lost = _gain(x - told, more), _gain(x - plain, change)
-            far, near = told + more - plain - change, told - plain
-            score = (far**2).sum(-1) - (near**2).sum(-1)
-            forms = torch.stack([score, gained - lost, 0.5 * (score + gained - lost), lost])
-            columns.append(forms / (2 * log[..., 0]).exp())
+            (plain, change), (conditional, more) = (self(rows, noisy, log, given) for given in (0 * ones, ones))
+            zero = torch.zeros_like(more)
+            forms = [_forms(x, conditional, m, plain, c) for m, c in ((more, change), (more, zero), (zero, zero))]
+            columns.append(torch.stack(forms) / (2 * log[..., 0]).exp())
         return torch.stack(columns, -1)
 
 
@@ -134,8 +136,8 @@ def one_way(
 
     Args:
         x: X in its coordinates, with the linear predictions.
-        y: inputs of the network that tell Y, whitened.
-        z: inputs that tell Z; no columns: nothing.
+        y: Y as an input of the network, whitened.
+        z: Z as an input; no columns: nothing is given.
         settings: of the training.
         stream: number of the stream of randomness.
     """
@@ -151,11 +153,11 @@ def one_way(
     step = math.log(HIGHEST / LOWEST) / settings.levels
     weights = np.full(settings.levels, step)
     weights[[0, -1]] += 0.5  # below and above, -dI/d ln sigma falls like sigma^2 and sigma^-2
-    values = np.stack(choices).transpose(0, 2, 3, 4, 1)  # choices, folds, samples, levels, forms
-    chosen = better((values[..., 1] @ weights), values)
+    values = np.concatenate(choices).transpose(0, 2, 3, 4, 1)  # choices, folds, samples, levels, forms
+    chosen = better(values[..., 3] @ weights, values)
     rows = denoiser.folds.held_out.numpy()
     direct = _linear_part(x)[rows]
-    samples = np.einsum("fslk,l->kfs", chosen[..., :3], weights) + x.information() + direct - direct.mean()
+    samples = np.asarray(np.einsum("fslk,l->kfs", chosen[..., :3], weights) + x.information() + direct - direct.mean())
     sigma = np.exp(math.log(LOWEST) + step * (np.arange(settings.levels) + 0.5))
     rate = chosen[..., :3].mean((0, 1)).T + _linear_rate(x, sigma)
     return OneWay(x.information(), samples, sigma, rate)
@@ -166,6 +168,16 @@ def _length(rows: Tensor) -> Tensor:
     return 0.5 * torch.log((rows**2).mean(-1, keepdim=True) + 1e-3)
 
 
+def _forms(
+    x: Tensor, conditional: Tensor, more: Tensor, plain: Tensor, change: Tensor
+) -> Float[Tensor, "4 folds samples"]:
+    """The three integrands and the gain of both denoisers, from linear estimates and what is added to them."""
+    gained, plainly_gained = _gain(x - conditional, more), _gain(x - plain, change)
+    score = ((conditional + more - plain - change) ** 2).sum(-1) - ((conditional - plain) ** 2).sum(-1)
+    mmse = gained - plainly_gained
+    return torch.stack([score, mmse, 0.5 * (score + mmse), gained + plainly_gained])
+
+
 def _gain(error: Tensor, change: Tensor) -> Tensor:
     """By how much a change of the estimate reduces the squared error."""
     return 2 * (error * change).sum(-1) - (change**2).sum(-1)
@@ -173,7 +185,7 @@ def _gain(error: Tensor, change: Tensor) -> Tensor:
 
 def _linear_part(x: Coordinates) -> Float[np.ndarray, " samples"]:
     """Influence of each sample on the linear part: half the difference of two squared distances."""
-    return 0.5 * (((x.x - x.without) ** 2).sum(1) - ((x.x - x.within) ** 2 / x.left).sum(1))
+    return np.asarray(0.5 * (((x.x - x.without) ** 2).sum(1) - ((x.x - x.within) ** 2 / x.left).sum(1)))
 
 
 def _linear_rate(x: Coordinates, sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " levels"]:

@@ -39,7 +39,7 @@ def doubts_of(
     gaps = [abs(w.score - w.mmse) for w in ways]
     if max(gaps) > allowed:
         doubts.append(f"the score gap and the gap of squared errors differ by up to {max(gaps):.2f} nats")
-    between = abs(ways[0].mean - ways[1].mean)
+    between = abs(ways[0].mean - ways[-1].mean)
     if between > allowed:
         doubts.append(f"with noise on x and with noise on y the values differ by {between:.2f} nats")
     spread = float(samples.mean(1).std(ddof=1))

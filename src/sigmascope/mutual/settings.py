@@ -15,7 +15,7 @@ integral."""
 class Settings:
     """The trainings of :func:`sigmascope.mutual_information`."""
 
-    steps: int = 2500
+    steps: int = 2000
     """Steps of the training of the denoisers; the bound takes a third of them."""
     seed: int = 0
     """Of folds, weights, batches and noise: the same seed gives the same numbers."""
@@ -31,9 +31,9 @@ class Settings:
     """Highest learning rate."""
     decay: float = 0.05
     """Weight decay."""
-    levels: int = 24
+    levels: int = 20
     """Strata of ln sigma in the evaluation."""
-    checkpoints: int = 3
+    checkpoints: int = 2
     """States of the training among which the held-out loss chooses."""
     candidates: int = 64
     """Candidates of the contrastive bound."""

@@ -42,12 +42,12 @@ def mutual_json(result: MutualInformation, x: str, y: str, given: str) -> str:
 def mutual_figure(result: MutualInformation, x: str, y: str) -> Figure:
     """The rate of information at each noise level by both gaps, with noise on each array."""
     fig, axes = tiled(len(result.ways), 2.9, 0.5, columns=2, sharey=True)
-    for ax, way, name in zip(axes, result.ways, (x, y), strict=True):
+    for ax, way in zip(axes, result.ways, strict=True):
         for index, (label, dash) in enumerate((("score gap", "-"), ("gap of squared errors", "--"))):
             ax.plot(way.sigma, way.rate[index], dash, color=style_of(index)[0], linewidth=1.6, label=label)
         sigma_axis(ax, float(way.sigma[0]), float(way.sigma[-1]), decibels=False, ticks=6)
         ax.axhline(0.0, color="0.45", linewidth=0.8)
-        ax.set_title(f"noise on {label_of(name)}", fontsize=9.5, loc="left")
+        ax.set_title(f"noise on {label_of({'x': x, 'y': y}[way.noised])}", fontsize=9.5, loc="left")
     axes[0].set_ylabel("−dI / d ln σ, nats")
     axes[0].legend(frameon=False, fontsize=8.5)
     return fig

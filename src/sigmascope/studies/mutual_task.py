@@ -26,7 +26,7 @@ class MutualTask:
     """Name of the second array, with the same number of samples."""
     given: Annotated[str, arg("NAME", "(default: none)")] = ""
     """Name of an array that is known: the information is then the conditional one."""
-    steps: int = 2500
+    steps: int = 2000
     """Steps of each training."""
     seed: int = 0
     """Seed of folds, weights, batches and noise; the same seed gives the same numbers."""
