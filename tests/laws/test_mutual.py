@@ -65,7 +65,7 @@ def test_independent_arrays():
 
 def test_dependence_that_no_line_sees():
     rng = np.random.default_rng(3)
-    x, noise = rng.normal(size=(2, 3000))
+    x, noise = rng.normal(size=(2, 2000))
     y = x**2 + 0.5 * noise
     ends, grid = np.linspace(-7, 60, 6001), np.linspace(-6, 6, 1201)
     weight = np.exp(-(grid**2) / 2)
@@ -73,10 +73,10 @@ def test_dependence_that_no_line_sees():
     density /= density.sum()
     entropy = -(density * np.log(density.clip(1e-300) / (ends[1] - ends[0]))).sum()
     truth = entropy - 0.5 * math.log(2 * math.pi * math.e * 0.25)
-    result = mutual_information(x, y, steps=500)
+    result = mutual_information(x, y, steps=250)
     assert result.linear < 0.05 * truth
     assert result.low < truth < result.high
-    assert 0.85 * truth < result.value < truth + 3 * result.stderr
+    assert 0.8 * truth < result.value < truth + 3 * result.stderr
     assert mutual_information(x, y, steps=10).value < 0.5 * truth  # networks that have learned little
 
 
@@ -87,7 +87,8 @@ def test_class_and_number():
     grid = np.linspace(-9, 9, 4001)
     each = np.exp(-0.5 * (grid - np.array([[0.0], [1.5], [-1.5]])) ** 2) / math.sqrt(2 * math.pi)
     truth = float((each * np.log(each / each.mean(0))).mean(0).sum() * (grid[1] - grid[0]))
-    result = mutual_information(kind, number, steps=300)
+    result = mutual_information(kind, number, steps=200)
+    assert [w.noised for w in result.ways] == ["y"]
     assert result.low < truth < result.high
     assert abs(result.value - truth) < 3 * result.stderr + 0.03 * truth
     assert result.lower_bound < truth + 3 * result.lower_bound_stderr
@@ -206,19 +207,27 @@ def test_noise_of_a_network_moves_the_gaps_and_not_their_mean(monkeypatch):
 
     def noisy(self, x):
         out = whole(self, x)
-        return out + 0.3 * torch.randn(out.shape, generator=torch.Generator().manual_seed(x.shape[1]))
+        return out + 0.15 * torch.randn(out.shape, generator=torch.Generator().manual_seed(x.shape[1]))
 
-    x, y = pair(13, 0.6)
+    x, noise = np.random.default_rng(13).normal(size=(2, 2000))
+    y = x**2 + 0.5 * noise
+    plain = mutual_information(x, y, steps=120)
     with monkeypatch.context() as wrecked:
         wrecked.setattr(Stack, "forward", noisy)
-        result = mutual_information(x, y, steps=40)
-    for way in result.ways:
-        assert way.score > gaussian(0.6) + 0.1
-        assert way.mmse < gaussian(0.6) - 0.1
-        assert abs(way.mean - gaussian(0.6)) < 4 * result.stderr + 0.02
-    assert not result.trusted
+        result = mutual_information(x, y, steps=120)
+    apart = [r.ways[0].score - r.ways[0].mmse for r in (plain, result)]
+    assert apart[1] > apart[0] + 0.05
+    assert abs(result.ways[0].mean - plain.ways[0].mean) < 0.25 * apart[1]
     assert "squared errors differ" in result.verdict
-    assert result.low < gaussian(0.6) < result.high
+    assert result.high - result.low > plain.high - plain.low + 0.1
+
+
+def test_a_network_worse_than_a_line_is_left_out(monkeypatch):
+    x, y = pair(13, 0.6)
+    monkeypatch.setattr(Stack, "forward", lambda self, rows: 5.0 + rows[..., :1] * self.leave[:, :1])
+    monkeypatch.setattr("sigmascope.mutual.estimate.contrastive_bound", lambda *_: (0.0, 0.0))
+    result = mutual_information(x, y, steps=10)
+    assert result.value == pytest.approx(result.linear, abs=1e-6)
 
 
 def test_a_bound_on_samples_that_were_trained_on_would_be_above(monkeypatch):
