@@ -14,6 +14,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data import draw_items, load_any
 from sigmascope.data.labels import NO_LABELS
+from sigmascope.data.loaders import by_word
 from sigmascope.data.memory import available_bytes, require
 from sigmascope.device import resolve_device
 from sigmascope.exact.features import Feature, parse_features, picture_shape, to_frequencies
@@ -112,6 +113,9 @@ def open_pictures(spec: FeatureSpec, out: Path | None = None, progress: bool = F
     w, features = spec.inputs, parse_features(spec.inputs.attributes)  # before the data are read
     if w.data.startswith("<"):
         raise InputError(f"{w.data}: these data came from Python, not from a file: repeat the study there")
+    loader = by_word(w.data)
+    if loader is not None and not loader.finite:
+        raise InputError(f"{w.data}: {features[0].name} is a feature of pictures: pass a finite set of pictures")
     return of_pictures(spec, load_any(w.data, needed(features), size=w.size, grain=w.grain, ground=w.ground))
 
 
