@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sigmascope.studies.options import GapOptions as GapOptions
     from sigmascope.studies.options import PipelineOptions as PipelineOptions
     from sigmascope.studies.options import Sampling as Sampling
+    from sigmascope.studies.options import TimeOptions as TimeOptions
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
@@ -77,5 +78,6 @@ _HOME |= dict.fromkeys(
     ("ClassifierOptions", "DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
     "sigmascope.studies.options",
 )
+_HOME["TimeOptions"] = "sigmascope.studies.options"
 __all__ = ["__version__", *_HOME]
 __getattr__, __dir__ = late(__name__, _HOME)

@@ -92,7 +92,14 @@ class SeedOf(IntEnum):
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
+    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words).
+
+    Args:
+        seed: not negative.
+        stream: non-negative integers, the words that name the stream.
+
+    Returns: a generator on the CPU.
+    """
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
@@ -103,16 +110,17 @@ def seed_of(use: SeedOf, seed: int) -> int:
 
 
 class Streams:
-    """Noise of rows; the stream of a row depends only on the seed and on its own key.
+    """Standard normal noise of rows, each of which has a random stream of its own.
 
-    A row is therefore the same for any number of other rows, of forks of other rows, or of further steps.
+    The stream of a row depends only on the seed and on the key of the row, so it is the same for any number of other
+    rows, of forks of other rows, or of further steps.  Calling the object returns the next noise of all rows, float64,
+    shape (rows, *event), on the CPU.
 
     Args:
         seed: not negative.
-        keys: for each row, the words of its stream, e.g. ``(use, parent, fork)``.
+        keys: for each row, a tuple of non-negative integers that names its stream, as from :func:`rows`; rows with
+            equal keys get equal noise.
         event: shape of one row.
-
-    Calling it gives the next noise of all rows, float64, shape (rows, *event).
     """
 
     def __init__(self, seed: int, keys: Sequence[tuple[int, ...]], event: tuple[int, ...]) -> None:
@@ -134,5 +142,5 @@ class Streams:
 
 
 def rows(count: int) -> list[tuple[int, ...]]:
-    """Keys of rows that have only a number."""
+    """Keys for the rows 0, 1, ..., count - 1 of :class:`Streams`, which differ in their number alone."""
     return [(NoiseOf.ROWS, i) for i in range(count)]

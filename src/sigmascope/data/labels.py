@@ -251,6 +251,8 @@ def grouped(data: LabelledData, attribute: str, name: str, groups: Mapping[str, 
         name: of the new attribute.
         groups: for each new value, the values that it joins; each value of the attribute exactly once.
 
+    Returns: the same items with the attributes that they had and the new one.
+
     Raises: InputError where a value is missing or named twice.
     """
     fine = data.attribute(attribute)

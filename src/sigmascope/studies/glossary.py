@@ -249,6 +249,7 @@ ATTRIBUTES = {
     "joint_attributes": "names of the attributes that are joint values of others",
     "sigmascope_version": "version of the program",
     "seed": "seed of the draws",
+    "draws": "number of noisy images; the columns of a model's curves are means of several",
     "specification": "all options of the study, as TOML: sigmascope study --spec repeats it",
     "model": "the model that was measured",
     "main_estimator": "the estimator that the page and the tables show",
@@ -283,7 +284,13 @@ def described(results: xr.Dataset) -> xr.Dataset:
 
 
 def explained(results: xr.Dataset) -> str:
-    """The meaning of every variable and attribute of results, a line each."""
+    """The meaning of every variable and attribute of the results of a study.
+
+    Args:
+        results: the Dataset that a study has returned.
+
+    Returns: text with a line for each: name, unit and description of a variable; ``@`` and the name of an attribute.
+    """
     lines = [f"{name} [{VARIABLES[name].units}]: {VARIABLES[name].description}"
              for name in map(str, results.variables) if name in VARIABLES]  # fmt: skip
     return "\n".join([*lines, *(f"@{name}: {ATTRIBUTES[name]}" for name in results.attrs if name in ATTRIBUTES)])

@@ -64,11 +64,15 @@ def _estimators(_: str) -> str:
 class DataOptions:
     """The data and how to read them."""
 
-    data: Annotated[str, Place, arg("DATA", _sources)] = ""
-    """The data:"""
+    data: Annotated[str, Place, arg("DATA", _sources, "The data:")] = ""
+    """The word ``scenes``, the word ``hierarchy`` (alone or with its sizes, ``hierarchy:v=16,m=4,s=2,L=6,seed=1``), or
+    the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.  :func:`sigmascope.study` takes
+    the data and the attributes as arguments of its own, and refuses them here."""
     attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, separated by commas. name:bins=8 cuts a real-valued attribute into quantile bins; shape+scale is the
-    joint attribute of two (not for a hierarchy), which also gives the information about each given the other."""
+    joint attribute of two (not for a hierarchy), which also gives the information about each given the other.
+    angle:resolution=5:period=360 measures an angle as a number, up to noise of 5 degrees, and pose=x+y+z:resolution=0.1
+    a vector (finite data sets, exact filter)."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: Flag = False
@@ -155,7 +159,8 @@ class GapOptions:
     """How many network calls to make for the score gaps of a model."""
 
     target_stderr: Annotated[float, arg("NATS", "(default: 0.02)")] = 0.0
-    """Make as many network calls as it takes to bring the standard error of the score gaps down to this."""
+    """Make as many network calls as it takes to bring the standard error of the score gaps down to this, in nats,
+    as far as --minutes allow where it is left out."""
     budget: Annotated[int, arg("CALLS", "(default: by --target-stderr)")] = 0
     """Make this many network calls for the gaps, at the noise levels where they reduce the error most."""
     like: Annotated[str, arg("STUDY")] = ""
@@ -221,8 +226,8 @@ class OpeningOptions:
 
     null_class: Annotated[int, arg("INDEX")] = -1
     """For a class-conditional pipeline: the index of the class that means no class, where the pipeline does not define
-    it. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by the likelihood
-    that the network itself gives."""
+    it; -1: there is none. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by
+    the likelihood that the network itself gives."""
     allow_pickle: Flag = field(
         default=False,
         metadata={_RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust their source"},

@@ -71,6 +71,7 @@ def to_dataset(
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
             "seed": spec.sampling.seed,
+            "draws": spec.sampling.draws,
             "specification": spec.to_toml(),
             **({"model": spec.model} if isinstance(spec, SpecOfModel) else {}),
             **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
@@ -154,7 +155,14 @@ def main_estimator(results: xr.Dataset) -> str:
 
 
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
-    """The curves of one estimator, by default the main one; without real-valued attributes that it does not measure.
+    """The curves of one estimator of a study, for every attribute.
+
+    Args:
+        results: the Dataset that a study has returned, or its ``results.nc``, opened.
+        estimator: name of the estimator; empty: the main one of the study.
+
+    Returns: one :class:`~sigmascope.core.Curve` per attribute, in nats, in the order of the study, without real-valued
+        attributes that the estimator does not measure.
 
     Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """

@@ -306,7 +306,12 @@ def _typed(name: str, value: Any, default: object) -> Any:
 
 
 def read_spec(path: Path) -> Spec:
-    """Read a specification, and fill in its defaults.
+    """Read the specification of a study, and fill in its defaults.
+
+    Args:
+        path: a ``spec.toml``, as a study writes it.
+
+    Returns: the specification, of the class of its kind of study.
 
     Raises: InputError for a file that is no specification.
     """

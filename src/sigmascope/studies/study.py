@@ -57,13 +57,19 @@ def study(
         model: a model to measure instead of the exact filter: a :class:`~sigmascope.adapters.foreign.Foreign` around a
             network, any other :class:`~sigmascope.core.Denoiser`, a pipeline of diffusers, or the name of one:
             ``"bundled"``, a folder of ``sigmascope train`` or of ``save_pretrained``, ``"hub:OWNER/NAME"``, or
-            ``"MODULE:FUNCTION"``, a function that returns one.  An object is given back in the mode in which it came.
+            ``"MODULE:FUNCTION"``, a function that returns one.  The modules of an object are in evaluation mode, with
+            fixed weights, while the study runs, and are put back into the modes in which they came.
         labels: for an array, one label per item for each attribute.
         attributes: names, e.g. ``("shape", "depth:bins=8")``; empty: all.
         estimators: names, see ``sigmascope study --help``; empty: the default ones.
         sampling: number of draws, noise levels (in the unit of the data; for 8-bit pixels, 1 is their range) and seed.
-        options: groups of options for this kind of study, e.g. ``ExactOptions(pairs=True)`` or
-            ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``.
+        options: groups of options for this kind of study, one or a list of them, e.g. ``ExactOptions(pairs=True)`` or
+            ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``:
+            :class:`~sigmascope.ExactOptions` for data alone; :class:`~sigmascope.GapOptions`,
+            :class:`~sigmascope.TimeOptions` and :class:`~sigmascope.NetworkOptions` for a model;
+            :class:`~sigmascope.ForkOptions` for continuations;
+            :class:`~sigmascope.PipelineOptions` and :class:`~sigmascope.ClassifierOptions` for a model of another
+            program; of :class:`~sigmascope.DataOptions`, size, grain and ground of named data.
         device: ``auto``, ``cpu``, ``cuda``; with ``auto``, a model that is an object stays where it is.
         out: folder for results, tables and page (see ``sigmascope study --help``); None: nothing is written.
         progress: show a bar on stderr.
@@ -72,7 +78,10 @@ def study(
         further variables.  Each variable has the attributes ``units``, ``long_name`` and ``description``;
         :func:`~sigmascope.to_pandas` makes a table of the curves.
 
-    Raises: InputError for input that cannot be used.
+    Raises: InputError for input that cannot be used, and for options that this kind of study does not have.
+
+    Cost: for data alone, two matrix products of items · size · draws for all levels together; for a model, calls of its
+        network, for about ten minutes unless an option sets their number or the time.
 
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
