@@ -176,7 +176,7 @@ def _length(rows: Tensor) -> Tensor:
 def _forms(
     x: Tensor, conditional: Tensor, more: Tensor, plain: Tensor, change: Tensor
 ) -> Float[Tensor, "5 folds samples"]:
-    """The three integrands, and the gains of both denoisers and of the unconditional one alone, over the linear ones."""
+    """The three integrands, the gains of both denoisers over linear ones, and that of the unconditional one alone."""
     gained, plainly_gained = _gain(x - conditional, more), _gain(x - plain, change)
     score = ((conditional + more - plain - change) ** 2).sum(-1) - ((conditional - plain) ** 2).sum(-1)
     mmse = gained - plainly_gained
