@@ -184,6 +184,7 @@ HOWS: dict[str, How] = {
     "trained": How("minutes of training", _TRAINED, undrawn),
     "made": How("some seconds", {"n": 4, "steps": 6, "size": 16}),
     "parents": How("some seconds", {"seeds": 2, "size": 16}),
+    "banded": How("half a minute, most of it of network calls", {"draws": 8, "levels": 4}),
     "paths": How("some seconds", {"paths": 200}),
     "paired": How("a minute or two", {"steps": 20}),
     "two_arrays": How("half an hour", patch=few_steps),

@@ -14,7 +14,7 @@ from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
 from sigmascope.report.findings import Findings
 from sigmascope.report.precision import real_attributes
-from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_sampler
+from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_labels, of_sampler
 from sigmascope.report.table import brief, number, plus_minus
 
 _SETTLED = 0.975  # share of resamples from which the order of two attributes counts as settled
@@ -238,7 +238,7 @@ def _labels(results: xr.Dataset) -> str:
     )
 
 
-LEAD = Section("summary", _lead, headed=False)
+LEAD = Section("summary", _lead, applies=of_labels, headed=False)
 DATA = Section("data", _of_data, applies=of_data, headed=False)
 MODEL = Section("model", _of_model, applies=of_conditional, headed=False)
 SAMPLER = Section("sampler", _of_sampler, applies=of_sampler, headed=False)
