@@ -283,6 +283,17 @@ def test_doubts(changed, words):
     assert len(doubts) <= 1
 
 
+def test_the_array_that_is_closer_to_normal_is_noised():
+    """On a curve the plain denoiser is hard to learn, and the value with noise on it is too large."""
+    x, y = pair(20, 0.6)
+    angle = 1.5 * np.pi * (1 + x.argsort().argsort() / len(x))
+    curve = np.stack([angle * np.cos(angle), angle * np.sin(angle)], 1)
+    result = mutual_information(curve, y, steps=120)
+    assert result.value < gaussian(0.6) + 3 * result.stderr
+    assert result.value <= max(result.ways[1].mean, result.ways[1].mmse) + 1e-3
+    assert result.ways[0].mean > gaussian(0.6) + 0.1
+
+
 def test_functions_of_each_other_are_doubted():
     x = np.random.default_rng(18).normal(size=600)
     result = mutual_information(x, 2 * x**3, steps=20)

@@ -28,6 +28,8 @@ __all__ = ["mutual_information"]
 _FEWEST = 100  # samples
 _MOST_COLUMNS = 512
 _CORRECTED = 0.02  # nats, or a tenth of the value: a larger correction of the counts is a doubt
+_ABNORMAL = 0.1  # nats beyond the array that is closer to a normal one
+_FAR = 0.3  # nats from which the law of an array itself is a source of error
 _REPEATED = 0.05  # share of a column that one value may fill
 _NORMAL = 1.959964  # quantile of a 95 % interval
 
@@ -91,14 +93,20 @@ def _by_diffusion(
     measured: list[OneWay] = results[: len(noised)]
     bound: tuple[float, float] = results[-1] if not widths[2] else (math.nan, math.nan)
     ways = tuple(_way(name, m) for name, m in zip(noised, measured, strict=True))
-    samples = _chosen(measured)
+    # What is not learned of an array's own law makes its value too large: the array closest to a normal one is noised.
+    least = min(m.beyond_normal for m in measured)
+    kept = [k for k, m in enumerate(measured) if m.beyond_normal <= least + _ABNORMAL]
+    used = tuple(ways[k] for k in kept)
+    samples = _chosen([measured[k] for k in kept])
     value, stderr = _mean(samples)
-    apart = max(abs(w.score - w.mmse) for w in ways)
-    between = abs(ways[0].mean - ways[-1].mean)
+    apart = max(abs(w.score - w.mmse) for w in used)
+    between = abs(used[0].mean - used[-1].mean)
     # What the networks have not learned is missing, never added: the interval is widened upward by more.
     low = value - _NORMAL * stderr - 0.25 * apart - 0.5 * between
     high = value + _NORMAL * stderr + apart + 0.5 * between
-    doubts = doubts_of(samples, stderr, ways, bound, widths) + _of_columns(arrays, noised)
+    doubts = doubts_of(samples, stderr, used, bound, widths) + _of_columns(arrays, [w.noised for w in used])
+    if least > _FAR:
+        doubts += (f"both arrays are far from normal (by {least:.1f} nats or more): the value may be too large",)
     return MutualInformation(
         max(value, 0.0), max(low, 0.0), max(high, 0.0), stderr, *bound, max(one.information(), 0.0), "diffusion", ways,
         doubts, len(arrays[0]), widths, time.perf_counter() - start,

@@ -51,12 +51,15 @@ class OneWay:
         samples: for each form, information of each held-out sample in nats; their mean is the estimate.
         sigma: the levels, the middle of each stratum.
         rate: for each form, -dI/d ln sigma at each level.
+        beyond_normal: nats by which the learned unconditional denoiser is better than the linear one; 0 for a normal
+            array.  What it has not learned of this can make the value too large.
     """
 
     linear: float
     samples: Float[np.ndarray, "3 folds samples"]
     sigma: Float[np.ndarray, " levels"]
     rate: Float[np.ndarray, "3 levels"]
+    beyond_normal: float
 
 
 class _Denoiser:
@@ -107,11 +110,12 @@ class _Denoiser:
         return x + log.exp() * torch.randn(x.shape, generator=source)
 
     @torch.no_grad()
-    def measured(self, levels: int, source: torch.Generator) -> Float[Tensor, "3 4 folds samples levels"]:
+    def measured(self, levels: int, source: torch.Generator) -> Float[Tensor, "3 5 folds samples levels"]:
         """Integrands on held-out samples, less those of the linear denoisers.
 
-        Returns: for both denoisers learned, the conditional one alone, and none: the three forms, and by how much the
-            squared errors of both denoisers are smaller than those of the linear ones.
+        Returns: for both denoisers learned, the conditional one alone, and none: the three forms, by how much the
+            squared errors of both denoisers are smaller than those of the linear ones, and that of the unconditional
+            one.
         """
         rows, step = self.folds.held_out, math.log(HIGHEST / LOWEST) / levels
         columns = []
@@ -160,7 +164,8 @@ def one_way(
     samples = np.asarray(np.einsum("fslk,l->kfs", chosen[..., :3], weights) + x.information() + direct - direct.mean())
     sigma = np.exp(math.log(LOWEST) + step * (np.arange(settings.levels) + 0.5))
     rate = chosen[..., :3].mean((0, 1)).T + _linear_rate(x, sigma)
-    return OneWay(x.information(), samples, sigma, rate)
+    beyond_normal = float((chosen[..., 4] @ weights).mean())
+    return OneWay(x.information(), samples, sigma, rate, beyond_normal)
 
 
 def _length(rows: Tensor) -> Tensor:
@@ -170,12 +175,12 @@ def _length(rows: Tensor) -> Tensor:
 
 def _forms(
     x: Tensor, conditional: Tensor, more: Tensor, plain: Tensor, change: Tensor
-) -> Float[Tensor, "4 folds samples"]:
-    """The three integrands and the gain of both denoisers, from linear estimates and what is added to them."""
+) -> Float[Tensor, "5 folds samples"]:
+    """The three integrands, the gains of both denoisers over linear ones, and that of the unconditional one alone."""
     gained, plainly_gained = _gain(x - conditional, more), _gain(x - plain, change)
     score = ((conditional + more - plain - change) ** 2).sum(-1) - ((conditional - plain) ** 2).sum(-1)
     mmse = gained - plainly_gained
-    return torch.stack([score, mmse, 0.5 * (score + mmse), gained + plainly_gained])
+    return torch.stack([score, mmse, 0.5 * (score + mmse), gained + plainly_gained, plainly_gained])
 
 
 def _gain(error: Tensor, change: Tensor) -> Tensor:
