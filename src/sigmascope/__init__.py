@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
+    from sigmascope.mutual.estimate import mutual_information as mutual_information
     from sigmascope.studies.network_options import NetworkOptions as NetworkOptions
     from sigmascope.studies.options import ClassifierOptions as ClassifierOptions
     from sigmascope.studies.options import DataOptions as DataOptions
@@ -65,6 +66,7 @@ _HOME = {
     "Unit": "sigmascope.adapters.foreign",
     "load": "sigmascope.data",
     "load_model": "sigmascope.adapters.models",
+    "mutual_information": "sigmascope.mutual.estimate",
     "onsets": "sigmascope.analysis.onset",
     "plot": "sigmascope.studies.plotting",
     "pointwise": "sigmascope.information.pointwise",

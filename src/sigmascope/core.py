@@ -79,7 +79,7 @@ class LabelledData:
     Args:
         name: name in titles.
         source: the items :math:`v_k`, an object with the methods of :class:`ItemSource`.
-        attributes: the attributes.
+        attributes: the discrete attributes.
         labels: by the name of each attribute, the index of the value of each item, int64, shape (items,).
         weights: :math:`w_k`, float64, shape (items,), sum to one.
         fingerprint: identifies the items, labels and weights.
@@ -88,10 +88,11 @@ class LabelledData:
         notes: how the data were read, where it matters for the numbers, a sentence each.
         span: smallest and largest coordinate of all items; None: not known.
         reals: the real-valued attributes.
-        numbers: the value of each item of every real-valued attribute, float64, shape (items, columns), in its unit.
+        numbers: by the name of each real-valued attribute, the value of each item, float64, shape (items, columns), in
+            the unit of the attribute.
 
-    Raises: InputError for no items, weights that are negative or not finite, and weights or labels that are not one per
-        item.
+    Raises: InputError for no items, weights that are negative or not finite, and weights, labels or numbers that are
+        not one per item.
     """
 
     name: str

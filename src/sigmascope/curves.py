@@ -163,5 +163,5 @@ class Curve:
         return replace(self, quadrature_error=quadrature, **kept)
 
     def same_draws(self, other: Curve) -> bool:
-        """Whether both are over the same levels and number of draws."""
+        """Whether this curve and another are over the same levels and number of columns."""
         return self.per_draw.shape == other.per_draw.shape and np.array_equal(self.sigma, other.sigma)

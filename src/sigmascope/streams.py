@@ -40,6 +40,10 @@ class Use(IntEnum):
     CLASSIFIER_BATCHES = 41  # of the training of a classifier
     CLASSIFIER_HELD_OUT = 42  # values and noise of the losses that it reports
     DIRECTIONS = 51  # values from which the principal directions of the data are estimated
+    PAIR_FOLDS = 52  # of the information of two arrays: which samples each network is evaluated on
+    PAIR_TRAINING = 53  # weights, batches and noise of its denoisers
+    PAIR_HELD_OUT = 54  # noise of its evaluation
+    PAIR_BOUND = 55  # weights and batches of its lower bound
     SHOWN = 61  # of the reproduction: the image and the signals that are shown
     INDEPENDENT_LABELS = 62  # labels that are independent of the image
     FORKED_ITEMS = 63  # children of the shown images, and parents of the model's children

@@ -53,16 +53,17 @@ MAY = {
     "adapters": {"_late", "core", "learn", "noise"},
     "information": LAWS - {"_version", "arguments", "console", "device", "filtering", "limits", "paths"}
     | {"_late", "learn"},
+    "mutual": {"_late", "errors", "limits", "streams"},
     "analysis": {"_late", "core", "information", "limits", "noise", "rare"},
-    "report": {"_late", "analysis", "console", "core", "information"},
+    "report": {"_late", "analysis", "console", "core", "information", "mutual"},
     "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},
-    "studies": LAWS | {"_late", "adapters", "analysis", "information", "learn", "report"},
+    "studies": LAWS | {"_late", "adapters", "analysis", "information", "learn", "mutual", "report"},
     "reproduction": LAWS | {"_late", "analysis", "information", "learn", "report", "studies"},
     "commands": WORDS
     | {"_late", "adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
     "cli": {"_version", "commands", "console", "distributed", "errors", "studies"},
     "__init__": {"adapters", "_late", "_version", "analysis", "core", "data", "errors", "exact", "information"}
-    | {"learn", "studies"},
+    | {"learn", "mutual", "studies"},
     "__main__": {"cli"},
 }
 

@@ -80,7 +80,7 @@ def judge(
     r"""Trusted or biased: a verdict on a learned curve at every level.
 
     Write :math:`\delta` for ``tolerance`` · H(A), and e for three standard errors of the difference that is named.  A
-    curve is biased at all levels if ``wrapping`` is not empty, below the level of ``weak_end``, and at a level where
+    curve is biased at all levels if ``wrapping`` is not empty, at the levels below ``weak_end``, and at a level where
 
     - it lies above H(A) by more than :math:`\delta` and more than e;
     - it lies below ``bound`` by more than :math:`\delta / 2` and more than e, since the truth lies above the bound;
@@ -98,7 +98,8 @@ def judge(
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
         data_bound: a lower bound that the labelled data give without a network.
         wrapping: the warning from the network's denoising losses; empty where there is none.
-        weak_end: the level below which the network is not trained well, and what shows it.
+        weak_end: the noise level below which the network is not trained well, and what shows it, in words; 0 where
+            there is none.
         tolerance: share of H(A) from which on an error counts.
 
     Returns: the verdict, with the first of these reasons that holds at each level.
@@ -117,7 +118,7 @@ def judge(
     if wrapping:
         mark(np.ones(len(value), dtype=bool), wrapping)
     mark(curve.sigma < weak_end[0] * (1 - 1e-9), weak_end[1])
-    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which information cannot")
+    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which no information exceeds")
     if bound is not None:
         joint = np.hypot(error, bound.error)
         below = bound.value - value

@@ -207,7 +207,7 @@ class MixtureDenoiser(ExactDenoiser):
         return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y)
 
     def log_density(self, y: Values, sigma: Levels) -> Float[Tensor, " batch"]:
-        """ln p(Y_sigma = y), float64."""
+        """ln p(Y_sigma = y) of each row, the log-density of the noisy law, float64."""
         return self._components(y, sigma)[0].logsumexp(0).to(y.device)
 
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
@@ -222,7 +222,7 @@ class MixtureDenoiser(ExactDenoiser):
     def sample_posterior(
         self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
-        """n independent draws of V given y, float64."""
+        """n independent draws of V given Y_sigma = y, for each row, float64."""
         logit, along = self._components(y, sigma)
         pick = torch.multinomial(logit.softmax(0).T.cpu(), n, replacement=True, generator=generator).T.to(logit.device)
         row = torch.arange(len(y), device=logit.device).expand(n, -1)

@@ -50,11 +50,18 @@ class Filter(ABC, Generic[State]):
 
     @abstractmethod
     def init(self, y0: Float[Tensor, "paths dim"]) -> State:
-        """The filter after :math:`Y_0`."""
+        """The state of the filter after the first measurement y0, :math:`Y_0` of each path."""
 
     @abstractmethod
     def step(self, state: State, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> State:
-        """The filter at t + dt, after the increment dy of the measurement over that step."""
+        """The state of the filter at t + dt.
+
+        Args:
+            state: at t.
+            dy: increment of the measurement over the step, shape (paths, dim).
+            t: time at the beginning of the step.
+            dt: length of the step.
+        """
 
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""

@@ -108,11 +108,11 @@ class System(ABC):
 
     @abstractmethod
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
-        """See :meth:`Path.refined`."""
+        """The same paths on a finer grid, as :meth:`Path.refined` describes it."""
 
     @abstractmethod
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
-        """Draws of :math:`X_0`."""
+        """Independent draws of :math:`X_0`, one for each path."""
 
     @abstractmethod
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,9 @@ SAMPLER = "sampler"
 """An unconditional network, whose images are labelled."""
 PATH_ESTIMATOR = "own_path"
 """Name of the estimators along the model's own path, and key of their jobs."""
-SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
+PICTURES = "pictures"
+"""Features of the pictures themselves, such as frequency bands."""
+SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER, PICTURES)
 
 
 @dataclass(frozen=True)

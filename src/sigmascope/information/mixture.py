@@ -79,6 +79,14 @@ class Mixture(Denoiser):
     ) -> Float[Tensor, "batch *event"]:
         """D_a where a is given, the mixture where it is not.
 
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+            known: None, or under the name of the attribute the index of the value of each row, int64, shape (batch,),
+                -1 where unknown.
+
+        Returns: the estimates, shape (batch, *event), in the dtype of y.
+
         Raises: InputError for another attribute.
         """
         a = self.attributes[0]

@@ -217,8 +217,10 @@ class NoisyClassifier(nn.Module):
         """ln q(a | y) of every attribute, float64, normalised.
 
         Args:
-            y: noisy values; the network itself works in float32.
-            sigma: one noise level per row.
+            y: noisy values, shape (batch, *event); the network itself works in float32.
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+
+        Returns: by attribute, the log-probabilities of its values, shape (batch, values).
 
         Raises: InputError for shapes that do not fit.
         """
@@ -264,6 +266,10 @@ class NoisyClassifier(nn.Module):
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Load the classifier of a folder that a training has made, or of its .safetensors file, with fixed weights.
+
+        Args:
+            folder: of ``sigmascope train --classifier-steps``, or the path of the file.
+            device: where to compute.
 
         Raises: InputError for a path that holds none.
         """

@@ -184,7 +184,17 @@ class NeuralDenoiser(Denoiser):
         return list(torch.split(self._in_parts(rows, sigma.repeat(count), in_one, probabilities), len(y)))
 
     def means_by_value(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "values batch *event"]:
-        """The estimates given each value of an attribute; cost: one call per value."""
+        """The estimates given each value of an attribute, for the same noisy values.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+            attribute: its name.
+
+        Returns: the estimates, shape (values, batch, *event).
+
+        Cost: one row of the network for each value and row.
+        """
         values = len(next(a for a in self.attributes if a.name == attribute).values)
         check_batch(y, sigma, self.event)
         probabilities = {name: q.repeat(values, 1) for name, q in self._probabilities(y, sigma).items()}
@@ -193,7 +203,14 @@ class NeuralDenoiser(Denoiser):
         return self._in_parts(each, sigma.repeat(values), known, probabilities).reshape(values, *y.shape)
 
     def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch channels"]]:
-        """The output of each block of the network given y alone, averaged over pixels, float32."""
+        """The output of each block of the network given y alone, averaged over pixels, on which probes are trained.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+
+        Returns: by the name of the block, float32, shape (batch, channels).
+        """
         check_batch(y, sigma, self.event)
         self.network.features = {}
         try:
@@ -236,7 +253,11 @@ class NeuralDenoiser(Denoiser):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
-        """Load the denoiser of a folder that a training has made; ``bundled`` is the one that comes with the package.
+        """Load the denoiser of a folder that a training has made.
+
+        Args:
+            folder: of ``sigmascope train``; ``bundled`` is the one that comes with the package.
+            device: where to compute.
 
         Raises: InputError for a path that holds none.
         """

@@ -32,11 +32,19 @@ class Source(Protocol):
     continuous: tuple[Continuous, ...]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n values, float32, and their labels by attribute."""
+        """Independent values for training.
+
+        Args:
+            n: how many.
+            generator: of the values.
+
+        Returns: values, float32, shape (n, *event), and by attribute their labels: indices of values, int64, shape
+            (n,), or float, shape (n, dim), of a continuous one.
+        """
         ...
 
     def held_out(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same, of values that are never drawn for training."""
+        """The same, of values that are never drawn for training, for the losses that a training reports."""
         ...
 
 

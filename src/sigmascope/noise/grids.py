@@ -38,7 +38,7 @@ def karras_grid(
     r"""Noise levels evenly spaced in :math:`\sigma^{1/\rho}`, decreasing: the grid of EDM, without its last level 0.
 
     .. math:: \sigma_i = \left(\sigma_{max}^{1/\rho}
-              + \tfrac{i}{N - 1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho, \qquad i = 0, \dots, N - 1
+              + \tfrac{i}{N - 1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho, \quad i = 0, \ldots, N - 1
 
     Of the default 32, the levels 17 to 22, counted from 0, are 1.609, 1.174, .845, .598, .415 and .283.
 

@@ -298,17 +298,29 @@ class Discrete(Schedule):
 
     @classmethod
     def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Discrete:
-        """Betas evenly spaced: DDPM."""
+        """The table of DDPM: ``steps`` betas evenly spaced from ``beta_start`` to ``beta_end``."""
         return cls(np.cumprod(1 - np.linspace(beta_start, beta_end, steps)), "ddpm-linear")
 
     @classmethod
     def scaled_linear(cls, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Discrete:
-        """Square roots of betas evenly spaced: Stable Diffusion."""
+        """The table of Stable Diffusion: square roots of ``steps`` betas evenly spaced between those of the ends.
+
+        Args:
+            steps: number of timesteps.
+            beta_start: the first beta.
+            beta_end: the last beta.
+        """
         return cls(np.cumprod(1 - np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2), "ddpm-scaled-linear")
 
     @classmethod
     def cosine(cls, steps: int = 1000, s: float = 0.008, cap: float = 0.999) -> Discrete:
-        """Betas of the cosine schedule, at most cap: improved DDPM (``squaredcos_cap_v2``)."""
+        """The table of improved DDPM (``squaredcos_cap_v2``): betas of the cosine schedule.
+
+        Args:
+            steps: number of timesteps.
+            s: offset of :class:`Cosine`.
+            cap: the largest beta.
+        """
         kept = Cosine(s).alpha(np.arange(steps + 1) / steps) ** 2
         return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
 

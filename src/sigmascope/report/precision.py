@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
-from sigmascope.report.figures import band, sigma_axis, span_of, style_of, styled, tiled, titled
+from sigmascope.report.figures import GENERATION, band, sigma_axis, span_of, style_of, styled, tiled, titled
 from sigmascope.report.table import number, plus_minus
 
 
@@ -41,7 +41,10 @@ def precision_figure(results: xr.Dataset, curves: Sequence[Curve]) -> Figure:
         ax.set_ylim(0.0, 1.08 * max(float((value + half)[seen].max()), float(row.resolution)))
         unit = str(row.precision_unit.values)
         ax.set_ylabel("± error (root mean square)" + (f", {unit}" if unit else ""))
-    sigma_axis(panels[0], *span, decibels=len(panels) == 1, ticks=7) if len(panels) == 1 else None
+    if len(panels) == 1:
+        sigma_axis(panels[0], *span, decibels=True, ticks=7)
+    else:
+        fig.supxlabel(GENERATION, fontsize=9)
     return fig
 
 
@@ -62,7 +65,7 @@ def known_to(results: xr.Dataset, onsets: Sequence[Onset]) -> list[str]:
         )
         sentences.append(
             f"At σ {number(half.value)}, where half of the information about {row.attribute} is there, it is known to "
-            f"± {value:.3g}{unit} (95 % interval: {plus_minus(value, 1.96 * error)}); nothing known: "
-            f"± {float(of.precision[0]):.3g}{unit}, at σ {number(float(of.sigma[0]))}."
+            f"± {value:.3g}{unit} (95 % interval: {plus_minus(value, 1.96 * error)}); at the first level, "
+            f"σ {number(float(of.sigma[0]))}, to ± {float(of.precision[0]):.3g}{unit}."
         )
     return sentences

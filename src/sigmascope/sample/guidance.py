@@ -51,7 +51,17 @@ class Guided(Denoiser):
         self.event, self.attributes = denoiser.event, denoiser.attributes
 
     def forward(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
-        """D_a + w (D_a − D) where guidance acts, D_a elsewhere."""
+        """D_a + w (D_a − D) where guidance acts, D_a elsewhere.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+            known: by name, for one attribute at least, the value of each row, as the denoiser takes them.
+
+        Returns: the guided estimates, shape (batch, *event).
+
+        Raises: InputError for a call without known attributes.
+        """
         if not known:
             raise InputError("guidance needs known attributes to guide to: pass known={name: value of each row}")
         conditional: Tensor = self.denoiser(y, sigma, known)

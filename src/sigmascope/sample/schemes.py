@@ -109,11 +109,21 @@ class Scheme(ABC):
 
     @abstractmethod
     def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
-        """The state at level ``after``, which is greater than 0."""
+        """One step down.
+
+        Args:
+            model: the denoiser, as schemes call it: ``model.denoise(y, sigma)``.
+            y: the states at level ``sigma``, float64, shape (rows, *event).
+            sigma: their level.
+            after: the next level, lower and greater than 0.
+            noise: returns the next standard normal noise of all rows.
+
+        Returns: the states at level ``after``, float64, shape (rows, *event).
+        """
 
     @abstractmethod
     def last(self, model: Model, y: Tensor, sigma: float) -> Tensor:
-        """The clean value from the last level."""
+        """The clean values from the states ``y`` at the last level ``sigma``, for a grid that ends at 0."""
 
 
 class _Denoised(Scheme):

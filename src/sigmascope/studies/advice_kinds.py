@@ -282,7 +282,7 @@ class NegativePrompt(_Kept):
     name, at_most, formula = "negative_prompt", False, "P_keep(σ) = {p:g}"
     sentence = (
         "a negative prompt against {name} must act above σ {at}: a redraw from there changes {name} in{limit} "
-        "{goes} % of the images, one from below in fewer; guidance changes more than a redraw, and these curves do "
+        "{goes} % of the images, and one from below in fewer; a strong prompt can change more, which this study does "
         "not show how much"
     )
 
@@ -317,7 +317,10 @@ class EarlyExit(_Kept):
     """The highest level where P_sure ≥ 90 %: there the likeliest label is the final one."""
 
     name, reads, formula = "early_exit", "forking", "largest σ with P_sure ≥ {p:g}"
-    sentence = "a check for {name} is right in {stays} % of cases from σ {at} on: stop there what fails it"
+    sentence = (
+        "from σ {at} on, the likeliest {name} is the final one in {stays} % of the images: check it there, and stop "
+        "the generations that show another one"
+    )
     quantity, symbol, fixed = "sure", "P_sure", 0.9
 
     def setting(self, at: Units) -> str:

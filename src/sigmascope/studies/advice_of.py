@@ -79,6 +79,8 @@ def advise(
     if not path.is_file():
         raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
     results = read_study(path, "run the study again")
+    if "resolved_share" in results:
+        raise InputError(f"{folder}: it measures features of the pictures, not labels: pass a study of labels")
     names = [c.attribute for c in to_curves(results, estimator)]
     for name in (keep, redraw):
         if name and name not in names:

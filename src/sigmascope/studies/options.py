@@ -6,6 +6,7 @@ The command line, TOML files and Python share them; :mod:`sigmascope.studies.spe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
@@ -15,7 +16,7 @@ from sigmascope.adapters.naming import names_function
 from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, HiddenNumber, Names, Place, arg, group
 from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
-from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
+from sigmascope.information.estimator import CONDITIONAL, EXACT, PICTURES, POPULATION, SAMPLER, named, names, usual
 from sigmascope.limits import (
     MOST_CALLS,
     MOST_DRAWS,
@@ -36,6 +37,7 @@ LAWS = ("empirical", "heldout")
 MOST_MINUTES = 1_000_000
 _RUNS_CODE = "runs code"  # key of an option's metadata: which code it runs, and how to allow it
 _WHERE = "where"  # key of an option's metadata: for which of its values it runs code; all where there is none
+_FEATURE = re.compile(r"(bands?|lowpass):[\d./-]*|gray")
 T = TypeVar("T")
 
 
@@ -48,7 +50,9 @@ def _estimators(_: str) -> str:
     """The registered estimators, for the help."""
     sentences, explained = [], set[str]()
     kinds = {
-        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model", SAMPLER: "For a model by forks"
+        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model",
+        SAMPLER: "For a model by forks",
+        PICTURES: "For features of pictures",
     }  # fmt: skip
     for kind, heading in kinds.items():
         each = []
@@ -70,7 +74,10 @@ class DataOptions:
     the data and the attributes as arguments of its own, and refuses them here."""
     attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, separated by commas. name:bins=8 cuts a real-valued attribute into quantile bins; shape+scale is the
-    joint attribute of two (not for a hierarchy), which also gives the information about each given the other."""
+    joint attribute of two (not for a hierarchy), which also gives the information about each given the other.
+    angle:resolution=5:period=360 measures an angle as a number, up to noise of 5 degrees, and pose=x+y+z:resolution=0.1
+    a vector (finite data sets, exact filter). Features of the pictures themselves: bands:8 for eight frequency bands,
+    band:1/8, band:2-4/8, lowpass:.25, gray."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: Flag = False
@@ -330,6 +337,21 @@ class StudyOptions(WithModel):
     forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
     pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
     classifying: Annotated[ClassifierOptions, Flat, group("classifier")] = ClassifierOptions()
+
+
+def of_features(attributes: Sequence[str]) -> bool:
+    """Whether entries of ``--attributes`` name features of the pictures themselves.
+
+    Raises: InputError where some of them do and others do not.
+    """
+    named_so = [bool(_FEATURE.fullmatch(entry.strip())) for entry in attributes]
+    if all(named_so) or not any(f for f, entry in zip(named_so, attributes, strict=True) if entry != "gray"):
+        return bool(named_so) and all(named_so)
+    feature, label = attributes[named_so.index(True)], attributes[named_so.index(False)]
+    raise InputError(
+        f"attributes are {', '.join(attributes)}: {feature} is a feature of the pictures and {label} is a label; "
+        "measure them in two studies"
+    )
 
 
 def flat(options: object) -> dict[str, Any]:

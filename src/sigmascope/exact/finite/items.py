@@ -34,7 +34,7 @@ class ItemBelief:
         self.denoiser = denoiser
 
     def first(self, y: Float[Tensor, "rows *event"], sigma: float) -> Float[Tensor, "rows items"]:
-        """ln p(item | Y_sigma = y)."""
+        """ln p(item | Y_sigma = y) of every item, float64, where generation begins."""
         d = self.denoiser
         flat, level = d.rows(y, torch.full((len(y),), sigma, dtype=torch.float64))
         parts = [d.logits(rows, tile, flat, level) for rows, tile in d.tiles(len(y))]
@@ -43,7 +43,7 @@ class ItemBelief:
     def denoised(
         self, log_pi: Float[Tensor, "rows items"], y: Float[Tensor, "rows *event"], sigma: float
     ) -> Float[Tensor, "rows *event"]:
-        """Σ_k π(k) v_k, float64."""
+        """The mean under π, Σ_k π(k) v_k, float64; sigma is not used."""
         d = self.denoiser
         total = torch.zeros(len(y), d.data.size, dtype=torch.float64, device=d.centre.device)
         for rows, tile in d.tiles(len(y)):
