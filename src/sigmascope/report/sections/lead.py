@@ -58,7 +58,7 @@ def summary(
     most: str = "entropy",
     drawn: int = 0,
 ) -> list[str]:
-    """Three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
+    """Up to three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
 
     Args:
         table: onsets, in order.
@@ -69,13 +69,17 @@ def summary(
     """
     rows = [row for row in table if row.attribute not in (doubts or {})]
     reached = [row for row in rows if row.state == "reached"]
-    return [_decided(rows, reached, curves[0].sigma, most), _certainty(reached, curves[0], drawn), _action(reached)]
+    decided = _decided(rows, reached, curves[0].sigma, most)
+    # Where every curve is doubted there are no levels to be sure of, and a wider range would not help.
+    return [decided, _certainty(reached, curves[0], drawn), _action(reached)] if rows else [decided]
 
 
 def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.ndarray, " levels"], most: str) -> str:
     levels = f"between σ {float(sigma[0]):g} and {float(sigma[-1]):g}"
     if not rows:
-        return "Every curve of this study is marked as biased, so no order of the attributes is reported."
+        return (
+            "Every curve of this study is marked as biased at some levels, so no order of the attributes is reported."
+        )
     if not reached:
         return f"No attribute passes half of its {most} {levels}, the noise levels of this study."
     first, last = reached[0], reached[-1]
