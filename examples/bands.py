@@ -52,11 +52,12 @@ def main() -> None:
     ddpm = Foreign(network, (1, 28, 28), schedule, "epsilon", clock=lambda t: t / 1000, unit=Unit(1.0, -0.5))
     field = fit_field(data)
     gaussian = np.array([[field.feature(b).at(float(s)).share for s in sigma] for b in bands])
-    torch.set_grad_enabled(False)
+    with torch.no_grad():
+        of_network, exact = (resolved_shares(d, draws, bands, sigma) for d in (ddpm, FiniteDenoiser(data)))
     panels = {
         "Gaussian model": (sigma, gaussian, 0 * gaussian),
-        "public DDPM": (sigma, *shares(resolved_shares(ddpm, draws, bands, sigma))),
-        "exact filter of 10,000 digits": (sigma, *shares(resolved_shares(FiniteDenoiser(data), draws, bands, sigma))),
+        "public DDPM": (sigma, *shares(of_network)),
+        "exact filter of 10,000 digits": (sigma, *shares(exact)),
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
     for ax, (name, (levels, share, stderr)) in zip(axes, panels.items(), strict=True):
