@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from sigmascope import from_array
-from sigmascope.core import InputError, RealAttribute, generator
+from sigmascope.core import Denoiser, InputError, RealAttribute, generator
+from sigmascope.exact.gaussian import GaussianDenoiser
+from sigmascope.information.reals import ceiling
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.learn.reals import condition_of, continuous_of, noisy_of
 from sigmascope.learn.settings import NULL, NULL_NUMBER, Settings
 from sigmascope.learn.sources import Items
 from sigmascope.learn.training import Trainer
+from sigmascope.studies.run import measure
+from sigmascope.studies.spec import spec_of
+from sigmascope.studies.subjects.model import ConditionalModel, Network
 
 RNG = np.random.default_rng(5)
 N = 3000
@@ -108,3 +114,91 @@ def test_a_network_keeps_its_continuous_conditions(data, tmp_path):
         assert not torch.allclose(loaded(v, sigma, known), model(v, sigma))
         unknown = {"x": torch.full((8, 1), math.nan)}
         assert torch.equal(loaded(v, sigma, unknown), model(v, sigma))
+
+
+def test_the_ceiling_of_the_items():
+    r"""Gaussian values: :math:`\tfrac12 \ln(1 + s^2/r^2)` a column.  Values far apart: their entropy."""
+    x = torch.randn(20_000, 2, generator=generator(3), dtype=torch.float64).numpy()
+    columns = {"a": x[:, 0], "b": 3 * x[:, 1], "turn": RNG.uniform(0, 360, 20_000), "few": np.arange(20_000) % 4 * 10.0}
+    many = from_array(
+        x.astype(np.float32), columns,
+        attributes=("a:resolution=0.1", "ab=a+b:resolution=1", "turn:resolution=10:period=360", "few:resolution=0.5"),
+    )  # fmt: skip
+    a, ab, turn, few = many.reals
+    # A uniform angle: ln 360 less the entropy of the noise, which hardly wraps.
+    truth = {
+        a: 0.5 * math.log(101), ab: 0.5 * math.log(2 * 10),
+        turn: math.log(360 / 10) - 0.5 * math.log(2 * math.pi * math.e), few: math.log(4),
+    }  # fmt: skip
+    for attribute, value in truth.items():
+        found, error = ceiling(many, attribute)
+        # The values are themselves a sample: what they leave open is of the order of 1 / (20,000 r).
+        assert abs(found - value) < 4 * error + 0.01, attribute.name
+        assert error < 0.02
+    assert abs(ceiling(many, replace(a, resolution=0.2))[0] - truth[a]) > 0.5
+
+
+class _Exact(Denoiser):
+    """An exact Gaussian denoiser under the names of attributes of data; a wrecked one ignores or exaggerates them."""
+
+    def __init__(self, exact: GaussianDenoiser, name: str, share: float = 1.0) -> None:
+        super().__init__()
+        self.exact, self.name, self.share, self.event = exact, name, share, exact.event
+        self.attributes = ()
+
+    def forward(self, y, sigma, known=None):
+        free = self.exact(y, sigma)
+        value = (known or {}).get(self.name)
+        return free if value is None else free + self.share * (self.exact(y, sigma, {"a": value}) - free)
+
+
+def gaussian_study(share: float = 1.0, seed: int = 0, draws: int = 20_000, estimators=("score_gap", "mmse_gap")):
+    """A study of a law of two coordinates, by the denoiser that is exact for it, and the information in closed form.
+
+    The items are a large sample of the law, so that the exact denoiser of the law is nearly theirs.
+    """
+    rng = np.random.default_rng(8)
+    root = np.array([[1.0, 0.0], [0.6, 0.5]])
+    v = rng.normal(size=(draws, 2)) @ root.T
+    mean, covariance = torch.from_numpy(v.mean(0)), torch.from_numpy(np.cov(v.T))
+    gain, noise = torch.tensor([[1.0, -0.5]], dtype=torch.float64), torch.tensor([[0.04]], dtype=torch.float64)
+    law = GaussianDenoiser(mean, covariance, gain, noise)
+    data = from_array(v.astype(np.float32), {"a": v @ gain[0].numpy()}, attributes=("a:resolution=0.2",))
+    network = Network(_Exact(law, "a", share), None, None, None, "exact", 0)
+    source = Items(data, holdout=0.0, null=0)
+    subject = ConditionalModel(network, source, data, (), real_attributes=data.reals, held_out=False, scale=1.0)
+    spec = spec_of(
+        data="<a>", model="<m>", estimators=estimators, draws=64, levels=10, sigma_max=20.0, sigma_min=0.05,
+        budget=40_000, seed=seed,
+    )  # fmt: skip
+    return subject, replace(spec.resolve(), fingerprint=data.fingerprint), law
+
+
+def measured_of(subject, spec):
+    return measure(subject, subject.problem(spec), spec, None, False)
+
+
+def test_gaps_of_an_exact_denoiser_are_the_closed_form():
+    """I(A_r; Y) = ½ ln det(Σ + σ²) − ½ ln det(Σ_{V|A_r} + σ²), and the ceiling is ½ ln(1 + var A / r²)."""
+    subject, spec, law = gaussian_study()
+    results = measured_of(subject, spec)
+    truth = np.array([law.information(s) for s in results.sigma.values])
+    for name in ("score_gap", "mmse_gap"):
+        curve = results.sel(attribute="a", estimator=name)
+        off = np.abs(curve.information.values - truth)
+        assert (off < 4 * np.hypot(curve.stderr.values, curve.quadrature_error.values) + 0.003).all(), name
+        assert float(curve.stderr.max()) < 0.1
+    variance = float(law.gain[0] @ law.covariance @ law.gain[0])
+    most = 0.5 * math.log(1 + variance / 0.04)
+    assert float(results.ceiling[0]) == pytest.approx(most, abs=4 * float(results.ceiling_stderr[0]) + 0.01)
+    assert float(results.resolution[0]) == 0.2
+    assert bool(results.trusted.all())
+    assert results.attrs["main_estimator"] == "score_gap"
+
+
+def test_a_network_that_exaggerates_its_condition_is_marked():
+    """‖D_a − D‖² is four times too large, and the squared errors say so."""
+    results = measured_of(*gaussian_study(share=2.0)[:2])
+    marked = ~results.trusted.sel(attribute="a", estimator="score_gap").values.astype(bool)
+    assert marked[results.information.sel(attribute="a", estimator="score_gap").values > 0.5].all()
+    assert float(abs(results.calibration).max()) > 0.5

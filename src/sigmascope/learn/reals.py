@@ -39,8 +39,8 @@ def continuous_of(
 ) -> Continuous:
     r"""The condition with its mean and standard deviation over weighted items and the noise of the resolution.
 
-    On a line the variance is that of the numbers and r².  On a circle, with :math:`q = e^{-(2\pi r/p)^2/2}`, the mean is
-    q times that of (cos, sin), and the mean of cos 2x is q⁴ times that without noise.
+    On a line the variance is that of the numbers plus r².  On a circle, with :math:`q = e^{-(2\pi r/p)^2/2}`, the mean
+    is q times that of (cos, sin), and the mean of cos 2x is q⁴ times that without noise.
     """
     share = (weights / weights.sum())[:, None]
     if a.period is None:

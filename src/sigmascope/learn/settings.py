@@ -57,8 +57,8 @@ class Settings:
     holdout: float = 0.1
     """Share of the items that is kept out of training, for measurements."""
     null: int = 8
-    """Values of an extra attribute of random labels, which is a control; 0 leaves it out. For real-valued attributes the
-    control has the numbers of the first of them in random order."""
+    """Values of an extra attribute of random labels, which is a control; 0 leaves it out. For real-valued attributes it
+    is the numbers of the first of them in random order."""
     precision: Annotated[str, arg("PRECISION", None)] = "auto"
     """Precision of matrix products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
     seed: int = 0

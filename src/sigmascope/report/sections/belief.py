@@ -63,6 +63,8 @@ def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
         ceiling = float(row.ceiling)
         for e in estimators:
             value = row.information.sel(estimator=e).values
+            if np.isnan(value).all():  # of a real-valued attribute, which not every estimator measures
+                continue
             k = int(np.nanargmax(value))
             if value[k] > (1.0 + float(results.attrs["trust_tolerance"])) * ceiling:
                 over.append(f"{e} is {value[k]:.1f} of {ceiling:.1f} nats at σ {row.sigma.values[k]:.3g}")
@@ -73,8 +75,18 @@ def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
 
 def _null(results: xr.Dataset) -> str:
     """The score gap and the best bound of random labels, in words."""
+    if "null_number_score_gap" in results:
+        gap, stderr = float(results.null_number_score_gap[-1]), float(results.null_number_score_gap_stderr[-1])
+        numbers = (
+            "The true information about the numbers of a real-valued attribute in random order is 0, too. Their score "
+            f"gap adds up to {plus_minus(gap, 1.96 * stderr)} nats at the last level."
+        )
+    else:
+        numbers = ""
     if "null_score_gap" not in results:
-        return "The model was trained without an attribute of random labels (train --null 8)."
+        return (numbers.replace(" is 0, too", " is 0")) or (
+            "The model was trained without an attribute of random labels (train --null 8)."
+        )
     value, error = float(results.null_score_gap[-1]), 1.96 * float(results.null_score_gap_stderr[-1])
     words = (
         "The true information about random labels is 0. Their score gap adds up to "
@@ -82,7 +94,7 @@ def _null(results: xr.Dataset) -> str:
     )
     if "null_bound" in results:
         words += f"; their best bound is at most {float(results.null_bound.max()):.2g} at every level"
-    return words + "."
+    return f"{words}. {numbers}".strip()
 
 
 def _measured(pictures: Pictures, findings: Findings) -> list[str]:
