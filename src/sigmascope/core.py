@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from sigmascope.attributes import Attribute as Attribute
@@ -201,13 +201,14 @@ class Draws:
         items: index of the item of each draw, shape (draws,); 0, 1, ... where the law has no items.
         v: the item, float32, shape (draws, *event).
         noise: standard normal, float32, shape (draws, *event).
-        labels: for each attribute, the index of the value of each draw, shape (draws,).
+        labels: for each attribute, the index of the value of each draw, shape (draws,); of a real-valued one, the
+            condition of a network, float64, shape (draws, dim).
     """
 
     items: Int64[Tensor, " draws"]
     v: Tensor
     noise: Tensor
-    labels: Mapping[str, Int64[Tensor, " draws"]] = field(default_factory=dict)
+    labels: Mapping[str, Int64[Tensor, " draws"] | Float64[Tensor, "draws _"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.items.shape[0]

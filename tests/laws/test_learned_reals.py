@@ -118,8 +118,8 @@ def test_a_network_keeps_its_continuous_conditions(data, tmp_path):
 
 def test_the_ceiling_of_the_items():
     r"""Gaussian values: :math:`\tfrac12 \ln(1 + s^2/r^2)` a column.  Values far apart: their entropy."""
-    x = torch.randn(20_000, 2, generator=generator(3), dtype=torch.float64).numpy()
-    columns = {"a": x[:, 0], "b": 3 * x[:, 1], "turn": RNG.uniform(0, 360, 20_000), "few": np.arange(20_000) % 4 * 10.0}
+    x = torch.randn(2000, 2, generator=generator(3), dtype=torch.float64).numpy()
+    columns = {"a": x[:, 0], "b": 3 * x[:, 1], "turn": RNG.uniform(0, 360, 2000), "few": np.arange(2000) % 4 * 10.0}
     many = from_array(
         x.astype(np.float32), columns,
         attributes=("a:resolution=0.1", "ab=a+b:resolution=1", "turn:resolution=10:period=360", "few:resolution=0.5"),
@@ -132,9 +132,9 @@ def test_the_ceiling_of_the_items():
     }  # fmt: skip
     for attribute, value in truth.items():
         found, error = ceiling(many, attribute)
-        # The values are themselves a sample: what they leave open is of the order of 1 / (20,000 r).
-        assert abs(found - value) < 4 * error + 0.01, attribute.name
-        assert error < 0.02
+        # The values are themselves a sample, whose spread and gaps change the ceiling by some hundredths.
+        assert abs(found - value) < 4 * error + 0.03, attribute.name
+        assert error < 0.03
     assert abs(ceiling(many, replace(a, resolution=0.2))[0] - truth[a]) > 0.5
 
 
@@ -152,7 +152,7 @@ class _Exact(Denoiser):
         return free if value is None else free + self.share * (self.exact(y, sigma, {"a": value}) - free)
 
 
-def gaussian_study(share: float = 1.0, seed: int = 0, draws: int = 20_000, estimators=("score_gap", "mmse_gap")):
+def gaussian_study(share: float = 1.0, seed: int = 0, draws: int = 4000, estimators=("score_gap", "mmse_gap")):
     """A study of a law of two coordinates, by the denoiser that is exact for it, and the information in closed form.
 
     The items are a large sample of the law, so that the exact denoiser of the law is nearly theirs.
@@ -169,7 +169,7 @@ def gaussian_study(share: float = 1.0, seed: int = 0, draws: int = 20_000, estim
     subject = ConditionalModel(network, source, data, (), real_attributes=data.reals, held_out=False, scale=1.0)
     spec = spec_of(
         data="<a>", model="<m>", estimators=estimators, draws=64, levels=10, sigma_max=20.0, sigma_min=0.05,
-        budget=40_000, seed=seed,
+        budget=20_000, seed=seed,
     )  # fmt: skip
     return subject, replace(spec.resolve(), fingerprint=data.fingerprint), law
 

@@ -11,6 +11,7 @@ import xarray as xr
 from sigmascope.report.by_estimator import calibration_figure
 from sigmascope.report.findings import Findings
 from sigmascope.report.losses import levels_figure, network_label
+from sigmascope.report.precision import real_attributes
 from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
 from sigmascope.report.table import plus_minus
 
@@ -69,7 +70,8 @@ def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
             if value[k] > (1.0 + float(results.attrs["trust_tolerance"])) * ceiling:
                 over.append(f"{e} is {value[k]:.1f} of {ceiling:.1f} nats at σ {row.sigma.values[k]:.3g}")
         if over:
-            sentences.append(f"{name}: {' and '.join(over)}, more than its entropy.")
+            most = "ceiling" if name in real_attributes(results) else "entropy"
+            sentences.append(f"{name}: {' and '.join(over)}, more than its {most}.")
     return sentences
 
 

@@ -15,6 +15,7 @@ from sigmascope.studies.marks import with_marks
 from sigmascope.studies.subjects.extra import Jobless, Jobs
 
 _GAPS = ("score_gap", "mmse_gap")
+_OF_REALS = " For a real-valued attribute, its ceiling I(A + r N; A) stands in place of H(A), and there is no bound."
 _MAIN = ("bound", "score_gap", "heldout", "mmse_gap")
 
 
@@ -36,6 +37,7 @@ class MarksOfModel(OfGaps):
                         data_bound=by.get((a.name, "heldout")),
                         wrapping=done[LOSSES].warning(),
                         weak_end=done[LOSSES].weak_end(),
+                        real=not isinstance(a, Attribute),
                     )
                 )
         # The main curve is one of every attribute; of real-valued ones there are gaps alone.
