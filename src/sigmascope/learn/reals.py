@@ -30,8 +30,8 @@ def noisy_of(a: RealAttribute, condition: Float[Tensor, "rows dim"]) -> Float[Te
     """The noisy values that conditions are made of, float64; on a circle, up to whole turns."""
     if a.period is None:
         return condition.double()
-    cosine, sine = condition.double().split(1, 1)
-    return torch.atan2(sine, cosine) * (a.period / (2.0 * math.pi))
+    angle = torch.atan2(condition[:, 1:].double(), condition[:, :1].double())
+    return angle * (a.period / (2.0 * math.pi))
 
 
 def continuous_of(

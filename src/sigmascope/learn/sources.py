@@ -115,7 +115,7 @@ class Items:
             return labels
         rows = len(items) // len(generators)
         noise = torch.cat([torch.randn(rows, columns, generator=g, dtype=torch.float64) for g in generators])
-        for a, part in zip(self.reals, noise.split([len(a.columns) for a in self.reals], 1), strict=True):
+        for a, part in zip(self.reals, torch.split(noise, [len(a.columns) for a in self.reals], 1), strict=True):
             labels[a.name] = condition_of(a, self._numbers[a.name][items] + a.resolution * part)
         return labels
 
