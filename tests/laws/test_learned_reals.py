@@ -202,3 +202,63 @@ def test_a_network_that_exaggerates_its_condition_is_marked():
     marked = ~results.trusted.sel(attribute="a", estimator="score_gap").values.astype(bool)
     assert marked[results.information.sel(attribute="a", estimator="score_gap").values > 0.5].all()
     assert float(abs(results.calibration).max()) > 0.5
+
+
+class _Restless(_Exact):
+    """It adds a tenth of any number that it is given to the exact unconditional denoiser."""
+
+    def forward(self, y, sigma, known=None):
+        mean = self.exact(y, sigma)
+        return mean + 0.1 * sum(value[:, :1].to(y) for value in (known or {}).values() if value.is_floating_point())
+
+
+def test_a_network_that_answers_numbers_in_random_order_is_marked():
+    subject, spec, law = gaussian_study()
+    source = Items(subject.data, holdout=0.0, null=8)
+    network = Network(_Restless(law, "a"), None, None, None, "restless", 0, null_number=True)
+    restless = ConditionalModel(
+        network, source, subject.data, (), real_attributes=subject.data.reals, held_out=False, scale=1.0
+    )
+    results = measured_of(restless, spec)
+    gap = results.sel(attribute="a", estimator="score_gap")
+    marked = ~gap.trusted.values.astype(bool)
+    off = results.null_number_score_gap.values > 0.15 * float(results.ceiling[0])
+    assert off.any()
+    assert marked[off].all()
+    assert not off.all()
+    assert any("random labels" in str(r) for r in gap.reason.values)
+
+
+def test_what_a_network_learns_of_a_gaussian():
+    """A = V_1: within 5 % of the ceiling of the closed form at all levels; numbers in random order give nothing."""
+    rng = np.random.default_rng(4)
+    v = rng.normal(size=(3000, 3)) @ np.array([[1.0, 0.0, 0.3], [0.6, 0.5, 0.0], [0.0, 0.2, 0.4]])
+    data = from_array(v.astype(np.float32), {"a": v[:, 0]}, attributes=("a:resolution=0.3",))
+    settings = Settings(
+        network="mlp", width=48, depth=1, steps=1000, batch=512, learning_rate=4e-3, warmup=50, average=300,
+        sigma_min=0.05, sigma_max=40.0,
+    )  # fmt: skip
+    trainer = Trainer(Items(data), settings)
+    while trainer.done < settings.steps:
+        trainer.step()
+    kept = ~trainer.source.kept_out
+    gain, noise = torch.eye(3, dtype=torch.float64)[:1], torch.tensor([[0.09]], dtype=torch.float64)
+    law = GaussianDenoiser(torch.from_numpy(v[kept].mean(0)), torch.from_numpy(np.cov(v[kept].T)), gain, noise)
+    model = trainer.averaged
+    network = Network(model, None, None, settings.sigma_max, "mlp", 0, null_number=True)
+    subject = ConditionalModel(
+        network, trainer.source, data, (), real_attributes=data.reals, held_out=True, scale=model.scale
+    )
+    spec = spec_of(
+        data="<a>", model="<m>", estimators=("score_gap", "mmse_gap"), draws=64, levels=12, sigma_max=20.0,
+        sigma_min=0.06, budget=20_000,
+    )  # fmt: skip
+    results = measured_of(subject, replace(spec.resolve(), fingerprint=data.fingerprint))
+    ceiling_of_law = 0.5 * math.log(1 + float(law.covariance[0, 0]) / 0.09)
+    truth = np.array([law.information(s) for s in results.sigma.values])
+    curve = results.sel(attribute="a", estimator="score_gap")
+    assert np.abs(curve.information.values - truth).max() < 0.05 * ceiling_of_law
+    assert bool(curve.trusted.all())
+    null, error = results.null_number_score_gap.values, results.null_number_score_gap_stderr.values
+    assert (null < 0.03 * ceiling_of_law + 3 * error).all()
+    assert (truth > 0.5 * ceiling_of_law).any()
