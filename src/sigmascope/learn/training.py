@@ -101,7 +101,8 @@ class Trainer(Training):
 
     def _measure(self) -> None:
         """Measure the rate of information at the middle of each bin of levels, with the averaged network."""
-        names = [a.name for a in (*self.model.attributes, *self.model.continuous) if a.name not in (NULL, NULL_NUMBER)]
+        names = [a.name for a in self.model.attributes if a.name != NULL]
+        names += [c.name for c in self.model.continuous if c.name != NULL_NUMBER]
         if not names:
             return
         g = generator(self.settings.seed, Use.LEVEL_ERRORS, self.done)

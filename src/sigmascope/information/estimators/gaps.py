@@ -66,7 +66,7 @@ class _OfModel(Estimator["ModelProblem"]):
 
     def curves(self, problem: ModelProblem, done: Mapping[str, Any]) -> list[Curve]:
         measured = done[GAPS].curves()
-        return [getattr(measured[a.name], self.name) for a in (*problem.attributes, *problem.real_attributes)]
+        return [getattr(measured[a.name], self.name) for a in problem.studied]
 
 
 class ScoreGapOfModel(_OfModel):

@@ -277,7 +277,7 @@ def open_model(
     reals = trained_reals(model, spec.model)
     if not trained and not reals:
         raise InputError(f"{spec.model}: the model is not conditional on any attribute: train one with labels")
-    names = tuple(a.name for a in (*trained, *reals))
+    names = (*(a.name for a in trained), *(a.name for a in reals))
     settings, entries = read_card(model, spec.model)
     spec = as_trained(spec, model, names)
     w = spec.inputs
@@ -289,10 +289,8 @@ def open_model(
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
-    null = next((a for a in model.attributes if a.name == NULL), None)
-    number = any(c.name == NULL_NUMBER for c in model.continuous)
-    if isinstance(source, Items) and same and not held_out:
-        null, number = None, False  # the network was trained on these random labels, so the true gap is not 0
+    # Of items that the network was trained on it may know the random labels, so that the true gap is not 0.
+    null, number = (None, False) if isinstance(source, Items) and same and not held_out else _controls(model)
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     spec = _within(_estimated(spec, classifier is not None), settings)
     digest = weights_digest(folder)
@@ -313,6 +311,12 @@ def open_model(
         network, source, data, studied, real_attributes=reals, held_out=held_out, scale=model.scale
     )
     return subject, spec
+
+
+def _controls(model: NeuralDenoiser) -> tuple[Attribute | None, bool]:
+    """The attribute of random labels of a network, and whether it has that of numbers in random order."""
+    null = next((a for a in model.attributes if a.name == NULL), None)
+    return null, any(c.name == NULL_NUMBER for c in model.continuous)
 
 
 def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
