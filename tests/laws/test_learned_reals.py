@@ -237,7 +237,7 @@ def test_what_a_network_learns_of_a_gaussian():
     v = rng.normal(size=(3000, 3)) @ np.array([[1.0, 0.0, 0.3], [0.6, 0.5, 0.0], [0.0, 0.2, 0.4]])
     data = from_array(v.astype(np.float32), {"a": v[:, 0]}, attributes=("a:resolution=0.3",))
     settings = Settings(
-        network="mlp", width=48, depth=1, steps=600, batch=256, learning_rate=4e-3, warmup=50, average=200,
+        network="mlp", width=48, depth=1, steps=1000, batch=512, learning_rate=4e-3, warmup=50, average=300,
         sigma_min=0.05, sigma_max=40.0,
     )  # fmt: skip
     trainer = Trainer(Items(data), settings)
