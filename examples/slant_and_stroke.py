@@ -1,11 +1,10 @@
 """Slant and stroke width of handwritten digits, as numbers to study.
 
     python examples/slant_and_stroke.py mnist-10k.npz digits.npz
-    sigmascope study digits.npz --attributes slant:resolution=2:unit=degrees,width:resolution=0.1:unit=pixels,digit \\
-        --estimators posterior --out studies/digits
 
-``mnist-10k.npz`` holds ``images``, shape (items, rows, columns), and the label ``digit``.  The study then says at which
-noise level the slant and the width are known, and how precisely.
+The first file holds ``images``, shape (items, rows, columns), and the label ``digit``.  The second one holds the slant
+and the width too; the program prints the command of a study, which says at which noise level they are known, and how
+precisely.
 """
 
 from __future__ import annotations
@@ -54,6 +53,8 @@ def main() -> None:
     np.savez(given.out, images=images, digit=digit, slant=slant, width=width)
     for name, values, unit in (("slant", slant, "degrees"), ("width", width, "pixels")):
         print(f"{name}: {values.mean():.1f} ± {values.std():.1f} {unit} (mean ± standard deviation)")
+    entries = "slant:resolution=2:unit=degrees,width:resolution=0.1:unit=pixels,digit"
+    print(f"sigmascope study {given.out} --attributes {entries} --estimators posterior --out studies/digits")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ _MADE = {
     "fork-sde": f"fork IN/blocks.npz {_TWO} --sigma 2 --forks 8 --seeds 3 --sampler sde --steps 8",
     "fork-turn": f"fork IN/blocks.npz {_TWO} --sigma 0.4 --forks 8 --seeds 3 --sampler ode --renoise 2 --steps 9",
     "fork-hierarchy": f"fork {SMALL} --sigma 0.4 --forks 8 --seeds 4",
+    "mi": "mi IN/samples.npz --steps 20 --seed 3",
+    "mi-given": "mi IN/samples.npz --x a --y b --given kind --steps 20",
     "prompts": "prompts --model diffusers:IN/stable --prompt a_red_cube --n 2 --steps 3 --levels 6 --noises 2",
     "prompts-against": "prompts --model IN/stable --prompt a_red_cube --against a_blue_ball --n 2 --steps 3 --levels 6 "
     "--noises 2 --seed 4",
@@ -150,7 +152,7 @@ _DRY = {
     "refused-option": "fork IN/blocks.npz --drows 3",
     "refused-file": "study nothing.npz",
 }
-_NAMES = ["study", "train", "compare", "generate", "fork", "check", "reproduce", "translate", "advise", "prompts"]
+_NAMES = ["study", "train", "compare", "generate", "fork", "check", "reproduce", "translate", "advise", "prompts", "mi"]
 _PLACED = {  # these take no folder of their own
     *("advise", "translate", "check", "finished", "refused-folder", "dry", "help"),
 }

@@ -42,6 +42,14 @@ def _pictures(side: int) -> dict[str, np.ndarray]:
     return {"images": (255 * v).round().astype(np.uint8), "colour": np.array(COLOURS)[colour], "bright": bright}
 
 
+def samples(path: Path) -> None:
+    """Arrays that depend on each other: numbers in columns, and classes."""
+    rng = np.random.default_rng(8)
+    kind, (a, noise) = rng.integers(0, 3, 300), rng.normal(size=(2, 300))
+    b = a**2 + kind + noise
+    np.savez(path, x=np.stack([a, noise], 1), y=b, a=a, b=b, kind=kind)
+
+
 def folder(path: Path) -> None:
     """Pictures as PNG, a folder for each colour."""
     from PIL import Image
@@ -153,6 +161,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "blobs.npz": blobs,
     "pictures.npz": lambda path: np.savez(path, **_pictures(4)),
     "wider.npz": lambda path: np.savez(path, **_pictures(8)),
+    "samples.npz": samples,
     "images.npz": lambda path: np.savez(path, images=_pictures(16)["images"][:3]),
     "folder": folder,
     "tabled": tabled,

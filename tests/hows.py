@@ -121,6 +121,11 @@ def study_in_this_process(to: pytest.MonkeyPatch, module: types.ModuleType) -> N
     to.setattr(module, "products_per_second", lambda: 1e12)
 
 
+def few_steps(to: pytest.MonkeyPatch, module: types.ModuleType) -> None:
+    whole = module.sigmascope.mutual_information
+    to.setattr(module.sigmascope, "mutual_information", lambda x, y: whole(x[:300], y[:300], steps=20), raising=False)
+
+
 def collect_only(to: pytest.MonkeyPatch, _: object) -> None:
     to.setenv("PYTEST_ADDOPTS", "--collect-only -q -p no:cacheprovider")
 
@@ -179,7 +184,10 @@ HOWS: dict[str, How] = {
     "trained": How("minutes of training", _TRAINED, undrawn),
     "made": How("some seconds", {"n": 4, "steps": 6, "size": 16}),
     "parents": How("some seconds", {"seeds": 2, "size": 16}),
+    "banded": How("half a minute, most of it of network calls", {"draws": 8, "levels": 4}),
     "paths": How("some seconds", {"paths": 200}),
+    "paired": How("a minute or two", {"steps": 20}),
+    "two_arrays": How("half an hour", patch=few_steps),
     "prompted": How("minutes of network calls", {"n": 2, "levels": 4, "noises": 2, "steps": 4}),
     "checked": How("a minute and a half; all rows have a test of their own", patch=of_three_rows),
     "reproduced": How("minutes, and tests of its own", patch=without_stages),

@@ -192,6 +192,18 @@ def _study() -> Path:
     return path
 
 
+def two_arrays(path: Path) -> None:
+    """Arrays x and y, and the information that they share, in nats."""
+    x, noise = np.random.default_rng(0).normal(size=(2, 300))
+    np.savez(path, x=x, y=0.6 * x + 0.8 * noise, nats=-np.log(0.8))
+
+
+def arrays_in_a_folder(path: Path) -> None:
+    """A folder with one file of such arrays."""
+    path.mkdir()
+    two_arrays(path / "pair.npz")
+
+
 def my_model(path: Path) -> None:
     """A module beside the data, whose function returns a network of 8 × 8 pixels and ten classes."""
     text = (ROOT / "docs" / "guides" / "model.md").read_text(encoding="utf-8")
@@ -200,6 +212,8 @@ def my_model(path: Path) -> None:
 
 FILES: dict[str, Callable[[Path], None]] = {
     "my-images.npz": my_images,
+    "samples.npz": two_arrays,
+    "my-tasks": arrays_in_a_folder,
     "lpc-sprites.npz": sprites,
     "cifar10-train.parquet": cifar,
     "3dshapes.h5": shapes3d,

@@ -60,7 +60,7 @@ class Done:
 
 def few_scenes(patch: pytest.MonkeyPatch) -> None:
     """Let the scenes be some of the scenes."""
-    whole, encode = scenes_module.ScenesSource, scenes_module.encode
+    whole = scenes_module.ScenesSource
 
     def some(n: int) -> torch.Tensor:
         return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ITEMS].sort().values
@@ -75,12 +75,16 @@ def few_scenes(patch: pytest.MonkeyPatch) -> None:
         def take(self, items: torch.Tensor) -> torch.Tensor:
             return super().take(some(super().__len__())[items])
 
-    def encoded(columns: dict[str, np.ndarray], n: int, *rest: Any, **more: Any) -> Any:
-        kept = some(n).numpy()
-        return encode({k: c[kept] for k, c in columns.items()}, ITEMS, *rest, **more)
+    def of_some(encode: Any) -> Any:
+        def encoded(columns: dict[str, np.ndarray], n: int, *rest: Any, **more: Any) -> Any:
+            kept = some(n).numpy()
+            return encode({k: c[kept] for k, c in columns.items()}, ITEMS, *rest, **more)
+
+        return encoded
 
     patch.setattr(scenes_module, "ScenesSource", Some)
-    patch.setattr(scenes_module, "encode", encoded)
+    for name in ("encode", "encode_reals"):
+        patch.setattr(scenes_module, name, of_some(getattr(scenes_module, name)))
 
 
 def smaller(given: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,11 +23,16 @@ import sigmascope
 _KINDS = {"exception": "Errors and warnings", "class": "Classes", "function": "Functions", "data": "Constants"}
 
 
+MODULES = ("sigmascope.core",)
+"""Modules that have a page of their own, although they are no packages."""
+
+
 def packages() -> list[str]:
-    """The package and its public subpackages, by their full names."""
+    """The package, its public subpackages and the modules with a page, by their full names."""
     found = pkgutil.walk_packages(sigmascope.__path__, "sigmascope.")
     names = [m.name for m in found if m.ispkg and "bundled" not in m.name]
-    return ["sigmascope", *sorted(n for n in names if getattr(importlib.import_module(n), "__all__", ()))]
+    public = [n for n in names if getattr(importlib.import_module(n), "__all__", ())]
+    return ["sigmascope", *sorted([*MODULES, *public])]
 
 
 @cache
@@ -58,8 +63,15 @@ def entry(package: str, name: str) -> list[str]:
         return [f".. py:{kind}:: {name}", "", f"   The same as :py:obj:`{home}`.", ""]
     if kind == "data":
         return [f".. py:data:: {name}", "", *(f"   {line}" for line in words_of(name, thing)), ""]
-    members = ["   :members:"] if kind in ("class", "exception") else []
+    members = ["   :members:", *inherited(thing)] if kind in ("class", "exception") else []
     return [f".. auto{kind}:: {full}", *members, ""]
+
+
+def inherited(thing: type) -> list[str]:
+    """The option by which a class shows the members of those of its bases that are described nowhere else."""
+    bases = thing.__mro__[1:]
+    elsewhere = [b for b in bases if id(b) in homes() or not b.__module__.startswith("sigmascope")]
+    return [f"   :inherited-members: {','.join(b.__name__ for b in elsewhere)}"] if len(elsewhere) < len(bases) else []
 
 
 def words_of(name: str, thing: Any) -> list[str]:
@@ -70,6 +82,38 @@ def words_of(name: str, thing: Any) -> list[str]:
                 if words := ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(("", name)):
                     return list(words)
     return []
+
+
+def described(target: str) -> str:
+    """Where an object is described that a docstring names by its module, by its class or by its name alone.
+
+    Returns: the full name of the entry; empty for what is not public.
+    """
+    name, _, member = target.rpartition(".")
+    for owner, rest in ((target, ""), (name, f".{member}")):
+        with contextlib.suppress(ImportError, AttributeError, ValueError):
+            module, _, last = owner.rpartition(".")
+            home = homes().get(id(getattr(importlib.import_module(module), last)))
+            if home is not None:
+                return home + rest
+    return by_name().get(target, "") or (f"{by_name()[name]}.{member}" if name in by_name() else "")
+
+
+@cache
+def by_name() -> dict[str, str]:
+    """The full name of each public object whose last name no other has."""
+    last = [full.rpartition(".")[2] for full in homes().values()]
+    return {n: full for n, full in zip(last, homes().values(), strict=True) if last.count(n) == 1}
+
+
+def _resolve(app: Any, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
+    """A link for a name that the domain does not find, as docstrings name objects where they are defined."""
+    target = described(node.get("reftarget", "")) if node.get("refdomain") == "py" else ""
+    if not target:
+        return None
+    domain = env.get_domain("py")
+    found: nodes.Node | None = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, text)
+    return found
 
 
 class PublicNames(SphinxDirective):
@@ -93,4 +137,5 @@ class PublicNames(SphinxDirective):
 def setup(app: Any) -> dict[str, bool]:
     """Make the directive known to sphinx."""
     app.add_directive("public-names", PublicNames)
+    app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

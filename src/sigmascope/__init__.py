@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sigmascope.information.maps import information_maps as information_maps
     from sigmascope.information.pointwise import pointwise as pointwise
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
+    from sigmascope.mutual.estimate import mutual_information as mutual_information
     from sigmascope.studies.network_options import NetworkOptions as NetworkOptions
     from sigmascope.studies.options import ClassifierOptions as ClassifierOptions
     from sigmascope.studies.options import DataOptions as DataOptions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sigmascope.studies.options import GapOptions as GapOptions
     from sigmascope.studies.options import PipelineOptions as PipelineOptions
     from sigmascope.studies.options import Sampling as Sampling
+    from sigmascope.studies.options import TimeOptions as TimeOptions
     from sigmascope.studies.plotting import plot as plot
     from sigmascope.studies.results import conditional as conditional
     from sigmascope.studies.results import to_curves as to_curves
@@ -64,6 +66,7 @@ _HOME = {
     "Unit": "sigmascope.adapters.foreign",
     "load": "sigmascope.data",
     "load_model": "sigmascope.adapters.models",
+    "mutual_information": "sigmascope.mutual.estimate",
     "onsets": "sigmascope.analysis.onset",
     "plot": "sigmascope.studies.plotting",
     "pointwise": "sigmascope.information.pointwise",
@@ -75,5 +78,6 @@ _HOME |= dict.fromkeys(
     ("ClassifierOptions", "DataOptions", "ExactOptions", "ForkOptions", "GapOptions", "PipelineOptions", "Sampling"),
     "sigmascope.studies.options",
 )
+_HOME["TimeOptions"] = "sigmascope.studies.options"
 __all__ = ["__version__", *_HOME]
 __getattr__, __dir__ = late(__name__, _HOME)

@@ -22,15 +22,16 @@ Place: Any = tyro.conf.Positional
 """Marks an argument that is given without a name."""
 
 
-def arg(metavar: str, hint: str | Callable[[str], str] | None = "") -> Any:
+def arg(metavar: str, hint: str | Callable[[str], str] | None = "", text: str | None = None) -> Any:
     """How the help shows an option.
 
     Args:
         metavar: the word that stands for its value.
         hint: the text in place of the default, or a function that makes it of the default; empty: no text; None: the
             default itself.
+        text: the text of the help, where the docstring of the option is for Python alone; None: the docstring.
     """
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, help=text)
 
 
 def group(name: str) -> Any:

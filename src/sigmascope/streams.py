@@ -40,6 +40,10 @@ class Use(IntEnum):
     CLASSIFIER_BATCHES = 41  # of the training of a classifier
     CLASSIFIER_HELD_OUT = 42  # values and noise of the losses that it reports
     DIRECTIONS = 51  # values from which the principal directions of the data are estimated
+    PAIR_FOLDS = 52  # of the information of two arrays: which samples each network is evaluated on
+    PAIR_TRAINING = 53  # weights, batches and noise of its denoisers
+    PAIR_HELD_OUT = 54  # noise of its evaluation
+    PAIR_BOUND = 55  # weights and batches of its lower bound
     SHOWN = 61  # of the reproduction: the image and the signals that are shown
     INDEPENDENT_LABELS = 62  # labels that are independent of the image
     FORKED_ITEMS = 63  # children of the shown images, and parents of the model's children
@@ -88,7 +92,14 @@ class SeedOf(IntEnum):
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words)."""
+    """The generator of one stream of a seed; streams are independent (numpy's SeedSequence spreads the words).
+
+    Args:
+        seed: not negative.
+        stream: non-negative integers, the words that name the stream.
+
+    Returns: a generator on the CPU.
+    """
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
@@ -99,16 +110,17 @@ def seed_of(use: SeedOf, seed: int) -> int:
 
 
 class Streams:
-    """Noise of rows; the stream of a row depends only on the seed and on its own key.
+    """Standard normal noise of rows, each of which has a random stream of its own.
 
-    A row is therefore the same for any number of other rows, of forks of other rows, or of further steps.
+    The stream of a row depends only on the seed and on the key of the row, so it is the same for any number of other
+    rows, of forks of other rows, or of further steps.  Calling the object returns the next noise of all rows, float64,
+    shape (rows, *event), on the CPU.
 
     Args:
         seed: not negative.
-        keys: for each row, the words of its stream, e.g. ``(use, parent, fork)``.
+        keys: for each row, a tuple of non-negative integers that names its stream, as from :func:`rows`; rows with
+            equal keys get equal noise.
         event: shape of one row.
-
-    Calling it gives the next noise of all rows, float64, shape (rows, *event).
     """
 
     def __init__(self, seed: int, keys: Sequence[tuple[int, ...]], event: tuple[int, ...]) -> None:
@@ -130,5 +142,5 @@ class Streams:
 
 
 def rows(count: int) -> list[tuple[int, ...]]:
-    """Keys of rows that have only a number."""
+    """Keys for the rows 0, 1, ..., count - 1 of :class:`Streams`, which differ in their number alone."""
     return [(NoiseOf.ROWS, i) for i in range(count)]

@@ -122,7 +122,7 @@ def test_each_wrong_wrapping_is_said_before_the_numbers(wrong, wrapped, path, tm
     assert results.attrs["wrapping"] in against(results, "colour", "score_gap")
     gap, ceiling = results.information.sel(estimator="score_gap").values[0], float(results.ceiling[0])
     highest, at = float(gap.max()), float(results.sigma[gap.argmax()])
-    number = f"score_gap is {highest:.1f} of {ceiling:.1f} nats at σ {at:.3g}, more than its entropy"
+    number = f"score_gap is {highest:.1f} nats at σ {at:.3g}, above its entropy of {ceiling:.1f} nats"
     assert (number in page) == (highest > 1.1 * ceiling)
     assert highest > 5 * ceiling or wrong != "empty class"
     assert results.attrs["main_estimator"] == "heldout"

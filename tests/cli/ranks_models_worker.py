@@ -20,6 +20,7 @@ from asked import study
 FOLDER = Path(sys.argv[2])
 EVERY = ("score_gap", "mmse_gap", "filter", "likelihood", "classifier", "probes", "posterior", "own_path")
 PICTURES = {"data": str(FOLDER / "pictures.npz"), "attributes": ("colour",), "draws": 8, "levels": 4}
+MANY = {**PICTURES, "data": str(FOLDER / "many" / "pictures.npz")}
 FORKED = {"forks": 6, "steps": 4}
 FREE = {"model": f"diffusers:{FOLDER / 'free'}", **FORKED}
 STUDIES: dict[str, dict[str, Any]] = {
@@ -37,11 +38,11 @@ STUDIES: dict[str, dict[str, Any]] = {
         "budget": 2500, "estimators": tuple(e for e in EVERY if e != "classifier"),
     },
     "trained": {
-        **PICTURES, "model": f"diffusers:{FOLDER / 'classes'}", "null_class": 3, "classes": "by-order",
+        **MANY, "model": f"diffusers:{FOLDER / 'classes'}", "null_class": 3, "classes": "by-order",
         "budget": 2500, "classifier_steps": 6, "estimators": ("score_gap", "filter", "classifier"),
         "precision": "bfloat16",
     },
-    "free and trained": {**PICTURES, **FREE, "estimators": ("forks", "classifier"), "classifier_steps": 6},
+    "free and trained": {**MANY, **FREE, "estimators": ("forks", "classifier"), "classifier_steps": 6},
     "free": {**PICTURES, **FREE, "estimators": ("forks", "probes", "posterior", "own_path")},
     "made": {"data": "generated", "labeller": "labels:colour", "draws": 40, "levels": 3, **FREE},
 }  # fmt: skip

@@ -123,7 +123,7 @@ def test_numbers_alone(path, tmp_path, capsys):
     [
         ("x:resolution=0.1", "trained with resolution 0.2 of x: write x"),
         ("angle:resolution=20", "trained with resolution 20 and period 360 of angle: write angle"),
-        ("kind:resolution=1", "'kind' is not a real-valued attribute of the model"),
+        ("kind:resolution=1", "the model has no real-valued attribute 'kind'"),
     ],
 )
 def test_another_resolution_is_refused(path, model, entry, message, capsys):

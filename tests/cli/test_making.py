@@ -12,6 +12,8 @@ import xarray as xr
 
 from sigmascope.cli import main
 from sigmascope.exact.finite.filter import FiniteDenoiser
+from sigmascope.studies import GenerateTask, generate
+from sigmascope.studies.options import changed
 
 SMALL = "hierarchy:v=4,m=2,s=2,L=3,seed=2"
 
@@ -351,3 +353,12 @@ def test_dry_run_of_a_hierarchy(capsys):
     assert "10^3 data of 8 leaves of 4 numbers" in printed
     assert "denoisings" in printed
     assert json.dumps("posterior") in printed
+
+
+def test_python_generates_by_a_model_too(tmp_path):
+    """A task that names a model is not made by the filter of its data."""
+    task = changed(GenerateTask(), model="bundled", n=2, steps=3, watch=("shape",))
+    assert "shape" in generate(task, tmp_path / "made", progress=False)[0]
+    assert 'model = "bundled"' in (tmp_path / "made" / "generate.toml").read_text(encoding="utf-8")
+    with np.load(tmp_path / "made" / "generate.npz") as file:
+        assert file["images"].shape == (2, 3, 16, 16)

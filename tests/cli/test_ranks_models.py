@@ -13,6 +13,7 @@ import xarray as xr
 import gold_inputs
 from asked import study
 from cli.test_ranks import launch, one_thread
+from dressing import pictures
 
 WORKER = Path(__file__).with_name("ranks_models_worker.py")
 __all__ = ["one_thread"]
@@ -23,6 +24,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name in ("pictures.npz", "classes", "free", "labels.py"):
         assert gold_inputs.ready(folder, name, folder)
+    (folder / "many").mkdir()
+    pictures(folder / "many", 120)  # a fifth of them is enough to measure on
     return folder
 
 
@@ -44,11 +47,15 @@ def studies(folder):
     return ranks_models_worker.STUDIES
 
 
-def identical(a: xr.Dataset, b: xr.Dataset) -> None:
-    """The same variables and attributes, every float to the last digit."""
+def identical(a: xr.Dataset, b: xr.Dataset, *, rounded: bool = False) -> None:
+    """The same variables and attributes, every float to the last digit, or rounded."""
     assert set(a.data_vars) == set(b.data_vars)
     for name in a.data_vars:
-        np.testing.assert_array_equal(a[name].values, b[name].values, err_msg=str(name))
+        one, other = a[name].values, b[name].values
+        if rounded and one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5, err_msg=str(name))
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=str(name))
     assert list(map(repr, a.attrs.items())) == list(map(repr, b.attrs.items()))
 
 
@@ -63,7 +70,8 @@ def test_two_ranks_have_the_numbers_of_one_process(folder, said, name, one_threa
         xr.open_dataset(folder / f"{name}.nc", engine="h5netcdf") as together,
         xr.open_dataset(folder / "alone.nc", engine="h5netcdf") as alone,
     ):
-        identical(together, alone)
+        # Ranks share the batches of a training, so its gradients are sums in another order.
+        identical(together, alone, rounded="trained" in name)
 
 
 @pytest.mark.parametrize("name", ["bundled", "until"])

@@ -211,7 +211,7 @@ def marked(folder, trusted: np.ndarray, verdict: str) -> None:
     results.to_netcdf(folder / "results.nc", engine="h5netcdf")
 
 
-BIASED = "biased at all levels: it lies above the entropy, which information cannot"
+BIASED = "biased at all levels: it lies above the entropy, which no information exceeds"
 
 
 def test_advice_reads_the_marks(tmp_path, capsys):

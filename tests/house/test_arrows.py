@@ -17,6 +17,7 @@ WORDS = {
     "attributes",
     "console",
     "core",
+    "curves",
     "device",
     "distributed",
     "errors",
@@ -38,7 +39,8 @@ MAY = {
     "limits": {"errors"},
     "_late": set(),
     "attributes": {"errors"},
-    "core": {"attributes", "errors", "rare", "streams"},
+    "curves": {"rare"},
+    "core": {"attributes", "curves", "errors", "streams"},
     "distributed": {"errors"},
     "device": {"distributed", "errors"},
     "paths": {"core"},
@@ -51,16 +53,17 @@ MAY = {
     "adapters": {"_late", "core", "learn", "noise"},
     "information": LAWS - {"_version", "arguments", "console", "device", "filtering", "limits", "paths"}
     | {"_late", "learn"},
+    "mutual": {"_late", "errors", "limits", "streams"},
     "analysis": {"_late", "core", "information", "limits", "noise", "rare"},
-    "report": {"_late", "analysis", "console", "core", "information"},
+    "report": {"_late", "analysis", "console", "core", "information", "mutual"},
     "checks": LAWS - {"_version", "device", "distributed", "limits", "rare"} | {"information"},
-    "studies": LAWS | {"_late", "adapters", "analysis", "information", "learn", "report"},
+    "studies": LAWS | {"_late", "adapters", "analysis", "information", "learn", "mutual", "report"},
     "reproduction": LAWS | {"_late", "analysis", "information", "learn", "report", "studies"},
     "commands": WORDS
     | {"_late", "adapters", "checks", "data", "information", "learn", "noise", "report", "reproduction", "studies"},
     "cli": {"_version", "commands", "console", "distributed", "errors", "studies"},
     "__init__": {"adapters", "_late", "_version", "analysis", "core", "data", "errors", "exact", "information"}
-    | {"learn", "studies"},
+    | {"learn", "mutual", "studies"},
     "__main__": {"cli"},
 }
 

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers and transforme
 LIST = Path(__file__).with_name("as_it_stands.txt").read_text(encoding="utf-8")
 SNIPPETS = {
     "README.md": ("few",),
+    "docs/guides/bands.md": ("few",),
     "docs/guides/bias.md": ("few",),
     "docs/guides/continuous.md": ("few",),
     "docs/guides/filtering.md": ("few", "few"),

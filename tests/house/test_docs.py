@@ -56,7 +56,7 @@ def test_every_package_has_a_page():
 
     found = ["sigmascope"] + [m.name for m in walk_packages(sigmascope.__path__, "sigmascope.") if m.ispkg]
     public = [name for name in found if getattr(importlib.import_module(name), "__all__", ())]
-    assert sorted(public) == PACKAGES
+    assert sorted([*public, "sigmascope.core"]) == PACKAGES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -79,6 +79,30 @@ def test_a_formula_is_shown_as_one(site):
     assert "<math" in (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
 
 
+def test_an_option_is_shown_with_its_type_and_its_text(site):
+    """Without the marks of the command line, and without a type made of the words before a colon."""
+    page = (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
+    entry = page.partition('id="sigmascope.ForkOptions.forks"')[2].partition("</dd>")[0]
+    text = " ".join(re.sub(r"<[^>]+>", "", entry).split())
+    assert "forks: int = 0" in text
+    assert "for the estimator forks: at least as many as the attribute has values." in text
+    assert "stands for the default: 64; for a pipeline 16." in text
+    assert "tyro" not in page
+
+
+def test_docstrings_are_linked(site, monkeypatch):
+    """An object is named where it is defined, or by its name alone, and described in another module."""
+    page = (site / "reference" / "sigmascope.html").read_text(encoding="utf-8")
+    for target in ("core.html#sigmascope.core.ItemSource", "data.html#sigmascope.data.from_array"):
+        assert f'href="sigmascope.{target}"' in page or f'href="#sigmascope.{target.rpartition(".")[2]}"' in page
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    names = importlib.import_module("public_names")
+    assert names.described("sigmascope.adapters.models.load_model") == "sigmascope.load_model"
+    assert names.described("sigmascope.learn.neural.NeuralDenoiser.load") == "sigmascope.NeuralDenoiser.load"
+    assert names.described("SamplesPosterior") == "sigmascope.core.SamplesPosterior"
+    assert names.described("sigmascope.nothing.Of") == names.described("torch") == ""
+
+
 def test_docstrings_are_read_as_they_are_written(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     docstrings = importlib.import_module("docstrings")
@@ -86,4 +110,9 @@ def test_docstrings_are_read_as_they_are_written(monkeypatch):
     assert docstrings.fielded(lines) == [
         "What.", "", ":Returns: shape (rows,", "    more).", "", "Text.", ":math:`a` is so.", "", ":Raises: InputError."
     ]  # fmt: skip
+    assert docstrings.fielded(["Errors: small.", "Valid when: so."]) == [":Errors: small.", ":Valid when: so."]
+    assert docstrings.default_of("sigmascope.ForkOptions.forks") == (
+        "``0`` stands for the default: 64; for a pipeline 16."
+    )
+    assert docstrings.default_of("sigmascope.Sampling.draws") == ""
     assert docstrings.escaped("(rows, *event) of ``*a`` and *this*") == r"(rows, \*event) of ``*a`` and *this*"

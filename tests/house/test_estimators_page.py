@@ -15,6 +15,7 @@ OF = {
     "population": "A population, by items held out",
     "conditional model": "A network that can be conditional",
     "sampler": "A network without conditions",
+    "pictures": "Features of the pictures themselves",
 }
 
 

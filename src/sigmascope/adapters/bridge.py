@@ -21,16 +21,25 @@ from sigmascope.core import UNKNOWN, Attribute, Denoiser, HasPosterior, InputErr
 
 
 class ByPosterior(Denoiser):
-    """A denoiser that is conditional through a posterior at every noise level, such as a classifier of noisy values.
+    r"""A denoiser that is conditional through a posterior at every noise level, such as a classifier of noisy values.
 
-    Several known attributes count as independent given y: their gradients are added.
+    .. math:: D_a(y, \sigma) = D(y, \sigma) + \sigma^2\, \nabla_y \ln q(a \mid y, \sigma)
+
+    The true D and the true posterior give the true :math:`D_a`.  A learned posterior gives a biased one: compare it
+    with bounds, like any learned denoiser.  Several known attributes count as independent given y: their gradients are
+    added.
 
     Args:
         denoiser: the unconditional denoiser.
-        posterior: of the attributes; differentiable in y.
+        posterior: an object with ``log_posterior(y, sigma, attribute)``, which returns ln q(a | y) for every value a,
+            shape (batch, values), and can be differentiated in y.
         attributes: the attributes; empty: ``posterior.attributes``.
 
     Raises: InputError where there are none.
+
+    Cost: one call of the denoiser, and for each known attribute one of the posterior with its gradient.
+
+    References: Efron (2011) for Tweedie's formula; Dhariwal & Nichol (2021), classifier guidance.
     """
 
     def __init__(self, denoiser: Denoiser, posterior: HasPosterior, attributes: tuple[Attribute, ...] = ()) -> None:
@@ -45,9 +54,12 @@ class ByPosterior(Denoiser):
         """D plus sigma² times the gradients of ln q of the known attributes, in the dtype of y.
 
         Args:
-            y: noisy values.
-            sigma: one level per row.
-            known: by attribute, the index of each row's value, -1 where unknown.
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,), in the unit of y.
+            known: by name, for some of the attributes: the index of the value of each row, int64, shape (batch,), -1
+                where unknown.
+
+        Returns: the conditional means, shape (batch, *event).
 
         Raises: InputError for an unknown attribute, or a posterior without a gradient.
         """

@@ -34,7 +34,17 @@ from sigmascope.learn.calling import Calling
 from sigmascope.noise import Schedule
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
-"""Targets that a network may have been trained on."""
+r"""Names of what a network may have been trained to predict, with the D that :class:`Foreign` makes of its output f.
+
+The network gets :math:`x = \alpha (v + \sigma n)`, and :math:`s = \alpha \sigma` is the standard deviation of the noise
+in x:
+
+- ``epsilon``: n, so :math:`D = y - \sigma f`;
+- ``sample``: v, so :math:`D = f`;
+- ``v_prediction``: :math:`\alpha n - s v`, so :math:`D = (\alpha x - s f) / (\alpha^2 + s^2)`;
+- ``flow_prediction``: :math:`n - v`, so :math:`D = (x - s f) / (\alpha + s)`;
+- ``denoiser``: v, and the network gets :math:`y = v + \sigma n` instead of x, so :math:`D = f`.
+"""
 
 Values = Float[Tensor, "batch *event"]
 """Values, one per row."""
@@ -51,11 +61,16 @@ _CHUNK = 256  # largest number of rows of one call, where nothing else was tried
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a network's values, which are ``scale`` times ours plus ``offset``: 2 and -1 for pixels from -1 to 1.
+    """The unit of a network's values, from that of the data.
+
+    A value of the network is ``scale`` · v + ``offset``, and its noise level is ``scale`` · sigma.  For data from 0 to
+    1 and a network of values from -1 to 1 they are 2 and -1.
 
     Args:
-        scale: above 0; the network's noise level is ``scale`` times ours.
-        offset: of values.
+        scale: above 0.
+        offset: added to values.
+
+    Raises: InputError for a scale that is not above 0.
     """
 
     scale: float = 1.0
@@ -67,21 +82,39 @@ class Unit:
 
 
 class Foreign(Denoiser):
-    """A denoiser made of a network, its schedule and its parametrisation.
+    r"""A denoiser made of a network of another program, its schedule and the name of what it predicts.
+
+    The network gets :math:`x = \alpha(t)\,(v + \sigma(t)\, n)` at the schedule's time t of the noise level.  With
+    :math:`s = \alpha\sigma` and f the output of the network,
+
+    =================== =============================== =========================================
+    prediction          target of the network           D
+    =================== =============================== =========================================
+    ``epsilon``         n                               :math:`y - \sigma f`
+    ``sample``          v                               :math:`f`
+    ``v_prediction``    :math:`\alpha n - s v`          :math:`(\alpha x - s f) / (\alpha^2 + s^2)`
+    ``flow_prediction`` :math:`n - v`                   :math:`(x - s f) / (\alpha + s)`
+    ``denoiser``        v, from y instead of x          :math:`f`
+    =================== =============================== =========================================
 
     Args:
-        network: a function or module; see :data:`Network`.
+        network: a function or module f(x, time, label): x of shape (batch, *event), time of shape (batch,), label the
+            index of each row's class, int64, shape (batch,), or None without classes.  It returns a tensor of the shape
+            of x.  Without classes it may take (x, time) alone.  A module gets x in the type of its parameters (or of
+            its attribute ``takes``) and a function in float32; times are in float32 or better.
         event: shape of a value.
-        schedule: of the network, with noise levels in the network's unit.
+        schedule: alpha and sigma of the network's time, with sigma in the unit of the network's own values.
         prediction: target of the network, one of :data:`PREDICTIONS`.
-        clock: from the schedule's time to the time that the network takes; None: they are equal.
+        clock: from the schedule's time, shape (batch,), to the time that the network takes; None: they are equal.
         attribute: the class, of a conditional network.
         null: index that stands for an unknown class; None: there is none, and an unknown class is refused.
-        unit: of the network's values.
-        device: where a function computes; None: where the modules that it uses are (:func:`modules_of`), else where y
-            is.  A module computes where its parameters are.
+        unit: from the unit of the data to that of the network's values; None: they are the same.
+        device: where a function computes; None: where the modules that it uses are, else where y is.  A module computes
+            where its parameters are.
 
     Raises: InputError for an unknown prediction.
+
+    References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); Lipman et al. (2023) for the flow.
     """
 
     mixes_conditions = True  # a row of a call may have a class, or none, whatever the others have
@@ -115,9 +148,12 @@ class Foreign(Denoiser):
         """The network's estimate of E[V | Y_sigma = y, class], in the dtype of y.
 
         Args:
-            y: noisy values, in our unit.
-            sigma: one noise level per row, in our unit.
-            known: of the class, its index in each row, -1 where unknown.
+            y: noisy values, shape (batch, *event), in the unit of the data.
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+            known: under the name of the attribute, the index of each row's class, int64, shape (batch,), -1 where
+                unknown.
+
+        Returns: the posterior means, of the shape of y and in the unit of the data.
 
         Raises: InputError for shapes that do not fit, levels outside the schedule, a class that the network does not
             have, or an unknown one where it needs one.

@@ -32,17 +32,17 @@ _TIMES = 101  # of a schedule, in a digest
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model, with what is known of it.
+    """A model that is ready to be measured, with what is known of it; :func:`load_model` makes it.
 
     Args:
         name: as it is named on the command line; the class in angle brackets for an object.
         words: its kind, in words.
-        denoiser: on its values: those of the data, pixels from 0 to 1, or latents.
-        digest: of its weights and settings.
+        denoiser: the model itself, on its own values: those of the data, pixels from 0 to 1, or latents.
+        digest: hexadecimal digest of its weights and settings.
         lowest: its smallest noise level, in the unit of its values.
         highest: its largest noise level; None: unlimited.
-        pipe: the pipeline of diffusers, if it is one.
-        folder: of ``sigmascope train``, if it comes from there.
+        pipe: the pipeline of diffusers; None for other models.
+        folder: the folder of ``sigmascope train``; None for other models.
     """
 
     name: str
@@ -90,18 +90,22 @@ def load_model(
     allow_pickle: bool = False,
     variant: str = "",
 ) -> LoadedModel:
-    """Load a model of any kind, for evaluation, with fixed weights.
+    """Load a model of any kind, in evaluation mode and with fixed weights.
+
+    A denoiser that is passed is not copied: it is itself put into this mode.
 
     Args:
         model: a denoiser, such as a :class:`~sigmascope.adapters.foreign.Foreign`; a pipeline of diffusers; or a name:
             ``"bundled"``, the folder of a training or of a pipeline, ``"hub:owner/name"``, or ``"module:function"``, a
             function of no arguments that returns any of these.
         device: to move it to; None: it stays where it is, or on the CPU where it is read from files.
-        null: for a class-conditional pipeline, the index of the class that means none.
+        null: for a class-conditional pipeline, the index of the class that means none; None: the pipeline's own.
         prompts: for a text-to-image pipeline, the values of its attribute ``prompt``.
         size: for a text-to-image pipeline, side of its images in pixels; 0: its own.
-        allow_pickle: read weights of a pipeline's folder that only come as pickles, which can run any code.
-        variant: of the weights of a pipeline, e.g. ``fp16``.
+        allow_pickle: whether to read weights of a pipeline's folder that only come as pickles, which can run any code.
+        variant: variant of the weights of a pipeline, e.g. ``fp16``; empty: the default one.
+
+    Returns: the model, once one or two calls have shown that its output is finite and has the shape of its input.
 
     Raises: InputError, in one line, for what is no model, cannot be read, or whose output is not finite.
     """

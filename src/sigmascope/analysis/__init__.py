@@ -9,6 +9,7 @@ from sigmascope._late import late
 if TYPE_CHECKING:
     from sigmascope.analysis.memorisation import gaussian_collapse as gaussian_collapse
     from sigmascope.analysis.onset import Onset as Onset
+    from sigmascope.analysis.onset import Quantity as Quantity
     from sigmascope.analysis.onset import crossings as crossings
     from sigmascope.analysis.onset import onsets as onsets
     from sigmascope.analysis.trust import Trust as Trust
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Onset": "sigmascope.analysis.onset",
+    "Quantity": "sigmascope.analysis.onset",
     "Trust": "sigmascope.analysis.trust",
     "crossings": "sigmascope.analysis.onset",
     "gaussian_collapse": "sigmascope.analysis.memorisation",

@@ -33,7 +33,7 @@ def identified_at(
     """The noise level of each draw below which its effective number of items stays under the threshold.
 
     It is interpolated in ln sigma and ln n_eff; 0 where the last level is not under the threshold, infinity where all
-    levels are.  Arguments and exceptions are those of :func:`collapse`.
+    levels are.  Args and exceptions are those of :func:`collapse`.
     """
     shape = np.shape(effective_items)
     if len(shape) != 2 or shape[0] != len(sigma) or len(sigma) < 2 or 0 in shape or np.any(np.diff(sigma) >= 0):
@@ -95,20 +95,24 @@ def collapse(
 
 
 def gaussian_collapse(items: float, dim: int, scale: float = 1.0) -> float:
-    r"""Where an exact filter of n normal items in d dimensions identifies them, as d grows with ln n / d fixed.
+    r"""The noise level at which an exact filter of n normal items in d dimensions identifies them.
+
+    The items are drawn from :math:`N(0, s^2 I)`.  In the limit :math:`d \to \infty` with :math:`\ln n / d` fixed,
 
     .. math:: \ln n = \tfrac d2 \ln\left(1 + \frac{s^2}{\sigma_C^2}\right), \qquad
               \sigma_C = \frac{s}{\sqrt{n^{2/d} - 1}}
 
-    The item's own weight in the posterior is :math:`e^{-\|n\|^2/2} \approx e^{-d/2}`, that of the n others together
+    Let :math:`y = v + \sigma\varepsilon` be an item under noise, and :math:`p_\sigma` the density of
+    :math:`N(0, (s^2 + \sigma^2) I)`, the law of y.  The item's own weight in the posterior is
+    :math:`e^{-\|\varepsilon\|^2/2} \approx e^{-d/2}`, that of the others together
     :math:`n\,(2\pi\sigma^2)^{d/2}\, p_\sigma(y) \approx n\,(1 + s^2/\sigma^2)^{-d/2} e^{-d/2}`: they are equal at
-    :math:`\sigma_C`, where the random energy model of the others also freezes.  The right-hand side is
+    :math:`\sigma_C`, where the random energy model of the others also freezes.  The right-hand side of the equation is
     :math:`I(V; Y_\sigma)` of one normal V: the items are a random code, which can be decoded up to its capacity.  In
     Ornstein-Uhlenbeck time, :math:`\sigma^2 = e^{2t} - 1`, it is :math:`t_C = \tfrac12 \ln(1 + s^2/(n^{2/d} - 1))`.
 
     Args:
-        items: n, at least 2.
-        dim: d.
+        items: n, the number of items, at least 2.
+        dim: d, the number of coordinates of an item.
         scale: s, the standard deviation of a coordinate of an item.
 
     Returns: :math:`\sigma_C`, in the unit of ``scale``.  In finite dimension, single draws scatter about it by some

@@ -28,7 +28,12 @@ RESAMPLED_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Quantity:
-    """A noise level with its 95 % interval.
+    """A noise level with its 95 % interval, in the unit of the data.
+
+    Args:
+        value: the estimate.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
 
     0 stands for a level below the last one studied (the curve does not reach it), infinity for one above the first (the
     curve begins beyond it), NaN for a peak that is not clear.
@@ -51,7 +56,8 @@ class Onset:
     Attributes:
         attribute: its name.
         ceiling: H(A) in nats.
-        at: sigma where I is 10, 50 and 90 % of H(A).
+        at: the levels where I reaches 10, 50 and 90 % of H(A) on the way down, each a :class:`Quantity` with ``value``,
+            ``low`` and ``high``.
         peak: sigma where -dI/d ln sigma is largest; NaN where the curve rises by less than 5 % of H(A), or the rate is
             largest at an end of the levels.
         peak_rate: that rate, nats per unit of ln sigma.
@@ -187,7 +193,17 @@ def quantity(log_sigma: Float[np.ndarray, " resamples"], draws: int) -> Quantity
 def crossings(
     x: Float[np.ndarray, " levels"], rising: Float[np.ndarray, "curves levels"], target: float
 ) -> Float[np.ndarray, " curves"]:
-    """ln sigma where each curve rises to the target; +inf if it starts above, -inf if it stays below."""
+    """The levels at which curves rise to a target as the noise falls, by monotone cubic interpolation in ln sigma.
+
+    Args:
+        x: ln sigma of the levels, decreasing, shape (levels,).
+        rising: the curves, shape (curves, levels), none of which falls from one level to the next, as from an isotonic
+            regression.
+        target: the value to reach, in the unit of the curves.
+
+    Returns: ln sigma of each crossing, shape (curves,); +inf for a curve that begins above the target, -inf for one
+        that stays below it.
+    """
     rows = max(RESAMPLED_BYTES // (64 * len(x)), 1)  # splines take several times the memory of their points
     if len(rising) > rows:
         return np.concatenate([crossings(x, rising[i : i + rows], target) for i in range(0, len(rising), rows)])

@@ -33,10 +33,13 @@ class Trust:
     """A verdict on one learned curve, level by level.
 
     Args:
-        attribute, estimator, sigma: of the curve.
-        trusted: at which levels no sign of bias was found.
-        reasons: the sign of bias at each level, in words; empty where it is trusted.
-        note: on a level that exceeds H(A) within its standard error; empty where there is none.
+        attribute: name of A.
+        estimator: name of the curve's estimator.
+        sigma: its levels, decreasing, shape (levels,).
+        trusted: at which levels no sign of bias was seen, bool, shape (levels,).
+        reasons: for each level the sign of bias, in words; empty where it is trusted.
+        note: names the trusted level that lies farthest above H(A), where the excess is more than the tolerance but not
+            more than three standard errors; empty where there is none.
     """
 
     attribute: str
@@ -75,28 +78,33 @@ def judge(
     tolerance: float = TOLERANCE,
     real: bool = False,
 ) -> Trust:
-    r"""Trusted or biased, at every level.
+    r"""Trusted or biased: a verdict on a learned curve at every level.
+
+    Write :math:`\delta` for ``tolerance`` · H(A), and e for three standard errors of the difference that is named.  A
+    curve is biased at all levels if ``wrapping`` is not empty, at the levels below ``weak_end``, and at a level where
+
+    - it lies above H(A) by more than :math:`\delta` and more than e;
+    - it lies below ``bound`` by more than :math:`\delta / 2` and more than e, since the truth lies above the bound;
+    - it lies below ``data_bound`` by more than H(A)/100 and more than e;
+    - ``calibration`` is farther from 0 than :math:`\delta` and than three of its own errors, or ``null`` is;
+    - it lies above ``bound`` by more than :math:`\delta` and more than e, and a weak sign speaks against it as well:
+      ``calibration`` or ``null`` is farther from 0 than :math:`\delta / 2` and than three of its own errors, or the
+      curve lies above H(A).
 
     Args:
         curve: a learned score gap or MMSE gap.
-        bound: a lower bound of the same information (:math:`\hat I_b \le I \le H(A)`).
+        bound: a lower bound of the same information (:math:`\hat I_b \le I \le H(A)`); None: not measured, as for the
+            next three.
         calibration: MMSE gap less score gap, of the same draws: zero for the true conditional means.
         null: the same estimator's curve of an attribute of random labels: zero for the true conditional means.
         data_bound: a lower bound that the labelled data give without a network.
         wrapping: the warning from the network's denoising losses; empty where there is none.
-        weak_end: the level below which the network is not trained well, and what shows it.
+        weak_end: the noise level below which the network is not trained well, and what shows it, in words; 0 where
+            there is none.
         tolerance: share of H(A) from which on an error counts.
         real: whether A is real-valued: then H(A) is replaced by the ceiling of its curve.
 
-    Returns: the verdict.  A curve is biased at all levels if there is such a warning, and below the weak end.  It is
-        biased at a level where
-
-        - it lies above H(A) by more than the tolerance and three standard errors;
-        - it lies below the bound of the data alone by three standard errors and a hundredth of H(A);
-        - it lies below the bound by half of the tolerance and three standard errors, since the truth lies above it;
-        - its calibration or its null is off zero by the tolerance and three standard errors;
-        - it lies above the bound by the tolerance and three standard errors, and its calibration or its null is off by
-          half of the tolerance.
+    Returns: the verdict, with the first of these reasons that holds at each level.
 
     Valid when: all curves are over the same levels.  The conditions are necessary and not sufficient: a network whose
         error shows in none of them is trusted.
@@ -113,7 +121,7 @@ def judge(
         mark(np.ones(len(value), dtype=bool), wrapping)
     mark(curve.sigma < weak_end[0] * (1 - 1e-9), weak_end[1])
     most = "its ceiling" if real else "the entropy"
-    mark((value - h > limit) & (value - h > _SURE * error), f"it lies above {most}, which information cannot")
+    mark((value - h > limit) & (value - h > _SURE * error), f"it lies above {most}, which no information exceeds")
     if bound is not None:
         joint = np.hypot(error, bound.error)
         below = bound.value - value
@@ -176,7 +184,7 @@ def rule(
         parts.insert(
             0,
             "at all levels if the network denoises worse than a linear denoiser, or worse given the right value than "
-            "unconditionally",
+            "unconditionally; at the lowest levels if it is worse than a linear denoiser at these alone",
         )
     if data_bound:
         parts.append(

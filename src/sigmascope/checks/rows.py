@@ -102,7 +102,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A row with its outcome."""
+    """A row with the outcome of its trial.
+
+    Args:
+        row: the statement.
+        outcome: what was measured, beside what was expected.
+        seconds: how long the trial took.
+    """
 
     row: Row
     outcome: Outcome
@@ -136,7 +142,7 @@ def rows() -> tuple[Row, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all rows."""
+    """Names of all rows, in the order of the table."""
     return tuple(r.name for r in rows())
 
 
@@ -146,7 +152,9 @@ def run_checks(*, fast: bool = False, seed: int = 0, spoil: str = "") -> Iterato
     Args:
         fast: simulate an eighth of the paths.
         seed: of all random numbers; each row has a stream of its own.
-        spoil: name of a row whose ingredient is corrupted, so that it must turn red.
+        spoil: name of a row whose ingredient is corrupted, so that it must turn red; empty: none.
+
+    Yields: the verdict on each row, as soon as it is known.
 
     Raises: InputError for a name that no row has.
     """
@@ -166,12 +174,18 @@ _MEASURED = "measured ± error"
 
 
 def header() -> str:
-    """The heading of the table."""
+    """The heading of the table that :func:`table` makes, a line of text."""
     return f"{'verdict':7}  {'row':22}{spelled(_MEASURED):>17}    expected (margin)\n"
 
 
 def table(verdict: Verdict) -> str:
-    """One row of the table as text: the numbers, the statement, the simulated system and the reference."""
+    """One row of the table as text.
+
+    Args:
+        verdict: on the row.
+
+    Returns: three lines: the numbers; the statement; the system that was simulated and the reference.
+    """
     o, row = verdict.outcome, verdict.row
     colour = "green" if verdict.green else "RED"
     measured = spelled(f"{_short(o.statistic)} ± {o.error:.1g}" if o.error else _short(o.statistic))
@@ -186,7 +200,15 @@ def _short(x: float) -> str:
 
 
 def to_json(verdicts: list[Verdict], *, fast: bool, seed: int) -> str:
-    """All rows as JSON; a statistic that is not finite becomes null."""
+    """All rows as JSON.
+
+    Args:
+        verdicts: on the rows.
+        fast: whether an eighth of the paths was simulated, for the record.
+        seed: of the random numbers, for the record.
+
+    Returns: the text; a statistic that is not finite is null.
+    """
     entries = []
     for v in verdicts:
         numbers = asdict(v.outcome)

@@ -15,6 +15,7 @@ from sigmascope.commands import (
     doctor,
     fork,
     generate,
+    mi,
     prompts,
     reproduce,
     study,
@@ -23,7 +24,7 @@ from sigmascope.commands import (
 )
 
 PURPOSES: dict[str, tuple[ModuleType, ...]] = {
-    "Measure": (study, compare, prompts),
+    "Measure": (study, compare, prompts, mi),
     "Use a study": (advise, translate),
     "Train and generate": (train, generate, fork),
     "Check": (doctor, check, reproduce),

@@ -41,7 +41,7 @@ def run(command: Command) -> int:
     """
     task = options_of(ForkTask, command).check()
     out = folder(command.out)
-    from sigmascope.studies import making, making_by_model  # torch is loaded here
+    from sigmascope.studies import making  # torch is loaded here
 
-    words, finished = (making_by_model if task.by.model else making).make_forks(task, out)
+    words, finished = making.make_forks(task, out)
     return finish(words, finished, out / "forks.png")

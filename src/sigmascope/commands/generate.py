@@ -43,7 +43,7 @@ def run(command: Command) -> int:
     task = options_of(GenerateTask, command)
     task = changed(task, classes=read_classes(task.by.classes)).check()
     out = folder(command.out)
-    from sigmascope.studies import making, making_by_model  # torch is loaded here
+    from sigmascope.studies import making  # torch is loaded here
 
-    words, finished = (making_by_model if task.by.model else making).generate(task, out)
+    words, finished = making.generate(task, out)
     return finish(words, finished, out / "images.png")

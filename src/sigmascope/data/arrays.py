@@ -72,17 +72,26 @@ def from_array(
 ) -> LabelledData:
     """Labelled data from an array of items and a mapping of labels.
 
+    An item of shape (height, width) becomes (1, height, width), and one of (height, width, 1 or 3) becomes (channels,
+    height, width); any other shape is kept, such as that of vectors, (dimensions,), or of images with channels first.
+
     A label that is None, NaN or masked is missing, and so is −1 in a column whose classes have names: items that lack a
     label of one of the attributes are left out.
 
     Args:
-        images: shape (items, ...): uint8 (divided by 255) or floating (kept, as float32).
-        labels: for each attribute, one label per item.
-        weights: one non-negative weight per item; None: equal weights.
+        images: shape (items, ...): uint8 (divided by 255, so that sigma 1 is the range from black to white), or
+            floating or boolean (kept, as float32).
+        labels: for each attribute, one label per item: integers, text or truth values are classes; real numbers need an
+            entry of ``attributes`` with bins or a resolution.
+        weights: one non-negative weight per item; they are divided by their sum.  None: equal weights.
         attributes: entries of ``--attributes``, e.g. ``("digit", "slant:bins=8", "angle:resolution=5:period=360")``;
             empty: all.
         name: of the data, for titles.
-        names: names of the classes of an integer column.
+        names: by the name of an integer column, the names of its classes 0, 1, ….
+
+    Returns: the items with the attributes that were chosen.  An entry ``slant:bins=8`` cuts a real-valued column into 8
+        classes between its quantiles; ``angle:resolution=5:period=360`` keeps it, blurred by its resolution, here on a
+        circle; ``shape+scale`` is the attribute whose values are the pairs of two columns.
 
     Raises: InputError for a shape, a type or a value that cannot be used.
     """

@@ -33,6 +33,8 @@ def draw_items(data: LabelledData, draws: int, seed: int, *, distinct: bool = Fa
         distinct: skip items that were drawn before, as in a sample of a population; more draws do not change the
             earlier ones.
 
+    Returns: the items with noise and labels.
+
     Raises: InputError for fewer than two draws (one has no standard error), a negative seed, or more distinct draws
         than half of the items.
     """

@@ -26,7 +26,7 @@ _REAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
-    """Pictures in a folder with ``metadata.csv`` or ``metadata.jsonl``, or in a folder per class.
+    """Load pictures from a folder with ``metadata.csv`` or ``metadata.jsonl``, or with a folder per class.
 
     Hidden files and those that systems leave (``__MACOSX``, ``Thumbs.db``, …) are left aside.  Links that lead out of
     the folder of a class, or of the folder that holds the table, are refused, but for those of a cache of the Hugging
@@ -36,7 +36,9 @@ def load_folder(path: Path, attributes: Sequence[str] = (), ground: str = WHITE)
     Args:
         path: of the folder.
         attributes: entries of ``--attributes``; empty: all.
-        ground: colour behind transparent pixels.
+        ground: colour behind transparent pixels: ``white``, ``black`` or ``#rrggbb``.
+
+    Returns: the pictures with their labels.
 
     Raises: InputError, in one line, for a folder that cannot be used.
     """

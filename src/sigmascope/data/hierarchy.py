@@ -205,6 +205,8 @@ def random_hierarchy(
         seed: of the grammar and of its embedding, not negative.
         embedding: dimension of random unit vectors that stand for the symbols; None for one-hot vectors.
 
+    Returns: the grammar.
+
     Raises: InputError for sizes below two, a depth or a dimension below one, more rules than tuples, or sizes beyond
         the memory of a machine.
     """
@@ -252,6 +254,11 @@ _LETTERS = {"v": "symbols", "m": "choices", "s": "branching", "L": "depth", "see
 
 def parse_hierarchy(text: str) -> Hierarchy:
     """The random grammar of a data name: ``hierarchy``, or e.g. ``hierarchy:v=16,m=4,s=2,L=6,seed=1,dim=8``.
+
+    Args:
+        text: the name; what it leaves out has the default of :func:`random_hierarchy`.
+
+    Returns: the grammar.
 
     Raises: InputError, in one line, for anything else.
     """

@@ -15,6 +15,8 @@ from sigmascope.core import Attribute, InputError, LabelledData
 from sigmascope.data.files import require_text
 from sigmascope.data.real_entries import RealEntry, parse_real
 
+NO_LABELS = ""
+"""The first of entries that need no column: those after it name features of the pictures themselves."""
 _BINS = re.compile(r":bins=\d+$")
 
 
@@ -75,6 +77,8 @@ def attribute_of(entry: str, names: Collection[str]) -> str:
 
 def parse_entries(entries: Sequence[str], columns: Collection[str]) -> list[Entry]:
     """Parse the entries of ``--attributes``; without any, all columns.  Bins of a column hold in all entries."""
+    if entries and entries[0] == NO_LABELS:
+        return _no_labels(entries[1:], columns)
     if not columns:
         raise InputError("there are no attributes: a study needs at least one array of labels beside the images")
     parsed = [parse_entry(e, columns) for e in entries] or [Entry(n) for n in columns]
@@ -87,6 +91,14 @@ def parse_entries(entries: Sequence[str], columns: Collection[str]) -> list[Entr
         if column.bins is not None and bins.setdefault(column.name, column.bins) != column.bins:
             raise InputError(f"attribute {column.name!r} is asked for with different bins: use one number of bins")
     return [_with_bins(entry, bins) for entry in parsed]
+
+
+def _no_labels(features: Sequence[str], columns: Collection[str]) -> list[Entry]:
+    """No entries; refuses columns with the name of a feature (raises InputError)."""
+    for name in features:
+        if name in columns:
+            raise InputError(f"{name!r} is a feature of the pictures and the name of a label: rename the label")
+    return []
 
 
 def columns_of(entries: Iterable[Entry]) -> dict[str, int | None]:
@@ -250,6 +262,8 @@ def grouped(data: LabelledData, attribute: str, name: str, groups: Mapping[str, 
         attribute: whose values are grouped.
         name: of the new attribute.
         groups: for each new value, the values that it joins; each value of the attribute exactly once.
+
+    Returns: the same items with the attributes that they had and the new one.
 
     Raises: InputError where a value is missing or named twice.
     """

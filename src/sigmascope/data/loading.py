@@ -18,7 +18,10 @@ def load_any(
 ) -> LabelledData | Hierarchy:
     """Load data by their name, like :func:`load`, or make a hierarchy.
 
-    ``data`` may also be ``hierarchy``, perhaps with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.
+    ``data`` may also be ``hierarchy``, alone or with sizes: ``hierarchy:v=16,m=4,s=2,L=6,seed=1``.  The other arguments
+    are those of :func:`load`.
+
+    Returns: labelled data, or the hierarchy.
 
     Raises: InputError, in one line, for data that cannot be used.
     """
@@ -32,10 +35,12 @@ def load(
 
     Args:
         data: ``scenes``, or the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.
-        attributes: entries of ``--attributes``; empty: all.
-        size: side of the scenes in pixels.
+        attributes: entries of ``--attributes``, as for :func:`~sigmascope.data.from_array`; empty: all.
+        size: side of the scenes in pixels: 16, 32 or 64.
         grain: whether the floor of the scenes has a fine texture, which is one more attribute.
         ground: colour behind the transparent pixels of pictures: ``white``, ``black`` or ``#rrggbb``.
+
+    Returns: the items with the attributes that were chosen.
 
     Raises: InputError, in one line, for data that cannot be used.
     """

@@ -43,7 +43,7 @@ class _Header:
 
 
 def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
-    """An ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
+    """Load an ``.npz`` file with ``images``, one array per attribute, and optionally ``weights``.
 
     Images that :func:`numpy.savez` wrote, uncompressed, are read from the file when they are needed: they may be larger
     than the memory.  Compressed ones are unpacked; in a run of several processes each holds only its share.  Items
@@ -53,6 +53,8 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     Args:
         path: of the file.
         attributes: entries of ``--attributes``; empty: all.
+
+    Returns: the images with their labels, as of :func:`~sigmascope.data.from_array`.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """

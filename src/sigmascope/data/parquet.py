@@ -22,7 +22,7 @@ _BATCH = 256  # rows read at once
 
 
 def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE) -> LabelledData:
-    """A ``.parquet`` file with one struct column (bytes, path) of encoded pictures; other columns are attributes.
+    """Load a ``.parquet`` file with one struct column (bytes, path) of encoded pictures; other columns are attributes.
 
     Names of classes are read from the schema's metadata: ``huggingface`` (features of type ClassLabel), or
     ``class_names`` separated by commas, for a file with one integer column.  A null is a missing label, and so is −1
@@ -31,7 +31,9 @@ def load_parquet(path: Path, attributes: Sequence[str] = (), ground: str = WHITE
     Args:
         path: of the file.
         attributes: entries of ``--attributes``; empty: all.
-        ground: colour behind transparent pixels.
+        ground: colour behind transparent pixels: ``white``, ``black`` or ``#rrggbb``.
+
+    Returns: the pictures with their labels.
 
     Raises: InputError, in one line, for a file that cannot be used, or where pyarrow is not installed.
     """

@@ -91,7 +91,7 @@ class ScenesSource:
 
 
 def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool = False) -> LabelledData:
-    """The scenes as labelled data.
+    """The scenes as labelled data: every combination of six factors, rendered when it is needed.
 
     With a resolution, ``orientation`` is an angle in degrees and ``scale`` the size of the thing beside the middle one.
 
@@ -99,6 +99,8 @@ def load_scenes(size: int = 32, attributes: Sequence[str] = (), *, grain: bool =
         size: side of the square images in pixels: 16, 32 or 64.
         attributes: entries of ``--attributes``; empty: all factors.
         grain: whether the floor has one of four fine textures, one more factor: 1,920,000 images.
+
+    Returns: the 480,000 images, or those with grain, whose attributes are the factors.
 
     Raises: InputError for another size or factor.
     """

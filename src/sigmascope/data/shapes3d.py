@@ -50,7 +50,7 @@ class _StoredImages:
 
 
 def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
-    """A 3D Shapes file: ``images`` uint8 (N, 64, 64, 3), ``labels`` float64 (N, 6).
+    """Load a 3D Shapes file: ``images`` uint8 (N, 64, 64, 3), ``labels`` float64 (N, 6).
 
     The columns of ``labels`` are floor hue, wall hue, object hue, scale, shape and orientation; every distinct number
     of a column is a value, and NaN is a missing label.  The fingerprint covers all labels and 1,024 images evenly
@@ -59,6 +59,8 @@ def load_shapes3d(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     Args:
         path: of the file.
         attributes: entries of ``--attributes``; empty: all.
+
+    Returns: the images with their labels, read from the file when they are needed.
 
     Raises: InputError, in one line, for a file that cannot be used.
     """

@@ -25,14 +25,23 @@ def _rows(y: Tensor, sigma: Tensor, event: tuple[int, ...], device: torch.device
 
 
 class GaussianDenoiser(Denoiser):
-    r"""Exact denoiser of :math:`V \sim N(m, \Sigma)` with the attribute :math:`A = B V + N(0, R)`.
+    r"""Exact denoiser of a Gaussian law with a continuous attribute, which is a noisy linear function of the value.
+
+    .. math:: V \sim N(m, \Sigma), \quad A = B V + N(0, R) \;\Rightarrow\;
+              D(y, \sigma, a) = m_a + \Sigma_{V|A}(\Sigma_{V|A} + \sigma^2 I)^{-1}(y - m_a)
+
+    with :math:`m_a = m + K (a - B m)`, :math:`K = \Sigma B^\top (B \Sigma B^\top + R)^{-1}` and
+    :math:`\Sigma_{V|A} = \Sigma - K B \Sigma`.  Without A the mean is m and the covariance :math:`\Sigma`.  sigma has
+    the unit of V.
 
     Args:
         mean: m, shape (size,).
         covariance: :math:`\Sigma`, shape (size, size), positive semi-definite.
         gain: B, shape (dim, size).
         noise: R, shape (dim, dim), positive definite.
-        name: of the continuous attribute A; ``known[name]`` is its value, float, shape (batch, dim).
+        name: of the attribute A.
+
+    Cost: of a call, one eigendecomposition, of order size³, and batch · size².
     """
 
     attributes: tuple[Attribute, ...] = ()
@@ -61,7 +70,17 @@ class GaussianDenoiser(Denoiser):
         )
 
     def forward(self, y: Values, sigma: Levels, known: Known = None) -> Values:
-        """E[V | Y_sigma = y], or E[V | Y_sigma = y, A] where A is known."""
+        """E[V | Y_sigma = y], or E[V | Y_sigma = y, A] where A is known.
+
+        Args:
+            y: noisy values, shape (batch, size).
+            sigma: one noise level per row, shape (batch,).
+            known: None, or under the name of the attribute its value in every row, float, shape (batch, dim).
+
+        Returns: the posterior means, shape (batch, size), in the dtype of y.
+
+        Raises: InputError for shapes that do not fit, or another attribute.
+        """
         flat, level = _rows(y, sigma, self.event, self.mean.device)
         mean, covariance = self.mean.expand_as(flat), self.covariance
         for name, value in (known or {}).items():
@@ -78,12 +97,15 @@ class GaussianDenoiser(Denoiser):
         return denoised.to(y)
 
     def information(self, sigma: float) -> float:
-        r""":math:`\tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)`, nats."""
+        r"""The information I(A; Y_sigma), in nats.
+
+        .. math:: \tfrac12 \ln\det(\Sigma + \sigma^2 I) - \tfrac12 \ln\det(\Sigma_{V|A} + \sigma^2 I)
+        """
         unit = sigma**2 * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
         return 0.5 * float(torch.logdet(self.covariance + unit) - torch.logdet(self.conditional_covariance + unit))
 
     def draw(self, draws: int, seed: int) -> tuple[Draws, Float[Tensor, "draws dim"]]:
-        """Draws of V with noise, and of A, on the CPU."""
+        """Independent draws of V with noise, and of A, shape (draws, dim), float64, on the CPU."""
         g, (mean, covariance) = generator(seed), (x.cpu() for x in (self.mean, self.covariance))
         gain, noise_of_a = self.gain.cpu(), self.noise.cpu()
         white = torch.randn(draws, len(mean), generator=g, dtype=torch.float64)
@@ -185,7 +207,7 @@ class MixtureDenoiser(ExactDenoiser):
         return (logit.softmax(0)[:, :, None] * self._means(along, sigma)).sum(0).to(y)
 
     def log_density(self, y: Values, sigma: Levels) -> Float[Tensor, " batch"]:
-        """ln p(Y_sigma = y), float64."""
+        """ln p(Y_sigma = y) of each row, the log-density of the noisy law, float64."""
         return self._components(y, sigma)[0].logsumexp(0).to(y.device)
 
     def all_log_posteriors(self, y: Values, sigma: Levels) -> dict[str, Float[Tensor, "batch values"]]:
@@ -200,7 +222,7 @@ class MixtureDenoiser(ExactDenoiser):
     def sample_posterior(
         self, y: Values, sigma: Levels, n: int, generator: torch.Generator
     ) -> Float[Tensor, "n batch *event"]:
-        """n independent draws of V given y, float64."""
+        """n independent draws of V given Y_sigma = y, for each row, float64."""
         logit, along = self._components(y, sigma)
         pick = torch.multinomial(logit.softmax(0).T.cpu(), n, replacement=True, generator=generator).T.to(logit.device)
         row = torch.arange(len(y), device=logit.device).expand(n, -1)

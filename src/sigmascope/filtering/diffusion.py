@@ -110,8 +110,9 @@ class BenesSystem(System):
         gain: h, shape (dim,).
         shift: c.
         offset: :math:`h_0`, shape (dim,); None for zero.
-        mean, variance: :math:`X_0` has the density
-            :math:`\propto \cosh(\mu x + c)\,N(x; mean, variance)`; variance 0 is the point ``mean``.
+        mean: centre of the law of :math:`X_0`, whose density is proportional to
+            :math:`\cosh(\mu x + c)\,N(x; mean, variance)`.
+        variance: of that normal law; 0 is the point ``mean``.
 
     References: Beneš (1981); Bain & Crisan (2009), §6.1.
     """
@@ -197,6 +198,8 @@ def grid_system(
         scale: s.
         h: measurement of each point, shape (points, dim).
         prior: density of :math:`X_0` at the points, up to a factor.
+
+    Returns: the chain, whose states are the points.
 
     Raises: ValueError for a grid that is not uniform and increasing.
     """

@@ -31,13 +31,17 @@ State = TypeVar("State", bound=Any)
 
 
 class Filter(ABC, Generic[State]):
-    """A filter of batched paths; its state is a value that the filter alone reads.
+    r"""A filter: it carries the law :math:`\pi_t` of the state given the measurements so far, for many paths at once.
+
+    A subclass defines :meth:`init` and :meth:`step`; :func:`run` drives it.  The state of the filter is a value that
+    the filter alone reads.
 
     Attributes:
-        system: what is filtered.
-        rate: from the times to the fastest rate that the filter's own scheme must resolve; None: no more than the
-            system's.
-        watched: diagnostics at each time, by name: functions from the state to a tensor of shape (paths,).
+        system: the system that is filtered.
+        rate: a function from the times of a grid to the fastest rate, per unit of time, that the filter's own scheme
+            must resolve; None: its scheme needs no shorter steps than the system.
+        watched: diagnostics that are kept at each time, by name: functions from the state to a tensor of shape
+            (paths,).
     """
 
     system: System
@@ -46,11 +50,18 @@ class Filter(ABC, Generic[State]):
 
     @abstractmethod
     def init(self, y0: Float[Tensor, "paths dim"]) -> State:
-        """The filter after :math:`Y_0`."""
+        """The state of the filter after the first measurement y0, :math:`Y_0` of each path."""
 
     @abstractmethod
     def step(self, state: State, dy: Float[Tensor, "paths dim"], t: float, dt: float) -> State:
-        """The filter at t + dt, after the increment dy of the measurement over that step."""
+        """The state of the filter at t + dt.
+
+        Args:
+            state: at t.
+            dy: increment of the measurement over the step, shape (paths, dim).
+            t: time at the beginning of the step.
+            dt: length of the step.
+        """
 
     def mean(self, state: State) -> Tensor:
         """E[X_t | measurements], shape (paths, n); for a finite state the probabilities, shape (paths, states)."""
@@ -71,13 +82,14 @@ class Filter(ABC, Generic[State]):
 
 @dataclass(frozen=True, eq=False)
 class Filtered:
-    """The results of a filter on a path.
+    """The results of a filter on a path, at every time of the grid.
 
     Args:
-        times: shape (times,).
-        mean: shape (times, paths, n or states).
-        drift: :math:`\\pi(H)`, shape (times, paths, dim).
-        log_evidence: shape (times, paths).
+        times: the grid, shape (times,).
+        mean: E[X_t | measurements so far], shape (times, paths, n); for a finite state the probabilities of its values,
+            shape (times, paths, states).
+        drift: :math:`\\pi_t(H)`, the expected drift of the measurement, shape (times, paths, dim).
+        log_evidence: logarithm of the likelihood ratio of the measurements so far, shape (times, paths).
         diagnostics: e.g. ``effective_sample_size`` of a particle filter, each of shape (times, paths).
         final: the filter's state at the last time.
     """
@@ -91,15 +103,17 @@ class Filtered:
 
 
 def run(filter: Filter[Any], path: Path) -> Filtered:
-    """Filter every path at once.
+    """Filter measurements: the driver of every filter, for all paths at once.
 
     Args:
-        filter: of the same number of measured coordinates.
-        path: measurements; its states are not used.
+        filter: a filter of a system with the same number of measured coordinates.
+        path: the measurements, e.g. ``Path(system, times, y)``; its states are not used.
+
+    Returns: means, expected drifts and evidence at every time, float64.
 
     Raises: ValueError for measurements that are not finite or of another dimension; ArithmeticError with the
         time where the filter itself overflows.
-    Warns: CoarseStepWarning.
+    Warns: CoarseStepWarning where a step is too long for the rates of the system or of the filter.
     """
     times = check_times(path.times)
     if path.y.shape[0] != len(times) or path.y.shape[2] != filter.system.dim:
@@ -149,10 +163,17 @@ def drive(
 def known_path(path: Path) -> Filtered:
     r"""The filter given the whole path of the state: :math:`E[H \mid R_t] = H(Y_t, X_t, t)`.
 
+    With it, :func:`information_by_gap` measures the information about the whole path of the state.
+
     The evidence is Girsanov's, :math:`\int H\,dY - \tfrac12\int\|H\|^2 dt`, as sums over the grid, with
     :math:`\ln p(Y_0 | X_0)`.  In the sums Y is taken at the left of a step (the integral is Itô's), and of the state,
     which is independent of W, both ends are.  A feedback adds what Milstein's scheme does, see
     :func:`~sigmascope.filtering.systems.feedback_gain`.
+
+    Args:
+        path: measurements with the states that made them.
+
+    Returns: the states as means, the drifts that they cause, and the evidence.
 
     Raises: NoInformation for correlated noises (the state's path then depends on W too); ValueError where the state is
         not known.

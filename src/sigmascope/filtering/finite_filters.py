@@ -234,6 +234,8 @@ def prior_given(system: FiniteSystem, labels: Tensor, values: Tensor) -> Float[T
         labels: the function, an integer for each state, shape (states,).
         values: its value on each path, shape (paths,); see ``labels[path.state[0]]``.
 
+    Returns: the probabilities, float64, shape (paths, states).
+
     Raises: ValueError for a value that has no probability.
     """
     if labels.shape != (system.states,):

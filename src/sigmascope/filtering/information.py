@@ -48,11 +48,15 @@ class InformationInTime:
 def information_by_gap(path: Path, unconditional: Filtered, conditional: Filtered) -> InformationInTime:
     r"""Information by the integral of the squared gap between the two expected drifts, trapezoidal in time.
 
+    .. math:: I(Y_{[0,t]}; \phi) = I(Y_0; \phi) + \tfrac12 E \int_0^t \| E[H \mid R_s] - E[H \mid F_s] \|^2 ds
+
     Args:
         path: the measurements.
         unconditional: the filter of the measurements alone.
         conditional: the filter of the measurements and φ (see :func:`~sigmascope.filtering.finite_filters.prior_given`,
             :func:`~sigmascope.filtering.filters.known_path`).
+
+    Returns: the information at every time in nats, path by path, with its standard error.
 
     Errors: of the paths (``stderr``) and of the filters' step.  A particle filter adds its own variance to the gap, a
         bias upward of order 1 / particles.
@@ -69,10 +73,20 @@ def information_by_gap(path: Path, unconditional: Filtered, conditional: Filtere
 def information_by_ratio(path: Path, unconditional: Filtered, conditional: Filtered) -> InformationInTime:
     r"""Information by the likelihood ratio, :math:`E \ln \frac{dP(Y_{[0,t]} \mid \phi)}{dP(Y_{[0,t]})}`.
 
-    Arguments as for :func:`information_by_gap`, whose variance is smaller.  Sampled measurements carry less than the
-    path: for a moving state the ratio is low by a first-order amount in the step (with
-    :func:`~sigmascope.filtering.filters.known_path`, about :math:`\|C B\|^2\, t\, dt / 8` nats for a linear system),
-    where the gap errs at second order.
+    Args:
+        path: the measurements.
+        unconditional: the filter of the measurements alone.
+        conditional: the filter of the measurements and φ, as for :func:`information_by_gap`.
+
+    Returns: the information at every time in nats, path by path, with its standard error, which is larger than that by
+        the gap.
+
+    Errors: sampled measurements carry less than the path: for a moving state the ratio is low by a first-order amount
+        in the step (with :func:`~sigmascope.filtering.filters.known_path`, about :math:`\|C B\|^2\, t\, dt / 8` nats
+        for a linear system), where the gap errs at second order.
+
+    Raises: NoInformation where the noises of state and measurement are correlated; ValueError for filters of other
+        grids.
     """
     _check(path, unconditional, conditional)
     return InformationInTime(path.times, conditional.log_evidence - unconditional.log_evidence)
@@ -98,6 +112,12 @@ def gaussian_information(system: LinearSystem, times: Tensor) -> Float[Tensor, "
 
     Exact for constant coefficients; else these are taken at the middle of each step (second order).
 
+    Args:
+        system: the system.
+        times: grid, shape (times,).
+
+    Returns: the information at every time, nats, shape (times,).
+
     Raises: NoInformation for correlated noises; ArithmeticError where the covariance overflows.
     """
     if system.correlated:
@@ -116,6 +136,12 @@ def gaussian_state_information(system: LinearSystem, times: Tensor) -> Float[Ten
     .. math:: I(Y_{[0,t]}; X_t) = \tfrac12 \ln\det \mathrm{Var}(X_t) - \tfrac12 \ln\det P_t
 
     It may fall with time, and is not an integral of a squared gap.  Zero where the state is known beforehand.
+
+    Args:
+        system: the system.
+        times: grid, shape (times,).
+
+    Returns: the information at every time, nats, shape (times,).
 
     Raises: ValueError where only a part of the state is known beforehand (the information on that part is not defined).
     """

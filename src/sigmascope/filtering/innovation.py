@@ -23,7 +23,12 @@ from sigmascope.filtering.systems import Path
 
 
 class TestResult(NamedTuple):
-    """A statistic, and the probability of one as extreme if the process is a Brownian motion."""
+    """The outcome of a test whether a process is a Brownian motion.
+
+    Args:
+        statistic: what the test computes; its docstring says how it is distributed for a Brownian motion.
+        p_value: the probability of a statistic as extreme if the process is a Brownian motion.
+    """
 
     statistic: float
     p_value: float
@@ -33,7 +38,17 @@ TestResult.__test__ = False  # type: ignore[attr-defined]  # not a test of pytes
 
 
 def innovation(path: Path, account: Filtered) -> Float[Tensor, "times paths dim"]:
-    """The innovation at the grid's times, from the drift that a filter expected, trapezoidal in time.
+    r"""The innovation of a filter: the measurements less the drift that the filter expected, trapezoidal in time.
+
+    .. math:: W_t = Y_t - Y_0 - \int_0^t E[H_s \mid R_s]\,ds
+
+    It is a Brownian motion if the filter is right, which the tests of this module ask.
+
+    Args:
+        path: the measurements.
+        account: the results of the filter on them.
+
+    Returns: W at the times of the grid, shape (times, paths, dim); 0 at the first.
 
     Errors: second order in the step.  On a coarse grid, or with very many paths, the tests detect it: they ask whether
         this process is a Brownian motion, not whether its limit is.
@@ -44,9 +59,18 @@ def innovation(path: Path, account: Filtered) -> Float[Tensor, "times paths dim"
 
 
 def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestResult:
-    """Whether Σ (ΔW)²/Δt is chi-squared: z-score of that sum, two-sided.
+    r"""Whether :math:`\sum (\Delta W)^2/\Delta t` is chi-squared: z-score of that sum, two-sided.
 
-    On a fine grid it detects no drift: thin the grid to detect one.
+    What a drift adds to the sum is the same on any grid, while the spread of the sum grows with the number of steps: on
+    a fine grid it does not see a drift.  Thin the grid, with ``w[::10]`` and ``times[::10]``, to detect one.
+
+    Args:
+        w: the process, as from :func:`innovation`, shape (times, paths, dim).
+        times: its grid, shape (times,).
+
+    Returns: the z-score, standard normal for a Brownian motion, and its p-value.
+
+    Raises: ValueError for fewer than two times, or another number of them in ``w``.
     """
     z = _standard(w, times)
     count = z.numel()
@@ -55,10 +79,14 @@ def quadratic_variation_test(w: Float[Tensor, "times paths dim"], times: Tensor)
 
 
 def whiteness_test(w: Float[Tensor, "times paths dim"], times: Tensor, lags: int = 5) -> TestResult:
-    """Whether increments at different times are uncorrelated: Σ over lags of squared correlations, chi-squared.
+    """Whether increments at different times are uncorrelated: Σ over lags of squared correlations.
 
     Args:
-        lags: how many.
+        w: the process, as from :func:`innovation`, shape (times, paths, dim).
+        times: its grid, shape (times,).
+        lags: the number of lags, from 1 step on.
+
+    Returns: the sum, chi-squared with ``lags`` degrees of freedom for a Brownian motion, and its p-value.
 
     Raises: ValueError where the grid has too few steps.
     """
@@ -73,7 +101,15 @@ def whiteness_test(w: Float[Tensor, "times paths dim"], times: Tensor, lags: int
 
 
 def normality_test(w: Float[Tensor, "times paths dim"], times: Tensor) -> TestResult:
-    """Whether increments are N(0, Δt), by skewness and kurtosis about the known mean and variance, chi-squared(2)."""
+    """Whether increments are N(0, Δt), by skewness and kurtosis about the known mean and variance.
+
+    Args:
+        w: the process, as from :func:`innovation`, shape (times, paths, dim).
+        times: its grid, shape (times,).
+
+    Returns: the sum of both squared z-scores, chi-squared with 2 degrees of freedom for a Brownian motion, and its
+        p-value.
+    """
     z = _standard(w, times)
     third = float((z**3 - 3 * z).sum()) ** 2 / (6.0 * z.numel())
     fourth = float((z**4 - 6 * z**2 + 3).sum()) ** 2 / (24.0 * z.numel())
@@ -85,8 +121,17 @@ def martingale_test(
 ) -> TestResult:
     r"""Whether a process that is known at each time predicts the next increment: z-score of :math:`\int P \cdot dW`.
 
-    The most powerful of the four against a wrong filter.  Use as predictor a process of the filtration, e.g. the drift
-    that another filter expects.
+    The most powerful of the four against a wrong filter.
+
+    Args:
+        w: the process, as from :func:`innovation`, shape (times, paths, dim).
+        times: its grid, shape (times,).
+        predictor: P, a process of the filtration, shape (times, paths, dim), e.g. the drift that another filter
+            expects; its values at the beginning of each step are used.
+
+    Returns: the z-score, standard normal for a Brownian motion, and its p-value.
+
+    Raises: ValueError for a predictor of another shape.
     """
     if predictor.shape != w.shape:
         raise ValueError(f"predictor has shape {tuple(predictor.shape)}, w {tuple(w.shape)}: they must agree")

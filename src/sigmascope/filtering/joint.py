@@ -27,13 +27,15 @@ def simulate_joint(
     """Measurements and filter, simulated together from the innovation.
 
     Args:
-        filter: any; its step makes π, its drift makes Y.
-        times: grid.
+        filter: any filter; its step makes π, its expected drift makes Y.
+        times: grid, finite and increasing.
         y0: where the measurements begin, shape (paths, dim).
         generator: of the innovation.
 
-    Returns: the path (whose state is the filter's mean), and the filter's account of it.
+    Returns: the path, whose state is the filter's mean, and the filter's results on it.
+
     Errors: order one in the step, in law.
+
     Raises: ValueError for times that do not increase or a ``y0`` of another dimension.
     """
     grid = check_times(times)

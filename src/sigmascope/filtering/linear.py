@@ -247,8 +247,10 @@ def riccati(system: LinearSystem, times: Tensor, covariance: Tensor | None = Non
 
     Args:
         system: coefficients that depend on time are taken at the middle of each step.
-        times: grid.
+        times: grid, shape (times,).
         covariance: at the first time; None takes that of :math:`X_0` given :math:`Y_0`.
+
+    Returns: the covariance at every time, float64, shape (times, n, n).
 
     Solved by doubling (:mod:`~sigmascope.filtering.doubling`): the time that it takes grows with the logarithm of the
     step and of the coefficients, and the error is that of rounding.

@@ -108,11 +108,11 @@ class System(ABC):
 
     @abstractmethod
     def refine(self, path: Path, times: Float[Tensor, " times"], generator: torch.Generator) -> Path:
-        """See :meth:`Path.refined`."""
+        """The same paths on a finer grid, as :meth:`Path.refined` describes it."""
 
     @abstractmethod
     def initial(self, paths: int, generator: torch.Generator) -> Tensor:
-        """Draws of :math:`X_0`."""
+        """Independent draws of :math:`X_0`, one for each path."""
 
     @abstractmethod
     def propagate(self, state: Tensor, t: float, dt: float, generator: torch.Generator) -> Tensor:
@@ -151,6 +151,8 @@ def simulate(system: System, times: Tensor, paths: int, generator: torch.Generat
         paths: how many.
         generator: of everything random.
 
+    Returns: the paths, with their states.
+
     Raises: ValueError for times that are not so, or no paths.
     Warns: CoarseStepWarning, naming the step to use.
     """
@@ -163,7 +165,12 @@ def simulate(system: System, times: Tensor, paths: int, generator: torch.Generat
 
 
 def uniform_times(end: float, steps: int, start: float = 0.0) -> Float[Tensor, " times"]:
-    """``steps`` equal steps from ``start`` to ``end``, float64."""
+    """A grid of ``steps`` equal steps from ``start`` to ``end``.
+
+    Returns: ``steps + 1`` times, float64.
+
+    Raises: ValueError for no step, or an end that is not after the start.
+    """
     if steps < 1 or not (math.isfinite(start) and math.isfinite(end)) or end <= start:
         raise ValueError(f"{steps} steps from {start:g} to {end:g}: expected at least one step and start < end")
     return torch.linspace(start, end, steps + 1, dtype=torch.float64)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sigmascope.information.mixture import Mixture as Mixture
     from sigmascope.information.pointwise import Pointwise as Pointwise
     from sigmascope.information.probes import Probed as Probed
+    from sigmascope.information.resolved import ResolvedShares as ResolvedShares
+    from sigmascope.information.resolved import resolved_shares as resolved_shares
 
 _HOMES = {
     "Derived": "sigmascope.information.estimator",
@@ -29,6 +31,8 @@ _HOMES = {
     "information_maps": "sigmascope.information.maps",
     "mmse_gap": "sigmascope.information.gaps",
     "register": "sigmascope.information.estimator",
+    "ResolvedShares": "sigmascope.information.resolved",
+    "resolved_shares": "sigmascope.information.resolved",
     "score_gap": "sigmascope.information.gaps",
     "unregister": "sigmascope.information.estimator",
 }

@@ -24,7 +24,9 @@ SAMPLER = "sampler"
 """An unconditional network, whose images are labelled."""
 PATH_ESTIMATOR = "own_path"
 """Name of the estimators along the model's own path, and key of their jobs."""
-SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER)
+PICTURES = "pictures"
+"""Features of the pictures themselves, such as frequency bands."""
+SUBJECTS = (EXACT, POPULATION, CONDITIONAL, SAMPLER, PICTURES)
 
 
 @dataclass(frozen=True)
@@ -50,26 +52,28 @@ class Estimator(ABC, Generic[P]):
     r"""One way to measure :math:`I(A; Y_\sigma)` of a kind of subject.
 
     It requests jobs from a problem, and turns them into curves once they are done.  Two estimators that need the same
-    pass request the same key, and get the same job.
+    pass request the same key, and get the same job.  A new one is a subclass that sets ``name`` and ``subjects`` and
+    defines :meth:`jobs` and :meth:`curves`; :func:`register` makes it known.
 
     Attributes:
-        name: in specifications, files and messages.
-        subjects: the kinds of subject that it can measure.
-        kind: of its curves.
+        name: the name by which specifications, files and messages call it.
+        subjects: the kinds of subject that it can measure: ``exact law``, ``population``, ``conditional model`` or
+            ``sampler``.
+        kind: whether its curves are ``exact``, an ``estimate`` or a ``lower bound``.
         words: a sentence or two for the page: what it measures, and how.
         help: the same in a few words, for ``--help``; empty where the name is enough.
-        label: in the legend of a figure; empty: its name.
-        called: its name within a sentence; empty: its name.
+        label: its name in the legend of a figure; empty: ``name``.
+        called: its name within a sentence; empty: ``name``.
         colour: index of its colour in figures.
         usual: the kinds of subject that are measured with it by default.
         integrates: whether it integrates over levels, which must then be close to each other.
-        needs: what its pass must hold besides posteriors: ``gaps``, or nothing.
+        needs: what a pass over the data must compute for it besides posteriors: ``gaps``, or nothing.
         measures_reals: whether it measures real-valued attributes, too.
         columns: for a model, what the columns of its curves are: the ``tested`` draws, ``all`` draws (those on which
             choices are made among them), or its ``own`` replicates, as many as curves of a model have.
         controls: for a model, where the classifier's control variates are evaluated: at the noisy ``draws`` or along
             ``paths``.
-        facts: what it needs, its bias and its cost.
+        facts: what it needs, its bias and its cost, for the table of the documentation.
     """
 
     name: str
@@ -116,7 +120,8 @@ class Estimator(ABC, Generic[P]):
 class Derived:
     """A curve that is made from others or measured beside them.
 
-    It is shown like an estimator's, with the same fields, and cannot be requested.
+    It is shown like an estimator's, and cannot be requested.  Its fields are those of an :class:`Estimator` with the
+    same names.
     """
 
     name: str
@@ -134,6 +139,9 @@ _DERIVED: dict[tuple[str, str], Derived] = {}
 
 def register(estimator: Estimator[Any]) -> Estimator[Any]:
     """Make an estimator known: specifications, help, dry run, studies, pages and comparisons then have it.
+
+    Args:
+        estimator: an instance.
 
     Returns: the estimator.
 

@@ -24,16 +24,18 @@ _RICHARDSON = 15.0  # a fourth-order rule on half the levels errs 16 times as mu
 def score_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
     r"""Information by the score gap, its integrand averaged over the posterior.
 
-    .. math:: \tfrac12 \int_0^\lambda E \sum_a \pi(a|Y)\,\|D_a - D\|^2 \, d\lambda'
+    .. math:: I(A; Y_\sigma) = \tfrac12 \int_0^\lambda E \sum_a \pi(a|Y)\,\|D_a - D\|^2 \, d\lambda',
+              \qquad \lambda = \sigma^{-2}
 
-    Averaging over :math:`\pi(a|y)` instead of taking the drawn label leaves the mean and makes the standard deviation
-    two to three times smaller.  Above the first level the series :math:`\tfrac12\lambda E\|E[V|A]-E[V]\|^2 -
-    \tfrac14\lambda^2(\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2)` is added.
+    with :math:`D = E[V \mid Y]` the posterior mean, :math:`D_a = E[V \mid Y, A = a]` and :math:`\pi(a|y)` the posterior
+    of A, all at the level of :math:`\lambda'`.  Averaging over :math:`\pi(a|y)` instead of taking the drawn label
+    leaves the mean and makes the standard deviation two to three times smaller.  Above the first level the series
+    :math:`\tfrac12\lambda E\|E[V|A]-E[V]\|^2 - \tfrac14\lambda^2(\|\Sigma_V\|_F^2 - E\|\Sigma_{V|A}\|_F^2)` is added.
 
     Args:
         attribute: A.
-        sigma: decreasing levels.
-        gap: of an exact denoiser, on shared draws.
+        sigma: decreasing levels, shape (levels,).
+        gap: the squared distances of an exact denoiser at these levels, on draws that all levels share.
 
     Returns: Curve in nats; ``stderr`` holds the errors of the draws and of the random directions,
         ``quadrature_error`` that of the integral over levels.
@@ -46,10 +48,20 @@ def score_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Ga
 def mmse_gap(attribute: Attribute, sigma: Float[np.ndarray, " levels"], gap: Gap) -> Curve:
     r"""Information by the gap of squared errors at the drawn label.
 
-    .. math:: \tfrac12 \int_0^\lambda \left(\mathrm{mmse}(V|Y) - \mathrm{mmse}(V|Y,A)\right) d\lambda'
+    .. math:: I(A; Y_\sigma) = \tfrac12 \int_0^\lambda \left(E\|V - D\|^2 - E\|V - D_A\|^2\right) d\lambda',
+              \qquad \lambda = \sigma^{-2}
 
-    For exact denoisers it has the same mean as :func:`score_gap`, with a larger variance; a difference of the means
-    shows a miscalibrated denoiser.  Arguments and result as there.
+    with :math:`D = E[V \mid Y]` and :math:`D_A = E[V \mid Y, A]`.  For exact denoisers it has the same mean as
+    :func:`score_gap`, with a larger variance; a difference of the means shows a miscalibrated denoiser.
+
+    Args:
+        attribute: A.
+        sigma: decreasing levels, shape (levels,).
+        gap: the squared distances of an exact denoiser at these levels, on draws that all levels share.
+
+    Returns: Curve in nats, with the errors of :func:`score_gap`.
+
+    Valid when: the denoisers are exact.  Errors of learned denoisers bias it in either direction.
     """
     return _integrated(attribute, "mmse_gap", sigma, gap.mmse, gap.mmse_directions, gap)
 

@@ -25,21 +25,27 @@ from sigmascope.streams import NoiseOf, Streams
 
 
 class Mixture(Denoiser):
-    """A denoiser that may be called without a condition, made from one that needs it.
+    r"""An unconditional denoiser, made from one that needs a condition: the mean over the values of an attribute.
+
+    .. math:: D(y, \sigma) = \sum_a q(a \mid y)\, D_a(y, \sigma), \qquad q(a \mid y) \propto p(a)\, e^{g_a(y)}
+
+    The gains :math:`g_a` are the log-likelihoods of y that the conditional denoisers themselves give: further noise is
+    added to y at some levels, and :math:`D_a` predicts y back from there (pointwise I-MMSE).  For exact denoisers q is
+    the posterior, and D the posterior mean of :math:`\sum_a p(a)\, p(v \mid a)`.
 
     Args:
         denoiser: conditional on the attribute.
         attribute: its name.
-        span: scale of the data, the square root of the trace of its covariance; a factor of ten changes little.
-        nodes: levels of added noise in the likelihood.
-        pairs: pairs of opposite noises at each.
-        highest: level above which the denoiser is not called.
-        seed: of that noise, which is the same for every row, so that D is a function of y and sigma.
+        span: scale of the data, in their unit: the square root of the trace of their covariance.  A factor of ten
+            changes little.
+        nodes: number of levels of further noise, at least 1: the nodes of the quadrature of the gains.
+        pairs: pairs of opposite noises at each of these levels.
+        highest: the largest level at which the denoiser is called, in the unit of the data.
+        seed: of the further noise, which is the same for every row, so that D is a function of y and sigma.
 
-    Raises: InputError for an unknown attribute; levels as for
-        :func:`~sigmascope.information.likelihood.likelihood_nodes`.
+    Raises: InputError for an unknown attribute; by a call, for levels that are not positive or not below ``highest``.
 
-    Errors: those of q, which noise and quadrature make less certain than the exact posterior; see there.
+    Errors: those of q, which noise and quadrature make less certain than the exact posterior.
 
     Cost: of an unconditional row, values · (1 + 2 · nodes · pairs) denoisings.
     """
@@ -72,6 +78,14 @@ class Mixture(Denoiser):
         known: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         """D_a where a is given, the mixture where it is not.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+            known: None, or under the name of the attribute the index of the value of each row, int64, shape (batch,),
+                -1 where unknown.
+
+        Returns: the estimates, shape (batch, *event), in the dtype of y.
 
         Raises: InputError for another attribute.
         """

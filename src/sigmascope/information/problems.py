@@ -11,6 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Denoiser, Draws, Gap, HasAllPosteriors, LabelledData, RealAttribute
+from sigmascope.exact.features import Feature
+from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.reals import RealPosterior
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.forks import LabelChildren
@@ -81,6 +83,14 @@ class PopulationProblem(Problem[LabelledData]):
     """The problem of the population that items come from; the draws are items, held out."""
 
     denoiser: Denoiser  # the exact filter of all items
+
+
+@dataclass(eq=False, kw_only=True)
+class PictureProblem(Problem[LabelledData]):
+    """The problem of features of pictures."""
+
+    features: tuple[Feature, ...]
+    denoiser: FiniteDenoiser  # the exact filter of the pictures
 
 
 @dataclass(eq=False, kw_only=True)

@@ -64,7 +64,7 @@ class Losses:
         worse at the lowest ones alone, where it is still better than no denoising at all: a network that is wrapped
         wrongly is worse than that.  0 and no words where there is no such end.
         """
-        worse = self.worse_than_linear().any(0)
+        worse = np.asarray(self.worse_than_linear().any(0))
         first = int(worse.argmax())
         if not worse.any() or not worse[first:].all() or not first:
             return 0.0, ""

@@ -9,6 +9,8 @@ from sigmascope._late import late
 if TYPE_CHECKING:
     from sigmascope.learn.classifier import NoisyClassifier as NoisyClassifier
     from sigmascope.learn.classifying import ClassifierTrainer as ClassifierTrainer
+    from sigmascope.learn.frames import Frame as Frame
+    from sigmascope.learn.networks import Architecture as Architecture
     from sigmascope.learn.neural import NeuralDenoiser as NeuralDenoiser
     from sigmascope.learn.settings import Settings as Settings
     from sigmascope.learn.sources import Items as Items
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from sigmascope.learn.training import Trainer as Trainer
 
 _HOMES = {
+    "Architecture": "sigmascope.learn.networks",
     "ClassifierTrainer": "sigmascope.learn.classifying",
+    "Frame": "sigmascope.learn.frames",
     "Items": "sigmascope.learn.sources",
     "Law": "sigmascope.learn.sources",
     "NeuralDenoiser": "sigmascope.learn.neural",

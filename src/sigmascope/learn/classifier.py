@@ -138,11 +138,19 @@ def _start_at_prior(layer: nn.Linear) -> None:
 
 
 class NoisyClassifier(nn.Module):
-    """A network that gives the posterior of every attribute (:class:`~sigmascope.core.HasPosterior`).
+    r"""A classifier of noisy values: one network that gives the posterior of every attribute at every noise level.
+
+    .. math:: q(a \mid y, \sigma) \propto p(a)\, e^{\sqrt{k/(1 + k)}\, F_a(y, \sigma)}, \qquad
+              k = \sum_i \frac{s_i^2}{s_i^2 + \sigma^2}
+
+    F is the network and :math:`s_i` the standard deviations of the data along principal directions: k, the number of
+    directions that stand out of the noise, falls to zero at high noise, where q becomes the prior.  It has posteriors
+    (:class:`~sigmascope.core.HasPosterior`), so it gives a lower bound of the information, and a conditional denoiser
+    by :class:`~sigmascope.adapters.ByPosterior`.
 
     Args:
         event: shape of a value.
-        attributes: the attributes.
+        attributes: the attributes, one at least.
         network: kind and size of the network.
         mean: of the data, shape (*event).
         scale: of the data: the root of their mean squared distance from the mean, per coordinate.
@@ -209,8 +217,10 @@ class NoisyClassifier(nn.Module):
         """ln q(a | y) of every attribute, float64, normalised.
 
         Args:
-            y: noisy values; the network itself works in float32.
-            sigma: one noise level per row.
+            y: noisy values, shape (batch, *event); the network itself works in float32.
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+
+        Returns: by attribute, the log-probabilities of its values, shape (batch, values).
 
         Raises: InputError for shapes that do not fit.
         """
@@ -256,6 +266,10 @@ class NoisyClassifier(nn.Module):
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Load the classifier of a folder that a training has made, or of its .safetensors file, with fixed weights.
+
+        Args:
+            folder: of ``sigmascope train --classifier-steps``, or the path of the file.
+            device: where to compute.
 
         Raises: InputError for a path that holds none.
         """

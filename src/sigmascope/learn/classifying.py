@@ -28,13 +28,25 @@ _HELD_ROWS = 256  # of each decade
 
 
 class ClassifierTrainer(Training):
-    """The training of a classifier.
+    r"""The training of a classifier of noisy values, for all attributes at once.
+
+    .. math:: L = -E_{\sigma, v, n} \sum_A \ln q(a_A \mid v + \sigma n, \sigma)
+
+    with half or all of the levels even in ln sigma.  Call :meth:`step` ``settings.steps`` times and take ``averaged``,
+    the classifier with averaged weights.  :meth:`losses` and :meth:`bounds` measure it on the way, :meth:`store` and
+    :meth:`restore` write and read a checkpoint.
 
     Args:
         source: of the training values; attributes whose values are vectors are left out.
         settings: of the training.  With ``adaptive`` noise, half of the levels are even in ln sigma and half are where
             attributes are partly known, as measured in training so far; with ``lognormal``, all are even.
         device: of the classifier.
+
+    Attributes:
+        model: the classifier that is trained.
+        averaged: the same with weights averaged over the last steps.
+        done: number of steps so far.
+        history: the results of :meth:`losses`.
 
     Raises: InputError for settings that do not fit the data, or data without attributes.
     """

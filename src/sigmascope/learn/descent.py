@@ -68,7 +68,7 @@ class Training(ABC):
     def step(self) -> float:
         """Do one step of the optimiser, and return its loss.
 
-        Raises InputError for a loss that is not finite, and Stopped where another process of the run was lost.
+        Raises: InputError for a loss that is not finite; Stopped where another process of the run was lost.
         """
 
     @abstractmethod
@@ -161,7 +161,10 @@ class Training(ABC):
         path.write_bytes(save(tensors, {self.kind: json.dumps(state)}))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of :meth:`store`; InputError for one of another training."""
+        """Continue from a checkpoint of :meth:`store`.
+
+        Raises: InputError for a file that is no checkpoint of a training with these settings.
+        """
         try:
             with safe_open(path, "pt") as file:
                 state = json.loads((file.metadata() or {})[self.kind])

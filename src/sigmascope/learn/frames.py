@@ -52,9 +52,18 @@ def directions(source: Source, seed: int, limit: int) -> tuple[Tensor, Tensor]:
 
 
 class Frame(nn.Module, ABC):
-    """Coordinates for the input of a network, from the mean of the data, shape (*event), and their scale.
+    r"""The coordinates in which a network takes y, and the denoiser that is made of its output F.
 
-    The scale is the root of the mean squared distance from the mean, per coordinate.
+    .. math:: D = m + w \circ (y - m) + c_{out} \circ F(c_{in} \circ (y - m)), \qquad w = \frac{s^2}{s^2 + \sigma^2},
+              \quad c_{out} = \frac{s\sigma}{\sqrt{s^2 + \sigma^2}}
+
+    so that the target of F has unit scale at every level; F = 0 gives the best linear denoiser in these coordinates.
+    :class:`NeuralDenoiser` takes a frame; a training makes it from its data, with one scale s for a convolution, and
+    with the principal directions of the data, each with its own s, for a perceptron.
+
+    Args:
+        mean: m, the mean of the data, shape (*event).
+        scale: s, the root of the mean squared distance from the mean, per coordinate.
     """
 
     mean: Tensor

@@ -26,7 +26,13 @@ LevelPerRow = Float[Tensor, " batch"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Kind (``unet`` or ``mlp``) and size of a network, as in :class:`~sigmascope.learn.settings.Settings`."""
+    """Kind and size of a network.
+
+    Args:
+        kind: ``unet``, a convolutional network for images, or ``mlp``, a residual perceptron for vectors.
+        width: channels at the full resolution of a ``unet``, or units of each layer of an ``mlp``.
+        depth: resolutions of a ``unet``, at most, or residual blocks of an ``mlp``.
+    """
 
     kind: str
     width: int

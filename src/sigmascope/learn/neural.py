@@ -55,7 +55,15 @@ def architecture(kind: str, width: int, depth: int, event: tuple[int, ...]) -> A
 
 
 class NeuralDenoiser(Denoiser):
-    """A network as a denoiser.
+    r"""A denoiser that is learned: one network, conditional on any subset of the attributes.
+
+    .. math:: D(y, \sigma, c) = m + w (y - m) + c_{out} F\!\left(c_{in}(y - m), \ln\tfrac{\sigma}{s}, c\right)
+
+    F is the network.  Its frame holds the mean m and the scale s of the data and computes w, :math:`c_{in}` and
+    :math:`c_{out}` from them, so that input and output of F have unit scale at every level.  c is the sum of the
+    embeddings of the known attributes.  A classifier, where there is one, gives its posterior for unknown ones.
+
+    A training makes it (:class:`Trainer`, ``sigmascope train``), and :meth:`load` reads it.
 
     Args:
         event: shape of a value.
@@ -65,6 +73,8 @@ class NeuralDenoiser(Denoiser):
         continuous: attributes with vectors as values.
         card: record of the training, kept with the weights: data, settings, losses.
         classifier: its posteriors replace unknown discrete attributes; its weights are fixed.
+
+    References: Karras, Aittala, Aila, Laine (2022).
     """
 
     def __init__(
@@ -103,10 +113,12 @@ class NeuralDenoiser(Denoiser):
         """The network's estimate of E[V | Y_sigma = y, known attributes], in the dtype of y.
 
         Args:
-            y: noisy values; the network itself works in float32.
-            sigma: one noise level per row.
-            known: by name, the index of the value of each row, int64, -1 where unknown; of continuous attributes the
-                value, NaN where unknown.
+            y: noisy values, shape (batch, *event); the network itself works in float32.
+            sigma: one noise level per row, shape (batch,), in the unit of the data.
+            known: by name, the index of the value of each row, int64, shape (batch,), -1 where unknown; of continuous
+                attributes the value, shape (batch, dim), NaN where unknown.
+
+        Returns: the estimates, shape (batch, *event).
 
         Raises: InputError for shapes that do not fit, unknown names or values.
         """
@@ -159,6 +171,8 @@ class NeuralDenoiser(Denoiser):
             y: noisy values.
             sigma: one noise level per row.
             questions: the known attributes of each condition, as in a call.
+
+        Returns: the estimates of each condition, each of the shape of y.
         """
         check_batch(y, sigma, self.event)
         count = len(questions)
@@ -170,7 +184,17 @@ class NeuralDenoiser(Denoiser):
         return list(torch.split(self._in_parts(rows, sigma.repeat(count), in_one, probabilities), len(y)))
 
     def means_by_value(self, y: Values, sigma: LevelPerRow, attribute: str) -> Float[Tensor, "values batch *event"]:
-        """The estimates given each value of an attribute; cost: one call per value."""
+        """The estimates given each value of an attribute, for the same noisy values.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+            attribute: its name.
+
+        Returns: the estimates, shape (values, batch, *event).
+
+        Cost: one row of the network for each value and row.
+        """
         values = len(next(a for a in self.attributes if a.name == attribute).values)
         check_batch(y, sigma, self.event)
         probabilities = {name: q.repeat(values, 1) for name, q in self._probabilities(y, sigma).items()}
@@ -179,7 +203,14 @@ class NeuralDenoiser(Denoiser):
         return self._in_parts(each, sigma.repeat(values), known, probabilities).reshape(values, *y.shape)
 
     def features(self, y: Values, sigma: LevelPerRow) -> dict[str, Float[Tensor, "batch channels"]]:
-        """The output of each block of the network given y alone, averaged over pixels, float32."""
+        """The output of each block of the network given y alone, averaged over pixels, on which probes are trained.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+
+        Returns: by the name of the block, float32, shape (batch, channels).
+        """
         check_batch(y, sigma, self.event)
         self.network.features = {}
         try:
@@ -222,7 +253,11 @@ class NeuralDenoiser(Denoiser):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> NeuralDenoiser:
-        """Load the denoiser of a folder that a training has made; ``bundled`` is the one that comes with the package.
+        """Load the denoiser of a folder that a training has made.
+
+        Args:
+            folder: of ``sigmascope train``; ``bundled`` is the one that comes with the package.
+            device: where to compute.
 
         Raises: InputError for a path that holds none.
         """

@@ -21,18 +21,32 @@ _SAMPLED = 8192  # values from which mean and scale are estimated
 
 @runtime_checkable
 class Source(Protocol):
-    """Independent values with their labels."""
+    """Where a training takes its values from: independent values with their labels.
+
+    Attributes:
+        event: shape of a value.
+        attributes: the discrete attributes.
+        continuous: the attributes with vectors as values.
+    """
 
     event: tuple[int, ...]
     attributes: tuple[Attribute, ...]
     continuous: tuple[Continuous, ...]
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """n values, float32, and their labels by attribute."""
+        """Independent values for training.
+
+        Args:
+            n: how many.
+            generator: of the values.
+
+        Returns: values, float32, shape (n, *event), and by attribute their labels: indices of values, int64, shape
+            (n,), or float, shape (n, dim), of a continuous one.
+        """
         ...
 
     def held_out(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same, of values that are never drawn for training."""
+        """The same, of values that are never drawn for training, for the losses that a training reports."""
         ...
 
 
@@ -51,8 +65,8 @@ class Items:
     Args:
         data: the data set.
         holdout: share of the items that is kept out, chosen by the seed.
-        null: values of the attribute of random labels; 0 leaves it out.  With real-valued attributes, the values of the
-            first of them in random order are one more attribute.
+        null: number of values of an attribute of random labels, a control; 0 leaves it out.  With real-valued
+            attributes, the values of the first of them in random order are one more attribute.
         seed: of the split, of the random labels and of this order.
 
     Attributes:
@@ -129,13 +143,15 @@ class Items:
 
 
 class Law:
-    """A law that is sampled.
+    """A source whose values are drawn from a law, without limit: none is drawn twice, so none is kept out.
 
     Args:
         event: shape of a value.
-        sampler: from n and a generator to n values and their labels, which are float, (n, dim), where continuous.
+        sampler: a function f(n, generator) that returns n independent values, shape (n, *event), and a mapping from the
+            names of the attributes to their labels: indices of values, int64, shape (n,), of a discrete attribute;
+            float, shape (n, dim), of a continuous one.  Mean and scale of the latter are estimated from 8,192 draws.
         attributes: the discrete attributes.
-        null: values of the attribute of random labels; 0 leaves it out.
+        null: number of values of an attribute of random labels, a control; 0 leaves it out.
     """
 
     def __init__(

@@ -33,7 +33,15 @@ _HELD_ROWS = 64  # of each decade
 
 
 class Trainer(Training):
-    """The training of a denoiser.
+    r"""The training of a denoiser that is conditional on any subset of the attributes.
+
+    .. math:: L = E_{\sigma, v, n, c}\; \frac{s^2 + \sigma^2}{s^2 \sigma^2} \|D(v + \sigma n, \sigma, c) - v\|^2 / d
+
+    with s the scale of the data, d the number of coordinates and c the labels of a random subset of the attributes.
+
+    Call :meth:`step` ``settings.steps`` times and take ``averaged``, the network with averaged weights.  :meth:`losses`
+    measures it on the way, :meth:`store` and :meth:`restore` write and read a checkpoint: a training that was stopped
+    continues with the same batches.
 
     Args:
         source: of the training values.
@@ -41,7 +49,15 @@ class Trainer(Training):
         device: of the network.
         classifier: of noisy values of this source; its posteriors replace unknown attributes.  It is not trained.
 
+    Attributes:
+        model: the network that is trained.
+        averaged: the same with weights averaged over the last steps.
+        done: number of steps so far.
+        history: the results of :meth:`losses`.
+
     Raises: InputError for settings that do not fit the data.
+
+    References: Karras et al. (2022) for the weighting; Ho & Salimans (2021) for dropping the condition.
     """
 
     kind, loss = "training", "the loss"

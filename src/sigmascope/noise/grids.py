@@ -37,11 +37,22 @@ def karras_grid(
 ) -> Float[np.ndarray, " steps"]:
     r"""Noise levels evenly spaced in :math:`\sigma^{1/\rho}`, decreasing: the grid of EDM, without its last level 0.
 
-    Steps are counted from 0: of the default 32, steps 17 to 22 are 1.609, 1.174, .845, .598, .415 and .283.
+    .. math:: \sigma_i = \left(\sigma_{max}^{1/\rho}
+              + \tfrac{i}{N - 1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho, \quad i = 0, \ldots, N - 1
 
-    Returns: float64, shape (steps,), from sigma_max to sigma_min (Karras et al. 2022, equation 5).
+    Of the default 32, the levels 17 to 22, counted from 0, are 1.609, 1.174, .845, .598, .415 and .283.
+
+    Args:
+        sigma_max: first level.
+        sigma_min: last level.
+        steps: N, the number of levels.
+        rho: the larger, the denser are the low levels; 1 is an even grid.
+
+    Returns: float64, shape (steps,), from sigma_max to sigma_min.
 
     Raises: InputError if not 0 < sigma_min < sigma_max < inf, steps < 2, or rho is not positive and finite.
+
+    References: Karras et al. (2022), equation 5.
     """
     check_ends(sigma_max, sigma_min)
     expect(steps >= 2, f"steps is {steps}: at least 2 noise levels are needed; pass e.g. steps=32")
@@ -53,9 +64,9 @@ def karras_grid(
 
 
 def check_ends(sigma_max: float, sigma_min: float) -> None:
-    """Refuse noise levels that are not finite, not positive, or not in order.
+    """Refuse a highest and a lowest noise level that are not finite, not positive, or not in order.
 
-    Raises: InputError.
+    Raises: InputError unless 0 < sigma_min < sigma_max < inf.
     """
     received = f"sigma_min is {sigma_min:g} and sigma_max"
     good = 0 < sigma_min < np.inf and np.isfinite(sigma_max)
@@ -67,7 +78,11 @@ def check_ends(sigma_max: float, sigma_min: float) -> None:
 def expect(good: bool | np.bool_, message: str) -> None:
     """Raise an error with a message unless a condition holds.
 
-    Raises: InputError.
+    Args:
+        good: the condition.
+        message: what came, what was expected and what to do, in one line.
+
+    Raises: InputError with the message.
     """
     if not good:
         raise InputError(message)
@@ -76,14 +91,14 @@ def expect(good: bool | np.bool_, message: str) -> None:
 def integration_grid(
     sigma: Float[np.ndarray, " levels"], top: float, spacing: float = 0.3
 ) -> tuple[Float[np.ndarray, " nodes"], Int64[np.ndarray, " levels"]]:
-    r"""A grid for integrals over :math:`\ln\sigma` that contains given levels.
+    r"""A grid for integrals over :math:`\ln\sigma` that contains given levels and is nowhere coarser than a spacing.
 
     Args:
-        sigma: decreasing levels.
-        top: a level that the grid must reach.
+        sigma: decreasing levels, shape (levels,).
+        top: a level that the grid must reach from below; one under the first of ``sigma`` adds nothing.
         spacing: the largest step in ln sigma.
 
-    Returns: decreasing nodes, and the indices of the levels among them.
+    Returns: the grid, decreasing, float64, shape (nodes,), and the index of each level in it, int64, shape (levels,).
     """
     x = np.log(sigma)
     above = max(0.0, np.log(top / sigma[0])) if top > 0 else 0.0

@@ -22,7 +22,16 @@ def integral_from_the_top(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarr
 
 
 def integral_coarse(sigma: Float[np.ndarray, " levels"]) -> Float[np.ndarray, "levels levels"]:
-    """Weights that use every other level only, to estimate the quadrature's error."""
+    """Weights like those of :func:`integral_from_the_top` that use every other level only, and the last.
+
+    The difference of both integrals gauges the error of the quadrature: a fourth-order rule errs about 16 times as much
+    on half of the levels.
+
+    Args:
+        sigma: decreasing levels.
+
+    Returns: float64, shape (levels, levels), with zeros in the columns of the levels that are left out.
+    """
     x = np.log(sigma)
     kept = np.unique(np.concatenate([np.arange(0, len(x), 2), [len(x) - 1]]))
     weights = np.zeros((len(x), len(x)))

@@ -23,14 +23,18 @@ Values = float | np.ndarray  # of any shape
 class Schedule(ABC):
     r"""A linear noising process :math:`x = \alpha(t) (v + \sigma(t) n)`, :math:`n \sim N(0, I)`, in its own time t.
 
-    Methods take a number or an array and return float64 of its shape.  The ends of the range are included: at the data
-    sigma is 0 and the snr infinite; at pure noise sigma is infinite, the snr and alpha are 0, and x has the scale of n.
-    A value within a millionth of an end (the rounding of float32) is moved to the end.  Methods raise InputError for
-    values out of range or NaN, constructors for numbers that make no schedule.  Near an infinite sigma(1) (cosine,
-    flow) float64 times are coarse: sigma of time(sigma) has a relative error of 1e-16 sigma.  A new schedule defines
-    ``name``, ``_sigma``, ``_time`` and ``_alpha``, which receive values in range.
+    Methods take a number or an array and return float64 of its shape.  The ends of the range are included.  Where the
+    range reaches the data, sigma is 0 and the snr infinite there; where it reaches pure noise, sigma is infinite, the
+    snr and alpha are 0, and x has the scale of n.  A value within a millionth of an end (the rounding of float32) is
+    moved to the end.  Methods raise InputError for values out of range or NaN, constructors for numbers that make no
+    schedule.  Near an infinite sigma(1) (cosine, flow) float64 times are coarse: sigma of time(sigma) has a relative
+    error of 1e-16 sigma.  A new schedule defines ``name``, ``_sigma``, ``_time`` and ``_alpha``, which receive values
+    in range.
 
-    Attributes: name; data_time and noise_time, the ends of its time (either may be the larger).
+    Attributes:
+        name: of the schedule, by which :data:`SCHEDULES` lists it.
+        data_time: the end of its time with the least noise.
+        noise_time: the end of its time with the most noise; either end may be the larger number.
     """
 
     name: str
@@ -92,7 +96,18 @@ def _preserving(sigma: np.ndarray) -> np.ndarray:
 @final
 @dataclass(frozen=True)
 class VarianceExploding(Schedule):
-    r""":math:`\sigma = \sigma_{min} (\sigma_{max}/\sigma_{min})^\tau`, alpha 1; its time is tau (Song et al. 2021)."""
+    r"""The variance-exploding process: noise is added to values that keep their scale.
+
+    .. math:: \sigma(t) = \sigma_{min} (\sigma_{max}/\sigma_{min})^t, \qquad \alpha = 1, \qquad t \in [0, 1]
+
+    Args:
+        sigma_min: the noise level at time 0, in the unit of v.
+        sigma_max: the noise level at time 1.
+
+    Raises: InputError unless 0 < sigma_min < sigma_max < inf.
+
+    References: Song et al. (2021).
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 90.0
@@ -130,9 +145,18 @@ class _LinearBeta(Schedule):
 
 @final
 class VariancePreserving(_LinearBeta):
-    r"""The SDE :math:`dx = -\beta x\, dt/2 + \sqrt\beta\, dW` (Song et al. 2021), beta linear in its time t in [0, 1].
+    r"""The variance-preserving process: the SDE :math:`dx = -\beta x\, dt/2 + \sqrt\beta\, dW`, beta linear in time.
 
-    .. math:: \alpha = e^{-B/2}, \quad \sigma^2 = e^B - 1, \quad B = \beta_{min} t + (\beta_{max} - \beta_{min}) t^2/2
+    .. math:: \alpha = e^{-B/2}, \quad \sigma^2 = e^B - 1, \quad B = \beta_{min} t + (\beta_{max} - \beta_{min}) t^2/2,
+              \quad t \in [0, 1]
+
+    Args:
+        beta_min: beta at time 0, above 0.
+        beta_max: beta at time 1, below 700.
+
+    Raises: InputError unless 0 < beta_min <= beta_max < 700.
+
+    References: Song et al. (2021).
     """
 
     name, _alpha = "vp", staticmethod(_preserving)
@@ -142,7 +166,19 @@ class VariancePreserving(_LinearBeta):
 
 @final
 class SubVariancePreserving(_LinearBeta):
-    r"""As ``VariancePreserving``, less noise: :math:`\alpha\sigma = 1 - e^{-B}`, so :math:`\sigma = 2 \sinh(B/2)`."""
+    r"""The sub-variance-preserving process: the scale of :class:`VariancePreserving` with less noise.
+
+    .. math:: \alpha = e^{-B/2}, \quad \alpha\sigma = 1 - e^{-B}, \quad \sigma = 2 \sinh(B/2),
+              \quad B = \beta_{min} t + (\beta_{max} - \beta_{min}) t^2/2, \quad t \in [0, 1]
+
+    Args:
+        beta_min: beta at time 0, above 0.
+        beta_max: beta at time 1, below 700.
+
+    Raises: InputError unless 0 < beta_min <= beta_max < 700.
+
+    References: Song et al. (2021).
+    """
 
     name, _alpha = "sub-vp", staticmethod(lambda sigma: 1 / (np.hypot(1, sigma / 2) + sigma / 2))
     _level = staticmethod(lambda b: 2 * np.sinh(b / 2))
@@ -152,9 +188,17 @@ class SubVariancePreserving(_LinearBeta):
 @final
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    r"""The cosine schedule (Nichol, Dhariwal 2021) in continuous time t in [0, 1]; sigma is infinite at 1.
+    r"""The cosine schedule in continuous time: the scale falls like a cosine, to pure noise at time 1.
 
-    .. math:: \alpha = \cos b(t) / \cos b(0), \quad \sigma^2 = \alpha^{-2} - 1, \quad b = \tfrac\pi2 (t + s)/(1 + s)
+    .. math:: \alpha = \cos b(t) / \cos b(0), \quad \sigma^2 = \alpha^{-2} - 1, \quad b = \tfrac\pi2 (t + s)/(1 + s),
+              \quad t \in [0, 1]
+
+    Args:
+        s: a small offset, which keeps the first steps from being too small; not negative.
+
+    Raises: InputError for an s that is negative or not finite.
+
+    References: Nichol & Dhariwal (2021).
     """
 
     s: float = 0.008
@@ -201,6 +245,11 @@ class FlowMatching(Schedule):
 
     Its time is u in [0, 1], *before* the shift, in which samplers step evenly.  The share of noise t after the shift,
     the input of networks (often as 1000 t), is ``noise_scale(u)``, or the time of ``FlowMatching()``, where t = u.
+
+    Args:
+        shift: above 0; 1 leaves the time as it is, 3 is that of SD3.
+
+    Raises: InputError for a shift that is not above 0 or not finite.
     """
 
     shift: float = 1.0
@@ -226,6 +275,9 @@ class Discrete(Schedule):
     Args:
         alphas_cumprod: decreases strictly within (0, 1), shape (steps,); in float32 its lowest levels have 3 good
             digits.  Leave out the last entry of a table with zero terminal SNR (pure noise).
+        name: of the schedule.
+
+    Raises: InputError for a table that does not fall strictly within (0, 1).
     """
 
     alphas_cumprod: np.ndarray = field(repr=False)
@@ -246,17 +298,29 @@ class Discrete(Schedule):
 
     @classmethod
     def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Discrete:
-        """Betas evenly spaced: DDPM."""
+        """The table of DDPM: ``steps`` betas evenly spaced from ``beta_start`` to ``beta_end``."""
         return cls(np.cumprod(1 - np.linspace(beta_start, beta_end, steps)), "ddpm-linear")
 
     @classmethod
     def scaled_linear(cls, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Discrete:
-        """Square roots of betas evenly spaced: Stable Diffusion."""
+        """The table of Stable Diffusion: square roots of ``steps`` betas evenly spaced between those of the ends.
+
+        Args:
+            steps: number of timesteps.
+            beta_start: the first beta.
+            beta_end: the last beta.
+        """
         return cls(np.cumprod(1 - np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2), "ddpm-scaled-linear")
 
     @classmethod
     def cosine(cls, steps: int = 1000, s: float = 0.008, cap: float = 0.999) -> Discrete:
-        """Betas of the cosine schedule, at most cap: improved DDPM (``squaredcos_cap_v2``)."""
+        """The table of improved DDPM (``squaredcos_cap_v2``): betas of the cosine schedule.
+
+        Args:
+            steps: number of timesteps.
+            s: offset of :class:`Cosine`.
+            cap: the largest beta.
+        """
         kept = Cosine(s).alpha(np.arange(steps + 1) / steps) ** 2
         return cls(np.cumprod(np.maximum(kept[1:] / kept[:-1], 1 - cap)), "ddpm-cosine")
 

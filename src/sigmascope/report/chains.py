@@ -34,7 +34,7 @@ def chain_figure(results: xr.Dataset) -> Figure:
     sigma_axis(ax, *moving(sigma, added), decibels=True, ticks=7)
     ax.set_ylim(bottom=0.0)
     ax.set_ylabel("information, nats")
-    legend_beside(ax, "from the ground up", 8.5)
+    legend_beside(ax, "lowest band first", 8.5)
     return fig
 
 

@@ -325,8 +325,8 @@ def conditional_figure(pairs: Sequence[tuple[Curve, Curve]]) -> Figure:
 
 
 @styled
-def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
-    """Windows from 10 to 90 % of H(A) as bars, half information as a dot with its 95 % interval."""
+def windows_figure(table: Sequence[Onset], curves: Sequence[Curve], whole: str = "H(A)") -> Figure:
+    """Windows from 10 to 90 % of H(A) or another whole as bars, the half as a dot with its 95 % interval."""
     index = {c.attribute: i for i, c in enumerate(curves)}
     fig, ax = single(1.5 + 0.36 * len(table))
     low, high = span_of(curves)
@@ -349,7 +349,7 @@ def windows_figure(table: Sequence[Onset], curves: Sequence[Curve]) -> Figure:
     ax.set_yticks(range(len(table)), [short(row.attribute, 24) for row in table])
     ax.set_ylim(len(table) - 0.4, -0.6)
     sigma_axis(ax, low, high, decibels=False)
-    key = "pale: 10 to 90 % of H(A) · full, dot: half, with its 95 % interval · tick: peak rate"
+    key = f"pale: 10 to 90 % of {whole} · full, dot: half, with its 95 % interval · tick: peak rate"
     fig.suptitle(key, fontsize=8)
     return fig
 

@@ -57,6 +57,16 @@ def of_data(findings: Findings) -> bool:
     return not findings.of_model
 
 
+def of_labels(findings: Findings) -> bool:
+    """Whether labels were studied, and not features of the pictures."""
+    return "resolved_share" not in findings.results
+
+
+def of_labelled_data(findings: Findings) -> bool:
+    """Whether labels were studied without a network."""
+    return of_data(findings) and of_labels(findings)
+
+
 def of_conditional(findings: Findings) -> bool:
     """Whether a conditional network was studied."""
     return findings.of_model and not findings.of_sampler

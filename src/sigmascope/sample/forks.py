@@ -34,19 +34,20 @@ def fork(
     first_parent: int = 0,
     resume: tuple[int, Tensor] | None = None,
 ) -> Iterator[State]:
-    """Sample several independent continuations of each parent.
+    """Sample several independent continuations of each noisy state, its children.
 
     Args:
         denoiser: the model.
-        y: parents at the first level, shape (parents, *event).
-        sigmas: decreasing levels; the first is the parents' level.
+        y: the parents, noisy states at the first level, shape (parents, *event).
+        sigmas: decreasing levels; the first is the parents' level, 0 at the end gives clean children.
         forks: how many children each parent has.
         seed: each child's noise depends only on it and on the numbers of the parent and of the child.  (The clean
             values that a Bridge draws come from one stream for all children.)
         scheme: None is StochasticHeun; it must be stochastic, unless ``renoise`` is given.
-        renoise: the level to which each child first noises its parent further, with noise of its own.
-        known: known attributes of each parent.
-        first_parent: number of the first parent.
+        renoise: the level to which each child first noises its parent further, with noise of its own; None: no further
+            noise.
+        known: by name, the values of known attributes, one per parent.
+        first_parent: number of the first parent, where parents come in several batches.
         resume: the step and state, as yielded, to resume from; for schemes that draw one noise a step, so not for
             Bridge, and for Churn only without an interval.
 
@@ -81,7 +82,17 @@ def fork(
 
 
 def fork_levels(sigmas: Sequence[float] | np.ndarray | Tensor, renoise: float | None = None) -> list[float]:
-    """The levels of the children: from that of their parent, or from the one that it is noised to."""
+    """The levels that children pass through: those of ``sigmas``, after the levels down to them from ``renoise``.
+
+    Args:
+        sigmas: decreasing levels; the first is that of the parents.
+        renoise: the level to which parents are noised first; None: they are not.
+
+    Returns: the decreasing levels.  Those above the first of ``sigmas`` are evenly spaced in ln sigma, about as closely
+        as the others are on average.
+
+    Raises: InputError for levels that do not decrease, or a ``renoise`` that is not above the first.
+    """
     levels = checked_levels(sigmas)
     if renoise is None:
         return levels
@@ -94,7 +105,15 @@ def fork_levels(sigmas: Sequence[float] | np.ndarray | Tensor, renoise: float | 
 
 
 def levels_below(sigma: float, lowest: float, steps: int, zero: bool = True) -> list[float]:
-    """Levels from sigma down to a lowest one, evenly spaced in ln sigma, and then 0.
+    """Levels for a sampler: from sigma down to a lowest one, evenly spaced in ln sigma, and then 0.
+
+    Args:
+        sigma: the first level.
+        lowest: the last level above 0.
+        steps: how many steps lead from the one to the other.
+        zero: whether 0, the clean value, follows.
+
+    Returns: ``steps + 1`` levels, and 0 where it follows.
 
     Raises: InputError for a lowest level that is not below sigma, or no step.
     """

@@ -19,14 +19,23 @@ from sigmascope.core import Denoiser, InputError
 
 
 class Guided(Denoiser):
-    """A denoiser that amplifies the difference between conditional and unconditional in an interval of noise levels.
+    r"""Classifier-free guidance: a denoiser that amplifies the difference between conditional and unconditional.
+
+    .. math:: D_w(y, \sigma) = D_a + w\,(D_a - D)
+
+    at the levels of an interval, and :math:`D_a` outside.  Each call guides to its ``known`` attributes.  It is for
+    generation, never for a measurement of information: the law that a guided model generates is not the conditional
+    law.
 
     Args:
-        denoiser: a conditional denoiser.
-        weight: w; 0 leaves the conditional denoiser.
-        lowest, highest: the levels between which guidance acts; outside, the conditional denoiser is used.
+        denoiser: a conditional denoiser, which may be called without a condition.
+        weight: w, which is the ``guidance_scale`` of diffusers less 1; 0 leaves the conditional denoiser.
+        lowest: the smallest level at which guidance acts.
+        highest: the largest level at which guidance acts.
 
-    Each call guides to its ``known`` attributes.
+    Cost: two calls of the denoiser where guidance acts, one elsewhere.
+
+    References: Ho & Salimans (2022); Kynkäänniemi et al. (2024) for the interval.
 
     Raises: InputError for a weight that is not finite, an empty interval, or a call without known attributes.
     """
@@ -42,7 +51,17 @@ class Guided(Denoiser):
         self.event, self.attributes = denoiser.event, denoiser.attributes
 
     def forward(self, y: Tensor, sigma: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
-        """D_a + w (D_a − D) where guidance acts, D_a elsewhere."""
+        """D_a + w (D_a − D) where guidance acts, D_a elsewhere.
+
+        Args:
+            y: noisy values, shape (batch, *event).
+            sigma: one noise level per row, shape (batch,).
+            known: by name, for one attribute at least, the value of each row, as the denoiser takes them.
+
+        Returns: the guided estimates, shape (batch, *event).
+
+        Raises: InputError for a call without known attributes.
+        """
         if not known:
             raise InputError("guidance needs known attributes to guide to: pass known={name: value of each row}")
         conditional: Tensor = self.denoiser(y, sigma, known)

@@ -29,7 +29,7 @@ from sigmascope.sample.schemes import Model, Noise, State, checked_levels, home_
 
 @runtime_checkable
 class Belief(Protocol):
-    """The filter of a hidden cause (a value, an item) during generation: log π, shape (rows, causes)."""
+    """The filter of a hidden cause (a value, an item) during generation, by ln π of shape (rows, causes)."""
 
     def first(self, y: Tensor, sigma: float) -> Tensor:
         """ln π_0 = ln p(cause | Y_0 = y)."""
@@ -46,7 +46,14 @@ class Belief(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class JointState(State):
-    """The state of the pair, with ln π, shape (rows, causes)."""
+    """The state of the pair of :func:`joint`: a :class:`State` with the belief of the filter.
+
+    Args:
+        step: number of steps so far.
+        sigma: noise level; 0 at the end of a grid that ends there.
+        y: the noisy values, float64, shape (rows, *event).
+        log_pi: ln π of every cause, float64, shape (rows, causes).
+    """
 
     log_pi: Tensor
 
@@ -127,13 +134,22 @@ def from_prior(denoiser: Denoiser, attribute: str, y: Tensor, sigma: float) -> F
 
 
 class ValueBelief:
-    """π on the values of one attribute, from the conditional denoisers D_a.
+    r"""The belief π on the values of one attribute, whose mean denoises: a filter for :func:`joint`.
+
+    .. math:: D = \sum_a \pi(a)\, D_a, \qquad d\ln\pi(a) = (D_a - D)\cdot dB^F - \tfrac12\|D_a - D\|^2 d\lambda
+
+    It begins at :math:`p(a \mid y)` of a denoiser that has posteriors, and else at one step of the filter from the
+    prior.
 
     Args:
         denoiser: a conditional denoiser.
-        attribute: its name.
+        attribute: name of the attribute.
+
+    Cost: one conditional output of the denoiser for each value of the attribute a step.
 
     Errors: π has strong order ½ in the step of ln sigma, since D_a changes along the step.
+
+    Raises: InputError for an attribute that the denoiser does not have.
     """
 
     def __init__(self, denoiser: Denoiser, attribute: str) -> None:
@@ -164,21 +180,26 @@ class ValueBelief:
 
 
 class OwnPathBelief:
-    r"""π on the values of attributes along the denoiser's own path, whose drift is its unconditional output D.
+    r"""The belief π on the values of attributes along the denoiser's own path: a filter for :func:`joint`.
+
+    The drift of the path is the unconditional output D of the denoiser.
 
     .. math:: dZ = D\, d\lambda + dB, \qquad
               d\ln\pi(a) = (D_a - D)\cdot dB - \tfrac12\|D_a - D\|^2 d\lambda
 
-    For exact denoisers this is :class:`ValueBelief`, whose D is the mean of :math:`D_a` under π.  A learned network's D
-    is an output of its own, and its samplers follow it.
+    For an exact denoiser and one attribute this is :class:`ValueBelief` but for the error of the step: there D is the
+    mean of :math:`D_a` under π.  A learned network's D is an output of its own, and its samplers follow it.
 
     Args:
         denoiser: a denoiser with an unconditional output.
         attributes: names of its attributes; ln π has the columns of all of them, one after the other.
 
-    Cost: 1 + Σ K outputs a step, in one batch, for attributes of K values; 2 Σ K at the first level.
+    Cost: 1 + Σ K outputs of the denoiser a step, in one batch, for attributes of K values; 2 Σ K more at the first
+        level where the denoiser has no posteriors.
 
     Errors: π has strong order ½ in the step of ln sigma.
+
+    Raises: InputError for an attribute that the denoiser does not have.
     """
 
     def __init__(self, denoiser: Denoiser, attributes: Sequence[str]) -> None:
@@ -222,13 +243,19 @@ def joint(
     """Simulate the noisy state and the filter together, each driven by the same innovation.
 
     Args:
-        belief: the filter: :class:`ValueBelief`, or a belief on the items of a finite set.
+        belief: the filter: :class:`ValueBelief`, :class:`OwnPathBelief`, or a belief on the items of a finite set.
         y: states at the first level, shape (rows, *event).
-        sigmas: decreasing levels; 0 at the end gives the clean value, the mean under π.
-        noise: of the innovation, for all rows.
-        log_pi: ln π at the first level, to resume from a state; None starts from the belief's p(· | y).
+        sigmas: decreasing levels; 0 at the end gives the clean value, the belief's D there.
+        noise: a function without arguments that returns the next standard normal noise of all rows, shape (rows,
+            *event), such as ``Streams(seed, rows(len(y)), event)``: the innovation.
+        log_pi: ln π at the first level, shape (rows, causes), to resume from a state; None starts from the belief's
+            p(· | y).
 
-    Yields: the pair at every level.
+    Yields: the pair at every level, the first included.
+
+    Raises: InputError for levels that do not decrease.
+
+    Cost: one evaluation of the belief's means a step.
 
     Errors: in law, order 1 in the step of ln sigma.  Given its path of Y, a belief on items is exact at any step.
     """

@@ -26,17 +26,17 @@ from torch import Tensor
 from sigmascope.core import Denoiser, InputError, SamplesPosterior
 
 Noise = Callable[[], Tensor]
-"""Returns the next standard normal noise of all rows, float64."""
+"""A function without arguments that returns the next standard normal noise of all rows, float64, (rows, *event)."""
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state of a sampler.
+    """The state of a sampler at one noise level.
 
     Args:
-        step: 0 at the first level.
-        sigma: noise level; 0 at the end of a grid that ends there.
-        y: float64, shape (rows, *event).
+        step: number of steps so far; 0 at the first level.
+        sigma: noise level, in the unit of y; 0 at the end of a grid that ends there.
+        y: the noisy values, float64, shape (rows, *event).
     """
 
     step: int
@@ -109,11 +109,21 @@ class Scheme(ABC):
 
     @abstractmethod
     def step(self, model: Model, y: Tensor, sigma: float, after: float, noise: Noise) -> Tensor:
-        """The state at level ``after``, which is greater than 0."""
+        """One step down.
+
+        Args:
+            model: the denoiser, as schemes call it: ``model.denoise(y, sigma)``.
+            y: the states at level ``sigma``, float64, shape (rows, *event).
+            sigma: their level.
+            after: the next level, lower and greater than 0.
+            noise: returns the next standard normal noise of all rows.
+
+        Returns: the states at level ``after``, float64, shape (rows, *event).
+        """
 
     @abstractmethod
     def last(self, model: Model, y: Tensor, sigma: float) -> Tensor:
-        """The clean value from the last level."""
+        """The clean values from the states ``y`` at the last level ``sigma``, for a grid that ends at 0."""
 
 
 class _Denoised(Scheme):
@@ -195,7 +205,8 @@ class Churn(_Denoised):
         amount: c > 0, the noise added relative to the noise removed: near 0 this is the ODE, 1 is the generative SDE
             (for small steps, up to 0.35 in ln sigma, below the bound of :math:`\sqrt2`); on a grid even in ln sigma
             the authors' S_churn is :math:`c \ln(\sigma_{max}/\sigma_{min})`.
-        lowest, highest: the levels between which noise is added.
+        lowest: the smallest level at which noise is added.
+        highest: the largest level at which noise is added.
         inflation: s, the authors' correction for networks that remove too much noise; 1 keeps the law.
 
     The law at each level is right for every amount, at order 2.  Only amount 1 continues as p(v | y) does, at order 1:
@@ -230,7 +241,12 @@ class Churn(_Denoised):
 
 
 class Euler(_Denoised):
-    """The probability-flow ODE by Euler in sigma: order 1."""
+    r"""The probability-flow ODE by Euler in sigma.
+
+    .. math:: y' = y + (\sigma' - \sigma)\, \frac{y - D(y, \sigma)}{\sigma}
+
+    Order 1 in the step, one call of the denoiser a step.  It is deterministic: all forks of a state are the same.
+    """
 
     stochastic, order = False, 1
 
@@ -239,7 +255,16 @@ class Euler(_Denoised):
 
 
 class Heun(_Denoised):
-    """The probability-flow ODE by Heun in sigma: order 2, two calls a step."""
+    r"""The probability-flow ODE by Heun in sigma.
+
+    .. math:: \tilde y = y + (\sigma' - \sigma)\, f(y, \sigma), \qquad
+              y' = y + \tfrac12 (\sigma' - \sigma) \left(f(y, \sigma) + f(\tilde y, \sigma')\right), \qquad
+              f(y, \sigma) = \frac{y - D(y, \sigma)}{\sigma}
+
+    Order 2 in the step, two calls of the denoiser a step.  It is deterministic: all forks of a state are the same.
+
+    References: Karras et al. (2022), Algorithm 1.
+    """
 
     stochastic, order = False, 2
 
@@ -302,15 +327,19 @@ def sample(
 
     Args:
         denoiser: the model.
-        y: states at the first level, shape (rows, *event).
+        y: states at the first level, shape (rows, *event), e.g. from :func:`start`.
         sigmas: decreasing levels, e.g. from :func:`~sigmascope.noise.sigma_grid` or
             :func:`~sigmascope.noise.karras_grid`; 0 at the end gives the clean value.
         scheme: the sampler's step; None is :class:`StochasticHeun`.
-        noise: of the rows, e.g. :class:`~sigmascope.streams.Streams`, on any device; a deterministic scheme needs none.
-        known: known attributes of each row.
-        generator: for :class:`Bridge` only.
+        noise: a function without arguments that returns the next standard normal noise of all rows, shape (rows,
+            *event), on any device, such as ``Streams(seed, rows(len(y)), denoiser.event)``; None for a scheme without
+            noise.
+        known: by name, the values of known attributes, one per row; None: nothing is known.
+        generator: of the clean values that a :class:`Bridge` draws; other schemes need none.
 
     Yields: the state at every level, the first included.
+
+    Cost: one or two calls of the denoiser a step, by the scheme.
 
     Raises: InputError for levels that do not decrease, or a stochastic scheme without noise.
 
@@ -337,7 +366,13 @@ def _run(model: Model, y: Tensor, levels: list[float], how: Scheme, noise: Noise
 
 
 def final(states: Iterator[State]) -> State:
-    """The last state of a sampler."""
+    """The last state of a sampler, once all its steps are done.
+
+    Args:
+        states: what :func:`sample`, :func:`fork` or :func:`joint` yields.
+
+    Returns: the state at the last level.
+    """
     state = next(states)
     for state in states:  # noqa: B007
         pass
@@ -345,10 +380,18 @@ def final(states: Iterator[State]) -> State:
 
 
 def start(denoiser: Denoiser, sigma: float, noise: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
-    r"""States at a high level from noise alone: :math:`E[V] + \sigma n`, float64.
+    r"""States at a high level from noise alone: :math:`E[V] + \sigma n`.
 
-    The mean is the denoised value of 0 at that level.  The law lacks the variance of the data: choose sigma well above
-    the largest standard deviation of the data.
+    The mean is taken to be the denoised value of 0 at that level.  The law lacks the variance of the data: choose sigma
+    well above the largest standard deviation of the data.
+
+    Args:
+        denoiser: the model.
+        sigma: the level, in the unit of the data.
+        noise: n, standard normal, shape (rows, *event), e.g. ``Streams(seed, rows(16), denoiser.event)()``.
+        known: by name, the values of known attributes, one per row.
+
+    Returns: the states, float64, shape (rows, *event).
     """
     white = noise.double()
     middle = Model(denoiser, known).denoise(torch.zeros_like(white), sigma)

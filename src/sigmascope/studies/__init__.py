@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sigmascope._late import late
 
 if TYPE_CHECKING:
+    from sigmascope.studies.advice_kinds import Advice as Advice
     from sigmascope.studies.advice_of import advise as advise
     from sigmascope.studies.glossary import explained as explained
     from sigmascope.studies.making import generate as generate
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
     from sigmascope.studies.spec import Spec as Spec
     from sigmascope.studies.spec import read_spec as read_spec
     from sigmascope.studies.tables import to_pandas as to_pandas
+    from sigmascope.studies.tasks import ForkTask as ForkTask
+    from sigmascope.studies.tasks import GenerateTask as GenerateTask
     from sigmascope.studies.tasks import TrainSpec as TrainSpec
     from sigmascope.studies.training import train as train
     from sigmascope.studies.translating import translate as translate
 
 _HOMES = {
+    "Advice": "sigmascope.studies.advice_kinds",
+    "ForkTask": "sigmascope.studies.tasks",
+    "GenerateTask": "sigmascope.studies.tasks",
     "Spec": "sigmascope.studies.spec",
     "TrainSpec": "sigmascope.studies.tasks",
     "advise": "sigmascope.studies.advice_of",

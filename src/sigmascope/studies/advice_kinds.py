@@ -27,15 +27,17 @@ Units = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Advice:
-    """A piece of advice.
+    """A piece of advice from a study, for one attribute or for all.
 
     Attributes:
-        kind: the name of its :class:`Kind`; or ``which_to_trust`` or ``left_out``.
+        kind: its name: ``guidance_interval``, ``training_range``, ``negative_prompt``, ``sdedit_strength``,
+            ``fork_point``, ``early_exit`` or ``sampling_steps``; or ``which_to_trust``, where two curves of the study
+            disagree; or ``left_out``, which lists what cannot be advised.
         attribute: name of the attribute; empty: all.
         formula: the formula behind it.
-        words: what to do.
+        words: what to do, in a sentence.
         high: the level, or the upper end of the interval, σ in the unit of the study, with its 95 % interval.
-        low: the lower end of the interval.
+        low: the lower end of the interval; None where the advice is one level.
         redraws: for other attributes, the probability that a redraw from ``high`` changes them, with standard error.
         levels: levels of the sampler, in order.
         units: ``high`` and ``low`` in the units of the scheduler of the model.
@@ -280,7 +282,7 @@ class NegativePrompt(_Kept):
     name, at_most, formula = "negative_prompt", False, "P_keep(σ) = {p:g}"
     sentence = (
         "a negative prompt against {name} must act above σ {at}: a redraw from there changes {name} in{limit} "
-        "{goes} % of the images, one from below in fewer; guidance changes more than a redraw, and these curves do "
+        "{goes} % of the images, and one from below in fewer; a strong prompt can change more, which this study does "
         "not show how much"
     )
 
@@ -315,7 +317,10 @@ class EarlyExit(_Kept):
     """The highest level where P_sure ≥ 90 %: there the likeliest label is the final one."""
 
     name, reads, formula = "early_exit", "forking", "largest σ with P_sure ≥ {p:g}"
-    sentence = "a check for {name} is right in {stays} % of cases from σ {at} on: stop there what fails it"
+    sentence = (
+        "from σ {at} on, the likeliest {name} is the final one in {stays} % of the images: check it there, and stop "
+        "the generations that show another one"
+    )
     quantity, symbol, fixed = "sure", "P_sure", 0.9
 
     def setting(self, at: Units) -> str:

@@ -44,21 +44,32 @@ def advise(
     width: int = 0,
     estimator: str = "",
 ) -> list[Advice]:
-    """Advice from a study.
+    """Advice from a finished study: at which noise levels to guide, to train, to edit, to fork or to stop.
+
+    For each attribute these are the interval of guidance to it, the range of levels of a training for it, the level
+    from which a negative prompt must act, the strength of an edit and the level of a fork that keep it, and the level
+    from which its label is certain; and, once, the levels of a sampler with few steps.
+
+    A *redraw* from a level of noise adds that much noise to an image and generates anew from there, as image-to-image
+    editing does: what is decided above that level stays, what is decided below it is drawn again.
 
     Args:
-        study: its folder.
+        study: its folder, the ``--out`` of ``sigmascope study``.
         keep: the attribute to keep; empty: each attribute.
         redraw: the attribute to change; empty: all others.
-        probability: probability of keeping the attribute.
+        probability: probability with which a redraw is to keep the attribute, from 0.5 to below 1.
         model: a pipeline, or a function of the user that returns one, for levels in the units of its scheduler; empty:
             the pipeline of the study.
-        steps: of the sampler.
+        steps: steps of the sampler, for levels in its units and for the levels of a sampler.
         timesteps: a list of timesteps, as text, instead of ``steps``.
         sigmas: a list of levels of the scheduler, as text, instead of ``steps``.
         height: height of the images in pixels, for pipelines whose levels depend on it; 0: that of the pipeline.
         width: their width, likewise.
         estimator: name of the estimator; empty: the main one of the study.
+
+    Returns: the advice by attribute, and then that about all.  Each has its words, its levels with 95 % intervals (in
+        the unit of the study and, with a pipeline, in the units of its scheduler), and the law for which it holds.
+        What cannot be advised on an attribute follows, as one entry of the kind ``left_out`` with its ``reason``.
 
     Raises: InputError for a folder without a finished study, unknown names, or a pipeline whose levels are in another
         unit.
@@ -68,6 +79,8 @@ def advise(
     if not path.is_file():
         raise InputError(f"{folder}: it holds no finished study (results.nc): pass the --out of sigmascope study")
     results = read_study(path, "run the study again")
+    if "resolved_share" in results:
+        raise InputError(f"{folder}: it measures features of the pictures, not labels: pass a study of labels")
     names = [c.attribute for c in to_curves(results, estimator)]
     for name in (keep, redraw):
         if name and name not in names:

@@ -111,7 +111,8 @@ def _check_real(wanted: Entry, trained: Sequence[str], names: Sequence[str]) -> 
     """Refuse a real-valued attribute that a model was not trained on, or with another resolution or period."""
     had = next((e.real for t in trained if (e := parse_entry(t, names)).name == wanted.name), None)
     if had is None or wanted.real is None:
-        raise InputError(f"{wanted.name!r} is not a real-valued attribute of the model: leave the resolution out")
+        name = wanted.name
+        raise InputError(f"the model has no real-valued attribute {name!r}: leave the resolution out, or name others")
     if replace(wanted.real, unit=had.unit) != had:
         turn = f" and period {had.period:g}" if had.period else ""
         raise InputError(

@@ -169,6 +169,23 @@ _TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
         "The lower bound of probes on noisy images that were trained on a share of the draws."),
     "learning_features": ((*_LEVELS, "share"), "f", "nats", "bound of probes by number of draws",
         "The lower bound of probes on features that were trained on a share of the draws."),
+    # features of pictures
+    "resolved_share": (_LEVELS, "f", "1", "resolved share of the power",
+        "1 − E|B − E[B | Y]|² / E|B − E[B]|² of a feature B of the picture, by the exact filter of the data."),
+    "resolved_stderr": (_LEVELS, "f", "1", "standard error of the share", "Standard error over draws."),
+    "resolved_per_draw": (DRAWS, "f", "1", "resolved share of each draw",
+        "Contribution of each draw to resolved_share, to first order; its mean over draws is the share."),
+    "feature_power": (("attribute",), "f", "sigma^2", "power of the feature",
+        "E|B − E[B]|², summed over the coordinates of the feature; mean over draws."),
+    "feature_size": (("attribute",), "i", "1", "coordinates of the feature", "Number of its coordinates."),
+    "gaussian_share": (_LEVELS, "f", "1", "resolved share of a Gaussian model",
+        "The same share if the pictures were Gaussian with the covariance of the data."),
+    "gaussian_rate": (_LEVELS, "f", "nats", "information for each unit of ln sigma",
+        "−d I(B; Y_sigma) / d ln sigma by the Gaussian model, without correction of its bias."),
+    "gaussian_plug_in": (_LEVELS, "f", "nats", "information without correction",
+        "I(B; Y_sigma) by the Gaussian model before its bias by the finite number of items is taken off."),
+    "gaussian_total": (("sigma",), "f", "nats", "information about the picture",
+        "I(V; Y_sigma), of the whole picture, by the Gaussian model, without correction."),
     # items, levels of a tree, single values, pairs
     "effective_items": (("sigma", "draw"), "f", "1", "effective number of items",
         "How many items are still possible given the noisy image: 1 / sum of squared posterior probabilities."),
@@ -252,6 +269,7 @@ ATTRIBUTES = {
     "joint_attributes": "names of the attributes that are joint values of others",
     "sigmascope_version": "version of the program",
     "seed": "seed of the draws",
+    "draws": "number of noisy images; the columns of a model's curves are means of several",
     "specification": "all options of the study, as TOML: sigmascope study --spec repeats it",
     "model": "the model that was measured",
     "main_estimator": "the estimator that the page and the tables show",
@@ -259,6 +277,7 @@ ATTRIBUTES = {
     "wrapping": "what the denoising losses show against the model; empty where they show nothing",
     "trust_rule": "the rule by which a curve is marked as biased",
     "trust_tolerance": "share of H(A) by which a curve may exceed its limits before it is marked",
+    "field": "the Gaussian model of the pictures, in words",
     "law": "where the noisy images come from: noised data, or images that the model made",
     "model_parameters": "number of parameters of the network",
     "model_steps": "training steps of the network",
@@ -286,7 +305,13 @@ def described(results: xr.Dataset) -> xr.Dataset:
 
 
 def explained(results: xr.Dataset) -> str:
-    """The meaning of every variable and attribute of results, a line each."""
+    """The meaning of every variable and attribute of the results of a study.
+
+    Args:
+        results: the Dataset that a study has returned.
+
+    Returns: text with a line for each: name, unit and description of a variable; ``@`` and the name of an attribute.
+    """
     lines = [f"{name} [{VARIABLES[name].units}]: {VARIABLES[name].description}"
              for name in map(str, results.variables) if name in VARIABLES]  # fmt: skip
     return "\n".join([*lines, *(f"@{name}: {ATTRIBUTES[name]}" for name in results.attrs if name in ATTRIBUTES)])

@@ -28,6 +28,8 @@ def law_in_words(results: xr.Dataset, estimator: str = "") -> str:
         return f"{images}, continued by the pipeline"
     if estimator == "heldout":
         return "noised images of the population that the data come from"
+    if estimator == "gaussian":
+        return "noised pictures of a Gaussian model of the data"
     if estimator == "posterior" or "model" not in a:
         return "noised images of the data, read by the exact filter of exactly these items"
     return f"{images}, read by the model"

@@ -43,6 +43,7 @@ from sigmascope.sample import (
 )
 from sigmascope.sample import start as start_from_noise
 from sigmascope.streams import Use
+from sigmascope.studies import making_by_model
 from sigmascope.studies.exact_law import Data, chosen, denoiser_of, draws_of, print_notes
 from sigmascope.studies.following import Record, follow, looks_of
 from sigmascope.studies.made_tables import caption, values_of_images, write_forks
@@ -54,17 +55,23 @@ Some = TypeVar("Some", GenerateTask, ForkTask)
 
 
 def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str, bool]:
-    """Generate images into a folder.
+    """Generate images by a model or the exact filter of data, and write them with what they decided on the way.
+
+    The folder receives ``images.png`` and ``.svg``, ``decisions.png`` and ``.svg`` (the posteriors of the attributes by
+    noise level), ``images.csv`` (the values of each image with their probabilities), ``generate.npz`` (images, levels
+    and posteriors) and ``generate.toml`` (the options).
 
     Args:
-        task: the options.
-        out: its folder; an interrupted task goes on, a finished one is left as it is.
+        task: the options, which name the data, or a model.
+        out: the folder; an interrupted task goes on, a finished one is left as it is.
         progress: show a bar on stderr.
 
-    Returns: the text to print, and whether the task was already finished.
+    Returns: the text to print, and whether the task was already finished, in which case the text is empty.
 
-    Raises: InputError.
+    Raises: InputError for options or data that cannot be used, or a folder that holds something else.
     """
+    if task.by.model:
+        return making_by_model.generate(task, out, progress)
     folder, task, data, denoiser = _open(task.check(), out)
     if folder.finished:
         return "", True
@@ -89,7 +96,23 @@ def generate(task: GenerateTask, out: Path, progress: bool = True) -> tuple[str,
 
 
 def make_forks(task: ForkTask, out: Path, progress: bool = True) -> tuple[str, bool]:
-    """Fork noisy images into a folder; arguments and result as of :func:`generate`."""
+    """Continue noisy images several times each by a model or the exact filter of data, and write the continuations.
+
+    The folder receives ``forks.png`` and ``.svg``, ``forks.csv`` (for each parent and attribute the commonest value of
+    its continuations, its share, and the entropy of the labels beside that of the exact posterior), ``fork.npz``
+    (parents, continuations and their labels) and ``fork.toml`` (the options).
+
+    Args:
+        task: the options, which name the data, or a model.
+        out: the folder; an interrupted task goes on, a finished one is left as it is.
+        progress: show a bar on stderr.
+
+    Returns: the text to print, and whether the task was already finished, in which case the text is empty.
+
+    Raises: InputError for options or data that cannot be used, or a folder that holds something else.
+    """
+    if task.by.model:
+        return making_by_model.make_forks(task, out, progress)
     folder, task, data, denoiser = _open(task.check(), out)
     if folder.finished:
         return "", True

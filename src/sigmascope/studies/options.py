@@ -6,6 +6,7 @@ The command line, TOML files and Python share them; :mod:`sigmascope.studies.spe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
@@ -15,7 +16,7 @@ from sigmascope.adapters.naming import names_function
 from sigmascope.arguments import AsText, Device, Flag, Flat, Hidden, HiddenNumber, Names, Place, arg, group
 from sigmascope.data.loaders import data_words
 from sigmascope.errors import InputError
-from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, named, names, usual
+from sigmascope.information.estimator import CONDITIONAL, EXACT, PICTURES, POPULATION, SAMPLER, named, names, usual
 from sigmascope.limits import (
     MOST_CALLS,
     MOST_DRAWS,
@@ -36,6 +37,7 @@ LAWS = ("empirical", "heldout")
 MOST_MINUTES = 1_000_000
 _RUNS_CODE = "runs code"  # key of an option's metadata: which code it runs, and how to allow it
 _WHERE = "where"  # key of an option's metadata: for which of its values it runs code; all where there is none
+_FEATURE = re.compile(r"(bands?|lowpass):[\d./-]*|gray")
 T = TypeVar("T")
 
 
@@ -48,7 +50,9 @@ def _estimators(_: str) -> str:
     """The registered estimators, for the help."""
     sentences, explained = [], set[str]()
     kinds = {
-        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model", SAMPLER: "For a model by forks"
+        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model",
+        SAMPLER: "For a model by forks",
+        PICTURES: "For features of pictures",
     }  # fmt: skip
     for kind, heading in kinds.items():
         each = []
@@ -64,13 +68,16 @@ def _estimators(_: str) -> str:
 class DataOptions:
     """The data and how to read them."""
 
-    data: Annotated[str, Place, arg("DATA", _sources)] = ""
-    """The data:"""
+    data: Annotated[str, Place, arg("DATA", _sources, "The data:")] = ""
+    """The word ``scenes``, the word ``hierarchy`` (alone or with its sizes, ``hierarchy:v=16,m=4,s=2,L=6,seed=1``), or
+    the path of an ``.npz``, ``.parquet`` or ``.h5`` file or of a folder of pictures.  :func:`sigmascope.study` takes
+    the data and the attributes as arguments of its own, and refuses them here."""
     attributes: Annotated[Names, arg("A,B", "(default: all)")] = ()
     """Attributes, separated by commas. name:bins=8 cuts a real-valued attribute into quantile bins; shape+scale is the
     joint attribute of two (not for a hierarchy), which also gives the information about each given the other.
     angle:resolution=5:period=360 measures an angle as a number, up to noise of 5 degrees, and pose=x+y+z:resolution=0.1
-    a vector (finite data sets: by the exact filter, or by a network of sigmascope train)."""
+    a vector (finite data sets: by the exact filter, or by a network of sigmascope train). Features of the pictures
+    themselves: bands:8 for eight frequency bands, band:1/8, band:2-4/8, lowpass:.25, gray."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: Flag = False
@@ -157,7 +164,8 @@ class GapOptions:
     """How many network calls to make for the score gaps of a model."""
 
     target_stderr: Annotated[float, arg("NATS", "(default: 0.02)")] = 0.0
-    """Make as many network calls as it takes to bring the standard error of the score gaps down to this."""
+    """Make as many network calls as it takes to bring the standard error of the score gaps down to this, in nats,
+    as far as --minutes allow where it is left out."""
     budget: Annotated[int, arg("CALLS", "(default: by --target-stderr)")] = 0
     """Make this many network calls for the gaps, at the noise levels where they reduce the error most."""
     like: Annotated[str, arg("STUDY")] = ""
@@ -223,8 +231,8 @@ class OpeningOptions:
 
     null_class: Annotated[int, arg("INDEX")] = -1
     """For a class-conditional pipeline: the index of the class that means no class, where the pipeline does not define
-    it. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by the likelihood
-    that the network itself gives."""
+    it; -1: there is none. Without such a class, the unconditional denoiser is the mixture over the classes, weighted by
+    the likelihood that the network itself gives."""
     allow_pickle: Flag = field(
         default=False,
         metadata={_RUNS_CODE: "it reads pickles, which can run any code: add --allow-pickle if you trust their source"},
@@ -329,6 +337,21 @@ class StudyOptions(WithModel):
     forking: Annotated[ForkOptions, Flat, group("fork")] = ForkOptions()
     pipeline: Annotated[PipelineOptions, Flat, group("pipeline")] = PipelineOptions()
     classifying: Annotated[ClassifierOptions, Flat, group("classifier")] = ClassifierOptions()
+
+
+def of_features(attributes: Sequence[str]) -> bool:
+    """Whether entries of ``--attributes`` name features of the pictures themselves.
+
+    Raises: InputError where some of them do and others do not.
+    """
+    named_so = [bool(_FEATURE.fullmatch(entry.strip())) for entry in attributes]
+    if all(named_so) or not any(f for f, entry in zip(named_so, attributes, strict=True) if entry != "gray"):
+        return bool(named_so) and all(named_so)
+    feature, label = attributes[named_so.index(True)], attributes[named_so.index(False)]
+    raise InputError(
+        f"attributes are {', '.join(attributes)}: {feature} is a feature of the pictures and {label} is a label; "
+        "measure them in two studies"
+    )
 
 
 def flat(options: object) -> dict[str, Any]:

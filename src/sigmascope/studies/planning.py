@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Denoiser, InputError
+from sigmascope.core import Denoiser
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.jobs.losses import loss_calls
 from sigmascope.learn.calling import BFLOAT16, called
-from sigmascope.sample.schemes import Model
-from sigmascope.studies.batches import fastest_rows, memory_of
+from sigmascope.studies.batches import asked, fastest_rows, memory_of
 from sigmascope.studies.options import GapOptions, Sampling, changed
 from sigmascope.studies.precision import choose_precision
 from sigmascope.studies.spec import STDERR, Spec, SpecOfModel, plan_of, read_spec
@@ -95,11 +94,7 @@ def _within_minutes(subject: Subject[Any], plan: Plan) -> Plan:
     most = 1.0
     if gaps:
         most = max(_two_digits(calls - fixed_calls(problem)), _LEAST * len(problem.with_null))
-    return _of(subject, plan, changed(spec, most_calls=int(most), batch=rows))
-
-
-def _of(subject: Subject[Any], plan: Plan, spec: SpecOfModel) -> Plan:
-    """A plan of another specification."""
+    spec = changed(spec, most_calls=int(most), batch=rows)
     return replace(plan, spec=spec, problem=subject.problem(spec))
 
 
@@ -123,25 +118,15 @@ def fixed_calls(problem: Any) -> int:
 
 def rows_per_second(model: Denoiser) -> float:
     """Rows that a denoiser answers in a second, in one call of many."""
-    asked, g = Model(model), torch.Generator().manual_seed(0)
-    seconds = 0.0
+    g = torch.Generator().manual_seed(0)
     for rows in (_FEW, _FEW, _ROWS):
         y = torch.randn(rows, *model.event, generator=g, dtype=torch.float64)
         begun = time.perf_counter()
-        try:
-            asked.denoise(y, 1.0)
-        except InputError:  # a network that always needs a class
-            return _by_class(model, y, begun)
+        asked(model, y)
         seconds = time.perf_counter() - begun
         if seconds > _SLOW:
             break
     return rows / max(seconds, 1e-6)
-
-
-def _by_class(model: Denoiser, y: torch.Tensor, begun: float) -> float:
-    known = {a.name: torch.zeros(len(y), dtype=torch.int64) for a in model.attributes}
-    Model(model, known).denoise(y, 1.0)
-    return len(y) / max(time.perf_counter() - begun, 1e-6)
 
 
 def _smaller(subject: Subject[Any], spec: SpecOfModel, problem: Any, calls: float) -> tuple[SpecOfModel, Any]:

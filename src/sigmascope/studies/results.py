@@ -14,17 +14,19 @@ from torch import Tensor
 from sigmascope._version import VERSION
 from sigmascope.analysis.onset import Onset, onsets
 from sigmascope.core import Agreement, Attribute, Curve, InputError, RealAttribute
+from sigmascope.exact.features import Feature
 from sigmascope.information.estimator import PATH_ESTIMATOR
 from sigmascope.information.gaps import agreement
 from sigmascope.information.pairs import conditional as chain_rule
+from sigmascope.information.resolved import share_curves
 from sigmascope.studies.reading import fault
-from sigmascope.studies.spec import HELDOUT, HeldoutSpec, Spec, SpecOfModel
+from sigmascope.studies.spec import HELDOUT, FeatureSpec, HeldoutSpec, Spec, SpecOfModel
 
 
 def to_dataset(
     curves: Sequence[Curve],
     data: Any,
-    attributes: Sequence[Attribute | RealAttribute],
+    attributes: Sequence[Attribute | RealAttribute | Feature],
     items: Int64[Tensor, " columns"],
     spec: Spec,
 ) -> xr.Dataset:
@@ -71,14 +73,16 @@ def to_dataset(
             "data_fingerprint": data.fingerprint,
             "sigmascope_version": VERSION,
             "seed": spec.sampling.seed,
+            "draws": spec.sampling.draws,
             "specification": spec.to_toml(),
             **({"model": spec.model} if isinstance(spec, SpecOfModel) else {}),
             **({"main_estimator": HELDOUT} if isinstance(spec, HeldoutSpec) else {}),
+            **({"main_estimator": spec.estimators[0]} if isinstance(spec, FeatureSpec) else {}),
         },
     )
 
 
-def _unmeasured(attribute: Attribute | RealAttribute, estimator: str, curves: Sequence[Curve]) -> Curve:
+def _unmeasured(attribute: Attribute | RealAttribute | Feature, estimator: str, curves: Sequence[Curve]) -> Curve:
     """The curve, NaN throughout, of an estimator that does not measure a real-valued attribute."""
     if isinstance(attribute, Attribute):
         raise KeyError(attribute.name)
@@ -89,7 +93,7 @@ def _unmeasured(attribute: Attribute | RealAttribute, estimator: str, curves: Se
     )  # fmt: skip
 
 
-def _ceiling(attribute: Attribute | RealAttribute, curves: Sequence[Curve]) -> float:
+def _ceiling(attribute: Attribute | RealAttribute | Feature, curves: Sequence[Curve]) -> float:
     """The most that can be known about an attribute: its entropy, or for a real-valued one that of the curves."""
     if isinstance(attribute, Attribute):
         return attribute.entropy
@@ -154,7 +158,14 @@ def main_estimator(results: xr.Dataset) -> str:
 
 
 def to_curves(results: xr.Dataset, estimator: str = "") -> list[Curve]:
-    """The curves of one estimator, by default the main one; without real-valued attributes that it does not measure.
+    """The curves of one estimator of a study, for every attribute.
+
+    Args:
+        results: the Dataset that a study has returned, or its ``results.nc``, opened.
+        estimator: name of the estimator; empty: the main one of the study.
+
+    Returns: one :class:`~sigmascope.core.Curve` per attribute, in nats, in the order of the study, without real-valued
+        attributes that the estimator does not measure.
 
     Raises: InputError if the Dataset is not that of a study, or lacks the estimator.
     """
@@ -201,8 +212,12 @@ def _curve(of_attribute: xr.Dataset, estimator: str, kind: str, prefix: str = ""
 
 
 def table_of(results: xr.Dataset) -> list[Onset]:
-    """Onsets of a study's results, in order of emergence."""
-    return onsets(to_curves(results), seed=int(results.attrs["seed"]))
+    """Onsets of a study's results, in order of emergence; of resolved shares for features of pictures."""
+    curves = to_curves(results)
+    if "resolved_per_draw" in results:
+        names = [str(n) for n in results.attribute.values]
+        curves = share_curves(names, results.sigma.values, results.resolved_per_draw.values)
+    return onsets(curves, seed=int(results.attrs["seed"]))
 
 
 def agreements_of(results: xr.Dataset) -> list[Agreement]:

@@ -19,6 +19,7 @@ from sigmascope.console import progress_bar
 from sigmascope.core import InputError
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.levels import InTurn
+from sigmascope.report.bands import features_csv
 from sigmascope.report.findings import Findings
 from sigmascope.report.page import write_page
 from sigmascope.report.table import chain_csv, onset_csv, values_csv
@@ -96,6 +97,8 @@ def _made(subject: Subject[Any], plan: Plan, out: Path | None, progress: bool) -
         print(f"sigmascope: note: {shown}", file=sys.stderr)
     if folder is not None:
         folder.write_text("onset.csv", onset_csv(table, doubts(results)))
+        if "resolved_share" in results:
+            folder.write_text("features.csv", features_csv(results))
         if "value_information" in results:
             folder.write_text("values.csv", values_csv(results))
         if "link_information" in results:
@@ -105,7 +108,7 @@ def _made(subject: Subject[Any], plan: Plan, out: Path | None, progress: bool) -
         findings = Findings(
             results, subject.kind, list(curves.values()), other_curves, table, agreements_of(results),
             conditionals(results), doubts(results), (problem.draws.v[0].numpy(), problem.draws.noise[0].numpy()),
-            page_advice(results, getattr(spec, "model", "")),
+            "" if "resolved_share" in results else page_advice(results, getattr(spec, "model", "")),
             subject.explored(problem, [curves[row.attribute] for row in table]),
         )  # fmt: skip
         write_page(folder.write, findings)

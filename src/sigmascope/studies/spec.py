@@ -18,7 +18,7 @@ import sigmascope.information.estimators  # noqa: F401  (registers the built-in 
 from sigmascope.adapters.naming import names_function, names_object, names_pipeline
 from sigmascope.arguments import listed
 from sigmascope.errors import InputError
-from sigmascope.information.estimator import CONDITIONAL, EXACT, POPULATION, SAMPLER, names, usual
+from sigmascope.information.estimator import CONDITIONAL, EXACT, PICTURES, POPULATION, SAMPLER, names, usual
 from sigmascope.limits import real, refuse, shown, whole
 from sigmascope.studies.options import (
     ClassifierOptions,
@@ -33,6 +33,7 @@ from sigmascope.studies.options import (
     changed,
     first_difference,
     flat,
+    of_features,
 )
 
 GENERATED = "generated"
@@ -129,6 +130,23 @@ class HeldoutSpec(Spec):
     def resolve(self) -> HeldoutSpec:
         """A copy with its only estimator."""
         return replace(self, estimators=(HELDOUT,))
+
+
+@dataclass(frozen=True)
+class FeatureSpec(Spec):
+    """A study of features of the pictures themselves, such as frequency bands."""
+
+    def _validate(self) -> None:
+        known = names(PICTURES)
+        if set(self.estimators) - set(known) or len(set(self.estimators)) < len(self.estimators):
+            raise InputError(
+                f"estimators are {', '.join(self.estimators)}: features of the pictures have no classes, and are "
+                f"measured by {' and '.join(known)}: leave out --estimators"
+            )
+
+    def resolve(self) -> FeatureSpec:
+        """A copy with the usual estimators."""
+        return replace(self, estimators=self.estimators or usual(PICTURES))
 
 
 @dataclass(frozen=True)
@@ -264,12 +282,28 @@ def spec_of(**options: Any) -> Spec:
     if passed.inputs.data == GENERATED and not piped:
         raise InputError("the data 'generated' need a model that makes images: pass --model, or other data")
     kind: Spec = HeldoutSpec() if passed.exact.law == "heldout" else ExactSpec()
+    if of_features(passed.inputs.attributes):
+        _refuse_for_features(passed)
+        kind = FeatureSpec()
     if passed.model:
         kind = ForeignSpec() if piped else ModelSpec()
     _refuse_foreign(passed, kind)
     spec = changed(kind, **{name: value for name, value in flat(passed).items() if name in flat(kind)})
     spec.validate()
     return spec
+
+
+def _refuse_for_features(passed: StudyOptions) -> None:
+    """Refuse a model and options of the exact filter for features of the pictures."""
+    if passed.model:
+        raise InputError(
+            f"attributes are {', '.join(passed.inputs.attributes)}: a study measures features of the pictures on data "
+            "alone: leave out --model, or call sigmascope.information.resolved_shares with the model from Python"
+        )
+    if passed.exact != ExactOptions():
+        raise InputError(
+            "--pairs, --chain and --law heldout are for labels, not for features of the pictures: leave them out"
+        )
 
 
 def _refuse_foreign(passed: StudyOptions, kind: Spec) -> None:
@@ -306,7 +340,12 @@ def _typed(name: str, value: Any, default: object) -> Any:
 
 
 def read_spec(path: Path) -> Spec:
-    """Read a specification, and fill in its defaults.
+    """Read the specification of a study, and fill in its defaults.
+
+    Args:
+        path: a ``spec.toml``, as a study writes it.
+
+    Returns: the specification, of the class of its kind of study.
 
     Raises: InputError for a file that is no specification.
     """

@@ -18,16 +18,27 @@ from sigmascope.data import from_array
 from sigmascope.data.hierarchy import Hierarchy
 from sigmascope.data.labels import attribute_of
 from sigmascope.device import resolve_device
+from sigmascope.exact.features import parse_features
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.limits import shown
 from sigmascope.studies.classes import read_classes
 from sigmascope.studies.options import DataOptions, Group, Sampling, changed, flat
 from sigmascope.studies.run import open_subject, run_subject
-from sigmascope.studies.spec import ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel, spec_of
+from sigmascope.studies.spec import (
+    ExactSpec,
+    FeatureSpec,
+    ForeignSpec,
+    HeldoutSpec,
+    ModelSpec,
+    Spec,
+    SpecOfModel,
+    spec_of,
+)
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.model import open_model
 from sigmascope.studies.subjects.opened import open_loaded
 from sigmascope.studies.subjects.openings import of_data, of_model
+from sigmascope.studies.subjects.pictures import needed, of_pictures
 
 _LABELLED = "labels go with an array: named and labelled data have their own"
 _SAMPLING = Sampling()
@@ -57,13 +68,20 @@ def study(
         model: a model to measure instead of the exact filter: a :class:`~sigmascope.adapters.foreign.Foreign` around a
             network, any other :class:`~sigmascope.core.Denoiser`, a pipeline of diffusers, or the name of one:
             ``"bundled"``, a folder of ``sigmascope train`` or of ``save_pretrained``, ``"hub:OWNER/NAME"``, or
-            ``"MODULE:FUNCTION"``, a function that returns one.  An object is given back in the mode in which it came.
-        labels: for an array, one label per item for each attribute.
-        attributes: names, e.g. ``("shape", "depth:bins=8")``; empty: all.
+            ``"MODULE:FUNCTION"``, a function that returns one.  The modules of an object are in evaluation mode, with
+            fixed weights, while the study runs, and are put back into the modes in which they came.
+        labels: for an array, one label per item for each attribute; features of pictures need none.
+        attributes: names, e.g. ``("shape", "depth:bins=8")``; empty: all.  Features of the pictures themselves, without
+            a model: ``("bands:8", "lowpass:.25", "gray")``.
         estimators: names, see ``sigmascope study --help``; empty: the default ones.
         sampling: number of draws, noise levels (in the unit of the data; for 8-bit pixels, 1 is their range) and seed.
-        options: groups of options for this kind of study, e.g. ``ExactOptions(pairs=True)`` or
-            ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``.
+        options: groups of options for this kind of study, one or a list of them, e.g. ``ExactOptions(pairs=True)`` or
+            ``[GapOptions(budget=10_000), PipelineOptions(variant="fp16")]``:
+            :class:`~sigmascope.ExactOptions` for data alone; :class:`~sigmascope.GapOptions`,
+            :class:`~sigmascope.TimeOptions` and :class:`~sigmascope.NetworkOptions` for a model;
+            :class:`~sigmascope.ForkOptions` for continuations;
+            :class:`~sigmascope.PipelineOptions` and :class:`~sigmascope.ClassifierOptions` for a model of another
+            program; of :class:`~sigmascope.DataOptions`, size, grain and ground of named data.
         device: ``auto``, ``cpu``, ``cuda``; with ``auto``, a model that is an object stays where it is.
         out: folder for results, tables and page (see ``sigmascope study --help``); None: nothing is written.
         progress: show a bar on stderr.
@@ -72,7 +90,10 @@ def study(
         further variables.  Each variable has the attributes ``units``, ``long_name`` and ``description``;
         :func:`~sigmascope.to_pandas` makes a table of the curves.
 
-    Raises: InputError for input that cannot be used.
+    Raises: InputError for input that cannot be used, and for options that this kind of study does not have.
+
+    Cost: for data alone, two matrix products of items · size · draws for all levels together; for a model, calls of its
+        network, for about ten minutes unless an option sets their number or the time.
 
     References: Franzese et al., Entropy 27(4):371 (2025).
     """
@@ -87,6 +108,8 @@ def study(
         if not as_object:
             return run_subject(*open_subject(spec, folder, progress), folder, progress)[0]
     given, denoiser, spec = (None, None, spec) if isinstance(data, (str, Path)) else _objects(spec, data, labels)
+    if isinstance(spec, FeatureSpec):
+        return run_subject(*of_pictures(spec, given, denoiser), folder, progress)[0]
     if isinstance(spec, (ExactSpec, HeldoutSpec)):
         return run_subject(*of_data(spec, given, denoiser), folder, progress)[0]
     assert isinstance(spec, SpecOfModel)
@@ -135,6 +158,8 @@ def _objects(
 ) -> tuple[LabelledData | Hierarchy, FiniteDenoiser | None, Any]:
     """Data that are Python objects, their exact filter where it is given, and the specification with their name."""
     if isinstance(data, (np.ndarray, Tensor)):
+        if isinstance(spec, FeatureSpec):  # the labels do not count
+            return from_array(data, labels or {}, attributes=needed(parse_features(spec.inputs.attributes))), None, spec
         if labels is None:
             raise InputError("data are an array without labels: pass labels={'name': one label per item}")
         return from_array(data, labels, attributes=spec.inputs.attributes), None, spec
@@ -148,6 +173,8 @@ def _objects(
             "FiniteDenoiser or a Hierarchy"
         )
     spec = changed(spec, data=f"<{data.name}>")
+    if isinstance(spec, FeatureSpec):
+        return data, denoiser, spec
     reals = [a.name for a in getattr(data, "reals", ())]
     names = [*(a.name for a in data.attributes), *reals]
     wanted = sorted((attribute_of(e, names) for e in spec.inputs.attributes), key=reals.__contains__)

@@ -53,7 +53,7 @@ class FollowedModel(ModelOptions, PipelineOptions):
 
 @dataclass(frozen=True)
 class GenerateTask(DataOptions):
-    """Images generated from noise, with the posteriors of attributes on the way."""
+    """The options of ``sigmascope generate``: images from noise, with the posteriors of attributes on the way."""
 
     n: int = 16
     """Number of images."""
@@ -114,7 +114,7 @@ class GenerateTask(DataOptions):
 
 @dataclass(frozen=True)
 class ForkTask(DataOptions):
-    """Continuations of noisy images."""
+    """The options of ``sigmascope fork``: independent continuations of noisy images."""
 
     sigma: float = 3.0
     """Noise level of the parents."""
@@ -227,7 +227,7 @@ class ReproduceTask:
 
 @dataclass(frozen=True)
 class TrainSpec(DataOptions):
-    """The options of a training."""
+    """The options of ``sigmascope train``."""
 
     settings: Annotated[Settings, Flat, group("training")] = field(default_factory=Settings)
     classifier_steps: int = 0

@@ -63,14 +63,19 @@ def _of_tree(data: Hierarchy, n: int, g: torch.Generator) -> tuple[Tensor, dict[
 
 
 def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]:
-    """Train into a folder; an interrupted training goes on, a finished one is left as it is.
+    """Train a denoiser, and first a classifier where that is asked for, into a folder.
+
+    The folder receives ``model.safetensors`` and ``model.json``, which
+    :meth:`NeuralDenoiser.load <sigmascope.learn.neural.NeuralDenoiser.load>` reads, ``classifier.safetensors`` of a
+    classifier, ``losses-*.csv`` and ``.png``, ``samples/`` with images of the unfinished network, and ``train.toml``
+    (the options).  While it runs, ``training*.safetensors`` hold the states from which it goes on.
 
     Args:
-        spec: the training.
-        out: its folder.
+        spec: the options of the training, which name the data.
+        out: the folder; an interrupted training goes on, a finished one is left as it is.
         progress: show a bar on stderr.
 
-    Returns: the text to print, and whether the training was already finished.
+    Returns: the text to print, and whether the training was already finished, in which case the text is empty.
 
     Raises:
         InputError: for options or data that cannot be used.

@@ -35,20 +35,32 @@ def translate(
     sigmas: str = "",
     as_json: bool = False,
 ) -> str:
-    """A noise level in every unit; or some levels of the sampler.
+    """A noise level in every unit, or a table of some levels of the sampler.
 
     Args:
         model: a pipeline, or a function of the user that returns one or a network with a schedule.
-        unit: one of :data:`~sigmascope.adapters.diffusers.units.UNITS`, or empty: a table of some levels.
-        value: the level, as text; of ``step`` as ``17/50``.
-        steps: of the sampler; ``step`` brings its own.
+        unit: the unit of ``value``; empty: a table of some levels.  The units are
+
+            - ``sigma``: standard deviation of the noise in y = v + σ n, in the unit of the data: pixels from 0 to 1, or
+              latents; ``inf`` is noise alone;
+            - ``network_sigma``: the same in the unit of the network's values, which is twice that for pixels from −1
+              to 1;
+            - ``timestep``: the number that the network gets for the level;
+            - ``step``: the state before step k of n steps, k from 0, as ``17/50``;
+            - ``strength``: that of an image-to-image run of these steps, from 0 to 1;
+            - ``percent``: share of the training clock that is done, from 0 at noise alone to 100.
+        value: the level in that unit, as text.
+        steps: steps of the sampler; ``step`` brings its own.
         height: of the images in pixels, for flows that shift with it; 0: the pipeline's own.
         width: likewise.
         timesteps: a list of timesteps, as text, instead of ``steps``.
         sigmas: a list of levels of the scheduler, as text, instead of ``steps``.
         as_json: JSON instead of a table; an infinite level is written as Infinity.
 
-    Raises: InputError for a level that the scheduler does not have.
+    Returns: the text to print: a table with one row per level, or JSON, which is one object where a level is given and
+        a list of them where none is.  A network without a scheduler has no step and no strength.
+
+    Raises: InputError for a level that the scheduler does not have, or a number that cannot be read.
     """
     step = 0
     if unit == "step":

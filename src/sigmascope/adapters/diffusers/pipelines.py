@@ -46,6 +46,9 @@ def load_pipeline(
         variant: of the weights, e.g. ``fp16``; empty: the default ones.
         device: of the network.
 
+    Returns: the pipeline with its network as a denoiser; :func:`~sigmascope.adapters.models.load_model` makes a
+        :class:`~sigmascope.adapters.models.LoadedModel` of it.
+
     Raises: InputError, in one line, for a folder without a pipeline or with code of its own, weights that are not
         safetensors, an unknown network, autoencoder or scheduler, and for whatever diffusers raises.
     """

@@ -3,9 +3,9 @@ r"""Units of noise levels in other programs: sigma, decibels, timestep, step, st
 ============= ================================================================================================
 unit          definition
 ============= ================================================================================================
-sigma         standard deviation of the noise in :math:`y = v + \sigma n`, in our unit of values: pixels from 0 to 1
+sigma         standard deviation of the noise in :math:`y = v + \sigma n`, in the unit of the data: pixels from 0 to 1
               (black to white is 1), or latents
-network sigma the same in the network's own unit (for pixels from -1 to 1: twice ours)
+network sigma the same in the network's own unit (for pixels from -1 to 1: twice that)
 decibels      signal-to-noise ratio, :math:`-20 \log_{10} \sigma`
 timestep      the time that the network takes
 step          k of N: the state before the sampler's k-th step, k from 0
@@ -59,15 +59,15 @@ class Level:
     """One noise level in every unit.
 
     Attributes:
-        sigma: in our unit; infinite at noise alone.
-        network_sigma: in the network's unit.
-        decibels: signal-to-noise ratio.
+        sigma: in the unit of the data; infinite at noise alone.
+        network_sigma: in the unit of the network's values.
+        decibels: signal-to-noise ratio, -20 log10 sigma.
         timestep: of the network; perhaps between two timesteps of the training clock.
         step: the first state with at most this noise; the number of states where there is none.
-        step_sigma: sigma of that state, in our unit.
+        step_sigma: sigma of that state, in the unit of the data.
         steps: number of steps.
         strength: the smallest strength of an image-to-image run that begins at this level or above, or None.
-        percent: share of the training clock that is done.
+        percent: share of the training clock that is done, from 0 to 100.
         strength_at_most: the largest strength of a run that begins at this level or below, or None.
     """
 
@@ -99,8 +99,8 @@ class Ruler:
         sigmas: a list of levels of the user, in the scheduler's unit.
 
     Attributes:
-        lowest: the smallest noise level of the scheduler, in our unit.
-        highest: the largest, in our unit; infinite where a state is noise alone.
+        lowest: the smallest noise level of the scheduler, in the unit of the data.
+        highest: the largest, in the unit of the data; infinite where a state is noise alone.
 
     Raises: InputError, in one line, for a scheduler whose levels are not known, or that cannot be set.
     """
@@ -139,7 +139,7 @@ class Ruler:
         self.highest = self._ours(max(self.clock.highest, float(self._sigmas.max())))
 
     def of_sigma(self, sigma: float) -> Level:
-        """The level of a sigma in our unit; InputError for one outside the scheduler."""
+        """The level of a sigma in the unit of the data; InputError for one outside the scheduler."""
         if not sigma > 0:  # NaN is not
             raise InputError(f"sigma is {sigma:g}: it must be above 0 (inf: noise alone)")
         if not self.lowest * (1 - 1e-6) <= sigma <= self.highest * (1 + 1e-6):
@@ -300,6 +300,8 @@ def ruler_of(
         width: of the images in pixels.
         timesteps: a list of the user in place of ``steps``.
         sigmas: a list of levels of the user, in the scheduler's unit.
+
+    Returns: the :class:`Ruler`, which converts a level of any unit to all others.
 
     Raises: InputError, in one line, for a folder without a known scheduler.
     """

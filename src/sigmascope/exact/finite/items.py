@@ -17,7 +17,12 @@ from sigmascope.exact.finite.filter import FiniteDenoiser
 
 
 class ItemBelief:
-    """π on the items of a finite data set, for joint generation of (Y, π).
+    r"""The belief π on the items of a finite data set, a filter for :func:`~sigmascope.sample.joint.joint`.
+
+    .. math:: \ln\pi'(k) = \ln\pi(k) + \langle v_k, \Delta z\rangle - \tfrac12\|v_k\|^2 \Delta\lambda + c,
+              \qquad z = \lambda y, \quad \lambda = \sigma^{-2}
+
+    Given the path of Y it is exact at any step, since an item does not change along the path.
 
     Args:
         denoiser: the exact filter of the set.
@@ -29,7 +34,7 @@ class ItemBelief:
         self.denoiser = denoiser
 
     def first(self, y: Float[Tensor, "rows *event"], sigma: float) -> Float[Tensor, "rows items"]:
-        """ln p(item | Y_sigma = y)."""
+        """ln p(item | Y_sigma = y) of every item, float64, where generation begins."""
         d = self.denoiser
         flat, level = d.rows(y, torch.full((len(y),), sigma, dtype=torch.float64))
         parts = [d.logits(rows, tile, flat, level) for rows, tile in d.tiles(len(y))]
@@ -38,7 +43,7 @@ class ItemBelief:
     def denoised(
         self, log_pi: Float[Tensor, "rows items"], y: Float[Tensor, "rows *event"], sigma: float
     ) -> Float[Tensor, "rows *event"]:
-        """Σ_k π(k) v_k, float64."""
+        """The mean under π, Σ_k π(k) v_k, float64; sigma is not used."""
         d = self.denoiser
         total = torch.zeros(len(y), d.data.size, dtype=torch.float64, device=d.centre.device)
         for rows, tile in d.tiles(len(y)):

@@ -8,6 +8,7 @@ from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Derive
 from sigmascope.information.estimators.bounds import Classifier, ClassifierOfSampler, Filter, FilterOfModel, Likelihood
 from sigmascope.information.estimators.forks import ForksOfLaw, ForksOfSampler
 from sigmascope.information.estimators.gaps import MmseGap, MmseGapOfModel, ScoreGap, ScoreGapOfModel
+from sigmascope.information.estimators.gaussian import Gaussian
 from sigmascope.information.estimators.heldout import HeldOut
 from sigmascope.information.estimators.own_path import OwnPathOfModel, OwnPathOfSampler
 from sigmascope.information.estimators.posterior import Posterior, PosteriorOfData
@@ -19,6 +20,7 @@ BUILT_IN = (
     ScoreGapOfModel(), MmseGapOfModel(), FilterOfModel(), Likelihood(), Classifier(),
     ForksOfSampler(), OwnPathOfSampler(), Probes(), PosteriorOfData(), OwnPathOfModel(),
     ClassifierOfSampler(),
+    Gaussian(),
 )  # fmt: skip
 """In the order of help and messages."""
 for _estimator in BUILT_IN:

@@ -173,13 +173,13 @@ class Classifier(_OneJob):
 class ClassifierOfSampler(Estimator["SamplerProblem"]):
     """A classifier of noisy values that was trained for the study, beside continuations of a network."""
 
-    name, subjects, kind, colour = Classifier.name, (SAMPLER,), "lower bound", Classifier.colour
+    name, subjects, kind, colour = Classifier.name, (SAMPLER,), "lower bound", 3
     words = (
         "classifier: a lower bound by a classifier of noisy images that was trained on labelled items outside the "
         "study. It holds whatever the model."
     )
     help = "with --classifier-steps"
-    label = called = "classifier of the data"
+    label, called = "classifier (bound)", "the classifier of the data"
     facts = Facts(
         needs="labelled items, four fifths of which train the classifier, by --classifier-steps",
         bias="downward: a classifier that is not the best one loses information",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sigmascope.report.section import Section
-from sigmascope.report.sections import belief, beyond, chain, curves, lead, made, precise, ways
+from sigmascope.report.sections import bands, belief, beyond, chain, curves, lead, made, precise, ways
 
 SECTIONS: list[Section] = [
-    lead.LEAD, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
+    lead.LEAD, bands.LEAD, lead.DATA, lead.MODEL, lead.SAMPLER, belief.LOSSES,
+    bands.RESOLVED, bands.INFORMATION,
     curves.CURVES, curves.CURVES_OF_MODEL, curves.CURVES_OF_SAMPLER, belief.BELIEF, curves.CHILDREN, curves.ONSETS,
     precise.PRECISION,
     curves.EXPLORER,

@@ -49,8 +49,7 @@ def _belief(pictures: Pictures, findings: Findings) -> list[str]:
         *(f"<p>{escape(w)}</p>" for w in above_entropy(results, gaps)),
         table(("attribute", *gaps), verdicts),
         f"<p class='note'>{escape(str(a['trust_rule']))} "
-        "The exact curve, if it is shown, is not used. These signs are necessary, not sufficient: an error that none "
-        "of them shows is not marked.</p>",
+        "The exact curve, if it is shown, is not used. A gap that shows none of these signs can still be biased.</p>",
         figure(pictures["calibration"], "Calibration", caption),
         f'<p class="note">{_null(results)}</p>',
     ]
@@ -68,10 +67,10 @@ def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
                 continue
             k = int(np.nanargmax(value))
             if value[k] > (1.0 + float(results.attrs["trust_tolerance"])) * ceiling:
-                over.append(f"{e} is {value[k]:.1f} of {ceiling:.1f} nats at σ {row.sigma.values[k]:.3g}")
+                over.append(f"{e} is {value[k]:.1f} nats at σ {row.sigma.values[k]:.3g}")
         if over:
             most = "ceiling" if name in real_attributes(results) else "entropy"
-            sentences.append(f"{name}: {' and '.join(over)}, more than its {most}.")
+            sentences.append(f"{name}: {' and '.join(over)}, above its {most} of {ceiling:.1f} nats.")
     return sentences
 
 
@@ -86,9 +85,8 @@ def _null(results: xr.Dataset) -> str:
     else:
         numbers = ""
     if "null_score_gap" not in results:
-        return (numbers.replace(" is 0, too", " is 0")) or (
-            "The model was trained without an attribute of random labels (train --null 8)."
-        )
+        none = "This model has no control attribute of random labels; sigmascope train --null makes one."
+        return numbers.replace(" is 0, too", " is 0") or none
     value, error = float(results.null_score_gap[-1]), 1.96 * float(results.null_score_gap_stderr[-1])
     words = (
         "The true information about random labels is 0. Their score gap adds up to "

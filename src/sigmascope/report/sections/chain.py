@@ -12,8 +12,9 @@ from sigmascope.report.section import Pictures, Section, figure, holds, table
 from sigmascope.report.table import describe, plus_minus
 
 _ADDS = (
-    "The information about all attributes of the chain, from the ground up: the first, then what each adds to those "
-    "before it. Dotted: the entropy of all, which is the most that there is to know."
+    "The information about all attributes of the chain. The lowest band is the first attribute; each further band is "
+    "what the next attribute adds to those below it. Dotted: the entropy of all, which is the most that there is to "
+    "know."
 )
 _GAINED = (
     "The information that each attribute adds for each unit of ln σ, −dI/d ln σ, with 95 % bands: its peak is the "
@@ -39,7 +40,7 @@ _HEAD = (
     "attribute",
     "adds at most, nats",
     "σ where half of it is added",
-    "share over all orders at the last level, nats",
+    "Shapley share (mean over all orders) at the last level, nats",
 )
 
 

@@ -11,7 +11,17 @@ from sigmascope.report.explorer import MOST_ATTRIBUTES, explorer_section
 from sigmascope.report.figures import curves_figure, strip_figure, strip_levels, windows_figure
 from sigmascope.report.findings import MOST_DRAWN, Findings
 from sigmascope.report.precision import real_attributes
-from sigmascope.report.section import Pictures, Section, figure, of_conditional, of_data, of_sampler, onset_table, shows
+from sigmascope.report.section import (
+    Pictures,
+    Section,
+    figure,
+    of_conditional,
+    of_labelled_data,
+    of_labels,
+    of_sampler,
+    onset_table,
+    shows,
+)
 from sigmascope.report.table import plus_minus
 
 
@@ -154,7 +164,7 @@ CURVES = Section(
     "Information in the noisy image",
     _of_data,
     shows("information", _figure_of_data),
-    of_data,
+    of_labelled_data,
 )
 CURVES_OF_MODEL = Section(
     "Information about each attribute", _of_model, shows("information", model_figure), of_conditional
@@ -169,7 +179,10 @@ CHILDREN = Section(
     of_sampler,
 )
 ONSETS = Section(
-    "When each attribute is decided", _onsets, shows("onset", lambda few: windows_figure(few.onsets, few.curves))
+    "When each attribute is decided",
+    _onsets,
+    shows("onset", lambda few: windows_figure(few.onsets, few.curves)),
+    of_labels,
 )
 EXPLORER = Section("explorer", _explorer, applies=lambda findings: findings.explored is not None, headed=False)
 BOUNDS = Section(

@@ -14,7 +14,7 @@ from sigmascope.analysis.onset import Onset
 from sigmascope.core import Curve
 from sigmascope.report.findings import Findings
 from sigmascope.report.precision import real_attributes
-from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_sampler
+from sigmascope.report.section import Pictures, Section, of_conditional, of_data, of_labels, of_sampler
 from sigmascope.report.table import brief, number, plus_minus
 
 _SETTLED = 0.975  # share of resamples from which the order of two attributes counts as settled
@@ -32,10 +32,11 @@ def _lead(pictures: Pictures, findings: Findings) -> list[str]:
     question = "" if findings.of_sampler else ": at which noise level is each attribute decided?"
     most = "ceiling" if real_attributes(findings.results) else "entropy"  # of a real-valued attribute: I(A + r N; A)
     by = f"By {findings.called(findings.main)}. " if findings.of_model else ""
+    drawn = int(findings.results.attrs.get("draws", 0))
     return [
         f"<h1>{escape(title_of(findings))}{question}</h1>",
         *_warnings(findings.results),
-        f'<p class="lead">{" ".join(summary(findings.onsets, findings.curves, findings.doubts, most))}</p>',
+        f'<p class="lead">{" ".join(summary(findings.onsets, findings.curves, findings.doubts, most, drawn))}</p>',
         f"<p>{by}{order_of(findings.onsets, findings.doubts, most)}</p>",
     ]
 
@@ -55,24 +56,30 @@ def summary(
     curves: Sequence[Curve],
     doubts: Mapping[str, str] | None = None,
     most: str = "entropy",
+    drawn: int = 0,
 ) -> list[str]:
-    """Three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
+    """Up to three sentences, HTML: which attribute is decided first and last, how sure that is, and what to do.
 
     Args:
         table: onsets, in order.
         curves: that they were read off.
         doubts: the verdict on each attribute whose curve is marked as biased; these are left out.
         most: what the ceiling of an attribute is called.
+        drawn: draws of the study, where the columns of its curves are means of several.
     """
     rows = [row for row in table if row.attribute not in (doubts or {})]
     reached = [row for row in rows if row.state == "reached"]
-    return [_decided(rows, reached, curves[0].sigma, most), _certainty(reached, curves[0]), _action(reached)]
+    decided = _decided(rows, reached, curves[0].sigma, most)
+    # Where every curve is doubted there are no levels to be sure of, and a wider range would not help.
+    return [decided, _certainty(reached, curves[0], drawn), _action(reached)] if rows else [decided]
 
 
 def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.ndarray, " levels"], most: str) -> str:
     levels = f"between σ {float(sigma[0]):g} and {float(sigma[-1]):g}"
     if not rows:
-        return "Every curve of this study is marked as biased, so no order of the attributes is reported."
+        return (
+            "Every curve of this study is marked as biased at some levels, so no order of the attributes is reported."
+        )
     if not reached:
         return f"No attribute passes half of its {most} {levels}, the noise levels of this study."
     first, last = reached[0], reached[-1]
@@ -87,8 +94,8 @@ def _decided(rows: Sequence[Onset], reached: Sequence[Onset], sigma: Float[np.nd
     return text + (f"; {left} of {len(rows)} attributes are not decided {levels}." if left else ".")
 
 
-def _certainty(reached: Sequence[Onset], curve: Curve) -> str:
-    draws = f"{curve.per_draw.shape[1] * curve.draws_per_column:,} draws"
+def _certainty(reached: Sequence[Onset], curve: Curve, drawn: int) -> str:
+    draws = f"{max(curve.per_draw.shape[1] * curve.draws_per_column, drawn):,} draws"
     kind = {
         "exact": f"These levels are exact for the data up to the chance of {draws}",
         "lower bound": f"These levels are lower bounds from {draws}: the true level is the same or higher",
@@ -138,6 +145,7 @@ def order_of(table: Sequence[Onset], doubts: Mapping[str, str] | None = None, mo
         table: onsets, in order.
         doubts: the verdict on each attribute whose curve is marked as biased; these are left out of the order.
         most: what the ceiling of an attribute is called.
+        drawn: draws of the study, where the columns of its curves are means of several.
     """
     doubts = doubts or {}
     left_out = [f" <strong>{escape(n)}</strong> is left out: {escape(w)}." for n, w in doubts.items()]
@@ -234,7 +242,7 @@ def _labels(results: xr.Dataset) -> str:
     )
 
 
-LEAD = Section("summary", _lead, headed=False)
+LEAD = Section("summary", _lead, applies=of_labels, headed=False)
 DATA = Section("data", _of_data, applies=of_data, headed=False)
 MODEL = Section("model", _of_model, applies=of_conditional, headed=False)
 SAMPLER = Section("sampler", _of_sampler, applies=of_sampler, headed=False)

@@ -6,7 +6,7 @@ import re
 from html import escape
 
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, of_data
+from sigmascope.report.section import Pictures, Section, of_data, of_labelled_data, of_labels
 
 _EXACT = (
     "<p>The numbers are those of the <em>exact filter</em> of this finite data set: the most that any denoiser trained "
@@ -59,9 +59,11 @@ _METHOD = (
     '<p class="note">Method: Franzese, Martini, Corallo, Papotti, Michiardi, “Latent Abstractions in Generative '
     "Diffusion Models”, Entropy 27(4):371, 2025.</p>"
 )
-ADVICE = Section("What to do with it", lambda pictures, findings: [findings.advice])
+ADVICE = Section("What to do with it", lambda pictures, findings: [findings.advice], applies=of_labels)
 LAW = Section(
-    "What the numbers describe", lambda pictures, findings: [_BOUND if findings.bounded else _EXACT], applies=of_data
+    "What the numbers describe",
+    lambda pictures, findings: [_BOUND if findings.bounded else _EXACT],
+    applies=of_labelled_data,
 )
 MADE = Section("How it was made", _made)
 METHOD = Section("method", lambda pictures, findings: [_METHOD], applies=of_data, headed=False)

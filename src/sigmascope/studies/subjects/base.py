@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from sigmascope.core import Attribute, Curve, InputError, RealAttribute
+from sigmascope.exact.features import Feature
 from sigmascope.information.estimator import Estimator, named
 from sigmascope.information.jobs import Job
 from sigmascope.information.problem import Problem
@@ -28,17 +29,19 @@ class Subject(ABC, Generic[P]):
         data: the data; results hold their name, words, unit and fingerprint.
         attributes: the attributes studied that have values and a prior.
         real_attributes: the real-valued attributes studied.
+        features: the features of the pictures themselves that are studied.
     """
 
     kind: str
     data: Any
     attributes: tuple[Attribute, ...]
     real_attributes: tuple[RealAttribute, ...] = ()
+    features: tuple[Feature, ...] = ()
 
     @property
-    def studied(self) -> tuple[Attribute | RealAttribute, ...]:
-        """All attributes studied, in the order of results."""
-        return (*self.attributes, *self.real_attributes)
+    def studied(self) -> tuple[Attribute | RealAttribute | Feature, ...]:
+        """All attributes and features studied, in the order of results."""
+        return (*self.attributes, *self.real_attributes, *self.features)
 
     @abstractmethod
     def problem(self, spec: Spec) -> P:

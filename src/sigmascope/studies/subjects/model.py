@@ -202,7 +202,7 @@ class ConditionalModel(Subject[ModelProblem]):
     def _losses(self, problem: ModelProblem) -> LossJob:
         net = self.network
         return LossJob(
-            net.model, self.source, problem.sigma, self.studied, bool(net.classes), net.unconditional_calls,
+            net.model, self.source, problem.sigma, problem.studied, bool(net.classes), net.unconditional_calls,
             problem.seed,
         )  # fmt: skip
 

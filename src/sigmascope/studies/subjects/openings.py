@@ -22,12 +22,22 @@ from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.studies.exact_law import chosen, chosen_reals, denoiser_of, require_scales
 from sigmascope.studies.options import Sampling, changed, flat
-from sigmascope.studies.spec import GENERATED, ExactSpec, ForeignSpec, HeldoutSpec, ModelSpec, Spec, SpecOfModel
+from sigmascope.studies.spec import (
+    GENERATED,
+    ExactSpec,
+    FeatureSpec,
+    ForeignSpec,
+    HeldoutSpec,
+    ModelSpec,
+    Spec,
+    SpecOfModel,
+)
 from sigmascope.studies.subjects.base import Opening, Subject, filled, register
 from sigmascope.studies.subjects.conditional import is_conditional, open_conditional
 from sigmascope.studies.subjects.exact import ExactSubject, Population
 from sigmascope.studies.subjects.model import open_model
 from sigmascope.studies.subjects.opened import Opened, open_loaded
+from sigmascope.studies.subjects.pictures import open_pictures
 from sigmascope.studies.subjects.sampler import lines_before_images, open_sampler, require_children
 
 DataSpec = ExactSpec | HeldoutSpec
@@ -108,6 +118,10 @@ def _require_exact(data: LabelledData | Hierarchy, spec: ExactSpec, studied: Seq
         joint_values(data, attributes_of_chain(studied, spec.chain))
     if "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
+
+
+def _open_pictures(spec: FeatureSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
+    return open_pictures(_with_data_path(spec), out, progress)
 
 
 def _open_model(spec: ModelSpec, out: Path | None, progress: bool) -> tuple[Subject[Any], Spec]:
@@ -218,6 +232,7 @@ def check_range(passed: ModelSpec | ForeignSpec, opened: ModelSpec | ForeignSpec
 
 BUILT_IN = (
     Opening("data", lambda spec: isinstance(spec, (ExactSpec, HeldoutSpec)), open_data),
+    Opening("features of pictures", lambda spec: isinstance(spec, FeatureSpec), _open_pictures),
     Opening("a model of sigmascope train", lambda spec: isinstance(spec, ModelSpec), _open_model),
     Opening("another model", lambda spec: isinstance(spec, ForeignSpec), _open_foreign, _before_images),
 )
