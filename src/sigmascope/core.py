@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from sigmascope.attributes import Attribute as Attribute
@@ -239,13 +239,14 @@ class Draws:
         items: index of the item of each draw, int64, shape (draws,); 0, 1, ... where the law has no items.
         v: the clean values, shape (draws, *event), float32 for items of a data set.
         noise: n, standard normal, of the shape and type of v.
-        labels: by the name of each attribute, the index of the value of each draw, int64, shape (draws,).
+        labels: by the name of each attribute, the index of the value of each draw, int64, shape (draws,); of a
+            real-valued one, the condition of a network, float64, shape (draws, dim).
     """
 
     items: Int64[Tensor, " draws"]
     v: Tensor
     noise: Tensor
-    labels: Mapping[str, Int64[Tensor, " draws"]] = field(default_factory=dict)
+    labels: Mapping[str, Int64[Tensor, " draws"] | Float64[Tensor, "draws _"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.items.shape[0]

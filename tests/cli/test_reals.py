@@ -230,7 +230,6 @@ def test_advice_and_comparison_read_the_curves(path, tmp_path, capsys):
     "run",
     [
         ("study", "--law", "heldout"),
-        ("train",),
         ("generate", "--sampler", "filter", "--watch", "angle"),
         ("fork",),
     ],

@@ -55,7 +55,8 @@ class View:
     ) -> None:
         self.entropies = dict(entropies or {})
         self.curves, self.whole, self._kept, self.law, self._seed = curves, whole, kept, law, seed
-        self.bounded = "kept" not in kept  # whether only a bound of these probabilities is known
+        measured = [x for x in kept.get("kept", {}).values() if not np.isnan(x).all()]
+        self.bounded = not measured  # whether only a bound of these probabilities is known
         first = next(iter(curves.values()))
         for name, c in curves.items():
             if not np.isfinite(c.per_draw).all():
@@ -82,7 +83,7 @@ class View:
 
     def has_values(self, name: str) -> bool:
         """Whether an attribute has values that a redraw can keep; those of a real-valued one are NaN."""
-        return not any(np.isnan(each[name]).all() for each in self._kept.values())
+        return not any(np.isnan(each[name]).all() for each in self._kept.values() if name in each)
 
     def keeping(self, name: str, event: str = "kept") -> Rising:
         """The probability that it is kept, or that its likeliest label is right (``sure``), or a lower bound of it."""
@@ -92,7 +93,7 @@ class View:
 
     def _keeping(self, name: str, event: str) -> Rising:
         for known in (event, "kept"):
-            if known in self._kept:
+            if name in self._kept.get(known, {}):
                 return self._probability(self._kept[known][name])
         c = self.curves[name]
         if c.kind != "lower bound" and c.estimator in ("posterior", "forks"):

@@ -76,6 +76,7 @@ def judge(
     wrapping: str = "",
     weak_end: tuple[float, str] = (0.0, ""),
     tolerance: float = TOLERANCE,
+    real: bool = False,
 ) -> Trust:
     r"""Trusted or biased: a verdict on a learned curve at every level.
 
@@ -101,6 +102,7 @@ def judge(
         weak_end: the noise level below which the network is not trained well, and what shows it, in words; 0 where
             there is none.
         tolerance: share of H(A) from which on an error counts.
+        real: whether A is real-valued: then H(A) is replaced by the ceiling of its curve.
 
     Returns: the verdict, with the first of these reasons that holds at each level.
 
@@ -118,7 +120,8 @@ def judge(
     if wrapping:
         mark(np.ones(len(value), dtype=bool), wrapping)
     mark(curve.sigma < weak_end[0] * (1 - 1e-9), weak_end[1])
-    mark((value - h > limit) & (value - h > _SURE * error), "it lies above the entropy, which no information exceeds")
+    most = "its ceiling" if real else "the entropy"
+    mark((value - h > limit) & (value - h > _SURE * error), f"it lies above {most}, which no information exceeds")
     if bound is not None:
         joint = np.hypot(error, bound.error)
         below = bound.value - value
@@ -141,18 +144,18 @@ def judge(
             "the best lower bound does not confirm it, and its calibration, random labels or H(A) speak against it",
         )
     trusted = np.array([not r for r in reasons])
-    note = _excess(curve, trusted, limit)
+    note = _excess(curve, trusted, limit, "its ceiling" if real else "H(A)")
     return Trust(curve.attribute, curve.estimator, curve.sigma, trusted, tuple(reasons), note)
 
 
-def _excess(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float) -> str:
+def _excess(curve: Curve, trusted: Bool[np.ndarray, " levels"], limit: float, most: str) -> str:
     """On the trusted level farthest above H(A) by more than the tolerance, which its standard error allows."""
     over = np.where(trusted, curve.value - curve.ceiling, 0.0)
     k = int(over.argmax())
     if over[k] <= limit:
         return ""
     return (
-        f"at σ {curve.sigma[k]:.3g} it lies {100 * over[k] / curve.ceiling:.0f} % above H(A), within {_SURE:g} "
+        f"at σ {curve.sigma[k]:.3g} it lies {100 * over[k] / curve.ceiling:.0f} % above {most}, within {_SURE:g} "
         f"standard errors ({curve.error[k]:.2g} nats each): use more draws to decide"
     )
 

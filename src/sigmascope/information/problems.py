@@ -108,12 +108,18 @@ class ModelProblem(Problem[Any]):
     highest: float  # the largest noise level that the network was trained on; infinity: there is none
     begins_at: float  # the level at which its generations begin
     unconditional_calls: int = 1  # network calls of an unconditional output
+    real_attributes: tuple[RealAttribute, ...] = ()
     aim: str = ""  # how many calls are made for the gaps, in words
 
     @property
     def with_null(self) -> tuple[Attribute, ...]:
         """The attributes studied, and the null."""
         return self.attributes if self.null is None else (*self.attributes, self.null)
+
+    @property
+    def studied(self) -> tuple[Attribute | RealAttribute, ...]:
+        """The attributes studied, in the order of results."""
+        return (*self.attributes, *self.real_attributes)
 
     @property
     def test(self) -> Draws:

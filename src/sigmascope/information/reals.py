@@ -6,10 +6,17 @@ r"""Information about a real-valued attribute that is known up to a resolution, 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Curve, RealAttribute
+from sigmascope.core import Curve, LabelledData, RealAttribute, generator
+from sigmascope.exact.common import blocks
+from sigmascope.exact.finite.reals import smoothing
+from sigmascope.streams import Use
+
+_CHUNK = 1 << 17  # numbers of a block of differences, which stay in the cache
+_MOST, _FEWEST, _DIFFERENCES = 8192, 1024, 4e7  # draws of a ceiling, and differences of values
 
 
 def information(
@@ -33,6 +40,35 @@ def information(
     """
     ceiling = float(log_ceiling.mean())
     return Curve.of_draws(attribute.name, "posterior", sigma, log_ratio.cpu().numpy(), ceiling)
+
+
+def ceiling(data: LabelledData, attribute: RealAttribute) -> tuple[float, float]:
+    r"""The most that can be known of a real-valued attribute of weighted items, :math:`I(A_r; A)`, nats.
+
+    .. math:: I(A_r; A) = E \ln \frac{K(A_r - A)}{\sum_k w_k K(A_r - a_k)}, \qquad K(d) = e^{-|d|^2 / 2r^2}
+
+    It is a mean over draws of its own, which depend on the data alone: 8,192 where the distinct values are up to
+    4,900, and fewer for more values, 1,024 at least.  So it has a standard error of 0.01 to 0.03 nats for one column.
+
+    Args:
+        data: the items.
+        attribute: one of their real-valued attributes.
+
+    Returns: the ceiling and its standard error.
+
+    Cost: a kernel for each draw and distinct value, 4e7 or 1,024 for each value, about a second.
+    """
+    values, codes = torch.unique(data.numbers[attribute.name].double(), dim=0, return_inverse=True)
+    mass = values.new_zeros(len(values)).index_add_(0, codes, data.weights.double())
+    draws = int(np.clip(_DIFFERENCES / len(values), _FEWEST, _MOST))
+    g = generator(0, Use.RESOLUTION)
+    own = values[torch.multinomial(mass, draws, replacement=True, generator=g)]
+    noisy = own + attribute.resolution * torch.randn(own.shape, generator=g, dtype=torch.float64)
+    density = torch.zeros(draws, dtype=torch.float64)
+    for rows in blocks(draws, values.numel(), _CHUNK):
+        density[rows] = smoothing(attribute, noisy[rows, None] - values) @ (mass / mass.sum())
+    ratio = (smoothing(attribute, noisy - own) / density).log()
+    return float(ratio.mean()), float(ratio.std()) / draws**0.5
 
 
 def precision(

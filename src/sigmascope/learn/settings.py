@@ -17,6 +17,8 @@ _MOST = {"width": 65_536, "depth": 64, "steps": 10**9, "batch": 1 << 20, "warmup
 _MOST_LOG = 100.0  # of mean and spread of ln sigma
 NULL = "null"
 """Name of the attribute of random labels, a control that is trained along."""
+NULL_NUMBER = "null number"
+"""Name of the attribute with the numbers of a real-valued attribute in random order, a control of the same kind."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Settings:
     holdout: float = 0.1
     """Share of the items that is kept out of training, for measurements."""
     null: int = 8
-    """Values of an extra attribute of random labels, which is a control; 0 leaves it out."""
+    """Values of an extra attribute of random labels, which is a control; 0 leaves it out. For real-valued attributes it
+    is the numbers of the first of them in random order."""
     precision: Annotated[str, arg("PRECISION", None)] = "auto"
     """Precision of matrix products: float32, bfloat16, or auto (bfloat16 on a GPU). Weights stay in float32."""
     seed: int = 0

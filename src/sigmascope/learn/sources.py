@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, InputError, LabelledData, generator
 from sigmascope.learn.conditions import Continuous
-from sigmascope.learn.settings import NULL
+from sigmascope.learn.reals import condition_of, continuous_of
+from sigmascope.learn.settings import NULL, NULL_NUMBER
 from sigmascope.streams import Use
 
 _SAMPLED = 8192  # values from which mean and scale are estimated
@@ -57,30 +59,44 @@ def null_attribute(values: int) -> Attribute:
 class Items:
     """Items of a labelled data set, a share of which is kept out of training.
 
+    The label of a real-valued attribute is the condition of :mod:`sigmascope.learn.reals`, with fresh noise of the
+    resolution in every draw.
+
     Args:
         data: the data set.
         holdout: share of the items that is kept out, chosen by the seed.
-        null: number of values of an attribute of random labels, a control; 0 leaves it out.
-        seed: of the split and of the random labels.
+        null: number of values of an attribute of random labels, a control; 0 leaves it out.  With real-valued
+            attributes, the values of the first of them in random order are one more attribute.
+        seed: of the split, of the random labels and of this order.
+
+    Attributes:
+        reals: the real-valued attributes, and that in random order.
 
     Raises: InputError where no item is left to train on, or an attribute has the name of the random labels.
     """
 
     def __init__(self, data: LabelledData, *, holdout: float = 0.1, null: int = 8, seed: int = 0) -> None:
         self.data, self.event = data, data.event
-        self.continuous: tuple[Continuous, ...] = ()
         n = len(data)
         self.kept_out = np.zeros(n, dtype=bool)
         g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(Use.HELD_OUT_ITEMS,)))
         self.kept_out[g.permutation(n)[: round(holdout * n)]] = True
         g = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(Use.NULL_LABELS,)))
         self.labels: dict[str, Tensor] = dict(data.labels)
-        self.attributes = data.attributes
+        self.attributes, self.reals = data.attributes, data.reals
+        self._numbers: dict[str, Tensor] = dict(data.numbers)
         if null:
-            if NULL in self.labels:
-                raise InputError(f"an attribute is called {NULL!r}, like that of random labels: pass --null 0")
-            self.labels[NULL] = torch.from_numpy(g.integers(0, null, n))
-            self.attributes = (*data.attributes, null_attribute(null))
+            reserved = {NULL, NULL_NUMBER} if data.reals else {NULL}
+            if taken := reserved & {*self.labels, *self._numbers}:
+                raise InputError(f"an attribute is called {min(taken)!r}, like that of random labels: pass --null 0")
+            if data.attributes or not data.reals:
+                self.labels[NULL] = torch.from_numpy(g.integers(0, null, n))
+                self.attributes = (*data.attributes, null_attribute(null))
+            if data.reals:
+                self._numbers[NULL_NUMBER] = data.numbers[data.reals[0].name][torch.from_numpy(g.permutation(n))]
+                self.reals = (*data.reals, replace(data.reals[0], name=NULL_NUMBER))
+        weights = data.weights * torch.from_numpy(~self.kept_out)
+        self.continuous = tuple(continuous_of(a, self._numbers[a.name], weights) for a in self.reals)
         self._cumulative = {out: self._weights(out) for out in (False, True)}
         if not float(self._cumulative[False][-1]) > 0:
             raise InputError(f"{data.name}: no item is left to train on: pass a smaller --holdout")
@@ -98,7 +114,24 @@ class Items:
 
     def _drawn(self, n: int, generator: torch.Generator, out: bool) -> tuple[Tensor, dict[str, Tensor]]:
         items = self.pick(n, generator, out)
-        return self.data.source.take(items), {name: label[items] for name, label in self.labels.items()}
+        return self.data.source.take(items), self.labels_of(items, [generator])
+
+    def labels_of(self, items: Tensor, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """The labels of items by attribute.
+
+        Args:
+            items: indices of items.
+            generators: of the noise of the resolution: one for all items, or one for each.
+        """
+        labels = {name: label[items] for name, label in self.labels.items()}
+        columns = sum(len(a.columns) for a in self.reals)
+        if not columns:
+            return labels
+        rows = len(items) // len(generators)
+        noise = torch.cat([torch.randn(rows, columns, generator=g, dtype=torch.float64) for g in generators])
+        for a, part in zip(self.reals, torch.split(noise, [len(a.columns) for a in self.reals], 1), strict=True):
+            labels[a.name] = condition_of(a, self._numbers[a.name][items] + a.resolution * part)
+        return labels
 
     def pick(self, n: int, generator: torch.Generator, out: bool) -> Tensor:
         """Indices of n items by weight, of those kept out of training or of the others."""

@@ -23,7 +23,7 @@ from sigmascope.learn.descent import Training, level_per_row
 from sigmascope.learn.frames import frame_of
 from sigmascope.learn.levels import Levels
 from sigmascope.learn.neural import NeuralDenoiser, architecture
-from sigmascope.learn.settings import NULL, Settings
+from sigmascope.learn.settings import NULL, NULL_NUMBER, Settings
 from sigmascope.learn.sources import Source
 from sigmascope.streams import Use
 
@@ -117,7 +117,8 @@ class Trainer(Training):
 
     def _measure(self) -> None:
         """Measure the rate of information at the middle of each bin of levels, with the averaged network."""
-        names = [a.name for a in self.model.attributes if a.name != NULL] + [c.name for c in self.model.continuous]
+        names = [a.name for a in self.model.attributes if a.name != NULL]
+        names += [c.name for c in self.model.continuous if c.name != NULL_NUMBER]
         if not names:
             return
         g = generator(self.settings.seed, Use.LEVEL_ERRORS, self.done)

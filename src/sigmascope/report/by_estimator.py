@@ -30,7 +30,12 @@ from sigmascope.report.figures import (
 )
 from sigmascope.report.findings import Findings
 from sigmascope.report.gallery import show_item
+from sigmascope.report.precision import real_attributes
 
+_NULLS = (
+    ("null_score_gap", "random labels", "-"),
+    ("null_number_score_gap", "numbers in\nrandom order", ":"),
+)
 _TOP = 1.35  # of H(A): the upper edge of a panel
 _OWN_PATH = 4  # colour of the curve along the model's own path
 _BLACK = 6  # index of black, which belongs to the exact curve
@@ -137,7 +142,9 @@ def bounds_figure(findings: Findings) -> Figure:
             value = row.information.sel(estimator=e).values
             ax.plot(row.sigma.values, value, color=colour, linewidth=width, alpha=alpha, linestyle=dash, label=e)
 
-    return _panels(findings.results, draw, "lower bound, nats", 4)
+    bounded = findings.results.information.sel(estimator=findings.estimators("lower bound")).notnull()
+    some = bounded.any(("estimator", "sigma")).values  # real-valued attributes have no bounds
+    return _panels(findings.results.isel(attribute=some), draw, "lower bound, nats", 4)
 
 
 @styled
@@ -156,9 +163,11 @@ def calibration_figure(results: xr.Dataset) -> Figure:
             half = 196 * error.sel(attribute=name).values / ceiling
             label = label_of(short(str(name), 26))
             band(ax, sigma, value, half, colour, 0.15, linestyle=dash, linewidth=1.3, label=label)
-        if kind == "calibration" and "null_score_gap" in results:
-            null = 100 * results.null_score_gap.values / float(results.ceiling.mean())
-            ax.plot(sigma, null, color="0.4", linewidth=2.2, alpha=0.6, label="random labels:\nscore gap")
+        for variable, words, style in _NULLS if kind == "calibration" else ():
+            if variable in results:
+                null = 100 * results[variable].values / float(results.ceiling.mean())
+                label = f"{words}:\nscore gap"
+                ax.plot(sigma, null, color="0.4", linewidth=2.2, alpha=0.6, linestyle=style, label=label)
         share = 100 * float(results.attrs["trust_tolerance"])
         ax.axhspan(-share, share, color="0.9", zorder=0)
         ax.axhline(0.0, color="0.3", linewidth=0.8)
@@ -166,7 +175,7 @@ def calibration_figure(results: xr.Dataset) -> Figure:
         sigma_axis(ax, *_span(results), decibels=False, ticks=7)
         ax.set_xlabel(GENERATION if ax is axes[-1] else "")
         ax.set_title(title, fontsize=9.5, loc="left")
-        ax.set_ylabel("% of H(A)")
+        ax.set_ylabel("% of the ceiling" if real_attributes(results) else "% of H(A)")
     legend_beside(axes[0], size=8.5)
     return fig
 

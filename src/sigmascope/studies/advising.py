@@ -25,7 +25,7 @@ from sigmascope.studies import advice_kinds as kinds
 from sigmascope.studies.advice_kinds import Advice, Case, Kind, Units
 from sigmascope.studies.laws import OWN_PATH_IN_WORDS, law_in_words
 from sigmascope.studies.marks import doubt_at
-from sigmascope.studies.results import main_estimator, path_curves, to_curves
+from sigmascope.studies.results import main_estimator, path_curves, real_names, to_curves
 
 KINDS: dict[str, Kind] = {
     kind.name: kind()
@@ -96,6 +96,8 @@ class Advisor:
         """
         reader, others = KINDS[kind], [n for n in redraw if n != name]
         view: View = getattr(self, reader.reads)
+        if name and name not in view.curves:  # a real-valued attribute, which is not measured along the own path
+            view = self.noised
         case = Case(self.results, view, view is self.noised, name, self.probability, others, steps, self._span)
         advice = reader.read(case)
         if advice.reason:
@@ -203,6 +205,9 @@ def _whole(results: xr.Dataset, c: Curve) -> float:
 def _kept(
     results: xr.Dataset, curves: Mapping[str, Curve], prefix: str = ""
 ) -> dict[str, dict[str, Float[np.ndarray, "levels draws"]]]:
-    """The probabilities ``kept`` and ``sure`` of each attribute, as far as they were measured."""
+    """The probabilities ``kept`` and ``sure`` of each attribute, as far as they were measured; NaN of real-valued ones,
+    whose value no redraw keeps."""
     measured = {q: f"{prefix}{q}_per_draw" for q in ("kept", "sure")}
-    return {q: {n: results[v].sel(attribute=n).values for n in curves} for q, v in measured.items() if v in results}
+    each = {q: {n: results[v].sel(attribute=n).values for n in curves} for q, v in measured.items() if v in results}
+    reals = {n: np.full_like(c.per_draw, np.nan) for n, c in curves.items() if n in real_names(results)}
+    return each or ({"kept": reals} if reals else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import sigmascope.distributed as distributed
 from sigmascope.core import Attribute, Draws, InputError, LabelledData, RealAttribute
 from sigmascope.data import draw_items
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.labels import attribute_of, parse_entry
+from sigmascope.data.labels import Entry, attribute_of, parse_entry
 from sigmascope.data.scales import require_different, require_levels, require_shared
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.hierarchy import HierarchyDenoiser
@@ -92,7 +93,9 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
             raise InputError(f"the model is not conditional on {name!r}: choose one of {', '.join(names)}")
         wanted = parse_entry(entry, names)
         if wanted.real:
-            raise InputError(f"a model has no real-valued attribute {name!r}: leave the resolution out, or name others")
+            _check_real(wanted, trained, names)
+            chosen.append(name)
+            continue
         for part in wanted.parts or (wanted,):
             if part.bins is not None and bins.get(part.name) != part.bins:
                 had = f"{bins[part.name]} bins" if part.name in bins else "no bins"
@@ -102,6 +105,20 @@ def attributes_of(entries: Sequence[str], trained: Sequence[str], names: Sequenc
     if doubled is not None:
         raise InputError(f"attribute {doubled!r} is asked for twice: name each once")
     return tuple(chosen) or tuple(names)
+
+
+def _check_real(wanted: Entry, trained: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a real-valued attribute that a model was not trained on, or with another resolution or period."""
+    had = next((e.real for t in trained if (e := parse_entry(t, names)).name == wanted.name), None)
+    if had is None or wanted.real is None:
+        name = wanted.name
+        raise InputError(f"the model has no real-valued attribute {name!r}: leave the resolution out, or name others")
+    if replace(wanted.real, unit=had.unit) != had:
+        turn = f" and period {had.period:g}" if had.period else ""
+        raise InputError(
+            f"the model was trained with resolution {had.resolution:g}{turn} of {'+'.join(had.columns)}: write "
+            f"{wanted.name}"
+        )
 
 
 def require_scales(data: Data, spec: Spec, studied: Sequence[Attribute]) -> None:

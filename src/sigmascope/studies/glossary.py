@@ -156,6 +156,9 @@ _TABLE: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
     "chain_stderr": (_LEVELS, "f", "nats", "standard error of the residual", "Standard error over draws."),
     "null_score_gap": (("sigma",), "f", "nats", "score gap of random labels",
         "The score gap of labels drawn at random, about which there is no information: its true value is 0."),
+    "null_number_score_gap": (("sigma",), "f", "nats", "score gap of numbers in random order",
+        "The score gap of the numbers of a real-valued attribute in random order, about which there is no information: "
+        "its true value is 0."),
     "null_bound": (("sigma",), "f", "nats", "bound of random labels",
         "The best lower bound for labels drawn at random: at most 0."),
     "accuracy_noisy": (_LEVELS, "f", "1", "accuracy of probes on noisy images",

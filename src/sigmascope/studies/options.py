@@ -76,8 +76,8 @@ class DataOptions:
     """Attributes, separated by commas. name:bins=8 cuts a real-valued attribute into quantile bins; shape+scale is the
     joint attribute of two (not for a hierarchy), which also gives the information about each given the other.
     angle:resolution=5:period=360 measures an angle as a number, up to noise of 5 degrees, and pose=x+y+z:resolution=0.1
-    a vector (finite data sets, exact filter). Features of the pictures themselves: bands:8 for eight frequency bands,
-    band:1/8, band:2-4/8, lowpass:.25, gray."""
+    a vector (finite data sets: by the exact filter, or by a network of sigmascope train). Features of the pictures
+    themselves: bands:8 for eight frequency bands, band:1/8, band:2-4/8, lowpass:.25, gray."""
     size: int = 32
     """Side of the scenes in pixels: 16, 32 or 64."""
     grain: Flag = False

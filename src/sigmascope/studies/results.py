@@ -190,11 +190,15 @@ def real_names(results: xr.Dataset) -> set[str]:
 
 
 def path_curves(results: xr.Dataset) -> dict[str, Curve]:
-    """The curve of each attribute along the model's own path; empty where it was not measured."""
+    """The curve of each attribute along the model's own path; empty where it was not measured.
+
+    It is not measured of real-valued attributes, which are left out.
+    """
     if "path_information" not in results:
         return {}
+    reals = real_names(results)
     curves = (_curve(results.sel(attribute=n), PATH_ESTIMATOR, "estimate", "path_") for n in results.attribute.values)
-    return {c.attribute: c for c in curves}
+    return {c.attribute: c for c in curves if c.attribute not in reals}
 
 
 def _curve(of_attribute: xr.Dataset, estimator: str, kind: str, prefix: str = "") -> Curve:

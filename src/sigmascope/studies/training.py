@@ -17,7 +17,6 @@ from sigmascope.console import progress_bar
 from sigmascope.core import InputError, LabelledData, generator
 from sigmascope.data import load_any
 from sigmascope.data.hierarchy import Hierarchy
-from sigmascope.data.reals import require_classes
 from sigmascope.data.scales import require_levels
 from sigmascope.device import resolve_device
 from sigmascope.learn.classifier import CLASSIFIER
@@ -94,7 +93,6 @@ def train(spec: TrainSpec, out: Path, progress: bool = True) -> tuple[str, bool]
     if settings.precision == "auto":  # stored, so that another device resumes in the same precision
         settings = replace(settings, precision="bfloat16" if device.type == "cuda" else "float32")
     data = load_any(spec.data, spec.attributes, size=spec.size, grain=spec.grain, ground=spec.ground)
-    require_classes(data, "train cannot learn")
     if isinstance(data, Hierarchy):
         refuse(settings, {"holdout": "data with items"}, "a hierarchy, whose values are drawn without limit")
     if isinstance(data, LabelledData):
@@ -207,6 +205,7 @@ def _store_model(
         "words": data.words,
         "fingerprint": data.fingerprint,
         "attributes": list(spec.attributes),
+        "reals": [asdict(a) for a in data.reals] if isinstance(data, LabelledData) else [],
         "size": spec.size,
         "grain": spec.grain,
         "ground": spec.ground,

@@ -55,7 +55,7 @@ class MmseGap(_OfLaw):
 
 
 class _OfModel(Estimator["ModelProblem"]):
-    subjects, kind, usual, columns = (CONDITIONAL,), "estimate", (CONDITIONAL,), "own"
+    subjects, kind, usual, columns, measures_reals = (CONDITIONAL,), "estimate", (CONDITIONAL,), "own", True
     help = "an estimate that the network's error can bias"
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
@@ -66,7 +66,7 @@ class _OfModel(Estimator["ModelProblem"]):
 
     def curves(self, problem: ModelProblem, done: Mapping[str, Any]) -> list[Curve]:
         measured = done[GAPS].curves()
-        return [getattr(measured[a.name], self.name) for a in problem.attributes]
+        return [getattr(measured[a.name], self.name) for a in problem.studied]
 
 
 class ScoreGapOfModel(_OfModel):

@@ -35,6 +35,8 @@ class OwnPathOfModel(_OwnPath["ModelProblem"]):
         from sigmascope.information.jobs.conditional_path import ConditionalPathJob
 
         p = problem
+        if not p.attributes:  # of a real-valued attribute it is not measured
+            return {}
 
         def make() -> ConditionalPathJob:
             return ConditionalPathJob(p.model, p.begins_at, p.sigma, p.attributes, p.tested, p.seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sigmascope.information.estimator import CONDITIONAL, EXACT, SAMPLER, Estimator, Facts
 
 if TYPE_CHECKING:
-    from sigmascope.core import Curve
+    from sigmascope.core import Curve, RealAttribute
     from sigmascope.information.jobs import Job
     from sigmascope.information.problems import ExactProblem, ModelProblem, SamplerProblem
 
@@ -73,7 +73,7 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     name, subjects, kind, usual, colour = "posterior", (CONDITIONAL, SAMPLER), "exact", (SAMPLER,), 6
     words = "posterior: the exact filter of the data, for comparison. The verdicts do not use it."
     help = "the exact filter of the data, for comparison"
-    label = "exact"
+    label, measures_reals = "exact", True
     facts = Facts(
         needs="labelled data that are a finite set",
         bias="none for the law of these items; it says nothing about the network",
@@ -88,12 +88,23 @@ class PosteriorOfData(Estimator["ModelProblem | SamplerProblem"]):
     def jobs(self, problem: ModelProblem | SamplerProblem) -> Mapping[str, Job]:
         from sigmascope.exact.finite.filter import FiniteDenoiser
         from sigmascope.information.jobs.passes import Posteriors
+        from sigmascope.learn.reals import noisy_of
 
         p = problem
-        return {DATA: p.job(DATA, lambda: Posteriors(FiniteDenoiser(p.data), p.test, p.sigma))}
+        noisy = {a.name: noisy_of(a, p.test.labels[a.name]) for a in _reals(problem)}
+        return {DATA: p.job(DATA, lambda: Posteriors(FiniteDenoiser(p.data), p.test, p.sigma, noisy))}
 
     def curves(self, problem: ModelProblem | SamplerProblem, done: Mapping[str, Any]) -> list[Curve]:
         from sigmascope.information.posterior import posterior
+        from sigmascope.information.reals import information
 
         # The last row is the limit, which is at no level of the study.
-        return [posterior(a, problem.sigma, done[DATA].log_posterior(a.name)[:-1]) for a in problem.attributes]
+        job, sigma = done[DATA], problem.sigma
+        curves = [posterior(a, sigma, job.log_posterior(a.name)[:-1]) for a in problem.attributes]
+        known = [(a, job.real(a.name)) for a in _reals(problem)]
+        return curves + [information(a, sigma, x.log_ratio[:-1], x.log_ceiling) for a, x in known]
+
+
+def _reals(problem: ModelProblem | SamplerProblem) -> Sequence[RealAttribute]:
+    """The real-valued attributes of a problem; a sampler has none."""
+    return getattr(problem, "real_attributes", ())

@@ -30,6 +30,8 @@ class Probes(Estimator["ModelProblem | SamplerProblem"]):
         from sigmascope.information.probes import HasFeatures
 
         p, train = problem, cache(problem.train)
+        if not p.attributes:  # only real-valued ones are studied
+            return {}
         network = p.model if isinstance(p.model, HasFeatures) else None
 
         def make(where: str) -> ProbeJob:

@@ -160,8 +160,10 @@ class DataBound(InTurn):
 
 def data_bound_job(data: object, sigma: Float[np.ndarray, " levels"], columns: int, seed: int) -> DataBound | None:
     """The job of the bound for a study whose curves have so many columns; None where the data give none."""
-    size = bound_size(data, columns, len(sigma)) if isinstance(data, LabelledData) else None
-    if size is None or not isinstance(data, LabelledData):
+    if not isinstance(data, LabelledData) or not data.attributes:
+        return None
+    size = bound_size(data, columns, len(sigma))
+    if size is None:
         return None
     return DataBound(data, size, sigma, seed)
 
@@ -184,6 +186,8 @@ def _heldout_pass(
         attributes=tuple(_with_shares(a, labels[a.name][len(items) :]) for a in data.attributes),
         labels=labels,
         weights=weights / weights.sum(),
+        reals=(),
+        numbers={},
     )
     return HeldOutPass(FiniteDenoiser(part), Draws(place, part.source.take(place), noise), sigma)
 

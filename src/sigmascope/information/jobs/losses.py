@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import sigmascope.distributed as distributed
-from sigmascope.core import Attribute, Denoiser, Draws, generator
+from sigmascope.core import Attribute, Denoiser, Draws, RealAttribute, generator
 from sigmascope.information.jobs.units import Units
 from sigmascope.information.linear import LinearDenoiser
 from sigmascope.information.parts import Arrays, Parts
@@ -67,7 +67,7 @@ class LossJob(Units):
         denoiser: Denoiser,
         source: Source,
         sigma: Float[np.ndarray, " levels"],
-        attributes: Sequence[Attribute],
+        attributes: Sequence[Attribute | RealAttribute],
         classes: bool,
         unconditional_calls: int,
         seed: int,
@@ -106,6 +106,7 @@ class LossJob(Units):
 
     def _drawn_classes(self) -> Tensor:
         a, g = self._attributes[0], generator(self._seed, Use.WRAPPING, _CLASSES)
+        assert isinstance(a, Attribute)
         return torch.multinomial(a.prior, len(self._draws) * _AT_RANDOM, replacement=True, generator=g)
 
     def losses(self) -> Losses | None:
@@ -157,8 +158,10 @@ def halves(source: Source, count: int, seed: int) -> tuple[Tensor, Draws]:
         u = torch.cat([torch.rand(1, generator=s, dtype=torch.float64) for s in streams]) * cumulative[-1]
         last = int(torch.searchsorted(cumulative, cumulative[-1]))
         items = torch.searchsorted(cumulative, u, right=True).clamp_max(last)
-        v, labels = source.data.source.take(items), {k: x[items] for k, x in source.labels.items()}
+        v, labels = source.data.source.take(items), {}
     noise = torch.stack([torch.randn(v.shape[1:], generator=s) for s in streams])
+    if isinstance(source, Items):
+        labels = source.labels_of(items, streams)
     return fit, Draws(items, v, noise, labels)
 
 

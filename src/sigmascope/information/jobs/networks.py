@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, HasAllPosteriors, RealAttribute
 from sigmascope.information.controls import classifier_controls
 from sigmascope.information.jobs.levels import AtLevels
 from sigmascope.information.jobs.units import AtOnce, Units
@@ -111,9 +112,19 @@ class ChainJob(AtLevels):
 
     _in_checkpoint = "chain"
 
+    def __init__(
+        self,
+        model: Any,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        attributes: Sequence[Attribute | RealAttribute],
+    ) -> None:
+        super().__init__(model, draws, sigmas, ())
+        self._names = [a.name for a in attributes]
+
     def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
         sigma, d = float(self._sigmas[number]), self._draws
-        known = {a.name: d.labels[a.name] for a in self._attributes}
+        known = {name: d.labels[name] for name in self._names}
         conditions = [{}, known, *({n: x} for n, x in known.items())]
         done: list[Arrays] = [held] if held else []
         first = len(held["all"]) if held else 0
@@ -123,9 +134,9 @@ class ChainJob(AtLevels):
             means = answers(self._model, y, sigma, [{n: x[some] for n, x in c.items()} for c in conditions])
             free, given_all, *given_one_each = (m.flatten(1).cpu() for m in means)
             unit = {"all": ((given_all - free) ** 2).sum(1).numpy()}
-            for a, given_one in zip(self._attributes, given_one_each, strict=True):
+            for name, given_one in zip(self._names, given_one_each, strict=True):
                 residual = 2.0 * ((given_one - free) * (given_all - given_one)).sum(1)
-                unit[f"residual.{a.name}"] = residual.numpy()
+                unit[f"residual.{name}"] = residual.numpy()
             done.append(unit)
             yield partial(_joined, done)
         return _joined(done)

@@ -179,11 +179,25 @@ def harvested(done: PosteriorPass, gaps: bool) -> dict[str, np.ndarray]:
     """The arrays to keep of a pass: posteriors, effective items, gaps, and those of real-valued attributes."""
     arrays = {f"posterior.{n}": v.cpu().numpy() for n, v in done.log_posterior().items()}
     arrays["effective"] = done.effective_items().cpu().numpy()
-    for name, real in done.reals().items():
-        arrays |= {f"{f.name}.{name}": np.atleast_2d(getattr(real, f.name).cpu().numpy()) for f in fields(real)}
+    arrays |= _arrays_of_reals(done)
     for name, gap in done.gaps().items() if gaps else ():
         arrays |= {f"{f.name}.{name}": np.asarray(getattr(gap, f.name)) for f in fields(gap)}
     return arrays
+
+
+def _arrays_of_reals(done: PosteriorPass) -> dict[str, np.ndarray]:
+    """The arrays to keep of the real-valued attributes of a pass, draws along the second axis."""
+    return {
+        f"{f.name}.{name}": np.atleast_2d(getattr(real, f.name).cpu().numpy())
+        for name, real in done.reals().items()
+        for f in fields(real)
+    }
+
+
+def _real_of(joined: Callable[[str], np.ndarray], name: str) -> RealPosterior:
+    """What is known of a real-valued attribute, from the arrays of all draws."""
+    ratio, error, ceiling = (joined(f"{key}.{name}") for key in ("log_ratio", "squared_error", "log_ceiling"))
+    return RealPosterior(torch.from_numpy(ratio), torch.from_numpy(error), torch.from_numpy(ceiling[0]))
 
 
 class Collected(Blocks[PosteriorPass]):
@@ -222,11 +236,7 @@ class Collected(Blocks[PosteriorPass]):
 
     def real(self, name: str) -> RealPosterior:
         """What is known of a real-valued attribute; the last level is the limit sigma → 0."""
-        return RealPosterior(
-            torch.from_numpy(self.joined(f"log_ratio.{name}")),
-            torch.from_numpy(self.joined(f"squared_error.{name}")),
-            torch.from_numpy(self.joined(f"log_ceiling.{name}")[0]),
-        )
+        return _real_of(self.joined, name)
 
     def gap(self, name: str) -> Gap:
         """The gaps of all draws."""
@@ -253,25 +263,43 @@ class Collected(Blocks[PosteriorPass]):
 class Posteriors(Units):
     """Posteriors of all draws and levels by an exact filter, whose blocks of draws are dealt out over the ranks.
 
-    Each rank passes over all items, so the numbers are those of a single process.
+    Each rank passes over all items, so the numbers are those of a single process.  ``noisy`` is as for
+    :class:`Collected`.
     """
 
-    def __init__(self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"]) -> None:
-        self._denoiser, self._draws, self._sigmas = denoiser, draws, sigmas
+    def __init__(
+        self,
+        denoiser: FiniteDenoiser,
+        draws: Draws,
+        sigmas: Float[np.ndarray, " levels"],
+        noisy: Mapping[str, Float[Tensor, "draws columns"]] | None = None,
+    ) -> None:
+        self._denoiser, self._draws, self._sigmas, self._noisy = denoiser, draws, sigmas, dict(noisy or {})
         size = block_draws(denoiser.data, len(draws), len(sigmas), False)
         self._blocks = [slice(start, start + size) for start in range(0, len(draws), size)]
         super().__init__("posteriors", len(self._blocks))
 
     def _unit(self, number: int, held: Arrays) -> Parts[Arrays]:
         d, block = self._draws, self._blocks[number]
-        part = PosteriorPass(self._denoiser, Draws(d.items[block], d.v[block], d.noise[block]), self._sigmas)
+        noisy = {name: x[block] for name, x in self._noisy.items()}
+        drawn = Draws(d.items[block], d.v[block], d.noise[block])
+        part = PosteriorPass(self._denoiser, drawn, self._sigmas, noisy=noisy)
         if held:
             part.restore(held)
         while not part.done:
             part.step()
             yield part.state
-        return {f"posterior.{n}": v.cpu().numpy() for n, v in part.log_posterior().items()}
+        posteriors = {f"posterior.{n}": v.cpu().numpy() for n, v in part.log_posterior().items()}
+        return posteriors | _arrays_of_reals(part)
 
     def log_posterior(self, name: str) -> Float[Tensor, "levels draws values"]:
         """ln p(a | y) of all draws; the last row is the limit sigma → 0."""
-        return torch.from_numpy(np.concatenate([u[f"posterior.{name}"] for u in self.units()], 1))
+        return torch.from_numpy(self._joined(f"posterior.{name}"))
+
+    def real(self, name: str) -> RealPosterior:
+        """What is known of a real-valued attribute; the last level is the limit sigma → 0."""
+        return _real_of(self._joined, name)
+
+    def _joined(self, key: str) -> np.ndarray:
+        """An array of all draws, which are its second axis."""
+        return np.concatenate([u[key] for u in self.units()], 1)

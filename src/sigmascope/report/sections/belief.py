@@ -11,6 +11,7 @@ import xarray as xr
 from sigmascope.report.by_estimator import calibration_figure
 from sigmascope.report.findings import Findings
 from sigmascope.report.losses import levels_figure, network_label
+from sigmascope.report.precision import real_attributes
 from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
 from sigmascope.report.table import plus_minus
 
@@ -62,18 +63,30 @@ def above_entropy(results: xr.Dataset, estimators: list[str]) -> list[str]:
         ceiling = float(row.ceiling)
         for e in estimators:
             value = row.information.sel(estimator=e).values
+            if np.isnan(value).all():  # of a real-valued attribute, which not every estimator measures
+                continue
             k = int(np.nanargmax(value))
             if value[k] > (1.0 + float(results.attrs["trust_tolerance"])) * ceiling:
                 over.append(f"{e} is {value[k]:.1f} nats at σ {row.sigma.values[k]:.3g}")
         if over:
-            sentences.append(f"{name}: {' and '.join(over)}, above its entropy of {ceiling:.1f} nats.")
+            most = "ceiling" if name in real_attributes(results) else "entropy"
+            sentences.append(f"{name}: {' and '.join(over)}, above its {most} of {ceiling:.1f} nats.")
     return sentences
 
 
 def _null(results: xr.Dataset) -> str:
     """The score gap and the best bound of random labels, in words."""
+    if "null_number_score_gap" in results:
+        gap, stderr = float(results.null_number_score_gap[-1]), float(results.null_number_score_gap_stderr[-1])
+        numbers = (
+            "The true information about the numbers of a real-valued attribute in random order is 0, too. Their score "
+            f"gap adds up to {plus_minus(gap, 1.96 * stderr)} nats at the last level."
+        )
+    else:
+        numbers = ""
     if "null_score_gap" not in results:
-        return "This model has no control attribute of random labels; sigmascope train --null makes one."
+        none = "This model has no control attribute of random labels; sigmascope train --null makes one."
+        return numbers.replace(" is 0, too", " is 0") or none
     value, error = float(results.null_score_gap[-1]), 1.96 * float(results.null_score_gap_stderr[-1])
     words = (
         "The true information about random labels is 0. Their score gap adds up to "
@@ -81,7 +94,7 @@ def _null(results: xr.Dataset) -> str:
     )
     if "null_bound" in results:
         words += f"; their best bound is at most {float(results.null_bound.max()):.2g} at every level"
-    return words + "."
+    return f"{words}. {numbers}".strip()
 
 
 def _measured(pictures: Pictures, findings: Findings) -> list[str]:

@@ -31,17 +31,23 @@ def _of_data(pictures: Pictures, findings: Findings) -> list[str]:
         "At 0 nothing is decided. Where a curve reaches its dotted ceiling, the entropy H(A), the noisy image "
         f"determines the attribute. Bands are 95 % intervals of the mean over draws.{_left_out(findings)}"
     )
-    if real_attributes(findings.results):
-        caption += (
-            " Of a real-valued attribute A the curve is the information about A + r N, the attribute known up to its "
-            "resolution r, and the ceiling is I(A + r N; A)."
-        )
+    caption += _of_numbers(findings)
     if findings.bounded:
         caption += " <strong>All curves are lower bounds.</strong>"
     return [
         figure(pictures["information"], "Information curves", caption),
         *(f'<p class="note">{s}</p>' for s in _saturation(findings)),
     ]
+
+
+def _of_numbers(findings: Findings) -> str:
+    """What is measured of real-valued attributes, where there are some."""
+    if not real_attributes(findings.results):
+        return ""
+    return (
+        " Of a real-valued attribute A the curve is the information about A + r N, the attribute known up to its "
+        "resolution r, and the ceiling is I(A + r N; A)."
+    )
 
 
 def _figure_of_data(few: Findings) -> Figure:
@@ -81,7 +87,8 @@ def _of_model(pictures: Pictures, findings: Findings) -> list[str]:
         "Thick: the best lower bound, which holds whatever the error of the network. Thin: a lower bound from the "
         "labelled data alone, without a network. The gaps are estimates that the error of the network can bias; "
         "dotted parts are marked as biased: rely on the bounds there. "
-        f"Dotted line: the entropy H(A). Bands: 95 %, of the draws alone.{_left_out(findings)}"
+        "Dotted line: the entropy H(A). Bands: 95 %, of the draws alone."
+        f"{_of_numbers(findings)}{_left_out(findings)}"
     )
     return [figure(pictures["information"], "Information by a learned model", caption)]
 

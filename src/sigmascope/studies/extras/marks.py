@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from sigmascope.analysis.trust import TOLERANCE, Trust, judge, rule
-from sigmascope.core import Curve
+from sigmascope.core import Attribute, Curve
 from sigmascope.information.problems import ModelProblem, SamplerProblem
-from sigmascope.learn.settings import NULL
+from sigmascope.learn.settings import NULL, NULL_NUMBER
 from sigmascope.studies.extras.models import LOSSES, OfGaps
 from sigmascope.studies.marks import with_marks
 from sigmascope.studies.subjects.extra import Jobless, Jobs
 
 _GAPS = ("score_gap", "mmse_gap")
+_OF_REALS = " For a real-valued attribute, its ceiling I(A + r N; A) stands in place of H(A), and there is no bound."
+_MAIN = ("bound", "score_gap", "heldout", "mmse_gap")
 
 
 class MarksOfModel(OfGaps):
@@ -22,8 +24,9 @@ class MarksOfModel(OfGaps):
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured, by = done["gaps"].curves(), {(c.attribute, c.estimator): c for c in curves}
-        null, trusts = measured.get(NULL), list[Trust]()
-        for a in problem.attributes:
+        trusts = list[Trust]()
+        for a in problem.studied:
+            null = measured.get(NULL if isinstance(a, Attribute) else NULL_NUMBER)
             for name in (n for n in _GAPS if (a.name, n) in by):
                 trusts.append(
                     judge(
@@ -34,14 +37,16 @@ class MarksOfModel(OfGaps):
                         data_bound=by.get((a.name, "heldout")),
                         wrapping=done[LOSSES].warning(),
                         weak_end=done[LOSSES].weak_end(),
+                        real=not isinstance(a, Attribute),
                     )
                 )
-        results = with_marks(results, trusts, ("bound", "score_gap", "heldout", "mmse_gap"))
+        # The main curve is one of every attribute; of real-valued ones there are gaps alone.
+        every = [n for n in _MAIN if all((a.name, n) in by for a in problem.studied)]
+        results = with_marks(results, trusts, every)
         names = set(map(str, results.estimator.values))
+        controlled = bool({NULL, NULL_NUMBER} & measured.keys())
         results.attrs |= {
-            "trust_rule": rule(
-                bound="bound" in names, null=null is not None, data_bound="heldout" in names, losses=True
-            ),
+            "trust_rule": rule(bound="bound" in names, null=controlled, data_bound="heldout" in names, losses=True),
             "trust_tolerance": TOLERANCE,
         }
         return results

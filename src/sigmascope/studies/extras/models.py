@@ -12,13 +12,15 @@ import xarray as xr
 from sigmascope.core import Curve, InputError
 from sigmascope.information.allocation import Allocation
 from sigmascope.information.estimator import PATH_ESTIMATOR
+from sigmascope.information.estimators.posterior import DATA
 from sigmascope.information.jobs import Job
 from sigmascope.information.jobs.losses import LossJob
 from sigmascope.information.jobs.networks import ChainJob
 from sigmascope.information.jobs.training import ClassifierTraining
 from sigmascope.information.problems import ModelProblem
+from sigmascope.information.reals import precision
 from sigmascope.learn.classifying import ClassifierTrainer
-from sigmascope.learn.settings import NULL
+from sigmascope.learn.settings import NULL, NULL_NUMBER
 from sigmascope.noise import integral_from_the_top
 from sigmascope.studies.laws import OWN_PATH
 from sigmascope.studies.reading import read_study
@@ -80,15 +82,15 @@ class OwnPath(Jobless):
     def add(self, results: xr.Dataset, problem: Any, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         if PATH_ESTIMATOR not in done:
             return results
-        paths = [done[PATH_ESTIMATOR].result_for(a) for a in problem.attributes]
+        paths, reals = [done[PATH_ESTIMATOR].result_for(a) for a in problem.attributes], _reals(problem)
         each, drawn = ("attribute", "sigma"), ("attribute", "sigma", "path_draw")
         of_path = [p.curve for p in paths]
         variables = {
-            "path_information": (each, np.stack([c.value for c in of_path])),
-            "path_stderr": (each, np.stack([c.stderr for c in of_path])),
-            "path_quadrature_error": (each, np.stack([further_error(c) for c in of_path])),
-            "path_information_per_draw": (drawn, np.stack([c.per_draw for c in of_path])),
-            "path_ceiling": (("attribute",), np.array([c.ceiling for c in of_path])),
+            "path_information": (each, _with_unknown([c.value for c in of_path], reals)),
+            "path_stderr": (each, _with_unknown([c.stderr for c in of_path], reals)),
+            "path_quadrature_error": (each, _with_unknown([further_error(c) for c in of_path], reals)),
+            "path_information_per_draw": (drawn, _with_unknown([c.per_draw for c in of_path], reals)),
+            "path_ceiling": (("attribute",), _with_unknown([np.asarray(c.ceiling) for c in of_path], reals)),
         }
         kept, sure = [p.kept for p in paths if p.kept is not None], [p.sure for p in paths if p.sure is not None]
         if kept and sure:
@@ -104,11 +106,11 @@ class Chain(Extra):
     """The residual of the chain rule for each attribute, integrated from the top down."""
 
     def jobs(self, problem: ModelProblem) -> Mapping[str, Job]:
-        if len(problem.attributes) < 2:
+        if len(problem.studied) < 2:
             return {}
 
         def make() -> ChainJob:
-            return ChainJob(problem.model, problem.test, problem.sigma, problem.attributes)
+            return ChainJob(problem.model, problem.test, problem.sigma, problem.studied)
 
         return {"chain": problem.job("chain", make)}
 
@@ -118,10 +120,10 @@ class Chain(Extra):
         weights, sigma = integral_from_the_top(problem.sigma), problem.sigma
         chained = [
             Curve.of_draws(
-                a.name, "chain", sigma, weights @ (done["chain"].residual(a.name) / sigma[:, None] ** 2), a.entropy,
+                a.name, "chain", sigma, weights @ (done["chain"].residual(a.name) / sigma[:, None] ** 2), np.nan,
                 kind="estimate",
             )
-            for a in problem.attributes
+            for a in problem.studied
         ]  # fmt: skip
         return results.assign(
             chain_residual=(("attribute", "sigma"), np.stack([c.value for c in chained])),
@@ -129,14 +131,44 @@ class Chain(Extra):
         )
 
 
+class RealValues(Jobless):
+    """Resolution, unit and ceiling of the real-valued attributes, and how precisely the exact filter of the data knows
+    them, where it is measured.
+
+    Args:
+        ceilings: the ceiling of each attribute, and its standard error.
+    """
+
+    def __init__(self, ceilings: Mapping[str, tuple[float, float]]) -> None:
+        self._ceilings = ceilings
+
+    def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
+        count, reals = len(problem.attributes), problem.real_attributes
+        none = [np.nan] * count
+        results = results.assign(
+            resolution=("attribute", none + [a.resolution for a in reals]),
+            period=("attribute", none + [a.period or np.nan for a in reals]),
+            precision_unit=("attribute", [""] * count + [a.unit for a in reals]),
+            ceiling_stderr=("attribute", [self._ceilings[a.name][1] for a in problem.studied]),
+        )
+        if DATA not in done:
+            return results
+        known = [precision(done[DATA].real(a.name).squared_error[:-1]) for a in reals]
+        unknown = np.full((count, len(problem.sigma)), np.nan)
+        return results.assign(
+            precision=(("attribute", "sigma"), np.concatenate([unknown, [value for value, _ in known]])),
+            precision_stderr=(("attribute", "sigma"), np.concatenate([unknown, [error for _, error in known]])),
+        )
+
+
 class OfProbes(Jobless):
     """The accuracy of probes, and their bounds with fewer draws to train on."""
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
-        names = [a.name for a in problem.attributes]
+        names, reals = [a.name for a in problem.attributes], _reals(problem)
         for job in (job for key, job in done.items() if key.startswith(_PROBES)):
-            accuracy = np.stack([job.accuracy(n) for n in names])
-            learning = np.stack([job.learning(n) for n in names])
+            accuracy = _with_unknown([job.accuracy(n) for n in names], reals)
+            learning = _with_unknown([job.learning(n) for n in names], reals)
             results = results.assign(
                 {
                     f"accuracy_{job.where}": (("attribute", "sigma"), accuracy),
@@ -144,6 +176,16 @@ class OfProbes(Jobless):
                 }
             )
         return results
+
+
+def _reals(problem: Any) -> int:
+    """The number of real-valued attributes, which come last in results."""
+    return len(getattr(problem, "real_attributes", ()))
+
+
+def _with_unknown(rows: Sequence[np.ndarray], unknown: int) -> np.ndarray:
+    """The rows of attributes, and so many more of NaN for those that are not measured."""
+    return np.stack([*rows, *([np.full_like(rows[0], np.nan, dtype=np.float64)] * unknown)])
 
 
 class OfGaps(Extra):
@@ -158,7 +200,7 @@ class Calibration(OfGaps):
 
     def add(self, results: xr.Dataset, problem: ModelProblem, done: Jobs, curves: Sequence[Curve]) -> xr.Dataset:
         measured = done["gaps"].curves()
-        differences = [measured[a.name].calibration for a in problem.attributes]
+        differences = [measured[a.name].calibration for a in problem.studied]
         results = results.assign(
             calibration=(("attribute", "sigma"), np.stack([c.value for c in differences])),
             calibration_stderr=(("attribute", "sigma"), np.stack([c.stderr for c in differences])),
@@ -167,6 +209,7 @@ class Calibration(OfGaps):
         for name, c in (
             ("null_score_gap", measured[NULL].score_gap if NULL in measured else None),
             ("null_bound", best),
+            ("null_number_score_gap", measured[NULL_NUMBER].score_gap if NULL_NUMBER in measured else None),
         ):
             if c is not None:
                 results = results.assign({name: ("sigma", c.value), f"{name}_stderr": ("sigma", c.stderr)})
@@ -192,7 +235,8 @@ def allocation_of(study: Path, names: Sequence[str]) -> Allocation:
     path = study / "results.nc" if study.is_dir() else study
     file = read_study(path, "pass a study of a model")
     stored = {str(k): v.values for k, v in file.data_vars.items() if str(k).startswith("allocation_")}
-    measured = [*map(str, file.attribute.values), *([NULL] if "null_score_gap" in file else [])]
+    nulls = {"null_score_gap": NULL, "null_number_score_gap": NULL_NUMBER}
+    measured = [*map(str, file.attribute.values), *(name for of, name in nulls.items() if of in file)]
     if not stored or measured != list(names):
         raise InputError(f"{path}: no study of a model with the attributes {', '.join(names)}: pass one to --like")
     try:

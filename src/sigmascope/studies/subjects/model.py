@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
 
-from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError, LabelledData, generator
+from sigmascope.core import Attribute, Curve, Denoiser, Draws, InputError, LabelledData, RealAttribute, generator
 from sigmascope.data import load_any
-from sigmascope.data.pictures import WHITE
 from sigmascope.information.adaptive import GapJob
 from sigmascope.information.allocation import REPLICATES
 from sigmascope.information.estimator import CONDITIONAL, PATH_ESTIMATOR, Estimator, named, usual
@@ -22,10 +22,11 @@ from sigmascope.information.jobs.losses import LossJob, loss_calls
 from sigmascope.information.joining import Joining
 from sigmascope.information.problem import joined
 from sigmascope.information.problems import ModelProblem
+from sigmascope.information.reals import ceiling
 from sigmascope.learn.classifier import CLASSIFIER, NoisyClassifier
 from sigmascope.learn.classifying import ClassifierTrainer
 from sigmascope.learn.neural import NeuralDenoiser, model_folder, weights_digest
-from sigmascope.learn.settings import NULL, Settings
+from sigmascope.learn.settings import NULL, NULL_NUMBER, Settings
 from sigmascope.learn.sources import Items, Source
 from sigmascope.noise import sigma_grid
 from sigmascope.streams import Use
@@ -39,6 +40,7 @@ from sigmascope.studies.extras.models import (
     Losses,
     OfProbes,
     OwnPath,
+    RealValues,
     TrainedClassifier,
     allocation_of,
 )
@@ -46,6 +48,7 @@ from sigmascope.studies.options import Sampling
 from sigmascope.studies.spec import ForeignSpec, ModelSpec, Spec
 from sigmascope.studies.subjects.base import Subject
 from sigmascope.studies.subjects.extra import Extra, Jobless
+from sigmascope.studies.subjects.trained import as_trained, check_fit, read_card, trained_reals, with_reals
 from sigmascope.studies.training import source_of
 
 _TEST, _FIT, _PROBED, _CHEAP, _CHEAP_FIT = range(5)
@@ -63,6 +66,7 @@ class Network:
         model: the denoiser.
         classifier: classifier of noisy values, if there is one.
         null: its attribute of random labels, if it was trained with one.
+        null_number: whether it was trained with the numbers of a real-valued attribute in random order, too.
         highest: its largest noise level; None: unlimited.
         kind: the kind of network, in a word.
         parameters: their number.
@@ -80,6 +84,7 @@ class Network:
     steps: int = 0
     classes: tuple[tuple[str, int, str], ...] = ()
     unconditional_calls: int = 1
+    null_number: bool = False
 
 
 class ConditionalModel(Subject[ModelProblem]):
@@ -89,7 +94,8 @@ class ConditionalModel(Subject[ModelProblem]):
         network: can be conditioned on each of the attributes.
         source: draws of the data; of items kept out of training, where these are known.
         data: the data.
-        attributes: those studied.
+        attributes: those studied that have values and a prior.
+        real_attributes: the real-valued ones; the source gives their labels.
         held_out: whether the draws are of items kept out of training.
         scale: root of the mean squared distance of the data from their mean, per coordinate.
         trainer: of the classifier, where the study trains it.
@@ -104,11 +110,13 @@ class ConditionalModel(Subject[ModelProblem]):
         data: Any,
         attributes: tuple[Attribute, ...],
         *,
+        real_attributes: tuple[RealAttribute, ...] = (),
         held_out: bool,
         scale: float,
         trainer: ClassifierTrainer | None = None,
     ) -> None:
         self.network, self.source, self.data, self.attributes = network, source, data, attributes
+        self.real_attributes = real_attributes
         self.held_out, self.scale, self.classifier = held_out, scale, network.classifier
         self._trainer = trainer
         self.items = data if isinstance(data, LabelledData) else None
@@ -119,21 +127,29 @@ class ConditionalModel(Subject[ModelProblem]):
         highest = self.network.highest
         return Sampling.sigma_max if highest is None else highest * (1.0 - 1e-9)
 
-    @property
-    def measured(self) -> tuple[Attribute, ...]:
-        """The attributes whose gaps are measured: those studied, and that of random labels."""
-        return self.attributes if self.network.null is None else (*self.attributes, self.network.null)
+    @cached_property
+    def ceilings(self) -> dict[str, tuple[float, float]]:
+        """The most that can be known of each attribute whose gap is measured, those studied and the controls, and its
+        standard error."""
+        most = {a.name: (a.entropy, 0.0) for a in self.attributes}
+        most |= {a.name: ceiling(self.data, a) for a in self.real_attributes}
+        if self.network.null is not None:
+            most[NULL] = self.network.null.entropy, 0.0
+        if self.network.null_number:
+            most[NULL_NUMBER] = ceiling(self.data, self.data.reals[0])
+        return most
 
     def draws(self, n: int, seed: int, use: int, first: int = 0) -> Draws:
         """Draws of the data, each with a stream of its own, numbered from ``first``."""
         source, streams = self.source, [generator(seed, Use.MODEL_DRAWS, use, i) for i in range(first, first + n)]
         if isinstance(source, Items):
             items = torch.cat([source.pick(1, g, self.held_out and use != _PROBED) for g in streams])
-            v, labels = source.data.source.take(items), {k: x[items] for k, x in source.labels.items()}
+            v, labels = source.data.source.take(items), {}
         else:
             items, each = torch.arange(n), [source.held_out(1, g) for g in streams]
             v, labels = torch.cat([x for x, _ in each]), {k: torch.cat([of[k] for _, of in each]) for k in each[0][1]}
-        return Draws(items, v, torch.stack([torch.randn(v.shape[1:], generator=g) for g in streams]), labels)
+        noise = torch.stack([torch.randn(v.shape[1:], generator=g) for g in streams])
+        return Draws(items, v, noise, source.labels_of(items, streams) if isinstance(source, Items) else labels)
 
     def problem(self, spec: Spec) -> ModelProblem:
         assert isinstance(spec, (ModelSpec, ForeignSpec))
@@ -142,8 +158,8 @@ class ConditionalModel(Subject[ModelProblem]):
         both = joined(self.draws(s.draws, s.seed, _TEST), self.draws(max(s.draws // 2, 2), s.seed, _FIT))
         highest, items = net.highest or float("inf"), both.items[: s.draws].reshape(REPLICATES, -1)[:, 0]
         return ModelProblem(
-            subject=self, attributes=self.attributes, draws=both, sigma=sigma, seed=s.seed,
-            estimators=self.estimators(spec), model=net.model, classifier=net.classifier, data=self.data,
+            subject=self, attributes=self.attributes, real_attributes=self.real_attributes, draws=both, sigma=sigma,
+            seed=s.seed, estimators=self.estimators(spec), model=net.model, classifier=net.classifier, data=self.data,
             tested=s.draws, items=items, null=net.null, train=lambda: self.draws(_PROBE_DRAWS, s.seed, _PROBED),
             gap_job=lambda: self._gaps(spec, sigma), scale=self.scale * self.data.size**0.5, highest=highest,
             begins_at=self.begins_at, unconditional_calls=net.unconditional_calls, aim=aim_of(spec),
@@ -151,16 +167,16 @@ class ConditionalModel(Subject[ModelProblem]):
 
     def _gaps(self, spec: ModelSpec | ForeignSpec, sigma: Any) -> GapJob:
         """The job of the gaps.  Half of its outputs are unconditional, and may take several network calls each."""
-        g, names = spec.gaps, [a.name for a in self.measured]
+        g = spec.gaps
         return GapJob(
             self.network.model,
             self.source.held_out if self.held_out else self.source.draw,
-            {a.name: a.entropy for a in self.measured},
+            {name: most for name, (most, _) in self.ceilings.items()},
             sigma,
             target_stderr=g.target_stderr or None,
             most=spec.time.most_calls or None,
             budget=max(2 * g.budget // (1 + self.network.unconditional_calls), 1) if g.budget else None,
-            allocation=allocation_of(Path(g.like), names) if g.like else None,
+            allocation=allocation_of(Path(g.like), list(self.ceilings)) if g.like else None,
             seed=spec.sampling.seed,
             batch=max(2 * _BATCH // (1 + self.network.unconditional_calls), 2),
             top=self.network.highest,
@@ -177,15 +193,16 @@ class ConditionalModel(Subject[ModelProblem]):
 
     def extras(self, problem: ModelProblem) -> Sequence[Extra]:
         trained = () if self._trainer is None else (TrainedClassifier(self._trainer),)
+        reals = (RealValues(self.ceilings),) if self.real_attributes else ()
         return (
             *trained, Losses(lambda: self._losses(problem)), MarksOfModel(), Calibration(), Chain(), OwnPath(),
-            OfProbes(), NetworkFacts(self), DrawsOfGaps(),
+            OfProbes(), NetworkFacts(self), DrawsOfGaps(), *reals,
         )  # fmt: skip
 
     def _losses(self, problem: ModelProblem) -> LossJob:
         net = self.network
         return LossJob(
-            net.model, self.source, problem.sigma, self.attributes, bool(net.classes), net.unconditional_calls,
+            net.model, self.source, problem.sigma, problem.studied, bool(net.classes), net.unconditional_calls,
             problem.seed,
         )  # fmt: skip
 
@@ -198,7 +215,7 @@ class ConditionalModel(Subject[ModelProblem]):
         others = [("classifier", f"at most {classified:,} calls")] if classified else []
         if self._trainer is not None:
             others.insert(0, ("training", f"{self._trainer.settings.steps:,} steps of the classifier"))
-        calls = loss_calls(len(problem.sigma), len(self.attributes), bool(net.classes), net.unconditional_calls)[1]
+        calls = loss_calls(len(problem.sigma), len(self.studied), bool(net.classes), net.unconditional_calls)[1]
         return lines + lines_of_costs(problem, [*others, ("losses", f"{calls:,} network calls")], self.beside(problem))
 
 
@@ -257,68 +274,49 @@ def open_model(
     folder = model_folder(spec.model)
     model = loaded or NeuralDenoiser.load(folder, device)
     trained = [a for a in model.attributes if a.name != NULL]
-    if not trained:
+    reals = trained_reals(model, spec.model)
+    if not trained and not reals:
         raise InputError(f"{spec.model}: the model is not conditional on any attribute: train one with labels")
-    names = tuple(a.name for a in trained)
-    settings, entries = _read_card(model, spec.model)
-    spec = _as_trained(spec, model, names)
+    names = (*(a.name for a in trained), *(a.name for a in reals))
+    settings, entries = read_card(model, spec.model)
+    spec = as_trained(spec, model, names)
     w = spec.inputs
     data = given
     if given is None:
         data = load_any(w.data, entries or names, size=w.size, grain=w.grain, ground=w.ground)
-    _check_fit(spec, data, model, trained)
+    check_fit(spec, data, model, trained, reals)
     chosen = attributes_of(w.attributes, entries, names)
     same = model.card.get("fingerprint") == data.fingerprint
     source = source_of(data, settings if same else replace(settings, holdout=0.0), names)
     held_out = isinstance(source, Items) and same and bool(source.kept_out.any())
-    null = next((a for a in model.attributes if a.name == NULL), None)
-    if isinstance(source, Items) and same and not held_out:
-        null = None  # the network was trained on these random labels, so the true gap is not 0
+    # Of items that the network was trained on it may know the random labels, so that the true gap is not 0.
+    null, number = (None, False) if isinstance(source, Items) and same and not held_out else _controls(model)
     classifier = NoisyClassifier.load(folder, device) if (folder / CLASSIFIER).exists() else None
     spec = _within(_estimated(spec, classifier is not None), settings)
     digest = weights_digest(folder)
     check_same_data(spec, data)
     check_same_model(spec, digest)
+    by_name = {a.name: a for a in data.attributes}
+    studied, reals = tuple(by_name[n] for n in chosen if n in by_name), tuple(a for a in reals if a.name in chosen)
+    spec, data = with_reals(spec, data, studied, reals)
     spec = replace(
         spec, inputs=replace(w, attributes=chosen), fingerprint=data.fingerprint, model_fingerprint=digest,
         sampling=in_groups(spec.sampling),
     )  # fmt: skip
-    studied = tuple(next(a for a in data.attributes if a.name == n) for n in chosen)
     network = Network(
         model, classifier, null, settings.sigma_max, model.architecture.kind, model.count(),
-        int(model.card.get("steps", 0)),
+        int(model.card.get("steps", 0)), null_number=number,
     )  # fmt: skip
-    return ConditionalModel(network, source, data, studied, held_out=held_out, scale=model.scale), spec
+    subject = ConditionalModel(
+        network, source, data, studied, real_attributes=reals, held_out=held_out, scale=model.scale
+    )
+    return subject, spec
 
 
-def _as_trained(spec: ModelSpec, model: NeuralDenoiser, names: Sequence[str]) -> ModelSpec:
-    """The specification with the size, grain and ground of the data that the model was trained on."""
-    w, ground = spec.inputs, str(model.card.get("ground", WHITE))
-    if w.data == "scenes":
-        side, grain = model.event[-1], bool(model.card.get("grain", "grain" in names))
-        if w.size not in (32, side) or (w.grain and not grain):
-            texture = "with" if grain else "without"
-            raise InputError(
-                f"size is {w.size} and grain {w.grain}: {spec.model} was trained on scenes of {side} × {side} "
-                f"pixels {texture} grain: leave out --size and --grain"
-            )
-        w = replace(w, size=side, grain=grain)
-    if w.ground not in (WHITE, ground):
-        raise InputError(f"{spec.model}: it was trained with --ground {ground}, not {w.ground}: leave --ground out")
-    return replace(spec, inputs=replace(w, ground=ground))
-
-
-def _check_fit(spec: ModelSpec, data: Any, model: NeuralDenoiser, trained: Sequence[Attribute]) -> None:
-    """Refuse data that do not fit the model."""
-    by_name, name = {a.name: a for a in data.attributes}, spec.inputs.data
-    further = isinstance(data, LabelledData) and len(by_name) > len(trained)
-    if {a.name for a in trained} - set(by_name) or further:
-        raise InputError(f"{name}: its attributes are not those of the model's training: pass the training data")
-    if data.event != model.event:
-        raise InputError(f"{name}: items have shape {data.event}, the model has {model.event}: pass the training data")
-    for a in trained:
-        if a.values != by_name[a.name].values:
-            raise InputError(f"{name}: values of {a.name!r} are not those of the training: pass the training data")
+def _controls(model: NeuralDenoiser) -> tuple[Attribute | None, bool]:
+    """The attribute of random labels of a network, and whether it has that of numbers in random order."""
+    null = next((a for a in model.attributes if a.name == NULL), None)
+    return null, any(c.name == NULL_NUMBER for c in model.continuous)
 
 
 def _estimated(spec: ModelSpec, classifier: bool) -> ModelSpec:
@@ -370,11 +368,3 @@ def check_same_model(spec: ModelSpec | ForeignSpec, digest: str) -> None:
     """Refuse weights that are not those of the specification (raises InputError)."""
     if spec.model_fingerprint and spec.model_fingerprint != digest:
         raise InputError(f"{spec.model}: the model is not that of the specification: restore it, or start a new study")
-
-
-def _read_card(model: NeuralDenoiser, name: str) -> tuple[Settings, tuple[str, ...]]:
-    """The settings of the training, and its attributes as they were passed (possibly with bins)."""
-    try:
-        return Settings(**model.card["settings"]).check(), tuple(map(str, model.card.get("attributes", ())))
-    except (KeyError, TypeError, InputError) as error:
-        raise InputError(f"{name}: its card lacks the settings of its training ({error}): train it again") from error
