@@ -20,6 +20,7 @@ from problems import pictures, random_set
 from sigmascope.adapters import Featured
 from sigmascope.core import Denoiser, Draws, LabelledData, generator
 from sigmascope.data import draw_items
+from sigmascope.exact import parse_features
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.exact.finite.heldout import HeldOutPass
 from sigmascope.information.adaptive import GapJob
@@ -29,6 +30,7 @@ from sigmascope.information.forks import forks_by_sampling
 from sigmascope.information.jobs.chains import SubsetsJob
 from sigmascope.information.jobs.conditional_path import ConditionalPathJob
 from sigmascope.information.jobs.data_bound import DataBound, bound_size
+from sigmascope.information.jobs.field import FieldJob, ResolvedJob
 from sigmascope.information.jobs.forking import Descent, ForkJob, OwnPathJob
 from sigmascope.information.jobs.levels import AlongJob, FinitePathJob, LevelJob, PathJob
 from sigmascope.information.jobs.losses import LossJob
@@ -52,6 +54,9 @@ from sigmascope.learn.sources import Items
 SIGMA = np.array([3.0, 1.0, 0.4])
 LIGHT, ITEMS = pictures(120), random_set(0, items=96)
 """Data of the networks, and of the exact filters."""
+
+
+BANDS = parse_features(["bands:3", "gray"])
 
 
 def drawn(data: LabelledData = LIGHT, n: int = 8, seed: int = 5) -> Draws:
@@ -128,6 +133,9 @@ JOBS: dict[str, Callable[[str], Any]] = {
     "Posteriors": lambda at: Posteriors(exact(at), drawn(ITEMS), SIGMA),
     "ClassifierTraining": lambda at: ClassifierTraining(ClassifierTrainer(Items(LIGHT, null=0), SMALL, at)),
     "DataBound": lambda at: DataBound(LIGHT, bound_size(LIGHT, 8, 3), SIGMA, 0),
+    "FieldJob": lambda at: FieldJob(LIGHT, drawn(), BANDS, SIGMA),
+    "ResolvedJob": lambda at: ResolvedJob(FiniteDenoiser(LIGHT, at), drawn(), BANDS, SIGMA),
+    "ResolvedJob, a network": lambda at: ResolvedJob(neural().to(at), drawn(), BANDS, SIGMA),
     "HeldOutPass": lambda at: HeldOutPass(exact(at), drawn(ITEMS, 4), SIGMA),
 }  # fmt: skip
 """Every job, by its class, some with several models: from a device to the job of a model there."""

@@ -330,10 +330,9 @@ def test_compiled_and_plain_are_one(screened, sigma):
 
 def test_it_works_where_numba_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "sigmascope.exact.finite.kernel.pair_loops", raising=False)
-    monkeypatch.delitem(sys.modules, "sigmascope.exact.finite.kernel.with_numba", raising=False)
-    monkeypatch.delattr("sigmascope.exact.finite.kernel.pair_loops", raising=False)
-    monkeypatch.delattr("sigmascope.exact.finite.kernel.with_numba", raising=False)
+    for name in ("pair_loops", "with_numba", "simd"):  # all that import it
+        monkeypatch.delitem(sys.modules, f"sigmascope.exact.finite.kernel.{name}", raising=False)
+        monkeypatch.delattr(f"sigmascope.exact.finite.kernel.{name}", raising=False)
     assert compiled_module.__wrapped__("pair_loops") is None
     monkeypatch.setattr(pairs, "compiled_module", compiled_module.__wrapped__)
     denoiser = finite()

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigmascope.core import Curve, Draws, InputError
+from sigmascope.core import Curve, Denoiser, Draws, InputError
 from sigmascope.exact.features import Feature, picture_shape, to_frequencies
+from sigmascope.sample.schemes import home_of
 
 _ROWS = 256
 
@@ -90,13 +91,14 @@ def errors_at(
     denoiser: Callable[[Tensor, Tensor], Tensor], draws: Draws, features: Sequence[Feature], sigma: float
 ) -> Float[np.ndarray, "features draws"]:
     """Squared error of each draw at a level, in each feature."""
+    device = home_of(denoiser)[0] if isinstance(denoiser, Denoiser) else draws.v.device
     parts = []
     for start in range(0, len(draws), _ROWS):
         rows = slice(start, start + _ROWS)
         v = draws.v[rows]
         y = v + sigma * draws.noise[rows].to(v)
-        with torch.inference_mode():
-            denoised = denoiser(y, torch.full((len(y),), sigma, dtype=torch.float64))
+        with torch.no_grad():
+            denoised = denoiser(y.to(device), torch.full((len(y),), sigma, dtype=torch.float64, device=device))
         parts.append(_squares(v.double() - denoised.to(v.device).double(), features))
     return np.concatenate(parts, 1)
 

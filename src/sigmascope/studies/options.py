@@ -50,9 +50,8 @@ def _estimators(_: str) -> str:
     """The registered estimators, for the help."""
     sentences, explained = [], set[str]()
     kinds = {
-        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model",
-        SAMPLER: "For a model by forks",
-        PICTURES: "For features of pictures",
+        EXACT: "For data", POPULATION: "With --law heldout", CONDITIONAL: "For a model with conditions",
+        SAMPLER: "For a model without them, by forks", PICTURES: "For features of pictures",
     }  # fmt: skip
     for kind, heading in kinds.items():
         each = []
@@ -60,7 +59,8 @@ def _estimators(_: str) -> str:
             words = named(name, kind).help
             each.append(name if words in {"", *explained} else f"{name} ({words})")
             explained.add(words)
-        sentences.append(f"{heading}: {', '.join(each)} (default: {','.join(usual(kind))}).")
+        others = "; of another program: own_path in place of classifier" if kind == CONDITIONAL else ""
+        sentences.append(f"{heading}: {', '.join(each)} (default: {','.join(usual(kind))}{others}).")
     return " ".join(sentences)
 
 

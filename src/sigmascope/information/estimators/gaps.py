@@ -31,6 +31,7 @@ class ScoreGap(_OfLaw):
     r""":math:`\int E\|D_A - D\|^2 / \sigma'^2\, d\ln\sigma'`, the paper's measure."""
 
     name, usual = "score_gap", (EXACT,)
+    help = "the paper's measure, from the denoisers with and without the attribute"
     words = (
         "score_gap (the paper's measure): the mean squared difference between the denoiser that is given the attribute "
         "and the one that is not, over σ², integrated over ln σ."

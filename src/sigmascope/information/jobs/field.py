@@ -27,7 +27,8 @@ _OTHER_STUDY = "the checkpoint is not of this study: delete checkpoint*.npz and 
 class FieldJob:
     """Fits a Gaussian model to the pictures, and reads every feature at every level.
 
-    A step adds a block of items; the last one does all features and levels.  A later run fits the model again.
+    A step adds a block of items; after all items, a step reads one feature at all levels.  A later run fits the model
+    again.
 
     Args:
         data: pictures.
