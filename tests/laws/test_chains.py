@@ -17,7 +17,7 @@ from sigmascope.core import Curve, InputError
 from sigmascope.data import draw_items, from_array
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.chains import density, links, shapley, subsets
-from sigmascope.information.jobs.chains import SubsetsJob, chain_memory, joint_values
+from sigmascope.information.jobs.chains import SubsetsJob, chain_memory, values_of_chain
 from sigmascope.studies.prediction import predict
 from sigmascope.studies.spec import read_spec, spec_of
 
@@ -175,7 +175,7 @@ def test_what_is_determined_adds_nothing():
 def test_combinations_and_memory():
     pixels, labels, weights = images()
     data = from_array(pixels, labels, weights=weights)
-    kept, code = joint_values(data, data.attributes)
+    kept, code = values_of_chain(data, data.attributes)
     assert len(kept) == 12  # a third of the combinations of a and b does not occur
     assert np.array_equal(kept[code], np.stack([labels[n] for n in NAMES], 1))
     wide = from_array(pixels, {"u": np.arange(500) % 50, "v": np.arange(500) % 49, **labels})
@@ -186,7 +186,7 @@ def test_combinations_and_memory():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sigmascope.information.jobs.chains.MOST_VALUES", 400)
         with pytest.raises(InputError, match=r"joint values, more than 400: leave one out of --chain"):
-            joint_values(wide, wide.attributes)
+            values_of_chain(wide, wide.attributes)
 
 
 def test_one_joint_pass_serves_blocks(monkeypatch):

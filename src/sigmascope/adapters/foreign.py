@@ -1,18 +1,6 @@
 r"""A network of another program as a denoiser of :math:`y = v + \sigma n`.
 
-.. math:: x = \alpha(t)\,(v + \sigma(t)\, n), \qquad D(y, \sigma, a) = E[V \mid Y_\sigma = y, A = a]
-
-with t the schedule's time at sigma.  D from the output f of a network at x, with s = alpha sigma:
-
-=================== =============================== =========================================
-prediction          target of the network           D
-=================== =============================== =========================================
-``epsilon``         n                               :math:`y - \sigma f`
-``sample``          v                               :math:`f`
-``v_prediction``    :math:`\alpha n - s v`          :math:`(\alpha x - s f) / (\alpha^2 + s^2)`
-``flow_prediction`` :math:`n - v`                   :math:`(x - s f) / (\alpha + s)`
-``denoiser``        v, from y instead of x          :math:`f`
-=================== =============================== =========================================
+What a network predicts, and the denoiser that follows from it, is the table of :class:`Foreign`.
 
 References: Ho et al. (2020); Salimans & Ho (2022) for v; Karras et al. (2022); Lipman et al. (2023) for the flow.
 """
@@ -34,17 +22,7 @@ from sigmascope.learn.calling import Calling
 from sigmascope.noise import Schedule
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "denoiser")
-r"""Names of what a network may have been trained to predict, with the D that :class:`Foreign` makes of its output f.
-
-The network gets :math:`x = \alpha (v + \sigma n)`, and :math:`s = \alpha \sigma` is the standard deviation of the noise
-in x:
-
-- ``epsilon``: n, so :math:`D = y - \sigma f`;
-- ``sample``: v, so :math:`D = f`;
-- ``v_prediction``: :math:`\alpha n - s v`, so :math:`D = (\alpha x - s f) / (\alpha^2 + s^2)`;
-- ``flow_prediction``: :math:`n - v`, so :math:`D = (x - s f) / (\alpha + s)`;
-- ``denoiser``: v, and the network gets :math:`y = v + \sigma n` instead of x, so :math:`D = f`.
-"""
+"""Names of what a network may have been trained to predict; the table of :class:`Foreign` says what each means."""
 
 Values = Float[Tensor, "batch *event"]
 """Values, one per row."""

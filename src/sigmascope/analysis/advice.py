@@ -117,8 +117,7 @@ class View:
 
         .. math:: I(A; Y_{high}) = .05\, \min(I_0, H(A)), \qquad I(A; Y_{low}) = .95\, I_0
 
-        Only a biased curve ends above H(A).  It is too high everywhere, and 5 % of H(A) are then reached at this level
-        or below.
+        Only a biased curve ends above H(A).  It then begins at 5 % of H(A), above the level of 5 % of its own end.
         """
         known, whole = self.known(name), self.whole[name]
         first = EDGE * min(whole, self.entropies.get(name, whole))

@@ -11,11 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigmascope.core import Curve, LabelledData, RealAttribute, generator
-from sigmascope.exact.common import blocks
-from sigmascope.exact.finite.reals import smoothing
+from sigmascope.exact.finite.reals import log_density, smoothing
 from sigmascope.streams import Use
 
-_CHUNK = 1 << 17  # numbers of a block of differences, which stay in the cache
 _MOST, _FEWEST, _DIFFERENCES = 8192, 1024, 4e7  # draws of a ceiling, and differences of values
 
 
@@ -64,10 +62,7 @@ def ceiling(data: LabelledData, attribute: RealAttribute) -> tuple[float, float]
     g = generator(0, Use.RESOLUTION)
     own = values[torch.multinomial(mass, draws, replacement=True, generator=g)]
     noisy = own + attribute.resolution * torch.randn(own.shape, generator=g, dtype=torch.float64)
-    density = torch.zeros(draws, dtype=torch.float64)
-    for rows in blocks(draws, values.numel(), _CHUNK):
-        density[rows] = smoothing(attribute, noisy[rows, None] - values) @ (mass / mass.sum())
-    ratio = (smoothing(attribute, noisy - own) / density).log()
+    ratio = smoothing(attribute, noisy - own).log() - log_density(attribute, noisy, values, mass)
     return float(ratio.mean()), float(ratio.std()) / draws**0.5
 
 

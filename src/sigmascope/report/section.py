@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import xarray as xr
 from matplotlib.figure import Figure
 
-from sigmascope.analysis.onset import Onset
+from sigmascope.analysis.onset import Onset, Quantity
 from sigmascope.report.findings import Findings
 from sigmascope.report.table import cells, probability
 
@@ -91,6 +92,12 @@ def figure(svg: str, alt: str, caption: str) -> str:
         f'<img alt="{escape(alt)}"{size} src="data:image/svg+xml;base64,{svg}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def quantity(results: xr.Dataset, name: str, k: int | None = None) -> Quantity:
+    """A level with its interval, from the variables of this name."""
+    ends = [results[f"{name}{end}"].values for end in ("", "_low", "_high")]
+    return Quantity(*(float(x if k is None else x[k]) for x in ends))
 
 
 def table(head: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

@@ -26,7 +26,7 @@ from sigmascope.exact.common import blocks
 MOST_DISTINCT = 128
 """Distinct values up to which the posterior of the values serves for all sums."""
 _TURNS = 9.0  # images of a circle further away than so many resolutions are left out: e^-40
-_CHUNK = 1 << 22  # numbers of a block of the prior density
+_CHUNK = 1 << 17  # numbers of a block of differences, which stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,19 @@ def smoothing(a: RealAttribute, apart: Float[Tensor, "*shape columns"]) -> Float
     for turn in range(-turns, turns + 1):
         total += (-0.5 * ((d + turn * a.period) / a.resolution).square()).exp()
     return total
+
+
+def log_density(
+    a: RealAttribute,
+    noisy: Float[Tensor, "draws columns"],
+    values: Float[Tensor, "n columns"],
+    mass: Float[Tensor, " n"],
+) -> Float[Tensor, " draws"]:
+    r""":math:`\ln \sum_k w_k K(a_r - a_k)` of noisy values, with weights in proportion to a mass."""
+    total = torch.empty(len(noisy), dtype=torch.float64, device=noisy.device)
+    for rows in blocks(len(noisy), values.numel(), _CHUNK):
+        total[rows] = smoothing(a, noisy[rows, None] - values) @ mass
+    return (total / mass.sum()).log()
 
 
 def wrapped(d: Float[Tensor, "*shape"], period: float) -> Float[Tensor, "*shape"]:
@@ -130,7 +143,8 @@ class RealSums:
         self, sums: Float[Tensor, "levels rows_of_a_draw draws"], mass: Float[Tensor, "levels draws"]
     ) -> RealPosterior:
         """What the weighted sums and the sum of all masses say."""
-        density, a = self._log_density(), self.attribute
+        a = self.attribute
+        density = log_density(a, self._noisy, self.values, self._mass)
         mean = sums[:, 1:] / mass[:, None]
         if a.period is None:
             squared_error = mean.square().sum(1)
@@ -138,11 +152,3 @@ class RealSums:
             squared_error = (torch.atan2(mean[:, 1], 1.0 + mean[:, 0]) * (a.period / (2.0 * math.pi))).square()
         ceiling = smoothing(a, self._noisy - self._own).log() - density
         return RealPosterior((sums[:, 0] / mass).log() - density, squared_error, ceiling)
-
-    def _log_density(self) -> Float[Tensor, " draws"]:
-        r""":math:`\ln \sum_k w_k K(a_r - a_k)` of each draw."""
-        total = torch.zeros(len(self._noisy), dtype=torch.float64, device=self._noisy.device)
-        for part in blocks(len(self.values), len(self._noisy) * self.values.shape[1], _CHUNK):
-            apart = self._noisy[:, None] - self.values[part]
-            total += smoothing(self.attribute, apart) @ self._mass[part]
-        return (total / self._mass.sum()).log()

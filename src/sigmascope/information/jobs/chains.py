@@ -12,10 +12,9 @@ from torch import Tensor
 
 from sigmascope.core import Attribute, Curve, Draws, InputError, LabelledData
 from sigmascope.exact.finite.filter import FiniteDenoiser
-from sigmascope.exact.finite.kernel.threads import workers
 from sigmascope.exact.finite.posterior import PosteriorPass
 from sigmascope.information.chains import Subset, subsets
-from sigmascope.information.jobs.pairs import pair_block
+from sigmascope.information.jobs.pairs import joint_values, pair_block, sums_memory
 from sigmascope.information.jobs.passes import Blocks
 from sigmascope.information.posterior import entropy_of
 
@@ -39,29 +38,26 @@ def attributes_of_chain(attributes: Sequence[Attribute], names: Sequence[str]) -
     return tuple(by_name[name] for name in names)
 
 
-def joint_values(
+def values_of_chain(
     data: LabelledData, chain: Sequence[Attribute]
 ) -> tuple[Int64[np.ndarray, "kept attributes"], Int64[np.ndarray, " items"]]:
-    """The combinations of values that occur, and each item's index among them.
+    """The joint values of a chain, as of :func:`~sigmascope.information.jobs.pairs.joint_values`.
 
     Raises: InputError where there are too many.
     """
-    labels = np.stack([data.labels[a.name].numpy() for a in chain], 1)
-    kept, code = np.unique(labels, axis=0, return_inverse=True)
+    kept, code = joint_values(data, chain)
     if len(kept) > MOST_VALUES:
         raise InputError(
             f"the attributes of the chain have {len(kept):,} joint values, more than {MOST_VALUES:,}: leave one out of "
             "--chain"
         )
-    return kept, code.reshape(-1)
+    return kept, code
 
 
 def chain_memory(data: LabelledData, chain: Sequence[Attribute], levels: int, draws: int) -> int:
     """Peak memory of the pass for a chain, bytes."""
-    columns = len(joint_values(data, chain)[0])
-    sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
-    kept = 8 * levels * draws * (1 << len(chain))
-    return (workers(torch.device("cpu")) + 4) * sums + 16 * len(data) + kept
+    entropies = 8 * levels * draws * (1 << len(chain))
+    return sums_memory(len(values_of_chain(data, chain)[0]), levels, draws) + 16 * len(data) + entropies
 
 
 class SubsetsJob(Blocks[PosteriorPass]):
@@ -74,7 +70,7 @@ class SubsetsJob(Blocks[PosteriorPass]):
         self, denoiser: FiniteDenoiser, draws: Draws, sigmas: Float[np.ndarray, " levels"], chain: Sequence[Attribute]
     ) -> None:
         self._sigmas, self._names, self._subsets = sigmas, [a.name for a in chain], list(subsets(len(chain)))
-        kept, code = joint_values(denoiser.data, chain)
+        kept, code = values_of_chain(denoiser.data, chain)
         prior = torch.from_numpy(np.bincount(code, weights=denoiser.data.weights.numpy(), minlength=len(kept)))
         whole = Attribute(_NAME, tuple(map(str, range(len(kept)))), prior / prior.sum())
         joint = FiniteDenoiser(

@@ -35,13 +35,25 @@ def attribute_pairs(attributes: Sequence[Attribute]) -> list[tuple[Attribute, At
 
 
 def joint_values(
-    data: LabelledData, pair: tuple[Attribute, Attribute]
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " items"]]:
-    """The combinations of two attributes that occur, as first · width + second, and each item's index among them."""
-    first, second = (data.labels[a.name].numpy() for a in pair)
-    code = first * len(pair[1].values) + second
-    occurs = np.bincount(code, minlength=len(pair[0].values) * len(pair[1].values)) > 0
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[code]
+    data: LabelledData, attributes: Sequence[Attribute]
+) -> tuple[Int64[np.ndarray, "kept attributes"], Int64[np.ndarray, " items"]]:
+    """The combinations of values of some attributes that occur, in order, and each item's index among them."""
+    labels = [data.labels[a.name].numpy() for a in attributes]
+    code, count = labels[0] * 0, 1
+    for a, own in zip(attributes, labels, strict=True):  # after each, only what occurs is counted
+        code, count = _renumbered(code * len(a.values) + own, count * len(a.values))
+    kept = np.empty((count, len(labels)), dtype=np.int64)
+    kept[code] = np.stack(labels, 1)
+    return kept, code
+
+
+def _renumbered(code: Int64[np.ndarray, " items"], size: int) -> tuple[Int64[np.ndarray, " items"], int]:
+    """Numbers below a size without gaps, in the same order, and how many differ."""
+    if size > 4 * len(code):
+        kept, code = np.unique(code, return_inverse=True)
+        return code.reshape(-1), len(kept)
+    occurs = np.bincount(code, minlength=size) > 0  # without sorting
+    return (np.cumsum(occurs) - 1)[code], int(occurs.sum())
 
 
 def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledData:
@@ -49,8 +61,8 @@ def joint_data(data: LabelledData, attributes: Sequence[Attribute]) -> LabelledD
     joint, labels, weights = [], {}, data.weights.numpy()
     for number, pair in enumerate(attribute_pairs(attributes)):
         kept, code = joint_values(data, pair)
-        width, name = len(pair[1].values), f"pair {number}"  # a and b+c must not be taken for a+b and c
-        values = tuple(f"{pair[0].values[k // width]} + {pair[1].values[k % width]}" for k in kept)
+        name = f"pair {number}"  # a and b+c must not be taken for a+b and c
+        values = tuple(f"{pair[0].values[i]} + {pair[1].values[j]}" for i, j in kept)
         prior = torch.from_numpy(np.bincount(code, weights=weights, minlength=len(kept)))
         joint.append(Attribute(name, values, prior / prior.sum(), tuple(a.name for a in pair)))
         labels[name] = torch.from_numpy(code)
@@ -67,12 +79,15 @@ def pair_block(columns: int, levels: int, draws: int) -> int:
     return even_block(draws, int(np.clip(_SUMS_BYTES // (8 * columns * (levels + 1)), 16, _LARGEST_BLOCK)))
 
 
+def sums_memory(columns: int, levels: int, draws: int) -> int:
+    """Peak memory of the sums of a pass for joint values, bytes."""
+    return (workers(torch.device("cpu")) + 4) * 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
+
+
 def pair_memory(data: LabelledData, attributes: Sequence[Attribute], levels: int, draws: int) -> int:
     """Peak memory of the pass for pairs, bytes."""
     columns, count = joint_columns(data, attributes), len(attribute_pairs(attributes))
-    sums = 8 * columns * (levels + 1) * pair_block(columns, levels, draws)
-    here = workers(torch.device("cpu"))
-    return (here + 4) * sums + len(data) * 8 * 2 * count + 8 * levels * draws * count
+    return sums_memory(columns, levels, draws) + len(data) * 8 * 2 * count + 8 * levels * draws * count
 
 
 class PairJob(Blocks[PosteriorPass]):

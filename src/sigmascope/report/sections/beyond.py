@@ -7,10 +7,9 @@ from html import escape
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sigmascope.analysis.onset import Quantity
 from sigmascope.report import panels
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, figure, holds, shows, table
+from sigmascope.report.section import Pictures, Section, figure, holds, quantity, shows, table
 from sigmascope.report.table import describe, number, plus_minus
 
 
@@ -24,7 +23,7 @@ def _values(pictures: Pictures, findings: Findings) -> list[str]:
     rows = []
     for name in panels.attributes_of_values(findings.results):
         values = panels.values_of(findings.results, name)
-        ends = [f"{values.value.values[k]}: {describe(_quantity(values, 'value_half', k))}" for k in (0, -1)]
+        ends = [f"{values.value.values[k]}: {describe(quantity(values, 'value_half', k))}" for k in (0, -1)]
         rows.append((name, *ends))
     head = ("attribute", "first value: σ at half", "last value: σ at half")
     curves = (
@@ -41,12 +40,6 @@ def _values(pictures: Pictures, findings: Findings) -> list[str]:
         figure(pictures["value_onset"], "Half of each value", halves),
         table(head, rows),
     ]
-
-
-def _quantity(results: xr.Dataset, name: str, k: int | None = None) -> Quantity:
-    """A level with its interval, from the variables of this name."""
-    ends = [results[f"{name}{end}"].values for end in ("", "_low", "_high")]
-    return Quantity(*(float(x if k is None else x[k]) for x in ends))
 
 
 def _figures_of_pairs(findings: Findings) -> dict[str, Figure]:
@@ -89,7 +82,7 @@ def pairs_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
 
 def items_html(pictures: Pictures, results: xr.Dataset) -> list[str]:
     """The noise level at which the item itself is identified."""
-    at = _quantity(results, "identified_sigma")
+    at = quantity(results, "identified_sigma")
     copied = float((results.effective_items_limit.values > 1.5).mean())
     if at.reached:
         text = f"Below σ {describe(at)} the item is identified in half of the noisy images or more."

@@ -5,10 +5,9 @@ from __future__ import annotations
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sigmascope.analysis.onset import Quantity
 from sigmascope.report.chains import chain_figure, density_figure
 from sigmascope.report.findings import Findings
-from sigmascope.report.section import Pictures, Section, figure, holds, table
+from sigmascope.report.section import Pictures, Section, figure, holds, quantity, table
 from sigmascope.report.table import describe, plus_minus
 
 _ADDS = (
@@ -47,7 +46,7 @@ _HEAD = (
 def _rows(results: xr.Dataset) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for i, link in enumerate(results.link.values):
-        at = Quantity(*(float(results[f"link_half{end}"][i]) for end in ("", "_low", "_high")))
+        at = quantity(results, "link_half", i)
         share, error = (float(results[f"shapley_{k}"][i, -1]) for k in ("information", "stderr"))
         rows.append((str(link), f"{float(results.link_ceiling[i]):.3f}", describe(at), plus_minus(share, 1.96 * error)))
     return rows

@@ -17,7 +17,7 @@ from sigmascope.data.reals import require_classes
 from sigmascope.device import resolve_device
 from sigmascope.exact.finite.filter import FiniteDenoiser
 from sigmascope.information.estimator import EXACT, named
-from sigmascope.information.jobs.chains import attributes_of_chain, joint_values
+from sigmascope.information.jobs.chains import attributes_of_chain, values_of_chain
 from sigmascope.information.jobs.pairs import attribute_pairs
 from sigmascope.learn.neural import NeuralDenoiser
 from sigmascope.studies.exact_law import chosen, chosen_reals, denoiser_of, require_scales
@@ -115,7 +115,7 @@ def _require_exact(data: LabelledData | Hierarchy, spec: ExactSpec, studied: Seq
     if spec.pairs:
         attribute_pairs(studied)
     if spec.chain and isinstance(data, LabelledData):
-        joint_values(data, attributes_of_chain(studied, spec.chain))
+        values_of_chain(data, attributes_of_chain(studied, spec.chain))
     if "forks" in spec.estimators:
         require_children(max(studied, key=lambda a: int((a.prior > 0).sum())), spec.forks)
 
