@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -121,3 +122,16 @@ def test_files_that_cannot_be_read(samples, tmp_path, capsys):
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1
+
+
+def test_a_size_is_not_believed(tmp_path, capsys):
+    """An array that claims to be larger than its part of the file is refused before memory is taken for it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13,)})
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, header.getvalue() + bytes(80))
+    assert main(["mi", str(tmp_path / "large.npz"), "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err
+    assert "which does not fit their length" in said
+    assert said.count("\n") == 1

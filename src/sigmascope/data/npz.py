@@ -30,6 +30,8 @@ _DAMAGED = (
     struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 _LABEL_KINDS = "biufUS"
+_OF_OBJECTS = "its images are Python objects (so are images of unequal sizes), which are not read"
+_NAMED = 20  # arrays of a file in a message
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,12 @@ def load_npz(path: Path, attributes: Sequence[str] = ()) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path)
+            if "images" not in members:
+                raise InputError(
+                    f"{path}: it holds {', '.join(members) or 'nothing'}: expected an array called 'images'"
+                )
             info = members["images"]
-            header = _header(archive, info, "images")
+            header = _header(archive, info, "images", _OF_OBJECTS)
             check_kind(header.shape, header.dtype, path.stem)
             n = header.shape[0]
             selected, weights = _labels(archive, members, n, attributes, path)
@@ -99,7 +105,7 @@ def images_of(path: Path) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("images.npy")
-            header = _header(archive, info, "images")
+            header = _header(archive, info, "images", _OF_OBJECTS)
             check_kind(header.shape, header.dtype, str(path))
             require(info.file_size, f"{path.name} unpacked", "use a machine with more")
             return _unpacked(archive, info, header, range(header.shape[0]), path)
@@ -107,6 +113,32 @@ def images_of(path: Path) -> np.ndarray:
         raise
     except _DAMAGED as error:
         message = f"{path}: no 'images' can be read from it ({error_words(error)}): pass an .npz with them"
+        raise InputError(message) from error
+
+
+def arrays_of(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Some arrays of an ``.npz`` file, in memory.
+
+    The sizes in their headers are compared with the lengths of the members before any of them is read.
+
+    Raises: InputError, in one line, for a file that cannot be used, or a name that it does not have.
+    """
+    require_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, path)
+            for name in names:
+                if name not in members:
+                    known = ", ".join(sorted(members)[:_NAMED]) or "none"
+                    raise InputError(f"{path}: it has no array {name!r}: its arrays are {known}")
+                _header(archive, members[name], name, "it holds Python objects")
+        require(4 * sum(members[n].file_size for n in names), "the arrays in memory", "use fewer samples")
+        with np.load(path, allow_pickle=False) as file:
+            return [file[n] for n in names]
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        message = f"{path}: it cannot be read ({error_words(error)}): write arrays of numbers with numpy.savez"
         raise InputError(message) from error
 
 
@@ -120,8 +152,6 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
         if name in members:
             raise InputError(f"{path}: it holds two arrays called {name!r}: write it again with numpy.savez")
         members[name] = info
-    if "images" not in members:
-        raise InputError(f"{path}: it holds {', '.join(members) or 'nothing'}: expected an array called 'images'")
     return members
 
 
@@ -171,8 +201,11 @@ def _for_each_block(images: Rows, on_block: Callable[[np.ndarray], None]) -> Non
         on_block(block)
 
 
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Header:
-    """The header of a member, once its shape and type fit the length of the member."""
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, objects: str = "") -> _Header:
+    """The header of a member, once its shape and type fit the length of the member.
+
+    ``objects`` is what to say where the member holds Python objects; empty: how to write labels.
+    """
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _READERS:
@@ -187,8 +220,8 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> _Head
         file.seek(0)
         before = file.read(length)
     if dtype.hasobject:
-        if name == "images":
-            raise ValueError("its images are Python objects (so are images of unequal sizes), which are not read")
+        if objects:
+            raise ValueError(objects)
         raise InputError(
             f"{archive.filename}: array {name!r} holds Python objects, which are not read: write "
             f"{name}.astype(str), or numbers"

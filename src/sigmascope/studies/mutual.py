@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from sigmascope.core import InputError
-from sigmascope.data.files import error_words, require_file
-from sigmascope.data.memory import require
+from sigmascope.data.npz import arrays_of
 from sigmascope.mutual import MutualInformation, mutual_information
 from sigmascope.report.mutual import mutual_csv, mutual_figure, mutual_json, mutual_page
 from sigmascope.studies.mutual_task import MutualTask
 from sigmascope.studies.store import Folder, check_folder
 
 MARKER = "mi.toml"
-_DAMAGED = (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, RuntimeError, TypeError, SyntaxError)
 
 
 def measure(task: MutualTask, out: Path) -> tuple[str, bool]:
@@ -37,7 +32,7 @@ def measure(task: MutualTask, out: Path) -> tuple[str, bool]:
         if (out / "report.html").exists():
             return "", True
     names = [n for n in (task.x, task.y, task.given) if n]
-    arrays = _read(Path(task.file), names)
+    arrays = arrays_of(Path(task.file), names)
     try:
         result = mutual_information(*arrays, steps=task.steps, seed=task.seed)
     except InputError as error:
@@ -53,23 +48,3 @@ def _write(store: Folder, result: MutualInformation, task: MutualTask) -> None:
     if result.ways:
         store.write_figure("mutual", mutual_figure(result, task.x, task.y))
     store.write_text("report.html", mutual_page(result, (task.x, task.y, task.given)))
-
-
-def _read(path: Path, names: list[str]) -> list[np.ndarray]:
-    """Arrays of a file, which is untrusted: no pickle is read."""
-    require_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {m.filename.removesuffix(".npy"): m.file_size for m in archive.infolist()}
-        for name in names:
-            if name not in sizes:
-                known = ", ".join(sorted(sizes)[:20]) or "none"
-                raise InputError(f"{path}: it has no array {name!r}: its arrays are {known}")
-        require(4 * sum(sizes[n] for n in names), "the arrays in memory", "use fewer samples")
-        with np.load(path, allow_pickle=False) as file:
-            return [file[n] for n in names]
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        words = "it holds Python objects" if "pickle" in str(error) else error_words(error)
-        raise InputError(f"{path}: it cannot be read ({words}): write arrays of numbers with numpy.savez") from error
